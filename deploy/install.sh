@@ -196,7 +196,7 @@ obtain() {
         checksum=$(read_checksum "$name" "$work/sum")
       fi
       ;;
-    *://*) misuse "$source is neither a file nor an https address." ;;
+    *://*) misuse "$source is neither a file nor an https URL." ;;
     *)
       [ -f "$source" ] || fail "there is no file $source."
       cp "$source" "$work/parley"
@@ -448,7 +448,7 @@ upgrade() {
   fi
   show_failure
   echo >&2
-  sed -n '/^To go back/,$p' "$work/upgrade" >&2
+  sed -n '/^To roll back/,$p' "$work/upgrade" >&2
   exit 1
 }
 

@@ -26,8 +26,8 @@ import { createRoutes } from "./routes.ts";
 export type AppDependencies = ServiceDependencies;
 
 /**
- * The composition root: every hook in the order in which requests meet it, then what happens to those of declared routes
- * (routes.ts), step by step. It does not listen.
+ * The composition root: every hook in the order in which it runs, then the steps for declared routes (routes.ts). It doesn't
+ * listen.
  */
 export function createApp(deps: AppDependencies) {
   const { config, log, metrics, lifecycle } = deps;
@@ -80,21 +80,21 @@ export function createApp(deps: AppDependencies) {
 
   return {
     app: app as unknown as Elysia,
-    /** For the runtime, where the app listens. */
+    /** For Bun's server, where the app listens. */
     websocket: sockets.handlers,
-    /** Call it once the server listens: pushes go through its native topics. */
+    /** Call it once the server listens: pushes use its native topics. */
     attach: hub.attach,
-    /** What has to be stopped, in order. */
+    /** The parts to stop, in order. */
     parts: services.parts,
-    /** Call it once the database is migrated: starts what runs by itself. */
+    /** Call it once the database is migrated: starts the background work. */
     async start(): Promise<void> {
-      // Other instances answer from memory until they have heard of this one.
+      // Until other instances know about this one, they may respond from their caches.
       await services.bus.untilHeard();
       const other = await users.ensureFirstAdministrator(config);
       if (other !== null)
         log.warn(
-          `ADMIN_EMAIL: the account ${other} is no administrator, and stays as it is; \`parley admin create --email ${other}\` ` +
-            "makes it one, with the password that it has.",
+          `ADMIN_EMAIL: the account ${other} is not an administrator and was not changed; \`parley admin create --email ${other}\` ` +
+            "makes it one and keeps its password.",
         );
       await services.documents.start();
       registerJobs(services, deps);

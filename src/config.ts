@@ -13,13 +13,13 @@ export { findBackupDir } from "./config/backup.ts";
 export { printConfig, printConfigTable, printEnvExample, type SettingSources } from "./config/print.ts";
 export { listSecrets } from "./config/secrets.ts";
 
-/** The checked, frozen configuration. Names are those of the environment, so that a search finds every use. */
+/** The validated, frozen configuration. Its names are those of the environment, so that a search finds every use. */
 export type Config = Readonly<
   Settings & { REGISTRATION: "open" | "closed"; MEMBER_BY_EMAIL: "on" | "off"; LOG_FORMAT: "json" | "pretty" }
 >;
 
 export class ConfigError extends Error {
-  /** @param named servers that could be read from the settings: their own settings are no unknown names. */
+  /** @param named the servers that could be read from the settings: their own settings are not unknown names. */
   constructor(
     readonly problems: string[],
     readonly named: NamedServers = {},
@@ -32,9 +32,9 @@ export class ConfigError extends Error {
 type Environment = Record<string, string | undefined>;
 
 /**
- * Builds the configuration out of environment variables.
- * @param findUrlProblems tells what is wrong with DATABASE_URL.
- * @param findFolderProblem tells why files can't be written to a folder.
+ * Builds the configuration from environment variables.
+ * @param findUrlProblems returns what is wrong with DATABASE_URL.
+ * @param findFolderProblem returns why a folder can't be written to.
  * @throws ConfigError with every error found, one sentence each.
  */
 export function loadConfig(
@@ -53,8 +53,8 @@ export function loadConfig(
     const value = raw === undefined ? schema.default : parseSetting(schema, raw);
     if (value === undefined) return;
     if (raw !== undefined && isQuoted(raw) && !mayBeQuoted.has(name)) {
-      problems.push(`${name}: the value is in quotes, which are part of it here; write it without them.`);
-      // As it is meant: what would follow from its absence is not said besides.
+      problems.push(`${name}: the value is in quotes, which would be part of it; remove the quotes.`);
+      // Continue with the unquoted value, so that its absence causes no further errors.
       quoted.push(`${name}: `);
       values[name] = parseSetting(schema, raw.slice(1, -1));
       return;
@@ -82,7 +82,7 @@ export function loadConfig(
   return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });
 }
 
-/** Whatever stands in them is a good secret. */
+/** Any text is a valid secret, quotes included. */
 const mayBeQuoted = new Set<string>(["JWT_SECRET", "ADMIN_PASSWORD"]);
 const isQuoted = (raw: string): boolean => /^(["'`]).*\1$|^[“„‘].*[”“’]$/s.test(raw);
 
@@ -98,14 +98,14 @@ function readRaw(
   if (!file) return direct;
   if (direct) problems.push(`${name} and ${name}_FILE are both set; keep one of them.`);
   try {
-    // An empty file is like an empty value: nothing is set. Compose files name secrets that not everybody has.
+    // An empty file is like an empty value: nothing is set. Compose files list secrets that are optional.
     const text = readFile(file).trim() || undefined;
     if (text === undefined && schema.isGuard)
-      problems.push(`${name}_FILE: the file is empty; write the value into it, or leave ${name}_FILE out.`);
+      problems.push(`${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`);
     return text;
   } catch {
-    // What is set may be the secret itself, so it is not shown.
-    problems.push(`${name}_FILE: the file cannot be read; name one that exists, and that this user may read.`);
+    // The value may be the secret itself instead of a path, so it is not shown.
+    problems.push(`${name}_FILE: the file can't be read; use a file that exists and that this user may read.`);
     return undefined;
   }
 }
@@ -116,12 +116,12 @@ function readDirect(name: string, { isSystemWide }: SettingOptions, environment:
 }
 
 function parseSetting(schema: TSchema, raw: string): unknown {
-  // Other programs take a proxy without a scheme, too.
+  // Other programs accept a proxy without a scheme.
   if (schema.format === "proxy-url" && !raw.includes("://")) return `http://${raw}`;
   if (schema.type === "integer") return /^-?\d+$/.test(raw) ? Number(raw) : raw;
   if (schema.type === "number") return /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
   if (schema.type !== "array") return raw;
-  // Other programs take spaces, too.
+  // Other programs accept spaces, too.
   return raw
     .split(schema.items.format === "no-proxy" ? /[\s,]+/ : ",")
     .map((part) => part.trim())

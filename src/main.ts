@@ -34,7 +34,7 @@ Usage: parley [COMMAND]
 ${commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n")}
 
   --version    print the version; also \`parley version\`
-  --help       print this; \`parley COMMAND --help\` and \`parley help COMMAND\` tell more
+    --help       print this help; also \`parley COMMAND --help\` and \`parley help COMMAND\`
 
 Settings come from the environment; \`parley config\` shows them.`;
 
@@ -46,7 +46,7 @@ async function run(args: string[]): Promise<number> {
   const command = commands.find(({ name }) => name === first);
   if (!command) {
     const what = first.startsWith("-") ? "option" : "command";
-    throw new UsageError(`There is no ${what} "${first}"; \`parley --help\` lists what there is.`);
+    throw new UsageError(`Unknown ${what} "${first}"; \`parley --help\` shows the usage.`);
   }
   if (rest.includes("--help") || rest.includes("-h")) return print(command.help);
   return await command.run(rest, process.env);
@@ -66,7 +66,7 @@ function printHelp([name, ...rest]: string[]): number {
   const command = commands.find((each) => each.name === name);
   if (command) return print(command.help);
   if (name === "help" || name === "version") return print(help);
-  throw new UsageError(`There is no command ${JSON.stringify(name)}; \`parley --help\` lists what there is.`);
+  throw new UsageError(`Unknown command ${JSON.stringify(name)}; \`parley --help\` shows the usage.`);
 }
 
 function print(text: string): number {
@@ -74,7 +74,7 @@ function print(text: string): number {
   return exitCodes.success;
 }
 
-/** Each error as one plain sentence; the text of what nobody foresaw is better than none. */
+/** Formats each error as one plain sentence; an unexpected error keeps its own text. */
 function explain(error: unknown): { lines: string[]; code: number } {
   if (error instanceof UsageError) return { lines: [error.message], code: exitCodes.usage };
   if (error instanceof ConfigError) return { lines: error.problems, code: exitCodes.usage };

@@ -38,7 +38,7 @@ export type RouteDependencies = Services & {
   hookEntry: HookEntry;
 };
 
-/** Every route of the product, one line for each module, in the order of the OpenAPI document. */
+/** All routes, one line per module, in the order of the OpenAPI document. */
 export const createRoutes = (deps: RouteDependencies): Route[] => [
   ...createHealthRoutes({ health: deps.health, metricsToken: deps.config.METRICS_TOKEN }),
   ...problemPages,

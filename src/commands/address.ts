@@ -3,13 +3,13 @@ import { CommandError } from "./command.ts";
 
 type Address = Pick<Config, "HOST" | "PORT">;
 
-/** The host as the system takes it: an IPv6 address may be given in brackets, as in a URL. */
+/** The host as the operating system accepts it: IPv6 addresses may be configured in brackets, as in a URL. */
 export const hostOf = ({ HOST }: Pick<Config, "HOST">): string => HOST.replace(/^\[(.*)\]$/, "$1");
 
 /**
- * Takes the port for itself alone and gives it back at once. Called before anything is made or started, so that a second
- * Parley is refused at once and leaves nothing behind.
- * @throws CommandError when it cannot be opened, with what to do about it.
+ * Checks that the port is free by opening it exclusively and closing it immediately. Called before anything is created or
+ * started, so that a second Parley fails early and leaves nothing behind.
+ * @throws CommandError if it can't be opened, with the remedy.
  */
 export function claimPort(address: Address): void {
   if (address.PORT === 0) return;
@@ -21,19 +21,21 @@ export function claimPort(address: Address): void {
   }
 }
 
-/** What the system says of an address that is none, or none of this machine. */
+/** Error codes for an invalid address, or one that isn't of this machine. */
 const addressCodes = new Set(["EADDRNOTAVAIL", "ENOTFOUND", "EINVAL", "ENOTSUP", "EAFNOSUPPORT", "EAI_AGAIN"]);
 
-/** Why a port cannot be opened, as a sentence; whatever has nothing to do with that stays as it is. */
+/** Explains why a port can't be opened; unrelated errors are returned unchanged. */
 export function explainListenError(error: unknown, { HOST, PORT }: Address): unknown {
   if (!(error instanceof Error)) return error;
   const code = "code" in error ? String(error.code) : "";
   if (code === "EADDRINUSE")
-    return new CommandError(`Port ${PORT} on ${HOST} is in use; stop what listens there, or set PORT to another one.`);
+    return new CommandError(
+      `Port ${PORT} on ${HOST} is in use; stop the process that listens there, or set another PORT.`,
+    );
   if (code === "EACCES")
-    return new CommandError(`Port ${PORT} may not be opened by this user; set PORT to one above 1023.`);
-  // Of a name that it cannot resolve the runtime has no code.
+    return new CommandError(`Port ${PORT} can't be opened by this user; set PORT to one above 1023.`);
+  // Bun has no code for a name that can't be resolved.
   if (addressCodes.has(code) || error.message.startsWith("Failed to listen at"))
-    return new CommandError(`HOST ${HOST} is not an address of this machine; 0.0.0.0 stands for all of them.`);
+    return new CommandError(`HOST ${HOST} is not an address of this machine; use 0.0.0.0 for all of them.`);
   return error;
 }

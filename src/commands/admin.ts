@@ -22,8 +22,8 @@ import { nameDatabase, requireDatabase } from "./named-database.ts";
 import { readPassword } from "./read-password.ts";
 import { useDatabase } from "./use-database.ts";
 
-const hint = "`parley admin --help` shows how.";
-/** Of a password that is made up: 144 bits, 24 characters. */
+const hint = "`parley admin --help` shows the usage.";
+/** Of a generated password: 144 bits, 24 characters. */
 const GENERATED_BYTES = 18;
 
 export const adminCommand: Command = {
@@ -34,18 +34,18 @@ export const adminCommand: Command = {
 
 create    creates an administrator. A user who already has this address becomes an administrator and keeps their
           password. Without --password, the password is read from standard input, so that no process list shows it.
-password  sets the password of a user, read from standard input, and ends their sessions. If the input is empty, it
-          generates a password and prints it. API keys of the user go on working.
+password  sets a user's password, read from standard input, and ends the user's sessions. If the input is empty, it
+          generates a password and prints it. The user's API keys keep working.
 
 On a terminal you are asked for the password. Otherwise the first line is read:
   printf '%s' "$PASSWORD" | parley admin create --email ada@example.com
 
-Both may be run beside a running server.`,
+Both work while the server is running.`,
 
   async run([action, ...args], environment) {
     if (action === "create") return createAdministrator(args, environment);
     if (action === "password") return setPassword(args, environment);
-    throw new UsageError(action ? `\`parley admin\` cannot "${action}"; ${hint}` : `Say what to do; ${hint}`);
+    throw new UsageError(action ? `\`parley admin\` cannot "${action}"; ${hint}` : `An action is missing; ${hint}`);
   },
 };
 
@@ -56,7 +56,7 @@ async function createAdministrator(args: string[], environment: Environment): Pr
   const read = async () => requireText(options.password ?? (await readPassword("Password of the administrator:")));
   const given = options.password === undefined && process.stdin.isTTY ? null : await read();
   await useUsers(config, async ({ users }) => {
-    // On a terminal nobody is asked for a password that isn't needed.
+    // Don't ask on a terminal for a password that isn't needed.
     const raised = given === null ? await users.raiseAdministrator(email) : null;
     const { user, isNew } = raised
       ? { user: raised, isNew: false }
@@ -65,8 +65,8 @@ async function createAdministrator(args: string[], environment: Environment): Pr
           .catch((error) => explain(error, options.password !== undefined));
     console.log(
       isNew
-        ? `${user.email} is an administrator now.`
-        : `${user.email} existed and is an administrator now; the password stays as it was.`,
+        ? `${user.email} is now an administrator.`
+        : `${user.email} already existed and is now an administrator; the password was not changed.`,
     );
   });
   return exitCodes.success;
@@ -82,13 +82,13 @@ async function setPassword(args: string[], environment: Environment): Promise<nu
   await useUsers(config, async (services) => {
     const { user, endedSessions } = await setPasswordByOperator(services, email, password).catch((error) => {
       if (!(error instanceof Problem) || error.code !== "not_found") return explain(error, false);
-      throw new CommandError(`There is no user ${email} in ${nameDatabase(config)}; check the address.`);
+      throw new CommandError(`No user ${email} exists in ${nameDatabase(config)}; check the address.`);
     });
     const sessions = endedSessions === 1 ? "1 session was ended." : `${endedSessions} sessions were ended.`;
-    const told = `The password of ${user.email} is set. ${sessions}`;
-    // A script that reads stdout gets the password and nothing else.
-    if (typed === "") console.error(told);
-    console.log(typed === "" ? password : told);
+    const outcome = `The password of ${user.email} is set. ${sessions}`;
+    // Scripts that read stdout get only the password.
+    if (typed === "") console.error(outcome);
+    console.log(typed === "" ? password : outcome);
   });
   return exitCodes.success;
 }
@@ -111,12 +111,12 @@ type Services = {
 /** @throws UsageError if it is empty. */
 function requireText(password: string): string {
   if (password !== "") return password;
-  throw new UsageError(`The password is empty; type one, pipe it into standard input, or give --password. ${hint}`);
+  throw new UsageError(`The password is empty; type one, pipe it to standard input, or pass --password. ${hint}`);
 }
 
-/** The address, checked before anybody is asked for a password. @throws UsageError. */
+/** The e-mail address, checked before asking for a password. @throws UsageError. */
 function readEmail(email: string | undefined): string {
-  if (email === undefined) throw new UsageError(`Give --email; ${hint}`);
+  if (email === undefined) throw new UsageError(`--email is missing; ${hint}`);
   try {
     parseEmail(email);
     return email;
@@ -125,7 +125,7 @@ function readEmail(email: string | undefined): string {
   }
 }
 
-/** @param isOption whether the password came as an option, so that a sentence can name it. */
+/** @param isOption whether the password came from an option, so that the error can name it. */
 function explain(error: unknown, isOption: boolean): never {
   if (!(error instanceof Problem)) throw error;
   const [field] = error.errors ?? [];

@@ -2,7 +2,7 @@ import type { BackupSummary } from "../db/archive.ts";
 import { formatBytes } from "../lib/format-bytes.ts";
 import { formatCount } from "./progress.ts";
 
-/** What is in a backup, for people. */
+/** Describes the contents of a backup in readable lines. */
 export function describeBackup(summary: BackupSummary, fileBytes: number | null): string {
   const filled = summary.tables.filter(({ rows }) => rows > 0);
   const width = Math.max(...filled.map(({ name }) => name.length), 0);
@@ -20,16 +20,16 @@ export function describeBackup(summary: BackupSummary, fileBytes: number | null)
   ].join("\n");
 }
 
-/** What somebody has to keep beside the backup, as a sentence. */
+/** What the operator must keep in addition to the backup, as a sentence. */
 export function describeSecret({ jwtSecret, isEncrypted }: BackupSummary): string {
   switch (jwtSecret.state) {
     case "included":
       return isEncrypted
         ? "The JWT secret of DATA_DIR is in the backup."
-        : "The JWT secret of DATA_DIR is in the backup, which is not encrypted: keep it where only you can read it.";
+        : "The JWT secret of DATA_DIR is in the backup, which is not encrypted: store it where only you can read it.";
     case "configured":
-      return "JWT_SECRET is not in the backup: keep it too. Without it, sessions end and webhook secrets can't be read.";
+      return "JWT_SECRET is not in the backup: store it separately. Without it, sessions end and webhook secrets can't be read.";
     case "unknown":
-      return "The JWT secret was not found here, so it is not in the backup: keep JWT_SECRET, or the file jwt-secret of DATA_DIR, too.";
+      return "The JWT secret was not found, so it is not in the backup: also store JWT_SECRET, or the file jwt-secret of DATA_DIR.";
   }
 }

@@ -12,17 +12,17 @@ import { useDatabase } from "./use-database.ts";
 
 export const backupCommand: Command = {
   name: "backup",
-  summary: "write all data to one file, while Parley serves (backup FILE)",
+  summary: "write all data to one file, also while Parley is running (backup FILE)",
   help: `Usage: parley backup FILE [--encrypt] [--force]
 
-Writes a consistent snapshot of all data to FILE: compressed, with checksums, readable by its owner only. It may be run
-beside a running server. FILE has its name only when it is whole. \`-\` writes to standard output.
+Writes a consistent snapshot of all data to FILE: compressed, with checksums, readable only by its owner. Also works while
+the server is running. FILE appears only when it is complete. \`-\` writes to standard output.
 
-  --encrypt   encrypt it with a passphrase: BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise it is asked for on
-              a terminal, or read from standard input. With BACKUP_PASSPHRASE set, backups are always encrypted
+    --encrypt   encrypt it with a passphrase from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise from the terminal
+                            or standard input. With BACKUP_PASSPHRASE set, backups are always encrypted
   --force     replace FILE if it exists
 
-\`parley verify FILE\` proves a backup, \`parley restore FILE\` loads it into an empty database.`,
+\`parley verify FILE\` checks a backup, \`parley restore FILE\` loads it into an empty database.`,
 
   async run(args, environment) {
     const { values, file } = parseFileOptions("backup", args, {
@@ -30,8 +30,8 @@ beside a running server. FILE has its name only when it is whole. \`-\` writes t
       force: { type: "boolean" },
     });
     if (file === STREAM && process.stdout.isTTY)
-      throw new UsageError("Standard output is a terminal; name a file, or send standard output to one.");
-    // Each write tells of its own error; the event, with nobody to hear it, would be printed as a stack.
+      throw new UsageError("Standard output is a terminal; name a file, or redirect standard output.");
+    // Each write reports its own error. Without a listener, the event would be printed as a stack trace.
     if (file === STREAM) process.stdout.on("error", () => {});
     const config = loadConfigFrom(environment);
     requireDatabase(config);
@@ -47,9 +47,9 @@ beside a running server. FILE has its name only when it is whole. \`-\` writes t
         );
         await target.finish();
         line.end();
-        const said = `${describeBackup(summary, summary.fileBytes)}\n${describeSecret(summary)}`;
-        if (file === STREAM) console.error(said);
-        else console.log(`${file} is written.\n${said}`);
+        const description = `${describeBackup(summary, summary.fileBytes)}\n${describeSecret(summary)}`;
+        if (file === STREAM) console.error(description);
+        else console.log(`Wrote ${file}.\n${description}`);
       } catch (error) {
         line.end();
         await target.discard();
@@ -63,7 +63,8 @@ beside a running server. FILE has its name only when it is whole. \`-\` writes t
 const writeOut: Sink = (bytes) =>
   new Promise((resolve, reject) => {
     process.stdout.write(bytes, (error) => {
-      if (error) reject(new CommandError("Standard output was closed before the backup was whole; it is of no use."));
+      if (error)
+        reject(new CommandError("Standard output was closed before the backup was complete; the backup is unusable."));
       else resolve();
     });
   });

@@ -1,28 +1,28 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import type { InvalidField } from "../lib/problem.ts";
 
-/** Variables of the environment as a command sees them. */
+/** Environment variables, as passed to a command. */
 export type Environment = Record<string, string | undefined>;
 
 export type Command = {
   name: string;
   /** One line of `parley --help`. */
   summary: string;
-  /** What `parley COMMAND --help` prints. */
+  /** The output of `parley COMMAND --help`. */
   help: string;
-  /** Does it, and gives the exit code. Arguments are those behind the command's name. */
+  /** Executes it and returns the exit code. `args` are those after the command's name. */
   run(args: string[], environment: Environment): Promise<number>;
 };
 
 export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
 
-/** Wrong use of the command line; the message is one sentence that says how to fix it. Exit code 2. */
+/** Wrong command-line usage; the message is one sentence that says how to fix it. Exit code 2. */
 export class UsageError extends Error {}
 
-/** A command cannot do what it was asked to; the message is one sentence that says how to fix it. Exit code 1. */
+/** The command failed; the message is one sentence that says how to fix it. Exit code 1. */
 export class CommandError extends Error {}
 
-/** What is wrong with a field, said of the option that it was given by. */
+/** Turns a problem with a field into one with the option that set it. */
 export function createUsageError({ pointer, detail }: InvalidField): UsageError {
   const field = pointer.replace("#/", "");
   const option = `--${field.replaceAll("_", "-")}`;
@@ -30,27 +30,27 @@ export function createUsageError({ pointer, detail }: InvalidField): UsageError 
 }
 
 /**
- * Reads the options of a command.
- * @throws UsageError for an unknown option, a missing value, or an argument too many.
+ * Parses a command's options.
+ * @throws UsageError for an unknown option, a missing value, or an extra argument.
  */
 export function parseOptions<const T extends Options>(command: string, args: string[], options: T) {
   return parseArguments(command, args, options, 0).values;
 }
 
 /**
- * The same for a command that takes a file.
- * @throws UsageError also when none is named, or more than one.
+ * The same for a command that takes one file.
+ * @throws UsageError also without a file, or with several.
  */
 export function parseFileOptions<const T extends Options>(command: string, args: string[], options: T) {
   const { values, positionals } = parseArguments(command, args, options, 1);
   const [file] = positionals;
-  if (!file) throw new UsageError(`Name the file: \`parley ${command} FILE\`; ${findHint(command)}`);
+  if (!file) throw new UsageError(`The file is missing: \`parley ${command} FILE\`; ${findHint(command)}`);
   return { values, file };
 }
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 
-const findHint = (command: string): string => `\`parley ${command} --help\` shows what it takes.`;
+const findHint = (command: string): string => `\`parley ${command} --help\` shows the usage.`;
 
 function parseArguments<const T extends Options>(command: string, args: string[], options: T, argumentsMax: number) {
   const hint = findHint(command);

@@ -8,21 +8,19 @@ export const configCommand: Command = {
   help: `Usage: parley config
        parley config check
 
-Prints the effective configuration with secrets masked, and behind each value where it comes from: environment, .env,
-NAME_FILE or default. With \`check\` it only checks, and lists every error at once
-(exit code 2), and warns of names that are most likely misspelt, and of settings that are seldom meant in production. Settings come from the environment; .env.example names them all.`,
+Prints the effective configuration with secrets masked, each value with its source: environment, .env, NAME_FILE or default.
+With \`check\`, it lists every error instead (exit code 2), and warns about names that are probably misspelt and about settings
+that are unusual in production. Settings come from the environment; .env.example lists them all.`,
 
   async run(args, environment) {
     const [action, ...rest] = args;
     const isCheck = action === "check";
     if (action !== undefined && !isCheck && !action.startsWith("-"))
-      throw new UsageError(
-        `\`parley config\` has no action "${action}"; \`parley config --help\` shows what it takes.`,
-      );
+      throw new UsageError(`\`parley config\` has no action "${action}"; \`parley config --help\` shows the usage.`);
     parseOptions(isCheck ? "config check" : "config", isCheck ? rest : args, {});
     const { config, warnings } = loadConfigWithWarnings(environment);
     for (const warning of warnings) console.error(`Warning: ${warning}`);
-    console.log(isCheck ? "The configuration is good." : printConfig(config, findSources(environment, config)));
+    console.log(isCheck ? "The configuration is valid." : printConfig(config, findSources(environment, config)));
     return exitCodes.success;
   },
 };

@@ -5,26 +5,26 @@ import { payloadVersion } from "../db/embedded/payload.ts";
 import { nameDatabase } from "./named-database.ts";
 import { bold } from "./terminal.ts";
 
-/** What a running Parley says of itself at its start: in the log, and on a terminal. */
+/** What a running Parley reports at startup, in the log or on a terminal. */
 export type FirstSteps = {
   url: string;
   apiReference: string;
   database: string;
   models: string;
-  /** The proxies by which other servers are reached; null: none. */
+  /** The proxies used for other servers; null if none. */
   proxies: string | null;
-  /** How to become administrator; null: there is one. */
+  /** How to create an administrator; null if one exists. */
   administrator: string | null;
 };
 
 type Options = {
   url: string;
   hasAdministrator: boolean;
-  /** How this executable is called. */
+  /** The command that starts this executable. */
   command: string;
 };
 
-/** Builds it. Nothing of it is secret. */
+/** Builds it. Contains no secrets. */
 export function describeFirstSteps(config: Config, { url, hasAdministrator, command }: Options): FirstSteps {
   const base = url.replace(/\/+$/, "");
   return {
@@ -43,13 +43,13 @@ function describeDatabase(config: Config): string {
   return `embedded PostgreSQL ${version}; all data is in ${resolve(config.DATA_DIR)}`;
 }
 
-/** Which models answer, and why these. */
+/** The models in use, and why. */
 function describeModels(config: Config): string {
   const names = config.AI_MODELS.join(", ");
   if (config.AI_MODELS.length === 0)
-    return "none: answers come from the documents (offline); set OPENAI_API_KEY or ANTHROPIC_API_KEY, or AI_MODELS";
+    return "none: replies come from the documents (offline); set OPENAI_API_KEY, ANTHROPIC_API_KEY or AI_MODELS";
   const defaults = listDefaultModels(config);
-  // With the same models in AI_MODELS, it makes no difference.
+  // Setting AI_MODELS to the same models makes no difference.
   const areDefaults = defaults.length > 0 && defaults.join() === config.AI_MODELS.join();
   return areDefaults ? `${names} (by default; set AI_MODELS to choose)` : names;
 }
@@ -59,14 +59,13 @@ function describeProxies({ HTTPS_PROXY, HTTP_PROXY }: Config): string | null {
   const [forHttps, forHttp] = [hostOf(HTTPS_PROXY), hostOf(HTTP_PROXY)];
   if (forHttps === null || forHttp === null || forHttps === forHttp) {
     const host = forHttps ?? forHttp;
-    const which =
-      forHttps === null ? " (for http addresses only)" : forHttp === null ? " (for https addresses only)" : "";
+    const which = forHttps === null ? " (for http URLs only)" : forHttp === null ? " (for https URLs only)" : "";
     return host && host + which;
   }
-  return `${forHttps}, and ${forHttp} for http addresses`;
+  return `${forHttps}, and ${forHttp} for http URLs`;
 }
 
-/** The same on a terminal, a line each. */
+/** The same for a terminal, one line each. */
 export function printFirstSteps(version: string, steps: FirstSteps, isColored: boolean): string {
   const { url, apiReference, database, models, proxies, administrator } = steps;
   const lines = [
@@ -80,9 +79,9 @@ export function printFirstSteps(version: string, steps: FirstSteps, isColored: b
   return [`Parley ${version} is ready: ${bold(url, isColored)}`, ...lines].join("\n");
 }
 
-/** How the running executable is called from this folder. */
+/** The command for the running executable, from this folder. */
 export function nameCommand(executable = process.execPath, folder = process.cwd()): string {
-  // From source, the runtime runs.
+  // From source, the executable is Bun.
   if (/^bun(?:\.exe)?$/.test(basename(executable))) return "bun src/main.ts";
   if (Bun.which(basename(executable)) === executable) return basename(executable);
   const path = relative(folder, executable);

@@ -4,34 +4,34 @@ import { loadConfigFrom } from "./load-config.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 
 const TIMEOUT_MS = 3_000;
-/** Addresses that mean "all of this machine" and cannot be called themselves. */
+/** Addresses that mean all addresses of this machine, and can't be connected to. */
 const everyAddress = new Set(["0.0.0.0", "::", "*"]);
 
 export const healthcheckCommand: Command = {
   name: "healthcheck",
-  summary: "exit 0 when the server on this machine is ready",
+  summary: "exit with 0 if the server on this machine is ready",
   help: `Usage: parley healthcheck
 
-Asks /readyz of the server on this machine (HOST, PORT, TLS_CERT_FILE) and exits with 0 when it is ready, else with 1.
-Made for HEALTHCHECK in a Dockerfile.`,
+Requests /readyz from the server on this machine (HOST, PORT, TLS_CERT_FILE). Exits with 0 if it is ready, otherwise with 1.
+Use it for HEALTHCHECK in a Dockerfile.`,
 
   async run(args, environment) {
     parseOptions("healthcheck", args, {});
     const config = loadConfigFrom(environment);
-    // It asks the own machine, whatever address that listens on.
+    // The request goes to this machine, so never through a proxy.
     removeRuntimeProxies(environment);
-    if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is not known; set PORT to the one in use.");
+    if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is unknown; set PORT to the one in use.");
     const named = hostOf(config);
     const host = everyAddress.has(named) ? "127.0.0.1" : named;
     const url = new URL(`${config.TLS_CERT_FILE ? "https" : "http"}://127.0.0.1:${config.PORT}/readyz`);
     url.hostname = host.includes(":") ? `[${host}]` : host;
     const response = await fetch(url, {
       signal: AbortSignal.timeout(TIMEOUT_MS),
-      // The certificate names the public host; this asks the own machine.
+      // The certificate is for the public host name, but this connects to the machine itself.
       tls: { rejectUnauthorized: false },
     }).catch(() => null);
     if (response === null)
-      throw new CommandError(`Nothing answers at ${url}; start it with \`parley serve\`, or set HOST and PORT.`);
+      throw new CommandError(`No server responds at ${url}; start it with \`parley serve\`, or set HOST and PORT.`);
     if (!response.ok)
       throw new CommandError(`The server is not ready (status ${response.status}); see ${url}?verbose.`);
     return exitCodes.success;

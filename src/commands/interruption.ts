@@ -1,7 +1,7 @@
 import { CommandError } from "./command.ts";
 
 /**
- * Runs `work` with a signal that SIGINT (Ctrl-C) and SIGTERM abort, so that it can clean up. A second one ends the process.
+ * Runs `work` with a signal that SIGINT (Ctrl-C) and SIGTERM abort, so that it can clean up. A second one kills the process.
  * The signal's reason is a CommandError with `sentence`.
  */
 export async function withInterruption<T>(sentence: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {

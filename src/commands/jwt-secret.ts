@@ -10,9 +10,9 @@ const FILE_NAME = "jwt-secret";
 const SECRET_CHARS_MIN = 32;
 
 /**
- * What signs access tokens: `JWT_SECRET`, or a secret that is made once and kept in `DATA_DIR` (the configuration
- * requires one in production), so that tokens stay good over a restart.
- * @throws CommandError when the file cannot be used.
+ * The secret that signs access tokens: `JWT_SECRET`, which is required in production, or one that is generated once and
+ * kept in `DATA_DIR`, so that tokens survive restarts.
+ * @throws CommandError if the file can't be used.
  */
 export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): string {
   if (config.JWT_SECRET) return config.JWT_SECRET;
@@ -23,12 +23,12 @@ export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): 
   } catch {
     const problem = findDataDirProblem(config.DATA_DIR);
     if (problem !== null) throw new CommandError(problem);
-    throw new CommandError(`${path} cannot be read or written; make DATA_DIR writable, or set JWT_SECRET.`);
+    throw new CommandError(`${path} can't be read or written; make DATA_DIR writable, or set JWT_SECRET.`);
   }
-  throw new CommandError(`${path} is damaged; delete it (everybody has to log in again), or set JWT_SECRET.`);
+  throw new CommandError(`${path} is damaged; delete it (all users must log in again), or set JWT_SECRET.`);
 }
 
-/** The secret as backups need it; null where none is set or was made yet. Makes none. */
+/** The secret for a backup; null if none is set or exists yet. Never creates one. */
 export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): ServerSecret | null {
   if (config.JWT_SECRET) return { value: config.JWT_SECRET, isConfigured: true };
   const path = join(config.DATA_DIR, FILE_NAME);
@@ -36,14 +36,14 @@ export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">
     const value = readSecret(path);
     return value === null ? null : { value, isConfigured: false };
   } catch {
-    throw new CommandError(`${path} cannot be read; run this as the user who runs \`parley serve\`.`);
+    throw new CommandError(`${path} can't be read; run this as the user who runs \`parley serve\`.`);
   }
 }
 
 /**
- * Keeps the secret of a backup in `DATA_DIR`. Another one that lies there is kept as `jwt-secret.old`.
- * @returns where it lies.
- * @throws CommandError when it cannot be written.
+ * Writes the secret of a backup to `DATA_DIR`. An existing different one is kept as `jwt-secret.old`.
+ * @returns its path.
+ * @throws CommandError if it can't be written.
  */
 export function storeJwtSecret(dataDir: string, secret: string): string {
   const path = join(dataDir, FILE_NAME);
@@ -57,7 +57,7 @@ export function storeJwtSecret(dataDir: string, secret: string): string {
     renameSync(draft, path);
     return path;
   } catch {
-    throw new CommandError(`${path} cannot be written; make DATA_DIR writable, and restore again.`);
+    throw new CommandError(`${path} can't be written; make DATA_DIR writable, and restore again.`);
   }
 }
 
@@ -70,7 +70,7 @@ function readSecret(path: string): string | null {
   }
 }
 
-/** Written aside and linked into place: nobody ever reads half a secret, and of two starters at once one wins. */
+/** Written to a draft and linked into place: no process reads a partial secret, and of two concurrent starts one wins. */
 function createSecretFile(path: string, directory: string): string {
   openDataDir(directory);
   const draft = `${path}.${process.pid}`;

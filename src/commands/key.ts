@@ -14,25 +14,25 @@ import { loadConfigFrom } from "./load-config.ts";
 import { nameDatabase, requireDatabase } from "./named-database.ts";
 import { useDatabase } from "./use-database.ts";
 
-const hint = "`parley key --help` shows how.";
+const hint = "`parley key --help` shows the usage.";
 
 export const keyCommand: Command = {
   name: "key",
   summary: "create an API key (key create --name N --scopes a,b)",
   help: `Usage: parley key create --name N --scopes a,b [--email E] [--expires-at T] [--service]
 
-Creates an API key and prints it, once. It may be run beside a running server.
+Creates an API key and prints it, once. Also works while the server is running.
 
-  --name N        what the key is for
-  --scopes a,b    what it may do, comma-separated:
+    --name N        the purpose of the key
+    --scopes a,b    its permissions, comma-separated:
 ${wrap(knownScopes)}
-  --email E       whose key it is; absent: the first administrator's
-  --expires-at T  when it ends, like 2030-01-31T00:00:00Z; absent: never
-  --service       it may act for users who are no administrators (X-On-Behalf-Of)`,
+    --email E       the user who owns it; absent: the first administrator
+    --expires-at T  when it expires, like 2030-01-31T00:00:00Z; absent: never
+    --service       it may act for other users except administrators (X-On-Behalf-Of)`,
 
   async run([action, ...args], environment) {
     if (action !== "create")
-      throw new UsageError(action ? `\`parley key\` cannot "${action}"; ${hint}` : `Say what to do; ${hint}`);
+      throw new UsageError(action ? `\`parley key\` cannot "${action}"; ${hint}` : `An action is missing; ${hint}`);
     const options = parseOptions("key create", args, {
       name: { type: "string" },
       scopes: { type: "string" },
@@ -41,7 +41,7 @@ ${wrap(knownScopes)}
       service: { type: "boolean" },
     });
     if (options.name === undefined || options.scopes === undefined)
-      throw new UsageError(`Give --name and --scopes; ${hint}`);
+      throw new UsageError(`--name and --scopes are required; ${hint}`);
     const input = readInput({ ...options, name: options.name, scopes: options.scopes });
     const emailKey = options.email === undefined ? null : readEmail(options.email);
     const config = loadConfigFrom(environment);
@@ -67,14 +67,14 @@ ${wrap(knownScopes)}
 
 type Options = { name: string; scopes: string; "expires-at"?: string; service?: boolean };
 
-/** The options as a request would bring them, checked by the same schema. @throws UsageError. */
+/** The options in the form of a request, validated by the same schema. @throws UsageError. */
 function readInput({ name, scopes, service = false, ...options }: Options): CreateApiKey {
   const named = scopes
     .split(",")
     .map((scope) => scope.trim())
     .filter((scope) => scope !== "");
   const unknown = named.find((scope) => !knownScopes.some((known) => known === scope));
-  if (unknown !== undefined) throw new UsageError(`--scopes: there is no scope "${unknown}"; ${hint}`);
+  if (unknown !== undefined) throw new UsageError(`--scopes: unknown scope "${unknown}"; ${hint}`);
   if (named.length === 0) throw new UsageError(`--scopes: name at least one; ${hint}`);
   const expiresAt = options["expires-at"];
   const input = {
@@ -96,7 +96,7 @@ function readEmail(email: string): string {
   }
 }
 
-/** @param database where it was looked, for a sentence. */
+/** @param database the database that was used, for the sentence. */
 function explain(error: unknown, email: string | undefined, database: string): unknown {
   if (!(error instanceof Problem)) return error;
   const [field] = error.errors ?? [];
@@ -104,8 +104,8 @@ function explain(error: unknown, email: string | undefined, database: string): u
   if (error.code !== "not_found") return new CommandError(error.message);
   return new CommandError(
     email === undefined
-      ? `There is no administrator in ${database}; make one with \`parley admin create --email E\`.`
-      : `There is no user ${email} in ${database}; let them register, or name another one.`,
+      ? `No administrator exists in ${database}; create one with \`parley admin create --email E\`.`
+      : `No user ${email} exists in ${database}; let them register, or use another address.`,
   );
 }
 

@@ -5,17 +5,17 @@ import type { Config } from "../config.ts";
 import { claimPort, explainListenError, hostOf } from "./address.ts";
 import { CommandError } from "./command.ts";
 
-/** A quiet HTTP connection is closed after so long; streams send heartbeats and lift it. */
+/** Idle timeout of HTTP connections; streams send heartbeats and lift it. */
 const HTTP_IDLE_TIMEOUT_S = 30;
 /**
- * No limit of the runtime's: it would hang up with an empty answer. Ours is 1 MiB and says so; nothing beyond it is kept
- * in memory, because the runtime reads no faster than we do.
+ * Disables Bun's limit, which closes the connection with an empty response. Our own limit is 1 MiB and returns an error;
+ * nothing beyond it is buffered, because Bun reads no faster than we do.
  */
 const REQUEST_BYTES_MAX = Number.MAX_SAFE_INTEGER;
 
 /**
- * Of TLS 1.2 only what has forward secrecy (ECDHE) and encrypts with authentication (AEAD): no CBC, no static RSA. The
- * runtime offers both by default. TLS 1.3 has nothing else, and no list.
+ * For TLS 1.2, only ciphers with forward secrecy (ECDHE) and authenticated encryption (AEAD): no CBC, no static RSA, both of
+ * which Bun offers by default. TLS 1.3 has only such ciphers, and no list.
  */
 const TLS_1_2_CIPHERS = [
   "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -26,8 +26,8 @@ const TLS_1_2_CIPHERS = [
   "ECDHE-RSA-CHACHA20-POLY1305",
 ].join(":");
 
-/** Idle for so many looks, one after the other, counts as idle. */
-const IDLE_LOOKS = 4;
+/** The server counts as idle after this many consecutive checks. */
+const IDLE_CHECKS = 4;
 const IDLE_LOOK_MS = 25;
 
 type Listening = Pick<App, "app" | "websocket">;
@@ -35,21 +35,21 @@ type Listening = Pick<App, "app" | "websocket">;
 /** The open port. */
 export type PortListener = {
   readonly port: number;
-  /** Sends to the sockets that subscribed to a topic, whichever certificate they came in under. */
+  /** Sends to the sockets subscribed to a topic, on the current and previous servers. */
   publish(topic: string, text: string): void;
   /**
-   * New connections get another certificate; sockets and running requests go on as they are.
-   * @throws CommandError when it cannot be served; then nothing has changed.
+   * Uses another certificate for new connections; existing sockets and requests are not affected.
+   * @throws CommandError if it can't be used; then nothing changes.
    */
   useTls(tls: Tls): void;
-  /** No new connections; fulfils when the last answer has ended and all are closed, at once with `isForced`. */
+  /** Refuses new connections; fulfils once all responses have ended and all connections are closed; with `isForced`, immediately. */
   stop(isForced: boolean): Promise<void>;
 };
 
 /**
- * Opens the port. The runtime cannot exchange the certificate of a server, so another one takes over the port from it:
- * both listen for a moment (`SO_REUSEPORT`), then the old one only serves what it has.
- * @throws CommandError when it cannot be opened, with what to do about it.
+ * Opens the port. Bun can't replace a server's certificate, so a new server takes over the port: both listen for a moment
+ * (`SO_REUSEPORT`), then the old one only serves its existing connections.
+ * @throws CommandError if it can't be opened, with the remedy.
  */
 export function listen(parley: Listening, config: Config, tls: Tls | undefined): PortListener {
   try {
@@ -76,7 +76,7 @@ export function listen(parley: Listening, config: Config, tls: Tls | undefined):
         const stopAll = (isForced: boolean) => Promise.all([...servers].map((server) => server.stop(isForced)));
         if (isForced) return void (await stopAll(true));
         await Promise.race([stopAll(false), untilIdle(servers)]);
-        // What is open has nothing to say any more, such as a client whose body was refused before all of it had come.
+        // Remaining connections are useless, such as that of a client whose body was refused before all of it arrived.
         await stopAll(true);
       },
     };
@@ -90,7 +90,7 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
   app.listen({
     port,
     hostname: hostOf(config),
-    // Where it is not needed it must not be: a second Parley would start on the same port and take half of its connections.
+    // Never without need: a second Parley could start on the same port and take half of the connections.
     reusePort: tls !== undefined,
     development: false,
     idleTimeout: HTTP_IDLE_TIMEOUT_S,
@@ -98,24 +98,24 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
     websocket,
     ...(tls && { tls: { ...tls, ciphers: TLS_1_2_CIPHERS }, http2: config.HTTP2 === "on" }),
   });
-  // The framework would stop the server at the end of the process, which we do ourselves, and adds one for each.
+  // Elysia stops the server when the process exits, which we do ourselves, and adds one listener per server.
   for (const listener of process.listeners("beforeExit"))
     if (!exitListeners.has(listener)) process.off("beforeExit", listener);
-  if (!app.server) throw new CommandError("The server did not start.");
+  if (!app.server) throw new CommandError("The server didn't start.");
   return app.server;
 }
 
-/** Fulfils when no request is answered any more, and no socket is open. */
+/** Fulfils when no request is in progress and no socket is open. */
 async function untilIdle(servers: Iterable<Server<unknown>>): Promise<void> {
   const isIdle = () => [...servers].every((server) => server.pendingRequests + server.pendingWebSockets === 0);
-  // A connection that was just taken may not have asked yet.
-  for (let idleLooks = 0; idleLooks < IDLE_LOOKS; idleLooks = isIdle() ? idleLooks + 1 : 0)
+  // A new connection may not have sent its request yet.
+  for (let idleChecks = 0; idleChecks < IDLE_CHECKS; idleChecks = isIdle() ? idleChecks + 1 : 0)
     await Bun.sleep(IDLE_LOOK_MS);
 }
 
-/** @returns a CommandError where the address or the certificate is at fault. */
+/** @returns a CommandError if the address or the certificate is the cause. */
 function explain(error: unknown, config: Config): unknown {
   if (error instanceof Error && /PEM|SSL|BoringSSL|key values mismatch/i.test(error.message))
-    return new CommandError("The certificate of TLS_CERT_FILE and the key of TLS_KEY_FILE cannot be served with.");
+    return new CommandError("The certificate of TLS_CERT_FILE can't be used with the key of TLS_KEY_FILE.");
   return explainListenError(error, config);
 }

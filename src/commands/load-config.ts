@@ -15,14 +15,15 @@ import type { Environment } from "./command.ts";
 const ENV_FILE = ".env";
 
 /**
- * The configuration out of the environment and, in development only, of `.env` in the working directory, below it.
+ * The configuration from the environment and, only in development, from `.env` in the working directory; the environment
+ * takes precedence.
  * @throws ConfigError with every error found.
  */
 export function loadConfigFrom(environment: Environment): Config {
   return read(environment, readEnvFile(environment));
 }
 
-/** The same with what the operator should be told of: sentences without a secret. */
+/** The same with warnings for the operator: sentences without a secret. */
 export function loadConfigWithWarnings(environment: Environment): { config: Config; warnings: string[] } {
   const file = readEnvFile(environment);
   const surroundings = {
@@ -33,7 +34,7 @@ export function loadConfigWithWarnings(environment: Environment): { config: Conf
     const config = read(environment, file);
     return { config, warnings: findWarnings(config, surroundings) };
   } catch (error) {
-    // What is missing may be there under a misspelt name.
+    // A missing setting may be present under a misspelt name.
     if (error instanceof ConfigError)
       error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.named));
     throw error;
@@ -55,7 +56,7 @@ function read(environment: Environment, file: Environment): Config {
   return merged.LOG_FORMAT?.trim() || !isForPeople ? config : Object.freeze({ ...config, LOG_FORMAT: "pretty" });
 }
 
-/** Where each setting comes from that has a value. */
+/** The source of each setting that has a value. */
 export function findSources(environment: Environment, config: Config): SettingSources {
   const file = readEnvFile(environment);
   const merged: Environment = { ...file, ...environment };
@@ -71,8 +72,8 @@ export function findSources(environment: Environment, config: Config): SettingSo
 }
 
 /**
- * One secret of the configuration, or the content of the file that `NAME_FILE` names, for commands that need no other setting.
- * @throws ConfigError when it cannot be read.
+ * One secret of the configuration, or the content of the file in `NAME_FILE`, for commands that need no other setting.
+ * @throws ConfigError if it can't be read.
  */
 export function loadSecretFrom(environment: Environment, name: string): string | undefined {
   const merged = { ...readEnvFile(environment), ...environment };
@@ -84,12 +85,12 @@ export function loadSecretFrom(environment: Environment, name: string): string |
     return readFileSync(file, "utf8").trim() || undefined;
   } catch {
     throw new ConfigError([
-      `${name}_FILE: the file cannot be read; name one that exists, and that this user may read.`,
+      `${name}_FILE: the file can't be read; use a file that exists and that this user may read.`,
     ]);
   }
 }
 
-/** For `loadConfig`, which lies below the catalogue of models. */
+/** For `loadConfig`, which must not import the model catalogue. */
 export const hasPrice: HasPrice = (model, configured) =>
   findPrice(model, createCatalogue({ prices: configured }).prices) !== undefined;
 
@@ -106,12 +107,12 @@ function readEnvFile(environment: Environment): Environment {
     return {};
   }
   const values = parseEnv(text);
-  // Otherwise a production server would start with whatever lies in its working directory.
+  // Otherwise a production server would read any `.env` in its working directory.
   if (!environment.APP_ENV && values.APP_ENV && values.APP_ENV !== "development")
     throw new ConfigError([
-      `APP_ENV: ${ENV_FILE} is read in development only, so it cannot choose ${values.APP_ENV}; set APP_ENV in the environment.`,
+      `APP_ENV: ${ENV_FILE} is read only in development, so it can't select ${values.APP_ENV}; set APP_ENV in the environment.`,
     ]);
-  // The runtime reads it from the environment alone, before anything of Parley runs.
+  // Bun reads it only from the environment, before Parley's code runs.
   if (values.NODE_EXTRA_CA_CERTS && !environment.NODE_EXTRA_CA_CERTS)
     throw new ConfigError([
       `NODE_EXTRA_CA_CERTS: it is read before ${ENV_FILE}; remove it there, and set it in the environment.`,

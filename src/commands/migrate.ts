@@ -6,12 +6,12 @@ import { useDatabase } from "./use-database.ts";
 
 export const migrateCommand: Command = {
   name: "migrate",
-  summary: "run the migrations of the database, or list them (--status)",
+  summary: "migrate the database, or list its migrations (--status)",
   help: `Usage: parley migrate
        parley migrate --status
 
-Brings the database up to date; \`parley serve\` does the same at its start. With --status it only lists every migration
-with its state: applied, pending, changed (its file differs from what was applied) or unknown (made by another build).`,
+Applies pending migrations; \`parley serve\` also does this at startup. With --status, it only lists every migration
+with its state: applied, pending, changed (its file differs from what was applied) or unknown (applied by another build).`,
 
   async run(args, environment) {
     const { status } = parseOptions("migrate", args, { status: { type: "boolean" } });

@@ -5,20 +5,20 @@ import { readPassword } from "./read-password.ts";
 const SETTING = "BACKUP_PASSPHRASE";
 const BYTES_MAX = 1_024;
 
-/** The passphrase of the configuration, if there is one. */
+/** The configured passphrase, if any. */
 export const findPassphrase = (environment: Record<string, string | undefined>): string | undefined =>
   check(loadSecretFrom(environment, SETTING));
 
 /**
- * Asks for a passphrase: on a terminal, otherwise the first line of standard input.
- * @param isNew on a terminal it is asked for twice.
- * @throws UsageError when there is none.
+ * Reads a passphrase from the terminal, otherwise the first line of standard input.
+ * @param isNew on a terminal, ask twice.
+ * @throws UsageError if there is none.
  */
 export async function askPassphrase(isNew = false): Promise<string> {
   const passphrase = check((await readPassword("Passphrase of the backup: ")).trim() || undefined);
   if (passphrase === undefined)
-    throw new UsageError(`The backup needs a passphrase; set ${SETTING}, or give it on standard input.`);
-  if (isNew && process.stdin.isTTY && (await readPassword("The same again: ")).trim() !== passphrase)
+    throw new UsageError(`The backup needs a passphrase; set ${SETTING}, or pass it on standard input.`);
+  if (isNew && process.stdin.isTTY && (await readPassword("Repeat it: ")).trim() !== passphrase)
     throw new UsageError("The two passphrases differ; start again.");
   return passphrase;
 }

@@ -1,19 +1,19 @@
 import type { Progress } from "../db/archive.ts";
 import { formatBytes } from "../lib/format-bytes.ts";
 
-/** So often the line is written again. */
+/** How often the line is updated. */
 const EVERY_MS = 100;
 const BAR_CHARS = 24;
 
 export interface ProgressLine {
   show(progress: Progress): void;
-  /** What is being done, where no progress can be measured. */
+  /** Describes the current work if its progress can't be measured. */
   tell(text: string): void;
   /** Removes the line. */
   end(): void;
 }
 
-/** A line on stderr that follows the work, if that is a terminal; otherwise nothing. */
+/** A progress line on stderr if that is a terminal; otherwise does nothing. */
 export function createProgressLine(stream: NodeJS.WriteStream = process.stderr): ProgressLine {
   if (!stream.isTTY) return { show() {}, tell() {}, end() {} };
   let writtenAtMs = Number.NEGATIVE_INFINITY;

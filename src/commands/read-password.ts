@@ -1,19 +1,19 @@
 import { read } from "read";
 import { CommandError, UsageError } from "./command.ts";
 
-/** Of a password in UTF-8 with its end of line; a longer one is refused anyway. */
+/** For a UTF-8 password with its line end; longer ones are refused anyway. */
 const BYTES_MAX = 4_096;
 const newline = 10;
 
 /**
- * A password from standard input: asked for on a terminal, without showing it; else the first line. So it stands in no list of
- * processes and in no history of a shell.
- * @returns an empty text if there is none. @throws UsageError if it is too long or no UTF-8, CommandError if the user ends it.
+ * Reads a password: on a terminal with a prompt and without echo, otherwise the first line of standard input. That keeps it
+ * out of process lists and shell histories.
+ * @returns an empty string if there is none. @throws UsageError if it is too long or not UTF-8, CommandError if the user aborts.
  */
 export async function readPassword(prompt: string): Promise<string> {
   if (!process.stdin.isTTY) return readLine(Bun.stdin.stream());
   try {
-    // Not on stdout, which may be what a script reads.
+    // The prompt goes to stderr, because scripts may read stdout.
     return await read({ prompt, silent: true, terminal: true, output: process.stderr });
   } catch {
     throw new CommandError("No password was entered; nothing was changed.");

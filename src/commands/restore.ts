@@ -23,13 +23,13 @@ export const restoreCommand: Command = {
   summary: "load a backup into an empty database (restore FILE)",
   help: `Usage: parley restore FILE
 
-Loads a backup into the database that the configuration names: DATABASE_URL, or the embedded one in DATA_DIR. It must be
-empty, and no Parley may be running on it. All of the backup is loaded, or nothing: if it is interrupted, run it again.
-Backups move between the embedded database and a Postgres server, 15 or newer, in every direction, and from older
-versions of Parley to newer ones. \`-\` reads from standard input.
+Loads a backup into the configured database: DATABASE_URL, or the embedded one in DATA_DIR. It must be empty, and no Parley
+may be running on it. The restore is all or nothing: if it is interrupted, run it again. Backups can be moved between the
+embedded database and a Postgres server (15 or newer), in both directions, and from older versions of Parley to newer ones.
+\`-\` reads from standard input.
 
-The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise it is asked for
-on a terminal, or read from standard input.`,
+The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise from
+the terminal or standard input.`,
 
   async run(args, environment) {
     const { file } = parseFileOptions("restore", args, {});
@@ -57,7 +57,7 @@ on a terminal, or read from standard input.`,
           { canJoin: false },
         );
         line.end();
-        console.log(`The backup is restored into ${nameDatabase(config)}.\n${describeBackup(summary, sizeBytes)}`);
+        console.log(`The backup was restored into ${nameDatabase(config)}.\n${describeBackup(summary, sizeBytes)}`);
         for (const name of summary.migrated) console.log(`migrated     ${name}`);
         const warning = findSecretWarning(config, summary);
         if (warning) console.error(warning);
@@ -73,18 +73,18 @@ on a terminal, or read from standard input.`,
 const findEmptyRemedy = ({ DATABASE_URL, DATA_DIR }: Config): string =>
   DATABASE_URL === undefined
     ? `move ${resolve(DATA_DIR)} away, or set DATA_DIR to another folder, and restore again`
-    : "create another database, name it in DATABASE_URL, and restore again";
+    : "create another database, set DATABASE_URL to it, and restore again";
 
-/** JWT_SECRET goes before the file, which then only keeps the secret for the operator. */
+/** JWT_SECRET takes precedence over the file, which then only keeps the secret for the operator. */
 function storeSecret({ JWT_SECRET, DATA_DIR }: Config, secret: string): void {
   if (JWT_SECRET !== secret) storeJwtSecret(DATA_DIR, secret);
 }
 
-/** What to do when Parley would start with another secret than that of the backup. */
+/** The remedy if Parley would start with another secret than that of the backup. */
 function findSecretWarning(config: Config, { jwtSecret }: BackupSummary): string | null {
   const own = findServerSecret(config);
   if (jwtSecret.fingerprint === null || (own && fingerprintSecret(own.value) === jwtSecret.fingerprint)) return null;
-  const loss = "otherwise everybody has to log in again, and the secrets of webhooks and hooks can't be read";
+  const loss = "otherwise all users must log in again, and the secrets of webhooks and hooks can't be read";
   return jwtSecret.state === "included"
     ? `JWT_SECRET is not the secret of the backup. Set it to the content of ${resolve(config.DATA_DIR, "jwt-secret")} before you start Parley; ${loss}.`
     : `The backup was made with a JWT_SECRET that is not set here. Set JWT_SECRET to the same value before you start Parley; ${loss}.`;

@@ -4,14 +4,14 @@ import type { Environment } from "./command.ts";
 
 const names = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] as const;
 
-/** Removes the proxies from the environment of this process, from where the runtime's own HTTP clients take them. */
+/** Removes the proxy variables from this process, because Bun's own HTTP clients would use them. */
 export function removeRuntimeProxies(environment: Environment): void {
   for (const name of names) for (const spelling of [name, name.toLowerCase()]) delete environment[spelling];
 }
 
 /**
- * Has the runtime's S3 client, which sends backups, use the same proxies as all the rest: it reads the environment of this
- * process at each request, by rules of its own.
+ * Makes Bun's S3 client, which uploads backups, use the configured proxies: it reads the process environment at each
+ * request, by its own rules.
  */
 export function setRuntimeProxies(environment: Environment, config: Config): void {
   removeRuntimeProxies(environment);

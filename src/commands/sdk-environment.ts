@@ -1,9 +1,9 @@
 import type { Environment } from "./command.ts";
 
-/** What the SDKs of OpenAI and Anthropic read by themselves: they would send it to every server, also to others' servers. */
+/** Variables that the SDKs of OpenAI and Anthropic read themselves, and would send to every server, including others' servers. */
 const sdkHeaders = ["OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS"];
 
-/** Removes it from the environment of this process. The start warns of it, and names the setting to use. */
+/** Removes them from this process. A startup warning names the setting to use instead. */
 export function removeSdkHeaders(environment: Environment): void {
   for (const name of sdkHeaders) delete environment[name];
 }

@@ -25,24 +25,24 @@ import { untilAborted, type Wishes, watchProcess } from "./signals.ts";
 import { hasColors } from "./terminal.ts";
 import { readTls, reloadTls, tellOfCertificate } from "./tls.ts";
 
-/** After an error that got past everything, the end may take so long. */
+/** Shutdown timeout after an uncaught error. */
 const CRASH_TIMEOUT_MS = 3_000;
-/** After a second signal, the database gets so long to close. */
+/** Time for closing the database after a second signal. */
 const HURRIED_CLOSE_MS = 1_000;
-/** What closing the database may take after the rest has stopped: the embedded Postgres writes a checkpoint. */
+/** Time for closing the database after everything else has stopped: the embedded Postgres writes a checkpoint. */
 const DATABASE_CLOSE_MS = 30_000;
 
 export const serveCommand: Command = {
   name: "serve",
-  summary: "migrate the database, then serve (also without a command)",
+  summary: "migrate the database, then serve (the default command)",
   help: `Usage: parley serve
        parley
 
 Migrates the database, then serves. Without any configuration: an embedded Postgres in ./data, port 3000.
-Settings come from the environment; .env.example names them all, \`parley config\` shows the effective ones.
+Settings come from the environment; .env.example lists them all, \`parley config\` shows the effective ones.
 
-SIGTERM and SIGINT stop in order: no new work, answers end, sockets are told to reconnect (at most SHUTDOWN_TIMEOUT_MS);
-a second signal stops at once. SIGHUP reads the certificate again (TLS_CERT_FILE, TLS_KEY_FILE); connections stay.`,
+SIGTERM and SIGINT shut down gracefully: no new work, answers finish, clients reconnect elsewhere (at most SHUTDOWN_TIMEOUT_MS).
+A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE, TLS_KEY_FILE) and keeps connections.`,
 
   async run(args, environment) {
     parseOptions("serve", args, {});
@@ -58,21 +58,21 @@ a second signal stops at once. SIGHUP reads the certificate again (TLS_CERT_FILE
       maskSecrets: createMask([...listSecrets(config), jwtSecret]),
     });
     for (const warning of warnings) log.warn(warning);
-    const wishes = watchProcess(log);
+    const signals = watchProcess(log);
     const metrics = createMetrics(build);
     const manager = createServiceManager(environment, (reason) =>
-      log.warn({ reason }, "systemd can't be told that Parley is ready; use Type=exec in the unit"),
+      log.warn({ reason }, "systemd can't be notified that Parley is ready; use Type=exec in the unit"),
     );
     const onWait = (waitMs: number) => metrics.dbPoolWait.observe(waitMs / 1_000);
     const connected = await connectDatabase(config, log, { onWait });
     try {
-      await serve({ config, tls, jwtSecret, log, isColored, metrics, wishes, manager, database: connected.database });
+      await serve({ config, tls, jwtSecret, log, isColored, metrics, signals, manager, database: connected.database });
     } finally {
-      const hurried = untilAborted(wishes.hurry).then(() => Bun.sleep(HURRIED_CLOSE_MS));
+      const hurried = untilAborted(signals.hurry).then(() => Bun.sleep(HURRIED_CLOSE_MS));
       await Promise.race([connected.close(), hurried]);
     }
     log.info("stopped");
-    return wishes.hasCrashed() || wishes.hurry.aborted ? exitCodes.failure : exitCodes.success;
+    return signals.hasCrashed() || signals.hurry.aborted ? exitCodes.failure : exitCodes.success;
   },
 };
 
@@ -83,60 +83,60 @@ type Serving = {
   log: Log;
   isColored: boolean;
   metrics: Metrics;
-  wishes: Wishes;
+  signals: Wishes;
   manager: ServiceManager;
   database: Database;
 };
 
-/** Serves until it is told to stop, and then comes to an end in order. */
+/** Serves until a signal arrives, then shuts down gracefully. */
 async function serve(serving: Serving): Promise<void> {
-  const { config, tls, jwtSecret, log, metrics, wishes, manager, database } = serving;
+  const { config, tls, jwtSecret, log, metrics, signals, manager, database } = serving;
   const lifecycle = createLifecycle();
   const parley = createApp({ config, database, log, metrics, lifecycle, jwtSecret });
-  // Listens before the database is there: /livez answers 200, /readyz and the API 503.
+  // Listens before the database is ready: /livez returns 200, /readyz and the API 503.
   const listener = listen(parley, config, tls);
   parley.attach(listener);
   const url = config.PUBLIC_URL ?? `${tls ? "https" : "http"}://localhost:${listener.port}`;
   log.info({ address: `${config.HOST}:${listener.port}`, version: build.version }, "listening");
   if (tls) tellOfCertificate(tls, log, metrics);
-  wishes.onHangup(() => reloadTls({ config, listener, log, metrics }));
+  signals.onHangup(() => reloadTls({ config, listener, log, metrics }));
   const stopWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
 
   const { parts } = parley;
   parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
   const inOrder = parts.list();
   try {
-    // It may go away in between.
+    // The connection may break in between.
     let applied = 0;
-    await waitForDatabase(database, log, wishes.stop, async () => {
-      applied += (await migrate(database, log, { signal: wishes.stop })).length;
+    await waitForDatabase(database, log, signals.stop, async () => {
+      applied += (await migrate(database, log, { signal: signals.stop })).length;
     });
     log.info(applied === 0 ? "database ready" : `database ready: ${applied} migrations applied`);
     await parley.start();
     lifecycle.markReady();
     manager.ready(`Parley ${build.version} is ready: ${url}`);
-    await tellFirstSteps(serving, url);
+    await reportFirstSteps(serving, url);
   } catch (error) {
-    // Told to stop while it was still starting: what it was waiting for is no error any more.
-    if (!wishes.stop.aborted) throw error;
+    // After a signal during startup, a failed wait is not an error.
+    if (!signals.stop.aborted) throw error;
   }
-  await untilAborted(wishes.stop);
+  await untilAborted(signals.stop);
 
-  // The part `readiness` then has it drain.
-  if (wishes.hasCrashed()) lifecycle.markDraining();
+  // After a crash, skip the `leaving` phase; otherwise the part `readiness` ends it.
+  if (signals.hasCrashed()) lifecycle.markDraining();
   else lifecycle.markLeaving();
-  void untilAborted(wishes.hurry).then(lifecycle.markDraining);
+  void untilAborted(signals.hurry).then(lifecycle.markDraining);
   manager.stopping(config.SHUTDOWN_TIMEOUT_MS + DATABASE_CLOSE_MS);
   stopWatch();
-  const stopped = wishes.hasCrashed() ? inOrder.filter(({ name }) => name === "http") : inOrder;
-  const timeoutMs = wishes.hasCrashed() ? CRASH_TIMEOUT_MS : config.SHUTDOWN_TIMEOUT_MS;
-  await stopInOrder(stopped, { log, timeoutMs, hurry: wishes.hurry });
+  const stopped = signals.hasCrashed() ? inOrder.filter(({ name }) => name === "http") : inOrder;
+  const timeoutMs = signals.hasCrashed() ? CRASH_TIMEOUT_MS : config.SHUTDOWN_TIMEOUT_MS;
+  await stopInOrder(stopped, { log, timeoutMs, hurry: signals.hurry });
   await listener.stop(true);
 }
 
-/** Says where it serves, with what, and what to do next: in one line of the log, or to people in a few. */
-async function tellFirstSteps({ config, database, log, isColored }: Serving, url: string): Promise<void> {
-  // Should the database fail just now, it is only not said how to become administrator.
+/** Reports the URL, the models and the next steps: as one log line, or as a few readable lines. */
+async function reportFirstSteps({ config, database, log, isColored }: Serving, url: string): Promise<void> {
+  // If the database fails just now, only the hint about the administrator is missing.
   const isThere = await hasAdministrator(database).catch(() => true);
   const options = { url, hasAdministrator: isThere, command: nameCommand() };
   const steps = describeFirstSteps(config, options);

@@ -3,10 +3,10 @@ import type { Part } from "../lib/parts.ts";
 import { untilAborted } from "./signals.ts";
 
 /**
- * Stops every part once those it stops after have stopped, all of them within `timeoutMs`. One that takes too long or
- * fails is logged and left behind, so that those after it still get their turn.
- * @param parts in an order in which each comes behind those it stops after.
- * @param hurry once it is aborted, nothing is waited for any more.
+ * Stops every part once the parts it depends on have stopped, all within `timeoutMs`. A part that takes too long or fails is
+ * logged and skipped, so that the rest still stops.
+ * @param parts sorted so that each comes after those it waits for.
+ * @param hurry when aborted, nothing is waited for any more.
  */
 export async function stopInOrder(
   parts: readonly Part[],
@@ -23,15 +23,15 @@ export async function stopInOrder(
   await Promise.all(stopped.values());
 }
 
-/** How much longer than the deadline a part may take: time to notice it, and to put away what is unfinished. */
+/** Extra time for a part after the deadline, to notice it and to put away unfinished work. */
 const GRACE_MS = 100;
 
 async function stopOne({ name, stop }: Part, deadlineMs: number, log: Log): Promise<void> {
   const startedAt = performance.now();
   const stopped = stop(deadlineMs).then(
-    () => log.debug({ part: name, ms: Math.round(performance.now() - startedAt) }, "a part has stopped"),
-    (error: unknown) => log.error({ part: name, err: error }, "a part did not stop in order"),
+    () => log.debug({ part: name, ms: Math.round(performance.now() - startedAt) }, "part stopped"),
+    (error: unknown) => log.error({ part: name, err: error }, "part failed to stop"),
   );
   const late = Bun.sleep(Math.max(0, deadlineMs - Date.now()) + GRACE_MS).then(() => true);
-  if ((await Promise.race([stopped, late])) === true) log.warn({ part: name }, "a part did not stop in time");
+  if ((await Promise.race([stopped, late])) === true) log.warn({ part: name }, "part did not stop in time");
 }

@@ -1,18 +1,18 @@
 import type { Log } from "../lib/log.ts";
 
-/** What the outside wants of a running server. */
+/** Shutdown and reload requests to a running server. */
 export type Wishes = {
-  /** Aborted by the first SIGTERM, SIGINT or SIGQUIT, and when the process crashed: come to an end. */
+  /** Aborted by the first SIGTERM, SIGINT or SIGQUIT, and after an uncaught error: shut down gracefully. */
   stop: AbortSignal;
-  /** Aborted by the second signal: end now. */
+  /** Aborted by the second signal: stop immediately. */
   hurry: AbortSignal;
-  /** Whether an error got past everything, so that the process is in an unknown state. */
+  /** Whether an error was uncaught, which leaves the process in an unknown state. */
   hasCrashed(): boolean;
-  /** What a SIGHUP does from now on; without effect once the end has begun. Nobody is ended by one. */
+  /** Sets the handler of SIGHUP, which is ignored during shutdown and never ends the process. */
   onHangup(listener: () => void): void;
 };
 
-/** Watches signals and errors that nobody caught. A rejection that nobody awaited is logged, and the server stays. */
+/** Handles signals and uncaught errors. An unhandled rejection is only logged. */
 export function watchProcess(log: Log): Wishes {
   const stop = new AbortController();
   const hurry = new AbortController();
@@ -23,24 +23,24 @@ export function watchProcess(log: Log): Wishes {
       hurry.abort();
       return;
     }
-    log.info({ signal }, "stopping; a second signal stops at once");
+    log.info({ signal }, "stopping; a second signal stops immediately");
     stop.abort();
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
-  // By default it would end the process at once, and dump its memory.
+  // By default, SIGQUIT kills the process and dumps core.
   process.on("SIGQUIT", onSignal);
-  let hangup = () => log.info("SIGHUP: there is nothing to read again yet");
+  let hangup = () => log.info("SIGHUP ignored: nothing to reload yet");
   process.on("SIGHUP", () => {
     if (!stop.signal.aborted) hangup();
   });
   process.on("uncaughtException", (error) => {
-    log.fatal({ err: error }, "an error got past everything; stopping");
+    log.fatal({ err: error }, "uncaught error; stopping");
     hasCrashed = true;
     stop.abort();
   });
   process.on("unhandledRejection", (reason) => {
-    log.error({ err: reason }, "a promise was rejected and nobody awaited it");
+    log.error({ err: reason }, "unhandled promise rejection");
   });
   return {
     stop: stop.signal,

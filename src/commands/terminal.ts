@@ -2,10 +2,10 @@ import type { Environment } from "./command.ts";
 
 type Output = Pick<typeof process.stdout, "isTTY">;
 
-/** Whether what is printed may have colours: on a terminal that knows them, unless NO_COLOR (no-color.org) is set. */
+/** Whether output may have colours: on a terminal that supports them, unless NO_COLOR (no-color.org) is set. */
 export function hasColors({ NO_COLOR, TERM }: Environment, output: Output = process.stdout): boolean {
   return output.isTTY === true && !NO_COLOR && TERM !== "dumb";
 }
 
-/** A text in bold, where that is possible. */
+/** Text in bold, if supported. */
 export const bold = (text: string, isColored: boolean): string => (isColored ? `\x1b[1m${text}\x1b[22m` : text);

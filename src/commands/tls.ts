@@ -5,13 +5,13 @@ import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import type { PortListener } from "./listen.ts";
 
-/** Days before its end from which on a certificate is warned of. */
+/** A certificate that expires within this many days causes a warning. */
 const EXPIRY_WARNING_DAYS = 14;
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
 /**
- * The certificate to serve with; undefined when the configuration names none.
- * @throws ConfigError when it cannot be read, or not be served with.
+ * The certificate to serve; undefined if none is configured.
+ * @throws ConfigError if it can't be read or is invalid.
  */
 export function readTls({ TLS_CERT_FILE, TLS_KEY_FILE }: Config): Tls | undefined {
   if (!TLS_CERT_FILE || !TLS_KEY_FILE) return undefined;
@@ -25,29 +25,29 @@ function readPem(name: string, path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch {
-    throw new ConfigError([`${name}: the file ${path} cannot be read.`]);
+    throw new ConfigError([`${name}: the file ${path} can't be read.`]);
   }
 }
 
 type Dependencies = { config: Config; listener: Pick<PortListener, "useTls">; log: Log; metrics: Metrics };
 
-/** Reads the certificate again and serves with it. Is it not good, the log says why, and the old one stays. */
+/** Reloads the certificate. If the new one is invalid, logs why and keeps the current one. */
 export function reloadTls({ config, listener, log, metrics }: Dependencies): void {
   try {
     const tls = readTls(config);
     if (!tls) {
-      log.info("SIGHUP: there is no certificate to read again; other settings need a restart");
+      log.info("SIGHUP: no certificate to reload; other settings need a restart");
       return;
     }
     listener.useTls(tls);
     tellOfCertificate(tls, log, metrics);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    log.error({ reason }, "the new certificate cannot be used; the old one stays");
+    log.error({ reason }, "the new certificate can't be used; keeping the current one");
   }
 }
 
-/** Logs which certificate is served, and until when; one that browsers refuse is warned of, but served. */
+/** Logs the served certificate and its expiry. An expired one is logged as a warning, but served. */
 export function tellOfCertificate({ cert }: Tls, log: Log, metrics: Metrics): void {
   const { names, validFromMs, expiresAtMs } = describeCertificate(cert);
   metrics.tlsCertificateExpiry.set(expiresAtMs / 1_000);
@@ -55,5 +55,5 @@ export function tellOfCertificate({ cert }: Tls, log: Log, metrics: Metrics): vo
   if (expiresAtMs <= Date.now()) log.warn(line, "the certificate has expired; clients will refuse it");
   else if (validFromMs > Date.now()) log.warn(line, "the certificate is not valid yet; clients will refuse it");
   else if (expiresAtMs - Date.now() < EXPIRY_WARNING_DAYS * DAY_MS) log.warn(line, "the certificate expires soon");
-  else log.info(line, "serving with this certificate");
+  else log.info(line, "serving this certificate");
 }

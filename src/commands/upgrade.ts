@@ -21,17 +21,17 @@ import { createSource, type ExecutableSource } from "./upgrade/source.ts";
 
 export const upgradeCommand: Command = {
   name: "upgrade",
-  summary: "replace this executable by a newer one, after a backup (upgrade FILE|URL)",
+  summary: "back up, then replace this executable with a newer one (upgrade FILE|URL)",
   help: `Usage: parley upgrade FILE|URL [--sha256 HEX] [--backup FILE] [--no-backup] [--allow-older]
 
-Checks a new executable, makes a backup of all data, and replaces this executable. The old one stays beside it, with
-.previous after its name. Prints how to restart and how to go back. Use the same settings as the server. It may be run
-beside a running server, which is not restarted. On a machine that deploy/install.sh set up: parley-run upgrade FILE|URL
+Checks a new executable, makes a backup of all data, and replaces this executable. The old one is kept next to it, with the
+suffix .previous. Prints how to restart and how to roll back. Use the same settings as the server. Also works while the server
+is running; it is not restarted. On a machine set up by deploy/install.sh: parley-run upgrade FILE|URL
 
-  --sha256 HEX    its checksum; absent: FILE.sha256, or its line in SHA256SUMS beside it. Without one it is refused
-  --backup FILE   where the backup goes; absent: a new file in BACKUP_DIR, or in the folder backups of DATA_DIR
-  --no-backup     make no backup, and don't look at the database
-  --allow-older   accept an older version, if it knows all migrations of the database`,
+    --sha256 HEX    expected checksum; absent: taken from FILE.sha256 or SHA256SUMS next to it. A checksum is required
+    --backup FILE   file to back up to; absent: a new file in BACKUP_DIR, or in the folder backups of DATA_DIR
+    --no-backup     make no backup, and don't check the database
+    --allow-older   accept an older version, if it has all migrations of the database`,
 
   async run(args, environment) {
     const { values, file } = parseFileOptions("upgrade", args, {
@@ -41,7 +41,7 @@ beside a running server, which is not restarted. On a machine that deploy/instal
       "allow-older": { type: "boolean" },
     });
     if (values.sha256 !== undefined && !isChecksum(values.sha256))
-      throw new UsageError("--sha256 is 64 hexadecimal digits; `sha256sum FILE` prints them.");
+      throw new UsageError("--sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them.");
     if (values.backup !== undefined && values["no-backup"])
       throw new UsageError("--backup and --no-backup exclude each other; leave one out.");
     const config = loadConfigFrom(environment);
@@ -99,7 +99,7 @@ async function upgrade(options: Options): Promise<string> {
       await runCommand(target, ["backup", backup], runner);
     }
     const isSame = draft.sha256 === (await hashFile(target));
-    // From here on nothing is waited for, so an interruption comes before or after the replacement.
+    // No waiting from here on, so an interruption comes either before or after the replacement.
     signal.throwIfAborted();
     replaceExecutable(draft.path, target, { keepsPrevious: !isSame || !existsSync(previousOf(target)) });
     const isService = target === SERVICE_TARGET && existsSync("/etc/systemd/system/parley.service");
@@ -121,7 +121,7 @@ async function upgrade(options: Options): Promise<string> {
   }
 }
 
-/** The executable that runs, without symbolic links: the file itself is replaced. @throws CommandError. */
+/** The path of the running executable, without symbolic links: the file itself is replaced. @throws CommandError. */
 function findTarget(): string {
   if (build.commit === "source")
     throw new CommandError(
@@ -150,15 +150,15 @@ function obtain(source: ExecutableSource, target: string, signal: AbortSignal): 
 function checkChecksum({ sha256 }: Draft, { label }: ExecutableSource, expected: string | null): void {
   if (expected === null)
     throw new CommandError(
-      `There is no checksum for ${label}: put ${label}.sha256 or SHA256SUMS beside it, or, if you trust it, pass --sha256 ${sha256}.`,
+      `No checksum found for ${label}: put ${label}.sha256 or SHA256SUMS next to it or, if you trust it, pass --sha256 ${sha256}.`,
     );
   if (sha256 !== expected)
     throw new CommandError(
-      `${label} is damaged or was replaced: its SHA-256 is ${sha256}, expected is ${expected}. Get it again.`,
+      `${label} is damaged or was tampered with: its SHA-256 is ${sha256}, expected ${expected}. Download it again.`,
     );
 }
 
-/** Root acts as the owner of the data, so that nothing in DATA_DIR belongs to root afterwards. */
+/** Root acts as the owner of the data, so that no file in DATA_DIR belongs to root afterwards. */
 function findUser({ DATA_DIR }: Config): Runner["user"] {
   const status = statSync(DATA_DIR, { throwIfNoEntry: false });
   if (process.getuid?.() !== 0 || !status || status.uid === 0) return undefined;

@@ -5,8 +5,8 @@ import { prepareSession } from "../db/session-check.ts";
 import type { Log } from "../lib/log.ts";
 
 /**
- * Runs `work` with the database that the configuration names, and closes it in every case. An embedded Postgres that a
- * living Parley has started is used beside it; without `canJoin` it is refused.
+ * Runs `work` with the configured database, and always closes it. An embedded Postgres that a running Parley has started is
+ * shared; without `canJoin`, that is refused.
  */
 export async function useDatabase<T>(
   config: Config,

@@ -7,14 +7,14 @@ import { createProgressLine } from "./progress.ts";
 
 export const verifyCommand: Command = {
   name: "verify",
-  summary: "prove that a backup is whole and unchanged (verify FILE)",
+  summary: "check that a backup is complete and unchanged (verify FILE)",
   help: `Usage: parley verify FILE
 
-Reads a backup once, checks every part of it, and prints what is in it; no database is needed. Exits with 1 and says why if
+Reads a backup once, checks every part of it, and prints its contents; no database is needed. Exits with 1 and the reason if
 the backup is damaged, truncated, not made by Parley, or made by a newer version. \`-\` reads from standard input.
 
-The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise it is asked for
-on a terminal, or read from standard input.`,
+The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise from
+the terminal or standard input.`,
 
   async run(args, environment) {
     const { file } = parseFileOptions("verify", args, {});
@@ -26,7 +26,7 @@ on a terminal, or read from standard input.`,
         const getPassphrase = () => givePassphrase(environment, file);
         const summary = await verifyBackup(source, { getPassphrase, signal, onProgress });
         line.end();
-        console.log(`The backup is good.\n${describeBackup(summary, sizeBytes)}\n${describeSecret(summary)}`);
+        console.log(`The backup is valid.\n${describeBackup(summary, sizeBytes)}\n${describeSecret(summary)}`);
       } catch (error) {
         line.end();
         throw error;
@@ -36,11 +36,13 @@ on a terminal, or read from standard input.`,
   },
 };
 
-/** @throws UsageError when there is none. */
+/** @throws UsageError if there is none. */
 export async function givePassphrase(environment: Record<string, string | undefined>, file: string): Promise<string> {
   const passphrase = findPassphrase(environment);
   if (passphrase !== undefined) return passphrase;
   if (file === STREAM)
-    throw new UsageError("The backup is encrypted, and standard input holds it; set BACKUP_PASSPHRASE.");
+    throw new UsageError(
+      "The backup is encrypted and read from standard input, so the passphrase can't be; set BACKUP_PASSPHRASE.",
+    );
   return askPassphrase();
 }

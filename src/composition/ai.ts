@@ -11,7 +11,7 @@ import type { Conversations, Documents, People } from "./domain.ts";
 import type { Models } from "./models.ts";
 import { createTools } from "./tools.ts";
 
-/** Answers of models: in conversations, and for OpenAI's clients. */
+/** Model replies: in conversations, and for OpenAI clients. */
 export function createAnswers(
   core: Core,
   { prompts }: People,
@@ -64,7 +64,7 @@ export function createAnswers(
     thinking: createThinkingStore(jwtSecret),
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
-  parts.add({ name: "lanes of answers", after: ["http", "generations"], stop: generations.close });
+  parts.add({ name: "answer lanes", after: ["http", "generations"], stop: generations.close });
   const completions = createCompletionService({
     chain,
     messages,

@@ -5,7 +5,7 @@ import { type BackupService, createBackupService } from "../modules/backups/serv
 import type { BackupStore } from "../modules/backups/store.ts";
 import type { Core } from "./core.ts";
 
-/** Backups at the times of BACKUP_SCHEDULE; null without one. */
+/** Scheduled backups (BACKUP_SCHEDULE); null without a schedule. */
 export function createBackups({ config, database, log, metrics, jwtSecret }: Core): BackupService | null {
   const { BACKUP_SCHEDULE } = config;
   if (BACKUP_SCHEDULE === undefined) return null;

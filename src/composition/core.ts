@@ -26,22 +26,22 @@ export type ServiceDependencies = {
   metrics: Metrics;
   lifecycle: Lifecycle;
   jwtSecret: string;
-  /** How instances hear from each other; absent: as the configuration says. */
+  /** The message bus between instances; absent: as configured. */
   bus?: Bus;
-  /** Whether surely no other instance uses this database; without it, whether it is the embedded one. */
+  /** Whether no other instance can use this database; default: whether it is the embedded one. */
   isAlone?: boolean;
-  /** What a hash costs; without it, what is right for people. */
+  /** The cost of password hashes; default: suitable for people's passwords. */
   passwords?: PasswordOptions;
 };
 
-/** The longest time that load balancers are given to notice. */
+/** Maximum time for load balancers to notice that this instance is not ready. */
 const UNREADY_MS_MAX = 5_000;
 
-/** What everything else stands on: the database with its log of events, the bus, the jobs, the limits. */
+/** The foundation of all modules: the database with its event log, the bus, the jobs, the limits. */
 export function createCore(deps: ServiceDependencies) {
   const { config, database, log, metrics, lifecycle } = deps;
   const parts = createParts();
-  // Load balancers have to notice first that this instance is not ready any more. Until then, it serves what they send.
+  // Load balancers first have to notice that this instance is no longer ready. Until then, it serves their requests.
   const unreadyMs = config.APP_ENV !== "development" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
   parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs).then(lifecycle.markDraining) });
 
@@ -54,7 +54,7 @@ export function createCore(deps: ServiceDependencies) {
   const reads = createReads({ isOn: config.READ_CACHE === "on", isAlone, bus, metrics });
   const changes = createChanges(database);
   const events = createEventLog({ database, changes, bus });
-  // Before all that asks about answers in progress; the generation service, which writes them, comes late.
+  // Created before the modules that query answers in progress; the generation service, which writes them, is created late.
   const liveAnswers = createLiveAnswers({ lifecycle, instanceId });
   const deployment = nameDeployment(deps.jwtSecret);
   const countStored = (userId: string) => countUnfinished(database, userId);
@@ -62,7 +62,7 @@ export function createCore(deps: ServiceDependencies) {
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
   const openStreams = createOpenStreams();
-  // The way to other servers, for all that calls them.
+  // Finds the proxy for all requests to other servers.
   const findProxy = createFindProxy(config);
   const fetch = createFetch(findProxy);
 

@@ -27,7 +27,7 @@ import { createUserService } from "../modules/users/service.ts";
 import type { Core } from "./core.ts";
 import type { Models } from "./models.ts";
 
-/** People, how they are let in, and what belongs to them alone. */
+/** Users, authentication, and what belongs to one user. */
 export function createPeople({
   database,
   config,
@@ -75,7 +75,7 @@ export function createPeople({
 
 export type People = ReturnType<typeof createPeople>;
 
-/** The documents that everybody may read. */
+/** The documents, which every user may read. */
 export function createDocuments({ database, config, log, parts, reads }: Core) {
   const onScanned = () => reads.forget(DOCUMENTS_TAG);
   const documents = createDocumentService({ database, config, log, onScanned });
@@ -85,7 +85,7 @@ export function createDocuments({ database, config, log, parts, reads }: Core) {
 
 export type Documents = ReturnType<typeof createDocuments>;
 
-/** Conversations, their messages, and what their answers may cost. */
+/** Conversations, their messages, and budgets for model replies. */
 export function createConversations(
   core: Core,
   { users, prompts, quotas, audit, auth }: People,
@@ -147,7 +147,7 @@ export function createConversations(
     onAnswer: liveAnswers.handOver,
     findLiveText: liveAnswers.findText,
   });
-  parts.add({ name: "lanes of sends", after: ["http"], stop: messages.close });
+  parts.add({ name: "send lanes", after: ["http"], stop: messages.close });
   const imports = createImportService({ database, jobs, quotas, bus, openStreams, config });
   parts.add({ name: "imports", after: ["http", "jobs"], stop: imports.close });
   return {

@@ -14,7 +14,7 @@ import type { Core } from "./core.ts";
 import type { Conversations, People } from "./domain.ts";
 import type { Models } from "./models.ts";
 
-/** What clients are connected with: sockets and streams; and what machines ask about this instance. */
+/** Client connections (sockets and streams) and operational endpoints. */
 export function createEdge(
   { config, database, log, metrics, lifecycle, parts, instanceId, bus, events, limits, liveAnswers, openStreams }: Core,
   { auth, apiKeys }: People,
@@ -57,7 +57,7 @@ export function createEdge(
     auth,
     apiKeys,
     conversations,
-    onFault: (error) => log.error({ err: error }, "whether memberships have ended could not be read"),
+    onFault: (error) => log.error({ err: error }, "could not check whether memberships have ended"),
   });
   const isEmbedded = config.DATABASE_URL === undefined;
   const health = createHealthService({

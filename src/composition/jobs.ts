@@ -21,7 +21,7 @@ const STATISTICS_MS = 2_000;
 const IDEMPOTENCY_RENEWAL_MS = 10_000;
 const IDEMPOTENCY_SWEEP_MS = 60_000;
 
-/** Registers what an instance does by itself, module by module. It begins with `jobs.start`. */
+/** Registers each module's background jobs. They start with `jobs.start`. */
 export function registerJobs(services: Services, { database }: ServiceDependencies): void {
   const { jobs, idempotency } = services;
   jobs.everyOnEach("statistics", STATISTICS_MS, async () => void (await gatherStatistics(database)));

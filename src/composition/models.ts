@@ -6,7 +6,7 @@ import { createTimeoutsOf } from "../ai/timeouts.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
 
-/** The models that the configuration names: whom to ask, in which order, at what price. */
+/** The configured models: providers, fallback order and prices. */
 export function createModels(
   { config, log, metrics, findProxy }: Core,
   documents: Pick<DocumentService, "searchPassages">,

@@ -5,9 +5,8 @@ import type { Bus, ConversationsMessage, UsersMessage } from "../realtime/bus.ts
 type Dependencies = { isOn: boolean; isAlone: boolean; bus: Bus; metrics: Metrics };
 
 /**
- * The responses to frequent reads, and what makes them forgotten. They are used only while this instance makes every change
- * itself: it is alone, or the bus is certain that there is no other one. Another one's changes would be told a moment after they are
- * acknowledged.
+ * The response cache and its invalidation. It is used only while this instance makes every change itself: it is alone, or the
+ * bus is certain that there is no other one. Changes of another instance would arrive only after they were acknowledged.
  */
 export function createReads({ isOn, isAlone, bus, metrics }: Dependencies): ReadCache {
   const reads = createReadCache({ metrics, isTold: () => isOn && (isAlone || bus.isAlone()) });
@@ -19,7 +18,7 @@ export function createReads({ isOn, isAlone, bus, metrics }: Dependencies): Read
 }
 
 function takeConversation(reads: ReadCache, message: ConversationsMessage): void {
-  // What others see of the conversation stays the same when a member reads.
+  // When a member reads, nothing changes for the others.
   if (message.type !== "conversation.read") reads.forget(message.conversation_id);
   if ("user_ids" in message) for (const userId of message.user_ids) reads.forget(userId);
   else if (message.user_id !== undefined) reads.forget(message.user_id);
@@ -27,6 +26,6 @@ function takeConversation(reads: ReadCache, message: ConversationsMessage): void
 
 function takeUser(reads: ReadCache, message: UsersMessage): void {
   if (message.type === "prompts.changed") reads.forget(createPromptsTag(message.user_id));
-  // Names and prompts are in responses about many conversations, and seldom change.
+  // Names and prompts are in responses about many conversations, and rarely change.
   else reads.forgetAll();
 }

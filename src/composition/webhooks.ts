@@ -9,19 +9,19 @@ import { createWebhookService } from "../modules/webhooks/service.ts";
 import type { Core } from "./core.ts";
 import type { People } from "./domain.ts";
 
-/** Webhooks, by which others are told of events. */
+/** Webhooks, which deliver events to other servers. */
 export function createWebhooks(core: Core, { audit, quotas }: People) {
   const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret, findProxy } = core;
   const secrets = createWebhookSecrets(jwtSecret);
   const allowsPrivate = config.WEBHOOK_ALLOW_PRIVATE_NETWORKS === "true";
   const sendGuarded = createGuardedSender(undefined, findProxy);
   const limitLines = createLineLimit();
-  /** The owner of a webhook is told nothing of the proxy; the administrator is. */
+  /** Proxy errors are logged for the administrator, and hidden from the owner of the webhook. */
   const send = (request: GuardedRequest) =>
     sendGuarded(request).catch((error: Error) => {
       const leftOut = error.cause instanceof ProxyError ? limitLines("proxy") : null;
       if (leftOut !== null)
-        log.warn(addLeftOut({ err: error.cause, host: request.url.host }, leftOut), "the proxy let no webhook through");
+        log.warn(addLeftOut({ err: error.cause, host: request.url.host }, leftOut), "the proxy refused webhooks");
       throw error;
     });
   const dispatcher = createWebhookDispatcher({

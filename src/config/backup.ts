@@ -11,7 +11,7 @@ const KEPT_MAX = 10_000;
 const kept = (options: SettingOptions & { default: number; minimum: number }) =>
   Type.Integer({ ...options, maximum: KEPT_MAX });
 
-/** How backups are made; docs/backup.md explains it. */
+/** Backup settings; see docs/backup.md. */
 export const backupSettings = {
   BACKUP_SCHEDULE: Type.Optional(
     Type.String({
@@ -20,7 +20,7 @@ export const backupSettings = {
       format: "cron",
       example: "15 2 * * *",
       description:
-        "When backups are made by themselves, as a cron expression: minute, hour, day, month, weekday. Absent: never.",
+        "Schedule for automatic backups, as a cron expression: minute, hour, day, month, weekday. Absent: none.",
     }),
   ),
   BACKUP_TIMEZONE: Type.String({
@@ -42,8 +42,7 @@ export const backupSettings = {
       minLength: 1,
       pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$",
       example: "my-backups",
-      description:
-        "Bucket of S3, or of a store that speaks its protocol, for scheduled backups instead of `BACKUP_DIR`.",
+      description: "S3 (or S3-compatible) bucket for scheduled backups, instead of `BACKUP_DIR`.",
     }),
   ),
   BACKUP_S3_PREFIX: Type.Optional(
@@ -63,14 +62,14 @@ export const backupSettings = {
     Type.String({
       format: "http-url",
       example: "https://s3.example.com",
-      description: "Address of the store. Absent: AWS.",
+      description: "URL of the S3-compatible store. Absent: AWS.",
     }),
   ),
   BACKUP_S3_ACCESS_KEY_ID: Type.Optional(
     Type.String({
       pattern: "^[\\x21-\\x7e]+$",
       secret: true,
-      description: "Key that may list, read, write and delete there.",
+      description: "Access key with permission to list, read, write and delete there.",
     }),
   ),
   BACKUP_S3_SECRET_ACCESS_KEY: Type.Optional(
@@ -79,17 +78,18 @@ export const backupSettings = {
   BACKUP_KEEP: kept({
     default: 7,
     minimum: 1,
-    description: "How many of the newest scheduled backups are kept; older ones are deleted after a successful backup.",
+    description: "How many of the newest scheduled backups to keep. Older ones are deleted after a successful backup.",
   }),
   BACKUP_KEEP_DAILY: kept({
     default: 0,
     minimum: 0,
-    description: "In addition, the newest backup of each of so many days (UTC) that have one.",
+    description: "In addition, keep the newest backup of each day (UTC), for this many days that have one.",
   }),
   BACKUP_KEEP_WEEKLY: kept({
     default: 0,
     minimum: 0,
-    description: "In addition, the newest backup of each of so many weeks (from Monday, UTC) that have one.",
+    description:
+      "In addition, keep the newest backup of each week (from Monday, UTC), for this many weeks that have one.",
   }),
   BACKUP_PASSPHRASE: Type.Optional(
     Type.String({
@@ -98,8 +98,8 @@ export const backupSettings = {
       secret: true,
       isGuard: true,
       description:
-        "Passphrase with which backups are encrypted, and opened again by `parley verify` and `parley restore`. " +
-        "Without it no backup can be read. Absent: backups are not encrypted, unless `parley backup --encrypt` asks for one.",
+        "Passphrase that encrypts backups; `parley verify` and `parley restore` need it too. Without it, no backup can be read. " +
+        "Absent: backups are not encrypted, unless you run `parley backup --encrypt`.",
     }),
   ),
 };
@@ -123,7 +123,7 @@ const s3Names = [
   "BACKUP_S3_SECRET_ACCESS_KEY",
 ] as const;
 
-/** Where scheduled backups lie. */
+/** The folder of scheduled backups. */
 export const findBackupDir = ({ BACKUP_DIR, DATA_DIR }: Pick<BackupConfig, "BACKUP_DIR" | "DATA_DIR">): string =>
   resolve(BACKUP_DIR ?? join(DATA_DIR, "backups"));
 
@@ -132,12 +132,12 @@ export function findBackupProblems(config: BackupConfig, findFolderProblem: (pat
   if (config.BACKUP_S3_BUCKET !== undefined) return findBucketProblems(config);
   const useless = s3Names
     .filter((name) => config[name] !== undefined)
-    .map((name) => `${name}: it has no effect without BACKUP_S3_BUCKET; set both.`);
+    .map((name) => `${name}: has no effect without BACKUP_S3_BUCKET; set both.`);
   if (useless.length > 0 || config.BACKUP_SCHEDULE === undefined) return useless;
   const folder = findBackupDir(config);
   if (config.DATABASE_URL === undefined && isInside(folder, join(config.DATA_DIR, "postgres")))
     return [
-      `BACKUP_DIR: ${folder} is inside the database's own folder, where no other files may be; name another folder.`,
+      `BACKUP_DIR: ${folder} is inside the database's folder, which must not contain other files; choose another folder.`,
     ];
   const problem = findFolderProblem(folder);
   return problem === null ? [] : [`BACKUP_DIR: ${problem}`];
@@ -146,9 +146,9 @@ export function findBackupProblems(config: BackupConfig, findFolderProblem: (pat
 function findBucketProblems(config: BackupConfig): string[] {
   const missing = (["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"] as const)
     .filter((name) => config[name] === undefined)
-    .map((name) => `${name}: required with BACKUP_S3_BUCKET; set it to the key's that may write to the bucket.`);
+    .map((name) => `${name}: required with BACKUP_S3_BUCKET; set it to that of a key with write access to the bucket.`);
   if (config.BACKUP_DIR !== undefined)
-    missing.push("BACKUP_DIR and BACKUP_S3_BUCKET: backups have one target; keep one of the two.");
+    missing.push("BACKUP_DIR and BACKUP_S3_BUCKET: only one target is allowed; keep one of the two.");
   return missing;
 }
 
@@ -158,12 +158,12 @@ export function findBackupWarnings(config: BackupConfig): string[] {
     return target === undefined
       ? []
       : [
-          `${target} is set, but BACKUP_SCHEDULE is not, so no backups are made by themselves; set BACKUP_SCHEDULE (for example 15 2 * * *).`,
+          `${target} is set, but BACKUP_SCHEDULE is not, so no automatic backups are made; set BACKUP_SCHEDULE (for example 15 2 * * *).`,
         ];
   const folder = findBackupDir(config);
   if (config.BACKUP_S3_BUCKET !== undefined || !isInside(folder, config.DATA_DIR)) return [];
   return [
-    `Scheduled backups are written to ${folder}, inside DATA_DIR, and are lost together with it; set BACKUP_DIR to a folder on another disk.`,
+    `Scheduled backups are written to ${folder}, inside DATA_DIR, and would be lost together with it; set BACKUP_DIR to a folder on another disk.`,
   ];
 }
 

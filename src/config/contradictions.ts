@@ -7,18 +7,18 @@ import { findProviderProblems } from "./provider-problems.ts";
 import type { Settings } from "./settings.ts";
 import { findTlsProblems } from "./tls.ts";
 
-/** Gives the text of a file, or throws. */
+/** Returns the text of a file, or throws. */
 export type ReadFile = (path: string) => string;
 
-/** Whether the price of a model is known, with the prices that are configured (AI_PRICES). */
+/** Whether a model's price is known, given the configured prices (AI_PRICES). */
 export type HasPrice = (model: string, configured: string | undefined) => boolean;
 
 const JWT_SECRET_BYTES_MIN = 32;
-/** Characters and UTF-16 units: as few and as many as a password can have. The schema counts units alone. */
+/** Lengths that are certainly too short, in characters, or too long, in UTF-16 units. The schema counts only units. */
 const ADMIN_PASSWORD_CHARS_MIN = 8;
 const ADMIN_PASSWORD_CHARS_MAX = 128;
 
-/** What is wrong with settings that are each right for themselves; one sentence each. */
+/** Problems of combinations of settings that are each valid; one sentence each. */
 export function findContradictions(config: Settings, hasPrice: HasPrice): string[] {
   const problems: string[] = [];
   if (config.APP_ENV === "production" && !config.JWT_SECRET)
@@ -47,24 +47,24 @@ function findPasswordProblems(password: string, email: string | null): string[] 
   return [`ADMIN_PASSWORD: the value ${reason}; set another one.`];
 }
 
-/** An issuer whose tokens could not be told from those for others, or whose keys anyone on the way could replace. */
+/** An issuer without an audience, or whose keys could be replaced in transit. */
 function findIssuerContradictions({ APP_ENV, OIDC_ISSUER, OIDC_AUDIENCE, OIDC_JWKS_URL }: Settings): string[] {
   const problems: string[] = [];
   if (OIDC_ISSUER === undefined) {
-    if (OIDC_AUDIENCE.length > 0) problems.push("OIDC_AUDIENCE: it has no effect without OIDC_ISSUER; set both.");
-    if (OIDC_JWKS_URL !== undefined) problems.push("OIDC_JWKS_URL: it has no effect without OIDC_ISSUER; set both.");
+    if (OIDC_AUDIENCE.length > 0) problems.push("OIDC_AUDIENCE: has no effect without OIDC_ISSUER; set both.");
+    if (OIDC_JWKS_URL !== undefined) problems.push("OIDC_JWKS_URL: has no effect without OIDC_ISSUER; set both.");
     return problems;
   }
   if (OIDC_AUDIENCE.length === 0)
     problems.push(
-      "OIDC_AUDIENCE: required with OIDC_ISSUER; set it to the client id or the API that tokens name in `aud`.",
+      "OIDC_AUDIENCE: required with OIDC_ISSUER; set it to the client id or API that the tokens have in `aud`.",
     );
   if (/[?#]/.test(OIDC_ISSUER))
-    problems.push("OIDC_ISSUER: an issuer has no query and no fragment; remove what follows ? or #.");
+    problems.push("OIDC_ISSUER: an issuer must not have a query or fragment; remove everything from ? or #.");
   const isLoopback = /^http:\/\/(localhost|127\.0\.0\.1|\[::1\])([:/]|$)/.test(OIDC_ISSUER);
   if (APP_ENV === "production" && /^http:/.test(OIDC_ISSUER) && !isLoopback && OIDC_JWKS_URL === undefined)
     problems.push(
-      "OIDC_ISSUER: keys that come over http can be replaced on the way; use https in production, or set OIDC_JWKS_URL.",
+      "OIDC_ISSUER: keys fetched over http can be tampered with; use https in production, or set OIDC_JWKS_URL.",
     );
   return problems;
 }
@@ -82,15 +82,15 @@ const usdLimits = [
   "BUDGET_KEY_USD_PER_MONTH",
 ] as const;
 
-/** A budget that no answer fits into, or whose spending cannot be known. */
+/** A budget too small for any answer, or one whose spending can't be determined. */
 function findBudgetContradictions(config: Settings, hasPrice: HasPrice): string[] {
   const problems: string[] = [];
   for (const name of tokenLimits) {
     const tokens = config[name];
-    // What is no whole number above 0 has been refused already.
+    // Anything but a whole number above 0 has already been refused.
     if (Number.isSafeInteger(tokens) && Number(tokens) > 0 && Number(tokens) <= config.BUDGET_ANSWER_TOKENS)
       problems.push(
-        `${name}: no answer fits into it, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}; set it higher, or BUDGET_ANSWER_TOKENS lower.`,
+        `${name}: too small for any answer, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}; raise it, or lower BUDGET_ANSWER_TOKENS.`,
       );
   }
   const hasUsdLimit = usdLimits.some((name) => config[name] !== undefined);
@@ -101,13 +101,13 @@ function findBudgetContradictions(config: Settings, hasPrice: HasPrice): string[
   return problems;
 }
 
-/** Files and folders that are named, but are not there. */
+/** Configured files and folders that don't exist. */
 export function findMissingFiles(config: Settings, readFile: ReadFile, isFolder: (path: string) => boolean): string[] {
   const problems: string[] = [];
   for (const name of ["TLS_CERT_FILE", "TLS_KEY_FILE"] as const) {
     const path = config[name];
     if (path !== undefined && !canRead(path, readFile))
-      problems.push(`${name}: the file ${path} cannot be read; name one that exists, and that this user may read.`);
+      problems.push(`${name}: the file ${path} can't be read; use a file that exists and that this user may read.`);
   }
   if (config.TLS_CERT_FILE && config.TLS_KEY_FILE && problems.length === 0)
     problems.push(...findTlsProblems({ cert: readFile(config.TLS_CERT_FILE), key: readFile(config.TLS_KEY_FILE) }));
@@ -117,7 +117,7 @@ export function findMissingFiles(config: Settings, readFile: ReadFile, isFolder:
   }
   if (config.DOCUMENTS_DIR !== undefined && !isFolder(config.DOCUMENTS_DIR))
     problems.push(
-      `DOCUMENTS_DIR: ${config.DOCUMENTS_DIR} is not a folder that can be read; name one, or leave it out for Parley's own docs.`,
+      `DOCUMENTS_DIR: ${config.DOCUMENTS_DIR} is not a readable folder; correct it, or leave it out for Parley's own docs.`,
     );
   return problems;
 }

@@ -1,8 +1,8 @@
-/** What DATABASE_URL says, as libpq means it. */
+/** The contents of DATABASE_URL, as libpq interprets it. */
 export type DatabaseAddress = {
   /** A name or an IP address; absent: a Unix socket. */
   host?: string;
-  /** Folder of the Unix socket; absent beside an absent `host`: where the system has it. */
+  /** Folder of the Unix socket; if `host` is absent too, the system's default. */
   socketDirectory?: string;
   port?: number;
   user?: string;
@@ -13,11 +13,11 @@ export type DatabaseAddress = {
   sslrootcert?: string;
   sslcert?: string;
   sslkey?: string;
-  /** TLS from the first byte on, without asking for it. */
+  /** Starts TLS directly, without negotiating it first. */
   isTlsDirect: boolean;
   targetSessionAttrs?: string;
   connectTimeoutS?: number;
-  /** Whether to use prepared statements; absent: unless a pooler shares its connections between transactions. */
+  /** Whether to use prepared statements; absent: use them, unless a pooler shares connections between transactions. */
   canPrepare?: boolean;
   /** Startup parameters that the URL may set. */
   session: Record<string, string>;
@@ -28,7 +28,7 @@ type SslMode = (typeof sslModes)[number];
 const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
 const isSslMode = (value: string): value is SslMode => (sslModes as readonly string[]).includes(value);
 
-/** Parameters of the query by their names, with the values that they may have. */
+/** Supported query parameters, with the values they may have. */
 const parameters: Record<string, RegExp> = {
   host: /^[^,]*$/,
   port: /^\d*$/,
@@ -51,7 +51,7 @@ const parameters: Record<string, RegExp> = {
   channel_binding: /^(disable|prefer)$/,
   gssencmode: /^(disable|prefer)$/,
 };
-/** Values of these hold no secret. */
+/** Parameters whose values are not secret. */
 const shownParameters = new Set([
   "sslmode",
   "ssl",
@@ -61,12 +61,12 @@ const shownParameters = new Set([
   "channel_binding",
 ]);
 
-/** scheme, user and password, hosts, database, query: libpq knows no fragment, and a host may be missing. */
+/** scheme, user and password, hosts, database, query: libpq has no fragment, and the host is optional. */
 const FORM = /^postgres(?:ql)?:\/\/(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s;
 
 /**
- * Reads a connection string. Parameters of the query go before what stands in front of it, as with libpq.
- * @returns the address, or what is wrong with it: sentences without a secret.
+ * Parses a connection string. Query parameters take precedence over the rest of the URL, as in libpq.
+ * @returns the address, or its problems: sentences without a secret.
  */
 export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { problems: string[] } {
   const parts = FORM.exec(url);
@@ -74,7 +74,7 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
   const [, credentials = "", authority = "", path = "", query = ""] = parts;
   if (authority.includes(",")) return { problems: [SEVERAL_HOSTS] };
   const server = /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(authority);
-  // A password with a bare slash looks like a path with an `@`.
+  // A password with an unescaped slash looks like a path with an `@`.
   if (!server || /[@/]/.test(path)) return { problems: [MALFORMED] };
   const [, host = "", port = ""] = server;
   const colon = credentials.indexOf(":");
@@ -92,7 +92,7 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
     for (const part of query.split("&").filter(Boolean)) {
       const equals = part.indexOf("=");
       const name = decodeURIComponent(equals < 0 ? part : part.slice(0, equals));
-      // What has another form may be the end of a password, and is shown nowhere.
+      // A name of another form may be the end of a password, so it is never shown.
       if (!/^\w+$/.test(name)) return { problems: [MALFORMED] };
       const value = equals < 0 ? "" : decodeURIComponent(part.slice(equals + 1));
       const problem = findParameterProblem(name, value);
@@ -107,22 +107,20 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
   return problems.length > 0 ? { problems } : { address };
 }
 
-const MALFORMED = "DATABASE_URL: the value is not a URL (special characters of a password are percent-encoded).";
+const MALFORMED = "DATABASE_URL: the value is not a URL; percent-encode special characters of the password.";
 const SEVERAL_HOSTS =
-  "DATABASE_URL: it names several hosts, of which Parley can only use one; name the primary, or a proxy in front of them.";
+  "DATABASE_URL: it has several hosts, but Parley can use only one; use the primary, or a proxy in front of them.";
 
 function findParameterProblem(name: string, value: string): string | null {
   const form = Object.hasOwn(parameters, name) ? parameters[name] : undefined;
-  if (!form && name === "schema")
-    return "DATABASE_URL: it has no parameter `schema`; use `search_path` to name the schema.";
-  if (!form)
-    return `DATABASE_URL: Parley does not know its parameter ${JSON.stringify(name)}; remove it, or correct its name.`;
+  if (!form && name === "schema") return "DATABASE_URL: the parameter `schema` is not supported; use `search_path`.";
+  if (!form) return `DATABASE_URL: unknown parameter ${JSON.stringify(name)}; remove it, or correct its name.`;
   if (name === "host" && value.includes(",")) return SEVERAL_HOSTS;
   if (form.test(value)) return null;
   const shown = shownParameters.has(name) ? `${name}=${value}` : `the value of \`${name}\``;
   const [, choices] = /^\^\(([\w|-]+)\)\$$/.exec(form.source) ?? [];
-  const cure = choices ? `use one of ${choices.split("|").join(", ")}` : "correct it";
-  return `DATABASE_URL: ${shown} is not supported; ${cure}.`;
+  const remedy = choices ? `use one of ${choices.split("|").join(", ")}` : "correct it";
+  return `DATABASE_URL: ${shown} is not supported; ${remedy}.`;
 }
 
 function mapValuesToAddress(values: Map<string, string>): DatabaseAddress {
@@ -149,7 +147,7 @@ function mapValuesToAddress(values: Map<string, string>): DatabaseAddress {
     sslkey: get("sslkey"),
     isTlsDirect: get("sslnegotiation") === "direct",
     targetSessionAttrs: get("target_session_attrs")?.replace("any", "") || undefined,
-    // libpq: 0 waits for ever, and 1 means 2.
+    // libpq: 0 waits indefinitely, and 1 means 2.
     ...(timeout && Number(timeout) > 0 && { connectTimeoutS: Math.max(2, Number(timeout)) }),
     ...(get("prepare") && { canPrepare: get("prepare") === "true" }),
     session,
@@ -159,12 +157,12 @@ function mapValuesToAddress(values: Map<string, string>): DatabaseAddress {
 function findAddressProblems({ host, port, sslmode, isTlsDirect, sslcert, sslkey }: DatabaseAddress): string[] {
   const problems: string[] = [];
   if (port !== undefined && (port < 1 || port > 65_535))
-    problems.push(`DATABASE_URL: ${port} is not a port; write one from 1 to 65535.`);
+    problems.push(`DATABASE_URL: ${port} is not a port; use a number from 1 to 65535.`);
   const isCertain = !["disable", "allow", "prefer"].includes(sslmode);
   if (isTlsDirect && host !== undefined && !isCertain)
-    problems.push("DATABASE_URL: sslnegotiation=direct needs sslmode=require or a stricter one; add it.");
-  if (Boolean(sslcert) !== Boolean(sslkey)) problems.push("DATABASE_URL: set sslcert and sslkey, or neither.");
+    problems.push("DATABASE_URL: sslnegotiation=direct requires sslmode=require or stricter; add it.");
+  if (Boolean(sslcert) !== Boolean(sslkey)) problems.push("DATABASE_URL: set both sslcert and sslkey, or neither.");
   if (sslcert && host !== undefined && !isCertain)
-    problems.push("DATABASE_URL: sslcert needs sslmode=require or a stricter one; add it.");
+    problems.push("DATABASE_URL: sslcert requires sslmode=require or stricter; add it.");
   return problems;
 }

@@ -2,54 +2,51 @@ import { BlockList } from "node:net";
 import { addNetwork } from "../lib/network.ts";
 import type { Settings } from "./settings.ts";
 
-// What is refused or warned of outside development. Staging is checked like production: it rehearses it, and can often
-// be reached from outside.
+// Settings that are refused or warned about outside development. Staging is checked like production: it rehearses it, and
+// is often reachable from outside.
 
-/** Secrets that people write down in example files, to be replaced. */
+/** Placeholders for secrets in example files. */
 const PLACEHOLDER =
   /(?<![a-z])(?:change|replace)[-_ ]?(?:me|this)(?![a-z])|(?<![a-z])your[-_ ].*secret|^changeit$|^<.*>$/i;
 const secretNames = ["JWT_SECRET", "ADMIN_PASSWORD", "METRICS_TOKEN"] as const;
 
-/** Random secrets of 32 bytes have more than 12 in every usual form: hex, base64, UUIDs. */
+/** Random 32-byte secrets have more than 12 distinct characters in every usual form: hex, base64, UUIDs. */
 const DISTINCT_CHARS_MIN = 10;
 
-/** Settings that are surely wrong outside development; one sentence each. */
+/** Settings that are certainly wrong outside development; one sentence each. */
 export function findUnsafeSettings(config: Settings): string[] {
   if (config.APP_ENV === "development") return [];
   return secretNames
     .filter((name) => PLACEHOLDER.test(config[name] ?? ""))
-    .map(
-      (name) =>
-        `${name}: the value is a placeholder of an example, which everybody knows; set a random one (openssl rand -base64 32).`,
-    );
+    .map((name) => `${name}: the value is a publicly known placeholder; set a random one (openssl rand -base64 32).`);
 }
 
-/** Settings that are seldom meant outside development; one sentence each, for the log and `config check`. */
+/** Settings that are probably wrong outside development; one sentence each, for the log and `config check`. */
 export function listEnvironmentWarnings(config: Settings): string[] {
   const { APP_ENV, JWT_SECRET, PUBLIC_URL, CORS_ORIGINS, TRUSTED_PROXIES } = config;
   if (APP_ENV === "development") return [];
   const warnings: string[] = [];
   if (!config.METRICS_TOKEN)
     warnings.push(
-      `METRICS_TOKEN: not set, so everybody who reaches this port can read /metrics; set it in ${APP_ENV}, or close /metrics at the proxy.`,
+      `METRICS_TOKEN: not set, so anyone who can reach this port can read /metrics; set it in ${APP_ENV}, or block /metrics at the proxy.`,
     );
   if (JWT_SECRET && new Set(JWT_SECRET).size < DISTINCT_CHARS_MIN)
     warnings.push("JWT_SECRET: the value can be guessed; set it to 32 random bytes (openssl rand -base64 32).");
   if (PUBLIC_URL && isPlainHttp(PUBLIC_URL))
-    warnings.push(`PUBLIC_URL: passwords and tokens can be read on the way over http; use https in ${APP_ENV}.`);
+    warnings.push(`PUBLIC_URL: passwords and tokens can be intercepted over http; use https in ${APP_ENV}.`);
   const { OIDC_JWKS_URL, OIDC_ISSUER = "" } = config;
   const keysUrl = OIDC_JWKS_URL ?? OIDC_ISSUER;
   if (isPlainHttp(keysUrl))
     warnings.push(
-      `${OIDC_JWKS_URL ? "OIDC_JWKS_URL" : "OIDC_ISSUER"}: keys that come over http can be replaced on the way, and then anybody can log in; use https in ${APP_ENV}.`,
+      `${OIDC_JWKS_URL ? "OIDC_JWKS_URL" : "OIDC_ISSUER"}: keys fetched over http can be tampered with, which lets anyone log in; use https in ${APP_ENV}.`,
     );
   for (const origin of CORS_ORIGINS.filter(isPlainHttp))
-    warnings.push(`CORS_ORIGINS: pages of ${origin} can be replaced on the way over http; use https in ${APP_ENV}.`);
+    warnings.push(`CORS_ORIGINS: pages of ${origin} can be tampered with over http; use https in ${APP_ENV}.`);
   for (const origin of CORS_ORIGINS.filter(isLoopback))
-    warnings.push(`CORS_ORIGINS: ${origin} is any program on the visitor's own machine; remove it in ${APP_ENV}.`);
+    warnings.push(`CORS_ORIGINS: ${origin} allows any program on the visitor's own machine; remove it in ${APP_ENV}.`);
   for (const network of TRUSTED_PROXIES.filter(isEverybody))
     warnings.push(
-      `TRUSTED_PROXIES: with ${network} every client can choose its address, and so avoid rate limits; name only your proxies.`,
+      `TRUSTED_PROXIES: with ${network}, every client can forge its address and evade rate limits; list only your proxies.`,
     );
   return warnings;
 }
@@ -58,7 +55,7 @@ const isLoopback = (url: string): boolean => /^https?:\/\/(localhost|127\.0\.0\.
 
 const isPlainHttp = (url: string): boolean => /^http:/i.test(url) && !isLoopback(url);
 
-/** Addresses from both ends of the public range: a network with both is everybody's. */
+/** Whether a network contains addresses from both ends of the public range, that is, everyone. */
 function isEverybody(network: string): boolean {
   const list = new BlockList();
   addNetwork(list, network);

@@ -6,7 +6,7 @@ import type { SettingOptions } from "./setting-options.ts";
 
 type Schema = TSchema & SettingOptions;
 
-/** What is wrong with one value of a list. */
+/** What is wrong with one entry of a list. */
 export function explainItem(schema: Schema, value: string, shown: string): string {
   const isSecret = schema.secret === true;
   if (value.includes(";")) {
@@ -19,7 +19,7 @@ export function explainItem(schema: Schema, value: string, shown: string): strin
     return `${shown} has a space in it; separate values with commas${cure}.`;
   }
   if (/^\[|\]$/.test(value) && !value.includes("::"))
-    return `${shown} looks like a JSON list; write the values alone, separated by commas.`;
+    return `${shown} looks like a JSON list; write only the values, separated by commas.`;
   switch (schema.items?.format) {
     case "origin":
       return explainOrigin(value, shown);
@@ -32,20 +32,20 @@ export function explainItem(schema: Schema, value: string, shown: string): strin
     case "provider":
       return explainProvider(value);
     default:
-      return `${shown} does not have the expected form; write it like ${schema.example}.`;
+      return `${shown} does not have the expected format; write it like ${schema.example}.`;
   }
 }
 
-/** `localhost` and addresses have no certificate, as a rule. */
+/** `localhost` and IP addresses usually have no certificate. */
 const guessScheme = (rest: string): string =>
   /^(?:localhost|[\w-]+\.localhost|\[|\d{1,3}(?:\.\d{1,3}){3})(?::|\/|$)/i.test(rest) ? "http" : "https";
 
 function explainOrigin(value: string, shown: string): string {
   if (value === "*" || value === "all")
-    return `${shown} would let every website call; name each origin, like https://app.example.com.`;
-  if (value.includes("*")) return `${shown} has a wildcard; name each origin exactly, like https://app.example.com.`;
+    return `${shown} would allow every website; list each origin, like https://app.example.com.`;
+  if (value.includes("*")) return `${shown} has a wildcard; list each origin exactly, like https://app.example.com.`;
   if (value === "null")
-    return `${shown} is the origin of files and sandboxed pages; serve the page from an address, and name that.`;
+    return `${shown} is the origin of files and sandboxed pages; serve the page over HTTP and use that origin.`;
   const [, scheme = "", rest = ""] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/is.exec(value) ?? [];
   if (scheme === "") {
     const bare = value.replace(/^\/+/, "").replace(/[/?#].*$/s, "");
@@ -54,46 +54,46 @@ function explainOrigin(value: string, shown: string): string {
   const [authority = ""] = rest.split(/[/?#\\]/);
   const host = authority.slice(authority.lastIndexOf("@") + 1);
   const web = { ws: "http", wss: "https" }[scheme.toLowerCase()] ?? scheme.toLowerCase();
-  if (!/^https?$/.test(web)) return `${shown} is not the origin of a web page; write one that begins with https://.`;
+  if (!/^https?$/.test(web)) return `${shown} is not the origin of a web page; use one that begins with https://.`;
   const origin = `${web}://${host}`;
   if (host === "" || !URL.canParse(origin)) return `${shown} has no valid host; write it like https://app.example.com.`;
   if (web !== scheme) return `${shown} is not the origin of a web page; write ${origin}.`;
-  if (host !== authority) return `${shown} has a user in it; write ${origin}.`;
-  if (rest === `${host}/`) return `${shown} has a slash at its end; write ${origin}.`;
+  if (host !== authority) return `${shown} contains a user; write ${origin}.`;
+  if (rest === `${host}/`) return `${shown} ends with a slash; write ${origin}.`;
   return `${shown} has more than scheme, host and port; write ${origin}.`;
 }
 
 function explainNetwork(value: string, shown: string): string {
   const wrong = `${shown} is neither an IP address nor a network`;
   if (/^(?:\*|all|any|true)$/i.test(value))
-    return `${wrong}; write 0.0.0.0/0,::/0 if nobody but proxies can reach Parley, else the addresses of your proxies.`;
+    return `${wrong}; write the addresses of your proxies, or 0.0.0.0/0,::/0 if only proxies can reach Parley.`;
   if (/^[a-z]/i.test(value) && !value.includes(":")) return `${wrong}; write the proxy's address instead of its name.`;
   return `${wrong}; write it like 10.1.2.3, 10.0.0.0/8 or fd00::/8.`;
 }
 
-/** An address may hold a key, so nothing of it is shown. */
+/** An address may contain a key, so it is never shown. */
 function explainMcpServer(value: string): string {
   const form = "write it like wiki=https://mcp.example.com/mcp";
   const equals = value.indexOf("=");
-  if (/^https?:/i.test(value) || equals < 0) return `a server has no name in front of its address; ${form}.`;
+  if (/^https?:/i.test(value) || equals < 0) return `a server's name is missing before its address; ${form}.`;
   const name = value.slice(0, equals);
   if (!/^[a-z][a-z0-9-]{0,23}$/.test(name))
-    return `a server's name is not 1 to 24 of a-z, 0-9 and -, beginning with a letter; ${form}.`;
-  return `the address of the server ${name} does not begin with http:// or https://, or is no address; ${form}.`;
+    return `a server's name must be 1 to 24 of a-z, 0-9 and -, beginning with a letter; ${form}.`;
+  return `the address of the server ${name} is not a URL that begins with http:// or https://; ${form}.`;
 }
 
-/** An address may hold a key, so nothing of it is shown. */
+/** An address may contain a key, so it is never shown. */
 function explainProvider(value: string): string {
   const form = "write it like groq=https://api.groq.com/openai/v1";
   const { name, address } = splitProvider(value);
-  if (/^https?:/i.test(value) || name === "") return `a server has no name in front of its address; ${form}.`;
-  if (isBuiltIn(name)) return `${name} is a provider that is built in; give the server another name.`;
+  if (/^https?:/i.test(value) || name === "") return `a server's name is missing before its address; ${form}.`;
+  if (isBuiltIn(name)) return `${name} is a built-in provider; give the server another name.`;
   if (isProviderName(name.toLowerCase().replaceAll(/[_.]/g, "-")) && !isProviderName(name))
-    return `a server's name has other characters than a-z, 0-9 and -; write ${name.toLowerCase().replaceAll(/[_.]/g, "-")}.`;
+    return `a server's name may only have a-z, 0-9 and -; write ${name.toLowerCase().replaceAll(/[_.]/g, "-")}.`;
   if (!isProviderName(name))
-    return `a server's name is not 1 to 32 of a-z, 0-9 and -, beginning with a letter or a digit; ${form}.`;
+    return `a server's name must be 1 to 32 of a-z, 0-9 and -, beginning with a letter or a digit; ${form}.`;
   if (!/^https?:\/\//.test(address)) return `the address of ${name} does not begin with http:// or https://; ${form}.`;
-  return `the address of ${name} cannot be read; ${form}.`;
+  return `the address of ${name} is not a URL; ${form}.`;
 }
 
 /** What is wrong with a setting that has one value. */
@@ -103,39 +103,38 @@ export function explainText(name: string, schema: Schema, value: string, shown: 
   if (schema.format === "http-url") return explainUrl(schema, value, shown);
   if (schema.format === "cron") return explainSchedule(value, shown);
   if (schema.format === "time-zone")
-    return `${shown} is not a time zone that this system knows; write it like ${schema.example}, or UTC.`;
+    return `${shown} is not a known time zone; write it like ${schema.example}, or UTC.`;
   if (schema.format === "host") return explainHost(value, shown);
   if (schema.format === "proxy-url") return explainProxy(value);
   if (name === "DATABASE_URL") return explainDatabaseUrl(value);
   if (name === "REDIS_URL") return explainRedisUrl(value);
   if (name.endsWith("_API_KEY"))
-    return `${shown} has a space, or a character that no key has; copy the key again, and nothing else (no \`Bearer\`).`;
+    return `${shown} has a space, or a character that is invalid in a key; copy only the key (without \`Bearer\`).`;
   if (name === "ADMIN_EMAIL") return `${shown} is not an e-mail address; write it like admin@example.com.`;
-  if (name === "METRICS_TOKEN")
-    return `${shown} has other characters than letters, digits and ._~+/=-; choose another one.`;
+  if (name === "METRICS_TOKEN") return `${shown} may only have letters, digits and ._~+/=-; choose another one.`;
   const form = schema.example ? `write it like ${schema.example}` : "correct it";
-  return `${shown} does not have the expected form; ${form}.`;
+  return `${shown} does not have the expected format; ${form}.`;
 }
 
 function explainUrl(schema: Schema, value: string, shown: string): string {
   const form = `write it like ${schema.example ?? "https://api.example.com"}`;
-  const wrong = `${shown} does not have the form of an address`;
-  if (/\s/.test(value)) return `${wrong}; remove the space in it.`;
+  const wrong = `${shown} is not a URL`;
+  if (/\s/.test(value)) return `${wrong}; remove the space.`;
   const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(value) ?? [];
-  if (scheme === undefined && /^https?:/i.test(value)) return `${wrong}; write // behind the colon.`;
+  if (scheme === undefined && /^https?:/i.test(value)) return `${wrong}; write // after the colon.`;
   if (scheme === undefined) {
     const candidate = `${guessScheme(value)}://${value}`;
-    // An `@` may have a password in front of it.
+    // A password may precede an `@`.
     return URL.canParse(candidate) && !value.includes("@")
       ? `${shown} has no scheme; write ${candidate}.`
       : `${shown} has no scheme; ${form}.`;
   }
   if (!/^https?$/i.test(scheme)) return `${wrong}; begin it with http:// or https:// instead of ${scheme}://.`;
-  if (!/^https?$/.test(scheme)) return `${wrong}; write ${scheme.toLowerCase()} in small letters.`;
+  if (!/^https?$/.test(scheme)) return `${wrong}; write ${scheme.toLowerCase()} in lowercase.`;
   return `${wrong}; ${form}.`;
 }
 
-/** What cron programs take besides, or other words for it. */
+/** Schedules as other cron programs accept them, and everyday words. */
 const schedules: Record<string, string> = {
   daily: "0 2 * * *",
   nightly: "0 2 * * *",
@@ -159,19 +158,17 @@ function explainHost(value: string, shown: string): string {
 
 function explainDatabaseUrl(value: string): string {
   const form = "write it like postgres://user:password@host:5432/name";
-  if (/^jdbc:/i.test(value)) return `the value is for Java; remove jdbc: and ${form}.`;
-  if (/^postgres(?:ql)?\+\w+:/i.test(value)) return "the value names a driver; begin it with postgres:// alone.";
+  if (/^jdbc:/i.test(value)) return `the value is a Java (JDBC) URL; remove jdbc: and ${form}.`;
+  if (/^postgres(?:ql)?\+\w+:/i.test(value)) return "the value names a driver; begin it with postgres:// only.";
   const [, scheme] = /^(mysql|mariadb|sqlite|file|mongodb|mssql|sqlserver|https?|redis):/i.exec(value) ?? [];
-  if (scheme !== undefined) return `the value begins with ${scheme}, and Parley needs Postgres; ${form}.`;
-  if (/^postgres(?:ql)?:\/\/.*\s/i.test(value)) return "the value has a space in it; write %20 for it, or remove it.";
+  if (scheme !== undefined) return `the value begins with ${scheme}, but Parley needs Postgres; ${form}.`;
+  if (/^postgres(?:ql)?:\/\/.*\s/i.test(value)) return "the value has a space; write it as %20, or remove it.";
   return `the value does not begin with postgres://; ${form}.`;
 }
 
 function explainRedisUrl(value: string): string {
   const form = "write it like redis://host:6379, or rediss:// for TLS";
   if (value.includes(","))
-    return `the value names several servers; name one of them: Parley finds the others of a cluster.`;
-  return /\s/.test(value)
-    ? `the value has a space in it; ${form}.`
-    : `the value does not begin with redis://; ${form}.`;
+    return `the value names several servers; use one of them, and Parley finds the others of a cluster.`;
+  return /\s/.test(value) ? `the value has a space; ${form}.` : `the value does not begin with redis://; ${form}.`;
 }

@@ -9,19 +9,19 @@ import { findClosest } from "./spelling.ts";
 
 type Schema = TSchema & SettingOptions;
 
-/** UTF-16 units of a wrong value that are shown. */
+/** UTF-16 units of an invalid value that are shown. */
 const SHOWN_LENGTH_MAX = 100;
 
-/** A value as the operator may see it again: short, without a password in an address; of a secret, nothing. */
+/** A value as shown in errors: shortened, without a password in an address; secrets are not shown at all. */
 function showValue({ secret }: SettingOptions, value: unknown): string {
   if (secret) return "the value";
-  // Masked before it is cut: a cut one may not be recognised.
+  // Masked before it is shortened: a truncated secret may not be recognised.
   const masked = maskAddress(String(value));
   const cut = masked.length > SHOWN_LENGTH_MAX ? `${masked.slice(0, SHOWN_LENGTH_MAX)}…` : masked;
   return typeof value === "number" ? cut : JSON.stringify(cut);
 }
 
-/** What is wrong with a value, or with one of a list, and what to do about it: to be read after the setting's name. */
+/** What is wrong with a value, or with an entry of a list, and how to fix it; follows the setting's name. */
 export function explainValue(name: string, schema: Schema, value: unknown): string {
   const shown = showValue(schema, value);
   if (schema.format === "header-fields") return findHeaderFieldProblem(String(value)) ?? "";
@@ -34,7 +34,7 @@ export function explainValue(name: string, schema: Schema, value: unknown): stri
 }
 
 function explainPrices(value: string): string {
-  const problem = findPriceProblem(value) ?? "the prices cannot be read; write model=input/output.";
+  const problem = findPriceProblem(value) ?? "the prices are malformed; write model=input/output.";
   return value.includes(";") ? problem.replace(/\.$/, ", with commas between them, not semicolons.") : problem;
 }
 
@@ -63,7 +63,7 @@ function nameUnit(name: string): string {
 
 const yes = ["true", "yes", "y", "1", "on", "enabled", "enable"];
 const no = ["false", "no", "n", "0", "off", "disabled", "disable", "none"];
-/** Words of other programs. */
+/** The names that other programs use. */
 const synonyms: Record<string, string> = {
   prod: "production",
   live: "production",

@@ -3,23 +3,23 @@ import { readProviderNames, splitProvider, toSettingName } from "./providers.ts"
 import { readSetting } from "./setting-entries.ts";
 import type { Settings } from "./settings.ts";
 
-/** What is set for a provider that is asked over a network, and by which settings. */
+/** The settings of a provider that is reached over the network, and their names. */
 export type ProviderConfig = {
   name: string;
-  /** Undefined: not set; `openai` and `anthropic` have addresses of their own. */
+  /** Undefined if not set; `openai` and `anthropic` have built-in URLs. */
   baseUrl: string | undefined;
   apiKey: string | undefined;
   headers: HeaderFields;
-  /** What to change, for people: `baseUrl` is the setting, `address` how the address is called in it. */
+  /** The names of the settings, for messages: `baseUrl` is the setting, `address` how the address is called in it. */
   settings: { baseUrl: string; address: string; apiKey: string; headers: string };
 };
 
-/** The settings of providers; a part of the configuration will do. */
+/** The settings of providers; a partial configuration is enough. */
 export type ProvidersConfig = Partial<Settings>;
 
 const builtIn = ["openai", "anthropic", "compatible"] as const;
 
-/** All providers but the offline one: the built-in ones first, configured or not, then those of AI_PROVIDERS in their order. */
+/** All providers except the offline one: the built-in ones, configured or not, then those of AI_PROVIDERS in order. */
 export function listProviders(config: ProvidersConfig): ProviderConfig[] {
   const entries = config.AI_PROVIDERS ?? [];
   return [

@@ -5,17 +5,17 @@ import type { SettingOptions } from "./setting-options.ts";
 
 const CALL_TIMEOUT_DEFAULT_MS = 20_000;
 const CALL_TIMEOUT_MAX_MS = 600_000;
-/** As for HS256 (RFC 7518, 3.2). */
+/** As required for HS256 (RFC 7518, 3.2). */
 const IDENTITY_SECRET_BYTES_MIN = 32;
 
 /** One server of MCP_SERVERS, with its own settings. */
 export type McpServerSetting = {
   name: string;
   url: string;
-  /** Of one call. */
+  /** Timeout of one call. */
   timeoutMs: number;
   headers: HeaderFields;
-  /** Signs the tokens that tell the server who calls; null: it is not told. */
+  /** Signs the tokens that identify the user to the server; null: no user is sent. */
   identitySecret: string | null;
 };
 
@@ -24,7 +24,7 @@ type McpConfig = { readonly MCP_SERVERS: readonly string[] };
 
 const nameOf = (server: string): string => server.slice(0, server.indexOf("="));
 const isName = (name: string): boolean => /^[a-z][a-z0-9-]{0,23}$/.test(name);
-/** A server's name in the names of its settings. */
+/** A server's name, as used in the names of its settings. */
 const toSettingName = (name: string): string => name.toUpperCase().replaceAll("-", "_");
 
 const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
@@ -35,7 +35,7 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
         default: CALL_TIMEOUT_DEFAULT_MS,
         minimum: 100,
         maximum: CALL_TIMEOUT_MAX_MS,
-        description: `How long a call of a tool of ${server} may take.`,
+        description: `Timeout of one tool call to ${server}.`,
       }),
     ],
     [
@@ -58,28 +58,28 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
           secret: true,
           isGuard: true,
           description:
-            `Tells ${server} for which user a request is: signs the tokens that say so, 32 bytes or more. Absent: it is not ` +
-            "told. See `docs/tools.md`.",
+            `Signs a token that tells ${server} which user a request is for; 32 bytes or more. Absent: no token is sent. ` +
+            "See `docs/tools.md`.",
         }),
       ),
     ],
   ] as McpEntry[];
 
-/** The settings of the servers that MCP_SERVERS names. */
+/** The settings of the servers in MCP_SERVERS. */
 export const listMcpSettings = (servers: readonly string[] = []): McpEntry[] =>
   [...new Set(servers.map(nameOf))]
     .filter(isName)
     .flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
 
-/** The same for the docs, of any server. */
+/** The same for the docs, for an unnamed server. */
 export const mcpSettingsInDocs: readonly McpEntry[] = listSettingsOf("<NAME>", "the server `<name>`").map(
   ([name, schema], index) => {
-    const where = "Of a server in `MCP_SERVERS`: `<NAME>` is its name in capitals, with `-` as `_`. ";
+    const where = "For a server in `MCP_SERVERS`: `<NAME>` is its name in uppercase, with `_` for `-`. ";
     return [name, { ...schema, description: (index === 0 ? where : "") + schema.description }];
   },
 );
 
-/** The servers of MCP_SERVERS with their settings, for a configuration that has been checked. */
+/** The servers of MCP_SERVERS with their settings, for a validated configuration. */
 export function readMcpServers(config: McpConfig): McpServerSetting[] {
   return config.MCP_SERVERS.map((server) => {
     const name = nameOf(server);
@@ -94,19 +94,19 @@ export function readMcpServers(config: McpConfig): McpServerSetting[] {
   });
 }
 
-/** What is wrong with servers whose settings are each right for themselves; one sentence each, without a secret. */
+/** Problems of combinations of MCP settings that are each valid; one sentence each, without a secret. */
 export function findMcpProblems(config: McpConfig): string[] {
   const problems: string[] = [];
   const names = config.MCP_SERVERS.map(nameOf);
   if (new Set(names).size < names.length)
-    problems.push("MCP_SERVERS: two servers have the same name; give each a name of its own.");
+    problems.push("MCP_SERVERS: two servers have the same name; rename one of them.");
   for (const { name, url, headers, identitySecret } of readMcpServers(config)) {
     const setting = `MCP_${toSettingName(name)}`;
     const hasUserinfo = readUserinfo(url) !== null;
     const hasAuthorization = "authorization" in headers;
     if (hasUserinfo && hasAuthorization)
       problems.push(
-        `${setting}_HEADERS: it has authorization, but the address of ${name} has a user; remove one of them.`,
+        `${setting}_HEADERS: it has authorization, but the address of ${name} contains a user; remove one of them.`,
       );
     if (identitySecret === null) continue;
     if (Buffer.byteLength(identitySecret) < IDENTITY_SECRET_BYTES_MIN)
@@ -115,8 +115,8 @@ export function findMcpProblems(config: McpConfig): string[] {
       );
     if (hasUserinfo || hasAuthorization)
       problems.push(
-        `${setting}_IDENTITY_SECRET: its tokens are sent as authorization, as the credential of ${name} is; send that in ` +
-          `another header field (${setting}_HEADERS), or remove one of them.`,
+        `${setting}_IDENTITY_SECRET: identity tokens are sent as authorization, but so is the credential of ${name}; send the ` +
+          `credential in another header field (${setting}_HEADERS), or remove one of them.`,
       );
   }
   return problems;

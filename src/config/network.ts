@@ -18,47 +18,47 @@ const proxy = (example: string, description: string) =>
     }),
   );
 
-/** How Parley reaches other servers; docs/network.md explains it. */
+/** How Parley connects to other servers; see docs/network.md. */
 export const networkSettings = {
   HTTPS_PROXY: proxy(
     "http://user:password@proxy.example.com:3128",
-    "HTTP proxy for https addresses: models, webhooks, OIDC, MCP servers, S3, `parley upgrade`. Also `https_proxy`. Absent: " +
-      "they are connected to directly.",
+    "HTTP proxy for https URLs: models, webhooks, OIDC, MCP servers, S3, `parley upgrade`. Also `https_proxy`. Absent: " +
+      "direct connections.",
   ),
-  HTTP_PROXY: proxy("http://proxy.example.com:3128", "The same for http addresses. Also `http_proxy`."),
+  HTTP_PROXY: proxy("http://proxy.example.com:3128", "The same for http URLs. Also `http_proxy`."),
   NO_PROXY: Type.Array(Type.String({ format: "no-proxy" }), {
     isSystemWide: true,
     default: [],
     example: "internal.example.com,10.0.0.0/8",
     description:
-      "What is reached without a proxy, comma-separated: names (with their subdomains), IP addresses, networks, each name or " +
-      "address also with `:port`; `*` for everything. This machine always is. Also `no_proxy`.",
+      "Hosts to connect to without a proxy, comma-separated: names (including subdomains), IP addresses and networks; names and " +
+      "addresses may have a `:port`; `*` for everything. This machine is always included. Also `no_proxy`.",
   }),
   NODE_EXTRA_CA_CERTS: Type.Optional(
     Type.String({
       minLength: 1,
       example: "/etc/parley/company-ca.pem",
       description:
-        "File with certificates (PEM) of private CAs, trusted beside the public ones for every TLS connection of Parley. Read at " +
-        "the start; it can't be set in `.env`.",
+        "File with certificates (PEM) of private CAs, trusted in addition to the public ones for every TLS connection of Parley. " +
+        "Read at startup; it can't be set in `.env`.",
     }),
   ),
 };
 
-/** What is wrong with a file of CA certificates, to be read after the setting's name; null: nothing. */
+/** What is wrong with a file of CA certificates, following the setting's name; null if nothing. */
 export function findCertificatesProblem(path: string, readFile: (path: string) => string): string | null {
   let text: string;
   try {
     text = readFile(path);
   } catch {
-    return `the file ${path} cannot be read; name one that exists, and that this user may read.`;
+    return `the file ${path} can't be read; use a file that exists and that this user may read.`;
   }
   const blocks =
     text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
   if (blocks.length === 0)
-    return `the file ${path} has no certificate; write each as PEM (-----BEGIN CERTIFICATE-----), one behind the other.`;
+    return `the file ${path} contains no certificate; write certificates as PEM (-----BEGIN CERTIFICATE-----), one after the other.`;
   const wrong = blocks.findIndex((block) => !isCertificate(block));
-  return wrong < 0 ? null : `certificate ${wrong + 1} of the file ${path} is damaged; get it again, as PEM.`;
+  return wrong < 0 ? null : `certificate ${wrong + 1} of the file ${path} is damaged; download it again, as PEM.`;
 }
 
 function isCertificate(pem: string): boolean {
@@ -72,36 +72,36 @@ function isCertificate(pem: string): boolean {
 
 type Proxies = { HTTPS_PROXY?: string | undefined; HTTP_PROXY?: string | undefined; NO_PROXY: readonly string[] };
 
-/** Settings of proxies that are seldom meant so. */
+/** Proxy settings that are probably mistakes. */
 export function findProxyWarnings({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY }: Proxies): string[] {
   if (HTTP_PROXY !== undefined && HTTPS_PROXY === undefined)
     return [
-      "HTTP_PROXY is set, but HTTPS_PROXY is not, so https addresses are connected to without a proxy; set HTTPS_PROXY too.",
+      "HTTP_PROXY is set, but HTTPS_PROXY is not, so https URLs are reached without a proxy; set HTTPS_PROXY too.",
     ];
   if (NO_PROXY.includes("*") && HTTPS_PROXY !== undefined)
     return ["NO_PROXY has `*`, so HTTPS_PROXY and HTTP_PROXY have no effect; remove them, or the `*`."];
   return [];
 }
 
-/** What is wrong with the address of a proxy; nothing of it is shown, since it may hold a password. */
+/** What is wrong with a proxy's address, which is never shown because it may contain a password. */
 export function explainProxy(value: string): string {
   const form = "write it like http://proxy.example.com:3128";
   const [, scheme = ""] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(value) ?? [];
   if (/^socks/i.test(scheme))
-    return `the value begins with ${scheme.toLowerCase()}://, and SOCKS proxies are not supported; name an HTTP proxy, like http://proxy.example.com:3128.`;
+    return `the value begins with ${scheme.toLowerCase()}://, but SOCKS proxies are not supported; use an HTTP proxy, like http://proxy.example.com:3128.`;
   if (/^https$/i.test(scheme))
-    return `the value begins with https://, and TLS to the proxy itself is not supported; ${form} (https addresses are encrypted through it all the same).`;
+    return `the value begins with https://, but TLS to the proxy itself is not supported; ${form} (traffic to https URLs is still encrypted).`;
   if (scheme !== "" && !/^http$/i.test(scheme)) return `the value does not begin with http://; ${form}.`;
-  if (/\s/.test(value)) return `the value has a space in it; remove it, or write %20 for it.`;
+  if (/\s/.test(value)) return `the value has a space; remove it, or write it as %20.`;
   if (!URL.canParse(value))
-    return `the value is no address; ${form}, and percent-encode special characters of the password.`;
+    return `the value is not a URL; ${form}, and percent-encode special characters of the password.`;
   return `the value has more than user, password, host and port; ${form}.`;
 }
 
 /** What is wrong with an entry of NO_PROXY. */
 export function explainNoProxy(value: string, shown: string): string {
   const wrong = `${shown} is neither a name nor an address nor a network`;
-  if (/:\/\//.test(value)) return `${wrong}; write the host alone.`;
+  if (/:\/\//.test(value)) return `${wrong}; write only the host.`;
   const [, start = ""] = /^((?:\d{1,3}\.){1,3})\*$/.exec(value) ?? [];
   if (start !== "") {
     const parts = start.split(".").slice(0, -1);

@@ -4,7 +4,7 @@ import { listProviders, type ProviderConfig } from "./list-providers.ts";
 import { builtInProviders, isProviderName, PROVIDERS_MAX, splitProvider } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 
-/** What is wrong with providers and models that are each right for themselves; one sentence each, without a secret. */
+/** Problems of combinations of provider and model settings; one sentence each, without a secret. */
 export function findProviderProblems(config: Settings): string[] {
   return [
     ...findNameProblems(config.AI_PROVIDERS),
@@ -19,11 +19,9 @@ export function findProviderProblems(config: Settings): string[] {
 function findNameProblems(entries: readonly string[]): string[] {
   const names = entries.map((entry) => splitProvider(entry).name).filter(isProviderName);
   const repeated = new Set(names.filter((name, index) => names.indexOf(name) < index));
-  const problems = [...repeated].map(
-    (name) => `AI_PROVIDERS: two servers are called ${name}; give each a name of its own.`,
-  );
+  const problems = [...repeated].map((name) => `AI_PROVIDERS: two servers are named ${name}; rename one of them.`);
   if (new Set(names).size > PROVIDERS_MAX)
-    problems.push(`AI_PROVIDERS: it names more than ${PROVIDERS_MAX} servers; leave some out.`);
+    problems.push(`AI_PROVIDERS: it has more than ${PROVIDERS_MAX} servers; remove some.`);
   return problems;
 }
 
@@ -34,7 +32,7 @@ const needs: Record<string, "OPENAI_API_KEY" | "ANTHROPIC_API_KEY" | "COMPATIBLE
 };
 
 function findModelProblems(config: Settings): string[] {
-  // A name whose address is wrong is known: its address is the problem.
+  // A provider with a wrong address still counts as known: its address is reported instead.
   const named = config.AI_PROVIDERS.map((entry) => splitProvider(entry).name).filter(isProviderName);
   const known = [...builtInProviders, ...named];
   const wrong = config.AI_MODELS.filter((model) => isOneWord(model)).flatMap((model) => {
@@ -53,7 +51,7 @@ function findModelProblems(config: Settings): string[] {
 const isAsked = (provider: string, models: readonly string[]): boolean =>
   models.some((model) => model.startsWith(`${provider}/`));
 
-/** What is no word has been explained already. */
+/** Malformed entries have already been reported. */
 const isOneWord = (model: string): boolean => /^(?!\[)[^\s;"']+$/.test(model);
 
 const SHOWN_LENGTH_MAX = 100;
@@ -66,12 +64,13 @@ function explainModel(model: string, known: readonly string[]): string | null {
   const isKnown = known.includes(first.toLowerCase());
   if (known.includes(first) && separator === "/" && rest !== "") return null;
   const shown = JSON.stringify(model.slice(0, SHOWN_LENGTH_MAX));
-  if (isKnown && rest === "") return `${shown} names no model; write ${first.toLowerCase()}/ and the model's name.`;
+  if (isKnown && rest === "")
+    return `${shown} has no model name; write ${first.toLowerCase()}/ followed by the model's name.`;
   if (isKnown) return `${shown} is not a model; write ${first.toLowerCase()}/${rest}.`;
-  if (separator !== "/") return `${shown} has no provider in front; write ${guessProvider(model)}/${model}.`;
+  if (separator !== "/") return `${shown} has no provider; write ${guessProvider(model)}/${model}.`;
   return (
-    `${shown} names the provider ${JSON.stringify(first)}, which is none of ${known.join(", ")}; for another server that ` +
-    `speaks OpenAI's API add ${isProviderName(first) ? first : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
+    `${shown} names the provider ${JSON.stringify(first)}, which is not one of ${known.join(", ")}; for another OpenAI-compatible ` +
+    `server add ${isProviderName(first) ? first : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
   );
 }
 
@@ -80,7 +79,7 @@ function guessProvider(model: string): string {
   return /^claude/i.test(model) ? "anthropic" : "compatible";
 }
 
-/** A request carries one credential: of several nobody could tell which was meant. */
+/** A request carries one credential, so several would be ambiguous. */
 function findCredentialProblems({ baseUrl = "", apiKey, headers, settings }: ProviderConfig): string[] {
   if (!readUserinfo(baseUrl)) return [];
   const place = describeAddress(settings);
@@ -90,14 +89,14 @@ function findCredentialProblems({ baseUrl = "", apiKey, headers, settings }: Pro
     : [`${place} has a user and password, but ${settings.headers} has authorization; remove one of them.`];
 }
 
-/** The SDKs add the rest of an address to what is set, so an address that was copied whole would hold it twice. */
+/** The SDKs append the rest of the path, so a URL copied in full would contain it twice. */
 function findAddressProblems({ baseUrl = "", settings }: ProviderConfig): string[] {
   if (!URL.canParse(baseUrl)) return [];
   const { pathname, search } = new URL(baseUrl);
   const [, rest] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(pathname) ?? [];
-  // Azure's models of others are below https://NAME.services.ai.azure.com/models?api-version=….
+  // Azure's models of other vendors are below https://NAME.services.ai.azure.com/models?api-version=….
   if (rest === undefined || (rest === "/models" && search !== "")) return [];
-  return [`${describeAddress(settings)} ends with ${rest}, which Parley adds by itself; leave that out.`];
+  return [`${describeAddress(settings)} ends with ${rest}, which Parley adds itself; remove that part.`];
 }
 
 const describeAddress = ({ baseUrl, address }: ProviderConfig["settings"]): string =>

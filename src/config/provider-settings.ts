@@ -8,7 +8,7 @@ FormatRegistry.Set("header-fields", (value) => parseHeaderFields(value) !== null
 const SILENCE_MS_MIN = 100;
 const SILENCE_MS_MAX = 600_000;
 
-/** How long a model may be silent. */
+/** How long a model may send nothing. */
 export const silence = (description: string) =>
   Type.Optional(Type.Integer({ minimum: SILENCE_MS_MIN, maximum: SILENCE_MS_MAX, description }));
 
@@ -29,11 +29,11 @@ const headersOf = (provider: string) =>
     }),
   );
 const firstTokenOf = (provider: string) =>
-  silence(`\`AI_FIRST_TOKEN_TIMEOUT_MS\` for the models of ${provider} alone; it goes before the general one.`);
+  silence(`\`AI_FIRST_TOKEN_TIMEOUT_MS\` for the models of ${provider} only; overrides the general setting.`);
 const idleOf = (provider: string) =>
-  silence(`\`AI_IDLE_TIMEOUT_MS\` for the models of ${provider} alone; it goes before the general one.`);
+  silence(`\`AI_IDLE_TIMEOUT_MS\` for the models of ${provider} only; overrides the general setting.`);
 
-/** What can be set for each built-in provider that is asked over a network. */
+/** The settings of each built-in provider that is reached over the network. */
 export const builtInProviderSettings = {
   AI_OPENAI_HEADERS: headersOf("`openai`"),
   AI_OPENAI_FIRST_TOKEN_TIMEOUT_MS: firstTokenOf("`openai`"),
@@ -48,7 +48,7 @@ export const builtInProviderSettings = {
 
 type ProviderEntry = [name: string, schema: TSchema & SettingOptions];
 
-/** The settings of one server that AI_PROVIDERS names; `NAME` is its name in the names of settings. */
+/** The settings of one server in AI_PROVIDERS; `NAME` is its name as used in setting names. */
 const listSettingsOf = (NAME: string, provider: string): ProviderEntry[] =>
   [
     [`AI_${NAME}_API_KEY`, apiKey(`Key of ${provider}, sent as \`Authorization: Bearer …\`. Absent: no key is sent.`)],
@@ -57,14 +57,14 @@ const listSettingsOf = (NAME: string, provider: string): ProviderEntry[] =>
     [`AI_${NAME}_IDLE_TIMEOUT_MS`, idleOf(provider)],
   ] as ProviderEntry[];
 
-/** The settings of the servers that AI_PROVIDERS names. */
+/** The settings of the servers in AI_PROVIDERS. */
 export const listProviderSettings = (providers: readonly string[] | undefined): ProviderEntry[] =>
   readProviderNames(providers).flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
 
-/** The same for the docs, of any server. */
+/** The same for the docs, for an unnamed server. */
 export const providerSettingsInDocs: readonly ProviderEntry[] = listSettingsOf("<NAME>", "the server `<name>`").map(
   ([name, schema], index) => {
-    const where = "Of a server in `AI_PROVIDERS`: `<NAME>` is its name in capitals, with `-` as `_`. ";
+    const where = "For a server in `AI_PROVIDERS`: `<NAME>` is its name in uppercase, with `_` for `-`. ";
     return [name, { ...schema, description: (index === 0 ? where : "") + schema.description }];
   },
 );

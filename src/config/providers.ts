@@ -1,13 +1,13 @@
-/** Providers that are built in; the first part of their models' names. */
+/** Built-in providers; the first part of their models' names. */
 export const builtInProviders = ["openai", "anthropic", "compatible", "offline"] as const;
 
-/** Further servers that AI_PROVIDERS may name. Each has settings, a client and breakers of its own. */
+/** Maximum number of servers in AI_PROVIDERS. Each has its own settings, client and circuit breakers. */
 export const PROVIDERS_MAX = 50;
 
-/** Of a server in AI_PROVIDERS. */
+/** The name of a server in AI_PROVIDERS. */
 const PROVIDER_NAME = /^[a-z0-9][a-z0-9-]{0,31}$/;
 
-/** The name and the address of one entry of AI_PROVIDERS; what has no `=` has no name. */
+/** The name and address of an entry of AI_PROVIDERS; without `=`, the name is empty. */
 export function splitProvider(entry: string): { name: string; address: string } {
   const equals = entry.indexOf("=");
   return { name: entry.slice(0, Math.max(0, equals)), address: entry.slice(equals + 1) };
@@ -20,7 +20,7 @@ export const isProviderName = (name: string): boolean => PROVIDER_NAME.test(name
 /** Whether an entry of AI_PROVIDERS has a name and an address. */
 export function isProvider(entry: string): boolean {
   const { name, address } = splitProvider(entry);
-  // Two entries with a semicolon between them have the second one's `name=` in the address.
+  // In two entries joined by a semicolon, the address contains the second one's `name=`.
   return (
     isProviderName(name) &&
     /^https?:\/\/\S+$/.test(address) &&
@@ -29,16 +29,15 @@ export function isProvider(entry: string): boolean {
   );
 }
 
-/** The names in AI_PROVIDERS, also those whose address is wrong: what else is set for them is meant for them. */
+/** The names in AI_PROVIDERS, including those with a wrong address, because their other settings belong to them. */
 export const readProviderNames = (entries: readonly string[] = []): string[] =>
   [...new Set(entries.map((entry) => splitProvider(entry).name))].filter(isProviderName).slice(0, PROVIDERS_MAX);
 
-/** A provider's name as the names of its settings have it: `my-server` is `MY_SERVER`. */
+/** A provider's name as used in its setting names: `my-server` is `MY_SERVER`. */
 export const toSettingName = (provider: string): string => provider.toUpperCase().replaceAll("-", "_");
 
 /**
- * The model of each provider that has one of its own, in fallback order. Other servers have none: their models are those
- * that were installed there.
+ * The default models, in fallback order. Other servers have none: their models depend on what is installed there.
  */
 const defaultModels = [
   { key: "OPENAI_API_KEY", model: "openai/gpt-5.2" },
@@ -47,10 +46,10 @@ const defaultModels = [
 
 type Keys = { [K in (typeof defaultModels)[number]["key"]]?: string | undefined };
 
-/** The chain without AI_MODELS: the default models of the providers whose keys are set. None: Parley is offline. */
+/** The fallback chain without AI_MODELS: the default models of providers with a key. Empty: Parley is offline. */
 export const listDefaultModels = (config: Keys): string[] =>
   defaultModels.filter(({ key }) => config[key]).map(({ model }) => model);
 
-/** The same for the docs. */
+/** The same, for the docs. */
 export const describeDefaultModels = (): string =>
   defaultModels.map(({ key, model }) => `\`${model}\` with \`${key}\``).join(", ");

@@ -1,4 +1,4 @@
-/** How much of its unit a setting's name ends with, by the units that people write. */
+/** The number of units that a setting's suffix means, by common unit names. */
 const times = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const bytes = { b: 1, k: 1_024, m: 1_024 ** 2, g: 1_024 ** 3, t: 1_024 ** 4 };
 const days = { d: 1, w: 7, y: 365 };
@@ -6,7 +6,7 @@ const counts = { k: 1_000, m: 1_000_000 };
 
 const written = /^([\d][\d_ ,.']*)\s*([a-zµ]*)$/i;
 
-/** The number that a text with a unit, separators or a comment most likely means for a setting; null: none can be told. */
+/** The number most likely meant by a text with a unit, separators or a comment; null if unclear. */
 export function suggestNumber(name: string, text: string, isWhole: boolean): number | null {
   const plain = text.replace(/\s+#.*$/, "").trim();
   const isUsd = name.includes("_USD_");

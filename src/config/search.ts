@@ -1,6 +1,6 @@
 import { OneOf } from "../lib/schema.ts";
 
-/** Languages whose words Postgres 15 can reduce to stems; `simple`: none. */
+/** Languages with stemming in Postgres 15; `simple` has none. */
 const languages = [
   "simple",
   "arabic",
@@ -33,12 +33,12 @@ const languages = [
   "yiddish",
 ] as const;
 
-/** How messages are searched; docs/search.md explains it. */
+/** Settings of message search; see docs/search.md. */
 export const searchSettings = {
   SEARCH_LANGUAGE: OneOf(languages, {
     default: "english",
     description:
-      "Language for word forms in message search: `running` finds `runs`. `simple`: no word forms. In every language, words " +
-      "are found as they are written. After a change, the index is rebuilt in the background.",
+      "Language for word forms in message search: `running` finds `runs`. `simple`: no word forms. Exact words are found in any " +
+      "language. After a change, the index is rebuilt in the background.",
   }),
 };

@@ -3,13 +3,13 @@ import { listAddressSecrets } from "../lib/mask-address.ts";
 import { listSettingEntries, readSetting } from "./setting-entries.ts";
 import type { Settings } from "./settings.ts";
 
-/** Everything secret that the settings hold: whole values, and what addresses and header fields bring along. */
+/** All secrets in the settings: whole values, and those inside addresses and header fields. */
 export function listSecrets(config: Partial<Settings>): string[] {
   return listSettingEntries(config).flatMap(([name, schema]) => {
     const values = [readSetting(config, name) ?? []].flat().map(String);
     return values.flatMap((value) => {
       if (schema.format === "header-fields") return [value, ...listHeaderSecrets(parseHeaderFields(value) ?? {})];
-      // `name=url`, as MCP_SERVERS has it.
+      // `name=url`, as in MCP_SERVERS.
       const address = value.slice(Math.max(0, value.lastIndexOf("=", value.indexOf("://")) + 1));
       const isWhole = schema.secret && !schema.isAddress;
       return [...(isWhole ? [value] : []), ...(value.includes("://") ? listAddressSecrets(address) : [])];

@@ -1,14 +1,14 @@
-/** What a setting says of itself, besides its form. */
+/** Properties of a setting besides its type. */
 export type SettingOptions = {
   description: string;
   /** Sample value for `.env.example`. */
   example?: string;
-  /** Masked in every print, and readable from the file named by `NAME_FILE`. */
+  /** Masked in all output, and readable from the file named by `NAME_FILE`. */
   secret?: boolean;
-  /** Of a secret one: without it something would be open that is meant to be closed, so its file must not be empty. */
+  /** For a secret that protects something: without it, access would be open, so its file must not be empty. */
   isGuard?: boolean;
-  /** Of a secret one: an address. Its host and path are printed, which say more than they give away. */
+  /** For a secret address: host and path are printed, because they help and reveal nothing. */
   isAddress?: boolean;
-  /** A name that many programs read, also in small letters; the capital one goes before it. */
+  /** A name that many programs read, also in lowercase; the uppercase name takes precedence. */
   isSystemWide?: boolean;
 };

@@ -29,7 +29,7 @@ const listOf = (
   options: SettingOptions,
 ) => Type.Array(Type.String(form), { ...options, default: [] });
 
-// What passes can be handed to `new URL`.
+// Values with this format can be passed to `new URL`.
 FormatRegistry.Set("http-url", (value) => /^https?:\/\/\S+$/.test(value) && URL.canParse(value));
 FormatRegistry.Set("prices", (value) => parsePrices(value) !== null);
 FormatRegistry.Set("network", isNetwork);
@@ -38,27 +38,28 @@ FormatRegistry.Set(
   (value) =>
     /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) &&
     URL.canParse(value.slice(value.indexOf("=") + 1)) &&
-    // Two servers with a semicolon between them.
+    // Two servers joined by a semicolon.
     !/;\s*[a-z][a-z0-9-]*=https?:/.test(value),
 );
-// A name or an address, without a scheme; a port is a setting of its own. The system knows which of them are its own.
+// A name or IP address without a scheme; the port is a separate setting. Whether it exists is known when listening.
 FormatRegistry.Set("host", (value) => !value.includes("/") && !/^[^:]*:\d+$/.test(value));
 // Exactly one origin: no wildcard, no user, no path.
 FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s*@?#\\;]+$/.test(value) && URL.canParse(value));
 FormatRegistry.Set("provider", isProvider);
 
-/** Every setting there is. The same table validates, types, and prints `.env.example` and the docs. */
+/** All settings. This table validates, defines types, and prints `.env.example` and the docs. */
 export const settings = Type.Object({
   APP_ENV: OneOf(["development", "staging", "production"], {
     default: "development",
-    description: "What this instance is for. `.env` is read, and registration is open by default, outside production.",
+    description:
+      "The environment of this instance. Outside production, `.env` is read and registration is open by default.",
   }),
   HOST: textWithDefault({ format: "host", default: "0.0.0.0", description: "Address to listen on." }),
-  PORT: integer({ default: 3000, minimum: 0, maximum: 65535, description: "Port to listen on; 0 takes a free one." }),
+  PORT: integer({ default: 3000, minimum: 0, maximum: 65535, description: "Port to listen on; 0 picks a free one." }),
   PUBLIC_URL: text({
     format: "http-url",
     example: "https://chat.example.com",
-    description: "The address under which clients reach Parley; used in links and documents.",
+    description: "The URL under which clients reach Parley; used in links and documents.",
   }),
   DATA_DIR: textWithDefault({
     default: "./data",
@@ -75,14 +76,13 @@ export const settings = Type.Object({
     default: 10,
     minimum: 2,
     maximum: 500,
-    description: "Database connections for reads; up to 24 more open when needed, see Connections.",
+    description: "Database connections for reads; up to 24 more are opened when needed, see Connections.",
   }),
   DATABASE_SLOW_QUERY_MS: integer({
     default: 1000,
     minimum: 0,
     maximum: 600_000,
-    description:
-      "Statements that take at least this long are logged, without their parameters. 0: no statement is logged.",
+    description: "Statements that take at least this long are logged, without their parameters. 0: none.",
   }),
   REDIS_URL: text({
     pattern: "^rediss?://\\S+$",
@@ -90,8 +90,8 @@ export const settings = Type.Object({
     isAddress: true,
     example: "redis://redis.example.com:6379",
     description:
-      "Redis, Valkey or a node of a cluster of them, for several instances: they exchange messages and count limits through it. Absent, or while " +
-      "it is away: they exchange messages through Postgres, and each counts limits by itself.",
+      "Redis, Valkey or a node of a cluster, needed for rate limits shared by several instances; also carries their messages. Absent or " +
+      "unreachable: instances exchange messages through Postgres, and each counts limits on its own.",
   }),
   JWT_SECRET: text({
     secret: true,
@@ -99,7 +99,8 @@ export const settings = Type.Object({
   }),
   ADMIN_EMAIL: text({
     pattern: "^\\S+@\\S+$",
-    description: "Administrator made at a start while there is none. An account that has the address is never changed.",
+    description:
+      "Administrator to create at startup if none exists. An existing account with this address is never changed.",
   }),
   ADMIN_PASSWORD: text({
     minLength: 8,
@@ -115,12 +116,12 @@ export const settings = Type.Object({
     format: "http-url",
     example: "http://localhost:11434/v1",
     description:
-      "Any OpenAI-compatible server: Ollama, vLLM, llama.cpp. A `user:password@` in it is sent as basic authentication.",
+      "URL of any OpenAI-compatible server: Ollama, vLLM, llama.cpp. A `user:password@` in it is sent as basic authentication.",
   }),
   AI_PROVIDERS: listOf(
     { format: "provider" },
     {
-      // An address may hold a key.
+      // An address may contain a key.
       secret: true,
       isAddress: true,
       example: "ollama=http://localhost:11434/v1,groq=https://api.groq.com/openai/v1",
@@ -130,7 +131,7 @@ export const settings = Type.Object({
     },
   ),
   AI_MODELS: listOf(
-    // Which providers there are is checked with AI_PROVIDERS.
+    // Whether the provider exists is checked together with AI_PROVIDERS.
     { pattern: "^(?!\\[)[^\\s;\"']+$" },
     {
       example: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
@@ -145,52 +146,52 @@ export const settings = Type.Object({
     default: 2,
     minimum: 0,
     maximum: 10,
-    description: "Retries of one model before the next one is asked.",
+    description: "Retries of one model before the next one takes over.",
   }),
   AI_REASONING: OneOf(["store", "stream", "off"], {
     default: "store",
     description:
-      "What becomes of what models think. `store`: sent to readers and stored with the response. `stream`: sent while the " +
-      "model thinks, and not stored. `off`: neither. It is counted and charged in any case.",
+      "What happens to the reasoning of models. `store`: sent to readers and stored with the response. `stream`: sent while the " +
+      "model thinks, but not stored. `off`: neither. It is always counted and charged.",
   }),
   AI_CONTEXT_TOKENS: limit({
     minimum: 500,
     maximum: 10_000_000,
     description:
-      "Most tokens of a conversation that a model is shown; older ones are summarised. Absent: 64000, and 12000 for " +
-      "models whose window Parley does not know. Set it to the window of your own model, less its longest answer.",
+      "Maximum tokens of a conversation to send to a model; older messages are summarised. Absent: 64000, and 12000 for models " +
+      "with an unknown context window. For your own model, set it to its window minus its longest answer.",
   }),
   AI_PRICES: text({
     format: "prices",
     example: "compatible/llama3.2=0/0,openai/gpt-5.2=1.75/14/0.175",
     description:
-      "Prices in USD per million tokens, as `model=input/output[/cached_input[/cache_write]]` or as JSON; they go before " +
-      "the built-in ones. Absent ones of the cache are the price of `input`.",
+      "Prices in USD per million tokens, as `model=input/output[/cached_input[/cache_write]]` or as JSON. They override the " +
+      "built-in ones. Missing cache prices default to the price of `input`.",
   }),
   BUDGET_USER_TOKENS_PER_DAY: limit({ description: "Tokens that one user may use in a day (UTC). Absent: no limit." }),
-  BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "The same for a month." }),
+  BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "The same, per month." }),
   BUDGET_USER_USD_PER_DAY: usdLimit({
     description: "US dollars that one user's answers may cost in a day (UTC). Absent: no limit.",
   }),
-  BUDGET_USER_USD_PER_MONTH: usdLimit({ description: "The same for a month." }),
+  BUDGET_USER_USD_PER_MONTH: usdLimit({ description: "The same, per month." }),
   BUDGET_KEY_TOKENS_PER_DAY: limit({
-    description: "Tokens that one API key may use in a day (UTC), beside the budget of its user. Absent: no limit.",
+    description: "Tokens that one API key may use in a day (UTC), in addition to its user's budget. Absent: no limit.",
   }),
-  BUDGET_KEY_TOKENS_PER_MONTH: limit({ description: "The same for a month." }),
+  BUDGET_KEY_TOKENS_PER_MONTH: limit({ description: "The same, per month." }),
   BUDGET_KEY_USD_PER_DAY: usdLimit({
     description: "US dollars that one API key's answers may cost in a day (UTC). Absent: no limit.",
   }),
-  BUDGET_KEY_USD_PER_MONTH: usdLimit({ description: "The same for a month." }),
+  BUDGET_KEY_USD_PER_MONTH: usdLimit({ description: "The same, per month." }),
   BUDGET_ANSWER_TOKENS: integer({
     default: 4_096,
     minimum: 1,
     maximum: 1_000_000,
-    description: "Where a budget is set: the most tokens of one answer, which are reserved until it ends.",
+    description: "Maximum tokens of one answer if a budget is set; they are reserved until the answer ends.",
   }),
   MCP_SERVERS: listOf(
     { format: "mcp-server" },
     {
-      // An address may hold a key.
+      // An address may contain a key.
       secret: true,
       isAddress: true,
       example: "wiki=https://mcp.example.com/mcp",
@@ -204,24 +205,25 @@ export const settings = Type.Object({
     {
       example: "https://app.example.com",
       description:
-        "Origins of browsers that may call, exact, comma-separated. The own origin always may. Absent: no other, in " +
-        "development those on this machine (`http://localhost:*`).",
+        "Browser origins that may call, exact, comma-separated. Parley's own origin is always allowed. Absent: no others; in " +
+        "development, those on this machine (`http://localhost:*`).",
     },
   ),
   TRUSTED_PROXIES: listOf(
     { format: "network" },
     {
       example: "10.0.0.0/8",
-      description: "Addresses or networks whose `X-Forwarded-For` is believed, comma-separated.",
+      description: "Addresses or networks of proxies whose `X-Forwarded-For` is trusted, comma-separated.",
     },
   ),
   TLS_CERT_FILE: text({
-    description: "Certificate chain (PEM, the own one first) to serve https and wss directly. Read again on SIGHUP.",
+    description:
+      "Certificate chain (PEM, the server's own certificate first) to serve https and wss directly. Reloaded on SIGHUP.",
   }),
   TLS_KEY_FILE: text({ description: "Private key (PEM, no passphrase) of that certificate." }),
   HTTP2: OneOf(["on", "off"], {
     default: "on",
-    description: "Whether HTTP/2 is offered beside HTTP/1.1 where Parley serves TLS itself.",
+    description: "Whether to offer HTTP/2 in addition to HTTP/1.1 when Parley serves TLS itself.",
   }),
   ...networkSettings,
   ...rateLimitSettings,
@@ -233,74 +235,75 @@ export const settings = Type.Object({
     pattern: "^[\\w.~+/=-]+$",
     secret: true,
     isGuard: true,
-    description: "Bearer token that `/metrics` asks for (letters, digits and `._~+/=-`). Absent: open.",
+    description: "Bearer token required for `/metrics` (letters, digits and `._~+/=-`). Absent: open.",
   }),
   LOG_LEVEL: OneOf(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
     default: "info",
-    description: "Least severe level that is logged.",
+    description: "Lowest level that is logged.",
   }),
   LOG_FORMAT: Type.Optional(
     OneOf(["json", "pretty"], {
-      description: "JSON lines, or lines for people. Absent: `pretty` on a terminal in development, else `json`.",
+      description:
+        "JSON lines, or human-readable lines. Absent: `pretty` on a terminal in development, otherwise `json`.",
     }),
   ),
   REGISTRATION: Type.Optional(
     OneOf(["open", "closed"], {
-      description: "Whether anyone may register. Absent: open, in production closed.",
+      description: "Whether anyone may register. Absent: open; in production, closed.",
     }),
   ),
   REGISTRATION_PRIVACY: OneOf(["on", "off"], {
     default: "off",
     description:
-      "`on`: registering and changing an address don't tell which addresses have accounts. See `docs/security.md`.",
+      "`on`: registration and address changes don't reveal which addresses have accounts. See `docs/security.md`.",
   }),
   MEMBER_BY_EMAIL: Type.Optional(
     OneOf(["on", "off"], {
       description:
-        "Whether owners of a conversation may add users by their e-mail address. Absent: on, with `REGISTRATION_PRIVACY=on` off.",
+        "Whether owners of a conversation may add users by e-mail address. Absent: on; with `REGISTRATION_PRIVACY=on`, off.",
     }),
   ),
   OIDC_ISSUER: text({
     format: "http-url",
     example: "https://login.example.com/realms/main",
     description:
-      "OpenID Connect issuer whose tokens log people in, exactly as `iss` names it. Absent: none. See `docs/oidc.md`.",
+      "OpenID Connect issuer whose tokens users log in with, exactly as in `iss`. Absent: none. See `docs/oidc.md`.",
   }),
   OIDC_AUDIENCE: listOf(
     { pattern: "^[^;]+$" },
     {
       example: "parley",
-      description: "Needed with it: the `aud` of tokens that are meant for Parley; one will do, comma-separated.",
+      description: "Required with `OIDC_ISSUER`: accepted values of `aud`, comma-separated; a token needs one of them.",
     },
   ),
   OIDC_JWKS_URL: text({
     format: "http-url",
-    description: "Where the keys of that issuer are. Absent: where its `/.well-known/openid-configuration` says.",
+    description: "URL of the issuer's keys. Absent: taken from its `/.well-known/openid-configuration`.",
   }),
   OIDC_PROVISION: OneOf(["on", "off"], {
     default: "on",
     description:
-      "Whether people of that issuer get an account at their first login, whatever `REGISTRATION` is. " +
-      "Off: only linked accounts.",
+      "Whether users of that issuer get an account at their first login, regardless of `REGISTRATION`. Off: only linked " +
+      "accounts can log in.",
   }),
   READ_CACHE: OneOf(["on", "off"], {
     default: "on",
     description:
-      "Whether frequent reads (conversations, short histories, prompts, the list of documents) are cached. " +
+      "Whether to cache frequent reads (conversations, short histories, prompts, the list of documents). " +
       "`off`: each one queries the database.",
   }),
   AUDIT_RETENTION_DAYS: integer({
     default: 365,
     minimum: 1,
     maximum: 36_500,
-    description: "How long entries of the audit record are kept.",
+    description: "How long entries of the audit log are kept.",
   }),
   ...backupSettings,
   SHUTDOWN_TIMEOUT_MS: integer({
     default: 25_000,
     minimum: 0,
     maximum: 600_000,
-    description: "Longest time from SIGTERM to exit.",
+    description: "Maximum time from SIGTERM to exit.",
   }),
 });
 

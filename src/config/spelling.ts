@@ -1,4 +1,4 @@
-/** How many letters must be added, left out or replaced to make one word of another; `max` and one more where it is beyond. */
+/** Edit distance: letters to add, remove or replace to turn one word into the other; `max + 1` if it is larger than `max`. */
 function countEdits(one: string, other: string, max: number): number {
   if (Math.abs(one.length - other.length) > max) return max + 1;
   let before = Array.from({ length: other.length + 1 }, (_, index) => index);
@@ -14,7 +14,7 @@ function countEdits(one: string, other: string, max: number): number {
   return before[other.length] ?? 0;
 }
 
-/** The word that takes the fewest edits, if that is at most `max`; of several, the first. */
+/** The word with the smallest edit distance, if that is at most `max`; the first of several. */
 export function findClosest(word: string, words: readonly string[], max: number): string | undefined {
   let best: string | undefined;
   let edits = max + 1;

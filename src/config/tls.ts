@@ -1,41 +1,40 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 
-/** What the settings say of a certificate chain and its key, both as PEM. */
+/** A certificate chain and its key, both as PEM. */
 export type Tls = { cert: string; key: string };
 
-/** What is told of the certificate that is served. */
+/** What is logged about the served certificate. */
 export type CertificateFacts = { names: string; validFromMs: number; expiresAtMs: number };
 
 const certificateBlock = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 const encryptedKey = /-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED/;
 
-/** What is wrong with a certificate chain and its key; one sentence each, with what to do about it. */
+/** Problems of a certificate chain and its key; one sentence each, with how to fix it. */
 export function findTlsProblems({ cert, key }: Tls): string[] {
   const problems: string[] = [];
   const chain = parseChain(cert);
   if (chain === null || chain.length === 0)
-    problems.push("TLS_CERT_FILE: the file holds no certificate that can be read; PEM is expected.");
+    problems.push("TLS_CERT_FILE: the file contains no readable certificate; PEM is expected.");
   if (encryptedKey.test(key)) {
     problems.push(
-      "TLS_KEY_FILE: the key is encrypted; take one without a passphrase (openssl pkey -in KEY -out PLAIN).",
+      "TLS_KEY_FILE: the key is encrypted; use one without a passphrase (openssl pkey -in KEY -out PLAIN).",
     );
     return problems;
   }
   const privateKey = parseKey(key);
-  if (privateKey === null)
-    problems.push("TLS_KEY_FILE: the file holds no private key that can be read; PEM is expected.");
+  if (privateKey === null) problems.push("TLS_KEY_FILE: the file contains no readable private key; PEM is expected.");
   const [first, ...others] = chain ?? [];
   if (privateKey === null || first === undefined || first.checkPrivateKey(privateKey)) return problems;
   if (others.some((certificate) => certificate.checkPrivateKey(privateKey)))
-    problems.push("TLS_CERT_FILE: the server's own certificate must come first, those of its issuers behind it.");
+    problems.push("TLS_CERT_FILE: the server's own certificate must come first, followed by those of its issuers.");
   else
     problems.push(
-      "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.",
+      "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; set both to a matching pair.",
     );
   return problems;
 }
 
-/** Names and times of the first certificate, the server's own. It must be one without problems. */
+/** Names and validity of the first certificate, the server's own. The chain must be valid. */
 export function describeCertificate(cert: string): CertificateFacts {
   const [first] = parseChain(cert) ?? [];
   if (!first) throw new Error("There is no certificate.");
@@ -46,7 +45,7 @@ export function describeCertificate(cert: string): CertificateFacts {
   };
 }
 
-/** Null when one of the blocks is no certificate. */
+/** Null if one of the blocks isn't a certificate. */
 function parseChain(pem: string): X509Certificate[] | null {
   try {
     return (pem.match(certificateBlock) ?? []).map((block) => new X509Certificate(block));

@@ -3,19 +3,19 @@ import { findClosest } from "./spelling.ts";
 
 type Environment = Record<string, string | undefined>;
 
-/** Names that begin so are meant for Parley, whatever follows. */
+/** Names with these prefixes are meant for Parley. */
 const ownPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_"];
-/** What is meant for an MCP server that MCP_SERVERS does not name. Other programs have names of their own that begin so. */
+/** A setting of an MCP server that isn't in MCP_SERVERS. Other programs use other names with this prefix. */
 const mcpSetting = /^MCP_([A-Z0-9_]+)_(?:TIMEOUT_MS|HEADERS|IDENTITY_SECRET)(?:_FILE)?$/;
-/** Shorter names are close to too many others. Characters. */
+/** In characters; shorter names are similar to too many others. */
 const NAME_LENGTH_MIN = 7;
 const EDITS_MAX = 2;
-/** Names that are told of at a start; an environment may hold thousands. */
+/** Unknown names that are logged at startup; an environment may have thousands. */
 const UNKNOWN_TOLD_MAX = 20;
 
 /**
- * Names of other programs that look like ours with a slip: other names for the same thing, and names that anybody may use.
- * TLS for Redis, for example, is `rediss://` here and `REDIS_SSL` elsewhere.
+ * Names of other programs that look like misspelt settings: other names for the same thing, and common names. For example,
+ * TLS for Redis is `rediss://` here and `REDIS_SSL` elsewhere.
  */
 const foreignNames = new Set([
   "ALL_PROXY",
@@ -41,8 +41,8 @@ const foreignNames = new Set([
 ]);
 
 /**
- * Names that are formed like those of a server in AI_PROVIDERS where a built-in provider has names of its own, and what the
- * SDKs of OpenAI and Anthropic read elsewhere.
+ * Names formed like those of a server in AI_PROVIDERS although the built-in provider has its own names, and names that the SDKs
+ * of OpenAI and Anthropic read elsewhere.
  */
 const misplaced = new Map([
   ...["OPENAI", "ANTHROPIC", "COMPATIBLE"].flatMap((NAME) =>
@@ -52,7 +52,7 @@ const misplaced = new Map([
   ["ANTHROPIC_CUSTOM_HEADERS", "AI_ANTHROPIC_HEADERS"],
 ] as [string, string][]);
 
-/** What Kubernetes gives a container for each service of its namespace: a service may be called `ai` or `webhook`. */
+/** Variables that Kubernetes sets in a container for each service of its namespace: a service may be called `ai` or `webhook`. */
 const serviceName =
   /^[A-Z][A-Z0-9_]*_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/;
 const servicePort = /^(?:tcp|udp|sctp):\/\//;
@@ -60,11 +60,11 @@ const servicePort = /^(?:tcp|udp|sctp):\/\//;
 type Vocabulary = {
   known: ReadonlySet<string>;
   longNames: readonly string[];
-  /** Ours without one of their words, with the whole name. A single word that is left means nothing. */
+  /** Our names with one word left out, mapped to the full name. A single remaining word is excluded. */
   shortened: ReadonlyMap<string, string>;
 };
 
-/** All names there are with these servers. */
+/** All setting names for these servers. */
 function createVocabulary(named: NamedServers): Vocabulary {
   const entries = listSettingEntries(named);
   const names = entries.map(([name]) => name);
@@ -88,7 +88,7 @@ function shorten(wholes: readonly string[], wordsMin: number): [string, string][
 
 type Unknown = { name: string; remedy: string };
 
-/** Names in the environment that are most likely meant for Parley, but that it does not know, each with what to do. */
+/** Environment variables that are probably meant for Parley but unknown, each with how to fix it. */
 function listUnknownNames(environment: Environment, named: NamedServers): Unknown[] {
   const vocabulary = createVocabulary(named);
   return Object.entries(environment).flatMap(([name, value = ""]) => {
@@ -102,14 +102,14 @@ function findRemedy(name: string, { known, longNames, shortened }: Vocabulary): 
   const meant = misplaced.get(name) ?? findMeant(name.toUpperCase(), longNames) ?? shortened.get(name.toUpperCase());
   if (meant !== undefined) return `did you mean ${meant}?`;
   const [, mcpServer] = mcpSetting.exec(name) ?? [];
-  if (mcpServer !== undefined) return `name the server in MCP_SERVERS, as ${toServerName(mcpServer)}=ITS_URL.`;
+  if (mcpServer !== undefined) return `add the server to MCP_SERVERS, as ${toServerName(mcpServer)}=ITS_URL.`;
   if (!ownPrefixes.some((prefix) => name.startsWith(prefix))) return null;
   const [, provider, setting] =
     /^AI_([A-Z0-9_]+)_(API_KEY|HEADERS|BASE_URL|FIRST_TOKEN_TIMEOUT_MS|IDLE_TIMEOUT_MS)(?:_FILE)?$/.exec(name) ?? [];
-  if (provider === undefined) return "remove it, or look for its name in `parley config`.";
+  if (provider === undefined) return "remove it, or find the right name in `parley config`.";
   if (known.has(`AI_${provider}_API_KEY`) && setting !== "BASE_URL")
-    return "remove it, or look for its name in `parley config`.";
-  return `name the server in AI_PROVIDERS, as ${toServerName(provider)}=ITS_BASE_URL.`;
+    return "remove it, or find the right name in `parley config`.";
+  return `add the server to AI_PROVIDERS, as ${toServerName(provider)}=ITS_BASE_URL.`;
 }
 
 const toServerName = (NAME: string): string => NAME.toLowerCase().replaceAll("_", "-");
@@ -123,9 +123,9 @@ function isForeign(name: string, value: string): boolean {
 }
 
 /**
- * A warning for each name that is misspelt, without its value.
- * @param isFromFile whether a name stands in `.env`.
- * @param named the servers that the settings name.
+ * A warning for each misspelt name, without its value.
+ * @param isFromFile whether a name comes from `.env`.
+ * @param named the servers named in settings.
  */
 export function findUnknownNames(
   environment: Environment,
@@ -140,6 +140,6 @@ export function findUnknownNames(
   });
   const left = unknown.length - told.length;
   return left > 0
-    ? [...told, `${left} more names like these are no settings of Parley either; correct or remove them.`]
+    ? [...told, `${left} more names like these are not settings of Parley either; correct or remove them.`]
     : told;
 }

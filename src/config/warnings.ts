@@ -8,13 +8,13 @@ import { findUnknownNames } from "./unknown-names.ts";
 type Environment = Record<string, string | undefined>;
 
 type Surroundings = {
-  /** What the configuration was read from. */
+  /** The environment that the configuration was read from. */
   environment: Environment;
-  /** Whether a name stands in `.env`. */
+  /** Whether a name comes from `.env`. */
   isFromFile?: (name: string) => boolean;
 };
 
-/** What is likely not meant so, but can be served with: sentences with what to do, without a secret. */
+/** Settings that are probably mistakes but don't prevent serving: sentences with how to fix them, without a secret. */
 export function findWarnings(config: Settings, { environment, isFromFile }: Surroundings): string[] {
   return [
     ...findUnknownNames(environment, isFromFile, config),
@@ -26,7 +26,7 @@ export function findWarnings(config: Settings, { environment, isFromFile }: Surr
   ];
 }
 
-/** A server of models that nobody would ever ask. Which of its models is meant, Parley cannot know. */
+/** A model server that is never used. Parley can't know which of its models is meant. */
 function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }: Settings): string[] {
   if (COMPATIBLE_BASE_URL === undefined)
     return COMPATIBLE_API_KEY === undefined
@@ -34,8 +34,8 @@ function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }
       : ["COMPATIBLE_API_KEY is set, but COMPATIBLE_BASE_URL is not, so it has no effect; set both, and AI_MODELS."];
   if (AI_MODELS.some((model) => model.startsWith("compatible/"))) return [];
   return [
-    "COMPATIBLE_BASE_URL is set, but AI_MODELS names none of that server's models, so it is not used; set " +
-      "AI_MODELS=compatible/NAME (the server lists its names under /models of that address).",
+    "COMPATIBLE_BASE_URL is set, but AI_MODELS has no model of that server, so it is not used; set " +
+      "AI_MODELS=compatible/NAME (the server lists its models at /models below that URL).",
   ];
 }
 
@@ -45,6 +45,6 @@ const findUnusedProviders = ({ AI_PROVIDERS, AI_MODELS }: Settings): string[] =>
     .filter((name) => !AI_MODELS.some((model) => model.startsWith(`${name}/`)))
     .map(
       (name) =>
-        `AI_PROVIDERS names the server ${name}, but AI_MODELS none of its models, so it is not used; add ${name}/MODEL to ` +
-        "AI_MODELS (the server lists its models under /models of its address).",
+        `AI_PROVIDERS has the server ${name}, but AI_MODELS none of its models, so it is not used; add ${name}/MODEL to ` +
+        "AI_MODELS (the server lists its models at /models below its URL).",
     );

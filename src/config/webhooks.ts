@@ -1,10 +1,10 @@
 import { OneOf } from "../lib/schema.ts";
 
-/** How webhooks are delivered; docs/webhooks.md explains it. */
+/** Webhook delivery; see docs/webhooks.md. */
 export const webhookSettings = {
   WEBHOOK_ALLOW_PRIVATE_NETWORKS: OneOf(["true", "false"], {
     default: "false",
     description:
-      "Whether webhooks may call private, loopback and link-local addresses. With `true`, every user can reach services of the server's own network.",
+      "Whether webhooks may call private, loopback and link-local addresses. `true` lets every user reach services in the server's own network.",
   }),
 };

@@ -1,9 +1,9 @@
-/** Media ranges of an `Accept` header that are looked at. */
+/** Media ranges of an `Accept` header that are evaluated; later ones are ignored. */
 const RANGES_MAX = 32;
 
 export type MediaRange = { type: string; quality: number };
 
-/** The media ranges of an `Accept` header with their weights, 0 to 1 (RFC 9110, section 12.5.1). No header: anything. */
+/** The media ranges of an `Accept` header with their weights, 0 to 1 (RFC 9110, section 12.5.1). Without a header, any type is accepted. */
 export function readAccept(accept: string | null): MediaRange[] {
   return (accept?.trim() || "*/*").split(",", RANGES_MAX).map(readRange);
 }
@@ -15,7 +15,7 @@ function readRange(text: string): MediaRange {
   return { type, quality: quality >= 0 && quality <= 1 ? quality : 0 };
 }
 
-/** How much a client likes a media type: the most specific range that fits decides; 0 means not at all. */
+/** The client's weight for a media type: the most specific matching range decides; 0 means not acceptable. */
 export function findQuality(mediaType: string, ranges: readonly MediaRange[]): number {
   const family = `${mediaType.slice(0, mediaType.indexOf("/"))}/*`;
   for (const wanted of [mediaType, family, "*/*"]) {

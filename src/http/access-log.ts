@@ -7,35 +7,35 @@ import { readFacts } from "./request-facts.ts";
 import { readRequestId } from "./request-id.ts";
 import { readUrl } from "./request-url.ts";
 
-/** A method is a label of a metric, so what callers make up may not become one. */
+/** The method is a metric label, so methods invented by callers are counted as `other`. */
 const knownMethods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
-/** Asked every few seconds by machines: neither logged nor measured. */
+/** Polled every few seconds by monitoring: neither logged nor measured. */
 const quietRoutes = new Set(["/livez", "/readyz", "/healthz", "/metrics"]);
 const apiRoute = /^\/(?:api\/|v1\/|realtime$)/;
 
-/** Parts of an unknown path that are logged, and UTF-16 units of each: longer ones may be tokens. */
+/** Parts of an unknown path that are logged, and UTF-16 units of each. Longer parts may be tokens. */
 const PATH_PARTS_MAX = 12;
 const PATH_PART_LENGTH_MAX = 24;
 
 type Dependencies = { log: Log; metrics: Metrics; readClientAddress: ReadClientAddress };
 
 /**
- * Logs each answer, and observes its duration under its route's template: at `info` what is of the API and what failed, at
- * `debug` pages and preflights. Never the query: it may hold a ticket. Requests without a route share the label `unmatched`.
+ * Logs each response and observes its duration under its route's template. API requests and errors are logged at `info`, pages
+ * and preflights at `debug`. The query is never logged: it may hold a ticket. Requests without a route share the label `unmatched`.
  */
 export function createAccessLog({ log, metrics, readClientAddress }: Dependencies) {
-  /** The peer's address is not known any more when the answer has gone. */
-  const begun = new WeakMap<Request, { atMs: number; address: string | null }>();
+  /** The peer's address is no longer available after the response is sent. */
+  const started = new WeakMap<Request, { atMs: number; address: string | null }>();
   return new Elysia({ name: "access-log" })
     .onRequest(({ request, server }) => {
-      begun.set(request, { atMs: performance.now(), address: readClientAddress(request, server) });
+      started.set(request, { atMs: performance.now(), address: readClientAddress(request, server) });
     })
     .onAfterResponse({ as: "global" }, ({ request, route, set, response }) => {
       const template = route || "unmatched";
       if (quietRoutes.has(template)) return;
       const { userId = null, isUpgraded = false } = readFacts(request);
       const status = isUpgraded ? 101 : readStatus(response, set.status);
-      const { atMs, address } = begun.get(request) ?? { atMs: performance.now(), address: null };
+      const { atMs, address } = started.get(request) ?? { atMs: performance.now(), address: null };
       const durationMs = performance.now() - atMs;
       const method = knownMethods.has(request.method) ? request.method : "other";
       metrics.httpRequestDuration.observe({ method, route: template, status }, durationMs / 1000);
@@ -56,14 +56,14 @@ export function createAccessLog({ log, metrics, readClientAddress }: Dependencie
     });
 }
 
-/** The framework also takes a status by its name. */
+/** Elysia also accepts a status by its name. */
 function readStatus(response: unknown, status: number | string | undefined): number {
   if (response instanceof Response) return response.status;
   if (typeof status === "number") return status;
   return StatusMap[status as keyof typeof StatusMap] ?? 200;
 }
 
-/** An address that is none of ours, as far as it can hold no secret: a hook's token may stand in a mistyped one. */
+/** An unknown path without parts that may be secret: a mistyped hook address may contain its token. */
 function showPath(path: string): string {
   const isShown = (part: string) => part.length <= PATH_PART_LENGTH_MAX || isUuid(part);
   const shown = path.split("/", PATH_PARTS_MAX).map((part) => (isShown(part) ? part : "…"));

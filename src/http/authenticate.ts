@@ -6,8 +6,8 @@ import { noteFacts } from "./request-facts.ts";
 import { readRequestId } from "./request-id.ts";
 
 /**
- * The credential of a request: `Authorization: Bearer …` or `X-API-Key`.
- * @throws Problem `unauthorized` when the header has another form.
+ * The credential of a request: `Authorization: Bearer …` or `X-API-Key`; null if there is none.
+ * @throws Problem `unauthorized` if the header has another form.
  */
 export function readCredential(headers: Headers): string | null {
   const authorization = headers.get("authorization");
@@ -17,7 +17,7 @@ export function readCredential(headers: Headers): string | null {
   return match[1];
 }
 
-/** Lines of the log about what a caller begins name the request, and the request's line the user. */
+/** Adds the request id to the caller, for log lines about background work it starts, and the user id to the request's own line. */
 export function nameRequest(caller: Caller, { request, headers }: Pick<Visit, "request" | "headers">): Caller {
   noteFacts(request, { userId: caller.user.id });
   return { ...caller, requestId: readRequestId({ headers }) };
@@ -25,12 +25,13 @@ export function nameRequest(caller: Caller, { request, headers }: Pick<Visit, "r
 
 type Dependencies = { identify: Identify; readClientAddress: ReadClientAddress };
 
-/** Finds out who calls, on every route that is not public: without a good credential nothing else is looked at. */
+/** Authenticates the caller on every route that isn't public, before anything else of the request is read. */
 export function createAuthenticate({ identify, readClientAddress }: Dependencies): RoutePlugin {
   async function onEnter(visit: Visit): Promise<void> {
     const { request, server } = visit;
     const token = readCredential(request.headers);
-    if (token === null) throw new Problem("unauthorized", "This address needs a credential.");
+    if (token === null)
+      throw new Problem("unauthorized", "Authentication required: send `Authorization: Bearer <token>`.");
     const ipAddress = readClientAddress(request, server);
     const caller = await identify(token, { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") });
     visit.caller = nameRequest(caller, visit);

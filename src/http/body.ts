@@ -2,33 +2,33 @@ import { parseJson } from "../lib/json.ts";
 import { Problem } from "../lib/problem.ts";
 import { isOpenAiPath } from "./openai-error.ts";
 
-/** Bytes of the body of a route that takes large ones; more is answered 413. */
+/** Limit in bytes for routes with large bodies; larger bodies get 413. */
 export const BODY_BYTES_MAX = 1024 * 1024;
-/** The same for all other routes. */
+/** Limit in bytes for all other routes. */
 export const SMALL_BODY_BYTES_MAX = 64 * 1024;
 
-/** The bytes of a body, as they came. */
+/** A body as received, not yet decoded. */
 type ReceivedBody = { chunks: Uint8Array[]; bytes: number };
 
-/** A body as it came; `type` in small letters, without parameters, and empty where none was named. */
+/** A decoded body; `type` is lowercase, without parameters, and empty if the request has no `Content-Type`. */
 export type RawBody = { text: string; bytes: Uint8Array; type: string };
 
 const rawBodies = new WeakMap<Request, RawBody>();
 
-/** For handlers of routes that read their body themselves (`rawBody`): the body of this request. */
+/** For handlers that read their body themselves (`rawBody`): the body of this request. */
 export const getRawBody = (request: Request): RawBody =>
   rawBodies.get(request) ?? { ...decode(new Uint8Array()), type: "" };
 
-/** Keeps a body for `getRawBody`. @throws Problem `unsupported_media_type`, `malformed` (no UTF-8). */
+/** Keeps a body for `getRawBody`. @throws Problem `unsupported_media_type`, `malformed` (invalid UTF-8). */
 export function keepRawBody(request: Request, { chunks }: ReceivedBody): void {
   const type = readMediaType(request.headers);
   rawBodies.set(request, { ...decode(Buffer.concat(chunks)), type });
 }
 
 /**
- * Parses a body in place of the framework: JSON only, valid UTF-8 only. What cannot be stored is refused before a handler
- * sees it, and texts come in NFC; only what is passed on to models is left as it is.
- * @returns null where there is none; where one is needed, the schema says so.
+ * Parses a body instead of Elysia: only JSON, only valid UTF-8. Text that Postgres can't store is refused before the handler
+ * runs. Strings are normalized to NFC, except on `/v1`, where they are passed to models unchanged.
+ * @returns null without a body; if the route requires one, its schema refuses null.
  * @throws Problem `unsupported_media_type`, `malformed`.
  */
 export function parseBody({ chunks, bytes }: ReceivedBody, headers: Headers, path: string): unknown {
@@ -37,15 +37,15 @@ export function parseBody({ chunks, bytes }: ReceivedBody, headers: Headers, pat
   const [first] = chunks;
   const whole = first && chunks.length === 1 ? first : Buffer.concat(chunks);
   const { text } = decode(whole);
-  // Nobody needs the bytes any more; the request itself stays for as long as its answer takes.
+  // The bytes are no longer needed, but the request object lives until its response is sent.
   if (bytes > SMALL_BODY_BYTES_MAX) for (const part of new Set([...chunks, whole])) free(part);
   chunks.length = 0;
   return parseJson(text, { keepsForm: isOpenAiPath(path) });
 }
 
-/** Gives the memory back at once: what waited for its turn is old, and garbage that is old is collected late. */
+/** Frees the memory immediately: bodies that waited in the queue are in the old generation, which is collected late. */
 function free({ buffer, byteLength }: Uint8Array): void {
-  // A chunk may be a part of memory that others use.
+  // A chunk may be a view of memory that is shared.
   if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
@@ -53,7 +53,7 @@ const jsonType = /^application\/(?:json|[\w.-]+\+json)$/;
 
 export const isJsonType = (type: string): boolean => jsonType.test(type);
 
-/** JSON is UTF-8 whatever else is said (RFC 8259, section 8.1). @throws Problem `unsupported_media_type`. */
+/** JSON is always UTF-8 (RFC 8259, section 8.1). @throws Problem `unsupported_media_type`. */
 function checkType(headers: Headers): void {
   const type = readMediaType(headers);
   if (!isJsonType(type)) throw new Problem("unsupported_media_type", "Send the body as application/json.");
@@ -73,9 +73,9 @@ function readMediaType(headers: Headers): string {
 }
 
 /**
- * Never reads more than `bytesMax`.
- * @param onBytes called with how many bytes there are, as far as is known: before any are read, with what the client has
- * announced, and whenever there are more. A promise is a refusal: it fails when it is to be told, and the body is dropped.
+ * Reads at most `bytesMax` bytes.
+ * @param onBytes called with the body's known size: first with `Content-Length`, before reading, then whenever more bytes
+ * arrive. To refuse the body, it returns a promise that rejects when the refusal should be sent; the rest of the body is dropped.
  * @throws Problem `too_large`, `malformed`; the refusal.
  */
 export async function receiveBody(
@@ -83,7 +83,7 @@ export async function receiveBody(
   bytesMax: number,
   onBytes: (bytes: number) => Promise<never> | undefined,
 ): Promise<ReceivedBody> {
-  const tooLarge = () => new Problem("too_large", `The body of this request may have ${bytesMax} bytes.`);
+  const tooLarge = () => new Problem("too_large", `The request body is too large: the limit is ${bytesMax} bytes.`);
   const announcedBytes = Number(request.headers.get("content-length") ?? 0) || 0;
   const chunks: Uint8Array[] = [];
   if (!request.body) return { chunks, bytes: 0 };
@@ -105,7 +105,7 @@ export async function receiveBody(
       }
     } catch (error) {
       if (error instanceof Problem) throw error;
-      throw new Problem("malformed", "The body could not be read to its end.");
+      throw new Problem("malformed", "The connection ended before the whole request body arrived.");
     }
   }
   if (refusal) await refusal;
@@ -117,7 +117,7 @@ export function dropUnread({ body }: Request): undefined {
   if (body && !body.locked) void drop(body);
 }
 
-/** Otherwise the runtime would keep what comes, though nobody is going to read it. */
+/** Without it, Bun would keep buffering a body that nothing reads. */
 async function drop(body: ReadableStream): Promise<void> {
   await body.cancel().catch(() => {});
 }

@@ -3,8 +3,8 @@ import { type Problem, problemCodes } from "../lib/problem.ts";
 const CHALLENGE = 'Bearer realm="parley"';
 
 /**
- * `WWW-Authenticate` of a 401: that a token is needed, or that the one that was sent is no good (RFC 6750, section 3); and of
- * a credential that may not do this, although it is a good one (section 3.1). Undefined for every other problem.
+ * `WWW-Authenticate` of a 401, with `invalid_token` if a token was sent (RFC 6750, section 3), and of a 403 for a missing scope
+ * (section 3.1). Undefined for every other problem.
  */
 export function findChallenge(problem: Problem, request: Request): string | undefined {
   if (problem.neededScope !== undefined)
@@ -14,7 +14,7 @@ export function findChallenge(problem: Problem, request: Request): string | unde
   return isTokenRefused ? `${CHALLENGE}, error="invalid_token"` : CHALLENGE;
 }
 
-/** Another scheme than `Bearer` is no token: the caller has not tried yet. */
+/** Schemes other than `Bearer` don't count as a token. */
 function hasToken(headers: Headers): boolean {
   return /^bearer /i.test(headers.get("authorization") ?? "") || headers.has("x-api-key");
 }

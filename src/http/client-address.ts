@@ -1,18 +1,18 @@
 import { BlockList, isIP } from "node:net";
 import { addNetwork } from "../lib/network.ts";
 
-/** Entries of `X-Forwarded-For` that are looked at, from the right. */
+/** Entries of `X-Forwarded-For` that are evaluated, from the right. */
 const HOPS_MAX = 20;
 
 type AddressSource = { requestIP(request: Request): { address: string } | null };
 
-/** The address of whoever sent a request; null when it came by a way that has none (a Unix socket). */
+/** The client's address; null if the connection has none (a Unix socket). */
 export type ReadClientAddress = (request: Request, server: AddressSource | null) => string | null;
 
 /**
- * Reads the peer's address, or, behind trusted proxies, the one they report: `X-Forwarded-For` from the right up to the
- * first address that is not a trusted proxy. What stands left of it could be made up by the client.
- * @param trustedProxies addresses and networks (`10.0.0.0/8`, `fd00::/8`). @throws Error naming one that is neither.
+ * Reads the peer's address or, behind trusted proxies, the address they report: the first entry of `X-Forwarded-For`, from
+ * the right, that is not a trusted proxy. Entries further left can be forged by the client.
+ * @param trustedProxies addresses and networks (`10.0.0.0/8`, `fd00::/8`). @throws Error naming an invalid entry.
  */
 export function createReadClientAddress(trustedProxies: readonly string[]): ReadClientAddress {
   const trusted = new BlockList();
@@ -32,7 +32,7 @@ export function createReadClientAddress(trustedProxies: readonly string[]): Read
     return client;
   }
 
-  // Whoever limits asks, and then, as a rule in the same turn, whoever finds out who calls.
+  // Rate limiting and authentication usually read it in the same tick, so the last result is cached.
   let last: { request: Request; address: string | null } | null = null;
   return (request, server) => {
     if (last?.request === request) return last.address;
@@ -48,7 +48,7 @@ function isIn(list: BlockList, address: string): boolean {
 
 const plainAddress = /^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}$/;
 
-/** Plain addresses; also `1.2.3.4:5678`, `[::1]:80`, zones, and IPv4 as it looks on an IPv6 socket. */
+/** Parses an address; also accepts `1.2.3.4:5678`, `[::1]:80`, zones, and IPv4-mapped IPv6 addresses. */
 function parseAddress(text: string): string | null {
   if (plainAddress.test(text)) return isIP(text) === 0 ? null : text;
   const bare = text

@@ -6,12 +6,12 @@ const ALLOWED_HEADERS =
   "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, X-API-Key, X-On-Behalf-Of, X-Request-Id";
 const EXPOSED_HEADERS =
   "ETag, Idempotent-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id";
-/** How long a browser may keep the answer to a preflight; Chromium caps it at two hours. */
+/** How long a browser may cache the preflight response; Chromium caps it at two hours. */
 const PREFLIGHT_MAX_AGE_S = 7_200;
 
 /**
- * Cross-origin calls of browsers. Credentials travel in headers and never in cookies, so `Allow-Credentials` is never
- * sent. A foreign origin gets the same answer without these headers, and its browser keeps it from the page.
+ * CORS. Credentials are sent in headers, never in cookies, so `Allow-Credentials` is never sent. An origin that isn't allowed
+ * gets the same response without these headers, and the browser hides it from the page.
  */
 export function createCors(isAllowedOrigin: IsAllowedOrigin) {
   return new Elysia({ name: "cors" }).onRequest(({ request, set }) => {

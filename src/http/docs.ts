@@ -14,7 +14,7 @@ const PAGE_PATH = "/swagger";
 const DOCUMENT_PATH = "/swagger/json";
 const SCRIPT_PATH = `/swagger/scalar-${scalarPackage.version}.js` as const;
 
-/** Everything that would call a server other than this one is off. */
+/** Everything that would contact another server is off. */
 const scalarSettings = {
   url: DOCUMENT_PATH,
   hideModels: true,
@@ -29,7 +29,7 @@ const scalarSettings = {
   authentication: { preferredSecurityScheme: "bearer" },
 } as const;
 
-/** The page needs inline styles and compiles nothing; it may talk to this server alone. */
+/** Scalar needs inline styles but no `eval`; it may connect only to this server. */
 const pagePolicy = createPagePolicy({
   "script-src": "'self'",
   "style-src": "'self' 'unsafe-inline'",
@@ -58,7 +58,7 @@ const page = `<!doctype html>
 </html>
 `;
 
-/** `/swagger` (a page that needs no internet) and `/swagger/json` (OpenAPI 3.0.3) of these routes. */
+/** `/swagger` (a page that works without internet access) and `/swagger/json` (OpenAPI 3.0.3) of these routes. */
 export function createDocs(documented: readonly Route[]): Route[] {
   let document: Promise<{ text: string; tag: string; compressed: Uint8Array<ArrayBuffer> }> | undefined;
   const readScript = createCompressed(scalarPath);
@@ -82,7 +82,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
         const { text, tag, compressed } = await document;
         const headers = { "content-type": "application/json", vary: "Accept-Encoding, Origin" };
         if (!acceptsGzip(request)) return respondWithTag(request, tag, text, headers);
-        // Other bytes, so another tag.
+        // The bytes differ, so the tag must too.
         return respondWithTag(request, `${tag}-gzip`, compressed, { ...headers, "content-encoding": "gzip" });
       },
     }),
@@ -98,7 +98,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
       ...open,
       path: SCRIPT_PATH,
       operationId: "getOpenApiScript",
-      summary: "The script of the page",
+      summary: "The page's script",
       ok: Type.String(),
       handle: async ({ request }) => {
         const headers = {
@@ -113,7 +113,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
   ];
 }
 
-/** The gzip form of a file, made when it is first asked for and then kept. */
+/** The gzip form of a file, compressed on first use and then kept. */
 function createCompressed(path: string): () => Promise<Uint8Array<ArrayBuffer>> {
   let compressed: Promise<Uint8Array<ArrayBuffer>> | undefined;
   return () => {
@@ -126,7 +126,7 @@ function createCompressed(path: string): () => Promise<Uint8Array<ArrayBuffer>> 
 
 const compress = async (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array(await promisify(gzip)(bytes));
 
-/** Whether a client takes gzip (RFC 9110: also by `*`, and not with a quality of 0). */
+/** Whether the client accepts gzip (RFC 9110: also through `*`, but not with a quality of 0). */
 function acceptsGzip(request: Request): boolean {
   const codings = (request.headers.get("accept-encoding") ?? "").split(",").map((part) => part.trim().toLowerCase());
   const of = (name: string) => codings.find((coding) => coding.split(";")[0]?.trim() === name);

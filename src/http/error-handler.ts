@@ -15,12 +15,12 @@ type ErrorContext = {
   set: { headers: Record<string, string | number | undefined>; status?: number | string };
 };
 
-/** The methods that an address answers to, out of all routes; none when there is no such address. */
+/** The methods of all routes with this path; empty if there are none. */
 export type FindMethods = (path: string) => string[];
 
 /**
- * The one `onError`, for the composition root: whatever was thrown becomes a problem, and a fault of ours is logged with
- * its cause. A known address asked with another method is 405 with `Allow`. Below `/v1` the answer has OpenAI's shape.
+ * The only `onError`, for the composition root: turns everything thrown into a problem and logs internal errors with their
+ * cause. A known path with another method gets 405 with `Allow`. Below `/v1`, errors have OpenAI's shape.
  */
 export function createErrorHandler({ log, findMethods }: { log: Log; findMethods: FindMethods }) {
   const countLine = createLineLimit();
@@ -31,7 +31,7 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
     if (isFault) {
       const line = { request_id: requestId, method: request.method, route, code: problem.code };
       if (problem.code === "unavailable" || problem.code === "overloaded") {
-        // A database that is away fails every request alike. Each has its own line beside these.
+        // When the database is down, every request fails the same way. The database logs its own line as well.
         const leftOut = countLine(problem.code);
         const fields = { ...line, reason: describeReason(error) };
         if (leftOut === null) log.debug(fields, "request failed");
@@ -41,9 +41,7 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
     const { pathname } = readUrl(request);
     const methods = code === "NOT_FOUND" ? findMethods(pathname) : [];
     const shown =
-      methods.length > 0
-        ? new Problem("method_not_allowed", `This address answers to ${methods.join(", ")}.`)
-        : problem;
+      methods.length > 0 ? new Problem("method_not_allowed", `This address supports ${methods.join(", ")}.`) : problem;
     if (methods.length > 0) set.headers.allow = methods.join(", ");
     if (shown.headers) Object.assign(set.headers, shown.headers);
     const challenge = findChallenge(shown, request);
@@ -60,7 +58,7 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
 
 const describeReason = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-/** Builds the look-up out of the declared routes; asked only for what no route matched, so it may be linear. */
+/** Builds the lookup from the declared routes. It is linear, because it runs only for requests without a route. */
 export function createFindMethods(routes: readonly { method: string; path: string }[]): FindMethods {
   const patterns = routes.map((route) => ({ method: route.method, pattern: compilePath(route.path) }));
   return (path) => {

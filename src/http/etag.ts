@@ -1,8 +1,8 @@
 import { Problem } from "../lib/problem.ts";
 
 /**
- * Answers a read with an `ETag`, or 304 when the caller already has this state (RFC 9110, If-None-Match: weak
- * comparison). `tag` names the state: a hash or a version with time.
+ * Responds with an `ETag`, or with 304 if the caller already has this state (RFC 9110, If-None-Match: weak comparison).
+ * `tag` names the state: a hash, or a version with a time.
  */
 export function respondWithTag(
   request: Request,
@@ -17,12 +17,12 @@ export function respondWithTag(
 }
 
 /**
- * What `If-Match` asks for: called by a change with the current state, as a read would show it, under the lock of the change.
- * @throws Problem `precondition_failed` if it names other states.
+ * Checks `If-Match`. A change calls it under its lock, with the current state as a read would return it.
+ * @throws Problem `precondition_failed` if `If-Match` names other states.
  */
 export type Precondition = (current: object) => void;
 
-/** The precondition of a request; undefined without `If-Match`, so that a change needs no lock for it. */
+/** The precondition of a request; undefined without `If-Match`, so that the change needs no lock for it. */
 export function readPrecondition(request: Request): Precondition | undefined {
   const header = request.headers.get("if-match");
   if (header === null) return undefined;
@@ -32,18 +32,18 @@ export function readPrecondition(request: Request): Precondition | undefined {
     if (header.trim() === "*" || tags.includes(`"${tagOf(current)}"`)) return;
     throw new Problem(
       "precondition_failed",
-      "It has changed since the state that If-Match names, and nothing was done. Read it again, and send its ETag.",
+      "The resource has changed since the version in If-Match. Nothing was changed. Read it again and send the new ETag.",
     );
   };
 }
 
-/** One of a list; what is none of this form matches nothing. A tag may contain commas. */
+/** One tag of a list; text of another form never matches. A tag may contain commas. */
 const entityTag = /(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"/gi;
 
-/** The tag of a state whose JSON is the body. */
+/** The tag of a state whose JSON is the response body. */
 const tagOf = (state: object): string => hashTag(JSON.stringify(state));
 
-/** Gives the response to a change the tag of its body, so that the next change needs no read before it. */
+/** Tags the response to a change, so that the next change needs no read before it. */
 export function tagAnswer<T extends object>(headers: Record<string, string | number | undefined>, state: T): T {
   headers.etag = `"${tagOf(state)}"`;
   return state;

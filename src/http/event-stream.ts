@@ -5,21 +5,21 @@ import { readAccept } from "./accept.ts";
 
 const EVENT_STREAM = "text/event-stream";
 
-/** A comment line keeps proxies and idle timeouts from ending a quiet stream. */
+/** A comment line keeps proxies and idle timeouts from closing a quiet stream. */
 export const STREAM_HEARTBEAT_MS = 15_000;
-/** A reader who is behind by more than this for `STREAM_SLOW_MS` is too slow: the stream ends, and they come back. */
+/** A reader that stays more than this behind for `STREAM_SLOW_MS` is too slow: its stream ends, and it must reconnect. */
 export const STREAM_SLOW_BYTES = 1024 * 1024;
 export const STREAM_SLOW_MS = 2_000;
-/** And one who is behind by more than this is so at once. */
+/** A reader more than this behind is disconnected immediately. */
 export const STREAM_BUFFER_BYTES_MAX = 16 * 1024 * 1024;
-/** What an ended stream has not delivered yet is given up when its reader takes nothing for so long. */
+/** After `end`, undelivered data is dropped if the reader takes nothing for this long. */
 const STREAM_END_TIMEOUT_S = 10;
-/** Bytes that the runtime may take ahead of the connection. */
+/** Bytes that Bun may buffer ahead of the connection. */
 const READ_AHEAD_BYTES = 64 * 1024;
 
 /**
- * Whether the caller asked for an event stream: it must be named (a range like `text/*` is not enough), and be liked no
- * less than JSON.
+ * Whether the caller requested an event stream: `Accept` must name it (a range like `text/*` is not enough), with at least
+ * the weight of JSON.
  */
 export function acceptsEventStream(request: Request): boolean {
   const accept = request.headers.get("accept");
@@ -30,7 +30,7 @@ export function acceptsEventStream(request: Request): boolean {
   return wanted > 0 && wanted >= json;
 }
 
-/** A server-sent event of an envelope: durable ones, which alone have a time, carry their `seq` as id. */
+/** Formats an envelope as a server-sent event. Durable events, the only ones with a time, have their `seq` as id. */
 export function formatServerSentEvent(
   event: { type: string; seq?: number; at?: string },
   text = JSON.stringify(event),
@@ -41,19 +41,19 @@ export function formatServerSentEvent(
 
 export type EventStream = {
   response: Response;
-  /** Writes a formatted event; without effect once the stream has ended. */
+  /** Writes a formatted event; does nothing after the stream has ended. */
   write(text: string): void;
   end(): void;
-  /** Ends the stream with an `error` event that says why. */
+  /** Ends the stream with an `error` event that states the reason. */
   fail(problem: Problem): void;
-  /** Also true when the reader has gone. */
+  /** Also true if the reader disconnected. */
   hasEnded(): boolean;
 };
 
 /**
- * An SSE answer that is written to from outside (WHATWG HTML, server-sent events).
- * @param onEnd called once: the reader has gone, was too slow, or `end` was called.
- * @param comments how often a comment is sent; `onlyInSilence`: only after so long without an event.
+ * An SSE response that the caller writes to (WHATWG HTML, server-sent events).
+ * @param onEnd called once: the reader disconnected, was too slow, or `end` was called.
+ * @param comments how often a comment is sent; `onlyInSilence`: only if no event was sent in that time.
  */
 export function createEventStream(
   request: Request,
@@ -61,7 +61,7 @@ export function createEventStream(
   onEnd: () => void,
   { everyMs, onlyInSilence } = { everyMs: STREAM_HEARTBEAT_MS, onlyInSilence: false },
 ): EventStream {
-  // The server would end a stream that says nothing for some seconds.
+  // Lifts Bun's idle timeout, which would end a quiet stream.
   server?.timeout(request, 0);
   const encoder = new TextEncoder();
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
@@ -70,7 +70,7 @@ export function createEventStream(
   let lastMs = performance.now();
   let heartbeat = setTimeout(comment, everyMs);
 
-  /** Looks again when it is due, so that an event costs no timer. */
+  /** Reschedules itself when it fires early, so that writing an event doesn't reset a timer. */
   function comment(): void {
     const nowMs = performance.now();
     const restMs = lastMs + everyMs - nowMs;
@@ -89,7 +89,7 @@ export function createEventStream(
       controller?.close();
       server?.timeout(request, STREAM_END_TIMEOUT_S);
     } catch {
-      // The reader has gone first; there is nothing left to close.
+      // The reader disconnected first; nothing is left to close.
     }
     onEnd();
   }
@@ -120,7 +120,7 @@ export function createEventStream(
     {
       start(created) {
         controller = created;
-        // The runtime sends the headers with the first bytes: a reader of a quiet stream would wait for them.
+        // Bun sends the headers with the first bytes; without them, the reader of a quiet stream would wait.
         created.enqueue(encoder.encode(": connected\n\n"));
       },
       cancel: end,
@@ -128,7 +128,7 @@ export function createEventStream(
     new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD_BYTES }),
   );
   request.signal.addEventListener("abort", end, { once: true });
-  // Gone before it came here; not at once, so that the caller has the stream that is ended.
+  // Already aborted. Deferred, so that the caller has the stream before `onEnd` runs.
   if (request.signal.aborted) queueMicrotask(end);
   const headers = {
     "content-type": "text/event-stream; charset=utf-8",

@@ -7,13 +7,13 @@ import type { ExpensiveRead } from "./route.ts";
 
 type Dependencies = { limits: { expensiveReads: Slots; exports: Slots }; openStreams: Pick<OpenStreams, "add"> };
 
-/** Routes below it are about one conversation: a download there ends with the membership. */
+/** Routes below this path belong to one conversation: their downloads end when the caller's membership ends. */
 const CONVERSATION = "/api/v1/conversations/:id/";
 
 /**
- * For routes that declare an expensive read: a user has a few places for them on this instance. A place is taken when the
- * inputs have been checked, and given back when there is an answer; of a download, when its stream has ended, or its reader
- * has gone. A download is an open stream of its caller: without access it is broken off, so that it can't pass for whole.
+ * For routes that declare an expensive read: limits how many a user runs at the same time on this instance. A slot is taken
+ * after validation and released with the response or, for a download, when its stream ends or its reader disconnects. A
+ * download is an open stream of its caller: if the caller loses access, it is aborted, so that it can't be mistaken for complete.
  */
 export function createExpensiveReads({ limits, openStreams }: Dependencies): RoutePlugin {
   const taken = new WeakMap<Request, () => void>();
@@ -41,7 +41,7 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
     taken.delete(request);
   }
 
-  /** @param conversationId null: it depends on none. */
+  /** @param conversationId null if the download depends on no conversation. */
   function watch(request: Request, response: Response, caller: Caller, conversationId: string | null): Response {
     if (!response.body) return response;
     const download = watchEnd(response, response.body, request, () => {
@@ -56,7 +56,7 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
     if (!expensive) return undefined;
     const isDownload = expensive === "download";
     const isOfConversation = path.startsWith(CONVERSATION);
-    // The framework reads in the texts of these two what they use.
+    // Elysia reads the source text of these two functions to see which context fields they use.
     return {
       beforeHandle: ({ request, caller }) => {
         if (!isExpensive(expensive, request)) return;
@@ -75,21 +75,21 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
   };
 }
 
-/** Whether a request of a route that declares this is expensive. Whichever of several `q` the handler takes. */
+/** Whether a request to a route with this declaration is expensive, no matter which of several `q` the handler uses. */
 export const isExpensive = (declared: ExpensiveRead | undefined, request: Request): boolean =>
   declared === "search"
     ? new URLSearchParams(readUrl(request).search).getAll("q").some((q) => q.trim() !== "")
     : declared !== undefined;
 
 /**
- * The same response.
- * @param onEnd called when its body has ended, failed, was broken off, or is not read any more.
+ * Wraps a response without changing it.
+ * @param onEnd called when its body ended, failed, was aborted, or its reader disconnected.
  */
 function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request: Request, onEnd: () => void) {
   const reader = body.getReader();
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   request.signal.addEventListener("abort", onEnd, { once: true });
-  // Gone before it came here; not at once, so that the caller has what is returned.
+  // Already aborted. Deferred, so that the caller has the return value before `onEnd` runs.
   if (request.signal.aborted) queueMicrotask(onEnd);
   const watched = new ReadableStream<Uint8Array>({
     start(created) {
@@ -103,7 +103,7 @@ function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request:
         current.close();
       } catch {
         onEnd();
-        // Without the error, which Bun would print as it is.
+        // Without the error: Bun would print it.
         current.error();
       }
     },
@@ -116,7 +116,7 @@ function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request:
     response: new Response(watched, response),
     breakOff(): void {
       onEnd();
-      // A body that is broken off is not complete for any client: the last chunk is missing.
+      // The last chunk is missing, so every client sees that the body is incomplete.
       controller?.error();
       reader.cancel().catch(() => {});
     },

@@ -4,10 +4,10 @@ import { Problem } from "../lib/problem.ts";
 import { readUrl } from "./request-url.ts";
 
 const RETRY_AFTER_MS = 1_000;
-/** What needs the database. Health, metrics and pages answer from the first moment. */
+/** Routes that need the database. Health, metrics and pages are served from the start. */
 const gated = /^\/(?:api|v1|realtime)(?:\/|$)/;
 
-/** Answers 503 `unavailable` until the database is migrated; a server that listens early shows that it is alive. */
+/** Returns 503 `unavailable` until the database is migrated; listening early shows that the process is alive. */
 export function createStartGate(lifecycle: Lifecycle) {
   return new Elysia({ name: "start-gate" }).onRequest(({ request }) => {
     if (lifecycle.phase !== "starting" || !gated.test(readUrl(request).pathname)) return;

@@ -7,8 +7,8 @@ const bare = /^[!#-~]+$/;
 const quoted = /^"((?:[!#-[\]-~]|\\["\\])+)"$/;
 
 /**
- * Reads `Idempotency-Key`: a string in quotes (RFC 9651, as draft-ietf-httpapi-idempotency-key-header asks for), or bare,
- * as most clients send it. Both name the same key. Visible ASCII only, so that nothing is left to interpretation.
+ * Reads `Idempotency-Key`: a quoted string (RFC 9651, as draft-ietf-httpapi-idempotency-key-header requires) or, as most
+ * clients send it, without quotes. Both forms name the same key. Visible ASCII only, to avoid ambiguity.
  * @throws Problem `malformed`.
  */
 export function readIdempotencyKey(header: string): string {
@@ -17,7 +17,7 @@ export function readIdempotencyKey(header: string): string {
   if (key.length < 1 || key.length > IDEMPOTENCY_KEY_CHARS_MAX)
     throw new Problem(
       "malformed",
-      `Idempotency-Key is one text of 1 to ${IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters, in quotes or without.`,
+      `Idempotency-Key must be 1 to ${IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters, with or without quotes.`,
     );
   return key;
 }

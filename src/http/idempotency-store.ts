@@ -6,43 +6,43 @@ import { formatCanonicalJson } from "../lib/canonical-json.ts";
 import { createSeal, deriveKey } from "../lib/seal.ts";
 import { decodeAnswer, encodeAnswer, type StoredAnswer } from "./stored-answer.ts";
 
-/** How long a key is known, from its first use. */
+/** How long a key is kept, from its first use. */
 export const IDEMPOTENCY_KEPT_S = 24 * 60 * 60;
-/** A run that has not been renewed for so long is lost: its instance has died. */
+/** An attempt whose lease was not renewed for this long is abandoned: its instance has died. */
 export const IDEMPOTENCY_LEASE_MS = 30_000;
-/** A larger answer is not kept; that it was given is. */
+/** Larger responses are not stored; only the fact that the request completed is. */
 export const STORED_ANSWER_BYTES_MAX = 256 * 1024;
-/** A run that lasts longer is not renewed any more, whatever it is doing. */
+/** After this long, an attempt's lease is no longer renewed. */
 const RUN_MS_MAX = 15 * 60_000;
 /** Rows that one statement of the sweep deletes. */
 export const IDEMPOTENCY_SWEEP_BATCH = 1_000;
 
-/** Of the caller, what says whose a key is. */
+/** The fields of the caller that decide who owns a key. */
 export type IdempotencyCaller = { user: { id: string }; credentialId: string; scopes: ReadonlySet<string> | null };
 
-/** A request with a key, by what decides whether two are the same. */
+/** A request with a key, reduced to what identifies it. */
 export type Call = {
   userId: string;
   name: Buffer;
   fingerprint: Buffer;
-  /** Names the operation for ever: the same for the same key and payload, and for no other. */
+  /** Identifies the operation permanently: the same for the same key and payload, different for any other. */
   operationId: string;
 };
 
-/** The right to run a request, under the fence of its lease. */
+/** The right to execute a request, fenced by its lease. */
 export type Claim = { name: Buffer; fence: number; startedAtMs: number };
 
 export type Found =
-  /** It is the caller's to run. */
+  /** This caller executes the request. */
   | { state: "claimed"; claim: Claim }
-  /** Somebody else runs it now. */
+  /** Another attempt is executing it. */
   | { state: "running" }
   /** The key was used with another payload. */
   | { state: "reused" }
-  /** It was done; null where the answer was not kept. */
+  /** It completed; `answer` is null if the response was not stored. */
   | { state: "ended"; answer: StoredAnswer | null };
 
-/** The requests that were made under a key, in Postgres: so they are known to all instances, and survive them. */
+/** Requests with an idempotency key, stored in Postgres: all instances see them, and they survive restarts. */
 export function createIdempotencyStore({
   database,
   jwtSecret,
@@ -54,12 +54,12 @@ export function createIdempotencyStore({
 }) {
   const macKey = deriveKey(jwtSecret, "idempotency names");
   const seal = createSeal(deriveKey(jwtSecret, "idempotency answers"));
-  /** What this instance runs now. */
+  /** Attempts that this instance is executing. */
   const running = new Set<Claim>();
 
   const mac = (...parts: (string | Uint8Array)[]): Buffer => {
     const hmac = createHmac("sha256", macKey);
-    // A length before each part, so that no two lists of parts are the same bytes.
+    // The length before each part prevents different lists of parts from having the same bytes.
     for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:`).update(part);
     return hmac.digest();
   };
@@ -71,8 +71,8 @@ export function createIdempotencyStore({
 
   return {
     /**
-     * A key belongs to a user; one that an API key sends belongs to that API key alone, since it may act for others.
-     * @param address path and query, as they were sent.
+     * A key belongs to its user. A key sent with an API key belongs to that API key only, because it may act for others.
+     * @param address path and query, as sent.
      */
     describe(
       caller: IdempotencyCaller,
@@ -88,12 +88,12 @@ export function createIdempotencyStore({
       return { userId: caller.user.id, name, fingerprint, operationId };
     },
 
-    /** One statement, which decides between any number of requests at once, on any instance. */
+    /** A single statement arbitrates between concurrent requests on all instances. */
     async claim(call: Call): Promise<Found> {
       const claimIt = (sql: Sql) => claimKey(sql, call, instanceId);
-      // It refers to the user, whose row may be locked.
+      // The row references the user, whose row may be locked.
       const [row] = await withTransaction(database, claimIt, `idempotency:${call.userId}`);
-      // Not yet to be seen: somebody claimed it at the same moment.
+      // No row is visible yet: another request claimed the key at the same moment.
       if (row === undefined || row.state === "running") return { state: "running" };
       if (row.state === "reused") return { state: "reused" };
       if (row.state === "ended") return { state: "ended", answer: openAnswer(row.answer, call.name) };
@@ -102,7 +102,7 @@ export function createIdempotencyStore({
       return { state: "claimed", claim };
     },
 
-    /** Keeps the answer of a run. Without effect when the run was taken over. @param answer null: it cannot be kept. */
+    /** Stores the response of an attempt; does nothing if another instance took it over. @param answer null if it can't be stored. */
     async keep(claim: Claim, answer: StoredAnswer | null): Promise<void> {
       const isKept = answer !== null && answer.body.length <= STORED_ANSWER_BYTES_MAX;
       const sealed = isKept ? seal.seal(encodeAnswer(answer), claim.name) : null;
@@ -111,19 +111,19 @@ export function createIdempotencyStore({
         from ${leased.listHeld(database, [claim])} where ${isHeld(database, leased, instanceId)}`;
     },
 
-    /** Forgets a run that had no result, so that the next request runs again. */
+    /** Deletes an attempt without a result, so that the next request executes again. */
     async release(claim: Claim): Promise<void> {
       await database`
         delete from idempotency_keys x using ${leased.listHeld(database, [claim])}
         where ${isHeld(database, leased, instanceId)}`;
     },
 
-    /** This instance runs it no longer, whatever became of it. */
+    /** Stops tracking an attempt on this instance, whatever its result. */
     forget(claim: Claim): void {
       running.delete(claim);
     },
 
-    /** Renews what this instance runs; call it several times within a lease. */
+    /** Renews the leases of this instance's attempts; call it several times per lease. */
     async renew(): Promise<void> {
       const oldestMs = performance.now() - RUN_MS_MAX;
       for (const claim of running) if (claim.startedAtMs < oldestMs) running.delete(claim);
@@ -131,7 +131,7 @@ export function createIdempotencyStore({
       if (running.size > 0) await renewLeases(getReservedPool(database), leased, instanceId, [...running], times);
     },
 
-    /** Deletes what is too old, in bounded statements, until nothing is left or it is stopped. */
+    /** Deletes expired keys in bounded statements, until none are left or it is aborted. */
     sweep: (signal: AbortSignal): Promise<number> => repeatUntilDone(() => deleteOldKeys(database), signal),
   };
 }
@@ -153,7 +153,7 @@ const leased: LeasedTable<Claim> = {
 type KeyRow = { state: "claimed" | "running" | "reused" | "ended"; fence: number; answer: Uint8Array | null };
 
 async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: string): Promise<KeyRow[]> {
-  // A row that is too old and not yet swept is none; a lost run is taken over by the same payload alone.
+  // An expired row that is not yet deleted counts as absent; an abandoned attempt is taken over only by the same payload.
   return await sql<KeyRow[]>`
     with claimed as (
       insert into idempotency_keys as x (name, user_id, fingerprint, owner, fence, lease_until)
@@ -172,7 +172,7 @@ async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: st
 }
 
 async function deleteOldKeys(sql: Sql): Promise<number> {
-  // Skipping what is locked: the sweep of another instance is at it.
+  // Skips locked rows: another instance is deleting them.
   const { count } = await sql`
     delete from idempotency_keys where ctid = any (array(
       select ctid from idempotency_keys where created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}

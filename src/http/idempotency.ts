@@ -9,7 +9,7 @@ import { readUrl } from "./request-url.ts";
 import type { IdempotencyMode, Route } from "./route.ts";
 import { createResponse, readAnswer, restoreAnswer } from "./stored-answer.ts";
 
-/** How long a repetition waits for the first request to end, before it is answered 409. */
+/** How long a repeated request waits for the first one to end, before it gets 409. */
 const IDEMPOTENCY_WAIT_MS = 1_500;
 const FIRST_PAUSE_MS = 25;
 const PAUSE_MS_MAX = 200;
@@ -18,28 +18,28 @@ const RETRY_AFTER_MS = 1_000;
 type Settings = { headers: Record<string, string | number>; status?: number | string };
 type Context = { request: Request; body: unknown; caller: IdempotencyCaller; set: Settings };
 
-/** What a request is known by for ever, when it came with a key. */
+/** Permanent id of a request that has a key. */
 const operationIds = new WeakMap<Request, string>();
 
 /**
- * For handlers of operations that do nothing twice under one id (mode `exact`): the id of this request, the same whenever
- * it is repeated; undefined when it has no key.
+ * For handlers of idempotent operations (mode `exact`): the id of this request, the same for every repetition; undefined
+ * without a key.
  */
 export const findOperationId = (request: Request): string | undefined => operationIds.get(request);
 
 type Dependencies = { store: IdempotencyStore; log: Log };
 
-/** What the header does on a route; undefined where it means nothing: only what may create something takes it. */
+/** What the header does on a route; undefined where it has no effect: only routes that may create something use it. */
 export function modeOf({ method, path, scope, idempotencyKey }: Route): IdempotencyMode | undefined {
   if (method !== "POST" || scope === undefined || idempotencyKey === "ignored") return undefined;
   return path.startsWith("/api/v1/") || isOpenAiPath(path) ? (idempotencyKey ?? "stored") : undefined;
 }
 
-/** `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated POST is answered, and not done again. */
+/** `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated POST gets the stored response and is not executed again. */
 export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
   const claims = new WeakMap<Request, Claim>();
 
-  /** A run that fails or dies while others wait for it goes to one of them. */
+  /** If the first attempt fails or dies while others wait for it, one of them takes over. */
   async function claimInTime(call: Call, waitMs: number): Promise<Found> {
     const deadlineMs = performance.now() + waitMs;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX)) {
@@ -49,26 +49,26 @@ export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
     }
   }
 
-  /** What was done cannot be undone by a database that went away; the answer is given, though it cannot be kept. */
+  /** The operation can't be undone when the database fails, so the response is sent even if it can't be stored. */
   async function conclude(claim: Claim, work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
-      log.warn({ err: error }, "the answer to an Idempotency-Key could not be kept");
+      log.warn({ err: error }, "the response to an Idempotency-Key could not be stored");
     } finally {
       store.forget(claim);
     }
   }
 
   /**
-   * Before the handler. @returns the answer that was given before; undefined when the handler is to run.
+   * Runs before the handler. @returns the stored response; undefined if the handler must run.
    * @throws Problem `malformed`, `idempotency_key_reused`, `idempotency_in_progress`, `idempotency_answer_not_kept`.
    */
   async function begin(mode: IdempotencyMode, { request, body, caller, set }: Context): Promise<Response | undefined> {
     const key = readIdempotencyKey(request.headers.get("idempotency-key") ?? "");
     const { pathname: path, search: query } = readUrl(request);
     const call = store.describe(caller, request.method, { path, query }, key, body);
-    // A stream cannot be given again as it was, but one may join the answer that is being written.
+    // A stream can't be replayed, but a repeated request may join the one that is being written.
     const joins = mode === "exact" && acceptsEventStream(request);
     const found = await claimInTime(call, joins ? 0 : IDEMPOTENCY_WAIT_MS);
     if (found.state === "reused") throw createReused();
@@ -84,11 +84,11 @@ export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
     return undefined;
   }
 
-  /** After the handler, or its error: keeps what came of it. @returns the answer to give. */
+  /** Runs after the handler, or its error: stores the result. @returns the response to send. */
   async function end(claim: Claim, request: Request, set: Settings, value: unknown): Promise<Response> {
     claims.delete(request);
     const response = createResponse(value, set);
-    // Read by the access log, which does not wait for the promise of this.
+    // Read by the access log, which doesn't wait for this promise.
     set.status = response.status;
     if (isPassing(response.status)) {
       await conclude(claim, () => store.release(claim));
@@ -107,7 +107,7 @@ export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
     const mode = modeOf(route);
     if (mode === undefined) return undefined;
     const isOpenAi = isOpenAiPath(route.path);
-    // The framework reads in the texts of these two that their results may be promises (`return x(`), and what they use.
+    // Elysia reads the source text of these two: that they may return promises (`return x(`), and which context fields they use.
     return {
       beforeHandle: ({ request, body, caller, set }) => {
         if (!request.headers.has("idempotency-key") || (isOpenAi && isStreamed(body))) return;
@@ -124,10 +124,10 @@ export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
 
 const replayed = { "idempotent-replayed": "true" };
 
-/** A completion is not kept anywhere while it streams: asked again, it is written again. */
+/** A streamed completion is not stored: a repeated request generates it again. */
 const isStreamed = (body: unknown): boolean => (body as { stream?: unknown } | null)?.stream === true;
 
-/** Statuses that say nothing of the operation, only of this moment: the same request may do better later. */
+/** Statuses that depend on the moment, not on the operation: the same request may succeed later. */
 const isPassing = (status: number): boolean => status >= 500 || [401, 403, 404, 408, 425, 429].includes(status);
 
 const createReused = () =>
@@ -137,4 +137,7 @@ const createInProgress = () =>
     retryAfterMs: RETRY_AFTER_MS,
   });
 const createNotKept = () =>
-  new Problem("idempotency_answer_not_kept", "It was done, but its answer was a stream or too large to be kept.");
+  new Problem(
+    "idempotency_answer_not_kept",
+    "The request completed, but its response was a stream or too large to be stored.",
+  );

@@ -4,13 +4,13 @@ import { Ring } from "../lib/ring.ts";
 import { SMALL_BODY_BYTES_MAX } from "./body.ts";
 import type { RoutePlugin } from "./mount.ts";
 
-/** Large bodies that are parsed at once, each of another user. */
+/** Large bodies that are parsed at the same time, each of another user. */
 const AT_ONCE_MAX = 4;
-/** Bytes of large bodies, from when they arrive until their answer: of one user, and of all. */
+/** Bytes of large bodies held in memory, from arrival until the response: for one user, and in total. */
 const BYTES_MAX_OF_USER = 16 * 1024 * 1024;
 const BYTES_MAX = 128 * 1024 * 1024;
 const RETRY_AFTER_MS = 1_000;
-/** A refusal is told so much later: told at once, a client that repeats at once fills the network and this process with bodies. */
+/** Delays refusals: a client that retries immediately would flood the network and this process with bodies. */
 const REFUSAL_DELAY_MS = 1_000;
 
 async function refuse(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
@@ -22,23 +22,24 @@ type User = { id: string; bytes: number; hasTurn: boolean; waiting: (() => void)
 type Body = { user: User; bytes: number; hasTurn: boolean; isParsed: boolean };
 
 /**
- * Turns of large bodies. A megabyte of JSON takes up to 20 ms of the event loop, and several times its size of memory. So few
- * are parsed at once, and users take turns. This place is free again when the handler begins: nobody waits while others wait
- * for a lock. The turn of the user lasts until the answer: what one user has sent at once is not all in memory as objects.
+ * Schedules large bodies. Parsing a megabyte of JSON blocks the event loop for up to 20 ms and takes several times its size in
+ * memory. So few are parsed at the same time, and users take turns. A parsing slot is released when the handler begins: a
+ * handler that waits for a lock doesn't block others. A user's turn lasts until the response: bodies that one user sends
+ * concurrently are not all in memory as objects.
  *
- * A body waits when all of it is there: nobody keeps a turn by sending slowly. Its bytes count from when they arrive. A user
- * may have as many as they leave free, as in `FairQueue`: the bound holds for all users together, and one user alone fills
- * less than half of it.
+ * A body is queued only after all of it arrived, so a slow sender holds no slot. Its bytes count from arrival. A user may hold
+ * as many bytes as are still free, as in `FairQueue`: the bound holds for all users together, and one user alone fills less
+ * than half of it.
  */
 export function createLargeBodies(): RoutePlugin {
   const users = new Map<string, User>();
   const bodies = new WeakMap<Request, Body>();
-  /** Users without a turn who have bodies waiting, in the order in which they get it. */
+  /** Users without a turn who have queued bodies, in the order of their turns. */
   const ready = new Ring<string, User>();
   let parsing = 0;
   let heldBytes = 0;
 
-  /** @returns a refusal: `rate_limited` when the user has too many bytes here, `overloaded` when all have. */
+  /** @returns a refusal: `rate_limited` if this user holds too many bytes, `overloaded` if all users together do. */
   function hold(request: Request, userId: string, bytes: number): Promise<never> | undefined {
     const known = bodies.get(request);
     const user = known?.user ?? users.get(userId) ?? { id: userId, bytes: 0, hasTurn: false, waiting: [] };
@@ -81,7 +82,7 @@ export function createLargeBodies(): RoutePlugin {
     if (!body?.hasTurn || body.isParsed) return;
     body.isParsed = true;
     parsing -= 1;
-    // Not in this tick: what others have sent meanwhile comes first.
+    // In a later tick: requests that arrived in the meantime go first.
     setImmediate(beginNext);
   }
 
@@ -99,7 +100,7 @@ export function createLargeBodies(): RoutePlugin {
       if (user.waiting.length > 0) ready.add(user.id, user);
       setImmediate(beginNext);
     }
-    // The copies of this body are young. This takes about a millisecond; collecting all garbage, a tenth of a second.
+    // This body's copies are in the young generation. Collecting that takes about 1 ms; a full collection, 100 ms.
     setImmediate(edenGC);
   }
 
@@ -107,7 +108,7 @@ export function createLargeBodies(): RoutePlugin {
     if (!takesLargeBody) return undefined;
     return {
       onBytes(request, caller, bytes) {
-        // A public route takes none: whose turn it is would not be known.
+        // Public routes have no large bodies: without a user there is no turn.
         return bytes > SMALL_BODY_BYTES_MAX && caller ? hold(request, caller.user.id, bytes) : undefined;
       },
       onBody(request) {
@@ -119,7 +120,7 @@ export function createLargeBodies(): RoutePlugin {
         else endParsing(bodies.get(request));
         return undefined;
       },
-      // Also called with the answer to an error.
+      // Also called for error responses.
       mapResponse: ({ request }) => {
         end(request);
         return undefined;

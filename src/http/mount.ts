@@ -8,9 +8,9 @@ import { type Route, statusOf } from "./route.ts";
 export type Visit = {
   request: Request;
   server: Server<unknown> | null;
-  /** Headers of the answer. */
+  /** Headers of the response. */
   headers: Context["set"]["headers"];
-  /** Set by the plugin that finds out who calls; undefined on a public route. */
+  /** Set by the authentication plugin; undefined on a public route. */
   caller: Caller | undefined;
 };
 
@@ -22,41 +22,41 @@ type HandleContext = {
   set: Context["set"];
 };
 
-/** What a plugin does with the requests of one route; whatever it throws is their answer. */
+/** What a plugin does with the requests of one route; anything thrown becomes the response. */
 type RouteHooks = {
-  /** Before anything of the body is read. */
+  /** Runs before the body is read. */
   onEnter?(visit: Visit): Promise<void> | void;
-  /** With how many bytes the body has, as far as is known; again when there are more. A promise refuses it (body.ts). */
+  /** Receives the body's known size, and again whenever more bytes arrive. A returned promise refuses the body (body.ts). */
   onBytes?(request: Request, caller: Caller | undefined, bytes: number): Promise<never> | undefined;
-  /** When all of them are, before they are parsed. */
+  /** Runs when the whole body has arrived, before it is parsed. */
   onBody?(request: Request): Promise<void> | undefined;
-  /** When all of them are, and have had their turn, if that took longer than `afterMs`. */
+  /** Runs after `onBody` if receiving and queueing took longer than `afterMs`. */
   onSlowBody?: { afterMs: number; check(caller: Caller): Promise<void> };
-  /** When the inputs have been checked. A response takes the place of the handler's. */
+  /** Runs after validation. A returned response replaces the handler's. */
   beforeHandle?: (context: HandleContext) => Promise<Response | undefined> | undefined;
-  /** When there is an answer, of the handler or of an error. */
+  /** Runs with the response of the handler or of an error. */
   mapResponse?: (context: HandleContext & { responseValue: unknown }) => Promise<Response> | undefined;
 };
 
-/** Asked for its hooks once for each route, when the routes are mounted; undefined where it has nothing to do. */
+/** Called once for each route, when the routes are mounted; returns undefined where the plugin has nothing to do. */
 export type RoutePlugin = (route: Route) => RouteHooks | undefined;
 
-/** Mounts declared routes: each of their requests meets the plugins in this order, then the handler. */
+/** Mounts declared routes: each request runs through the plugins in this order, then through the handler. */
 export function mount(routes: readonly Route[], plugins: readonly RoutePlugin[]) {
   const app = new Elysia({ name: "routes" });
   for (const route of routes) {
-    // The framework would not see what the handler uses, and leave it out of its context, or fill all of it.
+    // Otherwise Elysia can't tell which context fields the handler uses, and omits them or fills all of them.
     if (!/^(?:async\s*)?\(\s*[{)]/.test(String(route.handle)))
       throw new Error(
-        `The handler of ${route.method} ${route.path} is not an arrow function that takes apart its context.`,
+        `The handler of ${route.method} ${route.path} must be an arrow function that destructures its context.`,
       );
-    // The types of an address that is only known at run time say nothing; `route()` has checked them.
+    // Types say nothing about paths that are known only at run time; `route()` has checked them.
     app.route(route.method, route.path, route.handle as never, createHooks(route, plugins) as never);
   }
   return app;
 }
 
-/** @throws Error unless every route of the app was declared: without a declaration nobody would guard it. */
+/** @throws Error unless every route of the app was declared: an undeclared route would be unprotected. */
 export function requireDeclared(
   app: { routes: readonly { method: string; path: string }[] },
   routes: readonly Route[],
@@ -67,12 +67,12 @@ export function requireDeclared(
     if (!declared.has(`${method} ${path}`)) throw new Error(`${method} ${path} was mounted without a declaration.`);
 }
 
-/** @throws Error unless every change of an address whose read has an `ETag` takes `If-Match`. */
+/** @throws Error unless every change to a path whose GET has an `ETag` takes `If-Match`. */
 export function requirePreconditions(routes: readonly Route[]) {
   const tagged = new Set(routes.filter(({ method, isTagged }) => method === "GET" && isTagged).map(({ path }) => path));
   for (const { method, path, takesIfMatch } of routes)
     if (["PATCH", "PUT", "DELETE"].includes(method) && tagged.has(path) && !takesIfMatch)
-      throw new Error(`${method} ${path} changes what has an ETag, but does not take If-Match.`);
+      throw new Error(`${method} ${path} changes a resource with an ETag, so it must set takesIfMatch.`);
 }
 
 function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
@@ -84,7 +84,7 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
   const bodyBytesMax = route.takesLargeBody ? BODY_BYTES_MAX : SMALL_BODY_BYTES_MAX;
   const status = statusOf(route);
 
-  /** The way in, up to the body. The context is taken apart: passed on whole, the framework would fill all of it. */
+  /** Runs the request up to the body. Destructured, because Elysia would fill the whole context if it were passed on. */
   async function enter(request: Request, server: Server<unknown> | null, set: Context["set"]) {
     set.status = status;
     const visit: Visit = { request, server, headers: set.headers, caller: undefined };
@@ -102,7 +102,7 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
           transform: async ({ request, server, set }: Entered) => ({ caller: await enter(request, server, set) }),
         }
       : {
-          // Runs for every request that may have a body, also where a route takes none.
+          // Runs for every request that may have a body, even if the route declares none.
           parse: async ({ request, server, set, path }: Entered) => {
             const caller = await enter(request, server, set);
             if (route.streamsBody) return { caller, body: null };
@@ -129,7 +129,7 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
             route.prepareBody?.(body);
             return { caller, body };
           },
-          // What was parsed becomes part of the context, from where the schemas take the body.
+          // Merges the parsed body into the context, where the schemas read it.
           transform: ({ body }: { body: unknown }) => body,
         };
 
@@ -141,7 +141,7 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
     beforeHandle: hooks.flatMap(({ beforeHandle }) => beforeHandle ?? []),
     mapResponse: [
       ...hooks.flatMap(({ mapResponse }) => mapResponse ?? []),
-      // Also called with the answer to an error, such as a query that is not valid: then nobody has read the body.
+      // Also called for error responses, such as an invalid query, where the body is still unread.
       ...(route.streamsBody ? [({ request }: HandleContext) => dropUnread(request)] : []),
     ],
   };

@@ -2,22 +2,22 @@ import type { ErrorCode } from "../lib/error-codes.ts";
 import { mapPointerToName } from "../lib/json.ts";
 import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
 
-/** An error as OpenAI's clients read it. */
+/** An error in OpenAI's format. */
 export type OpenAiError = {
   status: number;
   message: string;
   type: string;
   code: string;
-  /** The parameter that is at fault, as `messages[0].content`. */
+  /** The invalid parameter, as `messages[0].content`. */
   param: string | null;
-  /** When the same request may succeed; null: not known. */
+  /** When the same request may succeed; null if unknown. */
   retryAfterMs: number | null;
 };
 
-/** Whether an address is one of OpenAI's, which their clients call. */
+/** Whether a path belongs to the OpenAI-compatible API. */
 export const isOpenAiPath = (pathname: string): boolean => pathname === "/v1" || pathname.startsWith("/v1/");
 
-/** Where OpenAI says it otherwise than we do. */
+/** Where OpenAI's code or status differs from ours. */
 const codes: Partial<Record<ProblemCode, ErrorCode>> = {
   unauthorized: "invalid_api_key",
   unknown_model: "model_not_found",
@@ -26,7 +26,7 @@ const codes: Partial<Record<ProblemCode, ErrorCode>> = {
 };
 const statuses: Partial<Record<ProblemCode, number>> = { invalid: 400, unknown_model: 404 };
 
-/** An error with the `type` that OpenAI gives errors of its status. */
+/** An error with OpenAI's `type` for its status. */
 export function createOpenAiError(
   status: number,
   code: string,
@@ -42,7 +42,7 @@ function findType(status: number): string {
   return status === 403 ? "permission_error" : "invalid_request_error";
 }
 
-/** A problem in OpenAI's shape: what we call invalid (422) is 400 there, and an unknown model is not found. */
+/** A problem in OpenAI's shape: validation errors (our 422) are 400 there, and an unknown model is 404. */
 export function mapProblemToOpenAiError({ code, openAiCode, message, errors, retryAfterMs }: Problem): OpenAiError {
   const pointer = errors?.[0]?.pointer;
   const param = code === "unknown_model" ? "model" : pointer === undefined ? null : mapPointerToName(pointer);
@@ -53,11 +53,11 @@ export function mapProblemToOpenAiError({ code, openAiCode, message, errors, ret
   });
 }
 
-/** The body of an error answer, and of the last event of a stream that broke. */
+/** The body of an error response, and of the last event of a failed stream. */
 export const formatOpenAiError = ({ message, type, param, code }: OpenAiError): string =>
   JSON.stringify({ error: { message, type, param, code } });
 
-/** The answer for an error below `/v1`, with `Retry-After` (whole seconds, rounded up) where that is known. */
+/** The error response below `/v1`, with `Retry-After` (whole seconds, rounded up) if the time is known. */
 export function createOpenAiErrorResponse(error: OpenAiError): Response {
   const headers = new Headers({ "content-type": "application/json", "cache-control": "no-store" });
   const seconds = Math.ceil((error.retryAfterMs ?? Number.NaN) / 1000);
@@ -65,7 +65,7 @@ export function createOpenAiErrorResponse(error: OpenAiError): Response {
   return new Response(formatOpenAiError(error), { status: error.status, headers });
 }
 
-/** What was thrown in mid-stream, when the status is already sent: only our own errors keep their text. */
+/** Maps an error thrown mid-stream, when the status is already sent: only our own errors keep their text. */
 export function mapThrownToOpenAiError(error: unknown): OpenAiError {
   const problem = error instanceof Problem ? error : new Problem("internal", "The request could not be completed.");
   return mapProblemToOpenAiError(problem);

@@ -7,18 +7,18 @@ import { Components } from "./openapi-schema.ts";
 import type { Route } from "./route.ts";
 
 const apiKeyDescription =
-  "An API key. A service key acts for another user by the header `X-On-Behalf-Of: <user id>`; otherwise a key acts for its owner.";
+  "An API key, which acts for its owner. A service key acts for another user with the header `X-On-Behalf-Of: <user id>`.";
 
-const DESCRIPTION = `Parley is an AI chat backend in one executable: accounts, conversations, messages, models that answer, and a WebSocket
-that keeps everybody up to date.
+const DESCRIPTION = `Parley is an AI chat backend in one executable: accounts, conversations, messages, model replies, and a WebSocket
+for live updates.
 
-Errors are \`application/problem+json\` (RFC 9457); branch on \`code\`. Lists are pages: pass \`next_cursor\` on as \`cursor\`.
-Every answer has an \`X-Request-Id\`. \`x-scope\` is what an API key needs for an operation: a scope, \`any\` key, or \`session\` where no
-key will do. \`x-limit\` is the limit that it counts for.`;
+Errors are \`application/problem+json\` (RFC 9457); branch on \`code\`. Lists are paginated: pass \`next_cursor\` as \`cursor\`.
+Every response has an \`X-Request-Id\`. \`x-scope\` is what an API key needs for an operation: a scope, \`any\` for any key, or \`session\`
+if API keys can't call it. \`x-limit\` is the rate limit that the operation counts towards.`;
 
 /**
- * The OpenAPI 3.0.3 document of these routes. Of everything that differs between two installations, like the port, it says
- * nothing; schemas with a name are kept once, below `components`.
+ * The OpenAPI 3.0.3 document of these routes. It contains nothing specific to an installation, such as the port. Named
+ * schemas are listed once, below `components`.
  */
 export async function createOpenApiDocument(routes: readonly Route[], version: string): Promise<JsonObject> {
   const components = new Components();
@@ -42,7 +42,7 @@ export async function createOpenApiDocument(routes: readonly Route[], version: s
   return (await response.json()) as JsonObject;
 }
 
-/** The framework leaves out the rest of an address (`*`), so that it is shown as a part of it. */
+/** Elysia omits a wildcard (`*`), so it is shown as a parameter. */
 const mapToTemplate = (path: string): string => path.replace(/\*$/, ":path");
 
 function listTags(routes: readonly Route[]) {
@@ -50,7 +50,7 @@ function listTags(routes: readonly Route[]) {
   return Object.entries(tags).flatMap(([name, description]) => (used.has(name) ? [{ name, description }] : []));
 }
 
-/** What operations refer to. @param components complete: every operation has been described. */
+/** The components that operations refer to. @param components complete: every operation has been described. */
 function createComponents(components: Components): object {
   const map = (schema: object) => components.map(JSON.parse(JSON.stringify(schema)), "out");
   const content = (type: string, schema: object) => ({ [type]: { schema: map(schema) } });

@@ -12,7 +12,7 @@ const refTo = (kind: string, name: string) => ({ $ref: `#/components/${kind}/${n
 /** TypeBox schemas as plain JSON: without symbols and functions. */
 const toJson = (schema: TSchema): JsonObject => JSON.parse(JSON.stringify(schema)) as JsonObject;
 
-/** The operation of a route in the OpenAPI document. Everything in it follows from the declaration. */
+/** The OpenAPI operation of a route, derived entirely from its declaration. */
 export function describeOperation(route: Route, components: Components): JsonObject {
   const { operationId, summary, description, tag, scope } = route;
   const parameters = listParameters(route, components);
@@ -34,7 +34,7 @@ export function describeOperation(route: Route, components: Components): JsonObj
   };
 }
 
-/** How requests of it may stay open. Each of them ends with the access of its caller. */
+/** The kinds of streams that the route may keep open. Each ends when its caller loses access. */
 function listStreams({ stream, expensive, streamsBody, waitsForModel }: Route): string[] {
   return [
     ...(stream ? ["events"] : []),
@@ -101,12 +101,15 @@ function describeAnswers(route: Route, components: Components): JsonObject {
     headers,
     ...(ok && { content: describeContent(ok, route.mediaTypes ?? ["application/json"], components) }),
   };
-  const streamed = { description: "The same as server-sent events.", headers, content: events };
+  const streamed = { description: "The same, as server-sent events.", headers, content: events };
   return {
     ...(stream && status !== 200 && { 200: streamed }),
     [status]: stream && status === 200 ? { ...good, content: { ...good.content, ...events } } : good,
     ...(isTagged && {
-      304: { description: "The caller has this state already.", headers: { ETag: refTo("headers", "ETag") } },
+      304: {
+        description: "Not modified: the caller already has this state.",
+        headers: { ETag: refTo("headers", "ETag") },
+      },
     }),
   };
 }
@@ -137,7 +140,7 @@ function describeHeaders(route: Route): JsonObject {
   return Object.fromEntries(names.map((name) => [name, refTo("headers", name)]));
 }
 
-/** Every error is one of the shared responses; below `/v1` it has OpenAI's shape, and what is not valid is 400. */
+/** Every error refers to a shared response; below `/v1` it has OpenAI's shape, and validation errors are 400. */
 function describeErrors(route: Route): JsonObject {
   const isOpenAi = isOpenAiPath(route.path);
   const statuses = [...listErrorStatuses(route)].sort((a, b) => a - b);
@@ -153,10 +156,10 @@ function listErrorStatuses(route: Route): Set<ProblemStatus> {
   return new Set<ProblemStatus>([
     ...(route.public ? [] : ([401, 403] as const)),
     ...(isLimitedPath(route.path) ? ([429] as const) : []),
-    // A body is read also where none is declared.
+    // A body is parsed even if none is declared.
     ...(route.method === "GET" ? [] : ([400, 413, 415] as const)),
     ...(route.body || route.rawBody ? ([422] as const) : []),
-    // A cursor, or the id of the last event, that was not given out here.
+    // A cursor, or the id of the last event, may be invalid.
     ...(route.query?.properties?.cursor || (route.stream && route.method === "GET") ? ([400] as const) : []),
     ...(hasPathParameter ? ([404, 422] as const) : []),
     ...(route.query ? ([422] as const) : []),

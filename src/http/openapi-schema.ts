@@ -1,29 +1,28 @@
 import { isJsonObject, type Json, type JsonObject } from "../lib/json.ts";
 import { ownFormats } from "../lib/schema.ts";
 
-/** Formats by which the framework marks what it reads out of a text; beside them stands the type that is meant. */
+/** Formats that Elysia adds to values it parses from strings; the actual type is another branch of the union. */
 const coercedFormats = new Set(["integer", "numeric", "boolean", "ObjectString", "ArrayString", "date"]);
-/** Keywords of validation that mean nothing to readers of OpenAPI 3.0, and what is handled apart. */
+/** Keywords that OpenAPI 3.0 doesn't have, and those that are handled separately. */
 const dropped = new Set(["$id", "$schema", "error", "examples", "const", "patternProperties", "documented"]);
 
 /**
- * Collects the schemas that have a name (`title`, lib/schema.ts) while others are rewritten: each is kept once, and
- * wherever it stands there is a `$ref` to it.
+ * Collects named schemas (`title`, lib/schema.ts) while mapping others: each is listed once, and every use becomes a `$ref`.
  */
 export class Components {
   readonly #schemas = new Map<string, JsonObject>();
 
-  /** All that were met, by name. */
+  /** All collected schemas, sorted by name. */
   list(): JsonObject {
     const byName = ([a]: [string, JsonObject], [b]: [string, JsonObject]) => (a < b ? -1 : 1);
     return Object.fromEntries([...this.#schemas].sort(byName));
   }
 
   /**
-   * Rewrites a JSON Schema as TypeBox makes it into the dialect of OpenAPI 3.0: no `const`, no type `null`, no
-   * `patternProperties`, boolean exclusive bounds. Schemas below it are rewritten too.
-   * @param direction what Parley sends may have further fields one day; what it takes may not.
-   * @throws Error when two different schemas have one name.
+   * Maps a TypeBox JSON Schema to the dialect of OpenAPI 3.0, recursively: no `const`, no type `null`, no
+   * `patternProperties`, boolean exclusive bounds.
+   * @param direction `out`: later versions of Parley may add fields to responses; `in`: requests must not have further fields.
+   * @throws Error if two different schemas have the same name.
    */
   map(schema: Json, direction: "in" | "out"): Json {
     if (Array.isArray(schema)) return schema.map((part) => this.map(part, direction));
@@ -80,7 +79,7 @@ export class Components {
     if (constants.length > 0 && constants.every((constant) => typeof constant === "number"))
       return this.#mapHere({ ...rest, type: "number", enum: constants as number[] }, direction);
     const [only] = meant;
-    // Beside a `$ref` nothing else counts in OpenAPI 3.0, so what is said of it wraps it; and `nullable` needs a `type`.
+    // OpenAPI 3.0 ignores siblings of `$ref`, so it is wrapped in `allOf`; and `nullable` needs a `type`.
     if (meant.length === 1 && only?.title !== undefined)
       return { ...rest, type: only.type ?? "object", allOf: [this.map(only, direction)] };
     if (meant.length === 1 && only) return this.#mapHere({ ...only, ...rest }, direction);

@@ -1,29 +1,29 @@
 import { Type } from "@sinclair/typebox";
 import { Named } from "../lib/schema.ts";
 
-/** Names of the groups in the OpenAPI document, in its order. */
+/** The groups of the OpenAPI document, in order. */
 export const tags = {
   auth: "Registration, login and tokens.",
   me: "The caller's own account.",
   users: "All accounts, for administrators.",
-  audit: "The record of what happened to accounts, keys and rights, for administrators.",
-  analytics: "What is used, for administrators: messages, tokens, cost, errors, latency.",
-  "api-keys": "Keys for programs, which act for their owner.",
+  audit: "The audit log of accounts, keys and rights, for administrators.",
+  analytics: "Usage, for administrators: messages, tokens, cost, errors, latency.",
+  "api-keys": "API keys for programs. A key acts for its owner.",
   conversations: "Conversations and their members.",
-  messages: "Messages, answers of models, feedback.",
-  hooks: "Incoming hooks: secret addresses under which programs post into a conversation.",
-  imports: "Conversations that users bring along from ChatGPT or Claude.",
+  messages: "Messages, model replies and feedback.",
+  hooks: "Incoming hooks: secret URLs through which programs post into a conversation.",
+  imports: "Importing conversations from ChatGPT and Claude.",
   prompts: "Templates of system prompts, with their versions.",
   documents: "Markdown documents.",
-  webhooks: "Events, posted to addresses of the caller.",
+  webhooks: "Webhooks: events posted to the caller's URLs.",
   models: "Configured models.",
-  openai: "What OpenAI's own clients call.",
+  openai: "The OpenAI-compatible API.",
   operations: "Health, version and metrics.",
 } as const;
 
 export type Tag = keyof typeof tags;
 
-/** RFC 9457, as every error answer has it. */
+/** RFC 9457, the body of every error response. */
 export const ProblemDetails = Named(
   "Problem",
   Type.Object(
@@ -31,17 +31,17 @@ export const ProblemDetails = Named(
       type: Type.String({ description: "`/problems/<code>`, a page that explains the code." }),
       title: Type.String({ description: "The same for every occurrence." }),
       status: Type.Integer(),
-      detail: Type.String({ description: "What happened this time." }),
+      detail: Type.String({ description: "What happened in this request." }),
       instance: Type.String({ description: "`urn:request:<request_id>`" }),
-      code: Type.String({ description: "What clients branch on." }),
+      code: Type.String({ description: "The error code, for programs to branch on." }),
       request_id: Type.String(),
       errors: Type.Optional(
         Type.Array(Type.Object({ pointer: Type.String(), detail: Type.String() }), {
-          description: "The invalid places, as JSON pointers.",
+          description: "The invalid fields, as JSON pointers.",
         }),
       ),
       violated_policies: Type.Optional(
-        Type.Array(Type.String(), { description: "Of a 429: the policies of `RateLimit-Policy` that were exceeded." }),
+        Type.Array(Type.String(), { description: "On 429: the policies of `RateLimit-Policy` that were exceeded." }),
       ),
     },
     { description: "RFC 9457 problem details." },
@@ -61,20 +61,20 @@ export const OpenAiErrorBody = Named(
   }),
 );
 
-/** Every error status that an operation may document, with its meaning. */
+/** Every error status that an operation may document, with its description. */
 export const problemStatuses = {
   400: "The request could not be read.",
-  401: "Credentials are missing or no longer valid.",
+  401: "The credential is missing, invalid or expired.",
   403: "Not allowed.",
-  404: "Not found, or not to be known by the caller.",
+  404: "Not found, or the caller has no access.",
   406: "No representation in an accepted format.",
-  409: "In conflict with the current state.",
-  412: "It has changed since it was read (`If-Match`).",
+  409: "Conflicts with the current state.",
+  412: "The resource has changed since it was read (`If-Match`).",
   413: "The request is too large.",
   415: "The content type is not supported.",
-  422: "The request is not valid.",
+  422: "The request is invalid.",
   429: "Too many requests.",
-  500: "Something went wrong on our side.",
+  500: "Internal error.",
   503: "Temporarily unavailable.",
 } as const;
 
@@ -82,56 +82,56 @@ export type ProblemStatus = keyof typeof problemStatuses;
 
 const text = { type: "string" } as const;
 
-/** Headers that answers have, by the name under which operations refer to them. */
+/** Response headers, by the name under which operations refer to them. */
 export const answerHeaders = {
-  "X-Request-Id": { description: "Names the request; the caller's own, where it sent one.", schema: text },
+  "X-Request-Id": { description: "The id of the request; the caller's own, if it sent one.", schema: text },
   "RateLimit-Policy": {
-    description: "The limits that the request counted for (IETF draft, ratelimit-headers).",
+    description: "The rate limits that the request counted towards (IETF draft, ratelimit-headers).",
     schema: text,
   },
-  RateLimit: { description: "What is left of them.", schema: text },
-  ETag: { description: "Names this state; send it back as `If-None-Match`.", schema: text },
+  RateLimit: { description: "What is left of these limits.", schema: text },
+  ETag: { description: "The tag of this state; send it as `If-None-Match` or `If-Match`.", schema: text },
   Link: { description: 'The next page, as `rel="next"`; absent on the last one.', schema: text },
-  Location: { description: "The address of what was created.", schema: text },
-  "Content-Disposition": { description: "The name of a file to save it as.", schema: text },
+  Location: { description: "The URL of the created resource.", schema: text },
+  "Content-Disposition": { description: "The file name for saving it.", schema: text },
   "Idempotent-Replayed": {
-    description: "`true`: the answer to an earlier request with this `Idempotency-Key`.",
+    description: "`true`: the stored response to an earlier request with this `Idempotency-Key`.",
     schema: { type: "string", enum: ["true"] },
   },
-  "Retry-After": { description: "Seconds after which another try makes sense.", schema: { type: "integer" } },
-  "WWW-Authenticate": { description: "What is wrong with the credential (RFC 6750).", schema: text },
+  "Retry-After": { description: "Seconds to wait before retrying.", schema: { type: "integer" } },
+  "WWW-Authenticate": { description: "Why the credential was refused (RFC 6750).", schema: text },
 } as const;
 
-/** Headers that requests may have, by the name of their component. */
+/** Request headers, by the name of their component. */
 export const requestHeaders = {
   IdempotencyKey: {
     in: "header",
     name: "Idempotency-Key",
     required: false,
     description:
-      "1 to 255 visible ASCII characters, in quotes or without. The same key with the same payload gets the same answer for " +
-      "24 hours, with `Idempotent-Replayed: true`; another payload is 422, and a request that is still running 409.",
+      "1 to 255 visible ASCII characters, with or without quotes. For 24 hours, the same key with the same payload returns the same " +
+      "response, with `Idempotent-Replayed: true`. Another payload returns 422; if the first request is still running, 409.",
     schema: text,
   },
   IfMatch: {
     in: "header",
     name: "If-Match",
     required: false,
-    description: "The `ETag` of the state that the request is meant for; if it has changed since, the response is 412.",
+    description: "The `ETag` of the state to change; if the resource has changed since, the response is 412.",
     schema: text,
   },
   IfNoneMatch: {
     in: "header",
     name: "If-None-Match",
     required: false,
-    description: "An `ETag` that the caller has; where it still holds, the answer is 304.",
+    description: "The `ETag` of the state that the caller has; if it is still current, the response is 304.",
     schema: text,
   },
   LastEventId: {
     in: "header",
     name: "Last-Event-ID",
     required: false,
-    description: "The `id` of the last event that was seen; an event stream goes on after it.",
+    description: "The `id` of the last event received; the event stream resumes after it.",
     schema: { type: "integer", minimum: 0 },
   },
   OnBehalfOf: {

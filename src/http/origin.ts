@@ -1,16 +1,17 @@
 import type { Config } from "../config.ts";
 
-/** Whether a browser's `Origin` may call. */
+/** Whether this `Origin` of a browser may call. */
 export type IsAllowedOrigin = (origin: string, request: Request) => boolean;
 
 type Settings = Pick<Config, "APP_ENV" | "CORS_ORIGINS" | "PUBLIC_URL" | "TLS_CERT_FILE">;
 
-/** A page that is served by a developer's own machine. */
+/** The origin of a page on the developer's own machine. */
 const localOrigin = /^https?:\/\/(?:localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/;
 
 /**
- * The own origin always may: that of `PUBLIC_URL`, and the one with the host that was asked. Others must be named
- * exactly; in development, when none is named, those on this machine may. `Origin: null` (sandboxed pages, files) never may.
+ * Our own origin is always allowed: that of `PUBLIC_URL`, and the one that matches the `Host` header. Others must be listed
+ * exactly; in development with an empty list, origins on this machine are allowed. `Origin: null` (sandboxed pages, files)
+ * is never allowed.
  */
 export function createOriginPolicy(settings: Settings): IsAllowedOrigin {
   const publicUrl = settings.PUBLIC_URL === undefined ? null : new URL(settings.PUBLIC_URL);
@@ -18,7 +19,7 @@ export function createOriginPolicy(settings: Settings): IsAllowedOrigin {
   if (publicUrl) named.add(publicUrl.origin);
   const isLocalAllowed = settings.APP_ENV === "development" && settings.CORS_ORIGINS.length === 0;
 
-  /** Behind a proxy the scheme is not known; where it is, a page that came without TLS is not our own. */
+  /** Behind a proxy the scheme is unknown. If it is known to be HTTPS, a page loaded without TLS is not our own. */
   function isOwnHost(origin: string, request: Request): boolean {
     if (!URL.canParse(origin)) return false;
     const { host, protocol } = new URL(origin);

@@ -12,11 +12,13 @@ export const PageQuery = {
   limit: Type.Optional(
     QueryInteger({
       minimum: 1,
-      description: "Rows of a page. More than the maximum gives the maximum.",
+      description: "Rows per page. A larger value is lowered to the maximum.",
       documented: { maximum: PAGE_LIMIT_MAX, default: PAGE_LIMIT_DEFAULT },
     }),
   ),
-  cursor: Type.Optional(Type.String({ maxLength: CURSOR_CHARS_MAX, description: "`next_cursor` of the page before." })),
+  cursor: Type.Optional(
+    Type.String({ maxLength: CURSOR_CHARS_MAX, description: "`next_cursor` of the previous page." }),
+  ),
 };
 
 /** The body of every list, named after its items. */
@@ -32,7 +34,7 @@ export const Page = <T extends TSchema>(item: T) =>
 export type PageRequest = { limit: number; after: string[] | null };
 
 /**
- * Reads `limit` and `cursor`; `after` holds the sort key of the last row seen, `columns` values of it.
+ * Reads `limit` and `cursor`; `after` holds the sort key of the previous page's last row, with `columns` values.
  * @throws Problem `bad_cursor`.
  */
 export function readPage(query: { limit?: number; cursor?: string }, columns: number): PageRequest {
@@ -44,9 +46,9 @@ export function readPage(query: { limit?: number; cursor?: string }, columns: nu
 }
 
 export const createBadCursor = (): Problem =>
-  new Problem("bad_cursor", "The cursor is not one that this list gave out.");
+  new Problem("bad_cursor", "The cursor is invalid. Use `next_cursor` of this list, unchanged.");
 
-/** The id after which a list by id goes on; null at its beginning. @throws Problem `bad_cursor`. */
+/** The id after which a list sorted by id continues; null for the first page. @throws Problem `bad_cursor`. */
 export function readIdCursor(after: string[] | null): string | null {
   const [id = null] = after ?? [];
   if (id !== null && !isUuid(id)) throw createBadCursor();
@@ -54,8 +56,8 @@ export function readIdCursor(after: string[] | null): string | null {
 }
 
 /**
- * Cuts a page out of `limit + 1` rows and links to the next one.
- * @param keyOf the values of the row that the list is sorted by.
+ * Makes a page from `limit + 1` rows and links to the next one.
+ * @param keyOf the row's values that the list is sorted by.
  */
 export function createPage<Row, Item>(
   rows: readonly Row[],

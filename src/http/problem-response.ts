@@ -17,7 +17,7 @@ export type ProblemBody = {
   violated_policies?: readonly string[];
 };
 
-/** The answer for a problem: `application/problem+json`, with `Retry-After` where a new try makes sense. */
+/** The response for a problem: `application/problem+json`, with `Retry-After` if retrying makes sense. */
 export function createProblemResponse(problem: Problem, requestId: string): Response {
   const { status, title } = problemCodes[problem.code];
   const body: ProblemBody = {
@@ -36,14 +36,14 @@ export function createProblemResponse(problem: Problem, requestId: string): Resp
   return new Response(JSON.stringify(body), { status, headers });
 }
 
-/** The framework wraps what is thrown before the body is read, and while it is. */
+/** Elysia wraps errors thrown before or while the body is read. */
 export const unwrapError = (error: unknown): unknown =>
   error instanceof ParseError && error.cause instanceof Error ? error.cause : error;
 
 /**
- * Translates whatever was thrown into a problem. Only our own errors keep their text; an error's own `status` or `code`
- * (a provider's 401, a driver's 23505) never decides.
- * @returns the problem, and whether the cause is a fault of ours that belongs into the log.
+ * Maps anything thrown to a problem. Only our own errors keep their text; the `status` or `code` of a foreign error (a
+ * provider's 401, a driver's 23505) never decides.
+ * @returns the problem, and whether it is an internal error to be logged.
  */
 export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { problem: Problem; isFault: boolean } {
   if (error instanceof Problem) return { problem: error, isFault: error.code === "internal" };
@@ -51,22 +51,22 @@ export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { proble
   const temporary = findTemporaryProblem(error);
   if (temporary) return { problem: temporary, isFault: true };
   if (elysiaCode === "NOT_FOUND")
-    return { problem: new Problem("not_found", "There is nothing at this address."), isFault: false };
+    return { problem: new Problem("not_found", "No route matches this path."), isFault: false };
   if (elysiaCode === "PARSE")
     return { problem: new Problem("malformed", "The body could not be read."), isFault: false };
   return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
 }
 
 function mapValidationError(error: ValidationError): { problem: Problem; isFault: boolean } {
-  // An answer of ours that does not fit its own schema is our fault, and nothing of it may be shown.
+  // A response that doesn't match its own schema is our bug; its content must not be shown.
   if (error.type === "response")
     return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
-  // Not `error.all`, which puts the values into its texts and so calls whatever they have as `toString`.
+  // Not `error.all`: it formats the values into its texts, calling their `toString`.
   const { validator, value } = error as unknown as {
     validator: { Errors(value: unknown): Iterable<ValueError> };
     value: unknown;
   };
   const errors = listSchemaErrors(validator.Errors(value), error.type as InputPlace);
-  const detail = errors[0]?.detail ?? "The request is not valid.";
+  const detail = errors[0]?.detail ?? "The request is invalid.";
   return { problem: new Problem("invalid", detail, { errors }), isFault: false };
 }

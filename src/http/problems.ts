@@ -11,21 +11,21 @@ const ProblemExplanation = Named(
   "ProblemExplanation",
   Type.Object({
     code: Type.String(),
-    status: Nullable(Type.Integer({ description: "Of the response; null: the code is no response's." })),
+    status: Nullable(Type.Integer({ description: "The HTTP status; null if the code is not used in HTTP responses." })),
     title: Type.String(),
     temporary: Type.Boolean({ description: "Whether the same request may succeed later." }),
     meaning: Type.String(),
-    remedy: Type.String({ description: "What to do about it." }),
+    remedy: Type.String({ description: "How to fix it." }),
   }),
 );
 
-/** `/problems` and `/problems/{code}`, to which a problem's `type` leads: pages for people, the same as JSON for `Accept: application/json`. */
+/** `/problems` and `/problems/{code}`, the target of a problem's `type`: HTML pages, or JSON for `Accept: application/json`. */
 export const problemPages: Route[] = [
   route({
     method: "GET",
     path: "/problems",
     operationId: "listProblems",
-    summary: "Every error code",
+    summary: "List all error codes",
     tag: "operations",
     public: true,
     ok: Named("ProblemExplanations", Closed({ data: Type.Array(ProblemExplanation) })),
@@ -36,7 +36,7 @@ export const problemPages: Route[] = [
     method: "GET",
     path: "/problems/:code",
     operationId: "explainProblem",
-    summary: "What an error code means, and how to fix it",
+    summary: "Explain an error code and how to fix it",
     tag: "operations",
     public: true,
     params: Type.Object({ code: Type.String() }),
@@ -44,8 +44,7 @@ export const problemPages: Route[] = [
     mediaTypes: ["application/json", "text/html"],
     handle: ({ params, request }) => {
       const { code } = params;
-      if (!isErrorCode(code))
-        throw new Problem("not_found", "There is no such error code. /problems lists all of them.");
+      if (!isErrorCode(code)) throw new Problem("not_found", "Unknown error code. See /problems for the list.");
       return respond(request, { code, ...errorCodes[code] }, () => renderPage(code, errorCodes[code]));
     },
   }),
@@ -67,7 +66,7 @@ function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(errorCodes, code);
 }
 
-/** A person's browser names HTML; whoever names JSON, and likes it no less, is a program. */
+/** Browsers name HTML. A client that names JSON with at least the same weight is a program. */
 function prefersJson(accept: string | null): boolean {
   const ranges = readAccept(accept);
   const json = Math.max(0, ...ranges.filter(({ type }) => isJson.test(type)).map(({ quality }) => quality));
@@ -125,7 +124,7 @@ const renderDocument = (title: string, main: string): string => `<!doctype html>
 </html>
 `;
 
-/** Escapes, and shows what stands in backticks as code. */
+/** Escapes, and shows text in backticks as code. */
 function renderText(text: string): string {
   return escapeHtml(text).replaceAll(/`([^`]+)`/g, "<code>$1</code>");
 }

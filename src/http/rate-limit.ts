@@ -4,7 +4,7 @@ import type { ReadClientAddress } from "./client-address.ts";
 import type { RoutePlugin, Visit } from "./mount.ts";
 import type { Route } from "./route.ts";
 
-/** What costs something. Health, metrics and pages are never limited: whoever watches a flood has to see it. */
+/** Paths that are rate-limited. Health, metrics and pages never are: monitoring must work during a flood. */
 const limitedUrl = /^(?:[a-z]+:\/\/[^/]*)?\/(?:api|v1|realtime)(?:[/?]|$)/;
 
 export const isLimitedPath = (path: string): boolean => limitedUrl.test(path);
@@ -14,18 +14,18 @@ type Dependencies = {
   readClientAddress: ReadClientAddress;
 };
 
-/** All limits that requests meet, in the order in which they do; frames meet their own. */
+/** All rate limits of HTTP requests, in the order in which they apply; WebSocket frames have their own. */
 export function createRateLimit({ limits, readClientAddress }: Dependencies) {
   const countAddress = (limit: AddressClass, { request, server, headers }: Visit) =>
     showOutcome(limits.countAddress(limit, readClientAddress(request, server)), headers);
 
-  /** For routes that declare a limit by address: what is asked before anybody is known, or whoever is. */
+  /** For routes with a limit by client address: login, and others used before authentication. */
   const ofRoute: RoutePlugin = (route) => {
     const limit = limitOf(route);
     return isAddressClass(limit) ? { onEnter: (visit) => countAddress(limit, visit) } : undefined;
   };
 
-  /** Of who calls. Comes before their rights are looked at: who asks in vain all the time is limited as well. */
+  /** Per caller. Applied before the rights are checked, so that refused requests count as well. */
   const ofCaller: RoutePlugin = (route) => {
     const limit = limitOf(route);
     if (route.public || isAddressClass(limit)) return undefined;
@@ -33,10 +33,10 @@ export function createRateLimit({ limits, readClientAddress }: Dependencies) {
   };
 
   return {
-    /** Every request of a client address, before anything else is looked at. */
+    /** Every request of a client address, before anything else runs. */
     ofAddress: limits.isLocal
       ? new Elysia({ name: "rate-limit" }).onRequest(({ request, server }) => {
-          // Counted here, it throws at once and gives no promise.
+          // Counted locally, it throws synchronously and returns no promise.
           if (limitedUrl.test(request.url)) void limits.countAddress("address", readClientAddress(request, server));
         })
       : new Elysia({ name: "rate-limit" }).onRequest(async ({ request, server }) => {
@@ -47,14 +47,14 @@ export function createRateLimit({ limits, readClientAddress }: Dependencies) {
   };
 }
 
-/** What a request to a route counts as. */
+/** The limit that a request to a route counts towards. */
 export const limitOf = ({ method, limit }: Pick<Route, "method" | "limit">): RouteClass =>
   limit ?? (method === "GET" ? "read" : "write");
 
 const isAddressClass = (limit: AddressClass | CallerClass): limit is "auth" | "renew" | "hooks_address" =>
   limit === "auth" || limit === "renew" || limit === "hooks_address";
 
-/** Says in the headers what is left. */
+/** Adds the rate-limit headers. */
 export function showOutcome(
   outcome: LimitOutcome | Promise<LimitOutcome>,
   headers: Visit["headers"],

@@ -3,15 +3,15 @@ import type { Metrics } from "../lib/metrics.ts";
 import { hashTag, respondWithTag } from "./etag.ts";
 import { readSearch } from "./request-url.ts";
 
-/** Expiry of an entry: bounds how long a change without a message can go unnoticed. */
+/** Expiry of an entry: bounds how long a change without an invalidation message goes unnoticed. */
 const KEPT_MS = 1_000;
 /** Memory of all entries. */
 const BYTES_MAX = 8 * 1024 * 1024;
-/** A longer response is not kept. */
+/** Longer responses are not cached. */
 export const KEPT_BODY_BYTES_MAX = 64 * 1024;
-/** A query with more characters is not kept: it is not what clients ask often. */
+/** Longer queries are not cached: clients rarely repeat them. */
 export const SEARCH_CHARS_MAX = 256;
-/** At most so many bytes has a UTF-16 unit in memory. */
+/** Upper bound for a UTF-16 unit in memory. */
 const BYTES_PER_CHAR = 2;
 
 /** Kinds of cached responses; the name is a label of the metrics. */
@@ -25,7 +25,7 @@ type CacheName =
   | "prompt"
   | "documents";
 
-/** A response as it goes out: its JSON, the tag of this state, and the link to the next page. */
+/** A response body: its JSON, the tag of this state, and the link to the next page. */
 export type TaggedBody = { text: string; tag: string; link: string | undefined };
 
 export function createTaggedBody(value: unknown, link?: string): TaggedBody {
@@ -33,13 +33,13 @@ export function createTaggedBody(value: unknown, link?: string): TaggedBody {
   return { text, tag: hashTag(text), link };
 }
 
-/** The tag of what a user's prompts are in. */
+/** The cache tag of a user's prompts. */
 export const createPromptsTag = (userId: string): string => `prompts ${userId}`;
 export const DOCUMENTS_TAG = "documents";
 
 export const bytesOfBody = ({ text, link = "" }: TaggedBody): number => BYTES_PER_CHAR * (text.length + link.length);
 
-/** Answers with a body, or 304 to who has it. */
+/** Responds with the body, or with 304 if the client has it. */
 export function respondWithBody(request: Request, { text, tag, link }: TaggedBody): Response {
   return respondWithTag(request, tag, text, {
     "content-type": "application/json",
@@ -49,23 +49,23 @@ export function respondWithBody(request: Request, { text, tag, link }: TaggedBod
 
 type CachedRead = {
   cache: CacheName;
-  /** Identifies the response. It has the user if the response depends on the caller. */
+  /** Identifies the response; includes the user id if the response depends on the caller. */
   of: string;
   tags: readonly string[];
   isOpen?: boolean;
   load(isKept: boolean): Promise<Loaded<TaggedBody>>;
 };
 
-/** The responses to frequent reads. Access is part of what is kept: only who was let in finds a response under their id. */
+/** Cached responses to frequent reads. Access is part of the key: only callers with access find the response. */
 export interface ReadCache {
-  /** The response to a read, kept under what it is about and the query of the request. @throws whatever `load` throws. */
+  /** The response to a read, cached by subject and query. @throws whatever `load` throws. */
   respond(request: Request, read: CachedRead): Promise<Response>;
-  /** Something with this tag has changed. */
+  /** Invalidates everything with this tag. */
   forget(tag: string): void;
   forgetAll(): void;
 }
 
-/** @param isTold whether this instance receives every change. */
+/** @param isTold whether this instance currently receives every invalidation message. */
 export function createReadCache({ metrics, isTold }: { metrics: Metrics; isTold: () => boolean }): ReadCache {
   const bodies = new TaggedCache<TaggedBody>({
     bytesMax: BYTES_MAX,

@@ -4,26 +4,26 @@ import { isExpensive } from "./expensive-reads.ts";
 import type { RoutePlugin } from "./mount.ts";
 
 /**
- * Reads of one user take turns, once their inputs have been checked; a turn ends when there is an answer. Expensive reads have
- * places of their own (expensive-reads.ts), so that the user's others go on beside them.
+ * Reads of one user take turns, after validation; a turn ends with the response. Expensive reads have slots of their own
+ * (expensive-reads.ts), so they don't block the user's other reads.
  */
 export function createReadTurns({ limits }: { limits: { reads: ReadTurns } }): RoutePlugin {
-  const begun = new WeakSet<Request>();
+  const started = new WeakSet<Request>();
 
   function begin(request: Request, userId: string): Promise<undefined> | undefined {
     const turn = limits.reads.begin(userId);
-    if (turn) return turn.then(() => void begun.add(request)) as Promise<undefined>;
-    begun.add(request);
+    if (turn) return turn.then(() => void started.add(request)) as Promise<undefined>;
+    started.add(request);
     return undefined;
   }
 
   function end(request: Request, caller: Caller): undefined {
-    if (begun.delete(request)) limits.reads.end(caller.user.id);
+    if (started.delete(request)) limits.reads.end(caller.user.id);
   }
 
   return ({ method, public: isPublic, expensive }) => {
     if (method !== "GET" || isPublic) return undefined;
-    // The framework reads in the texts of these two what they use.
+    // Elysia reads the source text of these two functions to see which context fields they use.
     return {
       beforeHandle: ({ request, caller }) =>
         isExpensive(expensive, request) ? undefined : begin(request, caller.user.id),

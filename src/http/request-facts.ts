@@ -1,4 +1,4 @@
-/** What becomes known of a request on its way, for its line in the log. */
+/** Facts learned while handling a request, for its access log line. */
 type Facts = { userId?: string; isUpgraded?: boolean };
 
 const facts = new WeakMap<Request, Facts>();

@@ -1,6 +1,6 @@
 /**
- * The address of a request. The runtime builds `request.url` out of the `Host` header, whatever that says; with one that
- * is missing or no host, the path alone counts.
+ * The URL of a request. Bun builds `request.url` from the `Host` header without checking it; if the host is missing or
+ * invalid, only the path is used.
  */
 export function readUrl({ url }: { url: string }): URL {
   if (URL.canParse(url)) return new URL(url);
@@ -8,7 +8,7 @@ export function readUrl({ url }: { url: string }): URL {
   return URL.canParse(path, "http://localhost") ? new URL(path, "http://localhost") : new URL("http://localhost/");
 }
 
-/** The query of a request, as it was sent. */
+/** The query of a request, as sent. */
 export function readSearch({ url }: { url: string }): string {
   const at = url.indexOf("?");
   return at < 0 ? "" : url.slice(at + 1);

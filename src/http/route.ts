@@ -7,127 +7,126 @@ import type { RouteClass } from "../limits/limits.ts";
 import type { ProblemStatus, Tag } from "./openapi.ts";
 
 /**
- * What an `Idempotency-Key` does on a route. `stored`: its answer is kept and given again. `exact`: besides, the operation
- * itself does nothing twice under one operation id, so that it may run again where an answer was not kept.
+ * What an `Idempotency-Key` does on a route. `stored`: the response is stored and replayed. `exact`: in addition, the operation
+ * itself is idempotent by operation id, so it may run again if its response was not stored.
  */
 export type IdempotencyMode = "stored" | "exact";
 
 /**
- * Which requests of a route are expensive: all of them, or those that search with `q`. A download is so until its stream has
- * ended, and a user has one at a time.
+ * Which requests of a route are expensive: all, or those that search with `q`. A download counts until its stream ends, and
+ * each user may run one at a time.
  */
 export type ExpensiveRead = "always" | "search" | "download";
 
-/** Headers of a good answer that the document names beside those of every answer. */
+/** Headers of a successful response, in addition to those of every response. */
 type AnswerHeader = "Location" | "Content-Disposition" | "Idempotent-Replayed";
 
 type Optional<S> = S extends TSchema ? StaticDecode<S> : undefined;
 
-/** What a handler is given: its inputs, checked and decoded by the schemas of its route. */
+/** A handler's context: its inputs, validated and decoded by the route's schemas. */
 export type RouteContext<P, Q, B> = {
   request: Request;
   server: Server<unknown> | null;
-  /** Status and headers of the answer. The status of the declaration is set already. */
+  /** Status and headers of the response. The declared status is already set. */
   set: Context["set"];
   params: Optional<P>;
   query: Optional<Q>;
   body: Optional<B>;
 };
 
-/** What a handler may give: what its route says, or a whole response. */
-// biome-ignore lint/suspicious/noConfusingVoidType: the handler of an answer without a body returns nothing.
+/** What a handler may return: what its route declares, or a complete response. */
+// biome-ignore lint/suspicious/noConfusingVoidType: the handler of a response without a body returns nothing.
 type Answer<Ok> = Response | (Ok extends TSchema ? Static<Ok> : void);
 
 type Documentation = {
   method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
-  /** The whole address, with `:name` for a part of it and `*` for the rest of it. */
+  /** The full path, with `:name` for a parameter and `*` for the rest. */
   path: `/${string}`;
   operationId: string;
   /** One line. */
   summary: string;
   tag: Tag;
   description?: string;
-  /** Status of a good answer; 200, or 204 without `ok`. */
+  /** Status of a successful response; default 200, or 204 without `ok`. */
   status?: 200 | 201 | 202 | 204;
-  /** Media types of `ok`; JSON. `ok` describes the JSON of it, the others are texts. */
+  /** Media types of `ok`; default JSON. `ok` describes the JSON; the others are text. */
   mediaTypes?: readonly string[];
-  /** What is streamed to who asks for `text/event-stream` (or, below `/v1`, for `stream`). */
+  /** What is streamed with `Accept: text/event-stream` (or, below `/v1`, with `stream`). */
   stream?: string;
-  /** Whether the answer has an `ETag`, and is 304 to who has it already. */
+  /** Whether the response has an `ETag`, and is 304 if the client already has this state. */
   isTagged?: true;
   /**
-   * Whether an `If-Match` that names another state is 412: on every change of what has an `ETag` (mount.ts looks). The
-   * service checks it under its lock (etag.ts).
+   * Whether an `If-Match` that names another state returns 412. Required on every change of a resource with an `ETag`
+   * (mount.ts checks it). The service checks the tag under its lock (etag.ts).
    */
   takesIfMatch?: true;
   answerHeaders?: readonly AnswerHeader[];
   /**
-   * Error statuses beyond those that follow from the rest (401 and 403 with a credential, 400/413/415 where a body
-   * is read, 422 with a body or a query, 404 and 422 with a path parameter, 400 with a cursor, 429 where limits apply, 500 and
-   * 503 always).
+   * Error statuses in addition to those implied by the rest (401 and 403 with a credential, 400/413/415 if a body is read,
+   * 422 with a body or a query, 404 and 422 with a path parameter, 400 with a cursor, 429 if rate-limited, 500 and 503 always).
    */
   problems?: readonly ProblemStatus[];
-  /** Answers by status that none of the above describes. */
+  /** Responses by status that nothing above describes. */
   responses?: Record<number, { description: string; content?: Record<string, { schema: object }> } | { $ref: string }>;
-  /** Not in the document: pages, and what another document describes. */
+  /** Not in the document: pages, and routes described by another document. */
   isHidden?: true;
 };
 
 type Rules = {
-  /** What a request counts as; else `read` where it only reads, and `write`. */
+  /** The rate limit the route counts towards; default `read` for GET, `write` otherwise. */
   limit?: RouteClass;
-  /** An expensive read, of which a user has few at the same time (expensive-reads.ts). */
+  /** An expensive read; each user may run only a few at the same time (expensive-reads.ts). */
   expensive?: ExpensiveRead;
   /**
-   * What an `Idempotency-Key` does, where it does not just have the answer kept (every POST of the API with a
-   * credential): the operation does nothing twice under one id (`exact`), or creates nothing, and the key is `ignored`.
+   * What an `Idempotency-Key` does, if not the default (the response of every authenticated POST is stored): `exact`: the
+   * operation itself is idempotent by id; `ignored`: it creates nothing, and the key has no effect.
    */
   idempotencyKey?: "exact" | "ignored";
-  /** Its body may have more than 64 KiB, up to 1 MiB, and takes its turn then (large-bodies.ts). */
+  /** The body may have up to 1 MiB instead of 64 KiB; large ones are queued (large-bodies.ts). */
   takesLargeBody?: true;
-  /** The handler reads the body itself, as it comes (`request.body`): nothing limits it before. For documents see `rawBody`. */
+  /** The handler streams the body itself (`request.body`), without a size limit. For the document see `rawBody`. */
   streamsBody?: true;
-  /** Its answer may take minutes: a large body counts only until the handler begins. */
+  /** The response may take minutes: a large body counts only until the handler begins. */
   waitsForModel?: true;
 };
 
 type Schemas<P, Q, B, Ok> = {
-  /** Each part of the path that is a `:name`. */
+  /** Every `:name` parameter of the path. */
   params?: P;
   query?: Q;
-  /** The JSON of the body. `Nullable` where it may be left out. */
+  /** The JSON body. `Nullable` if it is optional. */
   body?: B;
-  /** In place of `body`: the handler reads and checks it itself (`getRawBody`); said here is what the document says. */
+  /** Instead of `body`: the handler reads and checks it (`getRawBody`). This only describes it in the document. */
   rawBody?: {
     schema: TSchema;
     mediaTypes: readonly string[];
-    /** Of the same as a form. */
+    /** Schema of the same data as a form. */
     form?: TSchema;
   };
-  /** Changes the body before it is checked. */
+  /** Changes the body before validation. */
   prepareBody?(body: unknown): void;
-  /** Body of a good answer; absent when it has none. */
+  /** Body of a successful response; absent if it has none. */
   ok?: Ok;
 };
 
-/** Open to everybody. */
+/** No authentication needed. */
 type OpenAccess = { public: true; scope?: undefined; isForAdmins?: undefined };
 /** For callers with a credential. */
 type CallerAccess = {
-  /** What an API key must have been allowed. */
+  /** The scope that an API key needs. */
   scope: NeededScope;
-  /** Whether the user must be an administrator besides. */
+  /** Whether the user must also be an administrator. */
   isForAdmins?: true;
   public?: undefined;
 };
 
-/** Everything that is said of a route, apart from its handler. */
+/** Everything declared about a route except its handler. */
 type RouteRules = Documentation & Rules & (OpenAccess | CallerAccess);
 
-/** A declared route. Only such ones can be mounted (mount.ts). */
+/** A declared route. Only declared routes can be mounted (mount.ts). */
 export type Route = RouteRules &
   Schemas<TSchema | undefined, TSchema | undefined, TSchema | undefined, TSchema | undefined> & {
-    /** Never called from here: the framework compiles it, and reads in its text what it uses. */
+    /** Never called from here: Elysia compiles it, and reads its source text to see what it uses. */
     handle: (context: never) => unknown;
   };
 
@@ -135,9 +134,9 @@ type None = undefined;
 type Schema = TSchema | None;
 
 /**
- * Declares a route: who may call it, what it counts as, what an `Idempotency-Key` does, its schemas and its
- * documentation, and what handles it. This is the only place where any of that is said. The handler is an arrow function
- * that takes apart its context in its parameter, and does not pass it on whole: the framework reads its text.
+ * Declares a route in one place: who may call it, its rate limit, its idempotency, its schemas, its documentation and its
+ * handler. The handler is an arrow function that destructures its context in its parameter and doesn't pass it on whole,
+ * because Elysia reads its source text.
  */
 export function route<
   P extends Schema = None,
@@ -169,5 +168,5 @@ export function route(declaration: Route): Route {
   return declaration;
 }
 
-/** Status of a good answer. */
+/** Status of a successful response. */
 export const statusOf = ({ status, ok }: Pick<Route, "status" | "ok">): number => status ?? (ok ? 200 : 204);

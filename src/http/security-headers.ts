@@ -1,28 +1,28 @@
 import { Elysia } from "elysia";
 import type { Config } from "../config.ts";
 
-/** For answers that are data. A page sets its own policy on its response, which wins. */
+/** For responses that are data. A page sets its own policy, which takes precedence. */
 const API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'";
-/** How long a browser insists on TLS after it has seen it once. */
+/** How long a browser insists on HTTPS after its first visit. */
 const HSTS_MAX_AGE_S = 365 * 24 * 60 * 60;
 
-/** What OWASP's secure headers project advises, as far as it concerns us. */
+/** Recommended by OWASP's secure headers project, as far as applicable. */
 const headers = {
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
   "x-frame-options": "DENY",
   "content-security-policy": API_CONTENT_SECURITY_POLICY,
   "cross-origin-opener-policy": "same-origin",
-  // Keeps other sites from embedding an answer; who may call across origins (CORS) is another question.
+  // Keeps other sites from embedding a response; CORS decides separately who may call.
   "cross-origin-resource-policy": "same-origin",
   "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
-  // What may be kept says so itself, with an ETag or an age.
+  // Cacheable responses override this with an ETag or a max-age.
   "cache-control": "no-store",
 } as const;
 
 type Settings = Partial<Pick<Config, "PUBLIC_URL" | "TLS_CERT_FILE">>;
 
-/** Headers that every answer has. With TLS, here or in front of us (`PUBLIC_URL`), HSTS is one of them (RFC 6797). */
+/** Headers of every response. With TLS, here or at the proxy (`PUBLIC_URL`), they include HSTS (RFC 6797). */
 export function createSecurityHeaders(settings: Settings) {
   const hasTls = settings.TLS_CERT_FILE !== undefined || (settings.PUBLIC_URL?.startsWith("https:") ?? false);
   const all = { ...headers, ...(hasTls && { "strict-transport-security": `max-age=${HSTS_MAX_AGE_S}` }) };
@@ -31,7 +31,7 @@ export function createSecurityHeaders(settings: Settings) {
   });
 }
 
-/** The policy of a page that loads only what Parley itself serves. `extra` adds directives. */
+/** The policy of a page that loads only resources of this server. `extra` adds directives. */
 export function createPagePolicy(extra: Record<string, string> = {}): string {
   const directives = {
     "default-src": "'self'",

@@ -2,14 +2,14 @@ import type { Caller } from "../access/caller.ts";
 import { Problem } from "../lib/problem.ts";
 import type { RoutePlugin } from "./mount.ts";
 
-/** A body that takes longer than this may come with a credential that has ended meanwhile. */
+/** If receiving a body takes longer than this, the credential is checked again. */
 const SLOW_MS = 100;
 
 type Dependencies = { isStillIn(caller: Caller): Promise<boolean> };
 
 /**
- * The caller is known before the body is read. A body that comes slowly, or waits for its turn, must not carry out anything
- * with a credential that was taken away since.
+ * The caller is authenticated before the body is read. If a body arrives slowly or waits in the queue, the credential may be
+ * revoked in the meantime, so it is checked again.
  */
 export const createSlowBodies =
   ({ isStillIn }: Dependencies): RoutePlugin =>
@@ -28,5 +28,5 @@ export const createSlowBodies =
 const createRefusal = () =>
   new Problem(
     "unauthorized",
-    "The session or API key ended while the request was sent. Log in again, or use another key.",
+    "The session or API key was revoked or expired while the request was being sent. Log in again, or use another key.",
   );

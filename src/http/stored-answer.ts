@@ -1,12 +1,12 @@
-/** An answer as it is kept, to be given again. */
+/** A response as stored for replay. */
 export type StoredAnswer = { status: number; headers: Record<string, string>; body: Uint8Array };
 
-/** What of an answer belongs to its content; the others (request id, limits, security) are of each request anew. */
+/** Headers that belong to the content; the others (request id, limits, security) are set for each request. */
 const keptHeaders = ["content-type", "location", "etag", "cache-control", "link"];
 
 type ResponseSettings = { headers: Record<string, string | number | undefined>; status?: number | string | undefined };
 
-/** What a handler returned, as the answer that the framework would make of it. */
+/** Turns a handler's return value into a response, as Elysia would. */
 export function createResponse(value: unknown, set: ResponseSettings): Response {
   if (value instanceof Response) return value;
   const status = Number(set.status ?? 200);
@@ -14,7 +14,7 @@ export function createResponse(value: unknown, set: ResponseSettings): Response 
   return typeof value === "string" ? new Response(value, { status }) : Response.json(value, { status });
 }
 
-/** Reads an answer to its end. */
+/** Reads a response completely. */
 export async function readAnswer(response: Response, set: ResponseSettings): Promise<StoredAnswer> {
   const headers = keptHeaders.flatMap((name) => {
     const value = response.headers.get(name) ?? set.headers[name];
@@ -30,7 +30,7 @@ export function restoreAnswer({ status, headers, body }: StoredAnswer, further: 
 
 const NEWLINE = 10;
 
-/** One line of JSON with status and headers, then the body as it is. */
+/** One line of JSON with status and headers, then the raw body. */
 export function encodeAnswer({ status, headers, body }: StoredAnswer): Buffer {
   return Buffer.concat([Buffer.from(`${JSON.stringify({ status, headers })}\n`), body]);
 }

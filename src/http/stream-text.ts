@@ -1,30 +1,30 @@
 /**
- * A body that pulls the pieces as the reader takes them, and stops reading when the reader goes away.
- * @param onFault called when a piece cannot be made; the status is sent by then, so the connection is broken off.
+ * A body that pulls pieces as the reader consumes them, and stops when the reader disconnects.
+ * @param onFault called if a piece fails; the status is already sent, so the connection is aborted.
  */
 export function streamText(
   pieces: AsyncGenerator<string>,
   onFault: (error: unknown) => void,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
-  let isLeft = false;
+  let hasReaderLeft = false;
   return new ReadableStream({
     async pull(controller) {
       try {
         const { value, done } = await pieces.next();
-        // The reader went away while the piece was made.
-        if (isLeft) return;
+        // The reader disconnected while the piece was produced.
+        if (hasReaderLeft) return;
         if (done) controller.close();
         else controller.enqueue(encoder.encode(value));
       } catch (error) {
-        if (isLeft) return;
+        if (hasReaderLeft) return;
         onFault(error);
-        // Without the error, which Bun would print as it is.
+        // Without the error: Bun would print it.
         controller.error();
       }
     },
     async cancel() {
-      isLeft = true;
+      hasReaderLeft = true;
       await pieces.return(undefined);
     },
   });

@@ -1,9 +1,9 @@
 import { createInvalid } from "../lib/problem.ts";
 
-/** Years that Postgres and JavaScript both know. */
+/** Years that both Postgres and JavaScript support. */
 const timeForm = /^(?!0000)\d{4}-/;
 
-/** Reads a moment that limits a list, of the query parameter `name`. @throws Problem `invalid`. */
+/** Parses the time in the query parameter `name`, which filters a list. @throws Problem `invalid`. */
 export function readTimeFilter(text: string | undefined, name: string): Date | undefined {
   if (text === undefined) return undefined;
   const time = new Date(text);
@@ -14,12 +14,12 @@ export function readTimeFilter(text: string | undefined, name: string): Date | u
     timeForm.test(time.toISOString())
   )
     return time;
-  throw createInvalid(`#/query/${name}`, `${name} must be a time as in RFC 3339.`);
+  throw createInvalid(`#/query/${name}`, `${name} must be an RFC 3339 time, such as 2026-01-31T12:00:00Z.`);
 }
 
 const DATE_CHARS = 10;
 
-/** JavaScript reads February 30 as March 2. */
+/** Rejects dates like February 30, which JavaScript reads as March 2. */
 function isDate(date: string): boolean {
   const day = new Date(`${date}T00:00:00Z`);
   return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(date);

@@ -1,4 +1,4 @@
-/** Repeats what does a bounded part of the work, until there is nothing left or it is stopped. @returns the sum. */
+/** Repeats a bounded batch of work until nothing is left or the signal aborts. @returns the sum. */
 export async function repeatUntilDone(doBatch: () => Promise<number>, signal: AbortSignal): Promise<number> {
   let total = 0;
   while (!signal.aborted) {
@@ -11,7 +11,7 @@ export async function repeatUntilDone(doBatch: () => Promise<number>, signal: Ab
 
 const LOOK_MS_MAX = 250;
 
-/** Looks until `isThere` says no, at most for `waitMs`. */
+/** Polls until `isThere` returns false, for at most `waitMs`. */
 export async function waitUntilGone(isThere: () => Promise<boolean>, waitMs: number): Promise<void> {
   const endsAtMs = performance.now() + waitMs;
   for (let pauseMs = 5; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)) {

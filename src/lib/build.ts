@@ -4,7 +4,7 @@ import { version } from "../../package.json";
 declare const PARLEY_COMMIT: string | undefined;
 declare const PARLEY_BUILT_AT: string | undefined;
 
-/** What runs: the version of package.json, the commit it was built from, and when. */
+/** The running version: from package.json, with the commit and the time of the build. */
 export const build = {
   version,
   commit: typeof PARLEY_COMMIT === "string" ? PARLEY_COMMIT : "source",

@@ -1,4 +1,4 @@
-/** A value as JSON with sorted keys: the same for the same content, in whatever order a client wrote it. */
+/** JSON with sorted keys: equal content gives the same text, regardless of the client's key order. */
 export function formatCanonicalJson(value: unknown): string {
   return JSON.stringify(value ?? null, (_key, part: unknown) => (isPlainObject(part) ? sortKeys(part) : part));
 }

@@ -1,22 +1,22 @@
 import { Cron } from "croner";
 
 /**
- * Reads a cron expression: five fields, or six with seconds in front. It only computes times, and starts nothing.
- * @throws Error when it or the time zone can't be read.
+ * Parses a cron expression: five fields, or six with seconds first. It only computes times, and starts no timer.
+ * @throws Error if the expression or the time zone is invalid.
  */
 export const parseSchedule = (pattern: string, timezone: string): Cron => new Cron(pattern, { timezone, paused: true });
 
-/** What is wrong with a cron expression, to be read after its name; null if it can be used. */
+/** What is wrong with a cron expression, as the rest of a sentence; null if it is valid. */
 export function findScheduleProblem(pattern: string): string | null {
   try {
     if (parseSchedule(pattern, "UTC").nextRun() !== null) return null;
-    return "it names no time that will ever come";
+    return "it never matches";
   } catch (error) {
-    return error instanceof Error ? error.message.replace(/^CronPattern: /, "").replace(/\.$/, "") : "it can't be read";
+    return error instanceof Error ? error.message.replace(/^CronPattern: /, "").replace(/\.$/, "") : "it is invalid";
   }
 }
 
-/** Whether the system knows a time zone of this name. */
+/** Whether the system knows this time zone. */
 export function isTimeZone(name: string): boolean {
   try {
     new Intl.DateTimeFormat("en", { timeZone: name });

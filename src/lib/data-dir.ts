@@ -2,9 +2,9 @@ import { accessSync, chmodSync, constants, mkdirSync, realpathSync, type Stats, 
 import { dirname, resolve } from "node:path";
 
 /**
- * Makes `DATA_DIR` if it is missing; the only place that does. It is closed to other users, with one exception: root's
- * lets them pass through (not look), since the embedded Postgres runs as another user inside. So do the folders above
- * it that had to be made. Existing folders stay as they are.
+ * Creates `DATA_DIR` if it is missing; the only place that does. It is closed to other users. One created by root lets them
+ * pass through (without listing it), since the embedded Postgres runs as another user inside. So do the parent folders
+ * created here. Existing folders are not changed.
  * @returns the folder without symbolic links.
  */
 export function openDataDir(dataDir: string): string {
@@ -21,8 +21,8 @@ export function openDataDir(dataDir: string): string {
 }
 
 /**
- * Why this user can't work in `DATA_DIR`, with the remedy; null if it can, and for a folder that isn't there. The usual cases
- * are the volume of a container that belongs to root, and a container that runs as another user than the volume was made for.
+ * Why this user can't work in `DATA_DIR`, with the remedy; null if it can, or if the folder doesn't exist. The usual causes are
+ * a container volume owned by root, and a container with another user than the owner of its volume.
  */
 export function findDataDirProblem(dataDir: string): string | null {
   const path = resolve(dataDir);
@@ -39,11 +39,11 @@ export function findDataDirProblem(dataDir: string): string | null {
   if (status && !status.isDirectory()) return null;
   const owner = status?.uid;
   if (owner === undefined)
-    return `User ${uid} may not pass the folders above DATA_DIR ${path}; open them (chmod o+x), or set another DATA_DIR.`;
-  if (owner === uid) return `User ${uid} owns DATA_DIR ${path}, but may not write to it; run \`chmod u+rwx ${path}\`.`;
-  // Nobody is told to run it as root.
+    return `User ${uid} can't enter the parent folders of DATA_DIR ${path}; open them (chmod o+x), or set another DATA_DIR.`;
+  if (owner === uid) return `User ${uid} owns DATA_DIR ${path}, but can't write to it; run \`chmod u+rwx ${path}\`.`;
+  // Never recommend running as root.
   const asOwner = owner === 0 ? "" : ` start Parley as user ${owner},`;
-  return `User ${uid} may not use DATA_DIR ${path}, which belongs to user ${owner}; run \`chown -R ${uid}:${gid}\` on that folder or volume,${asOwner} or set another DATA_DIR.`;
+  return `User ${uid} can't use DATA_DIR ${path}, which belongs to user ${owner}; run \`chown -R ${uid}:${gid}\` on that folder or volume,${asOwner} or set another DATA_DIR.`;
 }
 
 function findStatus(path: string): Stats | null {

@@ -1,14 +1,14 @@
 import { problemCodes } from "./problem.ts";
 
-/** What `/problems/<code>` says about a code. */
+/** The explanation of a code on `/problems/<code>`. */
 export type ErrorExplanation = {
-  /** Of the response; null: the code is in a stored message or an import, or the status depends on the case. */
+  /** The HTTP status; null if the code is used only in stored messages or imports, or the status varies. */
   status: number | null;
   title: string;
   /** Whether the same request may succeed later. */
   temporary: boolean;
   meaning: string;
-  /** What to do about it. */
+  /** How to fix it. */
   remedy: string;
 };
 
@@ -53,11 +53,11 @@ export const providerCodes = {
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** Answers that a model gave, but not as they were asked for: in `error.code` of a message, and in errors below `/v1`. */
+/** Responses of models in the wrong format: in `error.code` of a message, and in errors below `/v1`. */
 const answerCodes = {
   invalid_output: {
     status: 502,
-    title: "The response doesn't have the format that was asked for",
+    title: "The response doesn't have the requested format",
     temporary: true,
     meaning:
       "The model's text isn't JSON, doesn't match the schema of `reply_format` or `response_format`, or was cut off. The model was asked once to correct it, unless the text was cut off or already streamed below `/v1`. The message keeps the text.",
@@ -69,21 +69,21 @@ const answerCodes = {
 const importCodes = {
   wrong_source: {
     status: null,
-    title: "The file is of another source",
+    title: "The file comes from another source",
     temporary: false,
     meaning: "The uploaded file isn't an export of the application that `source` names.",
-    remedy: "Send the file again with the `source` that it comes from: `chatgpt` or `claude`.",
+    remedy: "Send the file again with the right `source`: `chatgpt` or `claude`.",
   },
   expired: {
     status: null,
     title: "The uploaded file no longer exists",
     temporary: false,
     meaning: "The import wasn't finished within a day, so its uploaded file was deleted.",
-    remedy: "Send the file again; what was imported before isn't imported twice.",
+    remedy: "Send the file again. Conversations that were already imported aren't imported twice.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** Codes below `/v1` only: those of OpenAI, as its clients know them. */
+/** Codes used only below `/v1`: OpenAI's own, for its clients. */
 const openAiCodes = {
   invalid_api_key: {
     status: 401,
@@ -221,7 +221,7 @@ export type ErrorCode = keyof typeof errorCodes;
 /** Why a message or an import failed, as it is stored and shown. */
 export type StoredError = { code: ErrorCode; detail: string };
 
-/** In the order of the index. */
+/** The groups of the index page, in order. */
 export const errorGroups: readonly { title: string; codes: Readonly<Record<string, ErrorExplanation>> }[] = [
   { title: "Responses and frames", codes: problemCodes },
   { title: "Responses of models", codes: { ...providerCodes, ...answerCodes } },

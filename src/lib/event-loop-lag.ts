@@ -2,8 +2,8 @@ const PROBE_INTERVAL_MS = 500;
 
 /**
  * Measures how late timers fire, twice a second.
- * @param observe gets the lateness in seconds.
- * @returns ends the measuring.
+ * @param observe receives the delay in seconds.
+ * @returns a function that stops measuring.
  */
 export function watchEventLoopLag(observe: (lagS: number) => void): () => void {
   let dueAt = performance.now() + PROBE_INTERVAL_MS;

@@ -1,18 +1,18 @@
 import { Ring } from "./ring.ts";
 
-/** Whose job it is. */
+/** The source and the owner of a job. */
 export type JobKey = { source: string; owner: string };
 
-/** A job that may still wait. */
+/** A queued job. */
 export interface WaitingJob {
-  /** Takes the job out of the queue. @returns false when its turn had come before. */
+  /** Removes the job from the queue. @returns false if it was already taken. */
   leave(): boolean;
 }
 
 type Options = {
-  /** Jobs that may wait. */
+  /** Maximum number of queued jobs. */
   jobsMax: number;
-  /** How many of them may be of one source. */
+  /** Maximum number of queued jobs of one source. */
   jobsPerSourceMax: number;
 };
 
@@ -20,12 +20,12 @@ type Owner<T> = { key: string; jobs: Ring<symbol, T> };
 type Source<T> = { key: string; size: number; owners: Ring<string, Owner<T>> };
 
 /**
- * Jobs that wait for their turn. The sources take turns, and so do the owners within each source; jobs of one owner keep
- * their order. A source therefore waits for one job of each other source, however many jobs they have.
+ * A fair queue of jobs. The sources take turns, and so do the owners within each source; jobs of one owner keep their order.
+ * A source therefore waits for one job of each other source, however many jobs those have.
  *
- * A source may have as many jobs as it leaves free places in the queue: one source alone fills half of it, two a third
- * each. So the queue is full only when as many sources wait as it has places. The same holds for owners within a source.
- * Each step takes the same time, however much waits. Only sources and owners that have jobs take memory.
+ * A source may queue as many jobs as it leaves free slots: one source alone fills half of the queue, two a third each. So the
+ * queue is full only when it has as many sources as slots. The same holds for owners within a source.
+ * Each operation takes constant time. Only sources and owners with jobs take memory.
  */
 export class FairQueue<T> {
   readonly #options: Options;
@@ -40,7 +40,7 @@ export class FairQueue<T> {
     return this.#size;
   }
 
-  /** Who has too many jobs for one more: the source (or the owner within it), or all together. Null: there is room. */
+  /** What is full, if one more job doesn't fit: the source (or the owner within it), or the queue. Null if there is room. */
   findRefusal({ source: sourceKey, owner: ownerKey }: JobKey): "source" | "queue" | null {
     const { jobsMax, jobsPerSourceMax } = this.#options;
     const source = this.#sources.get(sourceKey);
@@ -50,7 +50,7 @@ export class FairQueue<T> {
     return ofSource >= jobsMax - this.#size ? "queue" : null;
   }
 
-  /** Adds a job; `findRefusal` says whether there is room for it. */
+  /** Adds a job; call `findRefusal` first. */
   add(key: JobKey, job: T): WaitingJob {
     const source = this.#getSource(key.source);
     const owner = getOwner(source, key.owner);
@@ -67,7 +67,7 @@ export class FairQueue<T> {
     };
   }
 
-  /** Takes the job whose turn it is out of the queue; undefined when none waits. */
+  /** Takes the next job; undefined if the queue is empty. */
   take(): T | undefined {
     const source = this.#sources.first;
     const owner = source?.owners.first;
@@ -85,7 +85,7 @@ export class FairQueue<T> {
     return source;
   }
 
-  /** After one of its jobs has gone. */
+  /** Removes a source and an owner without jobs. */
   #forget(source: Source<T>, owner: Owner<T>): void {
     source.size -= 1;
     this.#size -= 1;

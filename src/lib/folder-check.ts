@@ -2,8 +2,8 @@ import { accessSync, constants, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 
 /**
- * Why files can't be written to a folder, with the remedy; null if they can. A missing one can be made if the closest
- * folder above it can be written to.
+ * Why files can't be written to a folder, with the remedy; null if they can. A missing folder can be created if its closest
+ * existing parent is writable.
  */
 export function findFolderProblem(path: string): string | null {
   const folder = resolve(path);
@@ -11,14 +11,14 @@ export function findFolderProblem(path: string): string | null {
   let nearest = folder;
   try {
     while (!statSync(nearest, { throwIfNoEntry: false }) && dirname(nearest) !== nearest) nearest = dirname(nearest);
-    if (!statSync(nearest).isDirectory()) return `${nearest} is not a folder; name one.`;
+    if (!statSync(nearest).isDirectory()) return `${nearest} is not a folder; use one.`;
     accessSync(nearest, constants.W_OK | constants.X_OK);
     return null;
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";
-    if (code === "ENOTDIR") return `a part of ${folder} is a file; name a folder.`;
-    if (code === "EROFS") return `${nearest} is read-only; name another folder, or mount it writable.`;
+    if (code === "ENOTDIR") return `a part of ${folder} is a file; use a folder.`;
+    if (code === "EROFS") return `${nearest} is read-only; use another folder, or mount it writable.`;
     const missing = nearest === folder ? "" : ` (${folder} doesn't exist yet)`;
-    return `user ${uid} may not write to ${nearest}${missing}; change its owner (chown ${uid}), or name another folder.`;
+    return `user ${uid} can't write to ${nearest}${missing}; change its owner (chown ${uid}), or use another folder.`;
   }
 }

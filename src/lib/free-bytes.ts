@@ -1,6 +1,6 @@
 import { statfs } from "node:fs/promises";
 
-/** What may still be written on the disk of a folder, in bytes; null when that cannot be told. */
+/** Free space on a folder's disk, in bytes; null if unknown. */
 export async function findFreeBytes(folder: string): Promise<number | null> {
   try {
     const { bavail, bsize } = await statfs(folder);

@@ -1,7 +1,7 @@
-/** Header fields of requests to another server; the names are in small letters. */
+/** Header fields of requests to another server; the names are lowercase. */
 export type HeaderFields = Readonly<Record<string, string>>;
 
-/** Fields, and characters of one value: servers take no more of a head than about 16 KiB. */
+/** Limits on fields and on characters per value: servers usually accept about 16 KiB of headers. */
 const FIELDS_MAX = 50;
 const VALUE_LENGTH_MAX = 8_192;
 
@@ -9,7 +9,7 @@ const VALUE_LENGTH_MAX = 8_192;
 const namePattern = /^[!#$%&'*+.^_`|~\w-]{1,100}$/;
 const valuePattern = /^[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?$/;
 
-/** What the connection and the body decide: another value would break the request, or smuggle a second one into it. */
+/** Fields set by the connection and the body: other values would break the request, or smuggle in a second one. */
 const reservedNames = new Set([
   "host",
   "content-length",
@@ -27,24 +27,24 @@ const reservedNames = new Set([
 ]);
 
 /**
- * Header fields as they are configured, a JSON object like `{"api-key": "…"}`.
- * @returns null when the text is none, or a field of it must not be sent.
+ * Parses configured header fields, a JSON object like `{"api-key": "…"}`.
+ * @returns null if the text is malformed, or a field must not be sent.
  */
 export function parseHeaderFields(text: string): HeaderFields | null {
   return findHeaderFieldProblem(text) === null ? lowerNames(readObject(text) ?? {}) : null;
 }
 
-/** What is wrong with header fields, and what to do: a sentence without any of their values. Null: nothing is. */
+/** What is wrong with header fields, with the remedy: a sentence without any of their values. Null if nothing. */
 export function findHeaderFieldProblem(text: string): string | null {
   const fields = readObject(text);
   if (fields === null) return 'the value is not a JSON object; write it like {"api-key": "…"}.';
   const names = Object.keys(fields);
-  if (names.length > FIELDS_MAX) return `the value has more than ${FIELDS_MAX} header fields; leave some out.`;
+  if (names.length > FIELDS_MAX) return `the value has more than ${FIELDS_MAX} header fields; remove some.`;
   const seen = new Set<string>();
   for (const name of names) {
     const problem = findProblem(name, fields[name]);
     if (problem) return problem;
-    if (seen.has(name.toLowerCase())) return `the header field ${name} is there twice; keep one of them.`;
+    if (seen.has(name.toLowerCase())) return `the header field ${name} appears twice; keep one of them.`;
     seen.add(name.toLowerCase());
   }
   return null;
@@ -52,29 +52,29 @@ export function findHeaderFieldProblem(text: string): string | null {
 
 function findProblem(name: string, value: unknown): string | null {
   if (!namePattern.test(name)) {
-    // It may be a value that stands in the wrong place.
-    return "the name of a header field has other characters than letters, digits and -; correct it.";
+    // It may be a value in the wrong place.
+    return "the name of a header field may only have letters, digits and -; correct it.";
   }
-  if (reservedNames.has(name.toLowerCase())) return `the header field ${name} is set by Parley itself; leave it out.`;
-  if (typeof value !== "string") return `the header field ${name} is not a text; write its value in quotes.`;
-  if (/[\r\n\0]/.test(value)) return `the header field ${name} has a line end in its value; remove it.`;
+  if (reservedNames.has(name.toLowerCase())) return `the header field ${name} is set by Parley itself; remove it.`;
+  if (typeof value !== "string") return `the header field ${name} is not a string; write its value in quotes.`;
+  if (/[\r\n\0]/.test(value)) return `the header field ${name} has a line break in its value; remove it.`;
   if (value.length > VALUE_LENGTH_MAX)
     return `the header field ${name} is longer than ${VALUE_LENGTH_MAX} characters; shorten it.`;
   if (!valuePattern.test(value))
-    return `the header field ${name} is empty, has a space at an end, or other characters than ASCII; correct its value.`;
+    return `the header field ${name} is empty, begins or ends with a space, or has non-ASCII characters; correct its value.`;
   return null;
 }
 
-/** Fields that say who asks and how, and never hold a secret. Values of all others are masked. */
+/** Fields that never contain a secret. The values of all others are masked. */
 const openNames = new Set([
   ...["accept", "accept-language", "http-referer", "referer", "user-agent", "x-title", "x-openrouter-title"],
   ...["anthropic-version", "anthropic-beta", "openai-beta", "openai-organization", "openai-project"],
 ]);
 
-/** A shorter one stands in too many texts that have nothing to do with it. UTF-16 units. */
+/** In UTF-16 units. Shorter secrets appear in too many unrelated texts. */
 const SECRET_CHARS_MIN = 4;
 
-/** Values that must not appear anywhere; of one with a scheme before it (`Bearer …`) both forms. */
+/** Values to mask everywhere; values with a scheme (`Bearer …`) in both forms. */
 export function listHeaderSecrets(fields: HeaderFields): string[] {
   const values = Object.entries(fields).flatMap(([name, value]) => (openNames.has(name) ? [] : [value]));
   const all = values.flatMap((value) => [value, value.slice(value.lastIndexOf(" ") + 1)]);

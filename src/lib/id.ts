@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 
-/** A new UUIDv7 (RFC 9562): ids sort by the time they were made, which keeps B-tree inserts at the right edge. */
+/** A new UUIDv7 (RFC 9562): ids sort by creation time, which keeps B-tree inserts at the right edge. */
 export function createId(): string {
   return Bun.randomUUIDv7();
 }
 
-/** `bytes` random bytes (at least 128 bit for a secret) as base64url without padding. */
+/** `bytes` random bytes (at least 16 for a secret) as base64url without padding. */
 export function createSecret(bytes = 32): string {
   return randomBytes(bytes).toString("base64url");
 }

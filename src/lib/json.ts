@@ -7,39 +7,39 @@ export type JsonObject = { [key: string]: Json };
 export const isJsonObject = (value: Json | undefined): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Of the name of a place, in a sentence. */
+/** Of a field's name in an error message. */
 const NAME_CHARS_MAX = 100;
-/** Nesting of JSON input; deeper documents only serve to exhaust the stack. */
+/** Nesting of JSON input; deeper documents only exhaust the stack. */
 export const JSON_DEPTH_MAX = 32;
 
-// Only an escape can bring in what valid UTF-8 cannot carry; with this and NFC most texts are not looked at one by one.
+// Only escapes can introduce what valid UTF-8 can't carry; with this test and NFC, most texts need no recursive check.
 const isSuspicious = (text: string) => text.includes("\\u") || text.includes("\0") || text.includes("__proto__");
 
 type Options = {
-  /** Leaves texts in the form they came in: where they are only passed on, a file's name must stay the file's. */
+  /** Skips NFC normalization. Needed where text is only passed on: a file name must stay the same. */
   keepsForm?: boolean;
 };
 
 /**
- * Parses JSON from outside. Keys and values are given in NFC. Refuses what cannot be stored as it came: NUL, lone surrogates, numbers
- * beyond ±(2^53-1); and what only does harm: the key `__proto__`, and combining marks without end. Of two equal keys the last
- * counts.
- * @throws Problem `malformed` (no JSON, too deep), `invalid` (with its pointer).
+ * Parses JSON from outside; keys and values are normalized to NFC. Refuses what can't be stored unchanged (NUL, lone
+ * surrogates, numbers beyond ±(2^53-1)) and what is only harmful (the key `__proto__`, endless combining marks). Of duplicate
+ * keys, the last one counts.
+ * @throws Problem `malformed` (invalid JSON, too deep), `invalid` (with its pointer).
  */
 export function parseJson(text: string, options: Options = {}): unknown {
   return cleanJson(readJson(text), text, options);
 }
 
-/** The first half of `parseJson`. @throws Problem `malformed` when it is no JSON. */
+/** The first half of `parseJson`. @throws Problem `malformed` for invalid JSON. */
 export function readJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Problem("malformed", "This is not valid JSON.");
+    throw new Problem("malformed", "The body is not valid JSON.");
   }
 }
 
-/** The second half: what was read from `text` is checked and normalised, in place. @throws Problem `malformed` (too deep), `invalid`. */
+/** The second half: checks and normalizes the value parsed from `text`, in place. @throws Problem `malformed` (too deep), `invalid`. */
 export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
   if (!hasExactNumbers(value, 0)) throw createTooLarge(findTooLarge(value, "#") ?? "#");
   if (!isSuspicious(text) && (options.keepsForm ? !hasMarkRun(text) : isNormalized(text))) return value;
@@ -51,17 +51,18 @@ const describe = (pointer: string): string => mapPointerToName(pointer) || "The 
 const createTooLarge = (pointer: string): Problem =>
   createInvalid(
     pointer,
-    `${describe(pointer)} must be a number between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}: beyond that it would lose digits. Send it as a string.`,
+    `${describe(pointer)} must be a number between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}: larger numbers lose digits. Send it as a string.`,
   );
 
 /**
- * Whether all numbers are in the range in which integers are kept exactly (RFC 8259, section 6): 2^53+1 would silently become 2^53, and
- * 1e999 be stored as null. Fractions are 64-bit floats, as in every JSON parser. @throws Problem `malformed` (too deep).
+ * Whether all numbers are in the range where integers are exact (RFC 8259, section 6): 2^53+1 would silently become 2^53, and
+ * 1e999 would be stored as null. Fractions are 64-bit floats, as in every JSON parser. @throws Problem `malformed` (too deep).
  */
 function hasExactNumbers(value: unknown, depth: number): boolean {
   if (typeof value === "number") return value <= Number.MAX_SAFE_INTEGER && value >= -Number.MAX_SAFE_INTEGER;
   if (typeof value !== "object" || value === null) return true;
-  if (depth >= JSON_DEPTH_MAX) throw new Problem("malformed", `JSON may be nested ${JSON_DEPTH_MAX} levels deep.`);
+  if (depth >= JSON_DEPTH_MAX)
+    throw new Problem("malformed", `JSON may be nested at most ${JSON_DEPTH_MAX} levels deep.`);
   for (const child of Array.isArray(value) ? value : Object.values(value))
     if (!hasExactNumbers(child, depth + 1)) return false;
   return true;
@@ -88,7 +89,7 @@ function cleanValue(value: unknown, pointer: string, normalize: (text: string) =
   for (const [key, child] of Object.entries(record)) {
     const name = cleanText(key, pointer, normalize);
     const place = `${pointer}/${escapePointer(name)}`;
-    if (name === "__proto__") throw createInvalid(place, "No field may be called __proto__.");
+    if (name === "__proto__") throw createInvalid(place, "A field must not be named __proto__.");
     if (name !== key) delete record[key];
     record[name] = cleanValue(child, place, normalize);
   }
@@ -97,7 +98,7 @@ function cleanValue(value: unknown, pointer: string, normalize: (text: string) =
 
 function cleanText(text: string, pointer: string, normalize: (text: string) => string): string {
   if (!isStorableText(text))
-    throw createInvalid(pointer, `${describe(pointer)} may hold no NUL character and no lone surrogate.`);
+    throw createInvalid(pointer, `${describe(pointer)} must not contain NUL characters or lone surrogates.`);
   if (hasMarkRun(text))
     throw createInvalid(
       pointer,
@@ -112,8 +113,8 @@ export function escapePointer(token: string): string {
 }
 
 /**
- * A JSON pointer as people write a place: `#/messages/0/content` as `messages[0].content`. Whatever could not be read in a
- * sentence, such as a line break, is escaped. Empty for the whole.
+ * A JSON pointer in readable form: `#/messages/0/content` as `messages[0].content`. Characters that would garble a sentence,
+ * such as line breaks, are escaped. Empty for the root.
  */
 export function mapPointerToName(pointer: string): string {
   const tokens = pointer.replace(/^#/, "").split("/").slice(1);

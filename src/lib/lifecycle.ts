@@ -1,14 +1,14 @@
 /**
- * Where an instance stands: `starting` until the database is migrated. From the first SIGTERM on it is `leaving`: not ready any more,
- * but it serves as before, because proxies take a moment to notice. Then it is `draining`, and takes on nothing new.
+ * The phase of an instance: `starting` until the database is migrated, then `ready`. After the first SIGTERM it is `leaving`:
+ * not ready, but serving as before until load balancers notice. Then it is `draining`, and accepts no new work.
  */
 type Phase = "starting" | "ready" | "leaving" | "draining";
 
-/** The one place that knows the phase; it only ever moves forward. */
+/** The only place that knows the phase, which only moves forward. */
 export interface Lifecycle {
   readonly phase: Phase;
   markReady(): void;
-  /** An instance that was never ready has nothing to go on with, and drains at once. */
+  /** An instance that was never ready drains immediately. */
   markLeaving(): void;
   markDraining(): void;
 }

@@ -1,13 +1,13 @@
-/** Lines of one kind in WINDOW_MS: enough to see what goes on, whatever fails how often. */
+/** Lines of one kind per WINDOW_MS: enough to see what happens, however often it fails. */
 const LINES_MAX = 20;
 const WINDOW_MS = 10_000;
 
 type Window = { beganMs: number; lines: number; leftOut: number };
 
 /**
- * Bounds lines of the log that failures elsewhere could repeat without end.
- * @returns for a kind of line (few kinds, none made up by callers): how many lines were left out before this one; null when
- *   it is to be left out as well.
+ * Rate-limits log lines that external failures could repeat endlessly.
+ * @returns for a kind of line (few kinds, never chosen by callers): how many lines were skipped before this one; null if it
+ *   must be skipped, too.
  */
 export function createLineLimit(now: () => number = () => performance.now()): (kind: string) => number | null {
   const windows = new Map<string, Window>();
@@ -27,6 +27,6 @@ export function createLineLimit(now: () => number = () => performance.now()): (k
   };
 }
 
-/** The fields of a line with how many were left out before it, if any were. */
+/** Adds the number of skipped lines to a line's fields, if any were skipped. */
 export const addLeftOut = (fields: object, leftOut: number): object =>
   leftOut > 0 ? { ...fields, lines_left_out: leftOut } : fields;

@@ -3,15 +3,15 @@ import pretty from "pino-pretty";
 
 export type Log = Logger;
 
-/** Never written, wherever they stand in a logged object. */
+/** Fields that are never written, at any depth of a logged object. */
 const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
 
-/** `isColored`: whether readable lines have colours. `maskSecrets` hides what no line may hold, wherever it stands. */
+/** `isColored`: whether readable lines have colours. `maskSecrets` hides known secrets anywhere in a line. */
 export type LogOptions = { isColored?: boolean; maskSecrets?: (text: string) => string };
 
 /**
- * JSON lines on stdout, or one readable line each with `pretty`; level names as text, times in RFC 3339.
- * Errors of libraries bring along whatever they were given, so secrets are masked in the line as it is written.
+ * JSON lines on stdout, or readable lines with `pretty`; level names as text, times in RFC 3339. Errors of libraries may
+ * contain their input, so secrets are masked in the final line.
  */
 export function createLog(
   level: string,
@@ -37,10 +37,10 @@ export function createLog(
   return pino(options, stream);
 }
 
-/** Fields that stand elsewhere in a readable line: in front of the message, or below it. */
+/** Fields that a readable line shows elsewhere: before the message, or below it. */
 const shownApart = new Set(["level", "time", "err"]);
 
-/** The message of a readable line with its fields. Requests, of which there are many, in the shortest form. */
+/** The message of a readable line with its fields. Requests, which are frequent, have a short form. */
 function formatMessage(line: Record<string, unknown>, messageKey: string): string {
   const message = String(line[messageKey] ?? "");
   if (message === "request" && typeof line.status === "number") return formatRequest(line);
@@ -53,6 +53,6 @@ function formatRequest({ method, path, route, status, ms, user_id, address }: Re
   return clean(`${method} ${path ?? route} ${status} ${ms} ms${from && ` (${from})`}`);
 }
 
-/** No field may begin a line of its own, or change how a terminal shows the next ones. */
+/** Prevents fields from starting a new line or sending terminal escape codes. */
 const clean = (text: string): string =>
   text.replaceAll(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);

@@ -1,6 +1,6 @@
 import { MASK, maskUserinfo, readUserinfo } from "./userinfo.ts";
 
-/** Parameters of addresses that say how something is reached, and never hold a secret. Values of all others are masked. */
+/** URL parameters that never contain a secret. The values of all others are masked. */
 const openParameters = new Set([
   ...[
     "api-version",
@@ -17,16 +17,16 @@ const openParameters = new Set([
   ...["connect_timeout", "application_name", "target_session_attrs", "family", "db", "region"],
 ]);
 
-/** A segment of a path that long, with digits among letters, is more likely a key than a name. */
+/** A path segment of this length, with digits among letters, is more likely a key than a name. */
 const keySegment = /^(?=[^/]*\d)(?=[^/]*[a-z])[\w.~%+=-]{20,}$/i;
 
-/** A shorter one stands in too many texts that have nothing to do with it. UTF-16 units. */
+/** In UTF-16 units. Shorter secrets appear in too many unrelated texts. */
 const SECRET_CHARS_MIN = 4;
 
 /**
- * An address as people may see it: scheme, host and path stay, so that a mistake can be found. User and password, values
- * of parameters and what looks like a key in the path are masked. A text that is no address stays as it is.
- * @param text may have a name before it: `name=https://…`.
+ * A URL that is safe to show: scheme, host and path stay, so that mistakes can be found. User and password, parameter values
+ * and path segments that look like a key are masked. Text that is not a URL is returned unchanged.
+ * @param text may begin with a name: `name=https://…`.
  */
 export function maskAddress(text: string): string {
   const scheme = text.indexOf("://");
@@ -47,7 +47,7 @@ export function maskAddress(text: string): string {
   return start + segments.join("/") + (query && `?${parameters.join("&")}`) + (fragment && `#${MASK}`);
 }
 
-/** The same for a setting that is a secret: an unencoded `/`, `?` or `#` in its password must not show the rest of it. */
+/** The same for a secret setting: an unencoded `/`, `?` or `#` in its password must not reveal the rest of it. */
 export function maskSecretAddress(text: string): string {
   const scheme = text.indexOf("://");
   const at = text.lastIndexOf("@");
@@ -55,7 +55,7 @@ export function maskSecretAddress(text: string): string {
   return maskAddress(at < 0 ? text : `${text.slice(0, scheme)}://${MASK}${text.slice(at)}`);
 }
 
-/** Everything of an address that `maskAddress` hides, in the forms in which it may come back in an error. */
+/** Everything of a URL that `maskAddress` hides, in the forms in which it may appear in an error. */
 export function listAddressSecrets(address: string): string[] {
   if (!URL.canParse(address)) return [];
   const { searchParams, search, pathname, hash } = new URL(address);

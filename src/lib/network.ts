@@ -2,7 +2,7 @@ import { BlockList, isIP } from "node:net";
 
 /**
  * Adds an address or a network (`10.0.0.0/8`, `fd00::/8`) to a list.
- * @throws Error when it is neither.
+ * @throws Error if it is neither.
  */
 export function addNetwork(list: BlockList, network: string): void {
   const [address = "", bits, rest] = network.split("/");

@@ -1,6 +1,6 @@
 import type { Price, PriceTable } from "./prices.ts";
 
-/** US dollars per million tokens that are taken for an honest price. */
+/** Maximum plausible price, in US dollars per million tokens. */
 const PRICE_MAX = 100_000;
 
 const columns = ["input", "output", "cached_input", "cache_write"] as const;
@@ -14,13 +14,13 @@ const isColumn = (name: string): name is Column => (columns as readonly string[]
 const number = String.raw`\d+(?:\.\d+)?`;
 const pair = new RegExp(String.raw`^([^\s=,]+/[^\s=,]+)=(${number}(?:/${number}){1,3})$`);
 
-/** Entries of a setting, each with its price or null, and as the operator has written it. */
+/** Entries of a setting, each with its price or null, and as written by the operator. */
 type Entry = { model: string; price: Price | null; written: string };
 
 /**
- * Reads prices as they are configured: `model=input/output[/cached_input[/cache_write]]` with commas between, or JSON
- * `{"model": {"input": 1, "output": 2, "cached_input": 0.1, "cache_write": 1.25}}`, where the last two may be absent.
- * @returns null when the text is neither.
+ * Parses configured prices: comma-separated `model=input/output[/cached_input[/cache_write]]`, or JSON
+ * `{"model": {"input": 1, "output": 2, "cached_input": 0.1, "cache_write": 1.25}}`, where the last two are optional.
+ * @returns null if the text is neither.
  */
 export function parsePrices(text: string): PriceTable | null {
   const prices: Record<string, Price> = {};
@@ -31,7 +31,7 @@ export function parsePrices(text: string): PriceTable | null {
   return prices;
 }
 
-/** What is wrong with prices that cannot be read, as a sentence; null when nothing is. */
+/** What is wrong with unreadable prices, as a sentence; null if nothing. */
 export function findPriceProblem(text: string): string | null {
   const wrong = listEntries(text).find(({ price }) => !price);
   if (!wrong) return null;
@@ -68,7 +68,7 @@ function listJson(text: string): Entry[] {
   }));
 }
 
-/** Null for anything else than a price: also for an unknown column, which would be a misspelt one that costs money. */
+/** Null for anything but a price; also for an unknown column, because a misspelt one would cost money. */
 function toPrice(value: unknown): Price | null {
   if (typeof value !== "object" || value === null) return null;
   const numbers = Object.entries(value);

@@ -1,16 +1,16 @@
-/** A part that has to come to an end in order: it takes on no more work, and lets what runs end. */
+/** A component with an orderly shutdown: it accepts no more work, and finishes what is in progress. */
 export type Part = {
   name: string;
-  /** Parts that must have stopped before this one begins to. */
+  /** Parts that must have stopped before this one starts to stop. */
   after?: readonly string[];
-  /** @param deadlineMs when it must have ended, in milliseconds since 1970. */
+  /** @param deadlineMs when it must have stopped, in milliseconds since 1970. */
   stop(deadlineMs: number): Promise<unknown>;
 };
 
-/** What has to be stopped. Each part is registered where it is built, with what must have stopped before it. */
+/** The parts to stop. Each is registered where it is built, with the parts that must stop first. */
 export interface Parts {
   add(part: Part): void;
-  /** All of them, each behind those it stops after. @throws for an unknown name or a circle. */
+  /** All parts, each after those it waits for. @throws for an unknown name or a cycle. */
   list(): Part[];
 }
 
@@ -19,7 +19,7 @@ export function createParts(): Parts {
 
   return {
     add(part) {
-      if (parts.has(part.name)) throw new Error(`There already is a part ${part.name}.`);
+      if (parts.has(part.name)) throw new Error(`A part named ${part.name} already exists.`);
       parts.set(part.name, part);
     },
 
@@ -27,8 +27,9 @@ export function createParts(): Parts {
       const listed = new Set<Part>();
       const visit = (name: string, path: readonly string[]): void => {
         const part = parts.get(name);
-        if (!part) throw new Error(`${path.at(-1)} is to stop after ${name}, which is no part.`);
-        if (path.includes(name)) throw new Error(`Parts stop after each other: ${[...path, name].join(", ")}.`);
+        if (!part) throw new Error(`${path.at(-1)} stops after ${name}, which is not a part.`);
+        if (path.includes(name))
+          throw new Error(`Parts wait for each other in a cycle: ${[...path, name].join(", ")}.`);
         for (const before of part.after ?? []) visit(before, [...path, name]);
         listed.add(part);
       };

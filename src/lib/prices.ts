@@ -2,21 +2,21 @@ import { findByModel } from "./model-names.ts";
 
 /** US dollars per million tokens. */
 export type Price = {
-  /** Of the prompt, as far as no cache has a part in it. */
+  /** Prompt tokens, except cached ones. */
   input: number;
-  /** Of all that the model writes, reasoning too. */
+  /** All tokens that the model writes, including reasoning. */
   output: number;
-  /** Of the part of the prompt that was read from the provider's cache; absent: as `input`. */
+  /** Prompt tokens read from the provider's cache; absent: as `input`. */
   cached_input?: number;
-  /** Of the part of the prompt that was written to the provider's cache; absent: as `input`. */
+  /** Prompt tokens written to the provider's cache; absent: as `input`. */
   cache_write?: number;
-  /** The whole request costs so many times as much if its prompt has more tokens than this. */
+  /** Factors for the price of the whole request if its prompt has more tokens than this. */
   long_prompt?: { above_tokens: number; input_factor: number; output_factor: number };
 };
 
 export type PriceTable = Readonly<Record<string, Price>>;
 
-/** The tokens of one request to one model; the cached and the written ones are parts of `input_tokens`. */
+/** The tokens of one request to one model; cached and written ones are included in `input_tokens`. */
 export type PricedTokens = {
   input_tokens: number;
   output_tokens: number;
@@ -24,7 +24,7 @@ export type PricedTokens = {
   cache_write_tokens: number;
 };
 
-/** What a model's tokens cost; undefined when that is not known. */
+/** The price of a model's tokens; undefined if unknown. */
 export const findPrice = (model: string, prices: PriceTable): Price | undefined => findByModel(model, prices);
 
 const normalFactors = { input_factor: 1, output_factor: 1 };
@@ -32,7 +32,7 @@ const normalFactors = { input_factor: 1, output_factor: 1 };
 const findFactors = ({ long_prompt: long }: Price, promptTokens: number) =>
   long && promptTokens > long.above_tokens ? long : normalFactors;
 
-/** What one request costs, in US dollars. */
+/** The cost of one request, in US dollars. */
 export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): number {
   const { input, output, cached_input = input, cache_write = input } = price;
   const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens } = tokens;
@@ -45,8 +45,8 @@ export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): num
 }
 
 /**
- * The most that tokens may cost of a request with a prompt of at most so many tokens, in US dollars per million: nobody
- * knows beforehand what a provider reads from its cache or writes to it.
+ * The maximum prices for a request with a prompt of at most this many tokens, in US dollars per million: it is unknown in
+ * advance what a provider reads from its cache or writes to it.
  */
 export function findHighestPrices(price: Price, promptTokensMax: number): { input: number; output: number } {
   const { input, output, cached_input = input, cache_write = input } = price;

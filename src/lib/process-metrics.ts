@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { Counter, Gauge, type Registry } from "prom-client";
 
 /**
- * The usual process metrics, those that are right on this runtime: prom-client's own defaults also read V8's heap spaces
- * and libuv's handles, which do not exist here.
+ * The standard process metrics that are correct on Bun: prom-client's own defaults also read V8's heap spaces and libuv's
+ * handles, which don't exist here.
  */
 export function registerProcessMetrics(registry: Registry): void {
   const registers = [registry];
@@ -37,7 +37,7 @@ export function registerProcessMetrics(registry: Registry): void {
   gauge("process_resident_memory_bytes", "Resident memory.", () => process.memoryUsage.rss());
   gauge("process_heap_bytes", "Size of the JavaScript heap.", () => process.memoryUsage().heapTotal);
   gauge("process_open_fds", "Open file descriptors.", () => attempt(() => readdirSync("/proc/self/fd").length - 1));
-  gauge("process_max_fds", "Most file descriptors that may be open.", () => attempt(readMaxFiles));
+  gauge("process_max_fds", "Maximum number of open file descriptors.", () => attempt(readMaxFiles));
 }
 
 function readMaxFiles(): number {
@@ -45,7 +45,7 @@ function readMaxFiles(): number {
   return Number(line?.[1]);
 }
 
-/** Systems without /proc have no such number, and show none. */
+/** Null on systems without /proc. */
 function attempt(read: () => number): number | null {
   try {
     const value = read();

@@ -1,8 +1,8 @@
 type Entry<K, V> = { key: K; value: V; previous: Entry<K, V>; next: Entry<K, V> };
 
 /**
- * Values that take turns, each under a key. Every step takes the same time, however many there are. A `Map` keeps an order
- * as well, but looks for its first key among all that were deleted before it.
+ * A round-robin queue of values by key, with constant-time operations. A `Map` keeps an order, too, but scans all deleted
+ * entries to find its first key.
  */
 export class Ring<K, V> {
   readonly #entries = new Map<K, Entry<K, V>>();
@@ -12,7 +12,7 @@ export class Ring<K, V> {
     return this.#entries.size;
   }
 
-  /** The value whose turn it is. */
+  /** The first value. */
   get first(): V | undefined {
     return this.#first?.value;
   }
@@ -21,7 +21,7 @@ export class Ring<K, V> {
     return this.#entries.get(key)?.value;
   }
 
-  /** Adds a value behind all others. @param key a new one. */
+  /** Adds a value at the end. @param key must be new. */
   add(key: K, value: V): void {
     const entry = { key, value } as Entry<K, V>;
     const first = this.#first ?? entry;
@@ -34,7 +34,7 @@ export class Ring<K, V> {
     this.#entries.set(key, entry);
   }
 
-  /** @returns whether there was such a key. */
+  /** @returns whether the key existed. */
   delete(key: K): boolean {
     const entry = this.#entries.get(key);
     if (!entry) return false;
@@ -46,14 +46,14 @@ export class Ring<K, V> {
     return true;
   }
 
-  /** Takes the first out. */
+  /** Removes and returns the first value. */
   shift(): V | undefined {
     const first = this.#first;
     if (first) this.delete(first.key);
     return first?.value;
   }
 
-  /** The first becomes the last. */
+  /** Moves the first value to the end. */
   turn(): void {
     this.#first = this.#first?.next ?? null;
   }

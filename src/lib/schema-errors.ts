@@ -6,13 +6,13 @@ import { formatRules } from "./schema.ts";
 
 const ERRORS_SHOWN_MAX = 20;
 
-/** Where an input comes from: its JSON, or the query or the path of an address. */
+/** The part of a request: its JSON body, its query or its path. */
 export type InputPlace = "body" | "query" | "params";
 
 /**
- * What is wrong with an input, place by place, in sentences that name the field ("content is required.") and say nothing
- * of its value. Pointers into a body are JSON pointers as URI fragments; those of query and path begin with their place.
- * @param found the errors of the schema's check; at least one of each place that is wrong.
+ * Lists the invalid fields of an input with sentences that name the field ("content is required.") but never its value.
+ * Pointers into a body are JSON pointers as URI fragments; pointers into query and path begin with that word.
+ * @param found the errors of the schema check; at least one for each invalid field.
  */
 export function listSchemaErrors(found: Iterable<ValueError>, place: InputPlace): InvalidField[] {
   const prefix = place === "body" ? "#" : `#/${escapePointer(place)}`;
@@ -20,7 +20,7 @@ export function listSchemaErrors(found: Iterable<ValueError>, place: InputPlace)
   for (const error of found) {
     for (const { path, sentence } of describeError(error)) {
       const pointer = `${prefix}${path}`;
-      // The first error at a place is the telling one: a missing field is reported again as one of the wrong type.
+      // Only the first error of a field is useful: a missing field is reported again as having the wrong type.
       if (!byPointer.has(pointer)) byPointer.set(pointer, sentence);
     }
     if (byPointer.size >= ERRORS_SHOWN_MAX) break;
@@ -39,7 +39,7 @@ function describeError(error: ValueError): Described[] {
   return [{ path, sentence: isMissing ? "Send a JSON body." : `The body ${findRule(error)}.` }];
 }
 
-/** Where null will do as well, a sentence that asks for a type says so. */
+/** If null is allowed too, adds that to a sentence about the type. */
 function allowNull(described: Described, { schema, path }: ValueError): Described {
   const isNullable = schema.anyOf.some((branch: TSchema) => branch.type === "null");
   if (!isNullable || described.path !== path) return described;
@@ -49,8 +49,8 @@ function allowNull(described: Described, { schema, path }: ValueError): Describe
 }
 
 /**
- * Of a value that has several forms: the errors of the one that was meant, if that is known: the only one beside null, the
- * only one of the value's type, or the one that was followed deepest. Null where none is nearer than the others.
+ * For a value that matches no branch of a union: the errors of the branch that was probably meant: the only one besides null,
+ * the only one of the value's type, or the one that matched deepest. Null if there is no best one.
  */
 function findMeantBranch({ schema, errors, path, value }: ValueError): ValueError[] | null {
   const branches = (schema.anyOf as TSchema[]).map((branch, at) => ({ branch, errors: takeFirst(errors[at] ?? []) }));
@@ -66,14 +66,14 @@ function findMeantBranch({ schema, errors, path, value }: ValueError): ValueErro
 
 const typeOf = (value: unknown): string => (Array.isArray(value) ? "array" : typeof value);
 
-/** A value may have as many errors as it has entries, and each costs time: no more are listed than are shown. */
+/** A value may have as many errors as entries, and each costs time, so only as many are listed as are shown. */
 function takeFirst(errors: Iterable<ValueError>): ValueError[] {
   const taken: ValueError[] = [];
   for (const error of errors) if (taken.push(error) >= ERRORS_SHOWN_MAX) break;
   return taken;
 }
 
-/** What holds for the value, to be read after its name. */
+/** The violated rule, as the rest of a sentence that begins with the field's name. */
 function findRule({ type, schema, value }: ValueError): string {
   switch (type) {
     case ValueErrorType.ObjectRequiredProperty:
@@ -85,7 +85,7 @@ function findRule({ type, schema, value }: ValueError): string {
     case ValueErrorType.StringMaxLength:
       return `may have at most ${schema.maxLength} characters`;
     case ValueErrorType.StringFormat:
-      return formatRules[String(schema.format)] ?? "does not have the right form";
+      return formatRules[String(schema.format)] ?? "has an invalid format";
     case ValueErrorType.StringPattern:
       return describePattern(String(schema.pattern));
     case ValueErrorType.ArrayMinItems:
@@ -125,7 +125,7 @@ function findTypeRule(schema: TSchema): string {
   const types = (schema.anyOf as TSchema[] | undefined)?.map((branch) => typeRules[String(branch.type)]);
   if (types?.every((rule) => rule !== undefined))
     return [...new Set(types)].join(" or ").replaceAll("or must be", "or");
-  return typeRules[String(schema.type)] ?? "does not have a form that is allowed here";
+  return typeRules[String(schema.type)] ?? "has an invalid form";
 }
 
 const typeRules: Readonly<Record<string, string>> = {

@@ -17,23 +17,23 @@ FormatRegistry.Set("uuid", (value) => uuidPattern.test(value));
 FormatRegistry.Set("email", (value) => emailPattern.test(value) && isStorableText(value));
 FormatRegistry.Set("text", isPlainText);
 FormatRegistry.Set("line", isLine);
-// An empty text is a matter of `minLength`.
+// Empty text is covered by `minLength`.
 FormatRegistry.Set("visible-text", (value) => isPlainText(value) && (value === "" || isVisible(value)));
 FormatRegistry.Set("visible-line", (value) => isLine(value) && (value === "" || isVisible(value)));
 FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
 
-/** Formats that no other program knows; documents for clients leave them out. */
+/** Formats that only Parley knows; documents for clients leave them out. */
 export const ownFormats: ReadonlySet<unknown> = new Set(["text", "line", "visible-text", "visible-line"]);
 
-/** What the formats ask of a text, to be read after its name. */
+/** The rules of the formats, as the rest of a sentence that begins with the field's name. */
 export const formatRules: Readonly<Record<string, string>> & Record<"text", string> = {
-  text: "may hold no control characters but tab and line breaks, and no lone surrogate",
+  text: "must not contain control characters (except tab and line breaks) or lone surrogates",
   line: "must be one line without control characters",
-  "visible-text": "needs a visible character, and may hold no control characters but tab and line breaks",
+  "visible-text": "must contain a visible character, and no control characters except tab and line breaks",
   "visible-line": "must be one line with a visible character, without control characters",
   uuid: "must be a UUID",
   email: "must be an e-mail address",
-  "date-time": "must be a time as in RFC 3339",
+  "date-time": "must be an RFC 3339 time",
 };
 
 /** Whether a text is a UUID in its usual form. */
@@ -43,29 +43,29 @@ export const isUuid = (value: string): boolean => uuidPattern.test(value);
 export const Uuid = (options: SchemaOptions = {}) => Type.String({ ...options, format: "uuid" });
 
 /**
- * A UUID in a path, given to handlers in small letters: as text it names rooms and listeners, and one conversation must not
- * have two names.
+ * A UUID in a path, converted to lowercase: it names rooms and listeners as text, and one conversation must not have two
+ * names.
  */
 export const UuidParam = () =>
   Type.Transform(Uuid())
     .Decode((id) => id.toLowerCase())
     .Encode((id) => id);
 
-/** Free text: no control characters but tab and line breaks, no lone surrogate. Lengths are UTF-16 units. */
+/** Free text: no control characters except tab and line breaks, no lone surrogates. Lengths are UTF-16 units. */
 export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
 
-/** The same for what people shall recognise: blanks and invisible characters alone won't do. */
+/** The same for text that people must recognise: blanks and invisible characters alone are refused. */
 export const VisibleText = (options: StringOptions & { maxLength: number }) =>
   Type.String({ ...options, format: "visible-text" });
 
-/** A name or a title: one line of which nothing is hidden, and not all of it invisible. */
+/** A name or title: one line with a visible character and without control characters. */
 export const VisibleLine = (options: StringOptions & { maxLength: number }) =>
   Type.String({ ...options, format: "visible-line" });
 
-/** A text of one line of which nothing is hidden, such as an id. */
+/** One line without control characters, such as an id. */
 export const Line = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "line" });
 
-/** What is searched for, in a query: given to handlers in the form in which texts are stored. */
+/** A search text in a query, normalized like stored text. */
 export const SearchText = (options: StringOptions & { maxLength: number }) =>
   Type.Transform(Text(options)).Decode(normalizeText).Encode(normalizeText);
 
@@ -75,19 +75,19 @@ export const Timestamp = (options: SchemaOptions = {}) => Type.String({ ...optio
 export const Nullable = <T extends TSchema>(schema: T, options: SchemaOptions = {}) =>
   Type.Union([schema, Type.Null()], options);
 
-/** An object without further properties: unknown fields of an input are an error, not silently dropped. */
+/** An object without additional properties: unknown fields are an error, not silently dropped. */
 export const Closed = <T extends Record<string, TSchema>>(properties: T, options: SchemaOptions = {}) =>
   Type.Object(properties, { ...options, additionalProperties: false });
 
 TypeRegistry.Set<{ enum: string[] }>("StringEnum", (schema, value) => schema.enum.includes(value as string));
 
-/** One of several texts, as `enum` (which OpenAPI 3.0 knows) and not as a union of `const` (which it does not). */
+/** One of several strings, as `enum` (supported by OpenAPI 3.0) and not as a union of `const` (unsupported). */
 export const OneOf = <const T extends string>(values: readonly T[], options: SchemaOptions = {}) =>
   Type.Unsafe<T>({ ...options, [Kind]: "StringEnum", type: "string", enum: [...values] });
 
 /**
- * A schema with a name of its own: the documents (OpenAPI, AsyncAPI) hold it once, below this name, and refer to it.
- * `title` is a keyword of JSON Schema that validates nothing.
+ * A named schema: the documents (OpenAPI, AsyncAPI) contain it once under this name and refer to it. In JSON Schema, `title`
+ * validates nothing.
  */
 export const Named = <T extends TSchema>(name: string, schema: T): T => ({ ...schema, title: name });
 
@@ -99,14 +99,14 @@ TypeRegistry.Set<{ minimum: number; maximum: number }>("QueryInteger", (schema, 
 });
 
 /**
- * A whole number in a query, which arrives as text. The framework's own checks the range only while it decodes, and then
- * cannot say which parameter was wrong.
+ * An integer in a query, which arrives as text. Elysia's own type checks the range only while decoding, and then can't say
+ * which parameter was invalid.
  */
 export const QueryInteger = (
   options: SchemaOptions & {
     minimum: number;
     maximum?: number;
-    /** What the document says besides, where the server is more lenient. */
+    /** What the document says instead, if the server is more lenient. */
     documented?: { maximum?: number; default?: number };
   },
 ) =>

@@ -5,20 +5,20 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const CIPHER = "aes-256-gcm";
 
-/** A key for one purpose out of the server's secret (HKDF with SHA-256, RFC 5869). */
+/** Derives a key for one purpose from the server's secret (HKDF with SHA-256, RFC 5869). */
 export function deriveKey(secret: string, purpose: string): Buffer {
   return Buffer.from(hkdfSync("sha256", secret, "", `parley ${purpose}`, KEY_BYTES));
 }
 
 export interface Seal {
   seal(plain: Uint8Array, context: Uint8Array): Buffer;
-  /** Null when it was sealed with another key or for another context, or was changed since. */
+  /** Null if the bytes were sealed with another key or context, or changed. */
   open(sealed: Uint8Array, context: Uint8Array): Buffer | null;
 }
 
 /**
- * Seals bytes so that the database, its backups and its readers do not see them: AES-256-GCM, as nonce, ciphertext, tag.
- * `context` is what they belong to; sealed bytes that were put elsewhere do not open.
+ * Encrypts bytes so that the database, its backups and their readers can't see them: AES-256-GCM, as nonce, ciphertext, tag.
+ * `context` is what they belong to; sealed bytes copied elsewhere can't be opened.
  */
 export function createSeal(key: Uint8Array): Seal {
   return {

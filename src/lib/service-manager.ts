@@ -1,6 +1,6 @@
 import { dlopen } from "bun:ffi";
 
-/** Of a socket's address, from sockaddr_un(7). */
+/** Maximum length of a socket address, from sockaddr_un(7). */
 const PATH_BYTES_MAX = 108;
 // socket(2), send(2)
 const AF_UNIX = 1;
@@ -15,9 +15,9 @@ const calls = {
   close: { args: ["i32"], returns: "i32" },
 } as const;
 
-/** Pings for each watchdog interval, so that one that comes late ends nobody. */
+/** Pings per watchdog interval, so that a single late one does no harm. */
 const PINGS_PER_INTERVAL = 3;
-/** Without a watchdog, the state is still repeated so often: the first datagram may have met a full queue. */
+/** Without a watchdog, the state is still repeated this often: the first datagram may have met a full queue. */
 const REPEAT_MS = 5_000;
 
 export type ServiceManager = {
@@ -29,8 +29,8 @@ export type ServiceManager = {
 type Environment = Record<string, string | undefined>;
 
 /**
- * Tells systemd (`Type=notify`) when the service is ready and when it stops, and pings its watchdog from the event loop,
- * so that a process that hangs is restarted. Does nothing if no manager asked for it: see sd_notify(3).
+ * Notifies systemd (`Type=notify`) when the service is ready and when it stops, and pings its watchdog from the event loop, so
+ * that a hung process is restarted. Does nothing without a service manager; see sd_notify(3).
  * @param onFailure called once if the manager can't be reached.
  */
 export function createServiceManager(
@@ -43,7 +43,7 @@ export function createServiceManager(
   let timer: NodeJS.Timeout | undefined;
   let hasFailed = false;
 
-  function tell(lines: string[]): void {
+  function notify(lines: string[]): void {
     const reason = sendDatagram(path ?? "", lines.join("\n"));
     if (reason === null || hasFailed) return;
     hasFailed = true;
@@ -53,13 +53,13 @@ export function createServiceManager(
   return {
     ready(status) {
       const lines = ["READY=1", `STATUS=${status}`, "WATCHDOG=1"];
-      tell(lines);
-      timer = setInterval(() => tell(lines), intervalMs === null ? REPEAT_MS : intervalMs / PINGS_PER_INTERVAL);
+      notify(lines);
+      timer = setInterval(() => notify(lines), intervalMs === null ? REPEAT_MS : intervalMs / PINGS_PER_INTERVAL);
       timer.unref();
     },
     stopping(timeoutMs) {
       clearInterval(timer);
-      tell(["STOPPING=1", "STATUS=Stopping", `EXTEND_TIMEOUT_USEC=${timeoutMs * 1_000}`]);
+      notify(["STOPPING=1", "STATUS=Stopping", `EXTEND_TIMEOUT_USEC=${timeoutMs * 1_000}`]);
     },
   };
 }
@@ -72,8 +72,8 @@ function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | 
 }
 
 /**
- * Sends one datagram to a Unix socket, which the runtime has no call for. Never waits.
- * @param path with `@` in front for a name in the abstract namespace.
+ * Sends one datagram to a Unix socket, for which Bun has no API. Never blocks.
+ * @param path begins with `@` for a name in the abstract namespace.
  * @returns why it was not sent, or null.
  */
 function sendDatagram(path: string, text: string): string | null {
@@ -101,7 +101,7 @@ function openLibc() {
     try {
       return dlopen(name, calls);
     } catch {
-      // The other C library, perhaps.
+      // Try the other C library.
     }
   return null;
 }

@@ -1,5 +1,5 @@
 /**
- * Does `work` and answers after a multiple of `stepMs`, also when it throws: how long it took can't be told any closer.
+ * Runs `work` and settles after a multiple of `stepMs`, even if it throws, to hide how long it took.
  */
 export async function answerInStep<T>(stepMs: number, work: () => Promise<T>): Promise<T> {
   const startedAtMs = performance.now();

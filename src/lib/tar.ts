@@ -3,17 +3,17 @@ export type TarEntry = { path: string; content: Uint8Array };
 
 const BLOCK_BYTES = 512;
 const NAME_BYTES_MAX = 100;
-/** Seconds since 1970 and sizes are written with 11 octal digits. */
+/** Sizes and seconds since 1970 are written with 11 octal digits. */
 const NUMBER_MAX = 8 ** 11 - 1;
 
-/** Bytes of a member with its header and its padding. */
+/** Size of a member with its header and padding. */
 const tarEntryBytes = (contentBytes: number): number =>
   BLOCK_BYTES + contentBytes + (-contentBytes & (BLOCK_BYTES - 1));
 
-/** What ends an archive. */
+/** The end marker of an archive. */
 export const TAR_END: Uint8Array = new Uint8Array(2 * BLOCK_BYTES);
 
-/** One member with its header and its padding. Members one after the other, and TAR_END, are an archive. */
+/** One member with its header and padding. An archive is a sequence of members followed by TAR_END. */
 export function encodeTarEntry({ path, content }: TarEntry, { mode, modifiedAtS }: TarOptions): Buffer {
   if (Buffer.byteLength(path) > NAME_BYTES_MAX) throw new Error(`The name is too long for a tar header: ${path}`);
   const entry = Buffer.alloc(tarEntryBytes(content.length));
@@ -32,7 +32,7 @@ export function encodeTarEntry({ path, content }: TarEntry, { mode, modifiedAtS 
 
 type TarOptions = { mode: number; modifiedAtS: number };
 
-/** The member that these bytes are, exactly; null if they are none. */
+/** Decodes exactly one member; null if the bytes aren't one. */
 export function decodeTarEntry(entry: Buffer): TarEntry | null {
   if (entry.length < BLOCK_BYTES || entry.toString("latin1", 257, 262) !== "ustar") return null;
   const size = readOctal(entry, 124, 12);
@@ -42,7 +42,7 @@ export function decodeTarEntry(entry: Buffer): TarEntry | null {
   return { path, content: entry.subarray(BLOCK_BYTES, BLOCK_BYTES + size) };
 }
 
-/** Of the header's bytes, with spaces where the sum itself stands. */
+/** The checksum of a header, which counts its own field as spaces. */
 function sumOf(entry: Buffer): number {
   let sum = 8 * 32;
   for (let at = 0; at < BLOCK_BYTES; at += 1) if (at < 148 || at >= 156) sum += entry[at] ?? 0;

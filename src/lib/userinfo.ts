@@ -1,16 +1,16 @@
-/** Stands where something is hidden. */
+/** Replaces hidden text. */
 export const MASK = "********";
 
 export type Userinfo = {
-  /** The address without it. */
+  /** The URL without its userinfo. */
   url: string;
-  /** The value of `Authorization` that stands for it (RFC 7617). */
+  /** The equivalent value of `Authorization` (RFC 7617). */
   authorization: string;
-  /** Every form of it that must not appear in a log. */
+  /** All forms of the userinfo that must not appear in a log. */
   secrets: string[];
 };
 
-/** The `user:password@` of an address. @returns null if it has none, or is no address. */
+/** The `user:password@` of a URL. @returns null if it has none, or is not a URL. */
 export function readUserinfo(address: string): Userinfo | null {
   if (!URL.canParse(address)) return null;
   const url = new URL(address);
@@ -21,28 +21,28 @@ export function readUserinfo(address: string): Userinfo | null {
   const encoded = Buffer.concat([decode(username), Buffer.from(":"), decode(password)]).toString("base64");
   const written = /^[^/]+:\/\/([^/\\?#]*)@/.exec(address)?.[1] ?? "";
   const forms = [written, `${username}:${password}`, `${decode(username)}:${decode(password)}`];
-  // Without a password the user is a token. The longest come first, since one may be a part of another.
+  // Without a password, the user is a token. Longest first, since one may be part of another.
   const words = forms.map((form) => /^[^:]*:(.+)$/s.exec(form)?.[1] ?? form.replace(/:$/, ""));
   const secrets = [...new Set([encoded, ...forms, ...words])].sort((a, b) => b.length - a.length);
   return { url: url.href, authorization: `Basic ${encoded}`, secrets };
 }
 
-/** A text that may be an address, as people may see it: with its `user:password@` masked, also where it is malformed. */
+/** Masks the `user:password@` in a text that may be a URL, even a malformed one. */
 export function maskUserinfo(text: string): string {
   const scheme = text.indexOf("://");
   if (scheme < 0) return text;
   const from = scheme + 3;
   const rest = text.slice(from);
   const address = text.slice(Math.max(0, text.lastIndexOf("=", scheme) + 1));
-  // An `@` in the path or in the query belongs to no userinfo, provided that it is one address which can be read.
-  // A colon without a port is more likely the beginning of a password that should have been percent-encoded.
+  // An `@` in the path or query isn't userinfo, if the text is a single valid URL. A colon without a port is more likely the
+  // beginning of a password with unencoded characters.
   const isReadable = URL.canParse(address) && !/\s|^[^/\\?#]*:[/\\?#]/.test(rest);
   const authority = isReadable ? (/^[^/\\?#]*/.exec(rest)?.[0] ?? "") : rest;
   const at = authority.lastIndexOf("@");
   return at < 0 ? text : `${text.slice(0, from)}${MASK}${rest.slice(at)}`;
 }
 
-/** Percent-encoded bytes; what is no such encoding stands for itself. */
+/** Decodes percent-encoding; invalid sequences stay as they are. */
 function decode(text: string): Buffer {
   const bytes = text.replace(/%([0-9a-f]{2})/gi, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 16)),

@@ -1,11 +1,11 @@
 import list from "./common-passwords.txt" with { type: "text" };
 
-/** Among the 10,000 most common passwords, those that are long enough (scripts/common-passwords.ts). */
+/** The 10,000 most common passwords, without those that are too short (scripts/common-passwords.ts). */
 const common = new Set(list.split("\n").filter((line) => line !== "" && !line.startsWith("#")));
-/** Dates among the 10,000 most common ones that the list leaves to a rule. */
+/** Dates among the 10,000 most common passwords, which the list omits. */
 for (const date of ["01012009", "01022010"]) common.add(date);
 
-/** The list leaves out what is typed by a pattern: repeated characters, and runs on the keyboard or in the alphabet. */
+/** The list omits patterns: repeated characters, and sequences on the keyboard or in the alphabet. */
 const PATTERN_CHARS_MAX = 12;
 const repeated = /^(.{1,6}?)\1+$/u;
 const rows = ["1234567890", "1234567890-=", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"];
@@ -17,9 +17,9 @@ function isPattern(text: string): boolean {
 }
 
 /**
- * Why a password is easy to guess for anybody: it is one of the most common ones, or the user's own address. Case and blanks
- * around it don't matter.
- * @param email null where it isn't known. @returns null if it is neither.
+ * Why a password is easy to guess: it is one of the most common ones, or the user's own e-mail address. Case and surrounding
+ * blanks don't matter.
+ * @param email null if unknown. @returns null if it is neither.
  */
 export function findWeakness(password: string, email: string | null): "common" | "address" | null {
   const text = fold(password);

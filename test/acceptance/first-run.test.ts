@@ -51,7 +51,7 @@ test("in an empty folder on a terminal, the start says in at most 12 lines what 
   expect(find("API reference")).toEndWith(` ${url}/swagger`);
   expect(find("Database")).toMatch(/embedded PostgreSQL 18\.\d+; all data is in \S+\/data$/);
   expect(find("Database")).toContain(`${folder}/data`);
-  expect(find("Models")).toContain("set OPENAI_API_KEY or ANTHROPIC_API_KEY");
+  expect(find("Models")).toContain("set OPENAI_API_KEY, ANTHROPIC_API_KEY");
   expect(find("Administrator")).toContain("parley admin create --email YOU@EXAMPLE.COM");
   expect(screen.filter((line) => line.includes("migration"))).toHaveLength(1);
   const requests = lines.filter((line) => line.includes("/api/v1/me"));
@@ -91,7 +91,7 @@ test("a key alone is enough, and the log is JSON where there is no terminal", as
     expect(site.readLog()).not.toContain("hunter2");
 
     const check = await site.run(["config", "check"], { OPENAI_KEY: "hunter2" });
-    expect(check).toMatchObject({ code: 0, output: "The configuration is good.\n" });
+    expect(check).toMatchObject({ code: 0, output: "The configuration is valid.\n" });
     expect(check.errors).toContain(
       "Warning: OPENAI_KEY is not a setting of Parley and has no effect; did you mean OPENAI_API_KEY?",
     );

@@ -168,7 +168,7 @@ describe("with the proxy and the CA of the network", () => {
   });
 
   test("the start names the proxy, and nothing shows its password", async () => {
-    expect(parley.readLog()).toContain(`"proxies":"127.0.0.1:${proxy.port} (for https addresses only)"`);
+    expect(parley.readLog()).toContain(`"proxies":"127.0.0.1:${proxy.port} (for https URLs only)"`);
     const { output } = await site.run(["config"]);
     expect(output).toMatch(new RegExp(`^HTTPS_PROXY=http://\\*{8}@127\\.0\\.0\\.1:${proxy.port} `, "m"));
     noSecret(site.readLog());
@@ -208,7 +208,7 @@ async function logOf(env: Record<string, string>): Promise<string> {
 
 test("without the CA, the log names the setting", async () => {
   expect(await logOf({ NODE_EXTRA_CA_CERTS: "" })).toContain(
-    "if its CA is private, name a file with that CA's certificate in NODE_EXTRA_CA_CERTS",
+    "if its CA is private, set NODE_EXTRA_CA_CERTS to a file with that CA's certificate",
   );
 });
 
@@ -239,7 +239,7 @@ test("files of certificates that can't be used stop the start, each by its name"
   };
   const broken = authority.cert.replace(/[A-Za-z0-9+/]{30}/, "AAAA");
   const wrong = {
-    "nowhere.pem": "the file nowhere.pem cannot be read; name one",
+    "nowhere.pem": "the file nowhere.pem can't be read; use a file",
     [path("text.pem", "hello")]: "the file text.pem has no certificate; write each as PEM",
     [path("broken.pem", authority.cert + broken)]: "certificate 2 of the file broken.pem is damaged; get it again",
     [path("cut.pem", authority.cert.slice(0, 200))]: "certificate 1 of the file cut.pem is damaged; get it again",

@@ -120,9 +120,9 @@ test("all errors of the configuration are listed at once, with no start", async 
   });
   expect(code).toBe(2);
   const lines = errors.split("\n");
-  expect(lines).toContain("AI_PROVIDERS: openai is a provider that is built in; give the server another name.");
-  expect(lines).toContain("AI_FIRST_HEADERS: the header field host is set by Parley itself; leave it out.");
+  expect(lines).toContain("AI_PROVIDERS: openai is a built-in provider; give the server another name.");
+  expect(lines).toContain("AI_FIRST_HEADERS: the header field host is set by Parley itself; remove it.");
   expect(errors).toContain(
-    'names the provider "third", which is none of openai, anthropic, compatible, offline, first;',
+    'names the provider "third", which is not one of openai, anthropic, compatible, offline, first;',
   );
 });

@@ -98,7 +98,7 @@ test("https and wss on one port; SIGHUP brings a new certificate, and an open so
   // Half of a renewal: the key is not that of the certificate.
   place(site, { certFile: first.certFile, keyFile: second.keyFile });
   process.kill(parley.pid, "SIGHUP");
-  await waitForLog(parley, "the new certificate cannot be used; the old one stays");
+  await waitForLog(parley, "the new certificate can't be used; keeping the current one");
   expect(await readServedNames(port)).toEqual(["second.test"]);
 
   const { code, tookMs } = await parley.stop();
@@ -187,7 +187,7 @@ test("HTTP/2 for who can speak it", async () => {
 test("without TLS a SIGHUP ends nothing", async () => {
   const parley = await (await openSite()).start();
   process.kill(parley.pid, "SIGHUP");
-  await waitForLog(parley, "there is no certificate to read again");
+  await waitForLog(parley, "no certificate to reload");
   expect((await parley.fetch("/readyz")).status).toBe(200);
   expect((await parley.stop()).code).toBe(0);
 });
@@ -200,6 +200,6 @@ test("a key that is not that of the certificate stops the start", async () => {
       code: 2,
       output: "",
       errors:
-        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.\n",
+        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; set both to a matching pair.\n",
     });
 });

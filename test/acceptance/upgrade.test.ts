@@ -77,7 +77,7 @@ async function listTexts(): Promise<string[]> {
 
 /** The commands below "To go back", as somebody would type them who stops and starts the server by hand. */
 const readRollback = (output: string): string[] =>
-  (output.split(/^To go back to .*:$/m)[1] ?? "")
+  (output.split(/^To roll back to .*:$/m)[1] ?? "")
     .split("\n")
     .filter((line) => /^ {2}(mv|\S*parley restore) /.test(line));
 

@@ -138,8 +138,8 @@ test("a request on a closed connection fails at once", async () => {
   expect(() => connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers())).toThrow("another request");
   await gone.promise;
   await settle();
-  expect(ends).toEqual(["the connection broke"]);
+  expect(ends).toEqual(["connection lost"]);
   connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers());
-  expect(ends).toEqual(["the connection broke", "the connection is closed"]);
+  expect(ends).toEqual(["connection lost", "the connection is closed"]);
   expect(connection.isIdle).toBe(false);
 });

@@ -69,7 +69,7 @@ test("a repeat that the server closes too is a failure, whatever else waits", as
   stops.push(server.stop);
   await keepConnections(server.url, KEPT_CONNECTIONS);
   isClosing = true;
-  const expected = { outcome: "the connection broke", requests: 2, repeats: 1, connections: 1 };
+  const expected = { outcome: "connection lost", requests: 2, repeats: 1, connections: 1 };
   expect(await askOnce(server)).toEqual(expected);
 });
 
@@ -95,7 +95,7 @@ test.each(failures)("a server that %s is not asked again", async (_name, later, 
 test("a new connection that the server closes is no stale one", async () => {
   const server = serveBytes((socket) => void socket.end());
   stops.push(server.stop);
-  expect(await askOnce(server)).toEqual({ outcome: "the connection broke", requests: 1, repeats: 0, connections: 1 });
+  expect(await askOnce(server)).toEqual({ outcome: "connection lost", requests: 1, repeats: 0, connections: 1 });
 });
 
 test("a request that was given up is not sent again", async () => {

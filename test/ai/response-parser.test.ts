@@ -78,7 +78,7 @@ for (const text of followed)
     for (const surplus of ["\r\n", "ay", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"]) {
       expect(read(text + surplus)).toMatchObject({ body, canReuse: false, isWhole: true });
       // In a separate packet they belong to no request.
-      expect(() => read(text, surplus)).toThrow("more than the answer");
+      expect(() => read(text, surplus)).toThrow("data after the response");
     }
   });
 

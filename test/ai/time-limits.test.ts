@@ -177,7 +177,7 @@ describe("signs of life", () => {
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("the size of a chunk, byte by byte: alive", async () => {
+  test("invalid chunk size, byte by byte: alive", async () => {
     const body = closing.join("");
     const chunkedHead = head.replace("connection: close", "transfer-encoding: chunked");
     const size = Buffer.byteLength(body).toString(16).padStart(4, "0");

@@ -36,7 +36,7 @@ describe("an address that cannot be opened ends the start with a sentence, and l
   test.each(["a b", "1.2.3.4.5", "fe80::1%nope", "[nonsense]", "192.0.2.1"])("HOST %j", async (host) => {
     const cwd = newFolder();
     const { code, stderr } = await runParley([], { cwd, env: { HOST: host, PORT: String(findFreePort()) } });
-    const sentence = `HOST ${host} is not an address of this machine; 0.0.0.0 stands for all of them.\n`;
+    const sentence = `HOST ${host} is not an address of this machine; use 0.0.0.0 for all of them.\n`;
     expect({ code, stderr, left: readdirSync(cwd) }).toEqual({ code: 1, stderr: sentence, left: [] });
   });
 
@@ -63,7 +63,7 @@ test("SIGQUIT comes to an end in order", async () => {
 test("a key that is asked for in a wrong folder makes nothing there, and says where it looked", async () => {
   const cwd = newFolder();
   const { code, stderr } = await runParley(["key", "create", "--name", "n", "--scopes", "messages:read"], { cwd });
-  expect(stderr).toMatch(/^There is no embedded database in \/.*\/data; run this where `parley serve` runs, or set /);
+  expect(stderr).toMatch(/^No embedded database exists in \/.*\/data; run this where `parley serve` runs, or set /);
   expect({ code, left: readdirSync(cwd) }).toEqual({ code: 1, left: [] });
 });
 

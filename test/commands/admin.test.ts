@@ -42,7 +42,7 @@ describe("parley admin create", () => {
       ["text@example.com", " Wörter mit Blanks \n"],
     ] as const) {
       const result = await admin(["create", "--email", email], input);
-      expect(result).toEqual({ code: 0, stdout: `${email} is an administrator now.\n`, stderr: "" });
+      expect(result).toEqual({ code: 0, stdout: `${email} is now an administrator.\n`, stderr: "" });
       expect(await roleOf(email, input.split(/\r?\n/)[0] ?? "")).toBe("admin");
     }
   });
@@ -137,19 +137,19 @@ describe("parley admin password", () => {
       input: "a good password",
     });
     expect(elsewhere.code).toBe(1);
-    expect(elsewhere.stderr).toContain("There is no embedded database");
+    expect(elsewhere.stderr).toContain("No embedded database exists");
   });
 });
 
 test("on a terminal both ask, show nothing of what is typed, and end with Ctrl-C", async () => {
   const created = await onTerminal(["create", "--email", "typed@example.com"], "typed on a terminal\r");
   expect(created.shown).toContain("Password of the administrator:");
-  expect(created.shown).toContain("typed@example.com is an administrator now.");
+  expect(created.shown).toContain("typed@example.com is now an administrator.");
   expect(created.shown).not.toContain("typed on");
   expect(await roleOf("typed@example.com", "typed on a terminal")).toBe("admin");
   // Who has a password already isn't asked for one.
   const again = await onTerminal(["create", "--email", "typed@example.com"], "");
-  expect(again.shown).toContain("the password stays as it was");
+  expect(again.shown).toContain("the password was not changed");
   expect(again.shown).not.toContain("Password of");
   const generated = await onTerminal(["password", "--email", "typed@example.com"], "\r");
   const [, password = ""] = /^([\w-]{24})\r?$/m.exec(generated.shown) ?? [];

@@ -29,10 +29,10 @@ async function runWithInput(args: string[], input: string | Blob, env: Record<st
 }
 
 test.each([
-  [["backup"], "Name the file"],
-  [["verify"], "Name the file"],
-  [["restore"], "Name the file"],
-  [["backup", ""], "Name the file"],
+  [["backup"], "The file is missing"],
+  [["verify"], "The file is missing"],
+  [["restore"], "The file is missing"],
+  [["backup", ""], "The file is missing"],
   [["backup", "a", "b"], 'no argument "b"'],
   [["verify", "a", "b"], 'no argument "b"'],
   [["backup", "a", "--compress"], "no option --compress"],
@@ -71,7 +71,7 @@ describe("of an embedded database", () => {
 
     const verified = await runParley(["verify", file], { env: { APP_ENV: "production" } });
     expect({ code: verified.code, stderr: verified.stderr }).toEqual({ code: 0, stderr: "" });
-    expect(verified.stdout).toContain("The backup is good.");
+    expect(verified.stdout).toContain("The backup is valid.");
 
     const before = readFileSync(file);
     const again = await run(["backup", file]);
@@ -96,7 +96,7 @@ describe("of an embedded database", () => {
   test("standard output and input", async () => {
     const made = await runWithInput(["backup", "-"], "", env);
     expect(made.code).toBe(0);
-    expect(made.stderr).toContain("The JWT secret was not found here");
+    expect(made.stderr).toContain("The JWT secret was not found");
     expect((await runWithInput(["verify", "-"], new Blob([made.stdout]), {})).code).toBe(0);
     const restored = await runWithInput(["restore", "-"], new Blob([made.stdout]), { DATA_DIR: place("restored") });
     expect({ code: restored.code, stderr: restored.stderr }).toEqual({ code: 0, stderr: "" });
@@ -110,7 +110,7 @@ describe("of an embedded database", () => {
       stdio: ["ignore", "ignore", "pipe"],
     });
     expect(await new Response(child.stderr).text()).toBe(
-      "Standard output was closed before the backup was whole; it is of no use.\n",
+      "Standard output was closed before the backup was complete; the backup is unusable.\n",
     );
   }, 60_000);
 
@@ -124,7 +124,7 @@ describe("of an embedded database", () => {
     expect((await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: passphrase } })).code).toBe(0);
     expect(await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: place("missing") } })).toMatchObject({
       code: 2,
-      stderr: "BACKUP_PASSPHRASE_FILE: the file cannot be read; name one that exists, and that this user may read.\n",
+      stderr: "BACKUP_PASSPHRASE_FILE: the file can't be read; use a file that exists and that this user may read.\n",
     });
 
     const wrong = await runParley(["verify", file], { env: { BACKUP_PASSPHRASE: "wrong horse" } });
@@ -137,7 +137,7 @@ describe("of an embedded database", () => {
     ] as const)
       expect(await runWithInput([...args], input, env)).toMatchObject({
         code: 2,
-        stderr: "The backup needs a passphrase; set BACKUP_PASSPHRASE, or give it on standard input.\n",
+        stderr: "The backup needs a passphrase; set BACKUP_PASSPHRASE, or pass it on standard input.\n",
       });
     expect((await runWithInput(["verify", "-"], Bun.file(file), {})).code).toBe(2);
     // With the setting alone, too.
@@ -174,7 +174,7 @@ describe("of an embedded database", () => {
     const wrong = place("wrong");
     const { code, stderr } = await runParley(["backup", place("x")], { env: { DATA_DIR: wrong } });
     expect({ code, isThere: existsSync(wrong) }).toEqual({ code: 1, isThere: false });
-    expect(stderr).toContain("There is no embedded database");
+    expect(stderr).toContain("No embedded database exists");
   });
 
   test("a full disk leaves no file", async () => {

@@ -97,7 +97,7 @@ test("a secret can come from a file, but not from both", async () => {
   const none = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: `${file}.gone` } });
   expect(none).toMatchObject({
     code: 2,
-    stderr: "METRICS_TOKEN_FILE: the file cannot be read; name one that exists, and that this user may read.\n",
+    stderr: "METRICS_TOKEN_FILE: the file can't be read; use a file that exists and that this user may read.\n",
   });
 });
 

@@ -46,14 +46,14 @@ test.skipIf(!isRoot)(
       chmodSync(closedDir, 0o700);
       const serve = (env: Record<string, string>) =>
         site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent", ...env });
-      const sentence = `User ${STRANGER} may not use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${STRANGER}:${STRANGER}\` on that folder or volume, or set another DATA_DIR.\n`;
+      const sentence = `User ${STRANGER} can't use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${STRANGER}:${STRANGER}\` on that folder or volume, or set another DATA_DIR.\n`;
       const JWT_SECRET = "0123456789abcdef0123456789abcdef";
       for (const more of [{}, { JWT_SECRET }] as Record<string, string>[])
         expect(await serve({ DATA_DIR: dataDir, ...more })).toEqual({ code: 1, output: "", errors: sentence });
       const beyond = await serve({ DATA_DIR: join(closedDir, "data") });
       expect(beyond).toMatchObject({
         code: 1,
-        errors: expect.stringContaining("may not pass the folders above DATA_DIR"),
+        errors: expect.stringContaining("can't enter the parent folders of DATA_DIR"),
       });
 
       chownSync(dataDir, STRANGER, STRANGER);

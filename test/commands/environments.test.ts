@@ -23,7 +23,7 @@ describe("the examples in deploy/env", () => {
   test.each(["development", "staging"])("%s.env passes as it is", async (name) => {
     const env = readExample(name);
     expect(env.APP_ENV).toBe(name);
-    expect(await check(env)).toMatchObject({ code: 0, stdout: "The configuration is good.\n" });
+    expect(await check(env)).toMatchObject({ code: 0, stdout: "The configuration is valid.\n" });
   });
 
   test("production.env asks for one value, JWT_SECRET, and passes with it", async () => {

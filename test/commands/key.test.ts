@@ -75,7 +75,7 @@ describe("beside a running server with the embedded database, parley key create"
 });
 
 test.each([
-  [["key"], "Say what to do"],
+  [["key"], "An action is missing"],
   [["key", "drop"], 'cannot "drop"'],
   [["key", "create", "--name", "n"], "--name and --scopes"],
   [["key", "create", "--scopes", "messages:read"], "--name and --scopes"],

@@ -163,13 +163,13 @@ describe("read again on SIGHUP", () => {
     expect(lines().at(-1)).toMatchObject({
       level: "error",
       reason:
-        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.",
-      msg: "the new certificate cannot be used; the old one stays",
+        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; set both to a matching pair.",
+      msg: "the new certificate can't be used; keeping the current one",
     });
     reloadTls({ ...deps, config: { ...deps.config, TLS_KEY_FILE: "/no/such/file" } });
     expect(lines().at(-1)).toMatchObject({
       level: "error",
-      reason: "TLS_KEY_FILE: the file /no/such/file cannot be read.",
+      reason: "TLS_KEY_FILE: the file /no/such/file can't be read.",
     });
     expect(await readServedNames(listener.port)).toEqual(["second.test"]);
   });
@@ -177,7 +177,7 @@ describe("read again on SIGHUP", () => {
   test.each([
     { days: -1, level: "warn", msg: "the certificate has expired; clients will refuse it" },
     { days: 13, level: "warn", msg: "the certificate expires soon" },
-    { days: 15, level: "info", msg: "serving with this certificate" },
+    { days: 15, level: "info", msg: "serving this certificate" },
   ])("one that lasts $days days more: $msg", async ({ days, level, msg }) => {
     const { log, lines } = createLogCollector();
     tellOfCertificate(certificates.create("aging.test", { days }), log, metrics);

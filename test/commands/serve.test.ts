@@ -57,7 +57,7 @@ describe("with no configuration, in an empty folder", () => {
     const samePort = await runParley([], { cwd: newFolder(), env: { PORT: String(parley.port), HOST: "127.0.0.1" } });
     expect(samePort).toMatchObject({
       code: 1,
-      stderr: `Port ${parley.port} on 127.0.0.1 is in use; stop what listens there, or set PORT to another one.\n`,
+      stderr: `Port ${parley.port} on 127.0.0.1 is in use; stop the process that listens there, or set another PORT.\n`,
     });
 
     const sameData = await runParley([], { cwd: parley.cwd, env: { PORT: "0" } });
@@ -141,7 +141,7 @@ describe("in production", () => {
       expect(code).toBe(0);
       expect(ms).toBeGreaterThan(700);
       expect(ms).toBeLessThan(2_500);
-      expect(await parley.logged).toMatch(/"level":"warn".*METRICS_TOKEN: not set, so everybody who reaches this port/);
+      expect(await parley.logged).toMatch(/"level":"warn".*METRICS_TOKEN: not set, so anyone who can reach this port/);
     },
   );
 

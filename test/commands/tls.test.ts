@@ -13,8 +13,8 @@ const encrypted = certificates.encryptKey(ours);
 
 describe("a certificate and its key", () => {
   const { cert, key } = ours;
-  const keyUnreadable = "TLS_KEY_FILE: the file holds no private key that can be read; PEM is expected.";
-  const certUnreadable = "TLS_CERT_FILE: the file holds no certificate that can be read; PEM is expected.";
+  const keyUnreadable = "TLS_KEY_FILE: the file contains no readable private key; PEM is expected.";
+  const certUnreadable = "TLS_CERT_FILE: the file contains no readable certificate; PEM is expected.";
   const scenarios = [
     { name: "that belong together are good", cert, key, problem: undefined },
     { name: "with the issuer's certificate behind it are good", cert: cert + authority.cert, key, problem: undefined },
@@ -23,20 +23,20 @@ describe("a certificate and its key", () => {
       name: "with the issuer's first",
       cert: authority.cert + cert,
       key,
-      problem: "TLS_CERT_FILE: the server's own certificate must come first, those of its issuers behind it.",
+      problem: "TLS_CERT_FILE: the server's own certificate must come first, followed by those of its issuers.",
     },
     {
       name: "of different pairs",
       cert,
       key: other.key,
       problem:
-        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.",
+        "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; set both to a matching pair.",
     },
     {
       name: "with an encrypted key",
       cert,
       key: encrypted,
-      problem: "TLS_KEY_FILE: the key is encrypted; take one without a passphrase (openssl pkey -in KEY -out PLAIN).",
+      problem: "TLS_KEY_FILE: the key is encrypted; use one without a passphrase (openssl pkey -in KEY -out PLAIN).",
     },
     { name: "with no key", cert, key: "", problem: keyUnreadable },
     { name: "in the wrong place", cert: key, key: cert, problem: certUnreadable },
@@ -65,7 +65,7 @@ describe("on the command line", () => {
         code: 2,
         stdout: "",
         stderr:
-          "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; name the two that were made together.\n",
+          "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; set both to a matching pair.\n",
       });
     },
   );

@@ -28,6 +28,6 @@ test("a file in its place is refused in one sentence", () => {
   const file = join(folder.path, "file");
   writeFileSync(file, "");
   expect(() => openBackupFolder(join(file, "backups"), undefined)).toThrow(
-    `${file}/backups can't be created for the backup; name another place with --backup FILE.`,
+    `${file}/backups can't be created for the backup; choose another place with --backup FILE.`,
   );
 });

@@ -13,7 +13,7 @@ const service = {
 
 /** The lines below "To go back". */
 const rollbackOf = (steps: Parameters<typeof describeNextSteps>[0]): string[] =>
-  (describeNextSteps(steps).split("To go back to 0.1.0 (0123456789ab):\n")[1] ?? "").split("\n");
+  (describeNextSteps(steps).split("To roll back to 0.1.0 (0123456789ab):\n")[1] ?? "").split("\n");
 
 test("with new migrations, going back takes the old executable and the backup", () => {
   expect(describeNextSteps(service)).toStartWith(
@@ -24,7 +24,7 @@ test("with new migrations, going back takes the old executable and the backup", 
     "  mv /usr/local/bin/parley.previous /usr/local/bin/parley",
     "  mv /var/lib/parley/postgres /var/lib/parley/postgres.after-upgrade",
     "  parley-run restore /var/lib/parley/backups/a.backup",
-    "  # What was stored after the upgrade is not in the backup.",
+    "  # The backup doesn't contain data stored after the upgrade.",
     "  systemctl start parley",
   ]);
 });
@@ -34,7 +34,7 @@ test("without new migrations, the old executable is enough", () => {
     "  systemctl stop parley",
     "  mv /usr/local/bin/parley.previous /usr/local/bin/parley",
     "  systemctl start parley",
-    "No restore is needed: the new version has no new migration.",
+    "No restore is needed: the new version has no new migrations.",
   ]);
 });
 
@@ -49,9 +49,9 @@ test("a database on a server is emptied by hand; names with spaces are quoted; w
   expect(lines).toEqual([
     "  stop the running `parley serve`",
     "  mv '/opt/my parley/it'\\''s.previous' '/opt/my parley/it'\\''s'",
-    "  empty the database chat on db.example.com: drop it and create it again",
+    "  drop the database chat on db.example.com and create it again",
     "  '/opt/my parley/it'\\''s' restore /var/lib/parley/backups/a.backup",
-    "  # What was stored after the upgrade is not in the backup.",
+    "  # The backup doesn't contain data stored after the upgrade.",
     "  start `parley serve` again",
   ]);
 });

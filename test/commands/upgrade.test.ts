@@ -101,12 +101,12 @@ test("wrong usage is refused with exit code 2", async () => {
   await expectRefusal(
     [offered, "--sha256", "12"],
     2,
-    /^--sha256 is 64 hexadecimal digits; `sha256sum FILE` prints them\.$/m,
+    /^--sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them\.$/m,
   );
   await expectRefusal([offered, "--backup", "a", "--no-backup"], 2, /exclude each other; leave one out\.$/m);
-  await expectRefusal(["ftp://example.com/parley"], 2, /is neither a file nor an https address/);
+  await expectRefusal(["ftp://example.com/parley"], 2, /is neither a file nor an https URL/);
   await expectRefusal(["ftp://ada:secret@example.com/x"], 2, /^ftp:\/\/example\.com\/x is neither/);
-  await expectRefusal(["https://"], 2, /is neither a file nor an https address/);
+  await expectRefusal(["https://"], 2, /is neither a file nor an https URL/);
   await expectRefusal(
     ["http://example.com/parley"],
     2,
@@ -118,7 +118,7 @@ test("in a folder without data nothing is replaced, since there is nothing to ba
   await expectRefusal(
     [offered, "--sha256", checksum],
     1,
-    /^There is no embedded database in .*set DATA_DIR or DATABASE_URL\.$/m,
+    /^No embedded database exists in .*set DATA_DIR or DATABASE_URL\.$/m,
   );
 });
 
@@ -126,10 +126,10 @@ test("without a checksum the file is refused, and the sentence has the remedy", 
   await expectRefusal(
     [offered, "--no-backup"],
     1,
-    new RegExp(`^There is no checksum for ${offered}: .*--sha256 ${checksum}\\.$`, "m"),
+    new RegExp(`^No checksum found for ${offered}: .*--sha256 ${checksum}\\.$`, "m"),
   );
   using _unrelated = writeBeside("SHA256SUMS", `${checksum}  another-file\n`);
-  await expectRefusal([offered, "--no-backup"], 1, /^There is no checksum/);
+  await expectRefusal([offered, "--no-backup"], 1, /^No checksum found/);
 });
 
 test("a wrong checksum is refused, wherever it comes from", async () => {
@@ -157,8 +157,8 @@ test("a file that is missing, a folder, or no Parley for this machine is refused
       1,
       sentence,
     );
-  await refuse(join(folder.path, "nothing"), /^There is no file .*nothing; check the path\.$/m);
-  await refuse(bin, /is not a file; name the executable itself\.$/m);
+  await refuse(join(folder.path, "nothing"), /^The file .*nothing doesn't exist; check the path\.$/m);
+  await refuse(bin, /is not a file; pass the executable itself\.$/m);
   const machine = process.arch === "x64" ? 183 : 62;
   using foreign = createVariant("foreign", 18, [machine, 0]);
   await refuse(foreign.path, /was built for another processor; use the one named linux-/);
@@ -168,7 +168,7 @@ test("a file that is missing, a folder, or no Parley for this machine is refused
   await refuse(script.path, /is not an executable for Linux/);
   using empty = writeBeside("empty", "");
   await refuse(empty.path, /is not an executable for Linux/);
-  await refuse("/bin/true", /is no Parley that runs on this machine: it doesn't name a version of Parley\.$/m);
+  await refuse("/bin/true", /is not a Parley that runs on this machine: it doesn't name a version of Parley\.$/m);
   using huge = writeBeside("huge", "");
   truncateSync(huge.path, 600_000_000);
   await expectRefusal(
@@ -177,7 +177,7 @@ test("a file that is missing, a folder, or no Parley for this machine is refused
     /is larger than 512 MiB, so it isn't Parley; check the name\.$/m,
   );
   using damaged = createVariant("damaged", 24, [0, 0, 0, 0, 0, 0, 0, 0]);
-  await refuse(damaged.path, /is no Parley that runs on this machine: /);
+  await refuse(damaged.path, /is not a Parley that runs on this machine: /);
 });
 
 test.if(isRoot)(
@@ -277,7 +277,7 @@ test("an address that can't be used is refused", async () => {
     1,
     /\/missing can't be downloaded \(status 404\); check the address\.$/m,
   );
-  await expectRefusal([at("/none/parley-1"), "--no-backup"], 1, /^There is no checksum for http/);
+  await expectRefusal([at("/none/parley-1"), "--no-backup"], 1, /^No checksum found for http/);
   await expectRefusal([at("/cut/parley-1"), "--no-backup"], 1, /is damaged or was replaced/);
   await expectRefusal([at("/loop"), "--no-backup"], 1, /redirects more than 5 times/);
   await expectRefusal(
@@ -288,7 +288,7 @@ test("an address that can't be used is refused", async () => {
   await expectRefusal(
     [at("/away/parley-1?to=file:///etc/passwd"), "--no-backup"],
     1,
-    /redirects to an address that can't be used/,
+    /redirects to an unusable address/,
   );
   await expectRefusal(
     ["http://localhost:1/parley", "--no-backup"],

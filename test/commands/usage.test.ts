@@ -6,25 +6,22 @@ import { runParley } from "./run-parley.ts";
 setDefaultTimeout(30_000);
 
 const wrong: [string, string][] = [
-  ["fly", 'There is no command "fly"; `parley --help` lists what there is.'],
-  ["--fly", 'There is no option "--fly"; `parley --help` lists what there is.'],
-  ["serve --port 3", "`parley serve` has no option --port; `parley serve --help` shows what it takes."],
-  ["serve now", '`parley serve` takes no argument "now"; `parley serve --help` shows what it takes.'],
-  ["migrate -s", "`parley migrate` has no option -s; `parley migrate --help` shows what it takes."],
+  ["fly", 'Unknown command "fly"; `parley --help` shows the usage.'],
+  ["--fly", 'Unknown option "--fly"; `parley --help` shows the usage.'],
+  ["serve --port 3", "`parley serve` has no option --port; `parley serve --help` shows the usage."],
+  ["serve now", '`parley serve` takes no argument "now"; `parley serve --help` shows the usage.'],
+  ["migrate -s", "`parley migrate` has no option -s; `parley migrate --help` shows the usage."],
   [
     "migrate --status=yes",
-    "`parley migrate` cannot read its option --status; `parley migrate --help` shows what it takes.",
+    "`parley migrate` cannot read its option --status; `parley migrate --help` shows the usage.",
   ],
-  ["config chekc", '`parley config` has no action "chekc"; `parley config --help` shows what it takes.'],
-  [
-    "config check now",
-    '`parley config check` takes no argument "now"; `parley config check --help` shows what it takes.',
-  ],
-  ["healthcheck -x", "`parley healthcheck` has no option -x; `parley healthcheck --help` shows what it takes."],
-  ["version now", '`parley version` takes no argument "now"; `parley version --help` shows what it takes.'],
-  ["help fly", 'There is no command "fly"; `parley --help` lists what there is.'],
+  ["config chekc", '`parley config` has no action "chekc"; `parley config --help` shows the usage.'],
+  ["config check now", '`parley config check` takes no argument "now"; `parley config check --help` shows the usage.'],
+  ["healthcheck -x", "`parley healthcheck` has no option -x; `parley healthcheck --help` shows the usage."],
+  ["version now", '`parley version` takes no argument "now"; `parley version --help` shows the usage.'],
+  ["help fly", 'Unknown command "fly"; `parley --help` shows the usage.'],
   ["help serve now", "`parley help` takes one command; `parley --help` lists them."],
-  ["admin", "Say what to do; `parley admin --help` shows how."],
+  ["admin", "An action is missing; `parley admin --help` shows the usage."],
 ];
 
 test.each(wrong)("parley %s is wrong usage: one sentence, exit code 2", async (args, sentence) => {

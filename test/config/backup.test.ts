@@ -33,7 +33,7 @@ test.each([
   ],
   ["* * * *", /^BACKUP_SCHEDULE: .+ is not a cron expression .+; write minute, hour, .+ like 15 2 \* \* \* .+$/],
   ["nightly", /^BACKUP_SCHEDULE: "nightly" is not a cron expression; write 0 2 \* \* \*\.$/],
-  ["0 0 30 2 *", /it names no time that will ever come/],
+  ["0 0 30 2 *", /it never matches/],
   ["0 2 * * * ; rm -rf /", /is not a cron expression/],
 ])("the schedule %s is refused with a remedy", (value, said) => {
   expect(problemsOf({ BACKUP_SCHEDULE: value })).toEqual([expect.stringMatching(said)]);
@@ -42,14 +42,14 @@ test.each([
 test("time zones are those that the system knows", () => {
   expect(problemsOf({ BACKUP_SCHEDULE: "0 2 * * *", BACKUP_TIMEZONE: "America/New_York" })).toEqual([]);
   expect(problemsOf({ BACKUP_SCHEDULE: "0 2 * * *", BACKUP_TIMEZONE: "Berlin" })).toEqual([
-    'BACKUP_TIMEZONE: "Berlin" is not a time zone that this system knows; write it like Europe/Berlin, or UTC.',
+    'BACKUP_TIMEZONE: "Berlin" is not a known time zone; write it like Europe/Berlin, or UTC.',
   ]);
 });
 
 test("the folder is checked where backups are scheduled, and never lies in the database's own", () => {
   const env = { BACKUP_SCHEDULE: "0 2 * * *", DATA_DIR: "/srv/parley" };
   expect(problemsOf({ ...env, BACKUP_DIR: "/srv/parley/postgres/base/.." })).toEqual([
-    "BACKUP_DIR: /srv/parley/postgres is inside the database's own folder, where no other files may be; name another folder.",
+    "BACKUP_DIR: /srv/parley/postgres is inside the database's folder, which must not contain other files; choose another folder.",
   ]);
   expect(problemsOf({ ...env, BACKUP_DIR: "/srv/parley/postgres-backups" })).toEqual([]);
   expect(problemsOf({ ...env, BACKUP_DIR: "/b" }, (path) => `${path} is wrong.`)).toEqual(["BACKUP_DIR: /b is wrong."]);
@@ -60,8 +60,8 @@ test("the folder is checked where backups are scheduled, and never lies in the d
 test("a folder that can be written to, or made, has no problem; a file does", () => {
   expect(findFolderProblem("/tmp")).toBeNull();
   expect(findFolderProblem("/tmp/not-there/yet")).toBeNull();
-  expect(findFolderProblem("/etc/passwd")).toBe("/etc/passwd is not a folder; name one.");
-  expect(findFolderProblem("/etc/passwd/backups")).toMatch(/; name (?:one|a folder)\.$/);
+  expect(findFolderProblem("/etc/passwd")).toBe("/etc/passwd is not a folder; use one.");
+  expect(findFolderProblem("/etc/passwd/backups")).toMatch(/; use (?:one|a folder)\.$/);
 });
 
 test.each([
@@ -91,11 +91,11 @@ test("a bucket needs its key, and is the only target", () => {
     expect.stringMatching(/^BACKUP_S3_SECRET_ACCESS_KEY: required with BACKUP_S3_BUCKET; set it /),
   ]);
   expect(problemsOf({ ...bucket, BACKUP_DIR: "/b" })).toEqual([
-    "BACKUP_DIR and BACKUP_S3_BUCKET: backups have one target; keep one of the two.",
+    "BACKUP_DIR and BACKUP_S3_BUCKET: only one target is allowed; keep one of the two.",
   ]);
   expect(problemsOf(key)).toEqual([
-    "BACKUP_S3_ACCESS_KEY_ID: it has no effect without BACKUP_S3_BUCKET; set both.",
-    "BACKUP_S3_SECRET_ACCESS_KEY: it has no effect without BACKUP_S3_BUCKET; set both.",
+    "BACKUP_S3_ACCESS_KEY_ID: has no effect without BACKUP_S3_BUCKET; set both.",
+    "BACKUP_S3_SECRET_ACCESS_KEY: has no effect without BACKUP_S3_BUCKET; set both.",
   ]);
   for (const wrong of ["../up", "/a", "a//b", "a b"])
     expect(problemsOf({ ...bucket, BACKUP_S3_PREFIX: wrong })).toEqual([expect.stringMatching(/^BACKUP_S3_PREFIX: /)]);

@@ -32,16 +32,16 @@ test.each([
 });
 
 test.each([
-  ["socks5://user:hunter2@proxy.test", "SOCKS proxies are not supported; name an HTTP proxy"],
+  ["socks5://user:hunter2@proxy.test", "SOCKS proxies are not supported; use an HTTP proxy"],
   ["socks5h://proxy.test:1080", "SOCKS proxies are not supported"],
   ["https://user:hunter2@proxy.test", "TLS to the proxy itself is not supported; write it like"],
   ["ftp://hunter2@proxy.test", "does not begin with http://; write it like"],
   ["http://proxy.test/hunter2", "more than user, password, host and port"],
   ["http://proxy.test?key=hunter2", "more than user, password, host and port"],
   ["http://proxy.test:0", "more than user, password, host and port"],
-  ["http://us er:hunter2@proxy.test", "has a space in it"],
-  ["http://proxy.test:hunter2", "is no address"],
-  ["http://", "is no address"],
+  ["http://us er:hunter2@proxy.test", "has a space;"],
+  ["http://proxy.test:hunter2", "is not a URL"],
+  ["http://", "is not a URL"],
 ])("a proxy may not be named %s", (value, sentence) => {
   for (const name of ["HTTPS_PROXY", "http_proxy"]) {
     const problems = findProblems({ [name]: value });
@@ -68,7 +68,7 @@ test("NO_PROXY takes commas and spaces; what can't be understood stops the start
   ]);
   expect(findProblems({ NO_PROXY: "10.*,http://a.test,192.168.*" })).toEqual([
     'NO_PROXY: "10.*" is neither a name nor an address nor a network; write 10.0.0.0/8.',
-    'NO_PROXY: "http://a.test" is neither a name nor an address nor a network; write the host alone.',
+    'NO_PROXY: "http://a.test" is neither a name nor an address nor a network; write only the host.',
     'NO_PROXY: "192.168.*" is neither a name nor an address nor a network; write 192.168.0.0/16.',
   ]);
 });

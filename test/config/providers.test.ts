@@ -65,23 +65,20 @@ describe("servers of AI_PROVIDERS", () => {
   });
 
   test.each<[entry: string, problem: string]>([
-    ["https://api.groq.com/v1", "a server has no name in front of its address; write it like groq="],
-    ["groq", "a server has no name in front of its address"],
-    ["=https://api.groq.com/v1", "a server has no name"],
-    ["openai=https://gate.example/v1", "openai is a provider that is built in; give the server another name."],
-    ["offline=https://gate.example/v1", "offline is a provider that is built in"],
-    ["Groq=https://api.groq.com/v1", "other characters than a-z, 0-9 and -; write groq."],
+    ["https://api.groq.com/v1", "a server's name is missing before its address; write it like groq="],
+    ["groq", "a server's name is missing before its address"],
+    ["=https://api.groq.com/v1", "a server's name is missing"],
+    ["openai=https://gate.example/v1", "openai is a built-in provider; give the server another name."],
+    ["offline=https://gate.example/v1", "offline is a built-in provider"],
+    ["Groq=https://api.groq.com/v1", "may only have a-z, 0-9 and -; write groq."],
     ["my_gate=https://gate.example/v1", "write my-gate."],
-    ["-a=https://gate.example/v1", "is not 1 to 32 of a-z, 0-9 and -, beginning with a letter or a digit"],
-    [`${"a".repeat(33)}=https://gate.example/v1`, "is not 1 to 32"],
+    ["-a=https://gate.example/v1", "must be 1 to 32 of a-z, 0-9 and -, beginning with a letter or a digit"],
+    [`${"a".repeat(33)}=https://gate.example/v1`, "must be 1 to 32"],
     ["groq=api.groq.com/v1", "the address of groq does not begin with http:// or https://"],
     ["groq=ftp://api.groq.com/v1", "the address of groq does not begin with http:// or https://"],
-    ["groq=https://", "the address of groq cannot be read"],
+    ["groq=https://", "the address of groq is not a URL"],
     ["groq=https://a.example/v1;b=https://b.example/v1", "separate values with commas"],
-    [
-      "groq=https://a.example/v1,groq=https://b.example/v1",
-      "two servers are called groq; give each a name of its own.",
-    ],
+    ["groq=https://a.example/v1,groq=https://b.example/v1", "two servers are named groq; rename one of them."],
     ["groq=https://a.example/v1/chat/completions", "the address of groq ends with /chat/completions"],
     ["a=https://a.example/deployments/x/chat/completions?api-version=1", "ends with /chat/completions"],
   ])("AI_PROVIDERS=%s: %s", (entry, problem) => {
@@ -99,14 +96,14 @@ describe("servers of AI_PROVIDERS", () => {
     const entries = Array.from({ length: 51 }, (_, index) => `s${index}=https://s${index}.example/v1`);
     expect(findProblems({ AI_PROVIDERS: entries.slice(1).join() })).toEqual([]);
     expect(findProblems({ AI_PROVIDERS: entries.join() })).toEqual([
-      "AI_PROVIDERS: it names more than 50 servers; leave some out.",
+      "AI_PROVIDERS: it has more than 50 servers; remove some.",
     ]);
   });
 
   test("a model of an unknown provider names those that are known; one whose address is wrong is not said twice", () => {
     expect(findProblems({ ...two, AI_MODELS: "grok/x" })).toEqual([
-      'AI_MODELS: "grok/x" names the provider "grok", which is none of openai, anthropic, compatible, offline, groq, my-gateway; ' +
-        "for another server that speaks OpenAI's API add grok=ITS_BASE_URL to AI_PROVIDERS.",
+      'AI_MODELS: "grok/x" names the provider "grok", which is not one of openai, anthropic, compatible, offline, groq, my-gateway; ' +
+        "for another OpenAI-compatible server add grok=ITS_BASE_URL to AI_PROVIDERS.",
     ]);
     expect(findProblems({ AI_PROVIDERS: "groq=nowhere", AI_MODELS: "groq/x" })).toHaveLength(1);
     expect(findProblems({ AI_MODELS: "https://user:pass-Word-1@models.example.com/v1" })).toEqual([
@@ -115,7 +112,7 @@ describe("servers of AI_PROVIDERS", () => {
     ]);
     expect(findProblems({ ...two, AI_MODELS: "Groq/x,my-gateway/" })).toEqual([
       'AI_MODELS: "Groq/x" is not a model; write groq/x.',
-      'AI_MODELS: "my-gateway/" names no model; write my-gateway/ and the model\'s name.',
+      'AI_MODELS: "my-gateway/" has no model name; write my-gateway/ followed by the model\'s name.',
     ]);
   });
 
@@ -156,20 +153,20 @@ describe("header fields", () => {
   test.each<[value: string, problem: string]>([
     ["api-key: hunter2", "is not a JSON object"],
     ['["hunter2"]', "is not a JSON object"],
-    ['{"Host":"hunter2"}', "the header field Host is set by Parley itself; leave it out."],
+    ['{"Host":"hunter2"}', "the header field Host is set by Parley itself; remove it."],
     ['{"content-length":"hunter2"}', "the header field content-length is set by Parley itself"],
     ['{"Transfer-Encoding":"hunter2"}', "is set by Parley itself"],
     ['{"connection":"hunter2"}', "is set by Parley itself"],
-    ['{"x":"a\\r\\nhost: hunter2"}', "the header field x has a line end in its value; remove it."],
-    ['{"x":"a\\nhunter2"}', "has a line end"],
-    ['{"x: hunter2":"y"}', "the name of a header field has other characters"],
-    ['{"":"hunter2"}', "the name of a header field has other characters"],
-    ['{"x":7}', "the header field x is not a text; write its value in quotes."],
-    ['{"x":null}', "is not a text"],
+    ['{"x":"a\\r\\nhost: hunter2"}', "the header field x has a line break in its value; remove it."],
+    ['{"x":"a\\nhunter2"}', "has a line break"],
+    ['{"x: hunter2":"y"}', "the name of a header field may only have letters, digits and -"],
+    ['{"":"hunter2"}', "the name of a header field may only have letters, digits and -"],
+    ['{"x":7}', "the header field x is not a string; write its value in quotes."],
+    ['{"x":null}', "is not a string"],
     ['{"x":""}', "the header field x is empty"],
-    ['{"x":" hunter2"}', "has a space at an end"],
-    ['{"x":"hünter2"}', "other characters than ASCII"],
-    ['{"x":"hunter2","X":"hunter2"}', "the header field X is there twice; keep one of them."],
+    ['{"x":" hunter2"}', "begins or ends with a space"],
+    ['{"x":"hünter2"}', "has non-ASCII characters"],
+    ['{"x":"hunter2","X":"hunter2"}', "the header field X appears twice; keep one of them."],
     [`{"x":"${"hunter2".repeat(2_000)}"}`, "is longer than 8192 characters"],
     [JSON.stringify(Object.fromEntries(Array.from({ length: 51 }, (_, n) => [`x${n}`, "hunter2"]))), "more than 50"],
   ])("%s: %s", (value, problem) => {
@@ -225,9 +222,9 @@ describe("names that are no settings", () => {
     ["AI_OPENAI_API_KEY", "did you mean OPENAI_API_KEY?"],
     ["AI_COMPATIBLE_BASE_URL", "did you mean COMPATIBLE_BASE_URL?"],
     ["OPENAI_CUSTOM_HEADERS", "did you mean AI_OPENAI_HEADERS?"],
-    ["AI_MISTRAL_API_KEY", "name the server in AI_PROVIDERS, as mistral=ITS_BASE_URL."],
-    ["AI_MY_GATEWAY_HEADERS_FILE", "name the server in AI_PROVIDERS, as my-gateway=ITS_BASE_URL."],
-    ["AI_GROQ_BASE_URL", "name the server in AI_PROVIDERS, as groq=ITS_BASE_URL."],
+    ["AI_MISTRAL_API_KEY", "add the server to AI_PROVIDERS, as mistral=ITS_BASE_URL."],
+    ["AI_MY_GATEWAY_HEADERS_FILE", "add the server to AI_PROVIDERS, as my-gateway=ITS_BASE_URL."],
+    ["AI_GROQ_BASE_URL", "add the server to AI_PROVIDERS, as groq=ITS_BASE_URL."],
     ["AI_PROVIDER", "did you mean AI_PROVIDERS?"],
   ])("%s: %s", (name, remedy) => {
     expect(warn(name)).toBe(`${name} is not a setting of Parley and has no effect; ${remedy}`);
@@ -238,6 +235,6 @@ test("a server that no model is asked of is warned of", () => {
   const warn = (environment: Environment) => findWarnings(load(environment), { environment });
   expect(warn(two)).toEqual([]);
   expect(warn({ ...two, AI_MODELS: "groq/x" })).toEqual([
-    expect.stringContaining("AI_PROVIDERS names the server my-gateway, but AI_MODELS none of its models"),
+    expect.stringContaining("AI_PROVIDERS has the server my-gateway, but AI_MODELS none of its models"),
   ]);
 });

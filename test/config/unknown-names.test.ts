@@ -87,7 +87,7 @@ test.each([
   ["CORS_ORIGIN", "did you mean CORS_ORIGINS?"],
   ["APP_EVN", "did you mean APP_ENV?"],
   ["Database_Url", "did you mean DATABASE_URL?"],
-  ["COMPATIBLE_MODEL", "remove it, or look for its name in `parley config`."],
+  ["COMPATIBLE_MODEL", "remove it, or find the right name in `parley config`."],
 ])("%s is warned of by its name, with what to do", (name, remedy) => {
   const value = "s3cret-value";
   expect(find(name, value)).toEqual([`${name} is not a setting of Parley and has no effect; ${remedy}`]);

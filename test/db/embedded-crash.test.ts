@@ -256,6 +256,6 @@ describe("where DATA_DIR lies", () => {
     chmodSync(join(folder, "data"), 0o500);
     const child = await startChild("serve", join(folder, "data"), { asNobody: true });
     expect(await child.exited).toBe(1);
-    expect(child.lines.join()).toMatch(/User \d+ may not use DATA_DIR .*, which belongs to user 0; run `chown -R/);
+    expect(child.lines.join()).toMatch(/User \d+ can't use DATA_DIR .*, which belongs to user 0; run `chown -R/);
   });
 });

@@ -224,7 +224,7 @@ test.each(environments)(
         runParley(["config", "check"], { cwd: folder.path, env }),
         runParley(["config"], { cwd: folder.path, env }),
       ]);
-      expect(check).toEqual({ code: 0, stdout: "The configuration is good.\n", stderr: "" });
+      expect(check).toEqual({ code: 0, stdout: "The configuration is valid.\n", stderr: "" });
       expect(print.stdout).toMatch(new RegExp(`^APP_ENV=${environment} `, "m"));
       if (environment === "development") return;
       expect(print.stdout).toMatch(/^REGISTRATION=closed /m);

@@ -231,7 +231,7 @@ drill("an upgrade backs up, restarts and keeps the data, and going back works as
   // Nothing of it belongs to root now, which the service could not write.
   expect(await machine.mustRun("find", "/var/lib/parley", "!", "-user", "parley")).toBe("");
 
-  const commands = (upgraded.output.split(/^To go back to .*:$/m)[1] ?? "")
+  const commands = (upgraded.output.split(/^To roll back to .*:$/m)[1] ?? "")
     .split("\n")
     .filter((line) => line.startsWith("  ") && !line.includes("#"));
   expect(commands.map((line) => line.trim().split(" ")[0])).toEqual([
@@ -251,7 +251,7 @@ drill("if the new version doesn't become ready, the script fails and says how to
   const failed = await install("--sha256", laterChecksum, "/builds/parley-later");
   expect(failed.code).toBe(1);
   expect(failed.errors).toContain("install.sh: Parley isn't ready.");
-  const commands = (failed.errors.split(/^To go back to .*:$/m)[1] ?? "")
+  const commands = (failed.errors.split(/^To roll back to .*:$/m)[1] ?? "")
     .split("\n")
     .filter((line) => line.startsWith("  ") && !line.includes("#"));
   expect(commands).toHaveLength(5);

@@ -168,7 +168,7 @@ test("Parley starts with these settings: parley config check", async () => {
   const env = { ...settings, ...secrets, ...made };
   expect(await runParley(["config", "check"], { env })).toEqual({
     code: 0,
-    stdout: "The configuration is good.\n",
+    stdout: "The configuration is valid.\n",
     stderr: "",
   });
   expect((await runParley(["config", "check"], { env: settings })).stderr).toContain(

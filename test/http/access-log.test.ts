@@ -145,7 +145,7 @@ test("each refused origin is warned of once, with CORS_ORIGINS; strangers can't 
     await ask(origin);
   expect(warnings()).toMatchObject([
     { origin: "https://one.example", msg: expect.stringContaining("CORS_ORIGINS") },
-    { origin: "null", msg: expect.stringContaining("serve the page from an address") },
+    { origin: "null", msg: expect.stringContaining("serve the page over HTTP") },
     { origin: "https://********@two.example" },
   ]);
   await ask("http://localhost:5173");

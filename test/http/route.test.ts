@@ -39,7 +39,7 @@ describe("a route", () => {
         return undefined;
       },
     } as Route;
-    expect(() => mount([declared], [])).toThrow("GET /probe is not an arrow function that takes apart its context");
+    expect(() => mount([declared], [])).toThrow("GET /probe must be an arrow function that destructures its context");
   });
 
   test("meets the plugins in their order, and stops at the first that refuses", async () => {

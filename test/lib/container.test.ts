@@ -4,9 +4,7 @@ import { explainLoopback } from "../../src/lib/container.ts";
 test.each(["localhost", "db.localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])(
   "in a container, %s is said to be the container itself, elsewhere it is not",
   (host) => {
-    expect(explainLoopback(host, true)).toMatch(
-      /^ Parley runs in a container, where .+; for .+ write host\.docker\.internal/,
-    );
+    expect(explainLoopback(host, true)).toMatch(/^ Parley runs in a container, where .+; use host\.docker\.internal/);
     expect(explainLoopback(host, false)).toBe("");
   },
 );

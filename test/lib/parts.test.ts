@@ -15,9 +15,9 @@ test("each part comes behind those it stops after, whatever the order in which t
 test("a name that is taken, one that nobody has, and a circle are mistakes", () => {
   const parts = createParts();
   parts.add({ name: "a", after: ["b"], stop });
-  expect(() => parts.add({ name: "a", stop })).toThrow("There already is a part a.");
-  expect(() => parts.list()).toThrow("a is to stop after b, which is no part.");
+  expect(() => parts.add({ name: "a", stop })).toThrow("A part named a already exists.");
+  expect(() => parts.list()).toThrow("a stops after b, which is not a part.");
   parts.add({ name: "b", after: ["c"], stop });
   parts.add({ name: "c", after: ["a"], stop });
-  expect(() => parts.list()).toThrow("Parts stop after each other: a, b, c, a.");
+  expect(() => parts.list()).toThrow("Parts wait for each other in a cycle: a, b, c, a.");
 });

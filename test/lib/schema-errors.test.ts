@@ -44,7 +44,7 @@ const scenarios: [unknown, string, string][] = [
   [{ share: 0 }, "#/share", "share must be more than 0."],
   [{ is_default: "yes" }, "#/is_default", "is_default must be true or false."],
   [{ id: "x" }, "#/id", "id must be a UUID."],
-  [{ at: "today" }, "#/at", "at must be a time as in RFC 3339."],
+  [{ at: "today" }, "#/at", "at must be an RFC 3339 time."],
   [{ names: "a" }, "#/names", "names must be a list."],
   [{ names: [] }, "#/names", "names must not be empty."],
   [{ names: ["a", "b", "a"] }, "#/names", "names may have at most 2 entries."],

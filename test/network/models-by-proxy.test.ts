@@ -187,7 +187,7 @@ describe.each(forms)("by a proxy: %s", (form) => {
       `the proxy ${name} refuses the credentials (HTTP 407): correct user and password in ${setting}`,
     );
     expect(await explain(byForm(form, proxy.url))).toContain(
-      `the proxy ${name} asks for credentials (HTTP 407): add user:password@ to ${setting}`,
+      `the proxy ${name} requires credentials (HTTP 407): add user:password@ to ${setting}`,
     );
   });
 
@@ -206,10 +206,10 @@ describe.each(forms)("by a proxy: %s", (form) => {
 const modes = ["refuses", "hangs up", "babbles", "goes on", "stalls"] as const;
 const sentences = {
   refuses:
-    /the proxy 127\.0\.0\.1:\d+ opened no connection to \d+\.models\.test:\d+ \(HTTP 403\): allow it there, or add/,
+    /the proxy 127\.0\.0\.1:\d+ refused to connect to \d+\.models\.test:\d+ \(HTTP 403\): allow the host in the proxy, or add it/,
   "hangs up": /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
   babbles: /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
-  "goes on": /the proxy 127\.0\.0\.1:\d+ can't be used \(bytes behind its answer\): check HTTP_PROXY/,
+  "goes on": /the proxy 127\.0\.0\.1:\d+ can't be used \(data after its response\): check HTTP_PROXY/,
   stalls:
     /the proxy 127\.0\.0\.1:\d+ can't be used \(no connection to \d+\.models\.test:\d+ in 10000 ms\): check HTTP_PROXY/,
 };

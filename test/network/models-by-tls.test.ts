@@ -59,7 +59,7 @@ test("a certificate for another name, or of another CA, is refused in a tunnel t
   expect(await ask("models.test", authority)).toBe("welcome");
   expect(asked).toBe(1);
   expect(await ask("elsewhere.test", authority)).toContain("the certificate is not trusted: ");
-  expect(await ask("models.test", other)).toEndWith("name a file with that CA's certificate in NODE_EXTRA_CA_CERTS");
+  expect(await ask("models.test", other)).toEndWith("set NODE_EXTRA_CA_CERTS to a file with that CA's certificate");
   expect(asked).toBe(1);
   expect(proxy.requests.length).toBe(3);
   await server.stop(true);

@@ -65,7 +65,7 @@ test("the executable starts, and checks its settings", async () => {
   const version = enter(["--version"]);
   expect(await new Response(version.stdout).text()).toMatch(/^parley \d+\.\d+\.\d+ /);
   const check = enter(["config", "check"]);
-  expect(await new Response(check.stdout).text()).toBe("The configuration is good.\n");
+  expect(await new Response(check.stdout).text()).toBe("The configuration is valid.\n");
 });
 
 test("without DATABASE_URL it names what the embedded Postgres lacks", async () => {

@@ -33,7 +33,7 @@ describe("a text of one line", () => {
     separator: "\u2028",
   };
   for (const [name, character] of Object.entries(hidden))
-    test(`may hold no ${name}`, async () => {
+    test(`must not contain ${name}`, async () => {
       const text = `a${character}b`;
       const asked: [string, string, object][] = [
         ["POST", "/conversations", { title: text }],

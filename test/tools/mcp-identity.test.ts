@@ -269,10 +269,10 @@ test("settings of a server: headers, time, secret; each is checked, and masked",
   const both = { MCP_MY_WIKI_HEADERS: '{"Authorization":"Bearer x"}', MCP_MY_WIKI_IDENTITY_SECRET: SECRET };
   const named = { MCP_SERVERS: [base.MCP_SERVERS] };
   expect(findUnknownNames({ MCP_JIRA_HEADERS: "{}" }, () => false, named)).toEqual([
-    "MCP_JIRA_HEADERS is not a setting of Parley and has no effect; name the server in MCP_SERVERS, as jira=ITS_URL.",
+    "MCP_JIRA_HEADERS is not a setting of Parley and has no effect; add the server to MCP_SERVERS, as jira=ITS_URL.",
   ]);
   expect(findUnknownNames({ MCP_MY_WIKI_HEADERS_FILE: "/x", MCP_TIMEOUT: "1" }, () => false, named)).toEqual([]);
-  expect(problemsOf(both)).toContain("its tokens are sent as authorization");
+  expect(problemsOf(both)).toContain("identity tokens are sent as authorization");
 });
 
 test("headers of a server are sent to it, and to no other one", async () => {

@@ -4,16 +4,16 @@ import type { Readable } from "node:stream";
 import { CommandError, type Environment, exitCodes } from "../command.ts";
 
 export type BuildVersion = { version: string; commit: string };
-/** Who runs commands that use the database: root acts as the owner of the data, as the service does. */
+/** The user who runs commands with the database: root acts as the owner of the data, as the service does. */
 export type Runner = {
   environment: Environment;
   user?: { uid: number; gid: number } | undefined;
-  /** Ends the command. */
+  /** Kills the command. */
   signal: AbortSignal;
 };
 
 const VERSION_TIMEOUT_MS = 20_000;
-/** It may have to start the embedded Postgres, which recovers first after a crash. */
+/** Includes starting the embedded Postgres, which may have to recover after a crash. */
 const STATUS_TIMEOUT_MS = 300_000;
 const OUTPUT_CHARS_MAX = 1_000_000;
 const BUSY_TRIES_MAX = 20;
@@ -27,14 +27,14 @@ const archives: [string, string][] = [
   ["fd377a58", "an xz archive"],
 ];
 
-/** Looks at the first bytes, so that the sentence is better than the system's. @throws CommandError. */
+/** Checks the first bytes, for a clearer error than the system's. @throws CommandError. */
 export function checkFormat(path: string, label: string): void {
   const head = Buffer.alloc(20);
   const descriptor = openSync(path, "r");
   const bytes = readSync(descriptor, head);
   closeSync(descriptor);
   const archive = archives.find(([magic]) => head.toString("hex").startsWith(magic));
-  if (archive) throw new CommandError(`${label} is ${archive[1]}; unpack it, and name the executable in it.`);
+  if (archive) throw new CommandError(`${label} is ${archive[1]}; unpack it, and pass the executable inside.`);
   if (process.platform !== "linux") return;
   if (bytes < head.length || head.toString("hex", 0, 4) !== "7f454c46")
     throw new CommandError(`${label} is not an executable for Linux; use the one named linux-${process.arch}.`);
@@ -44,7 +44,7 @@ export function checkFormat(path: string, label: string): void {
 
 /** @throws CommandError if it doesn't run here, or isn't Parley. */
 export async function readVersion(path: string, label: string, signal: AbortSignal): Promise<BuildVersion> {
-  // Without settings: they are secrets, and what isn't Parley must not see them.
+  // Without settings: they contain secrets, which an unknown program must not see.
   const { code, output, errors } = await run(
     path,
     ["--version"],
@@ -55,7 +55,7 @@ export async function readVersion(path: string, label: string, signal: AbortSign
   if (code === exitCodes.success && version !== undefined && commit !== undefined) return { version, commit };
   const reason =
     code === exitCodes.success ? "it doesn't name a version of Parley" : firstLine(errors) || describe(code);
-  throw new CommandError(`${label} is no Parley that runs on this machine: ${reason}.`);
+  throw new CommandError(`${label} is not a Parley that runs on this machine: ${reason}.`);
 }
 
 /**
@@ -66,7 +66,7 @@ export async function listPendingMigrations(path: string, runner: Runner, name: 
   const { code, output, errors } = await run(path, ["migrate", "--status"], runner, STATUS_TIMEOUT_MS);
   if (code !== exitCodes.success)
     throw new CommandError(
-      `${name} can't use the settings or the database of this one: ${errors.trim() || describe(code)}`,
+      `${name} can't use the settings or the database of this version: ${errors.trim() || describe(code)}`,
     );
   const states = [...output.matchAll(/^(applied|pending|changed|unknown) +(\S+)/gm)].map(
     ([, state, migration = ""]) => ({
@@ -82,7 +82,7 @@ export async function listPendingMigrations(path: string, runner: Runner, name: 
   return states.filter(({ state }) => state === "pending").map(({ migration }) => migration);
 }
 
-/** Runs a command of the present executable, whose output goes to the terminal. @throws CommandError if it fails. */
+/** Runs a command of the current executable; its output goes to the terminal. @throws CommandError if it fails. */
 export async function runCommand(path: string, args: string[], runner: Runner): Promise<void> {
   const child = spawn(path, args, {
     env: runner.environment,
@@ -94,7 +94,7 @@ export async function runCommand(path: string, args: string[], runner: Runner): 
     throw new CommandError(`\`parley ${args[0]}\` failed (${describe(ending)}), so nothing was replaced.`);
 }
 
-/** What it prints, and its exit code, or in words why it has none. */
+/** Its output and exit code, or the reason why it has none, in words. */
 async function run(path: string, args: string[], { environment, user, signal }: Runner, timeoutMs: number) {
   for (let tries = 1; ; tries += 1) {
     const child = spawn(path, args, {
@@ -106,7 +106,7 @@ async function run(path: string, args: string[], { environment, user, signal }: 
     });
     const [readOutput, readErrors] = [collect(child.stdout), collect(child.stderr)];
     const code = await untilEnd(child, signal);
-    // A process that another part of the system started while the file was written still has it open for a moment.
+    // ETXTBSY: a process forked while the file was being written keeps it open for a moment.
     if (typeof code === "number" || !code.includes("ETXTBSY") || tries >= BUSY_TRIES_MAX)
       return { code, output: readOutput(), errors: readErrors() };
     await Bun.sleep(BUSY_PAUSE_MS);
@@ -134,7 +134,7 @@ async function untilEnd(child: ChildProcess, signal: AbortSignal): Promise<numbe
   }
 }
 
-/** A sentence of another program, for the middle of one of ours. */
+/** A message of another program, for the middle of a sentence. */
 const firstLine = (text: string): string => text.trim().split("\n")[0]?.replace(/\.$/, "") ?? "";
 
 const describe = (code: number | string): string => (typeof code === "number" ? `exit code ${code}` : code);

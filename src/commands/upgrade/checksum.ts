@@ -1,12 +1,12 @@
 const LINE = /^([0-9a-fA-F]{64})(?: [ *](.+))?$/;
-/** What `sha256sum --tag`, `shasum --tag` and BSD write. */
+/** Written by `sha256sum --tag`, `shasum --tag` and BSD. */
 const TAGGED_LINE = /^SHA256 \((.+)\) = ([0-9a-fA-F]{64})$/;
 
 export const isChecksum = (text: string): boolean => /^[0-9a-fA-F]{64}$/.test(text);
 
 /**
- * The SHA-256 of the file `name` in a list as sha256sum writes it, in lower case; null if it is not listed.
- * @param options `isAlone`: the list belongs to this one file, so that its only entry counts, whatever name it has.
+ * The SHA-256 of the file `name` in a list in sha256sum's format, in lowercase; null if it isn't listed.
+ * @param options `isAlone`: the list belongs to this file only, so its single entry counts whatever its name.
  */
 export function readChecksum(text: string, name: string, { isAlone = false } = {}): string | null {
   const entries = text

@@ -6,13 +6,13 @@ import { findFreeBytes } from "../../lib/free-bytes.ts";
 import { CommandError } from "../command.ts";
 import { EXECUTABLE_BYTES_MAX, type ExecutableSource } from "./source.ts";
 
-/** A download that brings no byte for so long has failed; so has one that takes longer than the second in all. */
+/** A download fails if it receives no byte for the first time, or takes longer than the second in total. */
 const IDLE_TIMEOUT_MS = 30_000;
 const DOWNLOAD_TIMEOUT_MS = 1_800_000;
 const PREFIX = ".parley-upgrade-";
 const draftName = /^\.parley-upgrade-(\d+)-[0-9a-f]{8}$/;
 
-/** A new executable, beside the one that it will replace: a rename within one folder is all or nothing. */
+/** A new executable in the folder of the one it will replace: a rename within one folder is atomic. */
 export type Draft = { path: string; sha256: string };
 
 type Progress = (bytes: number, totalBytes: number | null) => void;
@@ -30,8 +30,8 @@ export function requireWritable(target: string): void {
 }
 
 /**
- * Copies a source beside `target`, with the rights of `target`, and removes what killed upgrades left there. Removes its
- * own file if it fails.
+ * Copies a source next to `target`, with the owner and mode of `target`, and removes leftovers of killed upgrades there.
+ * Removes its own file on failure.
  * @throws CommandError with the reason.
  */
 export async function createDraft(
@@ -58,7 +58,7 @@ async function copy(
   { signal, onProgress }: { signal: AbortSignal; onProgress: Progress },
 ): Promise<string> {
   const idle = new AbortController();
-  const stalled = () => idle.abort(new CommandError(`${source.label} stopped arriving; try again.`));
+  const stalled = () => idle.abort(new CommandError(`${source.label} stalled; try again.`));
   let timer = setTimeout(stalled, IDLE_TIMEOUT_MS);
   const tooSlow = AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS);
   const anySignal = AbortSignal.any([signal, idle.signal, tooSlow]);
@@ -68,7 +68,7 @@ async function copy(
     const free = await findFreeBytes(dirname(path));
     if (totalBytes !== null && free !== null && totalBytes > free)
       throw new CommandError(
-        `${dirname(path)} has no room for ${source.label} (${totalBytes} bytes); free some space.`,
+        `${dirname(path)} has not enough space for ${source.label} (${totalBytes} bytes); free some space.`,
       );
     const hash = new Bun.CryptoHasher("sha256");
     let bytes = 0;
@@ -78,7 +78,7 @@ async function copy(
       timer = setTimeout(stalled, IDLE_TIMEOUT_MS);
       bytes += chunk.length;
       if (bytes > EXECUTABLE_BYTES_MAX)
-        throw new CommandError(`${source.label} doesn't end after ${EXECUTABLE_BYTES_MAX} bytes; check the address.`);
+        throw new CommandError(`${source.label} is larger than ${EXECUTABLE_BYTES_MAX} bytes; check the address.`);
       hash.update(chunk);
       await file.writeFile(chunk);
       onProgress(bytes, totalBytes);
@@ -94,7 +94,7 @@ async function copy(
     if (error instanceof CommandError || refusals.has(codeOf(error))) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new CommandError(
-      `${source.label} could not be read to its end (${reason}); try again. Nothing was replaced.`,
+      `${source.label} could not be read completely (${reason}); try again. Nothing was replaced.`,
     );
   } finally {
     clearTimeout(timer);
@@ -102,7 +102,7 @@ async function copy(
   }
 }
 
-/** The owner and the mode of the executable that is replaced; never one that raises rights. */
+/** The owner and mode of the replaced executable, without setuid and setgid bits. */
 function takeRights(path: string, { uid, gid, mode }: Stats): void {
   if (process.getuid?.() === 0) chownSync(path, uid, gid);
   chmodSync(path, (mode & 0o777) | 0o100);
@@ -136,7 +136,7 @@ const refusals = new Map([
   ["EROFS", noRight],
 ]);
 
-/** What the system refused in the folder of the executable, as a sentence. */
+/** Explains a file system error in the folder of the executable. */
 export function explain(error: unknown, folder: string): unknown {
   const describe = refusals.get(codeOf(error));
   return describe ? new CommandError(describe(folder)) : error;

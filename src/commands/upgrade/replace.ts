@@ -14,9 +14,9 @@ import { dirname } from "node:path";
 export const previousOf = (target: string): string => `${target}.previous`;
 
 /**
- * Puts the new executable in the place of `target`, which stays as `<target>.previous`. Both are renames: at every moment
- * there is a whole executable at `target`, and a running process keeps the file that it was started from.
- * @param options `keepsPrevious` is false if both are the same: then an older `.previous` is worth more.
+ * Puts the new executable in the place of `target`, which is kept as `<target>.previous`. Both are renames: `target` is a
+ * complete executable at every moment, and a running process keeps its own file.
+ * @param options `keepsPrevious` is false if both are the same: then an existing `.previous` is more useful.
  */
 export function replaceExecutable(draft: string, target: string, { keepsPrevious }: { keepsPrevious: boolean }): void {
   if (keepsPrevious) {
@@ -26,7 +26,7 @@ export function replaceExecutable(draft: string, target: string, { keepsPrevious
       try {
         linkSync(target, kept);
       } catch {
-        // File systems without hard links, and systems that protect the files of others.
+        // For file systems without hard links, and systems with protected hard links.
         copyFileSync(target, kept);
         chmodSync(kept, statSync(target).mode & 0o777);
       }

@@ -1,6 +1,6 @@
 import { previousOf } from "./replace.ts";
 
-/** What `deploy/install.sh` installs. */
+/** The path used by `deploy/install.sh`. */
 export const SERVICE_TARGET = "/usr/local/bin/parley";
 
 export type Upgraded = {
@@ -8,16 +8,16 @@ export type Upgraded = {
   isService: boolean;
   /** The version that was replaced, like `0.1.0 (0123456789ab)`. */
   from: string;
-  /** Null if none was made. */
+  /** Null if no backup was made. */
   backup: string | null;
-  /** The migrations that the new version will apply; null if nobody looked at the database. */
+  /** The migrations that the new version will apply; null if the database was not checked. */
   pending: string[] | null;
-  /** The folder of the embedded database; null if there is a server, whose database is named for the sentence. */
+  /** The folder of the embedded database; null for a Postgres server. */
   cluster: string | null;
   database: string;
 };
 
-/** How to use the new executable, and how to go back, in commands to copy. */
+/** How to switch to the new executable, and how to roll back, as commands to copy. */
 export function describeNextSteps(upgraded: Upgraded): string {
   const { isService, from, backup, pending, target } = upgraded;
   const restart = isService
@@ -25,11 +25,15 @@ export function describeNextSteps(upgraded: Upgraded): string {
     : "stop the running `parley serve` (SIGTERM), then start it again";
   const lines = [`The running server was not restarted. To use the new version: ${restart}`];
   if (backup !== null) lines.push(`Backup: ${backup}`);
-  lines.push("", `To go back to ${from}:`, isService ? "  systemctl stop parley" : "  stop the running `parley serve`");
+  lines.push(
+    "",
+    `To roll back to ${from}:`,
+    isService ? "  systemctl stop parley" : "  stop the running `parley serve`",
+  );
   lines.push(`  mv ${quote(previousOf(target))} ${quote(target)}`);
   lines.push(...describeRestore(upgraded));
   lines.push(isService ? "  systemctl start parley" : "  start `parley serve` again");
-  if (pending?.length === 0) lines.push("No restore is needed: the new version has no new migration.");
+  if (pending?.length === 0) lines.push("No restore is needed: the new version has no new migrations.");
   return lines.join("\n");
 }
 
@@ -42,16 +46,16 @@ function describeRestore({ pending, backup, cluster, database, isService, target
     ];
   const empty =
     cluster === null
-      ? `  empty ${database}: drop it and create it again`
+      ? `  drop ${database} and create it again`
       : `  mv ${quote(cluster)} ${quote(`${cluster}.after-upgrade`)}`;
   return [
     empty,
     `  ${command} restore ${quote(backup)}`,
-    `  # What was stored after the upgrade is not in the backup.`,
+    `  # The backup doesn't contain data stored after the upgrade.`,
   ];
 }
 
-/** For a shell. */
+/** Quotes for a shell. */
 function quote(text: string): string {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -4,33 +4,33 @@ import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
 import { CommandError, UsageError } from "../command.ts";
 import { readChecksum } from "./checksum.ts";
 
-/** Where a new executable comes from. */
+/** The source of a new executable. */
 export interface ExecutableSource {
-  /** As the user named it, for sentences. */
+  /** As written by the user, for messages. */
   readonly label: string;
-  /** @throws CommandError if it can't be opened, or is larger than an executable can be. */
+  /** @throws CommandError if it can't be opened, or is too large. */
   open(signal: AbortSignal): Promise<{ chunks: AsyncIterable<Uint8Array>; bytes: number | null }>;
-  /** Its SHA-256 as published beside it: `<name>.sha256`, or its line in `SHA256SUMS`. Null if there is none. */
+  /** The SHA-256 published next to it: `<name>.sha256`, or its line in `SHA256SUMS`. Null if there is none. */
   findChecksum(signal: AbortSignal): Promise<string | null>;
 }
 
-/** An executable has 150 MB; more than this is something else, and would only fill the disk. */
+/** An executable has 150 MB; a larger file isn't Parley, and would only fill the disk. */
 export const EXECUTABLE_BYTES_MAX = 536_870_912;
-/** A list of checksums that is larger isn't one. */
+/** A larger file isn't a list of checksums. */
 const CHECKSUMS_BYTES_MAX = 1_048_576;
 const CHECKSUMS_TIMEOUT_MS = 30_000;
 const REDIRECTS_MAX = 5;
 
 /**
  * @param isTrusted whether the checksum is known from elsewhere, so that the connection need not be secure.
- * @throws UsageError for an address that can't be used.
+ * @throws UsageError for an unusable address.
  */
 export function createSource(text: string, isTrusted: boolean, fetch: Fetch): ExecutableSource {
   if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return createFileSource(resolve(text));
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol))
     throw new UsageError(
-      `${text.replace(/\/\/[^/]*@/, "//")} is neither a file nor an https address; \`parley upgrade --help\` shows the usage.`,
+      `${text.replace(/\/\/[^/]*@/, "//")} is neither a file nor an https URL; \`parley upgrade --help\` shows the usage.`,
     );
   if (!isSecure(url) && !isTrusted)
     throw new UsageError(
@@ -44,8 +44,8 @@ function createFileSource(path: string): ExecutableSource {
     label: path,
     async open() {
       const status = look(path);
-      if (!status) throw new CommandError(`There is no file ${path}; check the path.`);
-      if (!status.isFile()) throw new CommandError(`${path} is not a file; name the executable itself.`);
+      if (!status) throw new CommandError(`The file ${path} doesn't exist; check the path.`);
+      if (!status.isFile()) throw new CommandError(`${path} is not a file; pass the executable itself.`);
       if (status.size > EXECUTABLE_BYTES_MAX) throw tooLarge(path);
       requireReadable(path);
       return { chunks: createReadStream(path, { highWaterMark: 1_048_576 }), bytes: status.size };
@@ -119,7 +119,7 @@ function createUrlSource(url: URL, isTrusted: boolean, fetch: Fetch): Executable
   };
 }
 
-/** Beside the executable; with its query, since that may be what grants access. */
+/** A URL next to the executable's; keeps the query, which may grant access. */
 function withPath(url: URL, path: string): URL {
   const other = new URL(url);
   other.pathname = path;
@@ -155,14 +155,14 @@ async function readBody(get: Get, url: URL, signal: AbortSignal): Promise<string
   let bytes = 0;
   for await (const part of response.body ?? []) {
     bytes += part.length;
-    // A page for people that is answered for every address.
+    // Probably an HTML page that the server returns for every address.
     if (bytes > CHECKSUMS_BYTES_MAX) return null;
     parts.push(part);
   }
   return Buffer.concat(parts).toString("utf8");
 }
 
-/** Follows redirects, but never from a secure connection to one that isn't. */
+/** Follows redirects, but never from HTTPS to HTTP. */
 async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortSignal): Promise<Response> {
   let target = url;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {
@@ -180,9 +180,7 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
     await response.body?.cancel();
     const next = URL.parse(location, target.href);
     if (next === null || !/^https?:$/.test(next.protocol))
-      throw new CommandError(
-        `${maskUrl(target)} redirects to an address that can't be used; download the file by hand.`,
-      );
+      throw new CommandError(`${maskUrl(target)} redirects to an unusable address; download the file by hand.`);
     if (!isSecure(next) && !isTrusted)
       throw new CommandError(
         `${maskUrl(target)} redirects to ${maskUrl(next)}, which has no TLS; download the file by hand, or pass --sha256.`,
@@ -192,16 +190,16 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
   throw new CommandError(`${maskUrl(url)} redirects more than ${REDIRECTS_MAX} times; download the file by hand.`);
 }
 
-/** The reason, for the middle of a sentence. */
+/** The reason of an error, for the middle of a sentence. */
 function describe(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/[.?]$/, "");
 }
 
-/** Nobody is between this machine and itself. */
+/** A loopback connection can't be intercepted. */
 const isSecure = ({ protocol, hostname }: URL): boolean =>
   protocol === "https:" || /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname);
 
-/** Without what may be a credential. */
+/** Without anything that may be a credential. */
 function maskUrl({ origin, pathname }: URL): string {
   return `${origin}${pathname}`;
 }

@@ -6,29 +6,29 @@ import { createProxyRefusal, PROXY_AUTHENTICATION_REQUIRED } from "./proxy.ts";
 import type { ResponseHead } from "./response-parser.ts";
 
 /**
- * How soon after a request its connection must have closed for it to be sent again. A server that closed a waiting
- * connection says so in one round trip. One that closes later may have begun an answer that costs money: that is a failure,
- * and the caller counts its attempts.
+ * A request is retried only if its reused connection closed this soon. A server that closed an idle connection says so within
+ * one round trip. If it closes later, it may have begun an answer that costs money: that is a failure, and the caller counts
+ * its attempts.
  */
 export const REPEAT_MS_MAX = 1_000;
 
-/** An answer whose head has come. */
+/** A response whose head has arrived. */
 export type IncomingResponse = ResponseHead & { body: IncomingBody };
 
-/** For servers that the administrator names, which are few. */
+/** For servers configured by the administrator, which are few. */
 const sharedPool = createConnectionPool({ idlePerServerMax: 256, idleMax: 4_096 });
 
 export type SendOptions = {
   signal: AbortSignal | null;
-  /** The request is sent once more: the server had closed the waiting connection that it was sent on. */
+  /** Called when the request is sent again, because the server had closed the reused connection. */
   onRepeat?: (() => void) | undefined;
-  /** Where connections are kept; by default with those of everybody else. */
+  /** The connection pool; default: the shared one. */
   pool?: ConnectionPool;
-  /** Called for each packet of the server, before it is read: what comes before the answer is a sign of life too. */
+  /** Called for each packet of the server, before it is parsed: interim responses are a sign of life, too. */
   onBytes?: (() => void) | undefined;
 };
 
-/** One request, with whom it is for. */
+/** A request with its callbacks. */
 type Pending = {
   request: PreparedRequest;
   bytes: Uint8Array;
@@ -41,12 +41,12 @@ type Pending = {
 };
 
 /**
- * An HTTP/1.1 client for what is streamed: it hands on bytes as they come, without a stream object or a promise for each
- * packet, which cost more than all the rest of an answer. Connections are kept and used again; redirects are not followed.
+ * An HTTP/1.1 client for streaming: it passes on bytes as they arrive, without a stream object or a promise for each packet,
+ * which would cost more than everything else. Connections are reused; redirects are not followed.
  *
- * A request is sent once. If it went out on a connection that was used before, and the server closed that at once without a
- * byte, it is sent once more, on a new connection.
- * @throws the signal's reason when it aborts before the head has come; Error when there is no answer.
+ * A request is sent once. Only if it went out on a reused connection that the server closed immediately, without a byte, it is
+ * sent once more on a new connection.
+ * @throws the signal's reason if it aborts before the head arrives; Error if there is no response.
  */
 export function sendRequest(
   request: PreparedRequest,
@@ -67,7 +67,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
   const sentAtMs = performance.now();
   let body: (IncomingBody & BodyListener) | null = null;
   const onAbort = () => {
-    // Before the end of the request, which it brings about: a promise that is fulfilled already doesn't mind.
+    // Reject before closing, which would reject with another error. If the promise is already fulfilled, this does nothing.
     reject(signal?.reason);
     sent.abort(new Error("aborted"));
   };
@@ -76,7 +76,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
     onBytes,
     onHead(head) {
       const { url, proxy } = request;
-      // A tunnel refuses before it is open; what comes through it is the server's.
+      // With a tunnel, the proxy refuses before it is open; later responses come from the server.
       if (proxy && !proxy.isTunnel && head.status === PROXY_AUTHENTICATION_REQUIRED)
         return sent.abort(createProxyRefusal(proxy, url.host, head.status));
       body = createIncomingBody(sent);
@@ -87,7 +87,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
       signal?.removeEventListener("abort", onAbort);
       if (body) return body.onEnd(error);
       const isStale = isReused && !connection.hasAnswered && performance.now() - sentAtMs <= REPEAT_MS_MAX;
-      if (!isStale || signal?.aborted) return reject(error ?? new Error("the connection broke"));
+      if (!isStale || signal?.aborted) return reject(error ?? new Error("connection lost"));
       onRepeat?.();
       transmit(pool.open(request), pending);
     },

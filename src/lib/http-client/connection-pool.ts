@@ -2,32 +2,32 @@ import { HttpConnection } from "./connection.ts";
 import type { HttpTarget } from "./open-socket.ts";
 
 /**
- * One that has waited longer is not used again: what lies between (a load balancer, a NAT) may have forgotten it by then
- * without a word, and a request would wait in vain.
+ * Connections that were idle for longer are not reused: a load balancer or NAT in between may have dropped them silently, and
+ * the request would get no response.
  */
 export const IDLE_MS_MAX = 60_000;
 
 export type PoolLimits = {
-  /** Connections to one server that wait for the next request; beyond that they are closed after use. */
+  /** Idle connections per server; excess ones are closed after use. */
   idlePerServerMax: number;
-  /** The same for all servers together. */
+  /** Idle connections in total. */
   idleMax: number;
 };
 
 export type ConnectionPool = {
-  /** A connection that waits, or a new one. What waits is looked at again: it is handed out only if it is idle and open. */
+  /** An idle connection, or a new one. An idle connection is checked again before it is returned. */
   take(server: HttpTarget): HttpConnection;
-  /** A new connection, whatever waits. */
+  /** Always a new connection. */
   open(server: HttpTarget): HttpConnection;
 };
 
-/** Keeps connections for the next request to the same server, by the server's `origin`. */
+/** Keeps connections for reuse, by the server's `origin`. */
 export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits): ConnectionPool {
   const idle = new Map<string, HttpConnection[]>();
   let idleCount = 0;
   let isSweeping = false;
 
-  /** Closes what has waited too long: a server that nobody asks again would hold its connections for ever. */
+  /** Closes expired connections, which otherwise would stay open if their server is never used again. */
   function sweep(): void {
     isSweeping = false;
     const beforeMs = Date.now() - IDLE_MS_MAX;

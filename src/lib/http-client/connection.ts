@@ -2,44 +2,44 @@ import type { Socket } from "bun";
 import { type HttpTarget, type OpeningSocket, openSocket } from "./open-socket.ts";
 import { createResponseParser, type ResponseHead, type ResponseParser } from "./response-parser.ts";
 
-/** What happens to one request; `onClose` comes last, and once. */
+/** Events of one request; `onClose` is last, and called once. */
 export type ResponseHandlers = {
-  /** A packet came, of whatever it is a part. */
+  /** A packet arrived, with any content. */
   onBytes?: (() => void) | undefined;
   onHead(head: ResponseHead): void;
   onBody(bytes: Uint8Array): void;
-  /** Null: the answer is whole. */
+  /** Null: the response is complete. */
   onClose(error: Error | null): void;
 };
 
 /**
- * One request on its connection. After the request has ended these do nothing: the connection may serve another one by
- * then.
+ * One request on its connection. After it has ended, these methods do nothing, because the connection may already serve
+ * another request.
  */
 export type SentRequest = {
   pause(): void;
   resume(): void;
-  /** Closes the connection; the request ends with this error. */
+  /** Closes the connection; the request fails with this error. */
   abort(error: Error): void;
 };
 
-/** Of `socket.readyState`: connected, in both directions. */
+/** Value of `socket.readyState`: connected in both directions. */
 const OPEN = 1;
-/** A server that says how long it keeps a connection began to count before its answer arrived here. */
+/** The server starts its keep-alive timeout before its response arrives here. */
 const KEEP_ALIVE_MARGIN_MS = 1_000;
 
-/** A connection to a server, for one request after the other. */
+/** A connection to a server, for sequential requests. */
 export class HttpConnection {
-  /** Whether it has served a request before: the server may have closed it without our knowing. */
+  /** Whether it has served a request before: then the server may have closed it unnoticed. */
   isReused = false;
-  /** Whether anything of an answer to its request has come. */
+  /** Whether any part of a response to its request has arrived. */
   hasAnswered = false;
-  /** Since when it waits for the next request, in milliseconds of `Date.now()`. */
+  /** Start of its idle time, in milliseconds of `Date.now()`. */
   idleSinceMs = 0;
-  /** How long the server says that it waits for the next request; Infinity if it doesn't say. */
+  /** The server's announced keep-alive timeout; Infinity if unknown. */
   keepAliveMs = Number.POSITIVE_INFINITY;
   #socket: Socket | null = null;
-  /** Of the request under way; their identity tells one request from the next. */
+  /** Handlers of the current request; also used to distinguish requests. */
   #handlers: ResponseHandlers | null = null;
   #parser: ResponseParser | null = null;
   #unsent: Uint8Array | null = null;
@@ -51,8 +51,8 @@ export class HttpConnection {
   readonly #onGone: (connection: HttpConnection) => void;
 
   /**
-   * @param onIdle the answer is whole, and another request may follow.
-   * @param onGone it is closed.
+   * @param onIdle called when the response is complete and another request may follow.
+   * @param onGone called when the connection is closed.
    */
   constructor(
     target: HttpTarget,
@@ -73,14 +73,14 @@ export class HttpConnection {
     });
   }
 
-  /** Whether it can take another request: open, nobody's, and with nothing left to send. */
+  /** Whether it can take another request: open, unused, and with nothing left to send. */
   get isIdle(): boolean {
     return !this.#isClosed && this.#handlers === null && this.#unsent === null && this.#socket?.readyState === OPEN;
   }
 
-  /** Sends a request; only while no other is under way. On a closed connection the request fails at once. */
+  /** Sends a request; only while no other is in progress. On a closed connection, the request fails immediately. */
   send(request: Uint8Array, handlers: ResponseHandlers): SentRequest {
-    if (this.#handlers) throw new Error("the connection serves another request");
+    if (this.#handlers) throw new Error("the connection is in use");
     this.hasAnswered = false;
     this.#canReuse = false;
     this.#handlers = handlers;
@@ -89,7 +89,7 @@ export class HttpConnection {
       onHead: handlers.onHead,
       onBody: handlers.onBody,
       onEnd: (canReuse: boolean, keepAliveSeconds: number | null) => {
-        // An answer that comes before its request is sent leaves the rest of the request unsent.
+        // If the response arrived before the whole request was sent, the rest of the request stays unsent.
         this.#canReuse = canReuse && this.#unsent === null;
         if (keepAliveSeconds !== null) this.keepAliveMs = keepAliveSeconds * 1_000 - KEEP_ALIVE_MARGIN_MS;
       },
@@ -113,7 +113,7 @@ export class HttpConnection {
     };
   }
 
-  /** Closes a connection that serves no request. */
+  /** Closes a connection that has no request. */
   discard(): void {
     if (!this.#handlers) this.#close(null);
   }
@@ -123,7 +123,7 @@ export class HttpConnection {
     if (!this.#socket || !this.#unsent || length === undefined) return;
     const written = this.#socket.write(this.#unsent);
     if (written >= 0) this.#unsent = written >= length ? null : this.#unsent.subarray(written);
-    // If it is only closing, what has come before is still to be read: a server may refuse a request half-way.
+    // While it is only closing, received data must still be read: a server may refuse a request before it is complete.
     else if (this.#socket.readyState < 0) this.#close(new Error("the connection is closed"));
   }
 
@@ -132,12 +132,12 @@ export class HttpConnection {
     this.hasAnswered = true;
     this.#handlers?.onBytes?.();
     try {
-      if (!this.#parser) throw new Error("bytes without a request");
+      if (!this.#parser) throw new Error("unexpected data without a request");
       this.#parser.push(bytes);
-      // A reader may have given up in the middle of these bytes: then it is closed, and nobody's any more.
+      // The reader may have aborted during these bytes: then the connection is closed and has no request.
       if (!this.#isClosed && this.#parser.isOver()) this.#finish();
     } catch (error) {
-      this.#close(error instanceof Error ? error : new Error("a broken answer"));
+      this.#close(error instanceof Error ? error : new Error("malformed response"));
     }
   }
 
@@ -148,12 +148,12 @@ export class HttpConnection {
     }
     this.isReused = true;
     this.idleSinceMs = Date.now();
-    // A reader that paused it for the last packets would leave the next answer unread.
+    // If the last reader paused the socket, the next response would never be read.
     this.#socket?.resume();
-    // Waiting for another request is no reason for the process to live.
+    // Idle connections must not keep the process alive.
     this.#socket?.unref();
     this.#end(null);
-    // The end of the connection may have come in the same packet, and is only read in the next turn of the event loop.
+    // The end of the connection may be in the same packet, and is only read in the next turn of the event loop.
     setImmediate(() => setImmediate(() => this.isIdle && this.#onIdle(this)));
   }
 
@@ -163,10 +163,10 @@ export class HttpConnection {
     this.#opening.close();
     this.#onGone(this);
     const isWhole = error === null && this.#parser?.close() === true;
-    this.#end(isWhole ? null : (error ?? new Error("the connection broke")));
+    this.#end(isWhole ? null : (error ?? new Error("connection lost")));
   }
 
-  /** Lets go of the request before its reader hears of the end: whatever the reader does then, it has no connection. */
+  /** Detaches the request before notifying its reader, so that the reader can no longer affect the connection. */
   #end(error: Error | null): void {
     const handlers = this.#handlers;
     this.#handlers = null;

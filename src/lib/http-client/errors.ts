@@ -13,11 +13,11 @@ export class ConnectError extends Error {
 }
 
 /**
- * The proxy opened no connection, or could not be reached itself. The message is for the administrator: it names the proxy
- * and its setting, without a credential.
+ * The proxy refused to connect, or could not be reached. The message is for the administrator: it names the proxy and its
+ * setting, without credentials.
  */
 export class ProxyError extends ConnectError {
-  /** What the proxy answered; null if it didn't. */
+  /** The status of the proxy's response; null if there was none. */
   readonly status: number | null;
 
   constructor(message: string, { status = null, cause }: { status?: number | null; cause?: Error } = {}) {
@@ -26,15 +26,15 @@ export class ProxyError extends ConnectError {
   }
 }
 
-/** The server answered, and could not show that it is the one that was meant. Nothing of a request has been sent. */
+/** The server's certificate was not accepted. Nothing of the request has been sent. */
 export class CertificateError extends Error {}
 
-/** Of a certificate that no CA known here has signed. */
+/** Errors of a certificate from an unknown CA. */
 const unknownIssuer = /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 
 export function createCertificateError(error: (Error & { code?: string }) | null): CertificateError {
-  const cure = unknownIssuer.test(error?.code ?? "")
-    ? "; if its CA is private, name a file with that CA's certificate in NODE_EXTRA_CA_CERTS"
+  const remedy = unknownIssuer.test(error?.code ?? "")
+    ? "; if its CA is private, set NODE_EXTRA_CA_CERTS to a file with that CA's certificate"
     : "";
-  return new CertificateError(`the certificate is not trusted: ${error?.message ?? "unknown reason"}${cure}`);
+  return new CertificateError(`the certificate is not trusted: ${error?.message ?? "unknown reason"}${remedy}`);
 }

@@ -1,24 +1,24 @@
 import type { SentRequest } from "./connection.ts";
 
-/** Bytes of an answer that may wait for somebody who reads it; then the server has to wait. */
+/** Maximum buffered bytes of a response; beyond that, the server has to wait (backpressure). */
 const UNREAD_BYTES_MAX = 256 * 1024;
 
 export type BodyListener = {
   onBytes(bytes: Uint8Array): void;
-  /** Null: the body is whole. Nothing comes after it. */
+  /** Null: the body is complete. No event follows. */
   onEnd(error: Error | null): void;
 };
 
 export type IncomingBody = {
-  /** Once, by one listener; what has come so far comes at once. */
+  /** Call it once. The listener immediately receives what has arrived so far. */
   listen(listener: BodyListener): void;
   pause(): void;
   resume(): void;
-  /** Gives the rest up: the connection is closed, the listener hears no more. */
+  /** Aborts the response: the connection is closed, and the listener gets no more events. */
   abort(): void;
 };
 
-/** The body of an answer. It is kept until somebody listens, and the server waits when that is much. */
+/** The body of a response. It is buffered until there is a listener, with backpressure. */
 export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListener {
   let listener: BodyListener | null = null;
   let unread: Uint8Array[] = [];
@@ -39,7 +39,7 @@ export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListen
     resume: sent.resume,
     abort() {
       isGivenUp = true;
-      sent.abort(new Error("given up"));
+      sent.abort(new Error("aborted by the reader"));
     },
     onBytes(bytes) {
       if (isGivenUp) return;

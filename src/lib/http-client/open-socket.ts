@@ -4,66 +4,66 @@ import { createProxyFailure, encodeConnect, type ProxyRoute } from "./proxy.ts";
 import { createTunnelReader } from "./tunnel.ts";
 
 /**
- * Longest time until a new connection is open, with its TLS handshake. No model thinks meanwhile, so a server that cannot be
- * reached need not be waited for as long as a model that is silent.
+ * Timeout for opening a connection, including the TLS handshake. It is much shorter than the timeouts for silent models,
+ * because no model is working yet.
  */
 export const CONNECT_TIMEOUT_MS = 10_000;
 /**
- * Silence after which the system asks the server whether the connection still exists. A model may think for minutes: what
- * lies between (a NAT, a load balancer) is reminded of the connection, and a server that has vanished is noticed 10 s later.
+ * Idle time before TCP keep-alive probes. A model may think for minutes: probes keep the connection alive in a NAT or load
+ * balancer, and detect a vanished server after another 10 s.
  */
 export const PROBE_AFTER_MS = 15_000;
 
-/** Whom to connect to, and how. */
+/** Where and how to connect. */
 export type HttpTarget = {
-  /** Says whether TLS is spoken, and whose name the certificate must bear. */
+  /** Decides whether TLS is used, and the name to verify in the certificate. */
   url: URL;
-  /** Names the server whose connections serve it. */
+  /** Key of the connection pool. */
   origin: string;
-  /** The IP address to connect to; without it the host of the URL is looked up. */
+  /** The IP address to connect to; absent: the host of the URL is resolved. */
   address?: string;
-  /** The proxy to connect by; absent or null: none. */
+  /** The proxy to connect through; absent or null: none. */
   proxy?: ProxyRoute | null;
-  /** In place of CONNECT_TIMEOUT_MS. */
+  /** Overrides CONNECT_TIMEOUT_MS. */
   connectTimeoutMs?: number;
-  /** In place of the parser's own bound on the head of a response. */
+  /** Overrides the parser's limit for the head of a response. */
   headBytesMax?: number;
   /**
-   * The connection was given up before it was open. The system goes on trying, for about two minutes, and holds a descriptor
-   * meanwhile. @param ended fulfils when that is over.
+   * Called if the connection is abandoned before it is open. The system keeps trying for about two minutes, and holds a file
+   * descriptor meanwhile. @param ended fulfils when that is over.
    */
   onAbandon?: (ended: Promise<unknown>) => void;
 };
 
 export type SocketListener = {
-  /** It may be written to: over TLS, the certificate is known to be that of the server. */
+  /** The socket is writable; with TLS, the certificate is verified. */
   onOpen(socket: Socket): void;
   onData(bytes: Uint8Array): void;
   onDrain(): void;
-  /** Null: it was closed without a fault. May be called more than once. */
+  /** Null: closed without an error. May be called more than once. */
   onClose(error: Error | null): void;
 };
 
-/** A connection that is being opened. */
+/** A connection that is opening. */
 export type OpeningSocket = {
-  /** Closes it, at whatever stage it is. */
+  /** Closes it, at any stage. */
   close(): void;
 };
 
 type Address = { hostname: string; port: number };
 
-/** Host and port, as a request names them. */
+/** Host and port, as in a request. */
 const writeAuthority = ({ hostname, port }: Address): string =>
   `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 
-/** Opens a connection to a server, by a proxy if the target has one. The listener hears how it ends in any case. */
+/** Opens a connection to a server, through a proxy if the target has one. The listener is always notified of its end. */
 export function openSocket(target: HttpTarget, listener: SocketListener): OpeningSocket {
   const { url, address, proxy = null, connectTimeoutMs = CONNECT_TIMEOUT_MS, onAbandon } = target;
   const isSecure = url.protocol === "https:";
   const name = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const server = { hostname: address ?? name, port: Number(url.port) || (isSecure ? 443 : 80) };
   const tls = { serverName: name.replace(/\.$/, "") };
-  /** The newest one: TLS in a tunnel has a socket of its own. */
+  /** The newest socket: TLS in a tunnel has its own. */
   let socket: Socket | null = null;
   let isClosed = false;
 
@@ -88,7 +88,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     close: (_socket: Socket, error?: Error) => listener.onClose(error ?? null),
     error: (_socket: Socket, error: Error) => listener.onClose(error),
   };
-  // Over TLS nothing is sent before the certificate is known to be that of the server.
+  // With TLS, nothing is sent before the certificate is verified.
   const secureHandlers = {
     ...handlers,
     handshake(secure: Socket, isAuthorized: boolean, error: Error | null) {
@@ -97,7 +97,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     },
   };
 
-  /** Takes the socket, unless nobody wants it any more. */
+  /** Accepts the socket, unless the caller has closed it. */
   function take(connected: Socket): boolean {
     if (isClosed) connected.terminate();
     else {
@@ -131,9 +131,9 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     const authority = writeAuthority(server);
     const read = createTunnelReader(route, authority);
     let isEstablished = false;
-    /** Until the tunnel stands, its end is the proxy's; then TLS tells of it. */
+    /** Until the tunnel is open, an end is the proxy's; afterwards TLS reports it. */
     const end = (error: Error | null) => {
-      if (!isEstablished) fail(error ?? new Error("it closed the connection without an answer"));
+      if (!isEstablished) fail(error ?? new Error("it closed the connection without a response"));
       else if (!isSecure) listener.onClose(error);
     };
     const begin = (raw: Socket) => {
@@ -152,7 +152,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
           isEstablished = read(bytes);
           if (isEstablished) begin(raw);
         } catch (error) {
-          listener.onClose(error instanceof Error ? error : new Error("no tunnel"));
+          listener.onClose(error instanceof Error ? error : new Error("tunnel failed"));
         }
       },
       drain: () => isEstablished && !isSecure && listener.onDrain(),

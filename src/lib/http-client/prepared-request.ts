@@ -3,16 +3,15 @@ import { encodeCredentials, nameProxy, type ProxyRoute } from "./proxy.ts";
 
 export type OutgoingRequest = { url: URL; method: string; headers: Headers; proxy?: ProxyRoute | null };
 
-/** What requests to one address have in common, encoded; it holds the key. */
+/** The encoded parts shared by all requests to one URL; contains the key. */
 export type PreparedRequest = HttpTarget & {
-  /** The request line and every header field but the length of the body. */
+  /** The request line and every header field except the content length. */
   head: Uint8Array;
   method: string;
 };
 
 /**
- * Encodes once what all requests to this address have in common. `Headers` has checked that no name or value holds a line
- * end.
+ * Encodes once what all requests to this URL share. `Headers` has already refused line breaks in names and values.
  */
 export function prepareRequest({ url, method, headers, proxy = null }: OutgoingRequest): PreparedRequest {
   if (!/^[A-Z]+$/.test(method)) throw new TypeError(`The method ${method} cannot be sent.`);
@@ -23,18 +22,18 @@ export function prepareRequest({ url, method, headers, proxy = null }: OutgoingR
   fields.set("connection", "keep-alive");
   const lines = [...fields].map(([name, value]) => `${name}: ${value}\r\n`).join("");
   const path = `${url.pathname}${url.search}`;
-  // A proxy that is asked itself has to know the server (RFC 9112, 3.2.2).
+  // Without a tunnel, the proxy needs the full URL (RFC 9112, 3.2.2).
   const [target, credentials] =
     proxy === null || proxy.isTunnel ? [path, ""] : [`http://${url.host}${path}`, encodeCredentials(proxy)];
   const head = Buffer.from(`${method} ${target} HTTP/1.1\r\n${credentials}${lines}`, "latin1");
-  // A connection by a proxy is not one to the server itself.
+  // Connections through a proxy are pooled separately from direct ones.
   const origin = proxy === null ? url.origin : `${url.origin} ${proxy.isTunnel ? "through" : "by"} ${nameProxy(proxy)}`;
   return { url, origin, head, method, proxy };
 }
 
 export function encodeRequest({ head, method }: PreparedRequest, body: string | Uint8Array): Uint8Array {
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
-  // A GET without a body has no length either (RFC 9110, 8.6).
+  // A GET without a body has no content length (RFC 9110, 8.6).
   const length = method === "GET" && bytes.byteLength === 0 ? "" : `content-length: ${bytes.byteLength}\r\n`;
   return Buffer.concat([head, Buffer.from(`${length}\r\n`, "latin1"), bytes]);
 }

@@ -1,4 +1,4 @@
-/** Most bytes of a status line with all header fields, and of one line between two chunks. */
+/** Maximum bytes of a status line with all header fields, and of one line between chunks. */
 export const HEAD_BYTES_MAX = 64 * 1024;
 const CHUNK_LINE_BYTES_MAX = 4 * 1024;
 
@@ -6,17 +6,17 @@ export type ResponseHead = { status: number; headers: Headers };
 
 export type ResponseReceiver = {
   onHead(head: ResponseHead): void;
-  /** Bytes of the body, without its framing; a view that is good until the next packet. */
+  /** Bytes of the body, without its framing; a view that is valid until the next packet. */
   onBody(bytes: Uint8Array): void;
   /**
-   * The answer is whole.
+   * The response is complete.
    * @param canReuse whether another request may follow on the connection.
-   * @param keepAliveSeconds how long the server says that it waits for one; null if it doesn't say.
+   * @param keepAliveSeconds the server's keep-alive timeout; null if unknown.
    */
   onEnd(canReuse: boolean, keepAliveSeconds: number | null): void;
 };
 
-/** What came is no HTTP/1.1 answer. */
+/** The data is not a valid HTTP/1.1 response. */
 export class MalformedResponseError extends Error {}
 
 const LF = 10;
@@ -24,26 +24,26 @@ const CR = 13;
 const statusLine = /^HTTP\/1\.([01]) ([1-5]\d\d)(?: [^\r\n\0]*)?$/;
 const fieldLine = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\r\n\0]*?)[ \t]*$/;
 const chunkLine = /^([0-9a-f]{1,12})[ \t]*(?:;.*)?$/i;
-/** Of the empty line that ends a head, with the line end before it. */
+/** Of the empty line that ends a head, including the line end before it. */
 const HEAD_END_BYTES_MAX = 4;
-/** Hexadecimal digits of a chunk's size that are read without a detour by way of text. */
+/** Hexadecimal digits of a chunk size that are parsed directly from bytes. */
 const PLAIN_SIZE_DIGITS_MAX = 7;
 
 /**
- * Reads one answer to a request out of the packets of a connection (RFC 9112), which may cut anywhere. What is doubtful
- * about where a body ends is refused, and not guessed: a wrong guess would hand bytes of one answer to another.
+ * Parses one response from the packets of a connection (RFC 9112), which may split it anywhere. Ambiguous framing is refused:
+ * a wrong guess would assign bytes of one response to another.
  */
 export function createResponseParser(receiver: ResponseReceiver, headBytesMax = HEAD_BYTES_MAX) {
   let state: "head" | "length" | "close" | "chunk-line" | "chunk" | "chunk-end" | "trailer" | "over" = "head";
-  /** Bytes of the body or of the chunk that are still to come. */
+  /** Remaining bytes of the body or the chunk. */
   let left = 0;
   let canReuse = true;
   let keepAliveSeconds: number | null = null;
-  /** Of what belongs to no answer: interim answers before it, trailers behind it. */
+  /** Size of interim responses and trailers, which are not part of the response. */
   let asideBytes = 0;
-  /** A line, or a head, whose end has not come. */
+  /** An incomplete line or head. */
   let pending: Buffer | null = null;
-  /** Bytes of a pending head that were searched for its end: a head that comes byte by byte is not searched anew each time. */
+  /** Bytes of an incomplete head already searched for its end, so that a head that arrives byte by byte isn't searched again. */
   let searchedBytes = 0;
 
   const isOver = (): boolean => state === "over";
@@ -57,7 +57,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
       if (length !== null) canReuse = false;
       state = "chunk-line";
     } else if (length !== null) {
-      // The same length said twice arrives as a list, and is refused with the rest.
+      // A repeated Content-Length arrives as a list, and is refused like other invalid values.
       if (!/^\d{1,15}$/.test(length)) throw new MalformedResponseError(`content length ${length.slice(0, 50)}`);
       left = Number(length);
       state = left === 0 ? "over" : "length";
@@ -70,23 +70,23 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
   function passOver(text: string): void {
     asideBytes += text.length;
     if (asideBytes > headBytesMax)
-      throw new MalformedResponseError(`more than ${headBytesMax} bytes of interim answers or trailers`);
+      throw new MalformedResponseError(`more than ${headBytesMax} bytes of interim responses or trailers`);
   }
 
   function takeHead(text: string): void {
     const [first = "", ...lines] = text.split(/\r?\n/);
     const [, version, status] = statusLine.exec(first) ?? [];
     if (status === undefined) throw new MalformedResponseError(`status line ${first.slice(0, 50)}`);
-    // What comes before the answer itself: 100, 103. Nothing was asked that would change the protocol.
+    // Interim responses: 100, 103. We never request a protocol change.
     if (status.startsWith("1")) {
-      if (status === "101") throw new MalformedResponseError("another protocol");
+      if (status === "101") throw new MalformedResponseError("unexpected protocol change");
       passOver(text);
       return;
     }
     const headers = new Headers();
     for (const line of lines) {
       const [, name, value] = fieldLine.exec(line) ?? [];
-      if (name === undefined || value === undefined) throw new MalformedResponseError("a header field");
+      if (name === undefined || value === undefined) throw new MalformedResponseError("invalid header field");
       headers.append(name, value);
     }
     const connection = headers.get("connection")?.toLowerCase() ?? "";
@@ -100,23 +100,23 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
 
   function takeChunkLine(text: string): void {
     if (state === "chunk-end") {
-      if (text !== "") throw new MalformedResponseError("the end of a chunk");
+      if (text !== "") throw new MalformedResponseError("invalid chunk end");
       state = "chunk-line";
     } else if (state === "trailer") {
       if (text === "") state = "over";
       else passOver(text);
     } else {
       const size = chunkLine.exec(text)?.[1];
-      if (size === undefined) throw new MalformedResponseError("the size of a chunk");
+      if (size === undefined) throw new MalformedResponseError("invalid chunk size");
       left = Number.parseInt(size, 16);
       state = left === 0 ? "trailer" : "chunk";
     }
   }
 
-  /** The usual line before a chunk, only digits, and the usual end of the one before it. @returns -1 for any other. */
+  /** Fast path: a chunk line with only digits, and the usual end of the previous chunk. @returns -1 for any other. */
   function readPlainLine(bytes: Buffer, from: number): number {
     if (state === "chunk-end") {
-      if (bytes[from] !== CR && bytes[from] !== LF) throw new MalformedResponseError("the end of a chunk");
+      if (bytes[from] !== CR && bytes[from] !== LF) throw new MalformedResponseError("invalid chunk end");
       if (bytes[from] !== CR || bytes[from + 1] !== LF) return -1;
       state = "chunk-line";
       return from + 2;
@@ -136,7 +136,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     return -1;
   }
 
-  /** @returns where the text that ends here goes on, or -1 while its end has not come. */
+  /** @returns the position after the text, or -1 if it is incomplete. */
   function readText(bytes: Buffer, from: number): number {
     if (state === "chunk-line" || state === "chunk-end") {
       const next = readPlainLine(bytes, from);
@@ -167,7 +167,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     /** @throws MalformedResponseError; the connection is of no more use then. */
     push(packet: Uint8Array): void {
       if (isOver()) {
-        if (packet.byteLength > 0) throw new MalformedResponseError("more than the answer");
+        if (packet.byteLength > 0) throw new MalformedResponseError("data after the response");
         return;
       }
       const fresh = Buffer.isBuffer(packet) ? packet : Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
@@ -178,19 +178,19 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
         const isBody = state === "chunk" || state === "length" || state === "close";
         const next = isBody ? readBody(bytes, at) : readText(bytes, at);
         if (next < 0) {
-          // The runtime may use the memory of a packet again.
+          // Bun may reuse the memory of a packet.
           pending = Buffer.from(bytes.subarray(at));
           return;
         }
         at = next;
       }
-      // Bytes behind the answer belong to nothing that was asked: they are dropped, with the connection (RFC 9112, 6.3).
+      // Bytes after the response were not requested: they are dropped, and the connection is closed (RFC 9112, 6.3).
       if (isOver()) receiver.onEnd(canReuse && at === bytes.length, keepAliveSeconds);
     },
 
     isOver,
 
-    /** The connection is closed. @returns whether the answer is whole. */
+    /** Call it when the connection is closed. @returns whether the response is complete. */
     close(): boolean {
       if (state === "close") {
         state = "over";
@@ -216,7 +216,7 @@ function findDigit(byte: number): number {
   return small >= 0x61 && small <= 0x66 ? small - 0x57 : -1;
 }
 
-/** Behind the empty line; 0 when it has not come. */
+/** The position after the empty line; 0 if it has not arrived. */
 function findHeadEnd(bytes: Buffer, from: number): number {
   for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
     if (bytes[at + 1] === LF) return at + 2;

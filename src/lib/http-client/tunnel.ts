@@ -2,13 +2,13 @@ import { ProxyError } from "./errors.ts";
 import { createProxyFailure, createProxyRefusal, type ProxyRoute } from "./proxy.ts";
 import { createResponseParser } from "./response-parser.ts";
 
-/** Most bytes of a proxy's answer to CONNECT, before its body. */
+/** Maximum size of the head of a proxy's response to CONNECT. */
 const HEAD_BYTES_MAX = 16 * 1024;
 
 /**
- * Reads what a proxy answers to CONNECT.
+ * Parses a proxy's response to CONNECT.
  * @param authority host and port of the server.
- * @returns takes a packet, and tells whether the connection to the server is there. @throws ProxyError when there will be none.
+ * @returns a function that takes a packet and returns whether the tunnel is open. @throws ProxyError if the proxy refuses.
  */
 export function createTunnelReader(route: ProxyRoute, authority: string): (packet: Uint8Array) => boolean {
   let isEstablished = false;
@@ -19,8 +19,8 @@ export function createTunnelReader(route: ProxyRoute, authority: string): (packe
         isEstablished = true;
       },
       onBody() {
-        // A server says nothing before it is asked.
-        throw new Error("bytes behind its answer");
+        // The server can't send anything before the request.
+        throw new Error("data after its response");
       },
       onEnd() {},
     },
@@ -32,7 +32,7 @@ export function createTunnelReader(route: ProxyRoute, authority: string): (packe
       return isEstablished;
     } catch (error) {
       if (error instanceof ProxyError) throw error;
-      throw createProxyFailure(route, error instanceof Error ? error : new Error("no HTTP answer"));
+      throw createProxyFailure(route, error instanceof Error ? error : new Error("not an HTTP response"));
     }
   };
 }

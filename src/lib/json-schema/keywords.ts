@@ -1,9 +1,9 @@
 import { isPattern } from "./linear-pattern.ts";
 
-/** What is under a keyword: a schema, a list of them, or schemas by name. */
+/** The form of a keyword's subschemas: one schema, a list of them, or schemas by name. */
 export type Applicator = "schema" | "schemas" | "map";
 
-/** `isInPlace`: its schemas are applied to the same value as the schema that has it, not to a part of it. */
+/** `isInPlace`: its subschemas apply to the same value as the schema itself, not to a part of it. */
 type ApplicatorRule = { holds: Applicator; isInPlace?: boolean };
 
 export const applicators: Readonly<Record<string, ApplicatorRule>> = {
@@ -45,7 +45,7 @@ const number: ValueRule = { isValid: isNumber, wanted: "must be a number" };
 const bound: ValueRule = { isValid: isBound, wanted: "must be a number" };
 const flag: ValueRule = { isValid: isFlag, wanted: "must be true or false" };
 
-/** Keywords that a value is checked by. Others are ignored, as JSON Schema wants it. */
+/** Keywords that validate a value. Unknown ones are ignored, as JSON Schema requires. */
 export const assertions: Readonly<Record<string, ValueRule>> = {
   type: {
     isValid: (value) => isType(value) || (Array.isArray(value) && value.length > 0 && value.every(isType)),
@@ -83,7 +83,7 @@ export const assertions: Readonly<Record<string, ValueRule>> = {
   format: { isValid: isText, wanted: "must be a string" },
 };
 
-/** Formats whose check takes a time in proportion to the text; others only tell the model something. */
+/** Formats that are checked in linear time; others are only hints for the model. */
 export const checkedFormats = new Set([
   "date-time",
   "date",

@@ -1,19 +1,19 @@
 import { RE2JS } from "re2js";
 
-/** Longer patterns, and those that repeat more often in all, are not matched: what they are compiled to grows with both. */
+/** Limits on length and on total repetitions, which determine the compiled size; patterns beyond them are not matched. */
 const PATTERN_CHARS_MAX = 1_000;
 const REPETITIONS_MAX = 1_000;
 /** Classes of Unicode (`\p{L}`) in one pattern. Each is a list of hundreds of ranges, which takes long to compile. */
 const UNICODE_CLASSES_MAX = 20;
 
-/** A pattern whose matching takes time in proportion to the text, whatever the text is. */
+/** A pattern that matches in linear time. */
 export type LinearPattern = {
-  /** What one character costs: the number of its instructions. */
+  /** The cost per character: its number of instructions. */
   size: number;
   test(text: string): boolean;
 };
 
-/** Whether a text is a regular expression as JSON Schema wants them. It is only read, never matched. */
+/** Whether a text is a regular expression in JSON Schema's dialect. The pattern is only parsed, never matched. */
 export function isPattern(source: string): boolean {
   try {
     new RegExp(source, "u");
@@ -24,12 +24,12 @@ export function isPattern(source: string): boolean {
 }
 
 /**
- * Compiles a pattern for RE2, which never goes back in the text. JavaScript's own engine does, as often as there are ways through
- * the pattern: for a short one it took 0.6 s here, and then gave up with a wrong answer.
- * @returns null for what no such engine can do (looking ahead or behind, references to groups), or would take too much memory for.
+ * Compiles a pattern for RE2, which doesn't backtrack. JavaScript's engine does, in exponential time: for one short pattern it
+ * took 0.6 s here, and then returned a wrong result.
+ * @returns null for patterns that RE2 can't match (lookaround, backreferences), or that would need too much memory.
  */
 export function compileLinearPattern(source: string): LinearPattern | null {
-  // RE2JS reads a reference by name as its letters.
+  // RE2JS reads a named backreference as literal letters.
   if (source.length > PATTERN_CHARS_MAX || source.includes("\\k<") || countRepetitions(source) > REPETITIONS_MAX)
     return null;
   // Without regard to case, each range of a class is compiled once more for each of its letters.

@@ -6,23 +6,23 @@ import { SchemaPlaces } from "./references.ts";
 
 /** UTF-16 units of a schema's JSON. */
 export const SCHEMA_CHARS_MAX = 65_536;
-/** Instructions of all patterns of a schema together; each pattern counts `PATTERN_COST` in any case. */
+/** Total instructions of all patterns of a schema; each pattern counts at least `PATTERN_COST`. */
 export const PATTERN_INSTRUCTIONS_MAX = 10_000;
 const PATTERN_COST = 50;
-/** Schemas that may be applied to one value, counted each time they are referred to. */
+/** Schemas that may apply to one value, counted once per reference. */
 export const SCHEMAS_PER_VALUE_MAX = 5_000;
 
-/** A schema that was checked, in the form that the validator takes: keywords that count, and references within it only. */
+/** A validated schema in the form that the validator needs: only known keywords, and only internal references. */
 export type PreparedSchema = {
   schema: Schema | boolean;
   draft: SchemaDraft;
-  /** By their source; null: the pattern is not matched. */
+  /** By source; null: the pattern is not matched. */
   patterns: ReadonlyMap<string, LinearPattern | null>;
-  /** What it costs to check one value with a schema, beside the value's own size. */
+  /** The cost of checking one value with a schema, in addition to the value's size. */
   costs: WeakMap<object, number>;
 };
 
-/** What is wrong with a schema, and where. */
+/** A problem with a schema, and its place. */
 export class InvalidSchemaError extends Error {
   readonly pointer: string;
   constructor(pointer: string, message: string) {
@@ -31,11 +31,11 @@ export class InvalidSchemaError extends Error {
   }
 }
 
-/** A schema is checked when it is asked for, and used when its answer is there. */
+/** Prepared schemas, because a schema is validated with the request and used again with the response. */
 const known = new WeakMap<object, PreparedSchema>();
 
 /**
- * Checks a schema that comes from outside, and bounds what it can cost. It is JSON of bounded depth, and is not changed later.
+ * Validates a schema from outside, and bounds its cost. The schema is JSON of bounded depth, and is not changed later.
  * @throws InvalidSchemaError
  */
 export function prepareSchema(source: object): PreparedSchema {
@@ -51,7 +51,7 @@ export function prepareSchema(source: object): PreparedSchema {
   return prepared;
 }
 
-/** The draft that `$schema` names. Others are read as the newest one. */
+/** The draft named by `$schema`; unknown ones are treated as the newest. */
 function findDraft(source: unknown): SchemaDraft {
   const name = String((source as { $schema?: unknown }).$schema ?? "");
   if (/draft-0?[34]\b/.test(name)) return "4";
@@ -61,17 +61,17 @@ function findDraft(source: unknown): SchemaDraft {
 
 type Copy = Record<string, unknown>;
 
-/** Copies what counts of a schema. What is referred to becomes an entry of `$defs`, once for each place. */
+/** Copies the relevant parts of a schema. Referenced places become entries of `$defs`, once each. */
 class Preparation {
   readonly patterns = new Map<string, LinearPattern | null>();
   readonly costs = new WeakMap<object, number>();
   readonly #source: unknown;
   readonly #places: SchemaPlaces;
   readonly #isDraft2020: boolean;
-  /** Names in `$defs`, by what they were copied of. */
+  /** Names in `$defs`, by their source. */
   readonly #names = new Map<unknown, string>();
   readonly #definitions: Record<string, unknown> = {};
-  /** Schemas that are applied to the same value as their key. */
+  /** Schemas that apply to the same value as their key. */
   readonly #inPlace = new Map<object, { pointer: string; schemas: unknown[] }>();
   #instructions = 0;
 
@@ -143,7 +143,7 @@ class Preparation {
     );
   }
 
-  /** The keyword of older drafts that became two. */
+  /** A keyword of older drafts that was split into two. */
   #splitDependencies(value: unknown, place: string, inPlace: unknown[]): Copy {
     const entries = readEntries(value, place);
     const isNames = ([, item]: [string, unknown]) => Array.isArray(item);
@@ -175,12 +175,15 @@ class Preparation {
 
   #boundPatterns(next: number, place: string): void {
     if (this.#instructions + next > PATTERN_INSTRUCTIONS_MAX)
-      throw new InvalidSchemaError(place, "is one pattern too many: the patterns of a schema are too large together");
+      throw new InvalidSchemaError(place, "exceeds the limit for the total size of a schema's patterns");
   }
 
   #refer(reference: unknown, place: string): string {
     if (typeof reference !== "string" || !reference.startsWith("#"))
-      throw new InvalidSchemaError(place, "must refer to a place in the schema itself (#…); nothing is fetched");
+      throw new InvalidSchemaError(
+        place,
+        "must refer to a place in the same schema (#…); external schemas are not fetched",
+      );
     const found = this.#places.find(reference);
     if (!found) throw new InvalidSchemaError(place, "refers to a place that doesn't exist");
     if (found.value === this.#source) return "#";
@@ -193,8 +196,8 @@ class Preparation {
   }
 
   /**
-   * Bounds how many schemas one value is checked by: references that meet themselves on the way, without going to a part of the
-   * value, would never end, and those that fork each time have no end in practice.
+   * Bounds how many schemas apply to one value: references that lead back to themselves without descending into the value would
+   * never end, and those that fork at each step would take exponential time.
    */
   #boundInPlace(root: unknown): void {
     const sizes = new Map<object, number>();
@@ -207,7 +210,7 @@ class Preparation {
       const known = sizes.get(schema);
       if (known !== undefined) return known;
       const { pointer = "#", schemas = [] } = this.#inPlace.get(schema) ?? {};
-      if (open.has(schema)) throw new InvalidSchemaError(pointer, "refers to itself without an end");
+      if (open.has(schema)) throw new InvalidSchemaError(pointer, "refers to itself endlessly");
       open.add(schema);
       const size = schemas.reduce<number>((sum, inner) => sum + measure(inner), 1);
       open.delete(schema);
@@ -226,7 +229,7 @@ function readEntries(value: unknown, place: string): [string, unknown][] {
   return Object.entries(value);
 }
 
-/** UTF-16 units of a list, such as that of an `enum`, whose comparison costs as much as one step. */
+/** UTF-16 units of a list (such as `enum`) whose comparison costs one step. */
 const CHARS_PER_STEP = 50;
 
 const sizeOf = (value: unknown): number =>

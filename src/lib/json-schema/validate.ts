@@ -5,13 +5,13 @@ import type { LinearPattern } from "./linear-pattern.ts";
 import type { PreparedSchema } from "./prepare-schema.ts";
 
 /**
- * Steps of one validation: a value by a schema is one, or more if either is large; each takes about half a microsecond. A long
- * text may take more of them than a short one, which only a schema that is made to take long needs.
+ * Steps of one validation: applying a schema to a value is one, or more if either is large; each takes about half a
+ * microsecond. Longer texts may take more steps; only a schema designed to be slow needs them.
  */
 const STEPS_MIN = 10_000;
 export const STEPS_MAX = 500_000;
 const STEPS_PER_CHAR = 5;
-/** Instructions of a pattern, times characters, that cost as much as one step. */
+/** Instructions of a pattern, times characters, that cost one step. */
 const MATCHES_PER_STEP = 5;
 const CHARS_PER_STEP = 50;
 /** Longer texts are not checked for a format. */
@@ -20,15 +20,15 @@ const PROBLEMS_MAX = 5;
 const PROBLEM_CHARS_MAX = 300;
 
 export type Validation =
-  /** `problems`: sentences with places, for whoever wrote the value. */
+  /** `problems`: sentences with places, for the author of the value. */
   | { type: "valid" }
   | { type: "invalid"; problems: string[] }
-  /** It would take too long to say. */
+  /** It would take too long. */
   | { type: "unknown" };
 
 class WorkError extends Error {}
 
-/** What the validation at work may still do. Validations run one after the other, each in one go. */
+/** Remaining steps of the current validation. Validations are synchronous, so they never overlap. */
 let current: PreparedSchema | null = null;
 let stepsLeft = 0;
 
@@ -51,7 +51,7 @@ const match = (pattern: LinearPattern, text: string): boolean => {
 hooks.visit = (value, schema) => spend((current?.costs.get(schema) ?? 1) + measure(value));
 hooks.createRegExp = (source) => {
   const pattern = current?.patterns.get(source);
-  // What is not matched counts as met.
+  // A pattern that isn't matched counts as satisfied.
   return { test: (text) => !pattern || match(pattern, text) };
 };
 hooks.hasDuplicates = (items) => {
@@ -62,7 +62,7 @@ hooks.hasDuplicates = (items) => {
 for (const [name, check] of Object.entries(formats))
   formats[name] = (text) => text.length > FORMAT_CHARS_MAX || check(text);
 
-/** Checks the value that `JSON.parse` gave of a text. */
+/** Validates a value parsed from `text`. */
 export function validate(text: string, value: unknown, prepared: PreparedSchema): Validation {
   current = prepared;
   stepsLeft = Math.min(STEPS_MAX, STEPS_MIN + text.length * STEPS_PER_CHAR);
@@ -70,7 +70,7 @@ export function validate(text: string, value: unknown, prepared: PreparedSchema)
     const { valid, errors } = run(value, prepared.schema, prepared.draft);
     return valid ? { type: "valid" } : { type: "invalid", problems: describe(errors) };
   } catch (error) {
-    // Too deep for the stack is too long as well.
+    // A stack overflow counts as too long, too.
     if (error instanceof WorkError || error instanceof RangeError) return { type: "unknown" };
     throw error;
   } finally {
@@ -78,7 +78,7 @@ export function validate(text: string, value: unknown, prepared: PreparedSchema)
   }
 }
 
-/** What is wrong at the places themselves, without what follows from it for the places above. */
+/** Only the errors of the innermost places, without those that follow from them. */
 function describe(errors: readonly OutputUnit[]): string[] {
   const own = errors.filter(({ keyword }) => keyword !== "$ref" && !Object.hasOwn(applicators, keyword));
   const texts = (own.length > 0 ? own : errors).map(({ instanceLocation, error }) =>

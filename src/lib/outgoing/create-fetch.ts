@@ -5,24 +5,24 @@ import { prepareRequest } from "../http-client/prepared-request.ts";
 import { readUserinfo } from "../userinfo.ts";
 import type { FindProxy } from "./find-proxy.ts";
 
-/** `fetch`, as far as libraries use it. */
+/** The part of `fetch` that libraries use. */
 export type Fetch = (address: string | URL, init?: RequestInit) => Promise<Response>;
 
 const REDIRECTS_MAX = 5;
-/** Bytes that wait for a reader; then the server has to wait. */
+/** Buffered bytes of a response; beyond that, the server has to wait (backpressure). */
 const UNREAD_BYTES_MAX = 256 * 1024;
 
 /**
- * Makes a `fetch` for addresses of the administrator: over our own client, with the proxies of the settings. Redirects are
- * followed within one origin only, so that credentials and contents stay with the server that was named.
+ * Creates a `fetch` for URLs set by the administrator, with our own HTTP client and the configured proxies. Redirects are
+ * followed only within one origin, so that credentials and content stay with the configured server.
  */
 export function createFetch(findProxy: FindProxy): Fetch {
   return async (address, init) => {
     const userinfo = readUserinfo(String(address));
     let url = new URL(userinfo?.url ?? address);
     const request = new Request(url.href, init);
-    // A response to HEAD has the length of a body that doesn't come, which the client would wait for.
-    if (request.method === "HEAD") throw new TypeError("HEAD requests are not made");
+    // A response to HEAD announces the length of a body that never comes, which the client would wait for.
+    if (request.method === "HEAD") throw new TypeError("HEAD requests are not supported");
     const { headers } = request;
     const signal = init?.signal ?? request.signal;
     if (!headers.has("accept")) headers.set("accept", "*/*");
@@ -37,7 +37,7 @@ export function createFetch(findProxy: FindProxy): Fetch {
       if (location === null || request.redirect === "manual") return toResponse(response, signal);
       response.body.abort();
       url = follow(url, location, request.redirect === "error" ? 0 : REDIRECTS_MAX - redirects);
-      // What was asked changes as browsers change it.
+      // The method changes as in browsers.
       if (response.status === 303 || (method === "POST" && response.status <= 302)) {
         method = "GET";
         body = new Uint8Array();
@@ -51,17 +51,17 @@ const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includ
 
 function follow(from: URL, location: string, left: number): URL {
   const to = URL.parse(location, from.href);
-  if (left <= 0) throw new TypeError(`${from.origin} redirects, which is not followed further`);
+  if (left <= 0) throw new TypeError(`${from.origin} redirects more often than allowed`);
   if (to?.origin !== from.origin)
     throw new TypeError(
-      `${from.origin} redirects to ${to?.origin ?? "no address that can be read"}, which is not followed; set the address that answers`,
+      `${from.origin} redirects to ${to?.origin ?? "an invalid URL"}, which is not followed; set the final URL`,
     );
   return to;
 }
 
 /** Statuses whose responses have no body. */
 const bodiless = [204, 205, 304];
-/** Compression was declined; some servers send what they have stored compressed nevertheless. */
+/** We don't accept compression, but some servers send stored compressed content anyway. */
 const codings = { gzip: "gzip", "x-gzip": "gzip", deflate: "deflate" } as const;
 
 function toResponse({ status, headers, body }: IncomingResponse, signal: AbortSignal): Response {
@@ -74,7 +74,7 @@ function toResponse({ status, headers, body }: IncomingResponse, signal: AbortSi
   if (coding === "identity") return new Response(stream, { status, headers });
   if (!(coding in codings)) {
     body.abort();
-    throw new TypeError(`the response is compressed in a way that was not asked for (${coding.slice(0, 20)})`);
+    throw new TypeError(`the response has an unsupported compression (${coding.slice(0, 20)})`);
   }
   headers.delete("content-encoding");
   headers.delete("content-length");
@@ -82,7 +82,7 @@ function toResponse({ status, headers, body }: IncomingResponse, signal: AbortSi
   return new Response(decompressed, { status, headers });
 }
 
-/** The server waits while nobody reads. */
+/** With backpressure to the server. */
 function toStream(body: IncomingBody, signal: AbortSignal): ReadableStream<Uint8Array<ArrayBuffer>> {
   return new ReadableStream<Uint8Array<ArrayBuffer>>(
     {

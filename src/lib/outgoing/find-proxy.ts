@@ -2,22 +2,22 @@ import type { HttpProxy, ProxyRoute } from "../http-client/proxy.ts";
 import { readUserinfo } from "../userinfo.ts";
 import { createNoProxy } from "./no-proxy.ts";
 
-/** Whether a request to a URL goes by a proxy, and by which. */
+/** The proxy for requests to a URL; null if none. */
 export type FindProxy = (url: URL) => ProxyRoute | null;
 
 export const noProxy: FindProxy = () => null;
 
 export type ProxyAddresses = {
-  /** Of the proxy for https URLs, as `isProxyUrl` takes it. */
+  /** URL of the proxy for https URLs, in the form of `isProxyUrl`. */
   HTTPS_PROXY?: string | undefined;
-  /** Of the proxy for http URLs. */
+  /** The same for http URLs. */
   HTTP_PROXY?: string | undefined;
   NO_PROXY?: readonly string[];
 };
 
 const DEFAULT_PORT = 80;
 
-/** Whether it is the address of a proxy: `http://`, with nothing behind the port. TLS to the proxy itself is not spoken. */
+/** Whether a text is a proxy's URL: `http://`, with nothing after the port. TLS to the proxy itself is not supported. */
 export function isProxyUrl(text: string): boolean {
   if (!/^http:\/\/[^\s?#]+$/i.test(text) || !URL.canParse(text)) return false;
   const { pathname, hostname, port } = new URL(text);

@@ -1,17 +1,17 @@
 import { BlockList, isIP } from "node:net";
 import { addNetwork, isNetwork } from "../network.ts";
 
-/** An entry of `NO_PROXY`, and whether it is meant for a host and a port. */
+/** Whether an entry of `NO_PROXY` matches a host and port. */
 type Matcher = (host: string, port: number) => boolean;
 
-/** A name, also with `.` or `*.` before it; IPv6 in brackets; with or without a port. */
+/** A name, also with a leading `.` or `*.`; IPv6 in brackets; with or without a port. */
 const entryForm =
   /^(?:\[(?<ipv6>[0-9a-f:.]+)\]|(?:\*?\.)?(?<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?)(?::(?<port>\d{1,5}))?$/i;
 
-/** `10.0.0.0`, and not a name that begins so. */
+/** Distinguishes `10.0.0.0` from a name that begins with digits. */
 const ipv4Like = /^[\d.]+$/;
 
-/** Reads one entry; null if it has none of the forms that are known. */
+/** Parses one entry; null if it is invalid. */
 function parseEntry(entry: string): Matcher | null {
   if (entry === "*") return () => true;
   if (isNetwork(entry)) {
@@ -33,14 +33,14 @@ function parseEntry(entry: string): Matcher | null {
   return (host, given) => isAt(given) && (host === wanted || host.endsWith(`.${wanted}`));
 }
 
-/** Whether an entry of `NO_PROXY` can be understood. */
+/** Whether an entry of `NO_PROXY` is valid. */
 export const isNoProxyEntry = (entry: string): boolean => parseEntry(entry) !== null;
 
 /**
- * Reads the entries of `NO_PROXY`: `*`; a name, which stands for its subdomains too, with or without `.` or `*.` before it; an
- * IP address; a network (`10.0.0.0/8`). A name or an address may have a port. Addresses and networks are compared with the
- * host of a URL, and never with what a name resolves to.
- * @returns whether a host is reached without a proxy.
+ * Parses the entries of `NO_PROXY`: `*`; a name, which includes its subdomains, with or without a leading `.` or `*.`; an IP
+ * address; a network (`10.0.0.0/8`). Names and addresses may have a port. Addresses and networks are compared with the host
+ * of a URL, never with what a name resolves to.
+ * @returns a function that decides whether a URL is reached without a proxy.
  */
 export function createNoProxy(entries: readonly string[]): (url: URL) => boolean {
   const matchers = entries.flatMap((entry) => parseEntry(entry) ?? []);
@@ -51,7 +51,7 @@ export function createNoProxy(entries: readonly string[]): (url: URL) => boolean
   };
 }
 
-/** Another machine cannot reach what listens on this one only. */
+/** A proxy on another machine can't reach services that listen only on this one. */
 const isOwnMachine = (host: string): boolean =>
   host === "localhost" ||
   host.endsWith(".localhost") ||

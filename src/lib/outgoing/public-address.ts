@@ -21,10 +21,10 @@ const SPECIAL_IPV4 = [
   "240.0.0.0/4", // reserved, and broadcast
 ];
 
-/** The only IPv6 network whose addresses are public. What lies outside it (`::1`, `fc00::/7`, `fe80::/10` …) is not. */
+/** The only public IPv6 network. Addresses outside it (`::1`, `fc00::/7`, `fe80::/10` …) are not public. */
 const GLOBAL_IPV6 = ["2000::/3"];
 
-/** Parts of it that are not, or that lead to IPv4 addresses by a tunnel. */
+/** Parts of it that are not public, or that tunnel to IPv4 addresses. */
 const SPECIAL_IPV6 = [
   "2001::/23", // protocol assignments: Teredo, benchmarks, ORCHID
   "2001:db8::/32", // documentation
@@ -37,15 +37,14 @@ const globalIpv6 = listOf(GLOBAL_IPV6);
 const specialIpv6 = listOf(SPECIAL_IPV6);
 
 /**
- * The forms of IPv6 that mean an IPv4 address: mapped (RFC 4291), and translated by NAT64 (RFC 6052). Where the canonical
- * form leaves out zeros, the address begins with `0.0`, and is not public anyway.
+ * IPv6 forms of an IPv4 address: mapped (RFC 4291), and NAT64 (RFC 6052). If the canonical form abbreviates zeros, the IPv4
+ * address begins with `0.0`, and is not public anyway.
  */
 const embeddedIpv4 = /^(?:::ffff|64:ff9b:):([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
 
 /**
- * Whether an IP address belongs to the public internet: not to this machine, its network, a cloud's metadata service, or
- * nobody. An address inside an IPv6 form is judged as itself. Anything else than an address, also one with a zone, is not
- * public.
+ * Whether an IP address is on the public internet: not this machine, its network, a cloud metadata service, or unassigned. An
+ * IPv4 address in an IPv6 form is checked as IPv4. Other text, and addresses with a zone, are not public.
  */
 export function isPublicAddress(address: string): boolean {
   const version = isIP(address);

@@ -1,8 +1,8 @@
 import type { IncomingBody } from "../http-client/incoming-body.ts";
 
 /**
- * The first bytes of a body, up to `bytesMax`; the connection is closed if there are more. A body that breaks off, or whose
- * time is over, gives what has come: the status said already what the server did.
+ * Reads the first bytes of a body, up to `bytesMax`, and closes the connection if there are more. If the body breaks off or
+ * times out, returns what has arrived: the status already says what the server did.
  */
 export function readUpTo(body: IncomingBody, bytesMax: number): Promise<Uint8Array> {
   return new Promise((resolve) => {
@@ -11,7 +11,7 @@ export function readUpTo(body: IncomingBody, bytesMax: number): Promise<Uint8Arr
     const end = () => resolve(Buffer.concat(packets));
     body.listen({
       onBytes(packet) {
-        // A view that is good until the next packet.
+        // The packet is a view that is valid only until the next one.
         const kept = packet.slice(0, bytesMax - bytes);
         packets.push(kept);
         bytes += kept.byteLength;

@@ -7,20 +7,20 @@ import { isHostRefused, NOT_PUBLIC } from "./target-url.ts";
 /** All addresses of a name, the preferred one first. */
 export type Lookup = (name: string) => Promise<string[]>;
 
-/** How long the addresses of a name are used, in milliseconds. A receiver that moves is found after that. */
+/** How long the addresses of a name are cached, in milliseconds, so that a server that moves is found again. */
 export const LOOKUP_MS_MAX = 10_000;
-/** Names whose addresses are kept; beyond that the oldest is forgotten. */
+/** Maximum number of cached names; beyond that, the oldest is removed. */
 const NAMES_MAX = 1_000;
 
-/** By c-ares, which waits beside the event loop and holds no thread: a name server that is slow delays nobody else. */
+/** Uses c-ares, which is asynchronous and holds no thread: a slow name server delays no other lookup. */
 const lookUp: Lookup = async (name) => (await dns.lookup(name, { backend: "c-ares" })).map(({ address }) => address);
 
 type Answer = { addresses: Promise<string[]>; untilMs: number };
 
 /**
- * Finds the addresses that may be connected to. All addresses of a name are checked, and one that is not public has the
- * whole name refused: a name with addresses of both kinds is made to get through. An address is connected to as it was
- * checked, without a second look-up.
+ * Resolves a name to addresses that may be connected to. All addresses are checked, and one that is not public refuses the
+ * whole name: a name with both kinds is an attempt to get through. The caller connects to the checked address without resolving
+ * the name again.
  */
 export function createTargetResolver(lookup: Lookup = lookUp) {
   const answers = new Map<string, Answer>();
@@ -36,14 +36,14 @@ export function createTargetResolver(lookup: Lookup = lookUp) {
       if (answers.size <= NAMES_MAX) break;
       answers.delete(oldest);
     }
-    // A failure is not kept: the next attempt asks again.
+    // Failures are not cached: the next attempt resolves the name again.
     addresses.catch(() => answers.get(name)?.addresses === addresses && answers.delete(name));
     return addresses;
   }
 
   /**
-   * @throws RefusedAddressError when the host is not public. OutgoingError when it is unknown; without `allowsPrivate` in the
-   *   same words, so that nobody learns which names this network knows.
+   * @throws RefusedAddressError if the host is not public. OutgoingError if it is unknown; without `allowsPrivate`, both have the
+   *   same message, so that nobody can learn which names the internal network knows.
    */
   return async (host: string, allowsPrivate: boolean): Promise<string[]> => {
     if (!allowsPrivate && isHostRefused(host)) throw new RefusedAddressError(`${host} ${NOT_PUBLIC}`);
@@ -53,7 +53,7 @@ export function createTargetResolver(lookup: Lookup = lookUp) {
       (address) => isIP(address) === 0 || (!allowsPrivate && !isPublicAddress(address)),
     );
     if (addresses.length > 0 && unusable.length === 0) return addresses;
-    if (allowsPrivate) throw new OutgoingError(`The address of ${host} could not be found.`);
+    if (allowsPrivate) throw new OutgoingError(`The name ${host} could not be resolved.`);
     const message = `${host} does not resolve to a public address.`;
     throw addresses.length > 0 ? new RefusedAddressError(message) : new OutgoingError(message);
   };

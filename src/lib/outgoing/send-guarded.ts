@@ -16,11 +16,11 @@ export type GuardedRequest = {
   method: "POST" | "GET";
   headers: Record<string, string>;
   body?: string | Uint8Array;
-  /** For the whole: looking up the name, connecting, sending, and the response with its body. */
+  /** Timeout for everything: resolving the name, connecting, sending, and the response with its body. */
   timeoutMs: number;
-  /** Most bytes of the response's body that are read; then the connection is closed. */
+  /** Maximum bytes of the response's body that are read; then the connection is closed. */
   responseBytesMax: number;
-  /** Whether addresses that are not public may be called too. */
+  /** Whether private addresses may be called, too. */
   allowsPrivate: boolean;
   signal?: AbortSignal;
 };
@@ -28,40 +28,39 @@ export type GuardedRequest = {
 export type GuardedResponse = {
   status: number;
   headers: Headers;
-  /** Its first bytes: up to `responseBytesMax`, or what had come when the time was over or the connection broke. */
+  /** Its first bytes: up to `responseBytesMax`, or what had arrived at the timeout or the end of the connection. */
   body: Uint8Array;
   durationMs: number;
 };
 
-/** Most bytes of a response's status line and header fields. */
+/** Maximum size of a response's status line and header fields. */
 const HEAD_BYTES_MAX = 16 * 1024;
-/** Addresses of a name that are tried before the target counts as unreachable. */
+/** Addresses of a name to try before the target counts as unreachable. */
 const ADDRESSES_MAX = 4;
-/** Longest time for the connection to an address while there is another one to try, in milliseconds. */
+/** Connection timeout while there is another address to try, in milliseconds. */
 const NEXT_ADDRESS_MS = 3_000;
-/** Users name the servers, so there may be many: connections that wait have a bound for all of them, and a small one each. */
+/** Users set the servers, so there may be many: idle connections are bounded in total and, tightly, per server. */
 const POOL_LIMITS = { idlePerServerMax: 32, idleMax: 512 };
 
 /**
- * Sends requests to addresses that users set. The name is resolved here, all its addresses are checked, and the connection
- * goes to a checked address itself: there is no second look-up that could say something else. Connections are kept for the
- * next request to the same host at the same address. Redirects are not followed, certificates are verified,
- * cookies don't exist.
+ * Sends requests to URLs set by users. The name is resolved here, all its addresses are checked, and the connection goes to a
+ * checked address: there is no second lookup with another result. Connections are reused for the same host at the same
+ * address. Redirects are not followed, certificates are verified, there are no cookies.
  *
- * A proxy is asked for a connection to the checked address, and TLS still checks the name. If private addresses are allowed,
- * there is nothing to check: the proxy gets the name, and resolves it.
+ * A proxy opens a tunnel to the checked address, and TLS still verifies the name. If private addresses are allowed, nothing
+ * needs checking: the proxy resolves the name.
  */
 export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noProxy) {
   const resolve = createTargetResolver(lookup);
   const pool = createConnectionPool(POOL_LIMITS);
   const abandoned = createAbandonedConnections();
 
-  /** @param addresses null: the proxy finds them. */
+  /** @param addresses null: the proxy resolves them. */
   async function sendToFirst(addresses: string[] | null, request: PreparedRequest, given: Sending) {
     const tried = addresses?.slice(0, ADDRESSES_MAX) ?? [null];
     for (const [at, address] of tried.entries()) {
       const isLast = at === tried.length - 1;
-      // Names the address too: a connection is used again only for the address that was checked now.
+      // Includes the address: a connection is reused only for the address that was checked now.
       const origin = `${request.origin} ${address}`;
       const target = {
         ...request,
@@ -79,14 +78,14 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
         if (isLast || isSameAnywhere || !(error instanceof ConnectError)) throw error;
       }
     }
-    throw new OutgoingError("There is no address.");
+    throw new OutgoingError("The name has no address.");
   }
 
   /**
-   * Sends one request and reads the beginning of the response. A request may arrive twice: a kept connection that the
-   * server closes at once has it sent again.
-   * @throws RefusedAddressError when the target may not be called. OutgoingError when there is no response. The reason of
-   *   `signal` when that aborts.
+   * Sends one request and reads the beginning of the response. A request may arrive twice: if the server closes a reused
+   * connection immediately, it is sent again.
+   * @throws RefusedAddressError if the target must not be called. OutgoingError without a response. The reason of `signal` if
+   *   it aborts.
    */
   return async function sendGuarded(request: GuardedRequest): Promise<GuardedResponse> {
     const { url, method, timeoutMs, responseBytesMax, allowsPrivate } = request;
@@ -97,7 +96,7 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
     const { signal } = limit;
     try {
       const found = findProxy(url);
-      // Through a tunnel, since a proxy that is asked itself would resolve the name again, or lose it.
+      // Always with a tunnel: without one, the proxy would resolve the name again.
       const proxy = found && { ...found, isTunnel: true };
       const isResolvedThere = proxy !== null && allowsPrivate;
       const addresses = isResolvedThere ? null : await abortable(resolve(targetHostOf(url), allowsPrivate), signal);
@@ -116,10 +115,10 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
 
 type Sending = { body: string | Uint8Array; timeoutMs: number; signal: AbortSignal };
 
-/** Aborts after the time, or with the given signal. */
+/** Aborts after the timeout, or with the given signal. */
 function createTimeLimit(timeoutMs: number, given: AbortSignal | undefined) {
   const controller = new AbortController();
-  const message = `The request was not answered within ${timeoutMs / 1_000} seconds.`;
+  const message = `No response within ${timeoutMs / 1_000} seconds.`;
   const timer = setTimeout(() => controller.abort(new OutgoingError(message)), timeoutMs);
   const abort = () => controller.abort(given?.reason);
   if (given?.aborted) abort();

@@ -44,7 +44,7 @@ function drip(socket: Socket, piece: string, everyMs = 20): void {
   }, everyMs);
 }
 
-const inTime = "The request was not answered within 0.4 seconds.";
+const inTime = "No response within 0.4 seconds.";
 const slow: [name: string, answer: (socket: Socket) => void][] = [
   ["hangs", () => {}],
   ["sends its status byte by byte", (socket) => drip(socket, "H")],
@@ -120,7 +120,7 @@ for (const [name, bytes] of invalid)
 test("a receiver that resets, and one that is not there", async () => {
   const receiver = listen((socket) => socket.terminate());
   expect((await outcome(receiver)).result).toBe(
-    `hooks.test:${receiver.port} closed the connection before it answered.`,
+    `hooks.test:${receiver.port} closed the connection without a response.`,
   );
   receiver.stop();
   expect((await outcome(receiver)).result).toBe(`hooks.test:${receiver.port} refused the connection.`);

@@ -121,7 +121,7 @@ test("a name that nobody knows reads like one of the private network", async () 
   ]);
   expect(await failed(send(request(url)))).toEqual([
     "OutgoingError",
-    "The address of db.internal.test could not be found.",
+    "The name db.internal.test could not be resolved.",
   ]);
 });
 
@@ -160,7 +160,7 @@ test("a request that was sent is not sent to the next address", async () => {
   const send = sendTo("127.0.0.1", "127.0.0.1");
   expect(await failed(send(request(`http://hooks.test:${receiver.port}/`)))).toEqual([
     "OutgoingError",
-    `hooks.test:${receiver.port} closed the connection before it answered.`,
+    `hooks.test:${receiver.port} closed the connection without a response.`,
   ]);
   expect(receiver.requests).toHaveLength(1);
 });
