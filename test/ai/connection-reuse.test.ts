@@ -135,7 +135,7 @@ test("a request on a closed connection fails at once", async () => {
   });
   connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers());
   expect(connection.isIdle).toBe(false);
-  expect(() => connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers())).toThrow("another request");
+  expect(() => connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers())).toThrow("in use");
   await gone.promise;
   await settle();
   expect(ends).toEqual(["connection lost"]);

@@ -73,5 +73,5 @@ test("only what is configured is built; without models it stays offline", () => 
 test("a chain without models, or with an unknown provider, is rejected", () => {
   const { providers } = createProviders({ AI_MODELS: [] }, async () => []);
   expect(() => createChain({ ...options, providers, models: [] })).toThrow("at least one model");
-  expect(() => createChain({ ...options, providers, models: ["openai/x"] })).toThrow("no provider");
+  expect(() => createChain({ ...options, providers, models: ["openai/x"] })).toThrow("No provider");
 });

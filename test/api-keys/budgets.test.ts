@@ -233,7 +233,7 @@ describe("the budget of a key", () => {
 });
 
 test.each([
-  [{ BUDGET_KEY_TOKENS_PER_DAY: "4096" }, "BUDGET_KEY_TOKENS_PER_DAY: no answer fits"],
+  [{ BUDGET_KEY_TOKENS_PER_DAY: "4096" }, "BUDGET_KEY_TOKENS_PER_DAY: too small for any answer"],
   [
     { BUDGET_KEY_USD_PER_MONTH: "1", AI_MODELS: "compatible/own", COMPATIBLE_BASE_URL: "http://127.0.0.1:1/v1" },
     "AI_PRICES",

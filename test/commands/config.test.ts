@@ -31,7 +31,7 @@ test.each(["serve", "migrate", "config check"])(
       'PUBLIC_URL: "http://["',
       "DATABASE_URL: the value ",
       'AI_MODELS: "gpt"',
-      'COMPATIBLE_BASE_URL: "http://********@bad host/" does not',
+      'COMPATIBLE_BASE_URL: "http://********@bad host/" is not a URL',
       'CORS_ORIGINS: "https://a.example/path"',
       'TRUSTED_PROXIES: "1.2.3"',
       "JWT_SECRET: required in production",
@@ -121,5 +121,5 @@ test(".env is read in development, below the environment, and nowhere else", asy
   writeFileSync(join(cwd, ".env"), "APP_ENV=production\n");
   const wrong = await runParley(["config"], { cwd });
   expect(wrong.code).toBe(2);
-  expect(wrong.stderr).toStartWith("APP_ENV: .env is read in development only");
+  expect(wrong.stderr).toStartWith("APP_ENV: .env is read only in development");
 });

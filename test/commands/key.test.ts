@@ -79,7 +79,7 @@ test.each([
   [["key", "drop"], 'cannot "drop"'],
   [["key", "create", "--name", "n"], "--name and --scopes"],
   [["key", "create", "--scopes", "messages:read"], "--name and --scopes"],
-  [["key", "create", "--name", "n", "--scopes", "messages:read,everything"], 'no scope "everything"'],
+  [["key", "create", "--name", "n", "--scopes", "messages:read,everything"], 'unknown scope "everything"'],
   [["key", "create", "--name", "n", "--scopes", " , "], "at least one"],
   [["key", "create", "--name", "", "--scopes", "admin"], "--name"],
   [["key", "create", "--name", "n".repeat(101), "--scopes", "admin"], "--name"],

@@ -132,7 +132,7 @@ describe("an answer in a format", () => {
   });
 
   test.each([
-    ["length", "longest length"],
+    ["length", "maximum length"],
     ["content_filter", "content filter"],
   ] as const)("cut off by %s is a failure that says so, and is not asked for again", async (finish, detail) => {
     provider.script("one", { text: '{"city":"Wi', finish });

@@ -11,6 +11,6 @@ test("a schema that is much too long is not looked into, whatever it says", () =
   expect(tools.map(({ name }) => name)).toEqual(["wiki_good"]);
   expect(problems).toEqual([
     expect.stringMatching(/"long": the schema has more than \d+ characters/),
-    '"short": a $ref names nothing in the schema',
+    '"short": a $ref points to nothing in the schema',
   ]);
 });
