@@ -240,7 +240,7 @@ test("files of certificates that can't be used stop the start, each by its name"
   const broken = authority.cert.replace(/[A-Za-z0-9+/]{30}/, "AAAA");
   const wrong = {
     "nowhere.pem": "the file nowhere.pem can't be read; use a file",
-    [path("text.pem", "hello")]: "the file text.pem has no certificate; write each as PEM",
+    [path("text.pem", "hello")]: "the file text.pem contains no certificate; write certificates as PEM",
     [path("broken.pem", authority.cert + broken)]: "certificate 2 of the file broken.pem is damaged; get it again",
     [path("cut.pem", authority.cert.slice(0, 200))]: "certificate 1 of the file cut.pem is damaged; get it again",
   };

@@ -127,7 +127,7 @@ describe("parley admin password", () => {
     await register("dora@example.com");
     const nobody = await admin(["password", "--email", "nobody@example.com"], "a good password");
     expect({ ...nobody, stderr: "" }).toEqual({ code: 1, stdout: "", stderr: "" });
-    expect(nobody.stderr).toContain("There is no user nobody@example.com");
+    expect(nobody.stderr).toContain("No user nobody@example.com exists");
     for (const input of ["short", "password1", "DORA@example.com"])
       expect((await admin(["password", "--email", "dora@example.com"], input)).code).toBe(2);
     expect((await login("dora@example.com", TEST_PASSWORD)).status).toBe(200);

@@ -64,7 +64,7 @@ describe("of an embedded database", () => {
     const file = place("one.parley");
     const made = await run(["backup", file]);
     expect({ code: made.code, stderr: made.stderr }).toEqual({ code: 0, stderr: "" });
-    expect(made.stdout).toContain(`${file} is written.`);
+    expect(made.stdout).toContain(`Wrote ${file}.`);
     expect(made.stdout).toMatch(/users +1 /);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(listFiles()).toEqual(["one.parley"]);

@@ -213,7 +213,7 @@ test.if(isRoot)(
         expect(await upgrade([source, "--no-backup", "--sha256", checksum], { program })).toMatchObject({
           code: 1,
           errors: expect.stringMatching(
-            /^(.* has no room for .*free some space|The disk of .* is full; free some space\. Nothing was replaced)\.\n$/,
+            /^(.* has not enough space for .*free some space|The disk of .* is full; free some space\. Nothing was replaced)\.\n$/,
           ),
         });
       expect(readdirSync(small)).toEqual(["parley"]);
@@ -317,7 +317,7 @@ test("a download that is too large, or breaks off, is refused", async () => {
   using huge = answerRaw("HTTP/1.1 200 OK\r\ncontent-length: 600000000\r\n\r\nabc");
   await expectRefusal([huge.url, ...args], 1, /is larger than 512 MiB, so it isn't Parley; check the name\.$/m);
   using short = answerRaw("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nabc");
-  await expectRefusal([short.url, ...args], 1, /(could not be read to its end|ended after 3 of 1000 bytes).*try again/);
+  await expectRefusal([short.url, ...args], 1, /(could not be read completely|ended after 3 of 1000 bytes).*try again/);
 });
 
 test("over TLS, the certificate is checked", async () => {

@@ -99,7 +99,7 @@ describe("Redis Cluster", () => {
       port: 6_379,
       password: "100%",
     });
-    expect(() => findSeed("redis://:secret/@host:port")).toThrow("REDIS_URL is no URL");
+    expect(() => findSeed("redis://:secret/@host:port")).toThrow("REDIS_URL is not a URL");
   });
 
   test("has a conversation's messages at one node alone, and those for all at every node", async () => {
