@@ -241,8 +241,8 @@ test("files of certificates that can't be used stop the start, each by its name"
   const wrong = {
     "nowhere.pem": "the file nowhere.pem can't be read; use a file",
     [path("text.pem", "hello")]: "the file text.pem contains no certificate; write certificates as PEM",
-    [path("broken.pem", authority.cert + broken)]: "certificate 2 of the file broken.pem is damaged; get it again",
-    [path("cut.pem", authority.cert.slice(0, 200))]: "certificate 1 of the file cut.pem is damaged; get it again",
+    [path("broken.pem", authority.cert + broken)]: "certificate 2 of the file broken.pem is damaged; download it again",
+    [path("cut.pem", authority.cert.slice(0, 200))]: "certificate 1 of the file cut.pem is damaged; download it again",
   };
   for (const [file, sentence] of Object.entries(wrong)) {
     const { code, errors } = await site.run([], { NODE_EXTRA_CA_CERTS: file });

@@ -43,7 +43,7 @@ test("a taken port is refused, and leaves nothing behind", async () => {
   const { code, errors } = await other.run([]);
   expect(code).toBe(1);
   expectSentences(errors, 1);
-  expect(errors).toMatch(/^Port \d+ on .* is in use; .*set PORT/);
+  expect(errors).toMatch(/^Port \d+ on .* is in use; .*set another PORT/);
   expect(other.findPostgres()).toBeNull();
   expect((await first.fetch("/readyz")).status).toBe(200);
   const again = await other.start({ env: { PORT: "0" } });

@@ -189,7 +189,7 @@ describe("who is told", () => {
         () => listDeliveries(id),
         ([first]) => first?.status === "failed",
       );
-      expect(delivery).toMatchObject({ attempts: 1, error: expect.stringContaining("may not see") });
+      expect(delivery).toMatchObject({ attempts: 1, error: expect.stringContaining("no longer has access") });
     }
     expect(receiver.received).toHaveLength(2);
   });
