@@ -19,7 +19,7 @@ create table analytics_state (
 ) with (fillfactor = 50);
 insert into analytics_state default values;
 
--- Slots to be counted again. Without a key, so that nobody waits for somebody else who marks the same slot.
+-- Slots to count again. There is no key, so that transactions that mark the same slot don't wait for each other.
 create table analytics_stale_slots (
   slot timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);

@@ -49,8 +49,8 @@ create table search_counts (
   before  bigint not null default -1
 ) with (fillfactor = 50);
 
--- How far the index is made of what was stored before: all conversations with an id from `before_id` on. Null: all of it.
--- `language`: in which it is made; another one makes it anew.
+-- Progress of indexing older messages: all conversations with an id from `before_id` on are indexed. Null: all conversations.
+-- `language`: the language of the index; if the setting changes, the index is rebuilt.
 create table search_state (
   is_only   boolean primary key default true check (is_only),
   language  text not null default '',

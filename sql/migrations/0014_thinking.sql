@@ -1,5 +1,5 @@
--- What the models of an answer in progress have thought before their calls, sealed with a key of this server: whoever takes
--- the answer over sends it back to the provider that gave it. Deleted when the answer ends.
+-- Thinking before the tool calls of an answer in progress, sealed with a key of this server. An instance that takes the answer
+-- over sends it back to the provider that returned it. Deleted when the answer ends.
 create table generation_thinking (
   conversation_id uuid not null,
   generation_id   uuid not null,

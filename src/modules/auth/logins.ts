@@ -30,7 +30,7 @@ export interface Logins {
   login(credentials: { email: string; password: string }, client: Client): Promise<Tokens>;
 
   /**
-   * For everyone with a token of the issuer: opens a session of ours.
+   * Opens a Parley session for a user with a token of the issuer.
    * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden` (disabled, or no usable address),
    * `registration_closed`, `conflict` (the address is taken), `unavailable`.
    */

@@ -28,7 +28,7 @@ export type ContextSetting = {
 export type FoundContext = ContextSetting & { newest: HistoryRow[] };
 
 /**
- * `userId` is the user who asks; the path leads to `fromId`, or to the newest message. Undefined if the conversation is
+ * `userId` is the requester; the path leads to `fromId`, or to the newest message. Undefined if the conversation is
  * gone.
  */
 export async function findContext(

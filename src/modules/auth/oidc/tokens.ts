@@ -100,8 +100,8 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
 }
 
 /**
- * Whether the client a token was issued to (`azp`) is one of ours, if the token says so. Otherwise another application
- * of the issuer could log its users in here.
+ * Whether the client that a token was issued to (`azp`) is configured here, if the token names it. Without this check,
+ * another application of the issuer could log its users in.
  */
 const isOfOurClient = ({ payload: { azp } }: JWTVerifyResult, audience: readonly string[]): boolean =>
   azp === undefined || (typeof azp === "string" && audience.includes(azp));
