@@ -78,7 +78,7 @@ export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<
   ) as Pick<ExtraFields, FieldOf<A>>;
 
 /** The first field in a request that a provider doesn't support; null: none, or the provider has no wire format. */
-export const findUntaken = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
+export const findUnsupported = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
   listAsked(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
 
 const listAsked = (extra: ExtraFields): ExtraField[] => extraFields.filter((field) => extra[field] !== undefined);

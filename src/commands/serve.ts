@@ -21,9 +21,9 @@ import { loadConfigWithWarnings } from "./load-config.ts";
 import { setRuntimeProxies } from "./runtime-proxies.ts";
 import { removeSdkHeaders } from "./sdk-environment.ts";
 import { stopInOrder } from "./shutdown.ts";
-import { untilAborted, type Wishes, watchProcess } from "./signals.ts";
+import { type ShutdownSignals, untilAborted, watchProcess } from "./signals.ts";
 import { hasColors } from "./terminal.ts";
-import { readTls, reloadTls, tellOfCertificate } from "./tls.ts";
+import { logCertificate, readTls, reloadTls } from "./tls.ts";
 
 /** Shutdown timeout after an uncaught error. */
 const CRASH_TIMEOUT_MS = 3_000;
@@ -83,7 +83,7 @@ type Serving = {
   log: Log;
   isColored: boolean;
   metrics: Metrics;
-  signals: Wishes;
+  signals: ShutdownSignals;
   manager: ServiceManager;
   database: Database;
 };
@@ -98,7 +98,7 @@ async function serve(serving: Serving): Promise<void> {
   parley.attach(listener);
   const url = config.PUBLIC_URL ?? `${tls ? "https" : "http"}://localhost:${listener.port}`;
   log.info({ address: `${config.HOST}:${listener.port}`, version: build.version }, "listening");
-  if (tls) tellOfCertificate(tls, log, metrics);
+  if (tls) logCertificate(tls, log, metrics);
   signals.onHangup(() => reloadTls({ config, listener, log, metrics }));
   const stopWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
 

@@ -1,5 +1,5 @@
 import type { Log } from "../lib/log.ts";
-import type { Part } from "../lib/parts.ts";
+import type { Part } from "../lib/shutdown-parts.ts";
 import { untilAborted } from "./signals.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { Log } from "../lib/log.ts";
 
 /** Shutdown and reload requests to a running server. */
-export type Wishes = {
+export type ShutdownSignals = {
   /** Aborted by the first SIGTERM, SIGINT or SIGQUIT, and after an uncaught error: shut down gracefully. */
   stop: AbortSignal;
   /** Aborted by the second signal: stop immediately. */
@@ -13,7 +13,7 @@ export type Wishes = {
 };
 
 /** Handles signals and uncaught errors. An unhandled rejection is only logged. */
-export function watchProcess(log: Log): Wishes {
+export function watchProcess(log: Log): ShutdownSignals {
   const stop = new AbortController();
   const hurry = new AbortController();
   let hasCrashed = false;

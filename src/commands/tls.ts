@@ -40,7 +40,7 @@ export function reloadTls({ config, listener, log, metrics }: Dependencies): voi
       return;
     }
     listener.useTls(tls);
-    tellOfCertificate(tls, log, metrics);
+    logCertificate(tls, log, metrics);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     log.error({ reason }, "the new certificate can't be used; keeping the current one");
@@ -48,7 +48,7 @@ export function reloadTls({ config, listener, log, metrics }: Dependencies): voi
 }
 
 /** Logs the served certificate and its expiry. An expired one is logged as a warning, but served. */
-export function tellOfCertificate({ cert }: Tls, log: Log, metrics: Metrics): void {
+export function logCertificate({ cert }: Tls, log: Log, metrics: Metrics): void {
   const { names, validFromMs, expiresAtMs } = describeCertificate(cert);
   metrics.tlsCertificateExpiry.set(expiresAtMs / 1_000);
   const line = { names, expires_at: new Date(expiresAtMs).toISOString() };

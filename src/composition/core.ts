@@ -10,7 +10,7 @@ import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
-import { createParts } from "../lib/parts.ts";
+import { createParts } from "../lib/shutdown-parts.ts";
 import { createLimits } from "../limits/limits.ts";
 import { countUnfinished, createLiveAnswers } from "../modules/generations/service.ts";
 import type { PasswordOptions } from "../modules/users/passwords.ts";

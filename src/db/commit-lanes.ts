@@ -12,7 +12,7 @@ import type { CommitQueue } from "./commit-queue.ts";
 /** The pause of a lane before its next attempt; doubles each time it is still locked. */
 export const PAUSE_MIN_MS = 3;
 
-/** The lanes and the items waiting in them. commit-tries.ts schedules their attempts. */
+/** The lanes and the items waiting in them. commit-attempts.ts schedules their attempts. */
 export interface CommitLanes<Item, Result> {
   readonly size: number;
   /** Lanes with items in the queue or in a batch, or that were found locked by one. */

@@ -1,5 +1,5 @@
 import { createSidePool, type Database } from "./client.ts";
-import { LANES_WAITING_MAX } from "./commit-tries.ts";
+import { LANES_WAITING_MAX } from "./commit-attempts.ts";
 
 /** A batch that takes longer is cancelled, and written in halves. */
 const BATCH_TIMEOUT_MS = 4_000;

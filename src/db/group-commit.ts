@@ -1,3 +1,4 @@
+import { createCommitAttempts } from "./commit-attempts.ts";
 import {
   type CommitOutcome,
   createLaneFull,
@@ -14,13 +15,12 @@ import {
 } from "./commit-entries.ts";
 import { createCommitLanes } from "./commit-lanes.ts";
 import { createCommitQueue } from "./commit-queue.ts";
-import { createCommitTries } from "./commit-tries.ts";
 import { concernsAll, isLockConflict, isStatementTimeout } from "./errors.ts";
 import { retryCollisions } from "./retry-collisions.ts";
 
+export { LANES_WAITING_MAX } from "./commit-attempts.ts";
 export * from "./commit-entries.ts";
 export { createCommitPools } from "./commit-pools.ts";
-export { LANES_WAITING_MAX } from "./commit-tries.ts";
 
 /** Timeout of an item. */
 export const LANE_TIMEOUT_MS = 12_000;
@@ -32,7 +32,7 @@ const EXPIRY_CHECK_MS = 250;
  *
  * A locked item never delays the others: it leaves the batch for a lane (commit-lanes.ts). Later items of the same
  * conversation or sender join the lane, so the order of a sender's items is kept. A lane is retried with one of the next
- * batches (commit-tries.ts), soon at first. If its conversation stays locked, it waits for the lock on a lane connection,
+ * batches (commit-attempts.ts), soon at first. If its conversation stays locked, it waits for the lock on a lane connection,
  * once and for a limited time, so that two instances take turns in a busy conversation.
  */
 export interface GroupCommit<Item, Result> {
@@ -69,7 +69,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   type AnEntry = Entry<Item, Result>;
   const queue = createCommitQueue<AnEntry>(write);
   const lanes = createCommitLanes<Item, Result>(queue, refuse);
-  const tries = createCommitTries<Item, Result>({ queue, lanes, commitWaiting, sortOut, fail });
+  const tries = createCommitAttempts<Item, Result>({ queue, lanes, commitWaiting, sortOut, fail });
   /** Everything that has no result yet. */
   let waitingCount = 0;
   let waitingBytes = 0;

@@ -9,7 +9,7 @@ import {
   STATEMENT_TIMEOUT_MS,
 } from "./pool.ts";
 import { retryCollisions } from "./retry-collisions.ts";
-import { createPlaces, createTurns } from "./turns.ts";
+import { createKeyedQueue, createSemaphore } from "./semaphore.ts";
 
 /** Lock timeout of a first attempt: healthy transactions release their locks sooner. */
 const FIRST_LOCK_TIMEOUT_MS = 50;
@@ -47,9 +47,9 @@ type Options = {
  */
 export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
   const waits = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
-  const firstTries = createPlaces(FIRST_TRIES_MAX, waits);
-  const lockedTries = createPlaces(LOCKED_TRIES_MAX, waits);
-  const turns = createTurns(TURNS_WAITING_MAX);
+  const firstTries = createSemaphore(FIRST_TRIES_MAX, waits);
+  const lockedTries = createSemaphore(LOCKED_TRIES_MAX, waits);
+  const turns = createKeyedQueue(TURNS_WAITING_MAX);
 
   async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
     const result = await pool.open().begin(ISOLATION, async (sql) => {

@@ -4,7 +4,7 @@ import { isFree, isHeld, type LeasedTable, leaseEnd, renewLeases, takeLease } fr
 import { repeatUntilDone } from "../lib/batches.ts";
 import { formatCanonicalJson } from "../lib/canonical-json.ts";
 import { createSeal, deriveKey } from "../lib/seal.ts";
-import { decodeAnswer, encodeAnswer, type StoredAnswer } from "./stored-answer.ts";
+import { decodeAnswer, encodeAnswer, type StoredAnswer } from "./stored-response.ts";
 
 /** How long a key is kept, from its first use. */
 export const IDEMPOTENCY_KEPT_S = 24 * 60 * 60;

@@ -7,7 +7,7 @@ import type { RoutePlugin } from "./mount.ts";
 import { isOpenAiPath } from "./openai-error.ts";
 import { readUrl } from "./request-url.ts";
 import type { IdempotencyMode, Route } from "./route.ts";
-import { createResponse, readAnswer, restoreAnswer } from "./stored-answer.ts";
+import { createResponse, readAnswer, restoreAnswer } from "./stored-response.ts";
 
 /** How long a repeated request waits for the first one to end, before it gets 409. */
 const IDEMPOTENCY_WAIT_MS = 1_500;

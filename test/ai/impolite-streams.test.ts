@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { ERROR_BODY_MS_MAX } from "../../src/ai/transport/read-start.ts";
+import { ERROR_BODY_TIMEOUT_MS } from "../../src/ai/transport/read-start.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 import { type RawAnswer, type RawAnswers, serveRawAnswers } from "./raw-answers.ts";
@@ -190,7 +190,7 @@ test.each(["reset", "open"] as const)("an error whose body doesn't end (%s) keep
   const answer = { status: 401, contentType: "application/json", packets: ['{"error":{"code":"inv'], end };
   const result = await ask("openai", answer, limits);
   expect(result).toMatchObject({ end: { type: "error", code: "provider_unauthorized", status: 401 }, asked: 1 });
-  expect(result.ms).toBeLessThan(ERROR_BODY_MS_MAX + 1_000);
+  expect(result.ms).toBeLessThan(ERROR_BODY_TIMEOUT_MS + 1_000);
 });
 
 test("a document that is read slowly gives signs of life", async () => {

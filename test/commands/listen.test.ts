@@ -4,7 +4,7 @@ import { Elysia } from "elysia";
 import pino from "pino";
 import { CommandError } from "../../src/commands/command.ts";
 import { listen, type PortListener } from "../../src/commands/listen.ts";
-import { reloadTls, tellOfCertificate } from "../../src/commands/tls.ts";
+import { logCertificate, reloadTls } from "../../src/commands/tls.ts";
 import { loadConfig } from "../../src/config.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
 import { createCertificates, readServedNames } from "../support/certificates.ts";
@@ -180,7 +180,7 @@ describe("read again on SIGHUP", () => {
     { days: 15, level: "info", msg: "serving this certificate" },
   ])("one that lasts $days days more: $msg", async ({ days, level, msg }) => {
     const { log, lines } = createLogCollector();
-    tellOfCertificate(certificates.create("aging.test", { days }), log, metrics);
+    logCertificate(certificates.create("aging.test", { days }), log, metrics);
     expect(lines()).toMatchObject([{ level, msg }]);
     expect(Math.round((await readExpiry()) - Date.now() / 1_000 - days * 86_400)).toBeWithin(-60, 60);
   });

@@ -24,7 +24,7 @@ function createService() {
   const deps = {
     chain: {
       has: () => true,
-      findUntaken: () => null,
+      findUnsupported: () => null,
       async run(_request: unknown, push: PushPart<AnswerPart>) {
         push({ type: "start", model: "a/b", attempt: 1 });
         push({ type: "text", text: "Hello." });

@@ -54,7 +54,7 @@ const query = fc.tuple(branch, fc.option(branch, { freq: 3 })).map(([one, other]
 type Said = { id: string; place: number; by: number; words: string[] };
 
 /** Conversations 0 to 3 belong to the people of these numbers. */
-async function createPlaces() {
+async function createSemaphore() {
   const ids = await Promise.all(people.map((owner) => openConversation(parley, owner)));
   const members = ids.map((_, owner) => new Set([owner]));
   const said: Said[] = [];
@@ -110,7 +110,7 @@ test("everybody finds what a look at each message they can read finds", async ()
       fc.array(step, { minLength: 5, maxLength: 25 }),
       fc.array(query, { minLength: 3, maxLength: 6 }),
       async (taken, queries) => {
-        const places = await createPlaces();
+        const places = await createSemaphore();
         const check = async () => {
           for (const who of people.keys())
             for (const { q, has } of queries) {

@@ -1,9 +1,9 @@
 import type { AnswerPart, RunEnd, RunFailure } from "../../src/ai/answer-part.ts";
 import type { ProviderErrorCode, PushPart } from "../../src/ai/provider.ts";
 import { answerInChunks, answerWhole } from "../../src/modules/openai/answer.ts";
-import type { RunSigns } from "../../src/modules/openai/service.ts";
+import type { RunCallbacks } from "../../src/modules/openai/service.ts";
 
-export type FakeRun = (push: PushPart<AnswerPart>, signs: RunSigns) => Promise<RunEnd>;
+export type FakeRun = (push: PushPart<AnswerPart>, signs: RunCallbacks) => Promise<RunEnd>;
 
 const account = { models: ["a/b"], usage: null, costUsd: null };
 const TEST_MODEL = "a/b";
@@ -65,7 +65,7 @@ export function startCompletionServer({ preparesMs = 0 } = {}) {
         created: 1,
         sealThinking: () => null,
         showsReasoning: true,
-        async run(push: PushPart<AnswerPart>, signs: RunSigns = { onActivity() {}, onEnd() {} }) {
+        async run(push: PushPart<AnswerPart>, signs: RunCallbacks = { onActivity() {}, onEnd() {} }) {
           return Promise.race([run(push, signs), left.promise]).finally(() => signs.onEnd());
         },
         leave() {

@@ -1,4 +1,3 @@
-import type { AboutRun } from "../about-run.ts";
 import type { AnswerPart, RunUsage } from "../answer-part.ts";
 import { fitMessages } from "../fit-messages.ts";
 import type { Catalogue } from "../models.ts";
@@ -18,6 +17,7 @@ import type {
   Thinking,
   ToolCall,
 } from "../provider.ts";
+import type { RunContext } from "../run-context.ts";
 import { THINKING_SILENCE_MS, type TimeoutsOf } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
 import { type AnswerState, findPartial, nameWriter, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
@@ -54,14 +54,14 @@ export type AttemptRequest = {
   onActivity?: (() => void) | undefined;
   /** Deadline of the whole answer, on the clock of `performance.now()`. */
   endsAtMs: number;
-  about?: AboutRun;
+  about?: RunContext;
 };
 
 /** Reports the outcome of an attempt. Exactly one of `succeed`, `fail` and `leave` ends it; later calls do nothing. */
 export type AttemptReport = {
   firstToken(): void;
   succeed(): void;
-  fail(failure?: { retryAfterMs: number | null; about?: AboutRun | undefined }): void;
+  fail(failure?: { retryAfterMs: number | null; about?: RunContext | undefined }): void;
   /** Ended without a verdict: the user stopped it, or the request itself was at fault. */
   leave(): void;
 };

@@ -1,5 +1,5 @@
-import type { AboutRun } from "../about-run.ts";
 import type { AttemptReport } from "../attempt/attempt.ts";
+import type { RunContext } from "../run-context.ts";
 import { RETRY_AFTER_WAIT_MAX_MS } from "./backoff.ts";
 
 export type BreakerOptions = {
@@ -15,7 +15,7 @@ export const defaultBreakerOptions: BreakerOptions = { failuresMax: 3, coolDownM
 export type BreakerState = { state: "available" } | { state: "cooling_down"; until: Date };
 
 /** @param about the run whose failure caused the change; absent after a success. */
-type OnChange = (state: BreakerState["state"], about?: AboutRun) => void;
+type OnChange = (state: BreakerState["state"], about?: RunContext) => void;
 
 export type Breaker = ReturnType<typeof createBreaker>;
 
@@ -38,7 +38,7 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
   const isCooling = () => Date.now() < untilMs;
   const isClosed = () => openings === 0;
 
-  function open(pauseMs: number, about: AboutRun | undefined): void {
+  function open(pauseMs: number, about: RunContext | undefined): void {
     openings += 1;
     epoch += 1;
     isProven = false;
@@ -46,7 +46,7 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
     onChange("cooling_down", about);
   }
 
-  function fail(retryAfterMs: number, about: AboutRun | undefined): void {
+  function fail(retryAfterMs: number, about: RunContext | undefined): void {
     failures += 1;
     // Only a caller without another model gets here during the cool-down, so the cool-down isn't extended.
     if (isCooling()) return;

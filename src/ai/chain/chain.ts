@@ -1,13 +1,13 @@
 import type { Log } from "../../lib/log.ts";
-import type { AboutRun, ExplainFailure } from "../about-run.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
 import { describeModel, type ModelDetails } from "../describe-model.ts";
-import { type ExtraField, findUntaken } from "../extra-fields.ts";
+import { type ExtraField, findUnsupported } from "../extra-fields.ts";
 import { type Catalogue, createCatalogue } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
+import type { ExplainFailure, RunContext } from "../run-context.ts";
 import type { TimeoutsOf } from "../timeouts.ts";
 import { BACKOFF_BASE_MS } from "./backoff.ts";
 import {
@@ -70,7 +70,7 @@ export type RunRequest = {
   /** When the answer began, on the clock of `performance.now()`, if this isn't its first run. Absent: now. */
   startedAtMs?: number;
   /** What the run is for. Absent only in tests. */
-  about?: AboutRun;
+  about?: RunContext;
 };
 
 /** All configured models behind one interface: the first one that can answer does. */
@@ -82,7 +82,7 @@ export interface Chain {
   /** Whether a model can answer in this format, as far as known. */
   canAnswerIn(format: AnswerFormat, model: string): boolean;
   /** The first field in the options that the model's provider doesn't support; null: all are supported. */
-  findUntaken(model: string, options: AnswerOptions): ExtraField | null;
+  findUnsupported(model: string, options: AnswerOptions): ExtraField | null;
   /** Returns what is known about a configured model. */
   describe(model: string): ModelDetails;
   /** The models in fallback order, with their circuit breaker states. */
@@ -102,7 +102,7 @@ export function createChain(options: ChainOptions): Chain {
   const breakers = new Map<string, Breaker>();
   for (const model of models) {
     if (!providers.has(providerOf(model))) throw new Error(`No provider is configured for the model ${model}.`);
-    const onChange = (state: BreakerState["state"], about?: AboutRun) => {
+    const onChange = (state: BreakerState["state"], about?: RunContext) => {
       options.log.info({ ...about, model, state }, "model state");
       observe.onModelState?.(model, state);
     };
@@ -117,7 +117,7 @@ export function createChain(options: ChainOptions): Chain {
   const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures, showsReasoning };
 
   const apiOf = (model: string) => providers.get(providerOf(model))?.api;
-  const findUntakenBy = (model: string, asked?: AnswerOptions) => findUntaken(apiOf(model), asked?.extra);
+  const findUntakenBy = (model: string, asked?: AnswerOptions) => findUnsupported(apiOf(model), asked?.extra);
   const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
 
   /** The models to try: the requested one first, without those known not to support the options. */
@@ -134,7 +134,7 @@ export function createChain(options: ChainOptions): Chain {
     answerTimeoutMs,
     has: (model) => breakers.has(model),
     canAnswerIn,
-    findUntaken: findUntakenBy,
+    findUnsupported: findUntakenBy,
     describe: (model) => describeModel(model, apiOf(model), catalogue),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {

@@ -1,7 +1,7 @@
 import { addLeftOut, createLineLimit } from "../../lib/line-limit.ts";
 import type { Log } from "../../lib/log.ts";
-import type { AboutRun, ExplainFailure } from "../about-run.ts";
 import type { ProviderError } from "../provider.ts";
+import type { ExplainFailure, RunContext } from "../run-context.ts";
 
 type Failure = { model: string; error: ProviderError };
 
@@ -25,7 +25,7 @@ export function createFailureLog({ log, explain = () => null, now = () => perfor
 
   return {
     /** @param shown how much of the answer readers have seen, in UTF-16 units. */
-    record({ model, error }: Failure, about: AboutRun | undefined, shown: number): void {
+    record({ model, error }: Failure, about: RunContext | undefined, shown: number): void {
       const { code, cause, status, retryAfterMs } = error;
       const line = { ...about, model, code, status, cause, retry_after_ms: retryAfterMs, shown };
       const remedy = explain(model, error);

@@ -1,6 +1,6 @@
-import type { AboutRun } from "../about-run.ts";
 import { applyPart } from "../answer-part.ts";
 import type { Usage } from "../provider.ts";
+import type { RunContext } from "../run-context.ts";
 import { THINKING_SILENCE_MS } from "../timeouts.ts";
 import type { Chain } from "./chain.ts";
 
@@ -18,7 +18,7 @@ export type WriteRequest = {
   payerId: string | null;
   signal: AbortSignal;
   /** What the text is for, for the log. */
-  about: AboutRun;
+  about: RunContext;
 };
 export type Written = { text: string; model: string; usage: Usage | null; costUsd: number | null };
 

@@ -24,7 +24,7 @@ export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
 }
 
 /** Creates the error for a model that is known not to support the requested format. */
-export const createUnableModel = (model: string | null, pointer: string): Problem =>
+export const createUnsupportedFormat = (model: string | null, pointer: string): Problem =>
   createInvalid(
     pointer,
     model === null

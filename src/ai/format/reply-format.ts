@@ -1,6 +1,6 @@
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { AnswerFormat } from "../provider.ts";
-import { checkAnswerFormat, createUnableModel } from "./check-format.ts";
+import { checkAnswerFormat, createUnsupportedFormat } from "./check-format.ts";
 
 /** Providers require a name for every schema. */
 const REPLY_NAME = "reply";
@@ -23,5 +23,5 @@ export const createFormatCheck =
     const format = mapReplyFormat(asked);
     checkAnswerFormat(format, "#/reply_format/schema");
     const names = model === null ? chain.models().map(({ id }) => id) : [model];
-    if (!names.some((name) => chain.canAnswerIn(format, name))) throw createUnableModel(model, "#/reply_format");
+    if (!names.some((name) => chain.canAnswerIn(format, name))) throw createUnsupportedFormat(model, "#/reply_format");
   };

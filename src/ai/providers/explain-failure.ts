@@ -1,7 +1,7 @@
 import { listProviders, type ProviderConfig, type ProvidersConfig } from "../../config/list-providers.ts";
 import { explainLoopback } from "../../lib/container.ts";
 import { listHeaderSecrets } from "../../lib/header-fields.ts";
-import type { ExplainFailure } from "../about-run.ts";
+import type { ExplainFailure } from "../run-context.ts";
 
 const defaultUrls: Record<string, string> = {
   openai: "https://api.openai.com/v1",

@@ -4,10 +4,10 @@ import type { IncomingBody } from "../../lib/http-client/incoming-body.ts";
 const ERROR_BODY_BYTES_MAX = 64 * 1024;
 
 /** How long to wait for an error's body: its status is already known, and the next model is waiting. */
-export const ERROR_BODY_MS_MAX = 2_000;
+export const ERROR_BODY_TIMEOUT_MS = 2_000;
 
 /**
- * Reads the start of an error's body: up to ERROR_BODY_BYTES_MAX plus one packet, within ERROR_BODY_MS_MAX and while the
+ * Reads the start of an error's body: up to ERROR_BODY_BYTES_MAX plus one packet, within ERROR_BODY_TIMEOUT_MS and while the
  * connection lasts. The rest isn't fetched.
  */
 export function readStart(body: IncomingBody): Promise<Blob> {
@@ -22,7 +22,7 @@ export function readStart(body: IncomingBody): Promise<Blob> {
       body.abort();
       end();
     };
-    const timer = setTimeout(cut, ERROR_BODY_MS_MAX);
+    const timer = setTimeout(cut, ERROR_BODY_TIMEOUT_MS);
     body.listen({
       onBytes(chunk) {
         chunks.push(new Uint8Array(chunk));

@@ -11,7 +11,7 @@ import { keyOf, type Pieces } from "./pieces.ts";
 import type { FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { fitFinal, INTERRUPTIONS_MAX, listSubstitutes } from "./refused-ends.ts";
-import { nameAnswer, type RunningAnswer } from "./running-answer.ts";
+import { answerLogFields, type RunningAnswer } from "./running-answer.ts";
 
 /** How long to keep trying to store a final state; then the lease expires and another instance ends the answer. */
 const FINISH_MS_MAX = 10 * 60_000;
@@ -71,7 +71,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     if (stored.outcome !== "finished") {
       // The generation was deleted with its conversation, so nobody else settles its reservation.
       if (stored.outcome === "gone") return settle(answer, final);
-      log.warn(nameAnswer(answer), "generation was taken over by another instance; its end is not stored here");
+      log.warn(answerLogFields(answer), "generation was taken over by another instance; its end is not stored here");
       return charge(answer, final);
     }
     metrics.messages.inc({ role: "assistant" });
@@ -85,7 +85,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
         text: final.content,
         context,
         askerId: userId,
-        about: nameAnswer(answer),
+        about: answerLogFields(answer),
       });
   }
 
@@ -104,7 +104,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
         refusal = error;
         const { conversation_id } = answer.generation;
         log.error(
-          { err: error, ...nameAnswer(answer), conversation_id, status: end.status },
+          { err: error, ...answerLogFields(answer), conversation_id, status: end.status },
           "the database rejected the end of an answer",
         );
       }
@@ -121,7 +121,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     const { generation, chargeId } = answer;
     const options = { id: chargeId, reservationId: generation.id };
     const charged = budgets.charge(generation.requested_by, used, options);
-    await charged.catch((err) => log.error({ err, ...nameAnswer(answer) }, "an answer could not be charged"));
+    await charged.catch((err) => log.error({ err, ...answerLogFields(answer) }, "an answer could not be charged"));
   }
 
   /**
@@ -152,14 +152,16 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
   }
 
   /** The database rejects every end, so no model is called again: the next owner only tries to end the answer. */
-  async function leaveRefused(answer: RunningAnswer, final: FinalState): Promise<void> {
+  async function releaseRejected(answer: RunningAnswer, final: FinalState): Promise<void> {
     const key = keyOf(answer.generation);
     await pieces
       .append([answer])
-      .catch((error) => log.warn({ err: error, ...nameAnswer(answer) }, "the text of an answer could not be stored"));
-    await withTransaction(database, (sql) => queries.leaveRefused(sql, instanceId, key, INTERRUPTIONS_MAX)).catch(
+      .catch((error) =>
+        log.warn({ err: error, ...answerLogFields(answer) }, "the text of an answer could not be stored"),
+      );
+    await withTransaction(database, (sql) => queries.releaseRejected(sql, instanceId, key, INTERRUPTIONS_MAX)).catch(
       (error) =>
-        log.warn({ err: error, ...nameAnswer(answer) }, "an answer whose end was rejected could not be released"),
+        log.warn({ err: error, ...answerLogFields(answer) }, "an answer whose end was rejected could not be released"),
     );
     await charge(answer, final);
   }
@@ -173,16 +175,16 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
         if (stored) return stored;
       } catch (error) {
         log.warn(
-          { err: error, ...nameAnswer(answer) },
+          { err: error, ...answerLogFields(answer) },
           "the end of an answer could not be stored; another instance takes over",
         );
         if (!isTemporary(error)) {
-          await leaveRefused(answer, final);
+          await releaseRejected(answer, final);
           return null;
         }
       }
       await release(answer, final).catch((error) =>
-        log.warn({ err: error, ...nameAnswer(answer) }, "an answer could not be released"),
+        log.warn({ err: error, ...answerLogFields(answer) }, "an answer could not be released"),
       );
       await charge(answer, final);
       return null;

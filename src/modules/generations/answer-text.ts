@@ -15,7 +15,7 @@ import type { LivePiece } from "./live-answer.ts";
 import { keyOf } from "./pieces.ts";
 import type { ClaimedGeneration, FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
-import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import { answerLogFields, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ToolRuns } from "./tool-runs.ts";
 
 export type AnswerTextDependencies = {
@@ -36,7 +36,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
       return (await withTransaction(database, store)).size > 0;
     } catch (error) {
       // Not fatal: the attempt is stored with the answer's end.
-      log.warn({ err: error, ...nameAnswer(answer) }, "the new attempt of an answer could not be stored");
+      log.warn({ err: error, ...answerLogFields(answer) }, "the new attempt of an answer could not be stored");
       return false;
     }
   }
@@ -77,7 +77,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     // An owner that died before storing its first piece may have shown text anyway: readers then need a reset.
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
-    const about = nameAnswer(answer);
+    const about = answerLogFields(answer);
     const options = mapToOptions(generation, context);
     const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);
@@ -100,7 +100,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
         const end = await startRun(answer, context);
         return { ...mapToFinalState(end, answer), sources: context.sources };
       } catch (error) {
-        log.error({ err: error, ...nameAnswer(answer) }, "generation interrupted");
+        log.error({ err: error, ...answerLogFields(answer) }, "generation interrupted");
         // The answer itself is fine: the first instance that reaches the database continues it.
         if (isTemporary(error)) stopAnswer(answer, "release");
       }

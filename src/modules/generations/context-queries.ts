@@ -43,7 +43,7 @@ export async function findContext(
 }
 
 /** Returns a user's name and preferences, for requests without a conversation. */
-export async function findAsker(
+export async function findRequester(
   sql: Sql,
   userId: string,
 ): Promise<Pick<ContextSetting, "user_id" | "display_name" | "preferences"> | undefined> {

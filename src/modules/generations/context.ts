@@ -5,7 +5,7 @@ import { type Database, requireRow } from "../../db/client.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
-import { type ContextSetting, type FoundContext, findAsker, findContext, listHistory } from "./context-queries.ts";
+import { type ContextSetting, type FoundContext, findContext, findRequester, listHistory } from "./context-queries.ts";
 import { limitPassages, type Source, writeGroupNote, writePassages } from "./context-texts.ts";
 import { collectHistory } from "./history.ts";
 import { walkPath } from "./path.ts";
@@ -130,7 +130,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
     },
 
     async buildAlone(userId, template) {
-      const asker = requireRow(await findAsker(database, userId), "user");
+      const asker = requireRow(await findRequester(database, userId), "user");
       const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
       const inputTokens = countMessage(message);
       const history = { tokens: 0, tokensMax: 0 };

@@ -1,6 +1,6 @@
-import type { AboutRun } from "../../ai/about-run.ts";
 import type { Writer } from "../../ai/chain/writer.ts";
 import type { BudgetOf } from "../../ai/models.ts";
+import type { RunContext } from "../../ai/run-context.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
@@ -28,7 +28,7 @@ type Answered = {
   context: Context;
   askerId: string | null;
   /** The answer, for the log. */
-  about: AboutRun;
+  about: RunContext;
 };
 
 /**

@@ -152,7 +152,7 @@ const REFUSED_PAUSE_S = 10;
  * Releases a generation whose end the database rejects, after a pause. Marks it as interrupted so often that its next owner
  * calls no model.
  */
-export async function leaveRefused(sql: Sql, owner: string, held: Holding, interruptions: number): Promise<void> {
+export async function releaseRejected(sql: Sql, owner: string, held: Holding, interruptions: number): Promise<void> {
   const { conversationId, id, fence } = held;
   await sql`
     update generations set status = 'pending', lease_until = now() + ${REFUSED_PAUSE_S} * interval '1 s',

@@ -13,9 +13,9 @@ import { createPieces, keyOf } from "./pieces.ts";
 import * as queries from "./queries.ts";
 import { giveUp, INTERRUPTIONS_MAX } from "./refused-ends.ts";
 import {
+  answerLogFields,
   createRunningAnswer,
   GENERATION_LEASE_MS,
-  nameAnswer,
   type RunningAnswer,
   stopAnswer,
 } from "./running-answer.ts";
@@ -90,7 +90,7 @@ export function createRunner(deps: RunnerDependencies) {
     // It was being claimed when the shutdown began.
     if (isDrained) stopAnswer(answer, "release");
     answer.done = write(answer, found)
-      .catch((error) => log.error({ err: error, ...nameAnswer(answer) }, "generation failed"))
+      .catch((error) => log.error({ err: error, ...answerLogFields(answer) }, "generation failed"))
       .finally(() => {
         liveAnswers.remove(answer);
         onEnd();

@@ -52,7 +52,7 @@ export function createRunningAnswer(
 }
 
 /** The fields that identify it in log lines. */
-export const nameAnswer = ({ generation, requestId }: Pick<RunningAnswer, "generation" | "requestId">) => ({
+export const answerLogFields = ({ generation, requestId }: Pick<RunningAnswer, "generation" | "requestId">) => ({
   message_id: generation.message_id,
   request_id: requestId,
 });

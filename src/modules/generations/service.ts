@@ -1,6 +1,6 @@
 import { type Caller, keyIdOf } from "../../access/caller.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
-import { createUnableModel } from "../../ai/format/check-format.ts";
+import { createUnsupportedFormat } from "../../ai/format/check-format.ts";
 import { mapReplyFormat } from "../../ai/format/reply-format.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { EventTransaction } from "../../events/log.ts";
@@ -148,7 +148,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
           const settings = await newAnswers.findAnswerSettings(sql, conversationId, message.id);
           const { replyFormat } = settings;
           if (model !== undefined && replyFormat && !chain.canAnswerIn(mapReplyFormat(replyFormat), model))
-            throw createUnableModel(model, "#/model");
+            throw createUnsupportedFormat(model, "#/model");
           const row = {
             generationId: createId(),
             messageId: createId(),

@@ -1,6 +1,6 @@
-import type { AboutRun } from "../../ai/about-run.ts";
 import type { Writer } from "../../ai/chain/writer.ts";
 import type { BudgetOf } from "../../ai/models.ts";
+import type { RunContext } from "../../ai/run-context.ts";
 import { estimateTokens, MESSAGE_TOKENS } from "../../ai/tokens.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
@@ -46,7 +46,7 @@ type SummaryRequest = {
   historyTokensMax: number;
   payerId: string | null;
   /** What the summary is for, in log lines. */
-  about: AboutRun;
+  about: RunContext;
 };
 type Gathered = {
   /** The messages before the kept ones, newest first. */

@@ -1,5 +1,5 @@
-import type { AboutRun } from "../../ai/about-run.ts";
 import type { Writer } from "../../ai/chain/writer.ts";
+import type { RunContext } from "../../ai/run-context.ts";
 import type { Log } from "../../lib/log.ts";
 import { isVisible } from "../../lib/text.ts";
 import type { ConversationService } from "../conversations/service.ts";
@@ -23,7 +23,7 @@ type TitleRequest = {
   answer: string;
   payerId: string | null;
   /** What the title is for, in log lines. */
-  about: AboutRun;
+  about: RunContext;
 };
 
 /** Generates titles for new conversations. */

@@ -36,7 +36,7 @@ type Asked = { conversation_id: string; parent_id: string | null; requested_by: 
  * The user on whose behalf tools are called. Null if an integration asked, since anyone who knows a hook's URL could
  * otherwise act as its owner.
  */
-export async function findToolAsker(
+export async function findToolRequester(
   sql: Sql,
   { conversation_id, parent_id, requested_by }: Asked,
 ): Promise<string | null> {

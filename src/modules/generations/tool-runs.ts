@@ -12,10 +12,10 @@ import { Problem } from "../../lib/problem.ts";
 import { appendToolMessage } from "../messages/service.ts";
 import type { ToolService } from "../tools/service.ts";
 import type { Pieces } from "./pieces.ts";
-import { nameAnswer, type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import { answerLogFields, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ThinkingStore } from "./thinking-store.ts";
 import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
-import { findToolAsker, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
+import { findToolRequester, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
 /** How long to keep trying to store a result; then the answer is left to a successor, which calls the tool again. */
 const STORE_MS_MAX = 60_000;
@@ -68,12 +68,15 @@ export function createToolRuns(deps: ToolRunDependencies) {
       // Doesn't throw, so that the answer ends with its usage so far.
       if (error instanceof LostError || isGone || isTemporary(error) || signal.aborted) {
         log.warn(
-          { err: error, ...nameAnswer(answer) },
+          { err: error, ...answerLogFields(answer) },
           "the result of a tool could not be stored; another instance calls it again",
         );
         stopAnswer(answer, "release");
       } else {
-        log.error({ err: error, ...nameAnswer(answer) }, "the database rejected the result of a tool; the answer ends");
+        log.error(
+          { err: error, ...answerLogFields(answer) },
+          "the database rejected the result of a tool; the answer ends",
+        );
         stopAnswer(answer, "fail");
       }
     }
@@ -104,7 +107,8 @@ export function createToolRuns(deps: ToolRunDependencies) {
       };
       const onResult = (done: ToolCallDone) => store(answer, done);
       const { signal } = request;
-      const openTools = async () => tools.open({ chosen, userId: await findToolAsker(database, generation), signal });
+      const openTools = async () =>
+        tools.open({ chosen, userId: await findToolRequester(database, generation), signal });
       return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
     },
   };

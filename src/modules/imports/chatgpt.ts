@@ -1,6 +1,6 @@
 import { type Fields, readFields, readList } from "../../ai/fields.ts";
 import type { Format } from "./format.ts";
-import type { LeftOut } from "./left-out.ts";
+import type { LeftOut } from "./omissions.ts";
 import { cleanContent, cleanModel, readTime, textOf } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 

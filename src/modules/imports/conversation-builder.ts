@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFields } from "../../ai/fields.ts";
 import { createId } from "../../lib/id.ts";
 import type { ConversationFields, Format } from "./format.ts";
-import { createLeftOut, type LeftOut } from "./left-out.ts";
+import { createLeftOut, type LeftOut } from "./omissions.ts";
 import { orderMessages, type Placed } from "./order.ts";
 import { createStepCounter, type Steps } from "./steps.ts";
 import { cleanId, cleanLine, cleanModel, readTime } from "./texts.ts";

@@ -1,6 +1,6 @@
 import type { Fields } from "../../ai/fields.ts";
-import type { LeftOut } from "./left-out.ts";
 import type { ImportSource } from "./model.ts";
+import type { LeftOut } from "./omissions.ts";
 import type { SourceNode } from "./tree.ts";
 
 /** A node of a conversation, as it is in the file. */

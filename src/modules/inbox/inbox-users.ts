@@ -1,5 +1,5 @@
 import type { Log } from "../../lib/log.ts";
-import { ToldStates } from "./told-states.ts";
+import { ToldStates } from "./sent-states.ts";
 
 /** A socket that receives the inbox frames of its user. */
 export interface InboxListener {

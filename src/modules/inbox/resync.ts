@@ -2,7 +2,7 @@ import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Note } from "./pending.ts";
 import * as queries from "./queries.ts";
-import { TOLD_MAX, type ToldStates } from "./told-states.ts";
+import { TOLD_MAX, type ToldStates } from "./sent-states.ts";
 
 /** Users per read of conversation lists. */
 const USERS_MAX = 20;

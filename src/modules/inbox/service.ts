@@ -2,11 +2,11 @@ import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Bus, ConversationsMessage } from "../../realtime/bus.ts";
 import { type InboxListener, InboxUsers } from "./inbox-users.ts";
-import { createLooks } from "./looks.ts";
 import { Members } from "./members.ts";
 import { type Note, Pending } from "./pending.ts";
 import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
+import { createLooks } from "./state-reader.ts";
 
 /** Maximum pending conversations. Beyond this they are dropped, and the inboxes are compared with the lists. */
 const PENDING_MAX = 100_000;

@@ -4,7 +4,7 @@ import { requireScope } from "../../access/scopes.ts";
 import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { follow } from "../../ai/chain/follow.ts";
-import { createUnableModel } from "../../ai/format/check-format.ts";
+import { createUnsupportedFormat } from "../../ai/format/check-format.ts";
 import type { PushPart } from "../../ai/provider.ts";
 import { countMessages, countOptions, countThinking, ESTIMATE_MARGIN } from "../../ai/tokens.ts";
 import { fitCount } from "../../db/storable.ts";
@@ -57,13 +57,13 @@ export type RunningCompletion = CompletionHead & {
    * be called exactly once, because it stores and charges the answer.
    * @throws Problem if the question can't be stored, or if the credential or the conversation has ended.
    */
-  run(push: PushPart<AnswerPart>, signs?: RunSigns): Promise<RunEnd>;
+  run(push: PushPart<AnswerPart>, signs?: RunCallbacks): Promise<RunEnd>;
   /** The reader disconnected: ends the run, unless it is stored. */
   leave(): void;
 };
 
 /** Callbacks of a run in addition to its parts. */
-export type RunSigns = {
+export type RunCallbacks = {
   /** The first bytes of a response body have arrived; called for each model tried. */
   onActivity(): void;
   /** The run has ended or failed. The promise resolves with the result once that is stored, or the wait for it is over. */
@@ -105,10 +105,10 @@ export function createCompletionService(deps: Dependencies): CompletionService {
 
   function checkRoom({ model, options }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
-    const untaken = chain.findUntaken(model, options);
+    const untaken = chain.findUnsupported(model, options);
     if (untaken !== null) throw createUnsupported(model, untaken);
     if (options.format && !chain.canAnswerIn(options.format, model))
-      throw createUnableModel(model, "#/response_format");
+      throw createUnsupportedFormat(model, "#/response_format");
     if (lifecycle.phase === "draining")
       throw new Problem("draining", "This instance is shutting down. Retry the request.", {
         retryAfterMs: RETRY_AFTER_MS,
@@ -168,7 +168,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       const startedAtMs = performance.now();
       unsettled.add(settled);
 
-      async function run(push: PushPart<AnswerPart>, signs?: RunSigns): Promise<RunEnd> {
+      async function run(push: PushPart<AnswerPart>, signs?: RunCallbacks): Promise<RunEnd> {
         let settlement: Settlement | undefined;
         let text = "";
         let reasoning = "";

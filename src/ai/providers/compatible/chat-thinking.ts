@@ -121,7 +121,7 @@ type Message = { role: string; tool_calls?: (ToolCall & { extra_content?: unknow
  * each with its own workaround. Null: the error is about something else.
  * @param forget the request without any thinking, for a server that rejects its own.
  */
-export function mendChatRequest<Body extends { messages: readonly unknown[] }>(
+export function rewriteAfterRefusal<Body extends { messages: readonly unknown[] }>(
   body: Body,
   refusal: string,
   forget: () => Body,

@@ -8,7 +8,7 @@ import { createParameterAdapter } from "../parameters/adapter.ts";
 import type { RequestObserver } from "../request-observer.ts";
 import { createSendBody } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
-import { mendChatRequest } from "./chat-thinking.ts";
+import { rewriteAfterRefusal } from "./chat-thinking.ts";
 import { mapToChatRequest } from "./map-chat-completions.ts";
 import { createChatMapper } from "./map-chunks.ts";
 
@@ -53,7 +53,7 @@ export function createCompatibleProvider(options: {
         send(onBytes) {
           const body = mapToChatRequest(request, name);
           const forget = () => mapToChatRequest(request, name, true);
-          return sendBody(body, request.signal, onBytes, (refusal) => mendChatRequest(body, refusal, forget));
+          return sendBody(body, request.signal, onBytes, (refusal) => rewriteAfterRefusal(body, refusal, forget));
         },
         createMapper: () => createChatMapper({ provider: name, model: request.model }),
         mapSdkError: mapOpenAiError,

@@ -9,7 +9,7 @@ import { build } from "../../../lib/build.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { runExchange } from "./bounded-fetch.ts";
 import { isAnswer, isSessionGone } from "./describe-error.ts";
-import { LOOK_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_END_TIMEOUT_MS } from "./limits.ts";
+import { LIST_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_END_TIMEOUT_MS } from "./limits.ts";
 
 /** A tool as its server describes it. */
 export type WireTool = { name: string; inputSchema: Record<string, unknown> };
@@ -54,14 +54,14 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     );
     if (onChanged) client.setNotificationHandler("notifications/tools/list_changed", onChanged);
     try {
-      await abortable(client.connect(transport, { timeout: LOOK_TIMEOUT_MS }), AbortSignal.timeout(LOOK_TIMEOUT_MS));
+      await abortable(client.connect(transport, { timeout: LIST_TIMEOUT_MS }), AbortSignal.timeout(LIST_TIMEOUT_MS));
     } catch (error) {
       await client.close().catch(() => {});
       throw error;
     }
     // Servers of 2025 announce changes unasked; newer ones need a subscription.
     if (onChanged && client.getProtocolEra() === "modern" && client.getServerCapabilities()?.tools?.listChanged)
-      client.listen({ toolsListChanged: true }, { timeout: LOOK_TIMEOUT_MS }).catch(() => {});
+      client.listen({ toolsListChanged: true }, { timeout: LIST_TIMEOUT_MS }).catch(() => {});
     return { client, transport, users: 0, isDropped: false };
   }
 
@@ -126,7 +126,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
       const params = cursor === undefined ? {} : { cursor };
       const result = await client.request({ method: "tools/list", params }, anyPage, {
         signal,
-        timeout: LOOK_TIMEOUT_MS,
+        timeout: LIST_TIMEOUT_MS,
       });
       if (Array.isArray(result.tools)) tools.push(...result.tools.slice(0, SERVER_TOOLS_MAX - tools.length));
       if (typeof result.nextCursor !== "string" || result.nextCursor === cursor) break;

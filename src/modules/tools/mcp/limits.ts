@@ -1,11 +1,11 @@
 /** Time limit for connecting and listing tools, each. A slower server counts as unavailable. */
-export const LOOK_TIMEOUT_MS = 5_000;
+export const LIST_TIMEOUT_MS = 5_000;
 /** How long an answer waits for a server whose last listing failed. */
-export const RELOOK_WAIT_MS = 1_000;
+export const LIST_RETRY_WAIT_MS = 1_000;
 /** How long a list of tools counts as fresh. An older one is used once more and refreshed in the background. */
 export const LIST_FRESH_MS = 60_000;
 /** Shortest time between two listings, however often a server announces changes. */
-export const LOOK_GAP_MS = 1_000;
+export const LIST_GAP_MS = 1_000;
 
 /** Backoff for a failing server: doubled with each further failure, with jitter. */
 export const BACKOFF_MIN_MS = 1_000;

@@ -12,7 +12,7 @@ import { createConnection, type McpConnection, type WireTool } from "./connectio
 import { describeCallError } from "./describe-error.ts";
 import { createHealth } from "./health.ts";
 import { createIdentity, type FindToolUser, type UserIdentity } from "./identity.ts";
-import { LOOK_TIMEOUT_MS, REQUESTS_MAX, USER_KEPT_MS, USERS_MAX } from "./limits.ts";
+import { LIST_TIMEOUT_MS, REQUESTS_MAX, USER_KEPT_MS, USERS_MAX } from "./limits.ts";
 import { readResult } from "./read-result.ts";
 import { createToolList, type ToolList } from "./tool-list.ts";
 
@@ -62,7 +62,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       timeoutMs: timeoutMs + REQUEST_SLACK_MS,
       fetch: createBoundedFetch({
         fetch,
-        timeoutMs: Math.max(timeoutMs, LOOK_TIMEOUT_MS) + REQUEST_SLACK_MS,
+        timeoutMs: Math.max(timeoutMs, LIST_TIMEOUT_MS) + REQUEST_SLACK_MS,
         // One per user would use up all connections.
         hasStreams: identity === null,
         createHeaders: async () =>
@@ -130,7 +130,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
 
     /** Lists the tools before the first answer needs them. Per-user lists are loaded on demand. */
     start(): void {
-      void shared?.list.get(AbortSignal.timeout(LOOK_TIMEOUT_MS));
+      void shared?.list.get(AbortSignal.timeout(LIST_TIMEOUT_MS));
     },
 
     async close(): Promise<void> {

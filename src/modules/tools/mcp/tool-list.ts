@@ -2,7 +2,7 @@ import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
 import { describeError, isOurs, refusesUser } from "./describe-error.ts";
 import { createHealth, type Health } from "./health.ts";
-import { LIST_FRESH_MS, LOOK_GAP_MS, LOOK_TIMEOUT_MS, RELOOK_WAIT_MS } from "./limits.ts";
+import { LIST_FRESH_MS, LIST_GAP_MS, LIST_RETRY_WAIT_MS, LIST_TIMEOUT_MS } from "./limits.ts";
 import { type ListedTool, readTools } from "./read-tools.ts";
 
 type Options = {
@@ -32,7 +32,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
   async function look(): Promise<void> {
     isChanged = false;
     lookedAtMs = performance.now();
-    const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
+    const signal = AbortSignal.timeout(LIST_TIMEOUT_MS);
     try {
       const listed = await abortable(listTools(signal), signal);
       const read = readTools(server, listed);
@@ -75,7 +75,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
 
   function isFresh(): boolean {
     const ageMs = performance.now() - lookedAtMs;
-    return isKnown && ageMs < (isChanged ? LOOK_GAP_MS : LIST_FRESH_MS);
+    return isKnown && ageMs < (isChanged ? LIST_GAP_MS : LIST_FRESH_MS);
   }
 
   return {
@@ -84,7 +84,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
       if (isFresh()) return tools;
       const pending = startLook();
       if (isKnown || !pending) return tools;
-      const waitMs = own.hasFailed() || health.hasFailed() ? RELOOK_WAIT_MS : LOOK_TIMEOUT_MS;
+      const waitMs = own.hasFailed() || health.hasFailed() ? LIST_RETRY_WAIT_MS : LIST_TIMEOUT_MS;
       await abortable(Promise.race([pending, Bun.sleep(waitMs)]), signal).catch(() => {});
       return tools;
     },

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
-import { createPlaces, createTurns } from "../../src/db/turns.ts";
+import { createKeyedQueue, createSemaphore } from "../../src/db/semaphore.ts";
 
 const never = () => false;
 
 test("work of a key runs one after the other, in order; of other keys at the same time", async () => {
-  const turns = createTurns(10);
+  const turns = createKeyedQueue(10);
   const order: string[] = [];
   const work = (name: string, ms: number) => async () => {
     order.push(`${name} begins`);
@@ -20,7 +20,7 @@ test("work of a key runs one after the other, in order; of other keys at the sam
 });
 
 test("work that fails lets the next one begin, which is told if there was a lock, until one succeeds", async () => {
-  const turns = createTurns(10);
+  const turns = createKeyedQueue(10);
   const told: boolean[] = [];
   const run = (outcome: Error | number, isLock = never) =>
     turns.run(
@@ -44,7 +44,7 @@ test("work that fails lets the next one begin, which is told if there was a lock
 });
 
 test("more than may wait are refused", async () => {
-  const places = createPlaces(1, { waitingMax: 2 });
+  const places = createSemaphore(1, { waitingMax: 2 });
   const { promise, resolve } = Promise.withResolvers<void>();
   const held = Array.from({ length: 3 }, () => places.run(() => promise));
   expect(places.run(async () => {})).rejects.toMatchObject({ code: "overloaded" });

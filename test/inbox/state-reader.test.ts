@@ -2,8 +2,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Database } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { InboxListener } from "../../src/modules/inbox/inbox-users.ts";
+import { TOLD_MAX } from "../../src/modules/inbox/sent-states.ts";
 import { createInbox, type Inbox } from "../../src/modules/inbox/service.ts";
-import { TOLD_MAX } from "../../src/modules/inbox/told-states.ts";
 import type { Bus, ConversationsMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import type { InboxFrame } from "../support/inbox.ts";

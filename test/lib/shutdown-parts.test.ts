@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { createParts } from "../../src/lib/parts.ts";
+import { createParts } from "../../src/lib/shutdown-parts.ts";
 
 const stop = async () => {};
 

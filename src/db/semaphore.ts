@@ -13,7 +13,7 @@ const createOverloaded = (): Problem =>
 type Waiting = { begin(): void; fail(error: unknown): void };
 
 /** A semaphore with a first-in, first-out queue. */
-export interface Places {
+export interface Semaphore {
   /**
    * Runs `work` when a place is free. @throws Problem `overloaded` when too many wait, or for too long; whatever `work`
    * throws.
@@ -23,16 +23,16 @@ export interface Places {
   waiting(): number;
 }
 
-type PlacesOptions = {
+type SemaphoreOptions = {
   waitingMax?: number;
   /** Called with the time spent waiting for a place. */
   onWait?: ((waitMs: number) => void) | undefined;
 };
 
-export function createPlaces(
+export function createSemaphore(
   count: number,
-  { waitingMax = Number.POSITIVE_INFINITY, onWait }: PlacesOptions = {},
-): Places {
+  { waitingMax = Number.POSITIVE_INFINITY, onWait }: SemaphoreOptions = {},
+): Semaphore {
   let free = count;
   const waiting = new Set<Waiting>();
 
@@ -85,10 +85,10 @@ export function createPlaces(
   };
 }
 
-type Turn = { places: Places; wasLocked: boolean };
+type Entry = { semaphore: Semaphore; wasLocked: boolean };
 
 /** Runs work with the same key one after the other, in order. */
-export interface Turns {
+export interface KeyedQueue {
   /**
    * @param work receives whether the work it waited for met a lock. It may have been the lock of another row, so `work`
    * still has to try, but briefly.
@@ -99,26 +99,26 @@ export interface Turns {
 }
 
 /** @param waitingMax the limit on waiting work per key. */
-export function createTurns(waitingMax: number): Turns {
-  const turns = new Map<string, Turn>();
+export function createKeyedQueue(waitingMax: number): KeyedQueue {
+  const entries = new Map<string, Entry>();
 
   return {
     async run(key, work, isLock) {
-      const turn = turns.get(key) ?? { places: createPlaces(1, { waitingMax }), wasLocked: false };
-      turns.set(key, turn);
+      const entry = entries.get(key) ?? { semaphore: createSemaphore(1, { waitingMax }), wasLocked: false };
+      entries.set(key, entry);
       try {
-        return await turn.places.run(async () => {
+        return await entry.semaphore.run(async () => {
           try {
-            const result = await work(turn.wasLocked);
-            turn.wasLocked = false;
+            const result = await work(entry.wasLocked);
+            entry.wasLocked = false;
             return result;
           } catch (error) {
-            turn.wasLocked = isLock(error);
+            entry.wasLocked = isLock(error);
             throw error;
           }
         });
       } finally {
-        if (turn.places.isIdle()) turns.delete(key);
+        if (entry.semaphore.isIdle()) entries.delete(key);
       }
     },
   };

@@ -23,7 +23,7 @@ const SLOW_TRIES_PER_S = 1_000;
 const ALONE_PAUSE_MS = 500;
 
 /** Schedules attempts of lanes: in one of the next batches, or waiting in the database. */
-export interface CommitTries {
+export interface CommitAttempts {
   /** Pauses lanes whose attempt is over and that are still locked; releases the others. */
   end(): void;
 }
@@ -38,7 +38,7 @@ type Dependencies<Item, Result> = {
   fail(batch: Entry<Item, Result>[], error: unknown): void;
 };
 
-export function createCommitTries<Item, Result>(deps: Dependencies<Item, Result>): CommitTries {
+export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Result>): CommitAttempts {
   const { queue, lanes, commitWaiting, sortOut, fail } = deps;
   type ALane = Lane<Item, Result>;
   /** Lanes that wait for a connection. */

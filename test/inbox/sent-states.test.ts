@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { TOLD_MAX, ToldStates } from "../../src/modules/inbox/told-states.ts";
+import { TOLD_MAX, ToldStates } from "../../src/modules/inbox/sent-states.ts";
 
 const state = (last_seq: number, last_read_seq = 0) => ({ last_seq, last_read_seq });
 const list = (count: number) => Array.from({ length: count }, (_, n) => ({ conversation_id: `c${n}`, ...state(1) }));
