@@ -7,6 +7,7 @@ import { addressAsyncApi, createAsyncApi } from "../../protocol/asyncapi.ts";
 import { type CompressedText, createCompressedText, respondWithText } from "../compressed-text.ts";
 import { type Route, route } from "../route.ts";
 import { findPublicServer } from "./public-server.ts";
+import { asyncApiPagePolicy, renderAsyncApiPage } from "./render-page.ts";
 
 /** Texts that are kept: each host that clients use has three. */
 const TEXTS_KEPT_MAX = 24;
@@ -14,9 +15,12 @@ const TEXTS_KEPT_MAX = 24;
 const forms = {
   json: (document: JsonObject) => JSON.stringify(document),
   yaml: (document: JsonObject) => Bun.YAML.stringify(document, null, 2),
+  html: renderAsyncApiPage,
 } as const;
 
-/** `/asyncapi.json` and `/asyncapi.yaml`: AsyncAPI 3.0 of the WebSocket, event streams and webhooks. */
+const pageHeaders = { "content-type": "text/html; charset=utf-8", "content-security-policy": asyncApiPagePolicy };
+
+/** `/asyncapi.json` and `/asyncapi.yaml`: AsyncAPI 3.0 of the WebSocket, event streams and webhooks. `/asyncapi`: its page. */
 export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL" | "TLS_CERT_FILE">>): Route[] {
   const texts = new BoundedCache<Promise<CompressedText>>({ max: TEXTS_KEPT_MAX });
   let document: JsonObject | undefined;
@@ -50,6 +54,14 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
       summary: "The AsyncAPI document as YAML",
       ok: Type.String(),
       handle: ({ request }) => respond(request, "yaml", { "content-type": "application/yaml" }),
+    }),
+    route({
+      ...open,
+      path: "/asyncapi",
+      operationId: "showAsyncApi",
+      summary: "The AsyncAPI document as a page",
+      ok: Type.String(),
+      handle: ({ request }) => respond(request, "html", pageHeaders),
     }),
   ];
 }
