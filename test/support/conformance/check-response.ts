@@ -1,12 +1,16 @@
 import { isLeftOut } from "./left-out.ts";
 import { findFaultInBody, findOperation, findResponse, isDocumentedPath } from "./operations.ts";
 import { noteSeen } from "./seen.ts";
+import { findBlockCheck } from "./tap-events.ts";
 import { addViolation } from "./violations.ts";
 
 export type SeenResponse = { method: string; path: string; status: number; contentType: string | null };
 
 /** How the body is to be checked; null: nothing is known about it. */
-export type BodyCheck = { isJson: boolean; isStream: boolean; check(text: string): void } | null;
+export type BodyCheck =
+  | { kind: "json"; check(text: string): void }
+  | { kind: "stream"; check(block: string): void }
+  | null;
 
 const isJsonType = (type: string) => type === "application/json" || type.endsWith("+json");
 
@@ -37,7 +41,9 @@ export function checkResponse({ method, path, status, contentType }: SeenRespons
     return null;
   }
   noteSeen(`${found.method} ${template} ${status} ${type}`);
-  return createCheck(name, type, response.pathTo(type));
+  if (type !== "text/event-stream") return createCheck(name, type, response.pathTo(type));
+  const checkBlock = findBlockCheck(path, response.pathToEvent);
+  return checkBlock && { kind: "stream", check: checkBlock };
 }
 
 /** A request for nothing that is documented: an error, in the form that errors have there. */
@@ -51,15 +57,15 @@ function checkRefusal(title: string, path: string, status: number, type: string 
   return type === null ? null : createCheck(title, type, ["components", "schemas", schema]);
 }
 
-const createCheck = (title: string, type: string, path: string[]): BodyCheck => ({
-  isJson: isJsonType(type),
-  isStream: type === "text/event-stream",
-  check: (text) => {
-    if (!isJsonType(type)) return;
+/** Of other types, only the name is documented. */
+function createCheck(title: string, type: string, path: string[]): BodyCheck {
+  if (!isJsonType(type)) return null;
+  const check = (text: string) => {
     const fault = findFault(path, text);
     if (fault !== null) addViolation(`${title}: ${fault}`, text);
-  },
-});
+  };
+  return { kind: "json", check };
+}
 
 function findFault(path: string[], text: string): string | null {
   let value: unknown;

@@ -6,9 +6,3 @@ const leftOut: readonly [RegExp, string][] = [
 ];
 
 export const isLeftOut = (path: string): boolean => leftOut.some(([pattern]) => pattern.test(path));
-
-/**
- * Test files whose responses are not checked, each with the reason. Everything else that a test receives by `fetch` or
- * `WebSocket` from a Parley, in this process or compiled, is.
- */
-export const unchecked: Readonly<Record<string, string>> = {};

@@ -54,7 +54,7 @@ export function isDocumentedPath(path: string): boolean {
 export function findResponse(
   { method, template, operation }: FoundOperation,
   status: number,
-): { mediaTypes: string[]; pathTo(mediaType: string): string[] } | null {
+): { mediaTypes: string[]; pathTo(mediaType: string): string[]; pathToEvent: string[] | null } | null {
   const response = operation.responses[status];
   if (!response) return null;
   const shared = response.$ref?.split("/").at(-1);
@@ -63,7 +63,12 @@ export function findResponse(
     shared === undefined
       ? ["paths", template, method.toLowerCase(), "responses", String(status)]
       : ["components", "responses", shared];
-  return { mediaTypes: Object.keys(content ?? {}), pathTo: (type) => [...base, "content", type, "schema"] };
+  const stream = content?.["text/event-stream"] as object | undefined;
+  return {
+    mediaTypes: Object.keys(content ?? {}),
+    pathTo: (type) => [...base, "content", type, "schema"],
+    pathToEvent: stream && "x-event" in stream ? [...base, "content", "text/event-stream", "x-event"] : null,
+  };
 }
 
 export const findFaultInBody = openapi.findFault;

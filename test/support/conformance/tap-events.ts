@@ -1,4 +1,5 @@
 import { type ChannelName, findFaultInMessage } from "./messages.ts";
+import { findFaultInBody } from "./operations.ts";
 import { noteSeen } from "./seen.ts";
 import { addViolation } from "./violations.ts";
 
@@ -8,10 +9,18 @@ function findChannel(path: string): ChannelName | null {
   return /^\/api\/v1\/conversations\/[^/]+\/messages\/?$/.test(path) ? "replies" : null;
 }
 
-/** The same body, whose events are checked while the test reads them; nothing is read ahead. */
-export function tapEvents(body: ReadableStream<Uint8Array>, path: string): ReadableStream<Uint8Array> {
+/** What checks one block of a stream. */
+type CheckBlock = (block: string) => void;
+
+/** The check of the streams at this path; null: none is documented. @param pathToEvent where OpenAPI has the schema of an event. */
+export function findBlockCheck(path: string, pathToEvent: string[] | null): CheckBlock | null {
   const channel = findChannel(path);
-  if (channel === null) return body;
+  if (channel !== null) return (block) => checkBlock(channel, block);
+  return pathToEvent === null ? null : (block) => checkData(pathToEvent, block);
+}
+
+/** The same body, whose events are checked while the test reads them; nothing is read ahead. */
+export function tapEvents(body: ReadableStream<Uint8Array>, check: CheckBlock): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   let rest = "";
@@ -22,7 +31,7 @@ export function tapEvents(body: ReadableStream<Uint8Array>, path: string): Reada
         if (done) return controller.close();
         const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
         rest = blocks.pop() ?? "";
-        for (const block of blocks) checkBlock(channel, block);
+        for (const block of blocks) check(block);
         controller.enqueue(value);
       },
       cancel: (reason) => reader.cancel(reason),
@@ -45,4 +54,13 @@ function checkBlock(channel: ChannelName, block: string): void {
     addViolation("An event's `event` or `id` is not what its data says.", block);
   const fault = findFaultInMessage(channel, frame);
   if (fault !== null) addViolation(fault, frame);
+}
+
+/** A stream as OpenAI's clients read it: data alone. */
+function checkData(pathToEvent: string[], block: string): void {
+  if (block.startsWith(":") || block === "data: [DONE]") return;
+  const data = /^data: (.*)$/.exec(block)?.[1];
+  const fault = data === undefined ? "it is no event" : findFaultInBody(pathToEvent, JSON.parse(data));
+  if (fault !== null)
+    addViolation(`An event of ${pathToEvent[1]} is not as contract/openapi.json says: ${fault}`, block);
 }

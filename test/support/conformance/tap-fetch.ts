@@ -24,14 +24,14 @@ export function tapFetch(): void {
     });
     // A body that the caller decodes itself stays as it came.
     const isEncoded = (init as { decompress?: boolean } | undefined)?.decompress === false;
-    return check === null || isEncoded ? response : checkBody(response, pathname, check);
+    return check === null || isEncoded ? response : checkBody(response, check);
   };
   globalThis.fetch = Object.assign(tapped, untapped) as typeof fetch;
 }
 
-async function checkBody(response: Response, path: string, check: NonNullable<BodyCheck>): Promise<Response> {
-  if (check.isStream && response.body) return replaceBody(response, tapEvents(response.body, path));
-  if (!check.isJson) return response;
+async function checkBody(response: Response, check: NonNullable<BodyCheck>): Promise<Response> {
+  if (check.kind === "stream")
+    return response.body ? replaceBody(response, tapEvents(response.body, check.check)) : response;
   const bytes = Number(response.headers.get("content-length") ?? Number.NaN);
   if (!(bytes <= READ_AHEAD_BYTES_MAX)) return checkWhenRead(response, check);
   const body = await response.arrayBuffer();
