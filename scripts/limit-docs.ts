@@ -30,7 +30,7 @@ export const placeLimitTable = (markdown: string): string =>
     ),
   );
 
-export function listLimits(): NamedLimit[] {
+function listLimits(): NamedLimit[] {
   const files = [...new Bun.Glob("**/*.ts").scanSync(src)].sort();
   return files.flatMap((file) =>
     [...readFileSync(join(src, file), "utf8").matchAll(declaration)].map(([, effect = "", name = "", value = ""]) => ({

@@ -1,9 +1,9 @@
 import { escapeHtml } from "../../lib/html.ts";
 import type { JsonObject } from "../../lib/json.ts";
 import { createPagePolicy } from "../security-headers.ts";
-import { createDocumentReader } from "./document-reader.ts";
 import { pageScript } from "./page-script.ts";
 import { pageStyle } from "./page-style.ts";
+import { readAsyncApi } from "./read-document.ts";
 import { renderText } from "./render-schema.ts";
 import { createSections, type Section } from "./render-sections.ts";
 
@@ -19,8 +19,8 @@ export const asyncApiPagePolicy = createPagePolicy({
 
 /** An AsyncAPI document as a page that needs nothing else. Works without its script, except the search. */
 export function renderAsyncApiPage(document: JsonObject): string {
-  const reader = createDocumentReader(document);
-  const sections = createSections(reader);
+  const shown = readAsyncApi(document);
+  const sections = createSections(shown);
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -31,7 +31,7 @@ export function renderAsyncApiPage(document: JsonObject): string {
 <body>
 <a class="skip" href="#main">Skip to content</a>
 <header>
-<h1>Parley realtime API ${escapeHtml(String(reader.info.version))}</h1>
+<h1>Parley realtime API ${escapeHtml(String(shown.info.version))}</h1>
 <label><span class="label">Search</span><input id="search" type="search" placeholder="Search (press /)" autocomplete="off"></label>
 <span id="found" role="status"></span>
 <span><a href="/asyncapi.json">JSON</a> · <a href="/asyncapi.yaml">YAML</a> · <a href="/swagger">REST API</a></span>

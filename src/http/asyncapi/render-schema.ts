@@ -30,7 +30,7 @@ function renderField(name: string, field: Json, isRequired: boolean): string {
 }
 
 /** The type of a value in words, with its bounds and links to other schemas. */
-export function renderType(schema: Json): string {
+function renderType(schema: Json): string {
   if (!isJsonObject(schema)) return "anything";
   if (typeof schema.$ref === "string") {
     const name = nameOf(schema.$ref);

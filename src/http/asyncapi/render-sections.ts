@@ -1,6 +1,6 @@
 import { escapeHtml } from "../../lib/html.ts";
 import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
-import type { DocumentReader, ShownMessage } from "./document-reader.ts";
+import type { ShownDocument, ShownMessage } from "./read-document.ts";
 import { renderSchema, renderText } from "./render-schema.ts";
 
 /** A part of the page, with the entries of its table of contents. */
@@ -9,15 +9,15 @@ export type Section = { id: string; title: string; intro: string; entries: Entry
 type Entry = { id: string; title: string; body: string };
 
 /** All sections of the page, in order. */
-export function createSections(reader: DocumentReader): Section[] {
-  const { operations } = reader;
+export function createSections(shown: ShownDocument): Section[] {
+  const { operations } = shown;
   const ofSocket = operations.filter(({ channel }) => channel === "realtime");
   const sent = (name: string) => operations.find((one) => one.name === name)?.messages ?? [];
   const frames = ofSocket.filter(({ action }) => action === "receive");
   const others = ["sendReady", "sendInbox", "sendServerDraining"].flatMap(sent);
   const pong = frames.flatMap(({ answers }) => answers).filter(({ type }) => type === "pong");
   return [
-    createConnection(reader),
+    createConnection(shown),
     {
       id: "client-frames",
       title: "Client frames",
@@ -33,15 +33,15 @@ export function createSections(reader: DocumentReader): Section[] {
     ),
     createMessages("pushes", "Other pushes", "What else the server sends.", [...others, ...pong]),
     createMessages("errors", "Error frame", "`/problems` explains every `code`.", sent("sendError")),
-    createCloseCodes(reader),
-    createLimits(reader),
-    createStreams(reader),
-    createMessages("webhooks", "Webhooks", textOf(reader.channel("webhooks").description), sent("postWebhook")),
+    createCloseCodes(shown),
+    createLimits(shown),
+    createStreams(shown),
+    createMessages("webhooks", "Webhooks", textOf(shown.channel("webhooks").description), sent("postWebhook")),
     {
       id: "schemas",
       title: "Schemas",
       intro: "What frames and events contain.",
-      entries: reader.schemas.map(({ name, schema }) => ({
+      entries: shown.schemas.map(({ name, schema }) => ({
         id: `schema-${name}`,
         title: name,
         body: `${paragraph(textOf(schema.description))}${renderSchema(schema)}`,
@@ -82,7 +82,7 @@ function createFrame(frame: ShownMessage, answers: ShownMessage[]): Entry {
   };
 }
 
-function createConnection({ servers, channel, securitySchemes, info }: DocumentReader): Section {
+function createConnection({ servers, channel, securitySchemes, info }: ShownDocument): Section {
   const addresses = servers
     .filter(({ protocol }) => textOf(protocol).startsWith("ws"))
     .map(({ protocol, host }) => `${textOf(protocol)}://${textOf(host)}${textOf(channel("realtime").address)}`);
@@ -126,7 +126,7 @@ function renderTable(head: string[], rows: Json[][]): string {
 
 const listOf = (value: Json | undefined): JsonObject[] => (Array.isArray(value) ? value.filter(isJsonObject) : []);
 
-function createCloseCodes({ channel }: DocumentReader): Section {
+function createCloseCodes({ channel }: ShownDocument): Section {
   const rows = listOf(channel("realtime")["x-close-codes"]);
   return {
     id: "close-codes",
@@ -140,7 +140,7 @@ function createCloseCodes({ channel }: DocumentReader): Section {
   };
 }
 
-function createLimits({ channel }: DocumentReader): Section {
+function createLimits({ channel }: ShownDocument): Section {
   const rows = listOf(channel("realtime")["x-limits"]).map(({ name, value, unit, effect }) => [
     `\`${textOf(name)}\``,
     Number(value).toLocaleString("en"),
@@ -162,7 +162,7 @@ function createLimits({ channel }: DocumentReader): Section {
 }
 
 /** Their messages are those of the WebSocket. */
-function createStreams({ operations, channel }: DocumentReader): Section {
+function createStreams({ operations, channel }: ShownDocument): Section {
   const streams = operations.filter((one) => one.channel === "events" || one.channel === "replies");
   return {
     id: "streams",

@@ -11,7 +11,7 @@ export type ShownMessage = {
   example: Json;
 };
 
-export type ShownOperation = {
+type ShownOperation = {
   name: string;
   action: string;
   channel: string;
@@ -24,7 +24,7 @@ const toObject = (value: Json | undefined): JsonObject => (isJsonObject(value) ?
 const toText = (value: Json | undefined): string => (typeof value === "string" ? value : "");
 
 /** Reads the parts of an AsyncAPI document for its page. */
-export function createDocumentReader(document: JsonObject) {
+export function readAsyncApi(document: JsonObject) {
   const components = toObject(document.components);
   const schemas = toObject(components.schemas);
   const messages = toObject(components.messages);
@@ -73,4 +73,4 @@ export function createDocumentReader(document: JsonObject) {
   };
 }
 
-export type DocumentReader = ReturnType<typeof createDocumentReader>;
+export type ShownDocument = ReturnType<typeof readAsyncApi>;
