@@ -1,11 +1,12 @@
 // Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
-// docs/models.md, the error codes in docs/errors.md, and the fields of requests in docs/openai.md.
+// docs/models.md, the error codes in docs/errors.md, the fields of requests in docs/openai.md, and THIRD-PARTY-NOTICES.txt.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { placeErrorTables } from "./error-docs.ts";
 import { placeMetricTable } from "./metric-docs.ts";
 import { placeFieldTables } from "./openai-docs.ts";
 import { placePriceTable } from "./price-docs.ts";
+import { createThirdPartyNotices } from "./release/notices.ts";
 import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
 
 const root = join(import.meta.dir, "..");
@@ -20,3 +21,4 @@ rewrite("docs/operations.md", (markdown) => placeMetricTable(placeSettingsTable(
 rewrite("docs/models.md", placePriceTable);
 rewrite("docs/errors.md", placeErrorTables);
 rewrite("docs/openai.md", placeFieldTables);
+writeFileSync(join(root, "THIRD-PARTY-NOTICES.txt"), createThirdPartyNotices(root));
