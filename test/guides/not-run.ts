@@ -14,8 +14,6 @@ const notRun: Record<string, Reasons> = {
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
   "docs/backup.md": {
-    "parley backup  /backups": "Paths of a server; test/acceptance/backup.test.ts runs these commands.",
-    "BACKUP_S3_BUCKET": "Names a secret's file; test/config/backup.test.ts reads these settings.",
     "parley backup move": "Needs another database; test/acceptance/backup.test.ts runs these commands.",
     "[global]": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
     archive_mode: "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
@@ -77,10 +75,6 @@ const notRun: Record<string, Reasons> = {
     "systemctl stop": MACHINE,
     "[Journal]": "A setting of systemd's journal.",
     "sudo install": MACHINE,
-  },
-  "docs/webhooks.md": {
-    "POST /parley HTTP": "Shows what test/webhooks/deliveries.test.ts receives.",
-    "import os": "Needs the package standardwebhooks for Python.",
   },
 };
 

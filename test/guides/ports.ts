@@ -6,10 +6,10 @@ export function findFreePort(): number {
   return port;
 }
 
-/** A page's text with its ports replaced: after a colon, `PORT=`, `listen`, or alone as a program's argument. */
+/** A page's text with its ports replaced: after a colon, `PORT=` or `listen`, or as an argument of a program or a Python server. */
 export function replacePorts(text: string, ports: Map<number, number>): string {
   let replaced = text;
   for (const [port, free] of ports)
-    replaced = replaced.replaceAll(new RegExp(`((?::|PORT=|listen[( ]|http\\.server ))${port}\\b`, "g"), `$1${free}`);
+    replaced = replaced.replaceAll(new RegExp(`((?::|port: |PORT=|listen[( ]|http\\.server |\\("", ))${port}\\b`, "g"), `$1${free}`);
   return replaced;
 }
