@@ -65,6 +65,9 @@ const notRun: Record<string, Reasons> = {
     "sha256sum --check": "Needs a published release; test/release checks the files.",
     "git checkout": "Needs a tag; builds all executables.",
   },
+  "docs/scaling.md": {
+    "create role parley": "test/guides/scaling.test.ts has done it, on its own server.",
+  },
   "docs/tools.md": {
     "auth = JWTVerifier": "Needs FastMCP's Python package.",
     "const { payload }": "A part of a server; test/tools/mcp-identity.test.ts verifies such a token.",
