@@ -104,7 +104,10 @@ test("every link between documents leads to a file and a heading", () => {
 
 test("every file that docs/architecture.md names is there, and its step tables are short", () => {
   const text = read("docs/architecture.md");
-  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)].map(([, path]) => path ?? "");
+  const picture = /^```mermaid\n(.*?)^```/ms.exec(text)?.[1] ?? "";
+  const drawn = [...picture.matchAll(/\bsrc\/[\w./-]+/g)].map(([path]) => path);
+  expect(drawn.length).toBeGreaterThan(8);
+  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)].map(([, path]) => path ?? "").concat(drawn);
   expect(named.length).toBeGreaterThan(40);
   expect(named.filter((path) => !existsSync(join(import.meta.dir, "..", path)))).toEqual([]);
   const stepsOf = (title: string) =>

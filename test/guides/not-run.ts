@@ -13,6 +13,9 @@ const notRun: Record<string, Reasons> = {
     "make run": "Builds the executable that all pages are run with.",
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
+  "docs/architecture.md": {
+    "flowchart TB": "A picture; test/docs.test.ts checks that the files in it exist.",
+  },
   "docs/backup.md": {
     "parley backup move": "Needs another database; test/acceptance/backup.test.ts runs these commands.",
     "[global]": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
@@ -36,9 +39,6 @@ const notRun: Record<string, Reasons> = {
     "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
   },
   "docs/models.md": {
-    "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs them with a server like the one they name.",
-    "export OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
-    "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same.",
     "client = OpenAI": "Needs a key of a provider; test/sdk/openai-python.test.ts makes the same call.",
     "answer = client": "Needs a key of Anthropic; test/sdk/thinking.test.ts makes the same call.",
     "export AI_PRICES": "Two forms of one setting; test/budgets/config.test.ts reads both.",
@@ -58,7 +58,13 @@ const notRun: Record<string, Reasons> = {
     "[databases]": "test/pooler runs PgBouncer with these settings.",
     "alter role": "Needs a role of yours; test/db/session.test.ts sets the same timeouts.",
   },
+  "docs/providers.md": {
+    "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs them with a server like the one they name.",
+    "export OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+    "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same.",
+  },
   "docs/proxies.md": {
+    "curl -sS https://chat": "Needs a domain; test/acceptance/proxies.test.ts opens such sockets through both proxies.",
     worker_rlimit_nofile: "Belongs into the main file of nginx, which tests write themselves.",
   },
   "docs/releasing.md": {
