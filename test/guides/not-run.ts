@@ -13,6 +13,9 @@ const notRun: Record<string, Reasons> = {
     "make run": "Builds the executable that all pages are run with.",
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
+  "docs/getting-started.md": {
+    "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+  },
   "docs/backup.md": {
     "parley backup  /backups": "Paths of a server; test/acceptance/backup.test.ts runs these commands.",
     "BACKUP_S3_BUCKET": "Names a secret's file; test/config/backup.test.ts reads these settings.",

@@ -47,7 +47,13 @@ export type GuideOptions = {
   afterwards?(guide: RunningGuide): Promise<void>;
 };
 
-type RunningGuide = { folder: string; url: string; readScreen(terminal: string): string };
+type RunningGuide = {
+  folder: string;
+  url: string;
+  /** The free ports that replace those of the page. */
+  ports: ReadonlyMap<number, number>;
+  readScreen(terminal: string): string;
+};
 
 /** Runs a page. @throws Error at the first block that fails, with its line and what its terminal showed. */
 export async function runGuide(page: string, options: GuideOptions = {}): Promise<void> {
@@ -165,7 +171,7 @@ async function createTypist(
   }
 
   return {
-    guide: { folder, url, readScreen: (name: string) => open(name).readScreen() },
+    guide: { folder, url, ports, readScreen: (name: string) => open(name).readScreen() },
 
     async startServer(): Promise<void> {
       await open("server").type("parley serve", "background");

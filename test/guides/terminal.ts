@@ -106,7 +106,7 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
     async close(): Promise<void> {
       await interrupt().catch(() => {});
       signal("SIGTERM");
-      await Promise.race([child.exited, Bun.sleep(STOP_TIMEOUT_MS)]);
+      await waitUntil(() => child.exitCode !== null || child.signalCode !== null, STOP_TIMEOUT_MS).catch(() => {});
       signal("SIGKILL");
       await child.exited;
     },
