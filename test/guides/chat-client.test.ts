@@ -54,7 +54,10 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
       env: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/slow" },
       async afterwards({ folder, url, ports }) {
         // Ada's page reaches Parley through a connection that can be lost.
-        const relay = startRelay({ hostname: "127.0.0.1", port: 0 }, { hostname: "127.0.0.1", port: Number(new URL(url).port) });
+        const relay = startRelay(
+          { hostname: "127.0.0.1", port: 0 },
+          { hostname: "127.0.0.1", port: Number(new URL(url).port) },
+        );
         const script = readFileSync(join(folder, "chat.js"), "utf8");
         writeFileSync(join(folder, "ada.js"), script.replace(url, `http://localhost:${relay.port}`));
         const html = readFileSync(join(folder, "chat.html"), "utf8");

@@ -7,6 +7,8 @@ const COMPOSE = "Needs Docker; test/deploy/compose.test.ts checks the files and 
 const BENCHMARK = "Takes minutes, and measures this machine.";
 const MACHINE = "Changes the whole machine; test/deploy/install.test.ts does the same in a container.";
 
+const PACKAGES = "Fetches packages; the tests have them.";
+
 /** By page. `make drill` and `make release` run much of it elsewhere. */
 const notRun: Record<string, Reasons> = {
   "README.md": {
@@ -18,7 +20,7 @@ const notRun: Record<string, Reasons> = {
   },
   "docs/backup.md": {
     "parley backup  /backups": "Paths of a server; test/acceptance/backup.test.ts runs these commands.",
-    "BACKUP_S3_BUCKET": "Names a secret's file; test/config/backup.test.ts reads these settings.",
+    BACKUP_S3_BUCKET: "Names a secret's file; test/config/backup.test.ts reads these settings.",
     "parley backup move": "Needs another database; test/acceptance/backup.test.ts runs these commands.",
     "[global]": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
     archive_mode: "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
@@ -50,7 +52,7 @@ const notRun: Record<string, Reasons> = {
     "parley key create": "Only makes a key; docs/api-keys.md runs the command.",
   },
   "docs/network.md": {
-    "NODE_EXTRA_CA_CERTS": "Names a file of yours; test/config/network.test.ts reads the setting.",
+    NODE_EXTRA_CA_CERTS: "Names a file of yours; test/config/network.test.ts reads the setting.",
   },
   "docs/openai.md": {
     "from openai import": "Needs OpenAI's Python package; test/sdk/openai-python.test.ts makes its calls.",
@@ -84,6 +86,10 @@ const notRun: Record<string, Reasons> = {
   "docs/webhooks.md": {
     "POST /parley HTTP": "Shows what test/webhooks/deliveries.test.ts receives.",
     "import os": "Needs the package standardwebhooks for Python.",
+  },
+  "docs/websocket-examples.md": {
+    "go mod init": PACKAGES,
+    "websocat --protocol": "Debian has no websocat; wscat above it sends the same.",
   },
 };
 
