@@ -87,6 +87,9 @@ const notRun: Record<string, Reasons> = {
     "POST /parley HTTP": "Shows what test/webhooks/deliveries.test.ts receives.",
     "import os": "Needs the package standardwebhooks for Python.",
   },
+  "docs/from-socket-io.md": {
+    "npm install": PACKAGES,
+  },
   "docs/websocket-examples.md": {
     "go mod init": PACKAGES,
     "websocat --protocol": "Debian has no websocat; wscat above it sends the same.",

@@ -10,6 +10,6 @@ export function findFreePort(): number {
 export function replacePorts(text: string, ports: Map<number, number>): string {
   let replaced = text;
   for (const [port, free] of ports)
-    replaced = replaced.replaceAll(new RegExp(`((?::|PORT=|listen[( ]|http\\.server ))${port}\\b`, "g"), `$1${free}`);
+    replaced = replaced.replaceAll(new RegExp(`((?::|PORT=|listen[( ]|Server\\(|http\\.server ))${port}\\b`, "g"), `$1${free}`);
   return replaced;
 }
