@@ -11,8 +11,8 @@ type Words = {
   terminal: string;
   /** Keeps running while the page goes on. */
   background: boolean;
-  /** What the terminal shows now, what is typed into its program, or Ctrl+C. */
-  kind: "run" | "output" | "input" | "interrupt";
+  /** What the terminal shows now, what is typed into its program, Ctrl+C, or a quoted message. */
+  kind: "run" | "output" | "input" | "interrupt" | "error";
   /** The status that the block ends with, if it isn't 0. */
   exit: number;
   /** `settings`: lines `NAME=value`, checked as a configuration. */
@@ -49,7 +49,12 @@ export function parseBlocks(page: string, markdown: string): Block[] {
     blocks.push({
       ...words,
       page,
-      section: markdown.slice(0, match.index).match(/^## .*$/gm)?.at(-1)?.slice(3) ?? "",
+      section:
+        markdown
+          .slice(0, match.index)
+          .match(/^## .*$/gm)
+          ?.at(-1)
+          ?.slice(3) ?? "",
       line,
       language,
       text: text.replaceAll(new RegExp(`^${indent}`, "gm"), ""),
@@ -68,7 +73,7 @@ function readWords(place: string, list: string[]): Words {
     else if (name === "schema" && value) words.schema = value;
     else if (word === "background") words.background = true;
     else if (word === "settings") words.isSettings = true;
-    else if (word === "output" || word === "input" || word === "interrupt") words.kind = word;
+    else if (word === "output" || word === "input" || word === "interrupt" || word === "error") words.kind = word;
     // Two blocks of docs/rest.md are found by these by another test.
     else if (word === "conversation" || word === "message")
       words.schema = word === "message" ? "Message" : "Conversation";

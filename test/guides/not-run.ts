@@ -48,11 +48,15 @@ const notRun: Record<string, Reasons> = {
     "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same.",
     "client = OpenAI": "Needs a key of a provider; test/sdk/openai-python.test.ts makes the same call.",
     "answer = client": "Needs a key of Anthropic; test/sdk/thinking.test.ts makes the same call.",
+    "export AI_MODELS=openai/gpt-5.2,offline": "Needs a key of OpenAI; test/ai/failover.test.ts has such a chain.",
     "export AI_PRICES": "Two forms of one setting; test/budgets/config.test.ts reads both.",
     "parley key create": "Only makes a key; docs/api-keys.md runs the command.",
   },
   "docs/network.md": {
     NODE_EXTRA_CA_CERTS: "Names a file of yours; test/config/network.test.ts reads the setting.",
+  },
+  "docs/oidc.md": {
+    "OIDC_ISSUER=https://login.microsoftonline.com": "Has a placeholder for a tenant in its URL.",
   },
   "docs/openai.md": {
     "from openai import": "Needs OpenAI's Python package; test/sdk/openai-python.test.ts makes its calls.",
@@ -71,6 +75,12 @@ const notRun: Record<string, Reasons> = {
   "docs/releasing.md": {
     "sha256sum --check": "Needs a published release; test/release checks the files.",
     "git checkout": "Needs a tag; builds all executables.",
+  },
+  "docs/rest.md": {
+    '{"quotas"': "Shows two of all quotas; test/quotas reads the whole response.",
+  },
+  "docs/security.md": {
+    TLS_CERT_FILE: "Names files of yours; test/acceptance/tls.test.ts sets both.",
   },
   "docs/tools.md": {
     "auth = JWTVerifier": "Needs FastMCP's Python package.",

@@ -6,10 +6,13 @@ export function findFreePort(): number {
   return port;
 }
 
-/** A page's text with its ports replaced: after a colon, `PORT=`, `listen`, or alone as a program's argument. */
+/** A page's text with its ports replaced: after a colon, `PORT=`, or where a program listens. */
 export function replacePorts(text: string, ports: Map<number, number>): string {
   let replaced = text;
   for (const [port, free] of ports)
-    replaced = replaced.replaceAll(new RegExp(`((?::|PORT=|listen[( ]|Server\\(|http\\.server ))${port}\\b`, "g"), `$1${free}`);
+    replaced = replaced.replaceAll(
+      new RegExp(`((?::|P(?:ORT=|ort )|listen[( ]|Server\\(|http\\.server ))${port}\\b`, "g"),
+      `$1${free}`,
+    );
   return replaced;
 }

@@ -12,6 +12,7 @@
  *     ```text input                 typed into the block above it, or, with `terminal=bob`, into the program there
  *     ```text interrupt             Ctrl+C in the terminal of the block above it, or in `terminal=server`
  *     ```js file=chat.mjs           written to this file, in any language
+ *     ```text error                 a message of Parley, which its sources must have; not run
  *     ```sh settings                settings, accepted as a configuration; not run
  *     ```json schema=Message        validated against contract/; not run
  *
