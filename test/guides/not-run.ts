@@ -7,6 +7,8 @@ const COMPOSE = "Needs Docker; test/deploy/compose.test.ts checks the files and 
 const BENCHMARK = "Takes minutes, and measures this machine.";
 const MACHINE = "Changes the whole machine; test/deploy/install.test.ts does the same in a container.";
 
+const PACKAGES = "Fetches packages; the tests have them.";
+
 /** By page. `make drill` and `make release` run much of it elsewhere. */
 const notRun: Record<string, Reasons> = {
   "README.md": {
@@ -15,6 +17,9 @@ const notRun: Record<string, Reasons> = {
   },
   "docs/architecture.md": {
     "flowchart TB": "A picture; test/docs.test.ts checks that the files in it exist.",
+  },
+  "docs/getting-started.md": {
+    "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
   "docs/backup.md": {
     "parley backup move": "Needs another database; test/acceptance/backup.test.ts runs these commands.",
@@ -41,11 +46,15 @@ const notRun: Record<string, Reasons> = {
   "docs/models.md": {
     "client = OpenAI": "Needs a key of a provider; test/sdk/openai-python.test.ts makes the same call.",
     "answer = client": "Needs a key of Anthropic; test/sdk/thinking.test.ts makes the same call.",
+    "export AI_MODELS=openai/gpt-5.2,offline": "Needs a key of OpenAI; test/ai/failover.test.ts has such a chain.",
     "export AI_PRICES": "Two forms of one setting; test/budgets/config.test.ts reads both.",
     "parley key create": "Only makes a key; docs/api-keys.md runs the command.",
   },
   "docs/network.md": {
-    "NODE_EXTRA_CA_CERTS": "Names a file of yours; test/config/network.test.ts reads the setting.",
+    NODE_EXTRA_CA_CERTS: "Names a file of yours; test/config/network.test.ts reads the setting.",
+  },
+  "docs/oidc.md": {
+    "OIDC_ISSUER=https://login.microsoftonline.com": "Has a placeholder for a tenant in its URL.",
   },
   "docs/openai.md": {
     "from openai import": "Needs OpenAI's Python package; test/sdk/openai-python.test.ts makes its calls.",
@@ -71,6 +80,12 @@ const notRun: Record<string, Reasons> = {
     "sha256sum --check": "Needs a published release; test/release checks the files.",
     "git checkout": "Needs a tag; builds all executables.",
   },
+  "docs/rest.md": {
+    '{"quotas"': "Shows two of all quotas; test/quotas reads the whole response.",
+  },
+  "docs/security.md": {
+    TLS_CERT_FILE: "Names files of yours; test/acceptance/tls.test.ts sets both.",
+  },
   "docs/scaling.md": {
     "create role parley": "test/guides/scaling.test.ts has done it, on its own server.",
   },
@@ -84,6 +99,13 @@ const notRun: Record<string, Reasons> = {
     "systemctl stop": MACHINE,
     "[Journal]": "A setting of systemd's journal.",
     "sudo install": MACHINE,
+  },
+  "docs/from-socket-io.md": {
+    "npm install": PACKAGES,
+  },
+  "docs/websocket-examples.md": {
+    "go mod init": PACKAGES,
+    "websocat --protocol": "Debian has no websocat; wscat above it sends the same.",
   },
 };
 

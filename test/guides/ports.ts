@@ -6,10 +6,13 @@ export function findFreePort(): number {
   return port;
 }
 
-/** A page's text with its ports replaced: after a colon, `PORT=` or `listen`, or as an argument of a program or a Python server. */
+/** A page's text with its ports replaced: after a colon, `PORT=`, or where a program listens. */
 export function replacePorts(text: string, ports: Map<number, number>): string {
   let replaced = text;
   for (const [port, free] of ports)
-    replaced = replaced.replaceAll(new RegExp(`((?::|port: |PORT=|listen[( ]|http\\.server |\\("", ))${port}\\b`, "g"), `$1${free}`);
+    replaced = replaced.replaceAll(
+      new RegExp(`((?::|port: |P(?:ORT=|ort )|listen[( ]|Server\\(|http\\.server |\\("", ))${port}\\b`, "g"),
+      `$1${free}`,
+    );
   return replaced;
 }

@@ -7,10 +7,12 @@
  *     ```sh terminal=bob            another terminal, with variables of its own
  *     ```sh background              keeps running, in the terminal `server`; `terminal=bob` names another one. Typing another
  *                                   block into that terminal presses Ctrl+C first. A server on port 3000 is waited for
- *     ```text output                what the block before it has shown, completely. `…` stands for anything; ids and times differ
- *     ```text output terminal=bob   what the background program in this terminal shows, sooner or later
- *     ```text input terminal=bob    typed into that program; without a terminal: into the block before it
+ *     ```text output                what the block above it has shown, completely; or, if that is in the background, what it
+ *                                   shows sooner or later. `…` stands for anything; ids and times differ
+ *     ```text input                 typed into the block above it, or, with `terminal=bob`, into the program there
+ *     ```text interrupt             Ctrl+C in the terminal of the block above it, or in `terminal=server`
  *     ```js file=chat.mjs           written to this file, in any language
+ *     ```text error                 a message of Parley, which its sources must have; not run
  *     ```sh settings                settings, accepted as a configuration; not run
  *     ```json schema=Message        validated against contract/; not run
  *
@@ -43,13 +45,21 @@ export type GuideOptions = {
   packages?: boolean;
   /** Types all blocks a second time, but for those in the background: they have to work again. */
   twice?: boolean;
+  /** Sections that are left out, because a program of theirs isn't installed. */
+  without?: string[];
   /** Files of the repository that the reader has in the folder, as links. */
   files?: string[];
   /** Looks at what the page has made, while everything still runs. */
   afterwards?(guide: RunningGuide): Promise<void>;
 };
 
-type RunningGuide = { folder: string; url: string; readScreen(terminal: string): string };
+type RunningGuide = {
+  folder: string;
+  url: string;
+  /** The free ports that replace those of the page. */
+  ports: ReadonlyMap<number, number>;
+  readScreen(terminal: string): string;
+};
 
 /** Runs a page. @throws Error at the first block that fails, with its line and what its terminal showed. */
 export async function runGuide(page: string, options: GuideOptions = {}): Promise<void> {
@@ -64,7 +74,9 @@ export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Pr
   const terminals = new Map<string, Terminal>();
   try {
     const typist = await createTypist(home, ports, terminals, options);
-    const todo = blocks.filter((block) => findReason(block) === undefined && !isChecked(block));
+    const todo = blocks.filter(
+      (block) => findReason(block) === undefined && !isChecked(block) && !options.without?.includes(block.section),
+    );
     const needsServer = todo.some(({ text }) => text.includes(":3000")) && !todo.some(startsServer);
     if (needsServer) await typist.startServer();
     for (const block of todo) await typist.type(block, todo);
@@ -120,27 +132,31 @@ async function createTypist(
     const response = await fetch(`http://localhost:${port}/readyz`).catch(() => undefined);
     return response?.status === 200;
   };
-  const fail = (block: Block, what: string): never => {
+  const createError = (block: Block, what: string): Error => {
     const screens = [...terminals].map(
       ([name, terminal]) => `--- terminal ${name}\n${terminal.readScreen().slice(-4000)}`,
     );
-    throw new Error(`${block.page}:${block.line} ${what}\n${block.text}\n${screens.join("\n")}`);
+    return new Error(`${block.page}:${block.line} ${what}\n${block.text}\n${screens.join("\n")}`);
+  };
+  const fail = (block: Block, what: string): never => {
+    throw createError(block, what);
   };
   const place = (text: string) => replacePorts(text, ports);
-  /** The last foreground block, and the terminal it was typed into. */
-  let last: { terminal: Terminal } | undefined;
+  /** Terminals in which a program runs. */
+  const busy = new Set<string>();
 
   async function typeShell(block: Block, all: Block[]): Promise<void> {
     const terminal = open(block.terminal);
+    busy.delete(block.terminal);
     if (block.background) {
+      busy.add(block.terminal);
       await terminal.type(place(block.text), "background");
       if (startsServer(block)) await waitForServer(block, terminal);
       return;
     }
     const next = all[all.indexOf(block) + 1];
-    const input = next?.kind === "input" && next.terminal === "main" ? place(next.text) : undefined;
+    const input = next?.kind === "input" && next.terminal === block.terminal ? place(next.text) : undefined;
     const status = await terminal.type(place(block.text), block.exit === 0 ? "run" : "try", input);
-    last = { terminal };
     if (status !== block.exit) fail(block, `ended with ${status}.`);
     const isShown = all[all.indexOf(block) + (input === undefined ? 1 : 2)]?.kind === "output";
     if (!isShown && /"type": ?"\/problems\//.test(terminal.readNew())) fail(block, "got an error from the server.");
@@ -155,20 +171,34 @@ async function createTypist(
 
   async function compare(block: Block): Promise<void> {
     const expected = place(block.text);
-    if (block.terminal === "main") {
-      const shown = last?.terminal.readNew() ?? "";
-      if (!isExpected(shown, expected)) fail(block, "isn't what was shown:");
+    const terminal = open(block.terminal);
+    if (!busy.has(block.terminal)) {
+      if (!isExpected(terminal.readNew(), expected)) fail(block, "isn't what was shown:");
       return;
     }
-    const terminal = open(block.terminal);
     await waitUntil(() => findExpected(terminal.readNew(), expected) >= 0, OUTPUT_TIMEOUT_MS).catch(() =>
       fail(block, "was never shown:"),
     );
     terminal.skip(findExpected(terminal.readNew(), expected));
   }
 
+  async function act(block: Block, all: Block[]): Promise<void> {
+    if (block.file !== undefined) {
+      mkdirSync(dirname(join(folder, block.file)), { recursive: true });
+      writeFileSync(join(folder, block.file), place(block.text));
+    } else if (block.kind === "output") await compare(block);
+    else if (block.kind === "input") {
+      if (busy.has(block.terminal)) open(block.terminal).enter(place(block.text));
+    } else if (block.kind === "interrupt") {
+      busy.delete(block.terminal);
+      await open(block.terminal).interrupt();
+    } else if (block.language === "sh") await typeShell(block, all);
+    else if (!["", "text"].includes(block.language))
+      fail(block, "can't be run: give it a file, or list it in not-run.ts.");
+  }
+
   return {
-    guide: { folder, url, readScreen: (name: string) => open(name).readScreen() },
+    guide: { folder, url, ports, readScreen: (name: string) => open(name).readScreen() },
 
     async startServer(): Promise<void> {
       await open("server").type("parley serve", "background");
@@ -177,15 +207,9 @@ async function createTypist(
 
     /** Does what one block says. */
     async type(block: Block, all: Block[]): Promise<void> {
-      if (block.file !== undefined) {
-        mkdirSync(dirname(join(folder, block.file)), { recursive: true });
-        writeFileSync(join(folder, block.file), place(block.text));
-      } else if (block.kind === "output") await compare(block);
-      else if (block.kind === "input") {
-        if (block.terminal !== "main") open(block.terminal).enter(place(block.text));
-      } else if (block.language === "sh") await typeShell(block, all);
-      else if (!["", "text"].includes(block.language))
-        fail(block, "can't be run: give it a file, or list it in not-run.ts.");
+      await act(block, all).catch((error: Error) => {
+        throw error.message.startsWith(`${block.page}:`) ? error : createError(block, error.message);
+      });
     },
   };
 }

@@ -63,11 +63,15 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
   async function interrupt(): Promise<void> {
     if (!isBusy) return;
     signal("SIGINT");
-    await waitUntil(() => readStatus() !== undefined, STOP_TIMEOUT_MS);
+    await waitUntil(() => readStatus() !== undefined, STOP_TIMEOUT_MS).catch(() => {
+      throw new Error("can't be typed: Ctrl+C doesn't end what runs in its terminal.");
+    });
     isBusy = false;
   }
 
   return {
+    interrupt,
+
     /** Everything that the terminal has shown. */
     readScreen,
 
@@ -91,7 +95,9 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
       await child.stdin.flush();
       isBusy = true;
       if (mode === "background") return 0;
-      await waitUntil(() => readStatus() !== undefined, STEP_TIMEOUT_MS);
+      await waitUntil(() => readStatus() !== undefined, STEP_TIMEOUT_MS).catch(() => {
+        throw new Error(`doesn't end within ${STEP_TIMEOUT_MS / 1000} s.`);
+      });
       isBusy = false;
       return readStatus() ?? 0;
     },
@@ -106,7 +112,7 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
     async close(): Promise<void> {
       await interrupt().catch(() => {});
       signal("SIGTERM");
-      await Promise.race([child.exited, Bun.sleep(STOP_TIMEOUT_MS)]);
+      await waitUntil(() => child.exitCode !== null || child.signalCode !== null, STOP_TIMEOUT_MS).catch(() => {});
       signal("SIGKILL");
       await child.exited;
     },
