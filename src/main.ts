@@ -8,6 +8,7 @@ import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { keyCommand } from "./commands/key.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { restoreCommand } from "./commands/restore.ts";
+import { selftestCommand } from "./commands/selftest.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { upgradeCommand } from "./commands/upgrade.ts";
 import { verifyCommand } from "./commands/verify.ts";
@@ -24,6 +25,7 @@ const commands: Command[] = [
   restoreCommand,
   configCommand,
   upgradeCommand,
+  selftestCommand,
   healthcheckCommand,
 ];
 
