@@ -62,6 +62,7 @@ const labels = { passed: "PASS", failed: "FAIL", not_run: "NOT RUN" } as const;
 const LABEL_CHARS = 8;
 const NAME_CHARS = 13;
 const TIME_CHARS = 7;
+const LINE_CHARS = 120;
 const INDENT = " ".repeat(LABEL_CHARS + NAME_CHARS + TIME_CHARS + 2);
 
 /** The line of one check, for progress without a terminal. */
@@ -76,19 +77,33 @@ export function printReport(report: Report): string {
   for (const { status, name, claim, duration_ms, summary, problems } of checks) {
     const time = status === "not_run" ? "" : formatSeconds(duration_ms);
     lines.push(
-      `${labels[status].padEnd(LABEL_CHARS)}${name.padEnd(NAME_CHARS)}${time.padStart(TIME_CHARS)}  ${claim}`,
-      `${INDENT}${summary}`,
-      ...problems.map((problem) => `${INDENT}- ${problem}`),
+      `${labels[status].padEnd(LABEL_CHARS)}${name.padEnd(NAME_CHARS)}${time.padStart(TIME_CHARS)}  ${wrap(claim, INDENT)}`,
+      `${INDENT}${wrap(summary, INDENT)}`,
+      ...problems.map((problem) => `${INDENT}- ${wrap(problem, `${INDENT}  `)}`),
     );
   }
   const names = Object.keys(settings).join(", ");
   lines.push(
     "",
     `${held} of ${checks.length} claims hold, after ${formatSeconds(duration_ms)}.`,
-    `The servers ran with default settings, except ${names}.`,
+    wrap(`The servers ran with default settings, except ${names}.`, ""),
   );
   if (logs !== null) lines.push(`The logs of the servers are in ${logs}.`);
   return lines.join("\n");
 }
 
-export const formatSeconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
+/** Breaks a text between words; further lines are indented. */
+function wrap(text: string, indent: string): string {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && indent.length + line.length + word.length >= LINE_CHARS) {
+      lines.push(line);
+      line = "";
+    }
+    line += line === "" ? word : ` ${word}`;
+  }
+  return [...lines, line].join(`\n${indent}`);
+}
+
+const formatSeconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;

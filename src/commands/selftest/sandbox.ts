@@ -3,11 +3,13 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { endLeftover } from "../../db/embedded/postmaster-file.ts";
+import { SHARED_PROGRAMS_DIR } from "../../db/embedded.ts";
 import { build } from "../../lib/build.ts";
 import { createLog } from "../../lib/log.ts";
 import { CommandError } from "../command.ts";
 import { runChild, startChild } from "./child.ts";
 import { type Server, type StartOptions, startServer } from "./server.ts";
+import { noteSharedPrograms } from "./shared-programs.ts";
 
 /** How to start this executable as a child process. */
 export type Launcher = { command: string; args: readonly string[]; environment: Record<string, string> };
@@ -23,6 +25,7 @@ const REMOVE_PAUSE_MS = 50;
  */
 export function createSandbox() {
   const folder = createFolder();
+  const removeSharedPrograms = process.getuid?.() === 0 ? noteSharedPrograms(SHARED_PROGRAMS_DIR) : async () => {};
   const logsDir = join(folder, "logs");
   const workDir = join(folder, "empty");
   for (const path of [logsDir, workDir]) mkdirSync(path, { mode: 0o700 });
@@ -31,8 +34,11 @@ export function createSandbox() {
   const dataDirs: string[] = [];
   const closers: (() => Promise<void>)[] = [];
   let starts = 0;
+  let isClosed = false;
 
   function spawn(args: readonly string[], settings: Record<string, string>) {
+    // A check that was interrupted may still be running.
+    if (isClosed) throw new Error("expected the self-test to go on, but it was ended");
     starts += 1;
     const name = `${String(starts).padStart(2, "0")}-${args[0]}`;
     const child = startChild({
@@ -53,7 +59,11 @@ export function createSandbox() {
   // The last resort: a second Ctrl+C, or an error that nobody caught.
   const onExit = () => {
     killAll();
-    rmSync(folder, { recursive: true, force: true });
+    try {
+      rmSync(folder, { recursive: true, force: true });
+    } catch {
+      // Postgres is still ending.
+    }
   };
   process.once("exit", onExit);
 
@@ -82,6 +92,7 @@ export function createSandbox() {
 
     /** Ends all processes and removes the folder, or all of it but `keep`. */
     async close(keep: "nothing" | "logs" | "everything"): Promise<void> {
+      isClosed = true;
       const running = [...children];
       killAll();
       await Promise.all(running.map(({ exited }) => exited));
@@ -90,6 +101,7 @@ export function createSandbox() {
       const log = createLog("silent", "json");
       for (const dataDir of dataDirs) await endLeftover(join(dataDir, "postgres"), log);
       process.off("exit", onExit);
+      await removeSharedPrograms();
       if (keep === "everything") return;
       for (const name of keep === "nothing" ? [""] : readdirSync(folder).filter((name) => name !== "logs"))
         await removeTree(join(folder, name));

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { FURTHER_CONNECTIONS_MAX } from "../../../db/connect.ts";
 import { startEmbeddedPostgres } from "../../../db/embedded.ts";
 import { createSecret } from "../../../lib/id.ts";
@@ -35,8 +34,8 @@ export const instancesCheck: Check = {
   async run(stage) {
     const settings = { ...stage.provider.settings, ...(await startDatabase(stage)), JWT_SECRET: createSecret() };
     const start = () => stage.sandbox.start({ dataDir: stage.sandbox.addDataDir(), settings });
-    const here = await start();
-    const there = await start();
+    // At the same moment: one of them migrates, the other waits.
+    const [here, there] = await Promise.all([start(), start()]);
     const [ada, ben] = await Promise.all([here.rest.register("ada"), there.rest.register("ben")]);
     const conversationId = await here.rest.createConversation(ada, [ben], "Instances");
     const [adas, bens] = await Promise.all([
@@ -84,13 +83,15 @@ export const instancesCheck: Check = {
 
 /** An embedded Postgres of this process, which both instances reach through its socket. @returns the settings for it. */
 async function startDatabase({ sandbox }: Stage): Promise<Record<string, string>> {
-  const postgres = await startEmbeddedPostgres({
+  const starting = startEmbeddedPostgres({
     dataDir: sandbox.addDataDir(),
     poolSize: 2 * (POOL_SIZE + FURTHER_CONNECTIONS_MAX),
     log: createLog("silent", "json"),
   });
-  sandbox.onClose(postgres.stop);
+  // Before it has started: the self-test may be interrupted meanwhile.
+  sandbox.onClose(async () => (await starting.catch(() => null))?.stop());
+  const postgres = await starting;
   // A long path is reached through an open descriptor, which has another name in other processes.
   const folder = postgres.socketDirectory.replace("/proc/self/", `/proc/${process.pid}/`);
-  return { DATABASE_URL: `postgres://${postgres.user}@/parley?host=${encodeURIComponent(join(folder))}` };
+  return { DATABASE_URL: `postgres://${postgres.user}@/parley?host=${encodeURIComponent(folder)}` };
 }
