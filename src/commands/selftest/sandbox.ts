@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { endLeftover } from "../../db/embedded/postmaster-file.ts";
@@ -31,7 +31,7 @@ export function createSandbox() {
   for (const path of [logsDir, workDir]) mkdirSync(path, { mode: 0o700 });
   const launcher = findLauncher(folder);
   const children = new Set<ReturnType<typeof startChild>>();
-  const dataDirs: string[] = [];
+  let dataDirs = 0;
   const closers: (() => Promise<void>)[] = [];
   let starts = 0;
   let isClosed = false;
@@ -73,9 +73,8 @@ export function createSandbox() {
 
     /** The path of a new data folder; the server creates it. */
     addDataDir(): string {
-      const path = join(folder, String(dataDirs.length + 1));
-      dataDirs.push(path);
-      return path;
+      dataDirs += 1;
+      return join(folder, String(dataDirs));
     },
 
     /** Starts `parley serve` and waits until it is ready. */
@@ -99,7 +98,7 @@ export function createSandbox() {
       for (const close of closers.splice(0).reverse()) await close();
       // Postgres follows its Parley by itself where setpriv exists.
       const log = createLog("silent", "json");
-      for (const dataDir of dataDirs) await endLeftover(join(dataDir, "postgres"), log);
+      for (const name of readdirSync(folder)) await endLeftover(join(folder, name, "postgres"), log);
       process.off("exit", onExit);
       await removeSharedPrograms();
       if (keep === "everything") return;
@@ -133,15 +132,15 @@ function findLauncher(home: string): Launcher {
   return { command, args, environment };
 }
 
-/** Retries while a dying Postgres still writes there. */
+/** Retries while a dying Postgres still writes there. @throws CommandError if that doesn't end. */
 async function removeTree(path: string): Promise<void> {
-  for (let tries = 1; ; tries += 1) {
+  for (let tries = 1; existsSync(path); tries += 1) {
     try {
       rmSync(path, { recursive: true, force: true });
-      return;
-    } catch (error) {
-      if (tries >= REMOVE_TRIES_MAX) throw error;
+    } catch {
+      // Tried again.
     }
-    await Bun.sleep(REMOVE_PAUSE_MS);
+    if (tries >= REMOVE_TRIES_MAX) throw new CommandError(`${path} can't be removed; remove it by hand.`);
+    if (existsSync(path)) await Bun.sleep(REMOVE_PAUSE_MS);
   }
 }

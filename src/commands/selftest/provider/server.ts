@@ -1,5 +1,5 @@
 import { FLAKY_SILENCE_MS, flakyModels, LONG_MODEL, LONG_WORDS, SHORT_MODEL, SHORT_WORDS, scripts } from "./scripts.ts";
-import { type Answer, streamAnswer } from "./stream.ts";
+import { streamAnswer } from "./stream.ts";
 
 export type FaultyProvider = ReturnType<typeof startFaultyProvider>;
 
@@ -11,37 +11,33 @@ type Body = { model?: string; stream?: boolean; messages?: { role: string; conte
  */
 export function startFaultyProvider() {
   const requests = new Map<string, number>();
-  const server = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    // A hanging model is silent on purpose.
-    idleTimeout: 0,
-    async fetch(request) {
-      if (!new URL(request.url).pathname.endsWith("/chat/completions")) return new Response(null, { status: 404 });
-      const body = (await request.json()) as Body;
-      const script = scripts[body.model ?? ""];
-      if (!script || body.stream !== true)
-        return Response.json(
-          { error: { message: "Unknown model, or not a stream.", type: "invalid_request_error" } },
-          { status: 404 },
-        );
-      const name = body.model ?? "";
-      const count = (requests.get(name) ?? 0) + 1;
-      requests.set(name, count);
-      const written = findWritten(body);
-      const isFaulty = script.fault !== undefined && count <= (script.faults ?? Number.POSITIVE_INFINITY);
-      if (isFaulty && script.fault?.kind === "status") return refuse(script.fault);
-      const answer: Answer = {
-        model: name,
-        firstWord: written + 1,
-        words: name === "long" ? LONG_WORDS : SHORT_WORDS,
-        wordDelayMs: (written > 0 && script.resumedDelayMs) || script.wordDelayMs,
-        fault: isFaulty ? script.fault : undefined,
-        signal: request.signal,
-      };
-      return new Response(streamAnswer(answer), { headers: { "content-type": "text/event-stream" } });
-    },
-  });
+  async function answer(request: Request): Promise<Response> {
+    if (!new URL(request.url).pathname.endsWith("/chat/completions")) return new Response(null, { status: 404 });
+    const body = (await request.json()) as Body;
+    const name = body.model ?? "";
+    const script = scripts[name];
+    if (!script || body.stream !== true) {
+      const error = { message: "Unknown model, or not a stream.", type: "invalid_request_error" };
+      return Response.json({ error }, { status: 404 });
+    }
+    const count = (requests.get(name) ?? 0) + 1;
+    requests.set(name, count);
+    const isFaulty = script.fault !== undefined && count <= (script.faults ?? Number.POSITIVE_INFINITY);
+    if (isFaulty && script.fault?.kind === "status") return refuse(script.fault);
+    const written = findWritten(body);
+    const stream = streamAnswer({
+      model: name,
+      firstWord: written + 1,
+      words: name === "long" ? LONG_WORDS : SHORT_WORDS,
+      wordDelayMs: (written > 0 && script.resumedDelayMs) || script.wordDelayMs,
+      fault: isFaulty ? script.fault : undefined,
+      signal: request.signal,
+    });
+    return new Response(stream, { headers: { "content-type": "text/event-stream" } });
+  }
+
+  // A hanging model is silent on purpose, so there is no idle timeout.
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch: answer });
   const base = `http://127.0.0.1:${server.port}/v1`;
 
   return {

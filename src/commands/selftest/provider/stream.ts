@@ -1,7 +1,7 @@
 import type { Fault } from "./scripts.ts";
 
 /** One answer to write. */
-export type Answer = {
+type Answer = {
   model: string;
   firstWord: number;
   words: number;
