@@ -25,7 +25,7 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   acceptance/refusals.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/several-providers.test.ts acceptance/shutdown.test.ts \
   acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
   acceptance/webhooks.test.ts accounts/interrupted.test.ts ai/time-limits.test.ts backup/archive.test.ts \
-  commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/serve.test.ts \
+  commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/selftest.test.ts commands/serve.test.ts \
   db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
   generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \

@@ -176,6 +176,8 @@ test("there is one bounded cache", () => {
 const connecting = {
   "ai/providers/sdk-request.ts": "the administrator's",
   "commands/healthcheck.ts": "the administrator's",
+  "commands/selftest/rest.ts": "this machine's",
+  "commands/selftest/socket.ts": "this machine's",
   "commands/upgrade/source.ts": "the administrator's",
   "db/tls-check.ts": "the administrator's",
   "lib/http-client/open-socket.ts": "its callers'",
@@ -197,8 +199,10 @@ test("an address that a user sets is called by lib/outgoing alone: whoever conne
 
 /** Whoever adds one adds it to the open streams of its caller (docs/decisions/0089), or says here why it needs none. */
 const streamMakers = {
-  // The one of backups reads a file for a command, the one of `fetch` a response of another server.
+  // The one of the self-test is a model's, the one of backups reads a file for a command, the one of `fetch` a response of
+  // another server.
   "new ReadableStream": [
+    "commands/selftest/provider/stream.ts",
     "db/archive/encryption.ts",
     "http/event-stream.ts",
     "http/expensive-reads.ts",

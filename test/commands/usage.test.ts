@@ -48,6 +48,7 @@ test.each(["--help", "help"])("%s lists the commands, and each has a help of its
     "restore",
     "config",
     "upgrade",
+    "selftest",
     "healthcheck",
   ]);
   const helps = await Promise.all(
