@@ -22,7 +22,7 @@ describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => 
     await backend?.close();
   });
 
-  test("every acknowledged message is delivered, again under the same webhook-id", async () => {
+  test("delivers every acknowledged message, and retries under the same webhook-id", async () => {
     const receiver = startReceiver();
     let parley = await site.start();
     const account: Account = await parley.register();
@@ -52,7 +52,7 @@ describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => 
     }
 
     const isTold = () => acked.isSubsetOf(new Set(receiver.received.map(({ json }) => String(json.data.id))));
-    // The lease of the one that was killed has to run out first.
+    // The killed instance's lease must expire first.
     for (let tries = 0; tries < 300 && !isTold(); tries += 1) await Bun.sleep(100);
     expect(acked.size).toBeGreaterThan(20);
     expect(isTold()).toBe(true);
