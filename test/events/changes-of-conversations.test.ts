@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("every instance is told what happens in any conversation, without what is said there", async () => {
+test("every instance is notified of changes in any conversation, without message contents", async () => {
   const told: ConversationsMessage[] = [];
   const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => told.push(message), onGap() {} });
   const { id } = await createConversation(parley, anna, [ben]);
@@ -51,7 +51,7 @@ test("every instance is told what happens in any conversation, without what is s
   expect(JSON.stringify(told)).not.toContain("Secret.");
 });
 
-test("the members of a deleted conversation are told in several messages, each of bounded size", async () => {
+test("the members of a deleted conversation are sent in several messages of bounded size", async () => {
   const { id } = await createConversation(parley, anna);
   const users = Array.from({ length: 250 }, createId);
   await parley.database`insert into users (id, email, email_key, display_name) select id, id, id, 'Somebody'
