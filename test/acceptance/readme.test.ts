@@ -46,7 +46,7 @@ test("the snippets of the README work, also a second time", async () => {
     expect(output).toContain("event: message.completed");
     expect(output).toMatch(/^user: How do I connect a model\?$/m);
     expect(output).toMatch(/^assistant: \S/m);
-    expect(output).toMatch(/runSnippets: 'message.completed'/);
+    expect(output).toMatch(/type: 'message.completed'/);
     const registered = JSON.parse(readFileSync(join(site.directory, "register.json"), "utf8"));
     if (run === "first") expect(registered).toHaveProperty("user.email", "ada@example.com");
     else expect(registered).toMatchObject({ status: 409, code: "conflict" });

@@ -70,7 +70,7 @@ test("if the first of two compatible servers is killed mid-answer, the second co
   const { message, resets, text } = await chat.readToEnd(id, 30_000);
   expect(message).toMatchObject({ status: "complete", model: "second-server/small/model:free", error: null });
   expect(text).toBe(message.content);
-  expect(text).toMatch(/^word0 word1 word2 .*Here the second server goes on\.$/s);
+  expect(text).toMatch(/^word0 word1 word2 .*Here the second server continues\.$/s);
   expect(resets).toMatchObject([{ text: expect.stringMatching(/^word0 word1 /) }]);
   expect(await chat.get(parley, id)).toEqual(message);
 
