@@ -11,12 +11,12 @@ import { findProgram, readCaddyfile } from "./programs.ts";
 
 export type ProductionSetup = Awaited<ReturnType<typeof startProductionSetup>>;
 
-/** Where each connection of a test comes from is its own address; Caddy's is this one. */
+/** Each test connects from its own address; this one is Caddy's. */
 const CADDY_ADDRESS = "127.0.0.1";
 
 /**
- * The services of compose.production.yaml on this machine, with the settings, secrets and scripts of that file: Postgres and a
- * Redis of the machine's, two instances of the executable, and Caddy. Only addresses and paths are others.
+ * The services of compose.production.yaml on this machine, with the settings, secrets and scripts of that file:
+ * Postgres, the machine's Redis, two instances of the executable, and Caddy. Only addresses and paths differ.
  */
 export async function startProductionSetup() {
   const { services } = readCompose("production", { ...readExample("production"), PARLEY_DOMAIN: "localhost" });
@@ -30,7 +30,7 @@ export async function startProductionSetup() {
   const secrets = join(folder, "secrets");
   runToEnd(["sh", join(composeFolder, "make-secrets.sh"), secrets]);
   const readSecret = (name: string) => readFileSync(join(secrets, name), "utf8").trim();
-  /** What compose's network calls `postgres:5432` is elsewhere here. */
+  /** The local address of `postgres:5432` in compose's network. */
   const move = (name: string, from: string, to: string) =>
     writeFileSync(join(secrets, name), readSecret(name).replace(from, to));
 
