@@ -24,12 +24,12 @@ describe("messages for a smaller model", () => {
   ];
   const firsts = (messages: ChatMessage[]) => messages.map(({ content }) => content.slice(0, 1)).join("");
 
-  test("stay as they are where they fit", () => {
+  test("are unchanged if they fit", () => {
     expect(fitMessages(all, 1_000_000)).toEqual(all);
     expect(fitMessages(all, countMessages(all))).toEqual(all);
   });
 
-  test("lose the oldest first, begin with a user, and never lose the system text or the question", () => {
+  test("lose the oldest first, start with a user message, and keep the system text and the question", () => {
     expect(firsts(fitMessages(all, countMessages(all) - 1))).toBe("P345");
     expect(firsts(fitMessages(all, 100))).toBe("P5");
     expect(firsts(fitMessages(all, 1))).toBe("P5");
@@ -80,18 +80,18 @@ describe("a chain", () => {
     return asked;
   };
 
-  test("gives each model what fits it", async () => {
+  test("sends each model what fits it", async () => {
     expect(await askedOf({ isFitted: true })).toEqual({
       large: { messages: 3, outputTokensMax: null },
       small: { messages: 1, outputTokensMax: 50 },
     });
   });
 
-  test("gives every model all, unless it is told otherwise", async () => {
+  test("sends every model everything unless configured otherwise", async () => {
     expect((await askedOf({})).small).toEqual({ messages: 3, outputTokensMax: null });
   });
 
-  test("offers tools only to models that can call them", async () => {
+  test("offers tools only to models that support them", async () => {
     const offered: Record<string, number> = {};
     const provider: Provider = {
       name: "compatible",
@@ -136,7 +136,7 @@ describe("Anthropic's cache", () => {
     );
   const system: ChatMessage = { role: "system", content: "s".repeat(CACHED_LENGTH_MIN) };
 
-  test("is asked to keep the prompt and the turns before the question", () => {
+  test("is used for the prompt and the messages before the question", () => {
     const { system: sent, messages } = request([
       system,
       { role: "user", content: "1" },
@@ -152,7 +152,7 @@ describe("Anthropic's cache", () => {
     ] as never);
   });
 
-  test("is left alone for a short conversation", () => {
+  test("is not used for a short conversation", () => {
     expect(
       JSON.stringify(
         request([
