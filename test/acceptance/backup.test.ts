@@ -131,16 +131,16 @@ test("embedded → file → Postgres 15 → file → embedded: every row is iden
       await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, { token, json: { content: "after" } })
     ).json()) as { message: { seq: number } };
     expect(message.seq).toBe(Math.max(...(await readEventSeqs(parley, account, conversation.id))));
-    for (let tries = 0; tries < 300 && receiver.received.length === before; tries += 1) await Bun.sleep(50);
+    for (let attempts = 0; attempts < 300 && receiver.received.length === before; attempts += 1) await Bun.sleep(50);
     const delivered = receiver.received.at(-1);
     if (!delivered) throw new Error("The webhook received no request.");
     verify(webhook.secret, delivered);
     const found = (await (await parley.fetch("/api/v1/search?q=zanzibars", { token })).json()) as { data: unknown[] };
     expect(found.data).toHaveLength(1);
     // An outsider still finds nothing.
-    const stranger = await parley.register();
+    const outsider = await parley.register();
     const path = `/api/v1/conversations/${conversation.id}/messages`;
-    expect((await parley.fetch(path, { token: stranger.access_token })).status).toBe(404);
+    expect((await parley.fetch(path, { token: outsider.access_token })).status).toBe(404);
     expect((await parley.stop()).code).toBe(0);
   }
   await receiver.stop();

@@ -70,10 +70,10 @@ describe.each(backends)("kill -9 under load, on the $name", ({ open }) => {
   }
 
   test.each(range(1, ROUNDS))("round %d: every acknowledged message is stored once, in order", async (round) => {
-    const load = conversations.map((conversationId, place) => ({
+    const load = conversations.map((conversationId, index) => ({
       conversationId,
       senders: range(1, SENDERS_PER_CONVERSATION).map((n) =>
-        startSender(parley, account, conversationId, `r${round}-c${place}-s${n}`),
+        startSender(parley, account, conversationId, `r${round}-c${index}-s${n}`),
       ),
     }));
     const all = load.flatMap(({ senders }) => senders);

@@ -25,10 +25,10 @@ async function startSite(): Promise<{ site: Site; parley: Parley }> {
 
 const encoder = new TextEncoder();
 const chat = (n: number, chars: number) => {
-  const said = Object.fromEntries(
+  const messages = Object.fromEntries(
     Array.from({ length: 10 }, (_, at) => [`m${at}`, { text: `${n} ${"word ".repeat(chars / 50)}` }]),
   );
-  return encoder.encode(JSON.stringify(createChatGpt(`c-${n}`, said)));
+  return encoder.encode(JSON.stringify(createChatGpt(`c-${n}`, messages)));
 };
 
 /** A generated list of conversations of about `bytesMax` bytes, never entirely in memory. */
@@ -83,11 +83,11 @@ test("an import continues after kill -9, and imports no conversation twice", asy
   const account = await parley.register("anna@example.com", "Anna");
   const { body, count } = streamFile(30 * MIB, 2_000);
   const id = await upload(parley, account.access_token, body);
-  const look = async (of: Parley) => (await createRest(of, account).get<Import>(`/imports/${id}`)).body;
-  while ((await look(parley)).imported < count() / 10) await Bun.sleep(5);
+  const getImport = async (of: Parley) => (await createRest(of, account).get<Import>(`/imports/${id}`)).body;
+  while ((await getImport(parley)).imported < count() / 10) await Bun.sleep(5);
   await parley.kill();
   const second = await site.start();
-  const before = await look(second);
+  const before = await getImport(second);
   expect(before.status).toBe("running");
   expect(before.imported).toBeLessThan(count());
   const done = await waitForImport(second, account, id);

@@ -122,7 +122,7 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
     for (let n = 0; n < BURST; n += 1) await send(`Message ${n}`);
     for (const device of devices) await device.told({ conversation_id: conversationId, unread: BURST + 1 });
     for (const [n, at] of times.entries()) {
-      const apart = at.slice(1).map((ms, place) => ms - (at[place] ?? 0));
+      const apart = at.slice(1).map((ms, index) => ms - (at[index] ?? 0));
       expect([n, apart.filter((ms) => ms < APART_MS_MIN)]).toEqual([n, []]);
     }
     await waitForLists();

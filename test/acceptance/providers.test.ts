@@ -169,13 +169,13 @@ describe("when providers fail", () => {
     await other.remove();
 
     const down = await startWith({ AI_MODELS: "compatible/fails,compatible/overloaded" });
-    const unlucky = await openChat(down.failing);
-    const id = await unlucky.ask();
-    const { message: failed } = await unlucky.readToEnd(id, 15_000);
+    const failingChat = await openChat(down.failing);
+    const id = await failingChat.ask();
+    const { message: failed } = await failingChat.readToEnd(id, 15_000);
     expect(failed).toMatchObject({ status: "failed", finish_reason: "error", content: "" });
     expect(failed.error?.code).toStartWith("provider_");
     expect(JSON.stringify(failed)).not.toContain(FOREIGN_TEXT);
-    expect(await unlucky.get(down.failing, id)).toEqual(failed);
+    expect(await failingChat.get(down.failing, id)).toEqual(failed);
     await down.other.remove();
   });
 });

@@ -59,7 +59,7 @@ test("after kills during indexing, each message is always found, once, and index
       const senders = Array.from({ length: SENDERS }, () => keepSending(rest, conversation, sending.signal, acked));
       // Blocks the indexer in the middle of its batch, while it holds the index lock.
       const indexes = Promise.withResolvers<void>();
-      const holding = sql.begin(async (held) => {
+      const blocking = sql.begin(async (held) => {
         await held`lock table search_entries in exclusive mode`;
         for (;;) {
           const waiting = await held`
@@ -71,7 +71,7 @@ test("after kills during indexing, each message is always found, once, and index
         indexes.resolve();
       });
       await indexes.promise;
-      await holding;
+      await blocking;
       sending.abort();
       await Promise.all(senders);
       parley = await site.start();

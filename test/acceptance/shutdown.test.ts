@@ -30,11 +30,11 @@ afterAll(async () => {
 /** The health responses from the signal until the process is gone. */
 async function probe(parley: Parley): Promise<{ ready: number[]; live: number[] }> {
   const statuses = { ready: [] as number[], live: [] as number[] };
-  const look = (path: string) => fetch(`${parley.url}${path}`, { headers: { connection: "close" } });
+  const get = (path: string) => fetch(`${parley.url}${path}`, { headers: { connection: "close" } });
   for (;;) {
     try {
-      statuses.ready.push((await look("/readyz")).status);
-      statuses.live.push((await look("/livez")).status);
+      statuses.ready.push((await get("/readyz")).status);
+      statuses.live.push((await get("/livez")).status);
     } catch {
       return statuses;
     }

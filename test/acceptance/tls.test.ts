@@ -26,7 +26,7 @@ async function openSite(): Promise<Site> {
 }
 
 /** Replaces the site's certificate, as a renewal would. */
-function place(site: Site, { certFile, keyFile }: { certFile: string; keyFile: string }) {
+function installCertificate(site: Site, { certFile, keyFile }: { certFile: string; keyFile: string }) {
   const files = { TLS_CERT_FILE: join(site.directory, "tls.crt"), TLS_KEY_FILE: join(site.directory, "tls.key") };
   copyFileSync(certFile, files.TLS_CERT_FILE);
   copyFileSync(keyFile, files.TLS_KEY_FILE);
@@ -62,12 +62,14 @@ async function waitForLog(parley: Parley, text: string): Promise<void> {
 
 test("serves https and wss on one port; SIGHUP loads a new certificate, and an open socket stays", async () => {
   const site = await openSite();
-  const parley = await site.start({ env: place(site, first), until: "listening" });
+  const parley = await site.start({ env: installCertificate(site, first), until: "listening" });
   const { url, port, call, waitReady } = createClient(parley);
   await waitReady();
   expect(await readServedNames(port)).toEqual(["first.test"]);
   expect((await call("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
-  expect(await site.run(["healthcheck"], { ...place(site, first), PORT: String(port) })).toMatchObject({ code: 0 });
+  expect(await site.run(["healthcheck"], { ...installCertificate(site, first), PORT: String(port) })).toMatchObject({
+    code: 0,
+  });
   await expect(fetch(`http://127.0.0.1:${port}/livez`)).rejects.toThrow();
 
   const json = { email: "anna@example.com", password: TEST_PASSWORD };
@@ -80,7 +82,7 @@ test("serves https and wss on one port; SIGHUP loads a new certificate, and an o
   early.send(subscribe);
   await early.waitFor(({ id }) => id === "s");
 
-  place(site, second);
+  installCertificate(site, second);
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, '"names":"CN=second.test"');
   expect(await readServedNames(port)).toEqual(["second.test"]);
@@ -96,7 +98,7 @@ test("serves https and wss on one port; SIGHUP loads a new certificate, and an o
   }
 
   // An incomplete renewal: the key doesn't match the certificate.
-  place(site, { certFile: first.certFile, keyFile: second.keyFile });
+  installCertificate(site, { certFile: first.certFile, keyFile: second.keyFile });
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, "the new certificate can't be used; keeping the current one");
   expect(await readServedNames(port)).toEqual(["second.test"]);
@@ -132,7 +134,10 @@ test.each([
   async (algorithm, exchange, http2Cipher) => {
     const site = await openSite();
     const certificate = certificates.create(`${algorithm}.test`, { algorithm });
-    const parley = await site.start({ env: { ...place(site, certificate), http2Cipher }, until: "listening" });
+    const parley = await site.start({
+      env: { ...installCertificate(site, certificate), http2Cipher },
+      until: "listening",
+    });
     const { port, waitReady } = createClient(parley);
     await waitReady();
     const allowed = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"].map(
@@ -164,7 +169,7 @@ test.each([
       expect(await negotiate(port, "-tls1_3", "-ciphersuites", name)).toBe(name);
 
     // A renewed certificate has the same ciphers.
-    place(site, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
+    installCertificate(site, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
     process.kill(parley.pid, "SIGHUP");
     await waitForLog(parley, `"names":"CN=renewed-${algorithm}.test"`);
     expect(await listSupported()).toEqual(allowed);
@@ -174,7 +179,7 @@ test.each([
 
 test("serves HTTP/2 to clients that support it", async () => {
   const site = await openSite();
-  const parley = await site.start({ env: place(site, first), until: "listening" });
+  const parley = await site.start({ env: installCertificate(site, first), until: "listening" });
   const { url, waitReady } = createClient(parley);
   await waitReady();
   const session = connectHttp2(url, tls);
@@ -199,7 +204,7 @@ test("without TLS, SIGHUP has no effect", async () => {
 
 test("a key that doesn't match the certificate stops the start", async () => {
   const site = await openSite();
-  const env = place(site, { certFile: first.certFile, keyFile: second.keyFile });
+  const env = installCertificate(site, { certFile: first.certFile, keyFile: second.keyFile });
   for (const args of [["config", "check"], ["serve"]])
     expect(await site.run(args, env)).toEqual({
       code: 2,

@@ -75,7 +75,7 @@ async function listTexts(): Promise<string[]> {
   return ((await response.json()) as { data: { content: string }[] }).data.map(({ content }) => content).sort();
 }
 
-/** The commands below "To go back", as typed by a user who stops and starts the server by hand. */
+/** The commands below "To roll back", as typed by a user who stops and starts the server by hand. */
 const readRollback = (output: string): string[] =>
   (output.split(/^To roll back to .*:$/m)[1] ?? "")
     .split("\n")

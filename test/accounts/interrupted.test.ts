@@ -157,7 +157,7 @@ describe("an interrupted deletion", () => {
     expect(await inspect(gone)).toEqual({ ...done, removals: 350, deletions: 10 });
   }, 30_000);
 
-  test("several users who share all conversations can be deleted at once; the last one takes the conversations along", async () => {
+  test("several users who share all conversations can be deleted concurrently; the last deletion also deletes the conversations", async () => {
     const [first, second] = [await createUser(), await createUser()];
     await createConversations(first, second, 250, 0);
     await Promise.all([begin(first), begin(second)]);

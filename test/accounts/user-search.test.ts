@@ -86,8 +86,8 @@ describe("a search among many users", () => {
   const check = async (on: Database, modes: string[]) => {
     for (const mode of modes)
       for (const q of texts) {
-        const looked = await measure(on, q, mode);
-        expect({ mode, q, looked: Math.min(looked, READ_MAX) }).toEqual({ mode, q, looked });
+        const usersRead = await measure(on, q, mode);
+        expect({ mode, q, usersRead: Math.min(usersRead, READ_MAX) }).toEqual({ mode, q, usersRead });
       }
   };
 

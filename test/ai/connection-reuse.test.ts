@@ -36,16 +36,16 @@ test("the same over TLS", async () => {
 });
 
 test("an idle connection that receives data or is closed by the server isn't reused", async () => {
-  const sayings: ((socket: Socket) => void)[] = [
+  const disturbances: ((socket: Socket) => void)[] = [
     (socket) => void socket.write("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"),
     (socket) => void socket.write("\r\n"),
     (socket) => void socket.end(),
     (socket) => void socket.terminate(),
   ];
-  for (const say of sayings) {
+  for (const disturb of disturbances) {
     const server = serve((socket) => {
       socket.write(ok());
-      setTimeout(() => say(socket), 5);
+      setTimeout(() => disturb(socket), 5);
     });
     let repeats = 0;
     for (let n = 0; n < 3; n += 1) {
@@ -63,7 +63,7 @@ test("an idle connection that receives data or is closed by the server isn't reu
 });
 
 test("a connection isn't reused after the server's keep-alive timeout", async () => {
-  const asking = async (keepAlive: string) => {
+  const countConnections = async (keepAlive: string) => {
     const server = serve((socket) => void socket.write(ok(`Keep-Alive: ${keepAlive}`)));
     for (let n = 0; n < 3; n += 1) {
       await readAll(await ask(server.url));
@@ -72,10 +72,10 @@ test("a connection isn't reused after the server's keep-alive timeout", async ()
     return server.connections;
   };
   // One second is reserved for the response in flight.
-  expect(await asking("timeout=1")).toBe(3);
-  expect(await asking("timeout=0")).toBe(3);
-  expect(await asking("timeout=5, max=100")).toBe(1);
-  expect(await asking("max=100")).toBe(1);
+  expect(await countConnections("timeout=1")).toBe(3);
+  expect(await countConnections("timeout=0")).toBe(3);
+  expect(await countConnections("timeout=5, max=100")).toBe(1);
+  expect(await countConnections("max=100")).toBe(1);
 });
 
 test("a rejection received while the request is being sent is read, and the connection closed", async () => {

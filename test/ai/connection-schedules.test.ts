@@ -35,14 +35,14 @@ function encodeAnswer({ framing, bytes }: Misbehavior): string {
 async function misbehave(socket: Socket, plan: Misbehavior): Promise<void> {
   const answer = encodeAnswer(plan);
   const whole = answer.slice(0, Math.ceil((answer.length * plan.upTo) / 1_000));
-  const places = [...plan.cuts.map((cut) => Math.floor((whole.length * cut) / 1_000)), whole.length];
+  const cuts = [...plan.cuts.map((cut) => Math.floor((whole.length * cut) / 1_000)), whole.length];
   let from = 0;
-  for (const to of places.sort((a, b) => a - b)) {
+  for (const to of cuts.sort((a, b) => a - b)) {
     let rest = Buffer.from(whole.slice(from, to));
-    for (let tries = 0; rest.length > 0; tries += 1) {
+    for (let attempts = 0; rest.length > 0; attempts += 1) {
       const written = socket.write(rest);
       // The client has disconnected, or stopped reading.
-      if (written < 0 || tries === WRITE_ATTEMPTS_MAX) return void socket.terminate();
+      if (written < 0 || attempts === WRITE_ATTEMPTS_MAX) return void socket.terminate();
       rest = rest.subarray(written);
       if (rest.length > 0) await Bun.sleep(1);
     }

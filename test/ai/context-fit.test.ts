@@ -49,12 +49,12 @@ describe("messages for a smaller model", () => {
 });
 
 describe("a chain", () => {
-  const askedOf = async (request: { isFitted?: boolean; hasFallback?: boolean }) => {
-    const asked: Record<string, { messages: number; outputTokensMax: number | null }> = {};
+  const requestsTo = async (request: { isFitted?: boolean; hasFallback?: boolean }) => {
+    const received: Record<string, { messages: number; outputTokensMax: number | null }> = {};
     const provider: Provider = {
       name: "compatible",
       async stream({ model, messages, outputTokensMax }, push) {
-        asked[model] = { messages: messages.length, outputTokensMax };
+        received[model] = { messages: messages.length, outputTokensMax };
         if (model === "large") return { type: "error", error: createProviderError("provider_refused", "no") };
         push({ type: "text", text: "x" });
         return { type: "finish", reason: "stop", usage: null };
@@ -77,18 +77,18 @@ describe("a chain", () => {
     const content = "word ".repeat(50);
     const messages: ChatMessage[] = [1, 2, 3].map(() => ({ role: "user", content }));
     await chain.run({ model: null, messages, signal: new AbortController().signal, ...request }, () => {});
-    return asked;
+    return received;
   };
 
   test("sends each model what fits it", async () => {
-    expect(await askedOf({ isFitted: true })).toEqual({
+    expect(await requestsTo({ isFitted: true })).toEqual({
       large: { messages: 3, outputTokensMax: null },
       small: { messages: 1, outputTokensMax: 50 },
     });
   });
 
   test("sends every model everything unless configured otherwise", async () => {
-    expect((await askedOf({})).small).toEqual({ messages: 3, outputTokensMax: null });
+    expect((await requestsTo({})).small).toEqual({ messages: 3, outputTokensMax: null });
   });
 
   test("offers tools only to models that support them", async () => {
@@ -115,7 +115,7 @@ describe("a chain", () => {
   });
 
   test("tries no other model if fallback is off", async () => {
-    expect(Object.keys(await askedOf({ hasFallback: false }))).toEqual(["large"]);
+    expect(Object.keys(await requestsTo({ hasFallback: false }))).toEqual(["large"]);
   });
 });
 

@@ -33,10 +33,10 @@ describe("a failover after text was shown", () => {
       expect(text).toBe("The capital of France is Paris.");
       expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text"]);
       expect(end.models).toEqual(["compatible/first", `${provider}/second`]);
-      const turns = sentMessages("second");
-      expect(turns.map(({ role }) => role)).toEqual(["user"]);
-      expect(turns[0]?.content).toStartWith("What is Parley?\n\n");
-      expect(turns[0]?.content).toContain("<partial_answer>\nThe capital of France\n</partial_answer>");
+      const messages = sentMessages("second");
+      expect(messages.map(({ role }) => role)).toEqual(["user"]);
+      expect(messages[0]?.content).toStartWith("What is Parley?\n\n");
+      expect(messages[0]?.content).toContain("<partial_answer>\nThe capital of France\n</partial_answer>");
     },
   );
 
@@ -182,7 +182,7 @@ test("the log shows briefly why a model failed, without the key", async () => {
   expect(written).not.toContain(TEST_KEY);
 });
 
-test("100 answers at once", async () => {
+test("100 concurrent answers", async () => {
   const chain = createTestChain(standIn, ["openai/any?pieces=20&delay_ms=2", "anthropic/normal"], {
     firstTokenTimeoutMs: 5_000,
     idleTimeoutMs: 5_000,

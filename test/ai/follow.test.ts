@@ -90,12 +90,12 @@ describe("a reader that waits at a part", () => {
 describe("a failing reader", () => {
   test.each([
     [
-      "at once",
+      "an immediate exception",
       () => {
         throw new Error("no room");
       },
     ],
-    ["later", () => Promise.reject(new Error("no room"))],
+    ["a later rejection", () => Promise.reject(new Error("no room"))],
   ] as [string, () => Promise<void>][])("%s ends the run, and takes nothing more", async (_when, failing) => {
     const { run, given } = createRun();
     let taken = 0;

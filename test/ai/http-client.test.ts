@@ -143,10 +143,10 @@ test("aborting before the response head ends the request at the server", async (
   const reason = new Error("stopped");
   await expect(ask(url, "", { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   const stopping = new AbortController();
-  const asked = ask(url, "", { signal: stopping.signal });
+  const response = ask(url, "", { signal: stopping.signal });
   await begun.promise;
   stopping.abort(reason);
-  await expect(asked).rejects.toBe(reason);
+  await expect(response).rejects.toBe(reason);
   await hungUp.promise;
 });
 
@@ -207,7 +207,7 @@ test("the server has to wait while the reader is paused", async () => {
 });
 
 const broken: [name: string, answer: string, error: RegExp][] = [
-  ["no HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
+  ["invalid HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
   ["a broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", /chunk size/],
 ];
 for (const [name, answer, error] of broken)
@@ -302,10 +302,10 @@ test("aborting before the certificate is known closes the connection", async () 
   });
   stops.push(() => server.stop(true));
   const stopping = new AbortController();
-  const asked = ask(`https://127.0.0.1:${server.port}/`, "", { signal: stopping.signal });
+  const response = ask(`https://127.0.0.1:${server.port}/`, "", { signal: stopping.signal });
   await begun.promise;
   stopping.abort(new Error("enough"));
-  await expect(asked).rejects.toThrow("enough");
+  await expect(response).rejects.toThrow("enough");
   await closed.promise;
 });
 

@@ -302,10 +302,10 @@ const callArgument = fc.record({
 
 /** Splits at the cuts. A first piece with only the opening bracket is allowed. */
 function split(text: string, cuts: number[]): string[] {
-  const places = [0, ...cuts.map((cut) => cut % text.length), text.length].sort((a, b) => a - b);
-  return places
+  const cutIndexes = [0, ...cuts.map((cut) => cut % text.length), text.length].sort((a, b) => a - b);
+  return cutIndexes
     .slice(1)
-    .map((place, index) => text.slice(places[index], place))
+    .map((end, index) => text.slice(cutIndexes[index], end))
     .filter((cut) => cut !== "");
 }
 

@@ -406,7 +406,7 @@ describe("a JSON document instead of a stream", () => {
   test.each<[string, unknown]>([
     ["another document", { status: "ok" }],
     ["a list", []],
-    ["a text", "ok"],
+    ["a string", "ok"],
   ])("%s is not an answer", (_name, document) => {
     expect(mapWhole(document)).toEqual([]);
   });

@@ -12,16 +12,16 @@ const createOfflineChain = (search: SearchDocuments, models: string[] = []) =>
   createChain({ ...createProviders({ AI_MODELS: models }, search), ...options });
 
 test("answers from the documents, says that no model is configured, and cites the files", async () => {
-  const asked: unknown[] = [];
+  const searches: unknown[] = [];
   const chain = createOfflineChain(async (query, limit) => {
-    asked.push([query, limit]);
+    searches.push([query, limit]);
     return [
       { path: "guides/start.md", title: "Start", heading: "Install", snippet: "Run `make run`.\nThen wait." },
       { path: "README.md", title: "Parley", heading: null, snippet: "A chat backend." },
     ];
   });
   const { parts, text, end } = await collect(chain);
-  expect(asked).toEqual([["What is Parley?", 3]]);
+  expect(searches).toEqual([["What is Parley?", 3]]);
   expect(text).toContain("I am offline: no AI model is configured");
   expect(text).toContain("**Start › Install** (`guides/start.md`)\n\n> Run `make run`.\n> Then wait.");
   expect(text).toEndWith("Sources: `guides/start.md`, `README.md`");

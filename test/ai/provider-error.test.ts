@@ -36,7 +36,7 @@ const refused = { code: "provider_refused", retryable: false };
 /** Errors as providers, servers and gateways send them; over HTTP with 500 and within a stream they mean the same. */
 const bodies: [name: string, body: unknown, expected: object][] = [
   [
-    "OpenAI: context",
+    "OpenAI: context length",
     { error: { message: "x", type: "invalid_request_error", param: "messages", code: "context_length_exceeded" } },
     { ...refused, providerCode: "context_length_exceeded", param: "messages" },
   ],
@@ -51,23 +51,27 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     { ...outOfCredit, providerCode: "insufficient_quota" },
   ],
   ["OpenAI: rate limit", { error: { type: "tokens", code: "rate_limit_exceeded" } }, limited],
-  ["OpenAI: a wrong key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorized],
+  ["OpenAI: an invalid key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorized],
   ["OpenAI: content policy", { error: { type: "invalid_request_error", code: "content_policy_violation" } }, refused],
   ["OpenAI: an event", { type: "error", code: "rate_limit_exceeded", message: "x", param: null }, limited],
   ["OpenAI: a response", { type: "response.failed", response: { error: { code: "server_error" } } }, unavailable],
-  ["Anthropic: busy", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailable],
+  ["Anthropic: overloaded", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailable],
   ["Anthropic: rate limit", { type: "error", error: { type: "rate_limit_error" } }, limited],
-  ["Anthropic: a wrong key", { type: "error", error: { type: "authentication_error" } }, unauthorized],
-  ["Anthropic: not allowed", { type: "error", error: { type: "permission_error" } }, unauthorized],
+  ["Anthropic: an invalid key", { type: "error", error: { type: "authentication_error" } }, unauthorized],
+  ["Anthropic: no permission", { type: "error", error: { type: "permission_error" } }, unauthorized],
   ["Anthropic: billing", { type: "error", error: { type: "billing_error" } }, outOfCredit],
   [
     "Anthropic: no credit",
     { type: "error", error: { type: "invalid_request_error", message: "Your credit balance is too low to go on." } },
     outOfCredit,
   ],
-  ["Anthropic: too long", { error: { type: "invalid_request_error", message: "prompt is too long: 9 > 8" } }, refused],
+  [
+    "Anthropic: prompt too long",
+    { error: { type: "invalid_request_error", message: "prompt is too long: 9 > 8" } },
+    refused,
+  ],
   ["Google: rate limit", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...limited, status: 429 }],
-  ["Google: a wrong key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorized],
+  ["Google: an invalid key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorized],
   ["Google: an invalid request", [{ error: { code: 400, status: "INVALID_ARGUMENT" } }], refused],
   ["Azure: rate limit", { error: { code: "RateLimitReached" } }, limited],
   ["DeepSeek: no credit", { error: { message: "Insufficient Balance", code: "unknown" } }, outOfCredit],
@@ -88,7 +92,7 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     { ...refused, providerCode: "context_length_exceeded" },
   ],
   ["an error within a string", { error: { message: '{"error":{"code":"invalid_api_key"}}' } }, unauthorized],
-  ["two levels down", { error: { error: { error: { code: "model_not_found", param: "model" } } } }, { param: "model" }],
+  ["nested twice", { error: { error: { error: { code: "model_not_found", param: "model" } } } }, { param: "model" }],
   ["a number as a string", { error: { code: "429" } }, limited],
   ["a status with its name", { error: { code: "400 Bad Request" } }, { ...refused, status: 400 }],
   ["an array of errors", { success: false, errors: [{ code: "invalid_api_key", message: "x" }] }, unauthorized],
@@ -170,7 +174,7 @@ test.each([
   expect(mapErrorFields({ error: { param } }, ["my-secret-word"]).param).toBe(expected);
 });
 
-test("a good answer is not an error", () => {
+test("a valid answer is not an error", () => {
   for (const value of [{ error: null }, { error: {} }, { error: "" }, { error: false }, {}, [], "error", 7, null])
     expect(isErrorValue(value)).toBeFalse();
   expect(isErrorValue({ error: { message: "", code: null, status: 0 } })).toBeFalse();
@@ -224,9 +228,9 @@ test("the cause contains no key, and is one short line", () => {
 });
 
 test.each(["ollama", "EMPTY"])("a placeholder key such as %s hides nothing in a cause", (secret) => {
-  const said = 'model "a" not found, try ollama pull a, or EMPTY';
-  const { cause } = createProviderError("provider_refused", said, { secrets: [secret] });
-  expect(cause).toBe(said);
+  const message = 'model "a" not found, try ollama pull a, or EMPTY';
+  const { cause } = createProviderError("provider_refused", message, { secrets: [secret] });
+  expect(cause).toBe(message);
 });
 
 test("an unusual error is distinguished from normal data", () => {

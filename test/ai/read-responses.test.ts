@@ -181,7 +181,7 @@ describe("an answer of the Responses API", () => {
     ],
     ["odd", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: null, output_tokens: null }],
     ["invalid in another way", { input_tokens: 1e15, output_tokens: -1 }, { input_tokens: null, output_tokens: null }],
-    ["half odd", { input_tokens: {}, output_tokens: 5 }, { input_tokens: null, output_tokens: 5 }],
+    ["partly invalid", { input_tokens: {}, output_tokens: 5 }, { input_tokens: null, output_tokens: 5 }],
     [
       "with invalid parts",
       { input_tokens: 3, input_tokens_details: { cached_tokens: 9 }, output_tokens: 5, output_tokens_details: [] },
@@ -235,7 +235,7 @@ describe("a failure of the Responses API", () => {
       delta("a") + typed("response.incomplete", { response: { incomplete_details: { reason: "interrupted" } } }),
       { text: "a", end: "provider_unavailable" },
     ],
-    ["no JSON", event(null, '{"type":'), { end: "SyntaxError" }],
+    ["invalid JSON", event(null, '{"type":'), { end: "SyntaxError" }],
   ])("%s", (_name, body, expected) => {
     expect(read(body)).toMatchObject(expected);
   });

@@ -26,9 +26,9 @@ async function requestTo({
   outputTokensMax,
 }: EffortRequest): Promise<Record<string, unknown>> {
   server.refuse(() => null);
-  const chain = createTestChain(server.place, [model]);
-  const asked = { options: { ...options, reasoningEffort: effort }, outputTokensMax: outputTokensMax ?? null };
-  const { text } = await collect(chain, asked);
+  const chain = createTestChain(server.urls, [model]);
+  const request = { options: { ...options, reasoningEffort: effort }, outputTokensMax: outputTokensMax ?? null };
+  const { text } = await collect(chain, request);
   expect(text).toBe("Done.");
   return server.bodies[0] ?? {};
 }
@@ -144,7 +144,7 @@ function rejectAllExcept(supported: readonly string[], say: (effort: string) => 
 
 /** The efforts sent for two answers. */
 async function askTwice(model: string, effort: ReasoningEffort): Promise<unknown[]> {
-  const chain = createTestChain(server.place, [model]);
+  const chain = createTestChain(server.urls, [model]);
   for (const _ of [1, 2]) expect((await collect(chain, { options: { reasoningEffort: effort } })).text).toBe("Done.");
   return server.bodies.map((body) => {
     const { effort: sent } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
@@ -211,7 +211,7 @@ describe("a rejected value", () => {
   });
 
   test("only affects that value, whatever was learned before", async () => {
-    const chain = createTestChain(server.place, ["compatible/own"]);
+    const chain = createTestChain(server.urls, ["compatible/own"]);
     rejectAllExcept(["low"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
     for (const reasoningEffort of ["high", "xhigh", "low", "xhigh"] as const)
       expect((await collect(chain, { options: { reasoningEffort } })).text).toBe("Done.");

@@ -32,7 +32,7 @@ const has = (body: SentBody, name: string): boolean => JSON.stringify(body).incl
 /** Requests two answers; returns whether both succeeded, and the number of requests for each. */
 async function askTwice(model: string, request: Partial<RunRequest> = fullRequest) {
   const { observe, events } = createRecorder();
-  const chain = createTestChain(server.place, [model, "anthropic/spare"], { observe, maxRetries: 3 });
+  const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe, maxRetries: 3 });
   const first = await collect(chain, request);
   const requests = server.bodies.length;
   const second = await collect(chain, request);
@@ -106,7 +106,7 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
         ? { status: 400, body: openAi("Invalid 'temperature': expected a value <= 1, but got 1.5.", "temperature") }
         : null,
     );
-    const chain = createTestChain(server.place, ["compatible/own"]);
+    const chain = createTestChain(server.urls, ["compatible/own"]);
     const high = await collect(chain, { options: { temperature: 1.5 } });
     const low = await collect(chain, { options: { temperature: 0.5 } });
     expect([high.text, low.text]).toEqual(["Done.", "Done."]);
@@ -138,7 +138,7 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
     server.refuse((sent) =>
       sent.model === "model" ? { status: 200, body: `data: ${text}\n\ndata: ${error}\n\n` } : null,
     );
-    const chain = createTestChain(server.place, ["compatible/model", "anthropic/spare"]);
+    const chain = createTestChain(server.urls, ["compatible/model", "anthropic/spare"]);
     const { text: written, end } = await collect(chain, fullRequest);
     expect([written, end.model, server.bodies.length]).toEqual(["Half. Done.", "anthropic/spare", 2]);
   });
@@ -147,7 +147,7 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
     server.refuse(({ model, ...body }) =>
       model === "own" && has(body, "temperature") ? { status: 400, body: unsupported("temperature") } : null,
     );
-    const chain = createTestChain(server.place, ["compatible/own", "compatible/other"]);
+    const chain = createTestChain(server.urls, ["compatible/own", "compatible/other"]);
     for (const model of ["compatible/own", "compatible/other"]) await collect(chain, { ...fullRequest, model });
     expect(server.bodies.map((body) => [body.model, has(body, "temperature")])).toEqual([
       ["own", true],
@@ -181,7 +181,7 @@ describe("isn't retried", () => {
   ];
   test.each(others)("%s", async (_name, status, body) => {
     server.refuse(({ model }) => (model === "own" ? { status, body } : null));
-    const chain = createTestChain(server.place, ["compatible/own"], { maxRetries: 0 });
+    const chain = createTestChain(server.urls, ["compatible/own"], { maxRetries: 0 });
     const { end } = await collect(chain, fullRequest);
     expect([end.type, server.bodies.length]).toEqual(["error", 1]);
   });
@@ -200,7 +200,7 @@ describe("isn't retried", () => {
 
   test("omissions that didn't help aren't remembered", async () => {
     server.refuse(({ model }) => (model === "own" ? { status: 400, body: unsupported("temperature") } : null));
-    const chain = createTestChain(server.place, ["compatible/own"]);
+    const chain = createTestChain(server.urls, ["compatible/own"]);
     await collect(chain, fullRequest);
     server.refuse(() => null);
     await collect(chain, fullRequest);
@@ -213,11 +213,11 @@ describe("learned parameters", () => {
   const begin = (adapter: ParameterAdapter, model: string) => adapter.begin({ model, temperature: 0.2 });
 
   test("are reported once per model and parameter", () => {
-    const told: string[][] = [];
-    const adapter = createParameterAdapter({ api: "chat", onLearned: (...what) => told.push(what) });
+    const learned: string[][] = [];
+    const adapter = createParameterAdapter({ api: "chat", onLearned: (...what) => learned.push(what) });
     const atOnce = ["a", "a", "b"].map((model) => begin(adapter, model));
     for (const { retry } of atOnce) expect(has(retry(400, rejection) ?? {}, "temperature")).toBe(false);
-    expect(told).toEqual([
+    expect(learned).toEqual([
       ["a", "temperature"],
       ["b", "temperature"],
     ]);
@@ -227,7 +227,7 @@ describe("learned parameters", () => {
     server.refuse((body) => (has(body, "top_p") ? { status: 400, body: unsupported("top_p") } : null));
     const lines: unknown[] = [];
     const observeRequests = { onLearned: (model: string, parameter: string) => lines.push({ model, parameter }) };
-    const chain = createTestChain(server.place, ["anthropic/own"], { observeRequests });
+    const chain = createTestChain(server.urls, ["anthropic/own"], { observeRequests });
     for (let index = 0; index < 3; index += 1) await collect(chain, fullRequest);
     expect(lines).toEqual([{ model: "anthropic/own", parameter: "top_p" }]);
   });
@@ -290,7 +290,7 @@ describe("nested parameters", () => {
 describe("parameters that a model is known to reject aren't sent", () => {
   const sent = async (model: string, request: Partial<RunRequest> = fullRequest): Promise<SentBody> => {
     server.refuse(() => null);
-    await collect(createTestChain(server.place, [model]), request);
+    await collect(createTestChain(server.urls, [model]), request);
     return server.bodies[0] ?? {};
   };
 

@@ -50,7 +50,7 @@ export function startRefusingServer() {
   return {
     bodies,
     /** Its URLs, for `createTestChain`. */
-    place: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as ProviderStandIn,
+    urls: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as ProviderStandIn,
     refuse(next: Reject): void {
       refuse = next;
       bodies.length = 0;

@@ -81,15 +81,15 @@ const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp]
   ["closes after a byte", respond("H", "end"), /lost/],
   ["closes after an interim response", respond("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
   ["closes in the head", respond("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
-  ["answers nonsense", respond("nonsense\r\n\r\n", "end"), /status line/],
+  ["sends garbage", respond("nonsense\r\n\r\n", "end"), /status line/],
   ["closes late", (socket) => void setTimeout(() => socket.end(), REPEAT_MS_MAX + 100), /lost/],
 ];
 test.each(failures)("a server that %s gets no second request", async (_name, later, outcome) => {
   const server = serveOnce(later);
   await keepConnections(server.url, 2);
-  const asked = await sendOnce(server);
-  expect(asked).toMatchObject({ requests: 1, repeats: 0, connections: 0 });
-  expect(asked.outcome).toMatch(outcome);
+  const result = await sendOnce(server);
+  expect(result).toMatchObject({ requests: 1, repeats: 0, connections: 0 });
+  expect(result.outcome).toMatch(outcome);
 });
 
 test("a new connection that the server closes is not a stale one", async () => {

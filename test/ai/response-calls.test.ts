@@ -12,8 +12,8 @@ const call = (text: unknown, fields: object = {}) => ({
   arguments: text,
   ...fields,
 });
-const added = (item: object, place: unknown = 0) => typed("response.output_item.added", { output_index: place, item });
-const done = (item: object, place: unknown = 0) => typed("response.output_item.done", { output_index: place, item });
+const added = (item: object, index: unknown = 0) => typed("response.output_item.added", { output_index: index, item });
+const done = (item: object, index: unknown = 0) => typed("response.output_item.done", { output_index: index, item });
 const piece = (text: unknown, fields: object = { output_index: 0, item_id: "fc_1" }) =>
   typed("response.function_call_arguments.delta", { ...fields, delta: text });
 const text = (whole: unknown, fields: object = { output_index: 0, item_id: "fc_1" }) =>

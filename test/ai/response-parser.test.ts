@@ -64,8 +64,8 @@ for (const [name, text, body, canReuse] of answers)
     expect(read(...text)).toMatchObject({ body, canReuse, isWhole: true });
     fc.assert(
       fc.property(fc.array(fc.nat(text.length), { maxLength: 6 }), (cuts) => {
-        const places = [0, ...cuts.sort((a, b) => a - b), text.length];
-        const packets = places.slice(1).map((to, index) => text.slice(places[index], to));
+        const cutIndexes = [0, ...cuts.sort((a, b) => a - b), text.length];
+        const packets = cutIndexes.slice(1).map((to, index) => text.slice(cutIndexes[index], to));
         expect(read(...packets)).toMatchObject({ body, canReuse, isWhole: true });
       }),
     );

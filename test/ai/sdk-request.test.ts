@@ -15,7 +15,7 @@ const seen: ReceivedRequest[] = [];
 /** The server's response; its content doesn't matter, only the requests and the errors. */
 let answer: () => Response;
 let server: ReturnType<typeof Bun.serve>;
-let hangUps = 0;
+let disconnects = 0;
 
 const emptyStream = () => new Response("", { headers: { "content-type": "text/event-stream" } });
 
@@ -26,7 +26,7 @@ beforeAll(() => {
     idleTimeout: 0,
     async fetch(request) {
       request.signal.addEventListener("abort", () => {
-        hangUps += 1;
+        disconnects += 1;
       });
       const { pathname, search } = new URL(request.url);
       const headers = Object.fromEntries(request.headers);
@@ -280,7 +280,7 @@ describe.each(clients)("$name", ({ name, create, askBySdk }) => {
   });
 
   test("stopping before the response head ends the request at the server, and returns nothing", async () => {
-    hangUps = 0;
+    disconnects = 0;
     const begun = Promise.withResolvers<void>();
     answer = () => {
       begun.resolve();
@@ -293,8 +293,8 @@ describe.each(clients)("$name", ({ name, create, askBySdk }) => {
     void create(server.url.href).stream(request, push).then(push);
     await begun.promise;
     stopping.abort();
-    for (let n = 0; n < 100 && hangUps === 0; n += 1) await Bun.sleep(10);
-    expect(hangUps).toBe(1);
+    for (let n = 0; n < 100 && disconnects === 0; n += 1) await Bun.sleep(10);
+    expect(disconnects).toBe(1);
     expect(given).toEqual([]);
   });
 });

@@ -45,11 +45,11 @@ const protocols = [
 /** Requests `<provider>/raw`, with one retry and no other model. */
 async function ask(provider: string, answer: RawAnswer, options: Parameters<typeof createTestChain>[2] = {}) {
   raw.answers.set("raw", answer);
-  let signs = 0;
+  let activity = 0;
   const startedMs = performance.now();
   const chain = createTestChain(raw.standIn, [`${provider}/raw`], options);
-  const { text, end } = await collect(chain, { onActivity: () => void signs++ });
-  return { text, end, requests: raw.requestedModels.length, signs, ms: performance.now() - startedMs };
+  const { text, end } = await collect(chain, { onActivity: () => void activity++ });
+  return { text, end, requests: raw.requestedModels.length, activity, ms: performance.now() - startedMs };
 }
 
 describe.each(protocols)("$provider: events after the end don't change the answer", ({ provider, text, end }) => {
@@ -102,9 +102,9 @@ describe.each(protocols)("$provider: the first bytes determine the type of the b
     ["JSON lines", { packets: ['{"response":"H"}\n', '{"response":"i"}\n'] }, "provider_unavailable", 1],
     ["JSON lines in one packet", { packets: ['{"response":"H"}\n{"response":"i"}\n'] }, "provider_unavailable", 1],
     ["half a document", { packets: ['{"output":[{"type"'] }, "provider_unavailable", 2],
-    ["half a document, cut off", { packets: ['{"output":[{"type"'], end: "reset" }, "provider_unavailable", 2],
+    ["half a document, then a reset", { packets: ['{"output":[{"type"'], end: "reset" }, "provider_unavailable", 2],
     ["brackets that are not JSON", { packets: ["{oops}"] }, "provider_unavailable", 1],
-    ["a text", { contentType: "text/plain", packets: ["upstream down\n"] }, "provider_unavailable", 2],
+    ["a string", { contentType: "text/plain", packets: ["upstream down\n"] }, "provider_unavailable", 2],
     ["nothing", { contentType: "application/json", packets: [] }, "provider_unavailable", 2],
     [
       "an error as a JSON document",
@@ -121,7 +121,12 @@ describe.each(protocols)("$provider: the first bytes determine the type of the b
     ["an error as an array", { packets: ['[{"error":{"code":402}}]'] }, "provider_rate_limited", 1],
     ["a transient error", { packets: ['{"object":"error","code":503}'] }, "provider_unavailable", 2],
     ["an error with only a code", { packets: ['{"code":"401","message":"no"}'] }, "provider_unauthorized", 1],
-    ["an error by its type", { packets: ['{"type":"invalid_request_error","detail":"no"}'] }, "provider_refused", 1],
+    [
+      "an error known by its type",
+      { packets: ['{"type":"invalid_request_error","detail":"no"}'] },
+      "provider_refused",
+      1,
+    ],
     ["an error before JSON lines", { packets: ['{"error":"model not found"}\n{"x":1}\n'] }, "provider_refused", 1],
   ])("%s is a failure", async (_name, answer, code, requests) => {
     const result = await ask(provider, answer);
@@ -209,13 +214,13 @@ test("a document that arrives slowly counts as activity", async () => {
   const document = JSON.stringify(protocols[1].whole);
   const packets = document.match(/.{1,12}/g) ?? [];
   const limits = { firstTokenTimeoutMs: 200, idleTimeoutMs: 200, maxRetries: 0 };
-  const { text, ms, signs } = await ask("anthropic", { packets, pauseMs: 60 }, limits);
-  expect([text, signs]).toEqual(["Hi.", 1]);
+  const { text, ms, activity } = await ask("anthropic", { packets, pauseMs: 60 }, limits);
+  expect([text, activity]).toEqual(["Hi.", 1]);
   expect(ms).toBeGreaterThan(300);
 });
 
 test("silence after the response head times out", async () => {
   const limits = { firstTokenTimeoutMs: 150, maxRetries: 0 };
-  const { end, signs } = await ask("anthropic", { packets: [], end: "open" }, limits);
-  expect([end, signs]).toMatchObject([{ type: "error", code: "provider_timeout" }, 0]);
+  const { end, activity } = await ask("anthropic", { packets: [], end: "open" }, limits);
+  expect([end, activity]).toMatchObject([{ type: "error", code: "provider_timeout" }, 0]);
 });

@@ -32,11 +32,11 @@ describe("the format on the wire", () => {
     standIn.script("m", { text: validText });
     const { end } = await collect(createTestChain(standIn, [`${provider}/m`]), { options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", output: { value: { city: "Wien", people: 2_000_000 } } });
-    const asked = readFormat(bodyOf("m"));
-    expect(asked.type).toBe("json_schema");
+    const format = readFormat(bodyOf("m"));
+    expect(format.type).toBe("json_schema");
     // Claude supports no bounds: they are moved into the description.
-    if (provider === "anthropic") expect(JSON.stringify(asked.schema)).toContain("minimum: 0");
-    else expect(asked).toMatchObject({ name: "place", strict: true, schema: closed });
+    if (provider === "anthropic") expect(JSON.stringify(format.schema)).toContain("minimum: 0");
+    else expect(format).toMatchObject({ name: "place", strict: true, schema: closed });
   });
 
   test.each(["openai", "compatible"] as const)("an open schema isn't strict for %s", async (provider) => {
@@ -99,9 +99,9 @@ describe("a text that doesn't match the format", () => {
     expect(end).toMatchObject({ type: "finish", model: `${provider}/m`, output: { value: JSON.parse(validText) } });
     expect(text).toBe(validText);
     expect(resets).toMatchObject([{ attempt: 2, text: "" }]);
-    const asked = JSON.stringify(bodyOf("m", 1));
-    expect(asked).toContain("#/people");
-    expect(asked).toContain("many");
+    const request = JSON.stringify(bodyOf("m", 1));
+    expect(request).toContain("#/people");
+    expect(request).toContain("many");
     // Both are charged.
     expect(end.usage?.output_tokens).toBe(2);
     expect(standIn.requestsOf("other")).toHaveLength(0);
@@ -109,7 +109,7 @@ describe("a text that doesn't match the format", () => {
 
   test.each([
     ["words", "Here it is: {}"],
-    ["half of it", '{"city":"Wien"'],
+    ["truncated JSON", '{"city":"Wien"'],
     ["an array that is too deep", "[".repeat(200_000)],
   ])("twice is a failure: %s", async (_name, text) => {
     standIn.script("m", { pieces: [text] });
@@ -142,7 +142,7 @@ describe("a text that doesn't match the format", () => {
 
   test("the question stays, with its tool results, however small the model's window is", async () => {
     standIn.script("m", { text: bad }, { text: validText });
-    const asked: ChatMessage[] = [
+    const messages: ChatMessage[] = [
       { role: "user", content: "An older question." },
       { role: "assistant", content: "An older answer." },
       { role: "user", content: `Which city? ${"word ".repeat(2_000)}` },
@@ -151,7 +151,7 @@ describe("a text that doesn't match the format", () => {
     ];
     const catalogue = createCatalogue({ inputTokens: 1_000 });
     const chain = createTestChain(standIn, ["compatible/m"], { catalogue });
-    const { end } = await collect(chain, { messages: asked, isFitted: true, options: { format: schemaFormat() } });
+    const { end } = await collect(chain, { messages, isFitted: true, options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
     expect(standIn.requestsOf("m")).toHaveLength(2);
     for (const { body } of standIn.requestsOf("m")) {

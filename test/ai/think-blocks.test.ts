@@ -49,13 +49,13 @@ test("a background text has no think block", async () => {
   standIn.script("writer", { pieces: ["<think>Short, they said.</thi", "nk>", "\n\nA title"] });
   const chain = createTestChain(standIn, ["compatible/writer"]);
   const writer = createWriter({ chain, model: "compatible/writer", charge: async () => {} });
-  const asked = {
+  const request = {
     system: "Write a title.",
     text: "Hello",
     outputTokensMax: 50,
     payerId: null,
     about: { message_id: "m", request_id: null },
   };
-  const written = await writer.write({ ...asked, signal: new AbortController().signal });
+  const written = await writer.write({ ...request, signal: new AbortController().signal });
   expect(written.text).toBe("A title");
 });

@@ -14,7 +14,7 @@ function filter(...pieces: string[]): { text: string; reasoning: string } {
 
 const cases: [name: string, text: string, shown: string, reasoning: string][] = [
   ["a leading block", "<think>Hm.\n</think>\n\nParis.", "Paris.", "Hm.\n"],
-  ["space before it", " \n<think>Hm.</think> Paris. ", "Paris. ", "Hm."],
+  ["spaces before it", " \n<think>Hm.</think> Paris. ", "Paris. ", "Hm."],
   ["an empty block", "<think></think>\n\nParis.", "Paris.", ""],
   ["an unclosed block", "<think>Hm. Paris", "", "Hm. Paris"],
   ["a block that ends with the start of a tag", "<think>Hm.</thi", "", "Hm.</thi"],
@@ -33,7 +33,7 @@ const cases: [name: string, text: string, shown: string, reasoning: string][] = 
   ["only the start of a tag", " <thi", " <thi", ""],
   ["only a closing tag", "</think>Paris.", "</think>Paris.", ""],
   ["spaces before a text", "\n\n  Paris.", "\n\n  Paris.", ""],
-  ["much space", `${" ".repeat(500)}<think>a`, `${" ".repeat(500)}<think>a`, ""],
+  ["many spaces", `${" ".repeat(500)}<think>a`, `${" ".repeat(500)}<think>a`, ""],
   ["only spaces", " \n ", "", ""],
   ["no text", "", "", ""],
 ];
@@ -48,8 +48,8 @@ test("the result doesn't depend on how a text is split", () => {
   fc.assert(
     fc.property(words, fc.array(fc.nat()), (parts, cuts) => {
       const text = parts.join("");
-      const places = [0, ...cuts.map((cut) => cut % (text.length + 1)), text.length].sort((a, b) => a - b);
-      const pieces = places.slice(1).map((place, index) => text.slice(places[index], place));
+      const cutIndexes = [0, ...cuts.map((cut) => cut % (text.length + 1)), text.length].sort((a, b) => a - b);
+      const pieces = cutIndexes.slice(1).map((end, index) => text.slice(cutIndexes[index], end));
       expect(filter(...pieces)).toEqual(filter(text));
     }),
   );

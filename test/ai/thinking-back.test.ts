@@ -60,15 +60,15 @@ const plain: Thinking = {
   data: { model: "model", field: "reasoning_content", text: "Thought" },
 };
 
-const ask = (model: string, messages: ChatMessage[], place: ProviderStandIn = server.place) =>
-  collect(createTestChain(place, [model]), { messages, options: { tools: [tool] } });
+const ask = (model: string, messages: ChatMessage[], provider: ProviderStandIn = server.urls) =>
+  collect(createTestChain(provider, [model]), { messages, options: { tools: [tool] } });
 
 /** The message with the calls, as sent to the model. */
 async function sentBack(model: string, messages: ChatMessage[]): Promise<unknown> {
   server.refuse(() => null);
   expect((await ask(model, messages)).text).toBe("Done.");
-  const { messages: turns, input } = server.bodies[0] ?? {};
-  return input ?? (turns as { role: string }[]).find(({ role }) => role === "assistant");
+  const { messages: sentMessages, input } = server.bodies[0] ?? {};
+  return input ?? (sentMessages as { role: string }[]).find(({ role }) => role === "assistant");
 }
 
 describe("thinking is sent back in its original position", () => {
@@ -159,7 +159,7 @@ describe("thinking is sent back in its original position", () => {
     ] as [ChatMessage[], boolean][]) {
       server.refuse(() => null);
       const options = { tools: [tool], reasoningEffort: "high" as const };
-      await collect(createTestChain(server.place, [model]), { messages, options });
+      await collect(createTestChain(server.urls, [model]), { messages, options });
       expect("thinking" in (server.bodies[0] ?? {})).toBe(isSet);
       expect(JSON.stringify(server.bodies[0]).includes('"signature":"signed"')).toBe(isSet);
     }
@@ -209,7 +209,7 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
       for (const status of [400, 200]) {
         if (status === 200 && Array.isArray(body)) continue;
         server.refuse((sent) => (has(sent, word) ? { status, body } : null));
-        const chain = createTestChain(server.place, [model, "anthropic/spare"], { observe });
+        const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe });
         const { text, end } = await collect(chain, { messages: loop(thinking), options: { tools: [tool] } });
         expect([text, end.type === "finish" && end.model, server.bodies.length]).toEqual(["Done.", model, 2]);
       }
@@ -220,7 +220,7 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
   test("a server that still rejects it is called twice, then the next model", async () => {
     const body = anthropic("messages.1.content.0: Invalid `signature` in `thinking` block");
     server.refuse(({ model }) => (model === "model" ? { status: 400, body } : null));
-    const chain = createTestChain(server.place, ["anthropic/model", "anthropic/spare"]);
+    const chain = createTestChain(server.urls, ["anthropic/model", "anthropic/spare"]);
     const { end } = await collect(chain, { messages: loop(signed), options: { tools: [tool] } });
     expect([end.model, server.bodies.length]).toEqual(["anthropic/spare", 3]);
   });
@@ -241,8 +241,8 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
       has(sent, "skip_thought_signature_validator") ? null : { status: 400, body: [{ error: { code: 400, message } }] },
     );
     expect((await ask("compatible/model", loop())).text).toBe("Done.");
-    const turns = (server.bodies[1]?.messages ?? []) as { tool_calls?: { extra_content?: unknown }[] }[];
-    expect(turns[1]?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
+    const sentMessages = (server.bodies[1]?.messages ?? []) as { tool_calls?: { extra_content?: unknown }[] }[];
+    expect(sentMessages[1]?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
       { google: { thought_signature: "skip_thought_signature_validator" } },
       undefined,
     ]);

@@ -6,9 +6,9 @@ import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 
 const question = { role: "user" as const, content: "What is the capital of France, and of Germany?" };
-const asked = { messages: [question], partial: null, options: {} };
+const request = { messages: [question], partial: null, options: {} };
 const record = {
-  asked,
+  asked: request,
   hasOutput: false,
   readWritten: () => "",
   toolCalls: [],
@@ -61,7 +61,7 @@ test("reasoning without an answer costs its estimate, and hidden reasoning at le
 test("the prompt estimate includes the start of the answer and the tools", () => {
   const partial = "Paris is the capital of France, and";
   const tools = [{ name: "look_up", description: "Looks a word up.", parameters: { type: "object" } }];
-  const usage = countUsage({ ...record, hasOutput: true, asked: { ...asked, partial, options: { tools } } });
+  const usage = countUsage({ ...record, hasOutput: true, asked: { ...request, partial, options: { tools } } });
   expect(usage?.input_tokens).toBe(promptTokens + estimateTokens(partial) + estimateTokens(JSON.stringify(tools)));
 });
 
@@ -131,10 +131,10 @@ test("a later number replaces an earlier one, but a missing one doesn't", () => 
 });
 
 test("the cost is the sum of all attempts; without a price for one of them it is unknown", () => {
-  const told: [string, string | number, number?][] = [];
+  const recorded: [string, string | number, number?][] = [];
   const bill = createBill(createCatalogue().prices, {
-    onCost: (model, usd) => told.push([model, usd]),
-    onTokens: (model, kind, count) => told.push([model, kind, count]),
+    onCost: (model, usd) => recorded.push([model, usd]),
+    onTokens: (model, kind, count) => recorded.push([model, kind, count]),
   });
   expect(bill.sum()).toEqual({ usage: null, costUsd: null });
   bill.add("openai/gpt-5.2", null);
@@ -149,7 +149,7 @@ test("the cost is the sum of all attempts; without a price for one of them it is
     usage: { ...noUsage, input_tokens: 200_001, output_tokens: 2, estimated: true },
     costUsd: null,
   });
-  expect(told).toEqual([
+  expect(recorded).toEqual([
     ["anthropic/claude-opus-4-6", "input", 200_000],
     ["anthropic/claude-opus-4-6", "output", 0],
     ["anthropic/claude-opus-4-6", 1],

@@ -47,25 +47,25 @@ test("a short idle timeout applies although the first token may take long", asyn
 });
 
 test("the provider is notified of every end that it didn't cause", async () => {
-  let told: AbortSignal | undefined;
+  let receivedSignal: AbortSignal | undefined;
   const open: Open = (signal, push) => {
-    told = signal;
+    receivedSignal = signal;
     push(text("a"));
     return neverResolves();
   };
   await run(open);
-  expect(told?.aborted).toBe(true);
+  expect(receivedSignal?.aborted).toBe(true);
   const early = await watch(open, createOptions(), () => finish);
-  expect([early, told?.aborted]).toEqual([finish, true]);
+  expect([early, receivedSignal?.aborted]).toEqual([finish, true]);
   const controller = new AbortController();
   setTimeout(() => controller.abort(), 5);
   const { codes } = await run(open, { ...createOptions(), signal: controller.signal });
-  expect([codes, told?.aborted]).toEqual([["text", "aborted"], true]);
+  expect([codes, receivedSignal?.aborted]).toEqual([["text", "aborted"], true]);
   await run(async (signal) => {
-    told = signal;
+    receivedSignal = signal;
     return finish;
   });
-  expect(told?.aborted).toBe(false);
+  expect(receivedSignal?.aborted).toBe(false);
 });
 
 test("nothing is taken after the end", async () => {
@@ -94,7 +94,7 @@ test("silence doesn't count while the reader is paused", async () => {
   expect(performance.now()).toBeGreaterThanOrEqual(endsAtMs + 29);
 });
 
-test("nor before the first token", async () => {
+test("nor while it is paused before the first token", async () => {
   const options = { ...createOptions(), firstTokenTimeoutMs: 150, idleTimeoutMs: 150 };
   options.pause.set(true);
   setTimeout(() => options.pause.set(false), 300);
@@ -108,7 +108,7 @@ test("nor before the first token", async () => {
 
 test.each([
   [
-    "at once",
+    "immediately",
     () => () => {
       throw new Error("broken inside");
     },
@@ -123,11 +123,11 @@ test.each([
 });
 
 test("if aborted before the start, the provider isn't called", async () => {
-  let asked = 0;
+  let calls = 0;
   const open: Open = async () => {
-    asked += 1;
+    calls += 1;
     return finish;
   };
   const { codes } = await run(open, { ...createOptions(), signal: AbortSignal.abort() });
-  expect([codes, asked]).toEqual([["aborted"], 0]);
+  expect([codes, calls]).toEqual([["aborted"], 0]);
 });

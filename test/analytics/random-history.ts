@@ -76,9 +76,9 @@ export function createHistory(database: Database, random: Random, daysBack: numb
       select id from messages where conversation_id = ${conversationId} and role = 'user'
       order by random() limit 1`;
     const generation = { id: createId(), message_id: createId(), conversation_id: conversationId, fence: 1 };
-    const asker = pick(users) ?? null;
+    const requester = pick(users) ?? null;
     const isAskedAgain = random.below(3) === 0;
-    const metadata = isAskedAgain && asker ? { requested_by: asker } : {};
+    const metadata = isAskedAgain && requester ? { requested_by: requester } : {};
     const isBegun = await withTransaction(database, async (sql) => {
       const seq = await takeSeqs(sql, conversationId, 1);
       if (seq === null) return false;
@@ -88,7 +88,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
           ${sql.json(metadata)}, ${at})`;
       await sql`
         insert into generations (conversation_id, id, message_id, message_seq, requested_by, status, owner, fence, created_at)
-        values (${conversationId}, ${generation.id}, ${generation.message_id}, ${seq}, ${asker}, 'running', ${createId()}, 1,
+        values (${conversationId}, ${generation.id}, ${generation.message_id}, ${seq}, ${requester}, 'running', ${createId()}, 1,
           ${at})`;
       await sql`select mark_analytics_slots(array[${at}::timestamptz])`;
       return true;
@@ -204,10 +204,10 @@ export function createHistory(database: Database, random: Random, daysBack: numb
 
   return {
     async step(): Promise<void> {
-      let place = (random.below(1_000_000) / 1_000_000) * weight;
+      let remaining = (random.below(1_000_000) / 1_000_000) * weight;
       for (const [share, run] of steps) {
-        place -= share;
-        if (place < 0) return void (await run());
+        remaining -= share;
+        if (remaining < 0) return void (await run());
       }
     },
   };

@@ -242,7 +242,7 @@ test("records its last use once a minute", async () => {
   expect(await read()).toBeNull();
   await getStatus(key);
   let first: string | null = null;
-  for (let tries = 0; first === null && tries < 100; tries += 1) {
+  for (let attempts = 0; first === null && attempts < 100; attempts += 1) {
     await Bun.sleep(20);
     first = await read();
   }

@@ -172,7 +172,7 @@ describe("the keys' URL", () => {
     expect(issuer.state).toMatchObject({ discoveries: 0, keyRequests: 1 });
   });
 
-  test("is unreachable", async () => {
+  test("is reported as unavailable if it is unreachable", async () => {
     const accounts = await start({}, "http://127.0.0.1:1/keys");
     expect(await readProblem(await ask(accounts, await issuer.sign()))).toEqual(unavailable);
   });

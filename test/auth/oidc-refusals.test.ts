@@ -58,8 +58,8 @@ test("a correctly made token is valid, which shows that the following ones fail 
   expect((await accounts.call("/auth/oidc", { json: { token } })).status).toBe(200);
 });
 
-describe("signatures", () => {
-  test("missing", async () => {
+describe("rejects signatures", () => {
+  test("that are missing", async () => {
     const [head, body, signature] = (await issuer.sign()).split(".");
     const { kid } = firstKey();
     for (const alg of ["none", "None", "NONE", "nOnE", ""]) {
@@ -152,7 +152,7 @@ describe("claims", () => {
     expect((await accounts.call("/me", { token: await signRaw({}) })).status).toBe(200);
   });
 
-  test("another audience or issuer", async () => {
+  test("rejects another audience or issuer", async () => {
     const cases: Record<string, JWTPayload> = {
       "another audience": { aud: "somebody-else" },
       "audience with a suffix": { aud: `${AUDIENCE}2` },
@@ -175,14 +175,14 @@ describe("claims", () => {
       expect((await accounts.call("/me", { token: await issuer.sign(good) })).status).toBe(200);
   });
 
-  test("expired or not yet valid, beyond the clock tolerance", async () => {
+  test("rejects expired and not yet valid tokens, beyond the clock tolerance", async () => {
     const cases: Record<string, JWTPayload> = {
       expired: { exp: now() - CLOCK_TOLERANCE_S - 1 },
       "not yet valid": { nbf: now() + CLOCK_TOLERANCE_S + 5 },
       "no end": { exp: undefined as unknown as number },
       "an expiry that is not a number": { exp: "2999-01-01" as unknown as number },
       "valid longer than any session": { exp: now() + ISSUER_TOKEN_TTL_MAX_S + 60 },
-      "for ever": { exp: 1e300 },
+      "never expiring": { exp: 1e300 },
       "expired long ago": { exp: -1 },
     };
     for (const [name, changes] of Object.entries(cases))
@@ -195,7 +195,7 @@ describe("claims", () => {
       expect((await accounts.call("/me", { token: await issuer.sign(changes) })).status).toBe(200);
   });
 
-  test("a missing or unstorable subject", async () => {
+  test("rejects a missing or unstorable subject", async () => {
     const cases: Record<string, unknown> = {
       "no subject": undefined,
       "empty subject": "",
@@ -203,7 +203,7 @@ describe("claims", () => {
       "a list": ["x"],
       "NUL in it": "a\u0000b",
       "line break in it": "a\nb",
-      "beyond ASCII": "\ud83d\ude00",
+      "non-ASCII": "\ud83d\ude00",
       "too long": "x".repeat(256),
     };
     for (const [name, sub] of Object.entries(cases)) {
@@ -216,7 +216,7 @@ describe("claims", () => {
     );
   });
 
-  test("neither an ID token nor an access token", async () => {
+  test("rejects tokens that are neither ID nor access tokens", async () => {
     const events = { "http://schemas.openid.net/event/backchannel-logout": {} };
     await expectRefused("logout token by type", await issuer.sign({}, { header: { typ: "logout+jwt" } }));
     await expectRefused("logout token by its events", await issuer.sign({ events }));
@@ -225,7 +225,7 @@ describe("claims", () => {
       expect((await accounts.call("/me", { token: await issuer.sign({}, { header: { typ } }) })).status).toBe(200);
   });
 
-  test("larger than the limit, in a header and in a body", async () => {
+  test("rejects tokens above the size limit, in a header and in a body", async () => {
     const room = ISSUER_TOKEN_CHARS_MAX - (await issuer.sign({ more: "" })).length;
     const largest = await issuer.sign({ more: "x".repeat(Math.floor((room * 3) / 4) - 40) });
     expect(largest.length).toBeGreaterThan(ISSUER_TOKEN_CHARS_MAX - 200);

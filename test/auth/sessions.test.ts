@@ -190,7 +190,7 @@ describe("password", () => {
   test("can be changed, which ends all sessions except this one", async () => {
     const first = await accounts.register();
     const others = [await accounts.login(first.user.email), await accounts.login(first.user.email)];
-    const stranger = await accounts.register();
+    const bystander = await accounts.register();
     const otherIds = await Promise.all(others.map(currentOf));
     accounts.ended.length = 0;
     expect((await change(first.access_token, PASSWORD, "a better one")).status).toBe(200);
@@ -199,7 +199,7 @@ describe("password", () => {
     for (const other of others) expect(await isValid(other)).toBe(false);
     expect(await isValid(first)).toBe(true);
     expect((await accounts.call("/auth/refresh", { json: { refresh_token: first.refresh_token } })).status).toBe(200);
-    expect(await isValid(stranger)).toBe(true);
+    expect(await isValid(bystander)).toBe(true);
     expect(await login(first.user.email, PASSWORD)).toBe(401);
     expect(await login(first.user.email, "a better one")).toBe(200);
   });

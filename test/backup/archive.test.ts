@@ -339,8 +339,8 @@ async function describeSchema(sql: Database): Promise<unknown> {
 }
 
 test.each([
-  ["a line without an end", "-> scrypt aaaa", "a".repeat(65_536)],
-  ["lines without an end", "", "-> X25519 aaaa\n".repeat(4_096)],
+  ["an endless line", "-> scrypt aaaa", "a".repeat(65_536)],
+  ["endless lines", "", "-> X25519 aaaa\n".repeat(4_096)],
 ])("an encryption header with %s is damaged, and is not buffered", async (_what, begin, more) => {
   let givenBytes = 0;
   async function* give(): ByteSource {

@@ -17,8 +17,8 @@ describe("a backup is due", () => {
   });
 
   test.each([
-    ["before its time", "2026-11-29T02:14:59Z", "2026-11-28T02:15:30Z", "UTC", false],
-    ["at its time", "2026-11-29T02:15:00Z", "2026-11-28T02:15:30Z", "UTC", true],
+    ["before its scheduled time", "2026-11-29T02:14:59Z", "2026-11-28T02:15:30Z", "UTC", false],
+    ["at its scheduled time", "2026-11-29T02:15:00Z", "2026-11-28T02:15:30Z", "UTC", true],
     ["once after days without a running instance", "2026-12-24T13:00:00Z", "2026-11-28T02:15:30Z", "UTC", true],
     ["not again after that", "2026-12-24T13:00:05Z", "2026-12-24T13:00:03Z", "UTC", false],
     ["at the local time of its time zone", "2026-07-01T00:15:00Z", "2026-06-30T00:16:00Z", "Europe/Berlin", true],

@@ -113,9 +113,9 @@ test.each([
   ],
   [{ bucket: "another" }, /NoSuchBucket.+; create the bucket, or correct BACKUP_S3_BUCKET\.$/],
   [{ endpoint: "http://127.0.0.1:1" }, /; check BACKUP_S3_ENDPOINT, and that the store is running\.$/],
-])("%j is reported before anything is written, without the secret", async (more, said) => {
+])("%j is reported before anything is written, without the secret", async (more, expected) => {
   const message = await messageOf(createStore(more).prepare(null));
-  expect(message).toMatch(said);
+  expect(message).toMatch(expected);
   expect(message).not.toContain(s3.secretAccessKey);
   expect(message).not.toContain("wrong");
 });

@@ -40,10 +40,10 @@ beforeEach(async () => {
   const created = await createTestDatabase();
   database = created.database;
   folder = mkdtempSync(join(tmpdir(), "parley-schedule-"));
-  const [made, place] = [database, folder];
+  const [made, path] = [database, folder];
   cleanups.push(
     () => made.end({ timeout: 1 }),
-    () => rmSync(place, { recursive: true, force: true }),
+    () => rmSync(path, { recursive: true, force: true }),
   );
 });
 
@@ -138,7 +138,7 @@ test("two instances make one backup; a stopped one leaves nothing behind, and th
   let open = 0;
   let most = 0;
   let writes = 0;
-  let hold = true;
+  let isBlocked = true;
   const store: BackupStore = {
     ...slow,
     async create(name) {
@@ -151,7 +151,7 @@ test("two instances make one backup; a stopped one leaves nothing behind, and th
       };
       return {
         async write(bytes) {
-          while (hold) await Bun.sleep(5);
+          while (isBlocked) await Bun.sleep(5);
           await file.write(bytes);
         },
         finish: () => file.finish().finally(close),
@@ -177,19 +177,19 @@ test("two instances make one backup; a stopped one leaves nothing behind, and th
   expect({ writes, most }).toEqual({ writes: 1, most: 1 });
   const [{ owner } = { owner: "" }] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(owner).not.toBe("");
-  hold = false;
+  isBlocked = false;
   while (listBackups().filter((name) => name.endsWith(".backup")).length === 0) await Bun.sleep(5);
   await Bun.sleep(300);
   expect({ writes, most, open }).toEqual({ writes: 1, most: 1, open: 0 });
 
   // Stopped in the middle of the next one.
-  hold = true;
+  isBlocked = true;
   await passTime("2 days");
   while (writes === 1) await Bun.sleep(5);
   const [held] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(held).toBeDefined();
   const stops = instances.map((jobs) => jobs.stop(Date.now() + 5_000));
-  hold = false;
+  isBlocked = false;
   await Promise.all(stops);
   expect(listBackups()).toHaveLength(1);
   const next = createService({ pattern: NIGHTLY });
@@ -244,8 +244,8 @@ describe("a failure", () => {
 
   test.each([
     ["changed on disk", (bytes: Buffer) => bytes.fill(0xff, bytes.length - 60, bytes.length - 59)],
-    ["cut off", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
-  ])("is a backup that was %s: it is removed, and the good one stays", async (_, spoil) => {
+    ["truncated", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
+  ])("is a backup that was %s: it is removed, and the good one stays", async (_, damage) => {
     const { service } = createService({ newest: 1 });
     await service.isDue();
     await passTime("1 minute");
@@ -259,7 +259,7 @@ describe("a failure", () => {
       ...sound,
       async read(name, bytes) {
         const content = readFileSync(join(folder, name));
-        writeFileSync(join(folder, name), spoil(content));
+        writeFileSync(join(folder, name), damage(content));
         return sound.read(name, bytes);
       },
     };
@@ -286,16 +286,16 @@ describe("a failure", () => {
   });
 
   test("a full disk stops the backup before the database runs out of space", async () => {
-    let looks = 0;
+    let checks = 0;
     const findFree = async () => {
-      looks += 1;
-      return looks === 1 ? 1e12 : 100e6;
+      checks += 1;
+      return checks === 1 ? 1e12 : 100e6;
     };
     const { service, lines } = createService({ store: createFolderStore({ folder, findFree, lookBytes: 5_000 }) });
     await service.isDue();
     await passTime("1 minute");
     await service.makeDue(never);
-    expect(looks).toBe(2);
+    expect(checks).toBe(2);
     expect(lines.find(({ level }) => level === "error")?.reason).toMatch(/^The disk of .+ has 100\.0 MB free/);
     expect(listBackups()).toEqual([]);
   }, 60_000);
@@ -307,8 +307,8 @@ test("leftovers of killed writers are removed, other files are not", async () =>
   const foreign = ".other.77-0123abcd.partial";
   for (const name of [left, fresh, foreign]) writeFileSync(join(folder, name), "half");
   mkdirSync(join(folder, ".parley-20200103T000000Z-0123abcd.backup.77-0123abcd.partial"));
-  const longAgo = new Date(Date.now() - 3_600_000);
-  for (const name of [left, foreign]) utimesSync(join(folder, name), longAgo, longAgo);
+  const anHourAgo = new Date(Date.now() - 3_600_000);
+  for (const name of [left, foreign]) utimesSync(join(folder, name), anHourAgo, anHourAgo);
   await createFolderStore({ folder }).prepare(null);
   expect(listBackups()).not.toContain(left);
   expect(listBackups()).toHaveLength(3);

@@ -180,7 +180,7 @@ test("a repeated charge with the same id counts once: with a reservation, withou
   const user = await createUser();
   const used = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
   const { id } = await budgets.reserve(request(user));
-  for (let tries = 0; tries < 2; tries += 1) await budgets.settle({ id }, user, used);
+  for (let attempts = 0; attempts < 2; attempts += 1) await budgets.settle({ id }, user, used);
   expect(await findDay(user)).toEqual({ spent: 50, reserved: 0, usd: 0.5 });
   const other = createId();
   await Promise.all([1, 2, 3].map(() => createService().settle({ id: other }, user, used)));

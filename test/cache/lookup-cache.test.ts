@@ -33,13 +33,13 @@ test("a key invalidated during its lookup is looked up again", async () => {
 });
 
 test("a failed lookup isn't cached", async () => {
-  let isAway = true;
+  let isFailing = true;
   const identities = createLookupCache(async () => {
-    if (isAway) throw new Error("away");
+    if (isFailing) throw new Error("unavailable");
     return user;
   }, kept);
-  expect(identities.find("s")).rejects.toThrow("away");
+  expect(identities.find("s")).rejects.toThrow("unavailable");
   await Bun.sleep(0);
-  isAway = false;
+  isFailing = false;
   expect(await identities.find("s")).toEqual(user);
 });

@@ -49,12 +49,12 @@ test("a value invalidated during its lookup is returned to the waiting callers, 
   const { cache } = createCache();
   const old = createSlow("old");
   const before = cache.find({ key: "a", tags: ["1"], load: old.load });
-  const beside = cache.find({ key: "a", tags: ["1"], load: old.load });
+  const concurrent = cache.find({ key: "a", tags: ["1"], load: old.load });
   cache.forget("1");
   const after = cache.find({ key: "a", tags: ["1"], load: async () => ({ value: "new" }) });
   expect((await after).value).toBe("new");
   old.finish();
-  expect([(await before).value, (await beside).value]).toEqual(["old", "old"]);
+  expect([(await before).value, (await concurrent).value]).toEqual(["old", "old"]);
   const last = await cache.find({ key: "a", tags: ["1"], load: async () => ({ value: "newer" }) });
   expect(last).toEqual({ isHit: true, value: "new" });
 });

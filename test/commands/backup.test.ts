@@ -46,7 +46,7 @@ test.each([
   expect(readdirSync(folder.path)).toEqual([]);
 });
 
-describe("of an embedded database", () => {
+describe("a backup of an embedded database", () => {
   const folder = createFolder();
   const DATA_DIR = join(folder.path, "data");
   const env = { DATA_DIR };
@@ -214,9 +214,9 @@ describe("of an embedded database", () => {
     );
     const server = spawnParley(["serve"], { env: { ...env, PORT: "0", LOG_LEVEL: "silent" } });
     while (!existsSync(join(DATA_DIR, "postgres/postmaster.pid"))) await Bun.sleep(20);
-    const beside = await run(["restore", file]);
-    expect(beside.code).toBe(1);
-    expect(beside.stderr).toContain("Another Parley");
+    const whileServing = await run(["restore", file]);
+    expect(whileServing.code).toBe(1);
+    expect(whileServing.stderr).toContain("Another Parley");
     server.kill();
     await server.exited;
   }, 60_000);

@@ -50,8 +50,8 @@ test.skipIf(!isRoot)(
       const JWT_SECRET = "0123456789abcdef0123456789abcdef";
       for (const more of [{}, { JWT_SECRET }] as Record<string, string>[])
         expect(await serve({ DATA_DIR: dataDir, ...more })).toEqual({ code: 1, output: "", errors: sentence });
-      const beyond = await serve({ DATA_DIR: join(closedDir, "data") });
-      expect(beyond).toMatchObject({
+      const belowClosed = await serve({ DATA_DIR: join(closedDir, "data") });
+      expect(belowClosed).toMatchObject({
         code: 1,
         errors: expect.stringContaining("can't enter the parent folders of DATA_DIR"),
       });

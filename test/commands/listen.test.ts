@@ -199,7 +199,7 @@ describe("a port with TLS", () => {
     expect(() => start({ PORT: port }, undefined)).toThrow(`Port ${port} on 127.0.0.1 is in use`);
   });
 
-  test("nor can one without TLS", () => {
+  test("nor can a port without TLS", () => {
     const port = String(findFreePort());
     start({ PORT: port }, undefined);
     expect(() => start({ PORT: port })).toThrow(`Port ${port} on 127.0.0.1 is in use`);

@@ -63,7 +63,7 @@ export function findFreePort(): number {
  */
 export async function waitForStatus(url: string, status: number): Promise<void> {
   let last: number | string = "nothing";
-  for (let tries = 0; tries < 300; tries += 1) {
+  for (let attempts = 0; attempts < 300; attempts += 1) {
     last = await fetch(url).then(
       (response) => response.status,
       (error: Error) => error.message,

@@ -140,7 +140,7 @@ describe("the order of the conversation list", () => {
     expect(new Set(await listIds(anna, 7))).toEqual(new Set(ids));
   });
 
-  test("places a conversation for a new member as for the others, and no longer after they left", async () => {
+  test("lists a conversation at the same position for a new member, and not after they left", async () => {
     const [anna, ben] = [await createPerson(), await createPerson()];
     const [id = ""] = await createMany(anna, 1);
     const own = await createMany(ben, 2);

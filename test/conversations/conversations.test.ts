@@ -188,7 +188,7 @@ describe("change", () => {
     ["the kind, which can't be changed,", { kind: "group" }, "invalid"],
     ["metadata too large", { metadata: metadataOf(METADATA_BYTES_MAX + 2) }, "invalid"],
     ["an unconfigured model", { model: "openai/none" }, "unknown_model"],
-    ["a title of null", { title: null }, "invalid"],
+    ["a null title", { title: null }, "invalid"],
     ["a list", [], "invalid"],
   ];
   test.each(invalid)("%s is rejected, and nothing changes", async (_name, input, code) => {

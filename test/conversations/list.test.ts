@@ -105,12 +105,12 @@ describe("the list of conversations", () => {
 
   const cursors: [string, string][] = [
     ["nonsense", "nonsense"],
-    ["no JSON", Buffer.from("{").toString("base64url")],
+    ["invalid JSON", Buffer.from("{").toString("base64url")],
     ["another version", encode("v0", "2026-01-01T00:00:00.000000Z", createId())],
     ["too few values", encode("v1", "2026-01-01T00:00:00.000000Z")],
     ["a number", encode("v1", 1, createId())],
-    ["no UUID", encode("v1", "2026-01-01T00:00:00.000000Z", "x")],
-    ["no time", encode("v1", "yesterday", createId())],
+    ["an invalid UUID", encode("v1", "2026-01-01T00:00:00.000000Z", "x")],
+    ["an invalid time", encode("v1", "yesterday", createId())],
     ["a time that only JavaScript accepts", encode("v1", "1", createId())],
     ["a nonexistent day", encode("v1", "2026-02-30T00:00:00.000000Z", createId())],
     ["the year 0", encode("v1", "0000-01-01T00:00:00.000000Z", createId())],

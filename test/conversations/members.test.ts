@@ -205,7 +205,7 @@ describe("roles", () => {
     await setRole(path, ben, "owner");
     const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
     const message = `${path}/messages/${sent.body.message.id}`;
-    const tries = [
+    const attempts = [
       () => ben.refused("PATCH", path, { title: "mine" }),
       () => ben.refused("POST", `${path}/members`, { user_id: carl.id }),
       () => ben.refused("DELETE", path),
@@ -220,7 +220,7 @@ describe("roles", () => {
       await parley.database`update members set role = 'owner' where conversation_id = ${idOf(path)} and user_id = ${ben.id}`;
       const waiting = await parley.database.begin(async (sql) => {
         await sql`update conversations set updated_at = now() where id = ${idOf(path)}`;
-        const started = tries.map((attempt) => attempt());
+        const started = attempts.map((attempt) => attempt());
         // The first change, and the lane of the send; other changes wait within the process.
         while ((await countWaiting(parley)) < 2) await Bun.sleep(5);
         await Bun.sleep(100);

@@ -42,8 +42,8 @@ const valid: Record<string, unknown>[] = [
 ];
 const invalid: [string, unknown, string][] = [
   ["documents that are not a boolean", { documents: "true" }, "#/documents"],
-  ["documents of null", { documents: null }, "#/documents"],
-  ["tools of null", { tools: null }, "#/tools"],
+  ["null documents", { documents: null }, "#/documents"],
+  ["null tools", { tools: null }, "#/tools"],
   ["tools as a single string", { tools: "wiki_search" }, "#/tools"],
   ["tools as an object", { tools: { wiki_search: true } }, "#/tools"],
   ["too many tools", { tools: Array.from({ length: 65 }, (_, n) => `tool_${n}`) }, "#/tools"],

@@ -66,21 +66,21 @@ test("concurrent statements and transactions on the same row all succeed", async
 });
 
 test.each(["40001", "40P01"])("%s is retried a bounded number of times, and other errors are not", async (code) => {
-  let tries = 0;
+  let attempts = 0;
   const collide = async (failures: number, error: Error) => {
-    tries = 0;
+    attempts = 0;
     return await retryCollisions(async () => {
-      tries += 1;
-      if (tries <= failures) throw error;
+      attempts += 1;
+      if (attempts <= failures) throw error;
       return "done";
     });
   };
   expect(await collide(4, createCollision(code))).toBe("done");
-  expect(tries).toBe(5);
+  expect(attempts).toBe(5);
   const last = createCollision(code);
   expect(await collide(9, last).catch((error) => error)).toBe(last);
-  expect(tries).toBe(5);
+  expect(attempts).toBe(5);
   expect(findTemporaryProblem(last)?.code).toBe("overloaded");
   expect(await collide(1, createCollision("23505")).catch((error) => error.code)).toBe("23505");
-  expect(tries).toBe(1);
+  expect(attempts).toBe(1);
 });

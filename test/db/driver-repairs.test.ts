@@ -211,10 +211,10 @@ test("speed, warmest connection: the most recently used connection takes the nex
 });
 
 test("timing, statements: reports when each was requested and started, and how many wait", async () => {
-  const told: [string, boolean, boolean][] = [];
+  const reported: [string, boolean, boolean][] = [];
   const { ask, sql, getSocket } = start({
     onstatement: (text, askedAtMs, startedAtMs) =>
-      told.push([text, askedAtMs !== undefined, startedAtMs - (askedAtMs ?? 0) >= QUEUE_WAIT_MS]),
+      reported.push([text, askedAtMs !== undefined, startedAtMs - (askedAtMs ?? 0) >= QUEUE_WAIT_MS]),
   });
   const { countConnections } = sql as Database;
   await ask("one");
@@ -226,7 +226,7 @@ test("timing, statements: reports when each was requested and started, and how m
   getSocket(0).answer("slow");
   getSocket(0).answer("behind");
   await withTimeout(Promise.all(running));
-  expect(told).toEqual([
+  expect(reported).toEqual([
     ["one", true, false],
     ["slow", true, false],
     ["behind", true, true],

@@ -156,11 +156,11 @@ describe("a leftover Postgres", () => {
   test("is ignored if its PID was reused by an unrelated process", async () => {
     const dataDir = await killBoth();
     // The process runs as the server's user, so that Postgres itself would consider it alive.
-    const stranger = createLauncher(findOwner(join(dataDir, "postgres")), dataDir, log)("sleep", ["60"], "pipe");
-    cleanups.push(() => void stranger.kill("SIGKILL"));
-    setPid(dataDir, stranger.pid ?? 0);
+    const unrelated = createLauncher(findOwner(join(dataDir, "postgres")), dataDir, log)("sleep", ["60"], "pipe");
+    cleanups.push(() => void unrelated.kill("SIGKILL"));
+    setPid(dataDir, unrelated.pid ?? 0);
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
-    expect(readState(stranger.pid ?? 0)).not.toBeNull();
+    expect(readState(unrelated.pid ?? 0)).not.toBeNull();
   });
 
   test("is ignored if its PID was reused by Parley itself", async () => {
@@ -177,19 +177,19 @@ describe("a leftover Postgres", () => {
   test("is ignored if a process with its PID looks like a Postgres on this folder", async () => {
     const dataDir = await killBoth();
     const clusterDir = join(dataDir, "postgres");
-    const stranger = Bun.spawn(["/bin/sh", "-c", "read line", clusterDir], {
+    const unrelated = Bun.spawn(["/bin/sh", "-c", "read line", clusterDir], {
       argv0: "/usr/bin/postgres",
       cwd: clusterDir,
       stdin: "pipe",
     });
-    cleanups.push(() => stranger.kill("SIGKILL"));
+    cleanups.push(() => unrelated.kill("SIGKILL"));
     const path = join(clusterDir, "postmaster.pid");
-    setPid(dataDir, stranger.pid);
+    setPid(dataDir, unrelated.pid);
     const lines = readFileSync(path, "utf8").split("\n");
     lines[2] = String(Number(lines[2]) - 3600);
     writeFileSync(path, lines.join("\n"));
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
-    expect(readState(stranger.pid ?? 0)).not.toBeNull();
+    expect(readState(unrelated.pid ?? 0)).not.toBeNull();
   });
 
   test("may have been killed while it wrote its PID file", async () => {

@@ -110,7 +110,7 @@ describe("Parley's role", () => {
     await expect(database`select pg_read_file('/etc/passwd')`).rejects.toThrow("permission denied");
     await expect(database`copy (select 1) to program 'id'`).rejects.toThrow("permission denied");
     let superusers: readonly unknown[] = [];
-    for (let tries = 0; tries < 50; tries++) {
+    for (let attempts = 0; attempts < 50; attempts++) {
       superusers = await database`
         select pid from pg_stat_activity join pg_roles on rolname = usename where rolsuper`;
       if (superusers.length === 0) break;

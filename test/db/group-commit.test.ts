@@ -162,10 +162,10 @@ describe("a locked conversation", () => {
     expect(store.waits.map((items) => items.length)).toEqual([30]);
     const before = store.batches.length;
     await Bun.sleep(500);
-    const tries = store.batches.slice(before);
-    expect(tries.length).toBeGreaterThan(1);
-    expect(tries.length).toBeLessThan(10);
-    expect(Math.max(...tries.map((items) => items.length))).toBe(1);
+    const attempts = store.batches.slice(before);
+    expect(attempts.length).toBeGreaterThan(1);
+    expect(attempts.length).toBeLessThan(10);
+    expect(Math.max(...attempts.map((items) => items.length))).toBe(1);
     unlock();
     expect(await Promise.all(queued)).toEqual(range(30));
     expect(store.stored.map(({ n }) => n)).toEqual(range(30));

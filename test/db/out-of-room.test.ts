@@ -54,8 +54,8 @@ test.each(["53100", "53200"] as const)(
     });
     expect((await parley.fetch("/readyz?exclude=disk")).status).toBe(200);
     await empty();
-    const until = performance.now() + 5_000;
-    while ((await parley.fetch("/readyz")).status !== 200 && performance.now() < until) await Bun.sleep(20);
+    const deadline = performance.now() + 5_000;
+    while ((await parley.fetch("/readyz")).status !== 200 && performance.now() < deadline) await Bun.sleep(20);
     expect((await parley.fetch("/readyz")).status).toBe(200);
     expect(await socket.ask(frame)).toMatchObject({ type: "ack", duplicate: false, message: { seq: 1 } });
     expect((await send("there is room again")).status).toBe(201);

@@ -69,7 +69,7 @@ test("lost connections lose no query, mix up no results and split no transaction
     async stubbornPair(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`.catch(() => {});
-        for (let tries = 0; tries < 40; tries++) await sql`select 1`.catch(() => Bun.sleep(5));
+        for (let attempts = 0; attempts < 40; attempts++) await sql`select 1`.catch(() => Bun.sleep(5));
         await sql`insert into pairs (pair) values (${number})`.catch(() => {});
       });
     },

@@ -159,9 +159,9 @@ describe("is waited for with a readable reason, and works without a restart", ()
     const waiting = waitForDatabase(database, log, stopping.signal, () => migrate(database, log));
     while (lines.length < 2) await Bun.sleep(20);
     for (const line of lines) {
-      const { level, reason: said } = JSON.parse(line) as { level: number; reason: string };
+      const { level, reason: logged } = JSON.parse(line) as { level: number; reason: string };
       expect(level).toBe(50);
-      expect(said).toMatch(reason);
+      expect(logged).toMatch(reason);
     }
     if (remedy.length === 0) {
       stopping.abort(new Error("stop requested"));

@@ -299,11 +299,11 @@ function makeSecrets(parent: string): string {
 
 /** The settings with the paths of the secrets on this machine. */
 function placeSecrets(settings: Record<string, string>, file: ComposeFile, secrets: string): Record<string, string> {
-  const place = (value: string) => {
+  const toLocalPath = (value: string) => {
     const name = /^\/run\/secrets\/(\w+)$/.exec(value)?.[1];
     if (name === undefined) return value;
     expect(Object.keys(file.secrets ?? {})).toContain(name);
     return join(secrets, name);
   };
-  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, place(value)]));
+  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, toLocalPath(value)]));
 }

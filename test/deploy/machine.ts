@@ -112,6 +112,6 @@ function findInit(containerPid: number): number | null {
 }
 
 async function runOrThrow(child: Bun.Subprocess<"ignore", "ignore", "pipe">): Promise<void> {
-  const said = await new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(said);
+  const errors = await new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(errors);
 }

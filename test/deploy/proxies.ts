@@ -41,12 +41,12 @@ function createAuthority() {
 /** deploy/proxies/nginx.conf, included in a minimal nginx.conf. */
 function startNginx({ folder, httpPort, httpsPort, upstreams }: Location) {
   const { certificates, authority } = getAuthority();
-  const place = (name: string) => {
+  const install = (name: string) => {
     const { cert, key } = certificates.create(name, { issuer: authority, extensions: "local" });
     writeFileSync(join(folder, "fullchain.pem"), cert + authority.cert);
     writeFileSync(join(folder, "privkey.pem"), key);
   };
-  place("first.test");
+  install("first.test");
   const site = readProxyFile("nginx.conf")
     .replaceAll("127.0.0.1:3001", `127.0.0.1:${upstreams[0]}`)
     .replaceAll("127.0.0.1:3002", `127.0.0.1:${upstreams[1]}`)
@@ -84,7 +84,7 @@ http {
     /** With a renewed certificate and a changed file. */
     async reload(change: (text: string) => string = (text) => text): Promise<void> {
       const before = countWorkers();
-      place("second.test");
+      install("second.test");
       writeFileSync(join(folder, "parley.conf"), change(site));
       runToEnd([...command, "-s", "reload"]);
       await waitUntil(() => countWorkers() >= before + 2);
@@ -138,10 +138,10 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
   atEndOfRun(stop);
   const readLog = () => logs.map((log) => readIfThere(join(folder, log))).join("");
   const url = `https://localhost:${ports.httpsPort}`;
-  const look = () => fetch(url, { tls: { rejectUnauthorized: false } }).then(() => true);
+  const probe = () => fetch(url, { tls: { rejectUnauthorized: false } }).then(() => true);
   await waitUntil(() => {
     if (child.exitCode !== null) throw new Error(`${name} exited with ${child.exitCode}: ${readLog()}`);
-    return look().catch(() => false);
+    return probe().catch(() => false);
   }, 20_000);
   // The CA whose certificate the proxy sends with its own.
   const issuerFile =
@@ -166,17 +166,17 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
 
 /** Two instances of the executable with a shared database, behind a proxy. */
 export async function startProxied(name: ProxyName, env: Record<string, string> = {}) {
-  const undo: (() => Promise<void> | void)[] = [];
+  const cleanups: (() => Promise<void> | void)[] = [];
   const stop = async () => {
-    for (const step of undo.splice(0).reverse()) await step();
+    for (const step of cleanups.splice(0).reverse()) await step();
   };
   const database: DatabaseServer = await startDatabaseServer();
-  undo.push(database.stop);
+  cleanups.push(database.stop);
   const standIn: ProviderStandIn = startProviderStandIn();
-  undo.push(standIn.stop);
+  cleanups.push(standIn.stop);
   const upstreams: [number, number] = [await findFreePort(), await findFreePort()];
   const proxy = await startProxy(name, upstreams);
-  undo.push(proxy.stop);
+  cleanups.push(proxy.stop);
   const site = await createSite({
     env: {
       HOST: "127.0.0.1",
@@ -189,7 +189,7 @@ export async function startProxied(name: ProxyName, env: Record<string, string> 
       ...env,
     },
   });
-  undo.push(site.remove);
+  cleanups.push(site.remove);
   const startInstance = (n: 0 | 1): Promise<Parley> => site.start({ env: { PORT: String(upstreams[n]) } });
   const instances = [await startInstance(0), await startInstance(1)] as [Parley, Parley];
   await waitUntil(async () => (await proxy.fetch("/readyz")).status === 200, 30_000);

@@ -21,7 +21,7 @@ afterAll(async () => {
 });
 
 describe("the list of documents", () => {
-  test("has every markdown file by path, with title, size, time and headings, and no hidden files", async () => {
+  test("has every Markdown file by path, with title, size, time and headings, and no hidden files", async () => {
     const { data, next_cursor } = await server.list("");
     expect(next_cursor).toBeNull();
     expect(data.map(({ path, title }) => [path, title])).toEqual([

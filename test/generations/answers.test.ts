@@ -103,9 +103,9 @@ describe("answers", () => {
     await socket.waitFor((frame) => isCompleted(frame) && frame.data?.id !== firstAnswer?.id);
     await say("Second?");
     await socket.waitFor((frame) => isCompleted(frame) && socket.list("message.completed").length === 3);
-    const asked = provider.requests.at(-1)?.body as { input: { role: string; content: unknown }[] };
-    expect(asked.input.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
-    expect(JSON.stringify(asked.input)).toContain("Second?");
+    const request = provider.requests.at(-1)?.body as { input: { role: string; content: unknown }[] };
+    expect(request.input.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
+    expect(JSON.stringify(request.input)).toContain("Second?");
     const all = await messages();
     expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "assistant", "user", "assistant"]);
     expect(all[2]?.parent_id).toBe(all[0]?.id ?? "");
@@ -139,14 +139,14 @@ describe("answers", () => {
   });
 
   test("fail with a code, and keep the text so far, if every model fails", async () => {
-    const lonely = await startApp({
+    const singleModel = await startApp({
       config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/a,compatible/b", AI_MAX_RETRIES: "0" },
     });
-    const carl = await lonely.register();
+    const carl = await singleModel.register();
     provider.script("a", { pieces: ["Only ", "this"], pieceDelayMs: 30, fault: "cut", after: 1 });
     provider.script("b", { fault: "status", status: 500 });
-    const { id } = await createConversation(lonely, carl);
-    const reader = await openSocket(lonely.url, { token: carl.access_token });
+    const { id } = await createConversation(singleModel, carl);
+    const reader = await openSocket(singleModel.url, { token: carl.access_token });
     await reader.ask({ type: "subscribe", conversation_id: id });
     reader.send({
       type: "message.send",
@@ -161,7 +161,7 @@ describe("answers", () => {
     const error = completed.data?.error as { code: string; detail: string };
     expect(error.code).toStartWith("provider_");
     expect(error.detail).not.toContain("stand-in");
-    await lonely.stop();
+    await singleModel.stop();
   });
 
   test("stop when cancelled, and keep the text so far", async () => {

@@ -71,10 +71,10 @@ describe("what a model receives", () => {
     await app.say(anna, id, "I am here.");
     expect(app.readReceived()[0]?.content).toStartWith("[Anna: of Anna]");
     await app.say(ben, id, "So am I.");
-    const [system, ...turns] = app.readReceived();
+    const [system, ...messages] = app.readReceived();
     expect(system?.content).toStartWith("[Ben: ]");
     expect(system?.content).toContain("Several people");
-    expect(turns.map(({ content }) => content)).toEqual([
+    expect(messages.map(({ content }) => content)).toEqual([
       "Anna: I am here.",
       "Parley's stand-in answers in several pieces.",
       "Ben: So am I.",

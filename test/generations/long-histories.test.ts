@@ -50,9 +50,9 @@ async function ask(question: string): Promise<string[]> {
   await app.say(anna, id, question);
   let seen = -1;
   await app.waitUntil(async () => {
-    const asked = summaryRequests().length;
-    const isSettled = asked === seen && (await listUntil()).length === asked;
-    seen = asked;
+    const requestCount = summaryRequests().length;
+    const isSettled = requestCount === seen && (await listUntil()).length === requestCount;
+    seen = requestCount;
     await Bun.sleep(200);
     return isSettled ? true : undefined;
   }, 15_000);

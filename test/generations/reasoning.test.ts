@@ -133,8 +133,8 @@ describe("a model's reasoning", () => {
 
   test("is visible to members only", async () => {
     const write = scriptThinkingModel();
-    const stranger = await openSocket(first.url, { token: outsider.access_token });
-    expect(await stranger.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
+    const outsiderSocket = await openSocket(first.url, { token: outsider.access_token });
+    expect(await outsiderSocket.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
     await send("Think.");
     const { message_id } = await socket.waitFor(isReasoningDelta);
     const path = `/api/v1/conversations/${conversation_id}/messages/${message_id}`;
@@ -142,8 +142,8 @@ describe("a model's reasoning", () => {
     expect((await find(String(message_id), first, ben)).reasoning).not.toBeNull();
     write();
     await waitUntilCompleted();
-    expect(stranger.frames.map(({ type }) => type)).toEqual(["ready", "error"]);
-    await stranger.close();
+    expect(outsiderSocket.frames.map(({ type }) => type)).toEqual(["ready", "error"]);
+    await outsiderSocket.close();
   });
 
   test("isn't searchable, and isn't sent to models", async () => {
@@ -156,9 +156,9 @@ describe("a model's reasoning", () => {
     expect(await search("quokkaesque")).toBe(0);
     await send("And now?");
     await waitUntil(async () => provider.requestsOf("three").length === 2);
-    const asked = JSON.stringify(provider.requestsOf("three")[1]?.body);
-    expect(asked).toContain("Wombatlike");
-    expect(asked).not.toContain("Quokkaesque");
+    const request = JSON.stringify(provider.requestsOf("three")[1]?.body);
+    expect(request).toContain("Wombatlike");
+    expect(request).not.toContain("Quokkaesque");
   });
 
   test("is dropped if its model fails before it writes text", async () => {

@@ -113,8 +113,8 @@ test("an answer rejected by the database doesn't affect others in its batch", as
   await rejectRows("new.content like '%poison%' and new.status = 'complete'");
   app.provider.script("one", { text: "Some poison.", firstDelayMs: 200 }, { text: "All good.", firstDelayMs: 200 });
   const conversations = await Promise.all(Array.from({ length: 20 }, () => app.createConversation(anna)));
-  const said = await Promise.all(conversations.map(({ id }) => app.say(anna, id, "Tell me.")));
-  const ends = said.map(({ reply }) => `${reply?.status}: ${reply?.content}`).sort();
+  const results = await Promise.all(conversations.map(({ id }) => app.say(anna, id, "Tell me.")));
+  const ends = results.map(({ reply }) => `${reply?.status}: ${reply?.content}`).sort();
   expect(ends).toEqual([...Array(19).fill("complete: All good."), "failed: Some poison."]);
   expect(requests()).toBe(20);
 });
@@ -161,12 +161,12 @@ test("a checkpoint rejected by the database doesn't prevent others from being st
   const slow = (word: string) => ({ pieces: Array(60).fill(`${word} `), pieceDelayMs: 30 });
   app.provider.script("one", slow("poison"), slow("fine"), slow("fine"));
   const conversations = await Promise.all([1, 2, 3].map(() => app.createConversation(anna)));
-  const said = Promise.all(conversations.map(({ id }) => app.say(anna, id, "Tell me.")));
+  const results = Promise.all(conversations.map(({ id }) => app.say(anna, id, "Tell me.")));
   await app.waitUntil(async () => {
     const rows = await database`select distinct generation_id from generation_pieces where text like '%fine%'`;
     return rows.length === 2 ? true : undefined;
   });
-  expect((await said).map(({ reply }) => reply?.status)).toEqual(["complete", "complete", "complete"]);
+  expect((await results).map(({ reply }) => reply?.status)).toEqual(["complete", "complete", "complete"]);
   await database`drop trigger refuse_piece on generation_pieces`;
 });
 

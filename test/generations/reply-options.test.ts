@@ -179,12 +179,12 @@ test("messages stored together keep their own options", async () => {
     }),
   );
   await app.waitUntil(() => (socket.frames.filter(isCompleted).length === ids.length ? true : undefined), 20_000);
-  const asked = app.provider.requests.map(({ body }) => {
+  const sent = app.provider.requests.map(({ body }) => {
     const [message] = body.messages as { content: string }[];
     return `${message?.content} ${body.reasoning_effort ?? null}`;
   });
   // If the answer doesn't match the format, its model is called again.
-  expect(new Set(asked)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
+  expect(new Set(sent)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
   const rows = await app.parley.database<{ id: string; reasoning_effort: string; name: string | null }[]>`
     select conversation_id as id, reasoning_effort, reply_format ->> 'name' as name from generations
     where conversation_id = any (${ids}::uuid[])`;

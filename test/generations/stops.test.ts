@@ -159,10 +159,10 @@ describe("a request to /v1 stops within two seconds", () => {
   test.each(forms)("when its user is disabled (%p)", async (form) => {
     const { text } = await complete(form);
     expect(await measureStop(() => disable(ben))).toBeLessThan(2_000);
-    const told = await text;
-    expect(told.status).toBe(form.stream ? 200 : 401);
-    expect(told.text).toContain("The session or API key has ended.");
-    expect(told.text).not.toContain("[DONE]");
+    const result = await text;
+    expect(result.status).toBe(form.stream ? 200 : 401);
+    expect(result.text).toContain("The session or API key has ended.");
+    expect(result.text).not.toContain("[DONE]");
     await waitUntil(async () => ((await findSpent(ben)).spent > 0 ? true : undefined));
     if (!form.isStored) return;
     const [row] = await writing.database<{ status: string; content: string }[]>`
@@ -191,9 +191,9 @@ describe("a request to /v1 stops within two seconds", () => {
   test.each([{ stream: false }, { stream: true }])("when its conversation is deleted (%p)", async ({ stream }) => {
     const { text } = await complete({ stream, isStored: true });
     expect(await measureStop(() => deleteConversation(anna))).toBeLessThan(2_000);
-    const told = await text;
-    expect(told.status).toBe(stream ? 200 : 404);
-    expect(told.text).toContain("The conversation was deleted.");
+    const result = await text;
+    expect(result.status).toBe(stream ? 200 : 404);
+    expect(result.text).toContain("The conversation was deleted.");
     await waitUntil(async () => ((await findSpent(ben)).spent > 0 ? true : undefined));
   });
 });

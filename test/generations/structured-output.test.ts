@@ -238,7 +238,7 @@ describe("an unsupported format is rejected before anything is stored", () => {
     ["an endless schema", { schema: { $ref: "#" } }, "#/reply_format/schema"],
     ["no schema", {}, "#/reply_format/schema"],
     ["a schema that is too long", { schema: { description: "x".repeat(16_385) } }, "#/reply_format/schema"],
-    ["a wrong name", { name: "a b", schema }, "#/reply_format/name"],
+    ["an invalid name", { name: "a b", schema }, "#/reply_format/name"],
   ];
   test.each(refused)("%s", async (_name, reply_format, pointer) => {
     const { status, body } = await anna.ask<ProblemBody>("POST", path, { content: "?", reply_format });

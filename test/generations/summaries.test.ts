@@ -43,14 +43,14 @@ test("messages that no longer fit are summarized once by the cheapest model, and
   await fill();
   await waitForSummaries(1);
   const [request] = app.provider.requestsOf("cheap");
-  const asked = JSON.stringify(request?.body.messages);
-  expect(asked).toContain("Anna: Number 0.");
-  expect(asked).toContain("assistant: Understood.");
+  const sent = JSON.stringify(request?.body.messages);
+  expect(sent).toContain("Anna: Number 0.");
+  expect(sent).toContain("assistant: Understood.");
   await app.say(anna, id, "What was it about?");
-  const [system, ...turns] = app.readReceived();
+  const [system, ...messages] = app.readReceived();
   expect(system?.content).toContain("<summary>\nAnna counts words.\n</summary>");
-  expect(turns.map(({ content }) => content).join()).not.toContain("Number 0.");
-  expect(turns.at(-1)?.content).toBe("What was it about?");
+  expect(messages.map(({ content }) => content).join()).not.toContain("Number 0.");
+  expect(messages.at(-1)?.content).toBe("What was it about?");
   const [stored] = await listSummaries();
   expect(stored).toMatchObject({ content: "Anna counts words.", model: "compatible/cheap" });
   expect(stored?.output_tokens).toBeGreaterThan(0);
@@ -62,9 +62,9 @@ test("the next summary includes the previous one", async () => {
   app.provider.script("cheap", { text: "Anna counts further." });
   for (let n = 5; n < 9; n += 1) await app.say(anna, id, `Number ${n}. ${padding}`);
   await app.waitUntil(async () => ((await listSummaries()).length >= 2 ? true : undefined));
-  const asked = JSON.stringify(app.provider.requestsOf("cheap")[1]?.body.messages);
-  expect(asked).toContain("Anna counts words.");
-  expect(asked).not.toContain("Number 0.");
+  const sent = JSON.stringify(app.provider.requestsOf("cheap")[1]?.body.messages);
+  expect(sent).toContain("Anna counts words.");
+  expect(sent).not.toContain("Number 0.");
 });
 
 for (const change of ["PATCH", "DELETE"])

@@ -67,12 +67,12 @@ test("a user's title stays, whether set before or meanwhile, and a removed one i
   await Bun.sleep(100);
   expect(app.provider.requestsOf("cheap")).toHaveLength(0);
   app.provider.script("cheap", { text: "The model's", firstDelayMs: 200 });
-  const meanwhile = await app.createConversation(anna, [], { title: "" });
-  await app.say(anna, meanwhile.id, "Hello");
+  const changed = await app.createConversation(anna, [], { title: "" });
+  await app.say(anna, changed.id, "Hello");
   await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
-  await setTitle(meanwhile.id, "The person's");
+  await setTitle(changed.id, "The person's");
   await Bun.sleep(400);
-  expect([await findTitle(given.id), await findTitle(cleared.id), await findTitle(meanwhile.id)]).toEqual([
+  expect([await findTitle(given.id), await findTitle(cleared.id), await findTitle(changed.id)]).toEqual([
     "Mine",
     "",
     "The person's",
