@@ -1,5 +1,5 @@
-// Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
-// docs/models.md, the error codes in docs/errors.md, and the fields of requests in docs/openai.md.
+// Generates documentation from code: .env.example, the settings and metrics in docs/operations.md, the prices in
+// docs/models.md, the error codes in docs/errors.md, and the request fields in docs/openai.md.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { placeErrorTables } from "./error-docs.ts";
@@ -10,9 +10,9 @@ import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
 
 const root = join(import.meta.dir, "..");
 
-function rewrite(path: string, place: (markdown: string) => string): void {
+function rewrite(path: string, edit: (markdown: string) => string): void {
   const file = join(root, path);
-  writeFileSync(file, place(readFileSync(file, "utf8")));
+  writeFileSync(file, edit(readFileSync(file, "utf8")));
 }
 
 writeFileSync(join(root, ".env.example"), createEnvExample());

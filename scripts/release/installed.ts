@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { listRuntimePackages } from "./lockfile.ts";
 
-/** A package that goes into an executable, and the folder that holds it. */
+/** A package that is part of an executable, and its folder. */
 export type InstalledPackage = {
   key: string;
   name: string;
@@ -10,18 +10,18 @@ export type InstalledPackage = {
   integrity: string;
   dependencies: string[];
   folder: string;
-  /** As its package.json states it, mostly an SPDX expression. */
+  /** From its package.json; usually an SPDX expression. */
   license: string | undefined;
 };
 
-const PREFACE = `Parley contains Bun (MIT and others: https://bun.com/docs/project/license), where it carries one PostgreSQL (PostgreSQL
-License: https://www.postgresql.org/about/licence/) with the libraries that the SBOM lists, and these packages.`;
+const PREFACE = `Parley contains Bun (MIT and others: https://bun.com/docs/project/license), the packages below, and on some platforms
+PostgreSQL (PostgreSQL License: https://www.postgresql.org/about/licence/) with the libraries listed in the SBOM.`;
 const LICENSE_FILE = /^(licen[cs]e|copying|notice)/i;
 
 /**
- * The packages of bun.lock that executables may contain, with what lies on the disk.
- * @param folders node_modules folders; packages of other platforms are only in the second one.
- * @throws if one is not there.
+ * The packages of bun.lock that executables may contain, as they are installed.
+ * @param folders node_modules folders; packages for other platforms are only in the second one.
+ * @throws if a package is not installed.
  */
 export function listInstalled(lock: string, folders: string[]): InstalledPackage[] {
   return [...listRuntimePackages(lock)].map(([key, locked]) => {
@@ -37,7 +37,7 @@ export function listInstalled(lock: string, folders: string[]): InstalledPackage
 
 type Stated = { version: string; license?: unknown };
 
-/** The licenses of the packages, as those of many of them require. The same text of several packages appears once. */
+/** The license texts of the packages, which many licenses require. A text shared by several packages appears once. */
 export function createNotices(packages: InstalledPackage[]): string {
   const owners = new Map<string, string[]>();
   for (const { name, version, folder, license } of packages) {

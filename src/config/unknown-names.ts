@@ -11,7 +11,7 @@ const mcpSetting = /^MCP_([A-Z0-9_]+)_(?:TIMEOUT_MS|HEADERS|IDENTITY_SECRET)(?:_
 const NAME_LENGTH_MIN = 7;
 const EDITS_MAX = 2;
 /** Unknown names that are logged at startup; an environment may have thousands. */
-const UNKNOWN_TOLD_MAX = 20;
+const UNKNOWN_LOGGED_MAX = 20;
 
 /**
  * Names of other programs that look like misspelt settings: other names for the same thing, and common names. For example,
@@ -133,13 +133,13 @@ export function findUnknownNames(
   named: NamedServers = {},
 ): string[] {
   const unknown = listUnknownNames(environment, named);
-  const told = unknown.slice(0, UNKNOWN_TOLD_MAX).map(({ name, remedy }) => {
+  const messages = unknown.slice(0, UNKNOWN_LOGGED_MAX).map(({ name, remedy }) => {
     const where = isFromFile(name) ? " in .env" : "";
     const shown = JSON.stringify(name).slice(1, -1).slice(0, 100);
     return `${shown}${where} is not a setting of Parley and has no effect; ${remedy}`;
   });
-  const left = unknown.length - told.length;
+  const left = unknown.length - messages.length;
   return left > 0
-    ? [...told, `${left} more names like these are not settings of Parley either; correct or remove them.`]
-    : told;
+    ? [...messages, `${left} more names like these are not settings of Parley either; correct or remove them.`]
+    : messages;
 }
