@@ -45,9 +45,9 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
     address: createLane(),
     nothing: createLane(),
   };
-  const turns = Object.values(lanes);
+  const laneOrder = Object.values(lanes);
   let running = 0;
-  let lastTurn = 0;
+  let lastLane = 0;
 
   function refuse(refusal: "source" | "queue"): Problem {
     onRefused();
@@ -80,9 +80,9 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
   }
 
   function takeNext(): (() => void) | undefined {
-    for (const _ of turns) {
-      lastTurn = (lastTurn + 1) % turns.length;
-      const begin = turns[lastTurn]?.take();
+    for (const _ of laneOrder) {
+      lastLane = (lastLane + 1) % laneOrder.length;
+      const begin = laneOrder[lastLane]?.take();
       if (begin) return begin;
     }
     return undefined;

@@ -15,8 +15,8 @@ export class Verdict {
   /** @param policy `RateLimit-Policy`: the windows. */
   constructor(
     readonly policy: string,
-    private readonly burst: Standing,
-    private readonly sustained: Standing,
+    private readonly burst: WindowState,
+    private readonly sustained: WindowState,
   ) {}
 
   get isAllowed(): boolean {
@@ -54,7 +54,7 @@ export class Verdict {
 }
 
 /** The remaining quota of a window (below 0: this use was refused), and when it ends. */
-type Standing = { left: number; endsInMs: number };
+type WindowState = { left: number; endsInMs: number };
 
 export type Limiter = {
   /** Counts one use. Immediate when counted in this process; a round trip with Redis. */
@@ -79,7 +79,7 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   /** @param asked 1 if the judged use is not counted yet. */
   function judge(burst: Use | undefined, sustained: Use | undefined, asked: 0 | 1): Verdict {
     const nowMs = Date.now();
-    const stand = (use: Use | undefined, points: number, durationS: number): Standing => ({
+    const stand = (use: Use | undefined, points: number, durationS: number): WindowState => ({
       left: points - (use?.points ?? 0) - asked,
       endsInMs: use ? Math.max(0, use.endsAtMs - nowMs) : durationS * 1_000,
     });

@@ -7,7 +7,7 @@ import { type AnswerLimit, createAnswerLimit } from "./answer-limit.ts";
 import { createFrameLimit, type FrameLimit, openFrameLimit } from "./frame-limit.ts";
 import { createLimiter, type Limiter, type Verdict } from "./limiter.ts";
 import { createLoginGuard, type LoginGuard, openLoginGuard } from "./login-guard.ts";
-import { ReadTurns } from "./read-turns.ts";
+import { ReadQueue } from "./read-queue.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
 
@@ -58,7 +58,7 @@ export type Limits = {
   frames: FrameLimit;
   sockets: Slots;
   feeds: Slots;
-  reads: ReadTurns;
+  reads: ReadQueue;
   expensiveReads: Slots;
   /** Exports of one user: one at a time. */
   exports: Slots;
@@ -125,7 +125,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     "passwords checked at once",
     "password_checks",
   );
-  const reads = new ReadTurns({
+  const reads = new ReadQueue({
     atOnce: isEnabled ? config.RATE_LIMIT_READS_AT_ONCE_PER_USER : 0,
     onRefused: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
   });

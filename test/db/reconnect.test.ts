@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { type Database, isDatabaseAway, withTransaction } from "../../src/db/client.ts";
+import { type Database, isDatabaseUnavailable, withTransaction } from "../../src/db/client.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 // What the driver (with patches/postgres) promises when connections are lost in the middle of work. Without
@@ -83,7 +83,7 @@ test("connections that are lost lose no query, mix up no answers and split no tr
         await work(number);
       } catch (error) {
         lost += 1;
-        if (!isDatabaseAway(error)) foreignErrors.push(error);
+        if (!isDatabaseUnavailable(error)) foreignErrors.push(error);
       }
       running.delete(name);
     }

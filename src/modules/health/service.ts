@@ -1,4 +1,4 @@
-import { countConnections, type Database, findLastOutOfRoomMs, getReservedPool } from "../../db/client.ts";
+import { countConnections, type Database, findLastOutOfSpaceMs, getReservedPool } from "../../db/client.ts";
 import { build } from "../../lib/build.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Metrics } from "../../lib/metrics.ts";
@@ -43,7 +43,7 @@ type Dependencies = {
   /** Absent if there is none. */
   redis?: { isAlive(): boolean } | null;
   /** Absent: there are no other instances. */
-  bus?: Pick<Bus, "reach" | "isHealthy">;
+  bus?: Pick<Bus, "scope" | "isHealthy">;
   /** Absent: backups aren't scheduled. */
   backups?: { isHealthy(): boolean } | null;
   /** Free bytes on the embedded database's disk; null if unknown. Absent without an embedded database. */
@@ -95,7 +95,7 @@ export function createHealthService(deps: Dependencies): HealthService {
 
   /** After the server was out of space, stay unready until a test write succeeds. */
   async function hasRoom(): Promise<boolean> {
-    if (findLastOutOfRoomMs() < roomSeenAtMs) return true;
+    if (findLastOutOfSpaceMs() < roomSeenAtMs) return true;
     const startedAtMs = performance.now();
     trying ??= queries
       .tryRoom(getReservedPool(database))
@@ -109,7 +109,7 @@ export function createHealthService(deps: Dependencies): HealthService {
         trying = undefined;
       });
     await Promise.race([trying, Bun.sleep(CHECK_WAIT_MS)]);
-    return findLastOutOfRoomMs() < roomSeenAtMs;
+    return findLastOutOfSpaceMs() < roomSeenAtMs;
   }
 
   async function checkDisk(): Promise<Check[]> {
@@ -134,7 +134,7 @@ export function createHealthService(deps: Dependencies): HealthService {
       // Reported, but not required: an instance works without them.
       const told: Check[] = [];
       if (redis !== null) told.push({ name: "redis", ok: redis.isAlive() });
-      if (bus?.reach === "instances") told.push({ name: "bus", ok: bus.isHealthy() });
+      if (bus?.scope === "instances") told.push({ name: "bus", ok: bus.isHealthy() });
       if (backups !== null) told.push({ name: "backup", ok: backups.isHealthy() });
       return {
         ready: needed.every(({ ok }) => ok),

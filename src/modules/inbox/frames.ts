@@ -1,5 +1,5 @@
 import type { Push } from "../../protocol/pushes.ts";
-import type { Note, PendingPlace } from "./pending.ts";
+import type { Note, PendingFrame } from "./pending.ts";
 import type { InboxState } from "./queries.ts";
 
 /** The frame for a member. */
@@ -19,8 +19,8 @@ export function createFrame(state: InboxState, { isAdded, removed }: Note): Push
 }
 
 /** The frame for a former member. It says nothing about changes after the membership ended. */
-export function createRemovedFrame({ conversation_id, note }: PendingPlace, toldSeq: number): Push<"inbox"> {
-  const seq = note.removed?.seq ?? toldSeq;
+export function createRemovedFrame({ conversation_id, note }: PendingFrame, sentSeq: number): Push<"inbox"> {
+  const seq = note.removed?.seq ?? sentSeq;
   return {
     type: "inbox",
     conversation_id,

@@ -1,4 +1,4 @@
-import type { InboxPlace } from "./queries.ts";
+import type { InboxKey } from "./queries.ts";
 
 /** Minimum time between two frames about one conversation to one inbox. */
 export const FRAME_INTERVAL_MS = 1_000;
@@ -13,7 +13,7 @@ export type Note = {
   isDoubtful?: boolean;
 };
 
-export type PendingPlace = InboxPlace & { note: Note };
+export type PendingFrame = InboxKey & { note: Note };
 
 type Entry = {
   /** A change for all members that isn't assigned to them yet. */
@@ -55,7 +55,7 @@ export class Pending {
     const entry = this.#open(conversationId);
     const before = entry.users.get(userId);
     entry.users.set(userId, before ? mergeNotes(before, note) : note);
-    this.#expect(entry, Math.max(findFreeAt(entry, userId), nowMs));
+    this.#expect(entry, Math.max(findNextAllowedMs(entry, userId), nowMs));
   }
 
   /** Whether the user's membership has ended and the frame about it is still pending. */
@@ -78,13 +78,13 @@ export class Pending {
    * Removes and returns up to `max` due frames.
    * @param findUsers the members of a conversation with an inbox here; undefined if they aren't loaded yet.
    */
-  takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingPlace[] {
-    const places: PendingPlace[] = [];
+  takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingFrame[] {
+    const places: PendingFrame[] = [];
     if (this.#dueAtMs > nowMs) return places;
     this.#dueAtMs = Number.POSITIVE_INFINITY;
     for (const [id, entry] of this.#entries) {
       if (entry.dueAtMs <= nowMs) {
-        if (entry.isForAll && entry.allDueAtMs <= nowMs) divide(entry, findUsers(id), nowMs);
+        if (entry.isForAll && entry.allDueAtMs <= nowMs) assignToUsers(entry, findUsers(id), nowMs);
         takeReady(id, entry, places, nowMs, max);
         if (isIdle(entry, nowMs)) this.#entries.delete(id);
         else entry.dueAtMs = findDueAt(entry);
@@ -95,7 +95,7 @@ export class Pending {
   }
 
   /** A frame was sent: the next one must wait. */
-  markSent({ conversation_id, user_id }: InboxPlace, nowMs: number): void {
+  markSent({ conversation_id, user_id }: InboxKey, nowMs: number): void {
     const entry = this.#open(conversation_id);
     entry.sentAtMs.set(user_id, nowMs);
     this.#expect(entry, nowMs + FRAME_INTERVAL_MS);
@@ -139,12 +139,12 @@ function mergeNotes(before: Note, after: Note): Note {
   };
 }
 
-const findFreeAt = ({ sentAtMs }: Entry, userId: string): number => {
+const findNextAllowedMs = ({ sentAtMs }: Entry, userId: string): number => {
   const sentMs = sentAtMs.get(userId);
   return sentMs === undefined ? 0 : sentMs + FRAME_INTERVAL_MS;
 };
 
-function divide(entry: Entry, users: string[] | undefined, nowMs: number): void {
+function assignToUsers(entry: Entry, users: string[] | undefined, nowMs: number): void {
   // Its members are about to be read.
   if (!users) return;
   entry.isForAll = false;
@@ -152,10 +152,10 @@ function divide(entry: Entry, users: string[] | undefined, nowMs: number): void 
   for (const userId of users) entry.users.set(userId, mergeNotes(entry.users.get(userId) ?? {}, {}));
 }
 
-function takeReady(id: string, entry: Entry, places: PendingPlace[], nowMs: number, max: number): void {
+function takeReady(id: string, entry: Entry, places: PendingFrame[], nowMs: number, max: number): void {
   for (const [userId, note] of entry.users) {
     if (places.length >= max) return;
-    if (findFreeAt(entry, userId) > nowMs) continue;
+    if (findNextAllowedMs(entry, userId) > nowMs) continue;
     entry.users.delete(userId);
     places.push({ conversation_id: id, user_id: userId, note });
   }
@@ -175,6 +175,6 @@ function findDueAt(entry: Entry): number {
     return dueAtMs;
   }
   if (!entry.isForAll) dueAtMs = Number.POSITIVE_INFINITY;
-  for (const userId of entry.users.keys()) dueAtMs = Math.min(dueAtMs, findFreeAt(entry, userId));
+  for (const userId of entry.users.keys()) dueAtMs = Math.min(dueAtMs, findNextAllowedMs(entry, userId));
   return dueAtMs;
 }
