@@ -16,7 +16,7 @@ import { mount, requireDeclared, requirePreconditions } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
 import { createReadQueue } from "./http/read-queue.ts";
-import { warnOfRefused } from "./http/refused-origins.ts";
+import { logRefusedOrigins } from "./http/refused-origins.ts";
 import { requestId } from "./http/request-id.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
 import { createSlowBodies } from "./http/slow-bodies.ts";
@@ -34,7 +34,7 @@ export function createApp(deps: AppDependencies) {
   const services = createServices(deps);
   const { auth, users, sockets, hub, limits, openStreams } = services;
   const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
-  const isAllowedOrigin = warnOfRefused(createOriginPolicy(config), log);
+  const isAllowedOrigin = logRefusedOrigins(createOriginPolicy(config), log);
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
   const readTurns = createReadQueue({ limits });

@@ -40,15 +40,15 @@ export type TaggedCacheOptions<V> = {
   bytesMax: number;
   /** Larger values are not kept. */
   entryBytesMax: number;
-  keptMs: number;
+  ttlMs: number;
   bytesOf(value: V): number;
   /** Whether `forget` is called for every change; while false, the cache is neither filled nor read. */
-  isTold(): boolean;
+  receivesChanges(): boolean;
   now?: () => number;
 };
 
 /**
- * Caches values for `keptMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
+ * Caches values for `ttlMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
  * during its look-up, nor is a failure. Concurrent requests for a key share a look-up, unless something changed since it
  * began.
  */
@@ -61,14 +61,14 @@ export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #options: TaggedCacheOptions<V>;
 
   constructor(options: TaggedCacheOptions<V>) {
-    const { bytesMax, keptMs, now } = options;
+    const { bytesMax, ttlMs, now } = options;
     this.#options = options;
     this.#entries = new BoundedCache({
       max: bytesMax,
-      keptMs,
+      ttlMs,
       bytesOf: ({ bytes }) => bytes,
       now,
-      onGone: (key, { tags }) => this.#removeKey(key, tags),
+      onEvict: (key, { tags }) => this.#removeKey(key, tags),
     });
   }
 
@@ -79,7 +79,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
 
   /** Returns the value and whether it was cached. @throws whatever `load` throws. */
   async find(lookup: TaggedLookup<V>): Promise<{ isHit: boolean; value: V }> {
-    if (!this.#options.isTold()) return { isHit: false, value: (await lookup.load(false)).value };
+    if (!this.#options.receivesChanges()) return { isHit: false, value: (await lookup.load(false)).value };
     const known = this.#entries.get(lookup.key);
     if (known) return { isHit: true, value: known.value };
     const running = this.#loads.get(lookup.key);
@@ -124,8 +124,8 @@ export class TaggedCache<V extends NonNullable<unknown>> {
   }
 
   #store(key: string, { isStale, changed, ...load }: Load<V>, { value, tags: further = [] }: Loaded<V>): void {
-    const { isTold, bytesOf, entryBytesMax } = this.#options;
-    if (isStale || !isTold() || further.some((tag) => changed?.has(tag))) return;
+    const { receivesChanges, bytesOf, entryBytesMax } = this.#options;
+    if (isStale || !receivesChanges() || further.some((tag) => changed?.has(tag))) return;
     const bytes = bytesOf(value);
     if (bytes > entryBytesMax) return;
     const tags = [...load.tags, ...further];

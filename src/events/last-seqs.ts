@@ -16,14 +16,14 @@ export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise
   const waiting = new Map<string, Waiting[]>();
   let isScheduled = false;
 
-  async function look(): Promise<void> {
+  async function readAll(): Promise<void> {
     isScheduled = false;
     const asked = [...waiting];
     waiting.clear();
-    for (let from = 0; from < asked.length; from += IDS_MAX) await lookUp(asked.slice(from, from + IDS_MAX));
+    for (let from = 0; from < asked.length; from += IDS_MAX) await readBatch(asked.slice(from, from + IDS_MAX));
   }
 
-  async function lookUp(asked: [string, Waiting[]][]): Promise<void> {
+  async function readBatch(asked: [string, Waiting[]][]): Promise<void> {
     try {
       const ids = asked.map(([id]) => id);
       const rows = await listLastSeqs(sql, ids);
@@ -37,7 +37,7 @@ export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise
   return (conversationId) => {
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     waiting.set(conversationId, [...(waiting.get(conversationId) ?? []), { resolve, reject }]);
-    if (!isScheduled) setTimeout(look, 0);
+    if (!isScheduled) setTimeout(readAll, 0);
     isScheduled = true;
     return promise;
   };

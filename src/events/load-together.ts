@@ -18,7 +18,7 @@ type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(erro
 export function createLoadEvents(sql: Sql) {
   let waiting: Waiting[] = [];
 
-  function look(): void {
+  function readAll(): void {
     const asked = waiting;
     waiting = [];
     for (let from = 0; from < asked.length; from += RANGES_MAX) void read(asked.slice(from, from + RANGES_MAX));
@@ -40,7 +40,7 @@ export function createLoadEvents(sql: Sql) {
   return (conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]> => {
     if (untilSeq - afterSeq > TOGETHER_MAX) return loadEvents(sql, conversationId, afterSeq, untilSeq, EVENTS_MAX);
     const { promise, resolve, reject } = Promise.withResolvers<DurableEvent[]>();
-    if (waiting.length === 0) setImmediate(look);
+    if (waiting.length === 0) setImmediate(readAll);
     waiting.push({ conversationId, afterSeq, untilSeq, resolve, reject });
     return promise;
   };

@@ -13,7 +13,7 @@ const RETRY_AFTER_MS = 1_000;
 /** Delays refusals: a client that retries immediately would flood the network and this process with bodies. */
 const REFUSAL_DELAY_MS = 1_000;
 
-async function refuse(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
+async function createRefusal(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
   await Bun.sleep(REFUSAL_DELAY_MS);
   throw new Problem(code, detail, { retryAfterMs: RETRY_AFTER_MS });
 }
@@ -45,9 +45,9 @@ export function createLargeBodies(): RoutePlugin {
     const user = known?.user ?? users.get(userId) ?? { id: userId, bytes: 0, isActive: false, waiting: [] };
     const added = bytes - (known?.bytes ?? 0);
     if (user.bytes + added > USER_BYTES_MAX)
-      return refuse("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
+      return createRefusal("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
     if (user.bytes + added > BYTES_MAX - reservedBytes)
-      return refuse("overloaded", "Too many large requests are in progress. Try again.");
+      return createRefusal("overloaded", "Too many large requests are in progress. Try again.");
     users.set(user.id, user);
     user.bytes += added;
     reservedBytes += added;

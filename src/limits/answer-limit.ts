@@ -26,7 +26,7 @@ export interface AnswerLimit {
   count(userId: string): void;
 
   /** Counts an answer that is not stored. @returns a function to call at its end. @throws Problem `rate_limited`. */
-  hold(userId: string): Promise<() => void>;
+  reserve(userId: string): Promise<() => void>;
 }
 
 /**
@@ -36,8 +36,8 @@ export interface AnswerLimit {
  */
 export function createAnswerLimit({ answersMax, countStored, onRefused }: Options): AnswerLimit {
   /** Answers that are not stored: those of OpenAI's clients. */
-  const ephemeral = new Slots({ placesMax: 0, what: "answers", onRefused });
-  const refusals = new Slots({ placesMax: answersMax, what: "model answers in progress", onRefused });
+  const ephemeral = new Slots({ slotsMax: 0, what: "answers", onRefused });
+  const refusals = new Slots({ slotsMax: answersMax, what: "model answers in progress", onRefused });
   const upperBounds = new BoundedCache<number>({ max: USERS_MAX });
   const pendingCounts = new Map<string, Promise<void>>();
   /** Answers being stored: the database doesn't count them yet. */
@@ -98,7 +98,7 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
     check: (userId) => admit(userId, () => {}),
     count: countOne,
 
-    async hold(userId) {
+    async reserve(userId) {
       let release = () => {};
       const pending = admit(userId, () => {
         release = ephemeral.take(userId);

@@ -54,7 +54,7 @@ export type Limits = {
    */
   countAdd(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
   /** Limits answers in progress; their rate is counted separately. */
-  answers: Pick<AnswerLimit, "store" | "hold">;
+  answers: Pick<AnswerLimit, "store" | "reserve">;
   frames: FrameLimit;
   sockets: Slots;
   feeds: Slots;
@@ -105,9 +105,9 @@ const EXPORTS_PER_USER = 1;
 export function createLimits({ config, deployment, log, metrics, countStored }: Dependencies): Limits {
   const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, deployment, log);
   const isEnabled = config.RATE_LIMIT_ENABLED === "true";
-  const slots = (limit: string, placesMax: number, what: string, policy?: string) =>
+  const slots = (limit: string, slotsMax: number, what: string, policy?: string) =>
     new Slots({
-      placesMax: isEnabled ? placesMax : 0,
+      slotsMax: isEnabled ? slotsMax : 0,
       what,
       onRefused: () => metrics.rateLimited.inc({ limit }),
       ...(policy !== undefined && { policy }),

@@ -117,14 +117,14 @@ export function createLoginGuard({
    * that lock has ended.
    * @returns the failures so far, in the order of `places`.
    */
-  async function requireUnlocked(places: ScopedKey[], begun?: number[]): Promise<number[]> {
-    const states = await Promise.all(places.map(readState));
+  async function requireUnlocked(keys: ScopedKey[], begun?: number[]): Promise<number[]> {
+    const states = await Promise.all(keys.map(readState));
     const waits = states.map(({ waitMs, failed, failuresMax }, index) => {
       const wasOvertaken = begun !== undefined && isOvertaken(failed, begun[index] ?? 0, failuresMax);
       return wasOvertaken ? Math.max(waitMs, INITIAL_WAIT_S * 1_000) : waitMs;
     });
     if (Math.max(...waits) === 0) return states.map(({ failed }) => failed);
-    throw refuse(places, waits);
+    throw refuse(keys, waits);
   }
 
   /** @param waits in the order of `places`; 0 for those with room. */

@@ -6,9 +6,9 @@ import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 
 const question = { role: "user" as const, content: "What is the capital of France, and of Germany?" };
-const asked = { messages: [question], partial: null, options: {} };
+const providerRequest = { messages: [question], partial: null, options: {} };
 const record = {
-  asked,
+  providerRequest,
   hasOutput: false,
   readWritten: () => "",
   toolCalls: [],
@@ -61,7 +61,11 @@ test("thoughts without an answer cost what they seem to be, and those that nobod
 test("the prompt is estimated with the beginning of the answer and the tools that were sent along", () => {
   const partial = "Paris is the capital of France, and";
   const tools = [{ name: "look_up", description: "Looks a word up.", parameters: { type: "object" } }];
-  const usage = countUsage({ ...record, hasOutput: true, asked: { ...asked, partial, options: { tools } } });
+  const usage = countUsage({
+    ...record,
+    hasOutput: true,
+    providerRequest: { ...providerRequest, partial, options: { tools } },
+  });
   expect(usage?.input_tokens).toBe(promptTokens + estimateTokens(partial) + estimateTokens(JSON.stringify(tools)));
 });
 

@@ -107,7 +107,7 @@ describe("an issuer that is away", () => {
   });
 
   test("for too long takes its keys with it", async () => {
-    const accounts = await start({ keptMs: 200, retryMs: 50 });
+    const accounts = await start({ retentionMs: 200, retryMs: 50 });
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     issuer.state.mode = "down";
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);

@@ -72,7 +72,7 @@ export async function startAccounts({
     audit,
     apiKeys,
     guard: openLoginGuard,
-    checksPerUser: new Slots({ placesMax: 0, what: "passwords", onRefused: () => {} }),
+    checksPerUser: new Slots({ slotsMax: 0, what: "passwords", onRefused: () => {} }),
     jwtSecret: JWT_SECRET,
     config: {
       REGISTRATION: registration,

@@ -1,14 +1,14 @@
 import { expect, test } from "bun:test";
 import { TaggedCache } from "../../src/cache/tagged-cache.ts";
 
-function createCache(options: { bytesMax?: number; isTold?: () => boolean } = {}) {
+function createCache(options: { bytesMax?: number; receivesChanges?: () => boolean } = {}) {
   let nowMs = 1_000;
   const cache = new TaggedCache<string>({
     bytesMax: options.bytesMax ?? 100_000,
     entryBytesMax: 50,
-    keptMs: 100,
+    ttlMs: 100,
     bytesOf: (text) => text.length,
-    isTold: options.isTold ?? (() => true),
+    receivesChanges: options.receivesChanges ?? (() => true),
     now: () => nowMs,
   });
   return {
@@ -90,12 +90,12 @@ test("an open look-up during which very much changes is not kept", async () => {
 });
 
 test("while changes are not told nothing is kept or taken from it", async () => {
-  let isTold = true;
-  const { isKnown } = createCache({ isTold: () => isTold });
+  let receivesChanges = true;
+  const { isKnown } = createCache({ receivesChanges: () => receivesChanges });
   await isKnown("a");
-  isTold = false;
+  receivesChanges = false;
   expect([await isKnown("a"), await isKnown("b")]).toEqual([false, false]);
-  isTold = true;
+  receivesChanges = true;
   expect([await isKnown("a"), await isKnown("b")]).toEqual([true, false]);
 });
 

@@ -11,8 +11,8 @@ import { createFolder } from "./start-documents.ts";
 const FOUND_WITHIN_MS = 20_000;
 const KEPT_MS = 400;
 /** Every scan is a report; nobody is forgotten within a test. */
-const patient = { reportMs: 0, listKeptMs: 60_000 };
-const impatient = { reportMs: 0, listKeptMs: KEPT_MS };
+const patient = { reportMs: 0, listTtlMs: 60_000 };
+const impatient = { reportMs: 0, listTtlMs: KEPT_MS };
 
 type Folder = ReturnType<typeof createFolder>;
 const undo: (() => unknown)[] = [];
@@ -93,7 +93,7 @@ describe("instances with other folders", () => {
 
   test("compare all at the next scan after a report that found others", async () => {
     const { addInstance, list } = await share();
-    const times = { reportMs: 300, listKeptMs: 60_000 };
+    const times = { reportMs: 300, listTtlMs: 60_000 };
     const first = addInstance(makeFolder(countFiles("many", 3)), { times });
     const second = addInstance(makeFolder(countFiles("few", 2)), { times });
     await first.scan();
@@ -195,7 +195,7 @@ describe("an instance that is not heard of", () => {
   test("is not one that is there and cannot write its index", async () => {
     const { database, addInstance, list } = await share();
     const keptMs = 2_000;
-    const times = { reportMs: 0, listKeptMs: keptMs };
+    const times = { reportMs: 0, listTtlMs: keptMs };
     const folder = makeFolder(countFiles("a", 2));
     const failing = addInstance(folder, { times });
     const other = addInstance(makeFolder({ "b.md": "# B" }), { times });

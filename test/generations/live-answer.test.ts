@@ -61,7 +61,7 @@ test("of a model that writes many pieces within a moment several go together, an
 test("what a model thinks is pushed before its text, with offsets of its own, in frames that are not too long", () => {
   const { live, deltas } = createAnswer();
   const long = `${"🤔".repeat(9_000)}!`;
-  live.think(long);
+  live.appendReasoning(long);
   live.append("text");
   live.flush();
   const thoughts = deltas.filter(({ type }) => (type as string) === "answer.reasoning");
@@ -75,12 +75,12 @@ test("what a model thinks is pushed before its text, with offsets of its own, in
 test.each([true, false])("pieces to store follow what is stored; with reasoning: %p", (storesReasoning) => {
   const { live } = createAnswer({ storesReasoning });
   const kept = (reasoning: string) => (storesReasoning ? reasoning : "");
-  live.think("Hm. ");
+  live.appendReasoning("Hm. ");
   live.flush();
   const first = live.nextPiece();
   expect(first).toEqual(storesReasoning ? { attempt: 1, n: 1, text: "", reasoning: "Hm. " } : null);
   if (first) live.confirm(first);
-  live.think("Yes.");
+  live.appendReasoning("Yes.");
   live.append("text");
   live.flush();
   const second = live.nextPiece();

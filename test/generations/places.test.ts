@@ -97,7 +97,7 @@ test("an answer that is handed over before the service is built is begun by it, 
   const [early, late] = [createAnswer(), createAnswer()];
   liveAnswers.handOver(early);
   const taken: object[] = [];
-  liveAnswers.takeOver((answer) => taken.push(answer));
+  liveAnswers.onHandOver((answer) => taken.push(answer));
   liveAnswers.handOver(late);
   expect(taken).toEqual([early, late]);
 });

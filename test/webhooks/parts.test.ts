@@ -124,7 +124,7 @@ describe("the pace", () => {
   test("holds nothing back that has waited for half a minute", () => {
     const { pace, second } = startPace();
     second(4_000);
-    pace.noteLag(31_000);
+    pace.recordLag(31_000);
     expect(second(4_000)).toBe(20_000);
   });
 });

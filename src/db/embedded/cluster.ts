@@ -8,7 +8,7 @@ import { SUPERUSER } from "./roles.ts";
 import { findReason } from "./server-log.ts";
 
 const TEMPORARY_PREFIX = "postgres-new-";
-const REMOVE_TRIES_MAX = 40;
+const REMOVE_ATTEMPTS_MAX = 40;
 const REMOVE_PAUSE_MS = 50;
 
 /**
@@ -95,8 +95,8 @@ async function initialise(directory: string, home: string, launch: Launch): Prom
 
 /** Retries while the dying initdb of a killed Parley still writes there. The next start removes what remains. */
 async function removeTree(path: string): Promise<void> {
-  for (let tries = 0; existsSync(path) && tries < REMOVE_TRIES_MAX; tries++) {
-    if (tries > 0) await Bun.sleep(REMOVE_PAUSE_MS);
+  for (let attempts = 0; existsSync(path) && attempts < REMOVE_ATTEMPTS_MAX; attempts++) {
+    if (attempts > 0) await Bun.sleep(REMOVE_PAUSE_MS);
     try {
       rmSync(path, { recursive: true, force: true });
     } catch (error) {

@@ -82,8 +82,8 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     ok: AnalyticsUsers,
     handle: async ({ query, request, set }) => {
       const { limit, after } = readPage(query, 5);
-      const asked = readSpan(query);
-      const { span, position } = after ? readCursor(after, asked) : { span: asked, position: null };
+      const requested = readSpan(query);
+      const { span, position } = after ? readCursor(after, requested) : { span: requested, position: null };
       const { rows, asOf } = await analytics.listUsers(span, position, limit + 1);
       const key = (row: UserFiguresRow) => [
         span.from.toISOString(),

@@ -11,7 +11,7 @@ export const RECENT_LOGIN_S = 5 * 60;
 /** Lifetime of a WebSocket ticket. */
 export const TICKET_TTL_S = 30;
 /** How long ended sessions are kept, so that other instances notice them. */
-export const ENDED_SESSION_KEPT_S = 24 * 60 * 60;
+export const ENDED_SESSION_RETENTION_S = 24 * 60 * 60;
 
 /** How long requests may miss a revocation by another instance; this instance's own take effect immediately. */
 export const IDENTITY_CACHE_MS = 1_000;

@@ -71,7 +71,7 @@ export function createLogins(deps: Dependencies): Logins {
 
   type Registration = Parameters<Logins["register"]>[0];
 
-  function create(input: Registration, requester: Requester, isTakenHidden: boolean): Promise<KnownUser> {
+  function create(input: Registration, requester: Requester, hidesTaken: boolean): Promise<KnownUser> {
     const { ipAddress } = requester;
     const record = (sql: Sql, { id }: User) =>
       audit.record(sql, {
@@ -81,7 +81,7 @@ export function createLogins(deps: Dependencies): Logins {
         target: { type: "user", id },
         ipAddress,
       });
-    return users.createUser(input, requester, record, isTakenHidden);
+    return users.createUser(input, requester, record, hidesTaken);
   }
 
   /** The response for a free address, with a session that doesn't exist. */

@@ -176,7 +176,7 @@ export async function listEndedSessions(sql: Sql, withinSeconds: number): Promis
 }
 
 /** Of these sessions, the ones that no longer grant access, including deleted ones. */
-export async function listEndedAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
+export async function listEndedSessionsAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select w.id from unnest(${[...ids]}::uuid[]) as w (id)
     where not exists (

@@ -11,7 +11,7 @@ import type { AuditService } from "../audit/service.ts";
 import type { UserService } from "../users/service.ts";
 import { createAccessTokens } from "./access-tokens.ts";
 import { type Callers, createCallers } from "./callers.ts";
-import { ENDED_SESSION_KEPT_S } from "./limits.ts";
+import { ENDED_SESSION_RETENTION_S } from "./limits.ts";
 import { createLogins, type Logins } from "./logins.ts";
 import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
 import type { KeyTimes } from "./oidc/limits.ts";
@@ -90,7 +90,7 @@ export interface AuthService extends Logins, Callers {
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
   /** Of these sessions, the ones that have ended or don't exist, whenever that happened. */
-  findEndedAmong(sessionIds: readonly string[]): Promise<string[]>;
+  findEndedSessionsAmong(sessionIds: readonly string[]): Promise<string[]>;
 
   /** For the job runner: deletes one bounded batch of old sessions and tickets; run it every few minutes. */
   sweepAccounts(): Promise<{ sessions: number; tickets: number }>;
@@ -213,11 +213,11 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     announceEnd,
 
     findEndedSessions: (withinMs) => queries.listEndedSessions(getReservedPool(database), withinMs / 1000),
-    findEndedAmong: (sessionIds) => queries.listEndedAmong(getReservedPool(database), sessionIds),
+    findEndedSessionsAmong: (sessionIds) => queries.listEndedSessionsAmong(getReservedPool(database), sessionIds),
 
     async sweepAccounts() {
       const tickets = await queries.deleteOldTickets(database);
-      return { tickets, sessions: await queries.deleteOldSessions(database, ENDED_SESSION_KEPT_S) };
+      return { tickets, sessions: await queries.deleteOldSessions(database, ENDED_SESSION_RETENTION_S) };
     },
   };
 }

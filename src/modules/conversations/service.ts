@@ -32,7 +32,7 @@ export type { LostMembership } from "./queries.ts";
 /** Members per conversation. */
 const MEMBERS_MAX = 10_000;
 /** Users named in one message between instances. */
-const USERS_TOLD_MAX = 100;
+const USERS_NOTIFIED_MAX = 100;
 
 type Dependencies = {
   database: Database;
@@ -165,8 +165,8 @@ export function createConversationService({
   /** Called after the deletion, when the members can't be looked up any more. */
   function publishUnlisted(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
     const about = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
-    for (let from = 0; from < members.length; from += USERS_TOLD_MAX) {
-      const user_ids = members.slice(from, from + USERS_TOLD_MAX);
+    for (let from = 0; from < members.length; from += USERS_NOTIFIED_MAX) {
+      const user_ids = members.slice(from, from + USERS_NOTIFIED_MAX);
       bus.publish("conversations", () => [{ ...about, user_ids }]);
     }
   }

@@ -59,7 +59,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
         live.append(part.text);
         return undefined;
       case "reasoning":
-        live.think(part.text);
+        live.appendReasoning(part.text);
         return undefined;
       case "reset":
         return reset(answer, part);

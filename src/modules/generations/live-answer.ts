@@ -76,7 +76,7 @@ export class LiveAnswer {
   }
 
   /** Appends reasoning. */
-  think(text: string): void {
+  appendReasoning(text: string): void {
     this.#pendingReasoning += text;
     if (!this.#isWaiting) this.#flushSoon();
   }

@@ -132,13 +132,13 @@ export function createHealthService(deps: Dependencies): HealthService {
       if (!exclude.includes("disk")) all.push(...(await checkDisk()));
       const needed = all.filter(({ name }) => !exclude.includes(name));
       // Reported, but not required: an instance works without them.
-      const told: Check[] = [];
-      if (redis !== null) told.push({ name: "redis", ok: redis.isAlive() });
-      if (bus?.scope === "instances") told.push({ name: "bus", ok: bus.isHealthy() });
-      if (backups !== null) told.push({ name: "backup", ok: backups.isHealthy() });
+      const informational: Check[] = [];
+      if (redis !== null) informational.push({ name: "redis", ok: redis.isAlive() });
+      if (bus?.scope === "instances") informational.push({ name: "bus", ok: bus.isHealthy() });
+      if (backups !== null) informational.push({ name: "backup", ok: backups.isHealthy() });
       return {
         ready: needed.every(({ ok }) => ok),
-        checks: [...needed, ...told.filter(({ name }) => !exclude.includes(name))],
+        checks: [...needed, ...informational.filter(({ name }) => !exclude.includes(name))],
       };
     },
 

@@ -79,19 +79,19 @@ export class Pending {
    * @param findUsers the members of a conversation with an inbox here; undefined if they aren't loaded yet.
    */
   takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingFrame[] {
-    const places: PendingFrame[] = [];
-    if (this.#dueAtMs > nowMs) return places;
+    const frames: PendingFrame[] = [];
+    if (this.#dueAtMs > nowMs) return frames;
     this.#dueAtMs = Number.POSITIVE_INFINITY;
     for (const [id, entry] of this.#entries) {
       if (entry.dueAtMs <= nowMs) {
         if (entry.isForAll && entry.allDueAtMs <= nowMs) assignToUsers(entry, findUsers(id), nowMs);
-        takeReady(id, entry, places, nowMs, max);
+        takeReady(id, entry, frames, nowMs, max);
         if (isIdle(entry, nowMs)) this.#entries.delete(id);
         else entry.dueAtMs = findDueAt(entry);
       }
       if (this.#entries.has(id)) this.#dueAtMs = Math.min(this.#dueAtMs, entry.dueAtMs);
     }
-    return places;
+    return frames;
   }
 
   /** A frame was sent: the next one must wait. */
@@ -152,12 +152,12 @@ function assignToUsers(entry: Entry, users: string[] | undefined, nowMs: number)
   for (const userId of users) entry.users.set(userId, mergeNotes(entry.users.get(userId) ?? {}, {}));
 }
 
-function takeReady(id: string, entry: Entry, places: PendingFrame[], nowMs: number, max: number): void {
+function takeReady(id: string, entry: Entry, frames: PendingFrame[], nowMs: number, max: number): void {
   for (const [userId, note] of entry.users) {
-    if (places.length >= max) return;
+    if (frames.length >= max) return;
     if (findNextAllowedMs(entry, userId) > nowMs) continue;
     entry.users.delete(userId);
-    places.push({ conversation_id: id, user_id: userId, note });
+    frames.push({ conversation_id: id, user_id: userId, note });
   }
 }
 

@@ -25,9 +25,9 @@ export async function countUnread(sql: Sql, userId: string): Promise<number> {
 }
 
 /** The current states. Omits conversations that the user is no longer a member of. */
-export async function listStates(sql: Sql, places: readonly InboxKey[]): Promise<InboxState[]> {
-  const conversationIds = places.map(({ conversation_id }) => conversation_id);
-  const userIds = places.map(({ user_id }) => user_id);
+export async function listStates(sql: Sql, keys: readonly InboxKey[]): Promise<InboxState[]> {
+  const conversationIds = keys.map(({ conversation_id }) => conversation_id);
+  const userIds = keys.map(({ user_id }) => user_id);
   return sql<InboxState[]>`
     select m.conversation_id, m.user_id, c.title, c.last_seq, m.last_read_seq, ${unreadColumn(sql)} as unread, c.updated_at
     from unnest(${conversationIds}::uuid[], ${userIds}::uuid[]) p (conversation_id, user_id)

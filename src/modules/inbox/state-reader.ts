@@ -69,17 +69,17 @@ export function createStateReader({ database, log, users, members, pending }: De
     return users.list().filter((userId) => found.has(userId));
   }
 
-  async function sendFrames(places: PendingFrame[]): Promise<void> {
-    if (places.length === 0) return;
+  async function sendFrames(frames: PendingFrame[]): Promise<void> {
+    if (frames.length === 0) return;
     let states: queries.InboxState[];
     try {
-      states = await queries.listStates(database, places);
+      states = await queries.listStates(database, frames);
     } catch (error) {
-      for (const { conversation_id, user_id, note } of places) pending.markUser(conversation_id, user_id, note, now());
+      for (const { conversation_id, user_id, note } of frames) pending.markUser(conversation_id, user_id, note, now());
       throw error;
     }
-    const byPlace = new Map(states.map((state) => [keyOf(state), state]));
-    for (const place of places) sendFrame(place, byPlace.get(keyOf(place)));
+    const byKey = new Map(states.map((state) => [keyOf(state), state]));
+    for (const pendingFrame of frames) sendFrame(pendingFrame, byKey.get(keyOf(pendingFrame)));
   }
 
   function sendFrame(place: PendingFrame, state: queries.InboxState | undefined): void {

@@ -4,8 +4,8 @@ import type { Loaded } from "../../cache/tagged-cache.ts";
 import { createPage, readPage } from "../../http/pagination.ts";
 import {
   bytesOfBody,
+  CACHED_BODY_BYTES_MAX,
   createTaggedBody,
-  KEPT_BODY_BYTES_MAX,
   SEARCH_CHARS_MAX,
   type TaggedBody,
 } from "../../http/read-cache.ts";
@@ -17,7 +17,7 @@ import { type HistorySlice, type PageVersion, type RangeQuery, readRange, type S
 /** Memory for all pages. */
 const PAGES_BYTES_MAX = 8 * 1024 * 1024;
 /** Changes made by Parley are never served stale; changes made directly in the database show up after this time. */
-const PAGE_KEPT_MS = 1_000;
+const PAGE_TTL_MS = 1_000;
 /** Overhead of a page besides its text, including each author in its version. */
 const PAGE_BYTES = 1_000;
 const AUTHOR_BYTES = 200;
@@ -51,12 +51,12 @@ export interface History {
 export function createHistory({ messages, metrics, isOn }: Dependencies): History {
   const pages = new BoundedCache<KnownPage>({
     max: PAGES_BYTES_MAX,
-    keptMs: PAGE_KEPT_MS,
+    ttlMs: PAGE_TTL_MS,
     bytesOf: ({ body, version }) => bytesOfBody(body) + AUTHOR_BYTES * version.names.length + PAGE_BYTES,
   });
 
   function keep(key: string, version: PageVersion, body: TaggedBody): void {
-    if (bytesOfBody(body) > KEPT_BODY_BYTES_MAX) return;
+    if (bytesOfBody(body) > CACHED_BODY_BYTES_MAX) return;
     pages.set(key, { version, body });
     metrics.cacheBytes.set({ cache: "history_page" }, pages.bytes);
   }

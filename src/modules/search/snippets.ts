@@ -53,8 +53,8 @@ function cutPiece(text: string, needles: string[][]): Piece {
 
 function findPlace(lower: string, lists: string[][]): number {
   for (const needles of lists) {
-    const places = needles.flatMap((needle) => findWordStart(lower, needle) ?? []);
-    if (places.length > 0) return Math.min(...places);
+    const positions = needles.flatMap((needle) => findWordStart(lower, needle) ?? []);
+    if (positions.length > 0) return Math.min(...positions);
   }
   return 0;
 }

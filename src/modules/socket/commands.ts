@@ -145,8 +145,8 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       const conversationId = conversation_id.toLowerCase();
       connection.sending += 1;
       try {
-        const { message, duplicate } = await connection.sendOrder.run(conversationId, (turn) =>
-          messages.send(caller, conversationId, input, turn),
+        const { message, duplicate } = await connection.sendOrder.run(conversationId, (slot) =>
+          messages.send(caller, conversationId, input, slot),
         );
         typing.stop(conversationId, caller.user.id, connection);
         return { message, duplicate };

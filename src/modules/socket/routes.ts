@@ -21,7 +21,7 @@ type Dependencies = {
   readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
   /** Open sockets on this instance, per user. */
-  places: Slots;
+  slots: Slots;
   isDraining(): boolean;
 };
 
@@ -30,7 +30,7 @@ type Dependencies = {
  * per-socket closures and guessing parser would slow the hot path (docs/decisions/0001).
  */
 export function createSocketRoutes(deps: Dependencies): Route[] {
-  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, places, isDraining } = deps;
+  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, slots, isDraining } = deps;
 
   async function findCaller(request: Request, protocols: string[], ipAddress: string | null): Promise<Caller | null> {
     const origin = { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") };
@@ -75,7 +75,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
         const ipAddress = readClientAddress(request, server);
         const found = await findCaller(request, protocols, ipAddress);
         const caller = found && nameRequest(found, { request, headers: set.headers });
-        if (caller) places.requireRoom(caller.user.id);
+        if (caller) slots.requireRoom(caller.user.id);
         const connection = new Connection(caller, ipAddress, readRequestId(set));
         const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
         const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {

@@ -9,7 +9,7 @@ const IN_FLIGHT_MAX = 16;
 /** Deliveries read per batch, with their content. */
 const LOADED_ROWS = 64;
 /** The next batch is read when fewer are waiting. */
-const LOW_ROWS = 16;
+const REFILL_BELOW_ROWS = 16;
 /** Deliveries read longer ago are read again: their content and access may have changed. */
 const FRESH_MS = 1_000;
 /** Deliveries per endpoint that are read, in flight or being stored: if storing is slow, sending pauses. */
@@ -19,13 +19,13 @@ const PACE_MS = 20;
 /** An endpoint idle for this long is released. */
 const IDLE_MS = 5_000;
 /** How long an endpoint is served before it makes room for others. */
-const TURN_MS = 2_000;
+const SERVICE_MS_MIN = 2_000;
 
 type Dependencies = {
   load(endpoint: Endpoint, heldIds: string[], rows: number): Promise<DueDelivery[]>;
   attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult>;
   results: ResultWriter;
-  pace: Pick<Pace, "take" | "noteLag">;
+  pace: Pick<Pace, "take" | "recordLag">;
   onError(error: unknown): void;
   /** Called when it is idle, or must stop. */
   onEnd(): void;
@@ -40,7 +40,7 @@ export function createEndpointWorker(
   { load, attempt, results, pace, onError, onEnd }: Dependencies,
 ) {
   const stopping = new AbortController();
-  const beganAtMs = performance.now();
+  const startedAtMs = performance.now();
   /** Deliveries not to be read again. */
   const held = new Set<string>();
   const busyConversations = new Set<string>();
@@ -51,8 +51,8 @@ export function createEndpointWorker(
   let isLoading = false;
   let isEnding = false;
   let idleTimer: Timer | undefined;
-  let isHeldBack = false;
-  const waitingForQuiet: (() => void)[] = [];
+  let isThrottled = false;
+  const waitingForIdle: (() => void)[] = [];
 
   const canBegin = ({ conversationId }: DueDelivery): boolean =>
     conversationId === null || !busyConversations.has(conversationId);
@@ -68,9 +68,10 @@ export function createEndpointWorker(
       mayHaveMore = true;
     }
     start();
-    if (!isEnding && mayHaveMore && !isLoading && buffer.length < LOW_ROWS && held.size < HELD_MAX) void refill();
+    if (!isEnding && mayHaveMore && !isLoading && buffer.length < REFILL_BELOW_ROWS && held.size < HELD_MAX)
+      void refill();
     if (inFlight > 0 || isLoading || held.size > 0) return;
-    for (const resolve of waitingForQuiet.splice(0)) resolve();
+    for (const resolve of waitingForIdle.splice(0)) resolve();
     if (isEnding) return;
     idleTimer = setTimeout(end, IDLE_MS);
   }
@@ -83,17 +84,17 @@ export function createEndpointWorker(
         buffer.splice(at, 1);
         void deliver(due);
       } else {
-        pumpLater();
+        schedulePump();
         return;
       }
     }
   }
 
-  function pumpLater(): void {
-    if (isHeldBack) return;
-    isHeldBack = true;
+  function schedulePump(): void {
+    if (isThrottled) return;
+    isThrottled = true;
     setTimeout(() => {
-      isHeldBack = false;
+      isThrottled = false;
       pump();
     }, PACE_MS);
   }
@@ -111,7 +112,7 @@ export function createEndpointWorker(
       }
       if (found.length === LOADED_ROWS) mayHaveMore = true;
       const first = found.find(({ attempts }) => attempts === 0);
-      if (first) pace.noteLag(Date.now() - first.occurredAt.getTime());
+      if (first) pace.recordLag(Date.now() - first.occurredAt.getTime());
     } catch (error) {
       onError(error);
     }
@@ -146,13 +147,13 @@ export function createEndpointWorker(
     if (isEnding) return;
     isEnding = true;
     pump();
-    void quiet().then(onEnd);
+    void untilIdle().then(onEnd);
   }
 
-  async function quiet(): Promise<void> {
+  async function untilIdle(): Promise<void> {
     if (inFlight === 0 && !isLoading && held.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    waitingForQuiet.push(resolve);
+    waitingForIdle.push(resolve);
     await promise;
   }
 
@@ -166,8 +167,8 @@ export function createEndpointWorker(
     },
 
     /** Another endpoint waits for the place: finishes after the requests in flight, if it had its share of time. */
-    giveWay(): void {
-      if (performance.now() - beganAtMs >= TURN_MS) end();
+    yieldSlot(): void {
+      if (performance.now() - startedAtMs >= SERVICE_MS_MIN) end();
     },
 
     /** Starts nothing new; resolves when all results are stored. Requests still in flight at the deadline are aborted. */
@@ -179,7 +180,7 @@ export function createEndpointWorker(
       clearTimeout(idleTimer);
       isEnding = true;
       pump();
-      await quiet();
+      await untilIdle();
       clearTimeout(timer);
     },
   };
