@@ -33,25 +33,25 @@ type Rule = {
   isHint: boolean;
 };
 
-const takenBy = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: false });
+const supportedBy = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: false });
 const hintFor = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: true });
 
 const rules = {
   // Best effort at reproducible answers, never a guarantee.
   seed: hintFor("chat"),
-  frequency_penalty: takenBy("chat"),
-  presence_penalty: takenBy("chat"),
-  logit_bias: takenBy("chat"),
-  verbosity: takenBy("chat", "responses"),
-  top_k: takenBy("chat", "messages"),
-  top_a: takenBy("chat"),
-  min_p: takenBy("chat"),
-  repetition_penalty: takenBy("chat"),
-  thinking: takenBy("chat"),
-  enable_thinking: takenBy("chat"),
-  chat_template_kwargs: takenBy("chat"),
-  reasoning: takenBy("chat"),
-  include_reasoning: takenBy("chat"),
+  frequency_penalty: supportedBy("chat"),
+  presence_penalty: supportedBy("chat"),
+  logit_bias: supportedBy("chat"),
+  verbosity: supportedBy("chat", "responses"),
+  top_k: supportedBy("chat", "messages"),
+  top_a: supportedBy("chat"),
+  min_p: supportedBy("chat"),
+  repetition_penalty: supportedBy("chat"),
+  thinking: supportedBy("chat"),
+  enable_thinking: supportedBy("chat"),
+  chat_template_kwargs: supportedBy("chat"),
+  reasoning: supportedBy("chat"),
+  include_reasoning: supportedBy("chat"),
   user: hintFor("chat", "responses"),
   safety_identifier: hintFor("chat", "responses"),
   prompt_cache_key: hintFor("chat", "responses"),

@@ -1,5 +1,5 @@
 import type { ChatMessage } from "./provider.ts";
-import { countMessage, countMessageAtMost, countMessages } from "./tokens.ts";
+import { countMessage, countMessages, countMessageUpperBound } from "./tokens.ts";
 
 /**
  * Leaves the oldest messages out until the others fit, for a model with a smaller window than the one they were chosen
@@ -13,7 +13,7 @@ export function fitMessages(
   asked = messages.findLastIndex(({ role }) => role === "user"),
 ): ChatMessage[] {
   // Most requests need no exact count.
-  if (messages.reduce((sum, message) => sum + countMessageAtMost(message), 0) <= tokensMax) return [...messages];
+  if (messages.reduce((sum, message) => sum + countMessageUpperBound(message), 0) <= tokensMax) return [...messages];
   let tokens = countMessages(messages);
   const kept = [...messages.entries()];
   const isNeeded = (index: number, { role }: ChatMessage) => role === "system" || index >= asked;

@@ -1,4 +1,4 @@
-import { isTelling } from "../lib/mask-secrets.ts";
+import { isWorthMasking } from "../lib/mask-secrets.ts";
 import { type ErrorFields, readErrorFields } from "./error-fields.ts";
 import { type ErrorClues, findErrorKind } from "./error-table.ts";
 import type { ProviderError, ProviderErrorCode } from "./provider.ts";
@@ -67,7 +67,7 @@ const keyPattern = /\b(?:sk|pk|key)-[\w*-]{6,}|\bBearer\s+\S+/gi;
 /** Prepares foreign text for the log: no keys, one line, short. */
 function cleanCause(cause: string, secrets: readonly string[]): string {
   let text = cause;
-  for (const secret of secrets) if (isTelling(secret)) text = text.replaceAll(secret, "[key]");
+  for (const secret of secrets) if (isWorthMasking(secret)) text = text.replaceAll(secret, "[key]");
   // Cut twice: once so that a page of HTML is not searched, once to the final length.
   text = text.slice(0, CAUSE_LENGTH_MAX * 4);
   return text.replace(keyPattern, "[key]").replace(/\s+/g, " ").trim().slice(0, CAUSE_LENGTH_MAX);

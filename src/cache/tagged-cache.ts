@@ -6,7 +6,7 @@ const ENTRY_BYTES = 400;
 const TAG_BYTES = 100;
 const BYTES_PER_CHAR = 2;
 /** Invalidations that a pending look-up records. Above this number everything counts as invalidated. */
-const CHANGES_NOTED_MAX = 1_000;
+const RECENT_CHANGES_MAX = 1_000;
 
 export type Loaded<V> = {
   value: V;
@@ -95,7 +95,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
       if (load.tags.includes(tag)) load.isStale = true;
       else if (load.changed && !load.isStale) {
         load.changed.add(tag);
-        if (load.changed.size > CHANGES_NOTED_MAX) load.isStale = true;
+        if (load.changed.size > RECENT_CHANGES_MAX) load.isStale = true;
       }
     }
   }

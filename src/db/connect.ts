@@ -32,7 +32,7 @@ const IMPORT_CONNECTIONS_MAX = 2;
 /** LISTEN and NOTIFY between instances (src/realtime/bus-postgres.ts): with DATABASE_URL and without REDIS_URL. */
 const BUS_CONNECTIONS_MAX = 2;
 /** The most connections that an instance opens in addition to DATABASE_POOL_SIZE. Tested by test/db/connections.test.ts. */
-export const FURTHER_CONNECTIONS_MAX =
+export const EXTRA_CONNECTIONS_MAX =
   SIDE_CONNECTIONS_MAX +
   COMMIT_CONNECTIONS_MAX +
   COUNTING_CONNECTIONS_MAX +
@@ -82,7 +82,7 @@ export async function connectDatabase(
 async function startOrJoin(config: DatabaseConfig, log: Log, { canJoin = false }: ConnectOptions) {
   const dataDir = config.DATA_DIR;
   try {
-    const poolSize = config.DATABASE_POOL_SIZE + FURTHER_CONNECTIONS_MAX;
+    const poolSize = config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX;
     return await startEmbeddedPostgres({ dataDir, poolSize, log });
   } catch (error) {
     const running = canJoin && error instanceof DataDirectoryInUseError ? findRunningPostgres(dataDir) : null;

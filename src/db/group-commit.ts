@@ -130,11 +130,12 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   /** Fails items that timed out, and later items of the same senders. */
   function expire(): void {
     const oldestMs = performance.now() - laneTimeoutMs;
-    const late = new Set<string>();
+    const expiredSenders = new Set<string>();
     for (const entries of [queue.list(), ...[...lanes.list()].map((lane) => lane.entries)])
-      for (const { sinceMs, key, sender } of entries) if (sinceMs <= oldestMs) late.add(laneIdOf(key, sender));
-    if (late.size === 0) return;
-    refuseLater(late, createOverloaded("The database did not store it in time. Try again."));
+      for (const { sinceMs, key, sender } of entries)
+        if (sinceMs <= oldestMs) expiredSenders.add(laneIdOf(key, sender));
+    if (expiredSenders.size === 0) return;
+    refuseLater(expiredSenders, createOverloaded("The database did not store it in time. Try again."));
     attempts.end();
   }
 

@@ -53,7 +53,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   const failing = new Set<string>();
   const queues = new Map<string, Queue>();
   /** Jobs held by this instance, with a way to abort each when its lease is lost. */
-  const held = new Map<string, { job: QueuedJob; lost: AbortController }>();
+  const held = new Map<string, { job: QueuedJob; leaseLost: AbortController }>();
   let hasStarted = false;
 
   async function runOnce(name: string, job: Job): Promise<void> {
@@ -95,10 +95,10 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
    */
   async function runWithLease(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
     const name = queries.nameOf(job);
-    const claim = { job, lost: new AbortController() };
+    const claim = { job, leaseLost: new AbortController() };
     held.set(name, claim);
     try {
-      await work(AbortSignal.any([stopping.signal, claim.lost.signal]));
+      await work(AbortSignal.any([stopping.signal, claim.leaseLost.signal]));
       return { job: claim.job };
     } catch (error) {
       return { job: claim.job, error };
@@ -118,9 +118,9 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     const jobs = [...held.values()].map(({ job }) => job);
     if (jobs.length === 0) return;
     await queries.renewJobLeases(leases(), instanceId, jobs, LEASE_MS);
-    for (const job of await queries.findLost(leases(), instanceId, jobs)) {
+    for (const job of await queries.findLostLeases(leases(), instanceId, jobs)) {
       const holding = held.get(queries.nameOf(job));
-      if (holding?.job === job) holding.lost.abort();
+      if (holding?.job === job) holding.leaseLost.abort();
     }
   }
 

@@ -117,13 +117,13 @@ export function createChain(options: ChainOptions): Chain {
   const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures, showsReasoning };
 
   const apiOf = (model: string) => providers.get(providerOf(model))?.api;
-  const findUntakenBy = (model: string, asked?: AnswerOptions) => findUnsupported(apiOf(model), asked?.extra);
+  const findUnsupportedBy = (model: string, asked?: AnswerOptions) => findUnsupported(apiOf(model), asked?.extra);
   const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
 
   /** The models to try: the requested one first, without those known not to support the options. */
   const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
     const first = model !== null && breakers.has(model) ? model : defaultModel;
-    const takes = (other: string) => other !== first && findUntakenBy(other, options) === null;
+    const takes = (other: string) => other !== first && findUnsupportedBy(other, options) === null;
     const others = hasFallback === false ? [] : models.filter(takes);
     const { format } = options ?? {};
     return [first, ...others].filter((name) => !format || canAnswerIn(format, name));
@@ -134,7 +134,7 @@ export function createChain(options: ChainOptions): Chain {
     answerTimeoutMs,
     has: (model) => breakers.has(model),
     canAnswerIn,
-    findUnsupported: findUntakenBy,
+    findUnsupported: findUnsupportedBy,
     describe: (model) => describeModel(model, apiOf(model), catalogue),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {

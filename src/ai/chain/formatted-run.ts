@@ -2,7 +2,7 @@ import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../answ
 import type { Resume } from "../attempt/answer.ts";
 import { createOutputReader } from "../format/read-output.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, PushPart } from "../provider.ts";
-import { createCostTotal } from "./account.ts";
+import { createCostTotal } from "./run-costs.ts";
 
 /** Longest invalid text shown to the model, in UTF-16 units; for a longer one only the problems are sent. */
 const SHOWN_CHARS_MAX = 24_000;

@@ -2,8 +2,8 @@ import { randomBytes } from "node:crypto";
 import type { Config } from "../../config.ts";
 import type { Database, Sql } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
+import { padDuration } from "../../lib/pad-duration.ts";
 import { Problem } from "../../lib/problem.ts";
-import { answerInStep } from "../../lib/steps.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { AuditService } from "../audit/service.ts";
@@ -121,7 +121,7 @@ export function createLogins(deps: Dependencies): Logins {
       if (config.REGISTRATION === "closed")
         throw new Problem("registration_closed", "Registration is closed. Ask an administrator for an account.");
       if (config.REGISTRATION_PRIVACY === "on")
-        return answerInStep(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
+        return padDuration(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
       const { ipAddress, signal } = client;
       const account = createAccount(input.email);
       const requester = { ipAddress, account, knownBy: await guard.findKnown(ipAddress), signal };

@@ -29,7 +29,7 @@ export function createIndexUpdate({ source, instanceId, origin }: Dependencies) 
   return async function updateIndex(
     sql: Sql,
     entries: DocumentEntry[],
-    seenBefore: ReadonlyMap<string, SeenFile>,
+    previouslySeen: ReadonlyMap<string, SeenFile>,
     forgottenAfterMs: number | null,
   ): Promise<IndexUpdate> {
     await queries.lockIndex(sql);
@@ -43,7 +43,7 @@ export function createIndexUpdate({ source, instanceId, origin }: Dependencies) 
     let touched = 0;
     for (const { path, stamp } of entries) {
       const row = stale.get(path);
-      const before = seenBefore.get(path);
+      const before = previouslySeen.get(path);
       if (before?.stamp === stamp && before.hash === (row?.hash ?? null)) {
         seen.set(path, before);
         stale.delete(path);

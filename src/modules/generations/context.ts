@@ -59,7 +59,7 @@ export interface Contexts {
   build(request: ContextRequest): Promise<Context>;
 
   /** Renders a prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
-  buildAlone(userId: string, template: string): Promise<Context>;
+  buildWithoutConversation(userId: string, template: string): Promise<Context>;
 }
 
 /** Builds the service. */
@@ -129,7 +129,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       };
     },
 
-    async buildAlone(userId, template) {
+    async buildWithoutConversation(userId, template) {
       const asker = requireRow(await findRequester(database, userId), "user");
       const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
       const inputTokens = countMessage(message);

@@ -41,7 +41,7 @@ const claimedColumns = (sql: Sql) => sql`
   x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
   x.reply_format, ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
-const itsMessage = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
+const messageOf = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
 // A generation that is still running has an owner that died.
 const begin = (sql: Sql, owner: string, leaseMs: number) => sql`
@@ -56,7 +56,7 @@ export async function claimGeneration(
 ): Promise<ClaimedGeneration | undefined> {
   const [row] = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
     update generations x set ${begin(sql, owner, leaseMs)} from messages m
-    where x.conversation_id = ${conversationId} and x.id = ${id} and ${itsMessage(sql)} and x.status = 'pending'
+    where x.conversation_id = ${conversationId} and x.id = ${id} and ${messageOf(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
   // Nothing has been written yet.
   return row && { ...row, content: "", reasoning: "" };
@@ -76,7 +76,7 @@ export async function claimOrphans(
     )
     update generations x set ${begin(sql, owner, leaseMs)}
     from orphans o, messages m
-    where x.conversation_id = o.conversation_id and x.id = o.id and ${itsMessage(sql)}
+    where x.conversation_id = o.conversation_id and x.id = o.id and ${messageOf(sql)}
     returning ${claimedColumns(sql)}`;
   if (claimed.length === 0) return [];
   // In a separate statement: the former owner's last piece may have been committed after the first statement started.

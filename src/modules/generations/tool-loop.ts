@@ -1,7 +1,7 @@
 import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
-import { createCostTotal } from "../../ai/chain/account.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
+import { createCostTotal } from "../../ai/chain/run-costs.ts";
 import type { ChatMessage, Thinking, Tool, ToolCall } from "../../ai/provider.ts";
 import { measureThinking, THINKING_LENGTH_MAX } from "../../ai/thinking.ts";
 import type { ToolResult } from "../tools/model.ts";

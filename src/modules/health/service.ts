@@ -64,7 +64,7 @@ export function createHealthService(deps: Dependencies): HealthService {
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
-  let roomSeenAtMs = performance.now();
+  let spaceSeenAtMs = performance.now();
   let trying: Promise<void> | undefined;
   let serverVersion: string | null = null;
 
@@ -95,13 +95,13 @@ export function createHealthService(deps: Dependencies): HealthService {
 
   /** After the server was out of space, stay unready until a test write succeeds. */
   async function hasRoom(): Promise<boolean> {
-    if (findLastOutOfSpaceMs() < roomSeenAtMs) return true;
+    if (findLastOutOfSpaceMs() < spaceSeenAtMs) return true;
     const startedAtMs = performance.now();
     trying ??= queries
-      .tryRoom(getReservedPool(database))
+      .tryWrite(getReservedPool(database))
       .then(
         () => {
-          roomSeenAtMs = startedAtMs;
+          spaceSeenAtMs = startedAtMs;
         },
         () => {},
       )
@@ -109,7 +109,7 @@ export function createHealthService(deps: Dependencies): HealthService {
         trying = undefined;
       });
     await Promise.race([trying, Bun.sleep(CHECK_WAIT_MS)]);
-    return findLastOutOfSpaceMs() < roomSeenAtMs;
+    return findLastOutOfSpaceMs() < spaceSeenAtMs;
   }
 
   async function checkDisk(): Promise<Check[]> {

@@ -1,9 +1,9 @@
 import type { Push } from "../../protocol/pushes.ts";
-import type { Note, PendingFrame } from "./pending.ts";
+import type { ChangeNote, PendingFrame } from "./pending.ts";
 import type { InboxState } from "./queries.ts";
 
 /** The frame for a member. */
-export function createFrame(state: InboxState, { isAdded, removed }: Note): Push<"inbox"> {
+export function createFrame(state: InboxState, { isAdded, removed }: ChangeNote): Push<"inbox"> {
   const { conversation_id, title, last_seq, last_read_seq, unread, updated_at } = state;
   return {
     type: "inbox",

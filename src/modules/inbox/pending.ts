@@ -4,16 +4,16 @@ import type { InboxKey } from "./queries.ts";
 export const FRAME_INTERVAL_MS = 1_000;
 
 /** Details of a change. */
-export type Note = {
+export type ChangeNote = {
   /** The conversation is new to the user. */
   isAdded?: boolean;
   /** The event that ended the membership, if nothing came after it. */
   removed?: { seq: number; at: string } | null;
   /** A frame is sent only if the state differs from that of the last frame. */
-  isDoubtful?: boolean;
+  isUncertain?: boolean;
 };
 
-export type PendingFrame = InboxKey & { note: Note };
+export type PendingFrame = InboxKey & { note: ChangeNote };
 
 type Entry = {
   /** A change for all members that isn't assigned to them yet. */
@@ -21,7 +21,7 @@ type Entry = {
   /** The earliest time to assign it. */
   allDueAtMs: number;
   /** Users with a pending frame. */
-  users: Map<string, Note>;
+  users: Map<string, ChangeNote>;
   sentAtMs: Map<string, number>;
   /** When a frame may be sent, or the entry can be dropped. */
   dueAtMs: number;
@@ -48,14 +48,14 @@ export class Pending {
   markAll(conversationId: string, nowMs: number): void {
     const entry = this.#open(conversationId);
     entry.isForAll = true;
-    this.#expect(entry, Math.max(entry.allDueAtMs, nowMs));
+    this.#updateDueAt(entry, Math.max(entry.allDueAtMs, nowMs));
   }
 
-  markUser(conversationId: string, userId: string, note: Note, nowMs: number): void {
+  markUser(conversationId: string, userId: string, note: ChangeNote, nowMs: number): void {
     const entry = this.#open(conversationId);
     const before = entry.users.get(userId);
     entry.users.set(userId, before ? mergeNotes(before, note) : note);
-    this.#expect(entry, Math.max(findNextAllowedMs(entry, userId), nowMs));
+    this.#updateDueAt(entry, Math.max(findNextAllowedMs(entry, userId), nowMs));
   }
 
   /** Whether the user's membership has ended and the frame about it is still pending. */
@@ -98,14 +98,14 @@ export class Pending {
   markSent({ conversation_id, user_id }: InboxKey, nowMs: number): void {
     const entry = this.#open(conversation_id);
     entry.sentAtMs.set(user_id, nowMs);
-    this.#expect(entry, nowMs + FRAME_INTERVAL_MS);
+    this.#updateDueAt(entry, nowMs + FRAME_INTERVAL_MS);
   }
 
   /** A user opened an inbox: a conversation may be due for them earlier than for the others. */
   reconsider(nowMs: number): void {
     for (const entry of this.#entries.values()) {
       entry.allDueAtMs = 0;
-      if (entry.isForAll) this.#expect(entry, nowMs);
+      if (entry.isForAll) this.#updateDueAt(entry, nowMs);
     }
   }
 
@@ -123,19 +123,19 @@ export class Pending {
     return entry;
   }
 
-  #expect(entry: Entry, atMs: number): void {
+  #updateDueAt(entry: Entry, atMs: number): void {
     if (atMs < entry.dueAtMs) entry.dueAtMs = atMs;
     if (entry.dueAtMs < this.#dueAtMs) this.#dueAtMs = entry.dueAtMs;
   }
 }
 
 /** Merges two notes; the later one wins: removed, then added counts as added. */
-function mergeNotes(before: Note, after: Note): Note {
+function mergeNotes(before: ChangeNote, after: ChangeNote): ChangeNote {
   const removed = after.isAdded ? null : (after.removed ?? before.removed ?? null);
   return {
     isAdded: after.isAdded || (before.isAdded && !after.removed) || false,
     removed,
-    isDoubtful: Boolean(before.isDoubtful && after.isDoubtful),
+    isUncertain: Boolean(before.isUncertain && after.isUncertain),
   };
 }
 

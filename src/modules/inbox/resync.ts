@@ -1,6 +1,6 @@
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
-import type { Note } from "./pending.ts";
+import type { ChangeNote } from "./pending.ts";
 import * as queries from "./queries.ts";
 import { SENT_STATES_MAX, type SentStates } from "./sent-states.ts";
 
@@ -13,7 +13,7 @@ type Dependencies = {
   log: Log;
   /** The states that were sent to a user's inboxes; undefined for a user without an inbox on this instance. */
   findSentStates(userId: string): SentStates | undefined;
-  markUser(conversationId: string, userId: string, note: Note): void;
+  markUser(conversationId: string, userId: string, note: ChangeNote): void;
 };
 
 /**
@@ -55,15 +55,15 @@ export function createResync({ database, log, findSentStates, markUser }: Depend
     }
   }
 
-  function mark(userId: string, told: SentStates, newest: readonly (queries.InboxKey & queries.InboxSeqs)[]): void {
+  function mark(userId: string, sent: SentStates, newest: readonly (queries.InboxKey & queries.InboxSeqs)[]): void {
     const listed = new Set(newest.map(({ conversation_id }) => conversation_id));
     for (const row of newest) {
-      if (!told.isNew(row.conversation_id, row)) continue;
-      const isAdded = told.isComplete && !told.find(row.conversation_id);
+      if (!sent.isNew(row.conversation_id, row)) continue;
+      const isAdded = sent.isComplete && !sent.find(row.conversation_id);
       markUser(row.conversation_id, userId, { isAdded });
     }
     // No longer a member, or not among the newest.
-    for (const id of told.listConversations()) if (!listed.has(id)) markUser(id, userId, { isDoubtful: true });
+    for (const id of sent.listConversations()) if (!listed.has(id)) markUser(id, userId, { isUncertain: true });
   }
 
   return {

@@ -3,7 +3,7 @@ import type { Log } from "../../lib/log.ts";
 import type { Bus, ConversationsMessage } from "../../realtime/bus.ts";
 import { type InboxListener, InboxUsers } from "./inbox-users.ts";
 import { Members } from "./members.ts";
-import { type Note, Pending } from "./pending.ts";
+import { type ChangeNote, Pending } from "./pending.ts";
 import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
 import { createStateReader } from "./state-reader.ts";
@@ -46,7 +46,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
   const resync = createResync({ database, log, findSentStates: (userId) => users.findSentStates(userId), markUser });
   let endSubscription: (() => void) | undefined;
 
-  function markUser(conversationId: string, userId: string, note: Note = {}): void {
+  function markUser(conversationId: string, userId: string, note: ChangeNote = {}): void {
     if (!users.has(userId)) return;
     pending.markUser(conversationId, userId, note, performance.now());
     stateReader.schedule();

@@ -82,18 +82,18 @@ export function createStateReader({ database, log, users, members, pending }: De
     for (const pendingFrame of frames) sendFrame(pendingFrame, byKey.get(keyOf(pendingFrame)));
   }
 
-  function sendFrame(place: PendingFrame, state: queries.InboxState | undefined): void {
-    const { conversation_id, user_id, note } = place;
+  function sendFrame(pendingFrame: PendingFrame, state: queries.InboxState | undefined): void {
+    const { conversation_id, user_id, note } = pendingFrame;
     const sent = users.findSentStates(user_id);
     if (!sent) return;
     // The membership ended while the state was read. Drop the state; the next frame is `removed`.
     if (pending.isRemoved(conversation_id, user_id)) return;
-    if (state && note.isDoubtful && !sent.isNew(conversation_id, state)) return;
+    if (state && note.isUncertain && !sent.isNew(conversation_id, state)) return;
     const before = sent.find(conversation_id);
     if (state) sent.set(conversation_id, state);
     else sent.delete(conversation_id);
-    pending.markSent(place, now());
-    const frame = state ? createFrame(state, note) : createRemovedFrame(place, before?.last_seq ?? 0);
+    pending.markSent(pendingFrame, now());
+    const frame = state ? createFrame(state, note) : createRemovedFrame(pendingFrame, before?.last_seq ?? 0);
     users.send(user_id, JSON.stringify(frame));
   }
 

@@ -86,9 +86,9 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: ReplySi
 
     /**
      * Starts once the send was answered.
-     * @param isLate the answer may have started long ago: begins with the stored state and continues from there.
+     * @param isResumed the answer may have started long ago: begins with the stored state and continues from there.
      */
-    async begin(result: SentMessage, isLate: boolean): Promise<void> {
+    async begin(result: SentMessage, isResumed: boolean): Promise<void> {
       const { message, reply } = result;
       const stored = reply && reply.status !== "streaming" ? await findEnd(reply) : null;
       sent = result;
@@ -96,7 +96,7 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: ReplySi
       if (reply) writeEvent(createCreated(reply));
       positions.text.initialChars = reply?.content.length ?? 0;
       positions.reasoning.initialChars = reply?.reasoning?.length ?? 0;
-      const snapshot = reply && isLate ? findSnapshot(reply.id) : undefined;
+      const snapshot = reply && isResumed ? findSnapshot(reply.id) : undefined;
       if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as ConversationEvent);
       for (const { text, event } of buffered.splice(0)) forward(result, text, event);
       if (stored && stored.seq > lastSeq) writeEvent(stored);
@@ -116,9 +116,9 @@ type Delta = EphemeralEvent<"message.delta">;
 type TextPosition = { offset: number; initialChars: number; hasStarted: boolean };
 const createPosition = (): TextPosition => ({ offset: 0, initialChars: 0, hasStarted: false });
 
-function moveTo(place: TextPosition, offset: number): void {
-  place.offset = offset;
-  place.hasStarted = true;
+function moveTo(position: TextPosition, offset: number): void {
+  position.offset = offset;
+  position.hasStarted = true;
 }
 
 const isAboutMessage = (event: ConversationEvent): event is MessageEvent | TextEvent =>

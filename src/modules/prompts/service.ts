@@ -148,7 +148,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       publishChanged(caller.user.id);
       quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
-      await waitUntilDeleted(() => queries.isLeft(database, id), DELETION_WAIT_MS);
+      await waitUntilDeleted(() => queries.exists(database, id), DELETION_WAIT_MS);
       // The writer that erases it may not have published this yet.
       publishReleased();
     },

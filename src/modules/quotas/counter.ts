@@ -135,8 +135,8 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
       const entry = find(userId);
       const isFirst = entry.counted === null;
       // If counting fails, don't refuse anything.
-      const isLate = isFirst && !(await isDoneInTime(recount(userId, entry, false)));
-      if (hasRoom(entry, amount) || (isLate && entry.counted === null)) {
+      const isSlow = isFirst && !(await isDoneInTime(recount(userId, entry, false)));
+      if (hasRoom(entry, amount) || (isSlow && entry.counted === null)) {
         entry.pending += amount;
         return entry;
       }

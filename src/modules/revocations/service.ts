@@ -7,7 +7,7 @@ import type { AuthService } from "../auth/service.ts";
 import type { ConversationService, LostMembership } from "../conversations/service.ts";
 
 /** Overlap of each poll with the previous one: a commit may come late. */
-const LATE_MS = 15_000;
+const OVERLAP_MS = 15_000;
 /** Sessions checked per statement. */
 const SESSIONS_BATCH = 5_000;
 
@@ -119,7 +119,7 @@ export function createRevocations(deps: Dependencies): Revocations {
 
   async function checkSessions(nowMs: number): Promise<void> {
     // The database may have been unavailable or slow for longer than the usual overlap.
-    endCredentials((await auth.findEndedSessions(nowMs - checkedAtMs + LATE_MS)).map(({ id }) => id));
+    endCredentials((await auth.findEndedSessions(nowMs - checkedAtMs + OVERLAP_MS)).map(({ id }) => id));
     const open = openStreams.listSessionIds();
     const ids = mustCheckAll ? open : open.filter((id) => !checkedIds.has(id));
     mustCheckAll = false;

@@ -24,7 +24,9 @@ export async function createHitSnippets(sql: Sql, { texts, query, language }: Op
   const words = sought.flatMap((term) => term.words);
   const stems = await queries.listStems(sql, language, words.join(" "));
   const phrases = sought.map((term) => term.words.join(isUnspaced(term.words[0] ?? "") ? "" : " "));
-  const pieces = texts.map((text) => cutPiece(text, [phrases, words, stems, stems.map((stem) => stem.slice(0, -1))]));
+  const pieces = texts.map((text) =>
+    createExcerpt(text, [phrases, words, stems, stems.map((stem) => stem.slice(0, -1))]),
+  );
   const headlines = await queries.highlightHits(sql, {
     texts: pieces.map(({ text }) => toHighlightText(text)),
     query,
@@ -38,10 +40,10 @@ export async function createHitSnippets(sql: Sql, { texts, query, language }: Op
   });
 }
 
-type Piece = { text: string; isStart: boolean; isEnd: boolean };
+type Excerpt = { text: string; isStart: boolean; isEnd: boolean };
 
 /** @param needles lists in order of preference: the first list with a needle that begins a word decides; its first such place counts. */
-function cutPiece(text: string, needles: string[][]): Piece {
+function createExcerpt(text: string, needles: string[][]): Excerpt {
   const place = findPlace(text.toLowerCase(), needles);
   const start = place <= BEFORE_CHARS ? 0 : moveToBlank(text, place - BEFORE_CHARS, place);
   const rawEnd = start + SNIPPET_CHARS;
@@ -80,7 +82,7 @@ function moveToBlank(text: string, from: number, until: number): number {
 /** A position that isn't inside a surrogate pair. */
 const keepPair = (text: string, at: number): number => (/[\udc00-\udfff]/.test(text[at] ?? "") ? at - 1 : at);
 
-function formatPiece({ text, isStart, isEnd }: Piece, marks: [number, number][]): string {
+function formatPiece({ text, isStart, isEnd }: Excerpt, marks: [number, number][]): string {
   let html = isStart ? "" : "… ";
   let at = 0;
   for (const [from, to] of joinMarks(marks)) {

@@ -3,7 +3,7 @@ import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
 import { nameRequest, readCredential } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
-import { noteFacts } from "../../http/request-facts.ts";
+import { addFacts } from "../../http/request-facts.ts";
 import { readRequestId } from "../../http/request-id.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
@@ -83,7 +83,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
           ...(headers && { headers }),
         });
         if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is incomplete.");
-        noteFacts(request, { isUpgraded: true });
+        addFacts(request, { isUpgraded: true });
         return undefined;
       },
     }),

@@ -115,7 +115,7 @@ export async function deleteWebhook(sql: Sql, id: string): Promise<void> {
   await sql`delete from webhooks where id = ${id} and deleted_at is not null`;
 }
 
-export async function isWebhookLeft(sql: Sql, id: string): Promise<boolean> {
+export async function webhookExists(sql: Sql, id: string): Promise<boolean> {
   return (await sql`select 1 from webhooks where id = ${id}`).length > 0;
 }
 

@@ -196,7 +196,7 @@ export function createWebhookService({
       };
       await change(id, remove);
       jobs.nudge(WEBHOOK_DELETIONS);
-      await waitUntilDeleted(() => queries.isWebhookLeft(database, id), DELETION_WAIT_MS);
+      await waitUntilDeleted(() => queries.webhookExists(database, id), DELETION_WAIT_MS);
     },
 
     async rotate(caller, id) {

@@ -6,7 +6,7 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages";
 import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { addInstructions } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
@@ -61,7 +61,7 @@ export function mapToMessagesRequest(
  * Whether the current tool loop began with thinking of this model, which the API requires with a thinking budget. Later
  * turns may have none, since such models only think before their first call.
  */
-function isLoopThinking(turns: readonly Turn[], thinker: Thinker): boolean {
+function isLoopThinking(turns: readonly Turn[], thinker: ThinkingSource): boolean {
   const asked = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
   const begin = turns.slice(asked).find((turn) => turn.role === "assistant");
   if (!begin) return true;
@@ -70,7 +70,7 @@ function isLoopThinking(turns: readonly Turn[], thinker: Thinker): boolean {
 }
 
 /** In this API, tool results are part of the user turn, before the user's text. */
-function mapTurns(turns: readonly Turn[], thinker: Thinker | null): MessageParam[] {
+function mapTurns(turns: readonly Turn[], thinker: ThinkingSource | null): MessageParam[] {
   const messages: MessageParam[] = [];
   for (const turn of turns) {
     const role = turn.role === "assistant" ? "assistant" : "user";
@@ -85,7 +85,7 @@ function mapTurns(turns: readonly Turn[], thinker: Thinker | null): MessageParam
 const toBlocks = (content: string | ContentBlockParam[]): ContentBlockParam[] =>
   typeof content === "string" ? [{ type: "text", text: content }] : content;
 
-function mapTurn(turn: Turn, thinker: Thinker | null): string | ContentBlockParam[] {
+function mapTurn(turn: Turn, thinker: ThinkingSource | null): string | ContentBlockParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({
       type: "tool_result",

@@ -5,7 +5,7 @@ import type {
 } from "openai/resources/chat/completions";
 import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { fitsStrictMode } from "../openai/strict-schema.ts";
@@ -45,7 +45,7 @@ export function mapToChatRequest(
   };
 }
 
-function mapTurn(turn: Turn, thinker: Thinker | null): ChatCompletionMessageParam[] {
+function mapTurn(turn: Turn, thinker: ThinkingSource | null): ChatCompletionMessageParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({ role: "tool", tool_call_id: callId, content }));
   if (turn.role === "user") return [{ role: turn.role, content: turn.content }];

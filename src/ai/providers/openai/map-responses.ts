@@ -6,7 +6,7 @@ import type {
 import { pickExtra } from "../../extra-fields.ts";
 import { mapOpenAiEffort } from "../../model-traits.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { addInstructions, saysJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { mapItems } from "./response-thinking.ts";
@@ -60,7 +60,7 @@ function mapReasoning({
   };
 }
 
-function mapTurn(turn: Turn, thinker: Thinker | null): ResponseInputItem[] {
+function mapTurn(turn: Turn, thinker: ThinkingSource | null): ResponseInputItem[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({
       type: "function_call_output",

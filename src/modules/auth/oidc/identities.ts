@@ -39,10 +39,10 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
       const passwordHash = await passwordChecks.prove(caller, password);
       const insert = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, passwordHash);
-        const mine = await queries.listIdentities(sql, caller.user.id);
-        const known = mine.find((row) => row.issuer === issuer && row.subject === subject);
+        const linked = await queries.listIdentities(sql, caller.user.id);
+        const known = linked.find((row) => row.issuer === issuer && row.subject === subject);
         if (known) return mapRowToIdentity(known);
-        if (mine.length >= IDENTITIES_PER_USER_MAX)
+        if (linked.length >= IDENTITIES_PER_USER_MAX)
           throw new Problem("conflict", `An account can have at most ${IDENTITIES_PER_USER_MAX} identities.`);
         const row = await queries.insertIdentity(sql, { id: createId(), issuer, subject, userId: caller.user.id });
         if (!row) throw new Problem("conflict", "This identity is linked to another account.");

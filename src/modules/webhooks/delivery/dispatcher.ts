@@ -8,8 +8,8 @@ import { loadDue } from "./due.ts";
 import { createEndpointWorker, type EndpointWorker } from "./endpoint-worker.ts";
 import * as leases from "./leases.ts";
 import { expandOutbox, findWork } from "./outbox.ts";
-import { createPace } from "./pace.ts";
 import { createResultWriter } from "./result-writer.ts";
+import { createDeliveryThrottle } from "./throttle.ts";
 
 /** How long to collect more events after the first one, to handle them together. */
 const NUDGE_MS = 10;
@@ -52,7 +52,7 @@ export function createWebhookDispatcher({
   const reserved = () => getReservedPool(database);
   const attempt = createAttempt({ ...deps, timeoutMs });
   const results = createResultWriter(deps);
-  const pace = createPace();
+  const throttle = createDeliveryThrottle();
   const workers = new Map<string, EndpointWorker>();
   let hasWebhooks = false;
   let isStopping = false;
@@ -63,12 +63,12 @@ export function createWebhookDispatcher({
 
   async function expand(): Promise<void> {
     const untilMs = performance.now() + EXPANSION_MS;
-    while (!isStopping && (performance.now() >= expandAtMs || !pace.isThrottled())) {
-      const rows = pace.isThrottled() ? 1 : OUTBOX_ROWS;
+    while (!isStopping && (performance.now() >= expandAtMs || !throttle.isThrottled())) {
+      const rows = throttle.isThrottled() ? 1 : OUTBOX_ROWS;
       const expanded = await withTransaction(database, (sql) => expandOutbox(sql, rows));
       if (!expanded || expanded.taken === 0) return;
       const nowMs = performance.now();
-      expandAtMs = nowMs + pace.findPause(expanded.made);
+      expandAtMs = nowMs + throttle.findPause(expanded.made);
       if (nowMs < untilMs) continue;
       // The outbox may be large, and due deliveries must not wait for it.
       isNudged = true;
@@ -89,7 +89,7 @@ export function createWebhookDispatcher({
       load: (endpoint, heldIds, rows) => loadDue(database, instanceId, endpoint, heldIds, rows),
       attempt,
       results,
-      pace,
+      throttle,
       onError: (err) => log.warn({ err, webhook_id: endpoint.id }, "reading webhook deliveries failed"),
       onEnd() {
         workers.delete(endpoint.id);
@@ -163,7 +163,7 @@ export function createWebhookDispatcher({
     /** The same after an event; free while there are no webhooks. */
     nudge(): void {
       if (!hasWebhooks) return;
-      pace.countEvent();
+      throttle.countEvent();
       checkSoon();
     },
 
@@ -179,10 +179,10 @@ export function createWebhookDispatcher({
       clearTimeout(timer);
       await checking?.catch(() => {});
       const held = [...workers.values()];
-      const cutMs = Math.min(deadlineMs - STORING_MS_MAX, Date.now() + IN_FLIGHT_MS_MAX);
+      const abortAtMs = Math.min(deadlineMs - STORING_MS_MAX, Date.now() + IN_FLIGHT_MS_MAX);
       await Promise.all([
-        ...held.map((worker) => worker.stop(cutMs)),
-        results.stop(Math.max(cutMs, Date.now()) + STORING_MS_MAX),
+        ...held.map((worker) => worker.stop(abortAtMs)),
+        results.stop(Math.max(abortAtMs, Date.now()) + STORING_MS_MAX),
       ]);
       if (held.length > 0) await release(held.map(({ endpoint }) => endpoint));
     },

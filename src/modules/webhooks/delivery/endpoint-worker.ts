@@ -1,8 +1,8 @@
 import type { AttemptResult } from "./attempt.ts";
 import type { DueDelivery } from "./due.ts";
 import type { Endpoint } from "./leases.ts";
-import type { Pace } from "./pace.ts";
 import type { ResultWriter } from "./result-writer.ts";
+import type { DeliveryThrottle } from "./throttle.ts";
 
 /** Concurrent requests per endpoint. */
 const IN_FLIGHT_MAX = 16;
@@ -15,7 +15,7 @@ const FRESH_MS = 1_000;
 /** Deliveries per endpoint that are read, in flight or being stored: if storing is slow, sending pauses. */
 const HELD_MAX = 256;
 /** Retry interval while deliveries are throttled. */
-const PACE_MS = 20;
+const THROTTLED_RETRY_MS = 20;
 /** An endpoint idle for this long is released. */
 const IDLE_MS = 5_000;
 /** How long an endpoint is served before it makes room for others. */
@@ -25,7 +25,7 @@ type Dependencies = {
   load(endpoint: Endpoint, heldIds: string[], rows: number): Promise<DueDelivery[]>;
   attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult>;
   results: ResultWriter;
-  pace: Pick<Pace, "take" | "recordLag">;
+  throttle: Pick<DeliveryThrottle, "take" | "recordLag">;
   onError(error: unknown): void;
   /** Called when it is idle, or must stop. */
   onEnd(): void;
@@ -37,7 +37,7 @@ type Dependencies = {
  */
 export function createEndpointWorker(
   endpoint: Endpoint,
-  { load, attempt, results, pace, onError, onEnd }: Dependencies,
+  { load, attempt, results, throttle, onError, onEnd }: Dependencies,
 ) {
   const stopping = new AbortController();
   const startedAtMs = performance.now();
@@ -80,7 +80,7 @@ export function createEndpointWorker(
     for (let at = 0; at < buffer.length && inFlight < IN_FLIGHT_MAX; ) {
       const due = buffer[at] as DueDelivery;
       if (!canBegin(due)) at += 1;
-      else if (pace.take()) {
+      else if (throttle.take()) {
         buffer.splice(at, 1);
         void deliver(due);
       } else {
@@ -96,7 +96,7 @@ export function createEndpointWorker(
     setTimeout(() => {
       isThrottled = false;
       pump();
-    }, PACE_MS);
+    }, THROTTLED_RETRY_MS);
   }
 
   async function refill(): Promise<void> {
@@ -112,7 +112,7 @@ export function createEndpointWorker(
       }
       if (found.length === LOADED_ROWS) mayHaveMore = true;
       const first = found.find(({ attempts }) => attempts === 0);
-      if (first) pace.recordLag(Date.now() - first.occurredAt.getTime());
+      if (first) throttle.recordLag(Date.now() - first.occurredAt.getTime());
     } catch (error) {
       onError(error);
     }

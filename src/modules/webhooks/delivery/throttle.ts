@@ -15,7 +15,7 @@ const BURST_MS = 50;
  * Throttles deliveries while this instance commits many events: deliveries are stored and can wait some seconds, while
  * senders wait for each commit.
  */
-export function createPace(now: () => number = performance.now.bind(performance)) {
+export function createDeliveryThrottle(now: () => number = performance.now.bind(performance)) {
   let windowAtMs = now();
   let counted = 0;
   let eventsPerS = 0;
@@ -79,4 +79,4 @@ export function createPace(now: () => number = performance.now.bind(performance)
   };
 }
 
-export type Pace = ReturnType<typeof createPace>;
+export type DeliveryThrottle = ReturnType<typeof createDeliveryThrottle>;
