@@ -8,7 +8,7 @@ export type LookupCache<T> = {
 };
 
 /**
- * Caches look-ups for `ttlMs`, so a burst of requests causes only one. A result forgotten during its look-up isn't cached,
+ * Caches lookups for `ttlMs`, so a burst of requests causes only one. A result forgotten during its lookup isn't cached,
  * nor is a failure.
  * @param entriesMax above it the least recently used entries are evicted.
  */

@@ -5,7 +5,7 @@ const ENTRY_BYTES = 400;
 /** A tag of an entry: its text is shared, its places in two sets are not. */
 const TAG_BYTES = 100;
 const BYTES_PER_CHAR = 2;
-/** Invalidations that a pending look-up records. Above this number everything counts as invalidated. */
+/** Invalidations that a pending lookup records. Above this number everything counts as invalidated. */
 const RECENT_CHANGES_MAX = 1_000;
 
 export type Loaded<V> = {
@@ -13,7 +13,7 @@ export type Loaded<V> = {
   /** Further tags, known only once the value is loaded. */
   tags?: readonly string[];
   /** Whether the value must not be kept. */
-  isPassing?: boolean;
+  isUncacheable?: boolean;
 };
 
 export type TaggedLookup<V> = {
@@ -27,10 +27,10 @@ export type TaggedLookup<V> = {
 };
 
 type Entry<V> = { value: V; tags: readonly string[]; bytes: number };
-/** A pending look-up. */
+/** A pending lookup. */
 type Load<V> = {
   tags: readonly string[];
-  /** Tags invalidated since the look-up began, if it may add tags. */
+  /** Tags invalidated since the lookup began, if it may add tags. */
   changed: Set<string> | null;
   isStale: boolean;
   value: Promise<V>;
@@ -49,14 +49,14 @@ export type TaggedCacheOptions<V> = {
 
 /**
  * Caches values for `ttlMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
- * during its look-up, nor is a failure. Concurrent requests for a key share a look-up, unless something changed since it
+ * during its lookup, nor is a failure. Concurrent requests for a key share a lookup, unless something changed since it
  * began.
  */
 export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #entries: BoundedCache<Entry<V>>;
   readonly #keys = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load<V>>();
-  /** Includes look-ups whose place in `#loads` was taken by a newer one. */
+  /** Includes lookups whose place in `#loads` was taken by a newer one. */
   readonly #running = new Set<Load<V>>();
   readonly #options: TaggedCacheOptions<V>;
 
@@ -87,7 +87,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     return { isHit: false, value: await this.#load(lookup) };
   }
 
-  /** Invalidates everything with this tag, including pending look-ups that may have it. */
+  /** Invalidates everything with this tag, including pending lookups that may have it. */
   forget(tag: string): void {
     const keys = this.#keys.get(tag);
     if (keys) for (const key of [...keys]) this.#entries.delete(key);
@@ -110,7 +110,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     const run = async () => {
       try {
         const loaded = await load(true);
-        if (!loaded.isPassing) this.#store(key, loading, loaded);
+        if (!loaded.isUncacheable) this.#store(key, loading, loaded);
         return loaded.value;
       } finally {
         this.#running.delete(loading);

@@ -57,7 +57,7 @@ async function createAdministrator(args: string[], environment: Environment): Pr
   const given = options.password === undefined && process.stdin.isTTY ? null : await read();
   await useUsers(config, async ({ users }) => {
     // Don't ask on a terminal for a password that isn't needed.
-    const raised = given === null ? await users.raiseAdministrator(email) : null;
+    const raised = given === null ? await users.promoteAdministrator(email) : null;
     const { user, isNew } = raised
       ? { user: raised, isNew: false }
       : await users

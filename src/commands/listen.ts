@@ -42,7 +42,7 @@ export type PortListener = {
    * @throws CommandError if it can't be used; then nothing changes.
    */
   useTls(tls: Tls): void;
-  /** Refuses new connections; fulfils once all responses have ended and all connections are closed; with `isForced`, immediately. */
+  /** Refuses new connections; fulfills once all responses have ended and all connections are closed; with `isForced`, immediately. */
   stop(isForced: boolean): Promise<void>;
 };
 
@@ -105,7 +105,7 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
   return app.server;
 }
 
-/** Fulfils when no request is in progress and no socket is open. */
+/** Fulfills when no request is in progress and no socket is open. */
 async function untilIdle(servers: Iterable<Server<unknown>>): Promise<void> {
   const isIdle = () => [...servers].every((server) => server.pendingRequests + server.pendingWebSockets === 0);
   // A new connection may not have sent its request yet.

@@ -14,7 +14,7 @@ const EDITS_MAX = 2;
 const UNKNOWN_LOGGED_MAX = 20;
 
 /**
- * Names of other programs that look like misspelt settings: other names for the same thing, and common names. For example,
+ * Names of other programs that look like misspelled settings: other names for the same thing, and common names. For example,
  * TLS for Redis is `rediss://` here and `REDIS_SSL` elsewhere.
  */
 const foreignNames = new Set([
@@ -123,7 +123,7 @@ function isForeign(name: string, value: string): boolean {
 }
 
 /**
- * A warning for each misspelt name, without its value.
+ * A warning for each misspelled name, without its value.
  * @param isFromFile whether a name comes from `.env`.
  * @param named the servers named in settings.
  */

@@ -1,4 +1,4 @@
-import { Problem } from "../lib/problem.ts";
+import { createNotFound } from "../lib/problem.ts";
 import {
   type ConnectionCounts,
   canPrepare,
@@ -184,7 +184,7 @@ export const getReservedPool = (database: Database): Database =>
   attachedPools.get(database)?.reserved.open() ?? database;
 
 /**
- * Runs `work` in one transaction: committed when the promise fulfils, rolled back when it rejects. Use it for everything
+ * Runs `work` in one transaction: committed when the promise fulfills, rolled back when it rejects. Use it for everything
  * that may wait for a row lock, even single statements: transactions have connections of their own, outside the main pool.
  * `work` is repeated if a row was locked.
  * @param key names the contended row, such as `user:<id>`, or the id of a conversation. Transactions with the same key queue
@@ -206,8 +206,8 @@ export async function withStatement<T>(database: Database, statement: Statement<
   return sides ? sides.transactions.runStatement(statement, key) : statement(database, LOCK_TIMEOUT_MS);
 }
 
-/** Returns the row or throws `not_found`. Look-ups check access, so a row that the caller can't access counts as missing. */
+/** Returns the row or throws `not_found`. Lookups check access, so a row that the caller can't access counts as missing. */
 export function requireRow<T>(row: T | undefined, what: string): T {
-  if (row === undefined) throw new Problem("not_found", `There is no such ${what}.`);
+  if (row === undefined) throw createNotFound(what);
   return row;
 }

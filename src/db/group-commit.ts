@@ -37,7 +37,7 @@ const EXPIRY_CHECK_MS = 250;
  */
 export interface GroupCommit<Item, Result> {
   /**
-   * Fulfils once the item is committed. Items of one conversation are numbered in the order of these calls.
+   * Fulfills once the item is committed. Items of one conversation are numbered in the order of these calls.
    * @throws Problem `overloaded` when too many wait, or the item timed out; whatever a commit throws.
    */
   submit(item: Item): Promise<Result>;

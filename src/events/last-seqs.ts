@@ -9,7 +9,7 @@ const IDS_MAX = 2_000;
 type Waiting = { resolve(seq: number): void; reject(error: unknown): void };
 
 /**
- * Finds the number of a conversation's newest event; 0 when it is gone. Concurrent look-ups share a statement: after a gap,
+ * Finds the number of a conversation's newest event; 0 when it is gone. Concurrent lookups share a statement: after a gap,
  * every room of an instance looks it up.
  */
 export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise<number> {

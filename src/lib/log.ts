@@ -6,7 +6,7 @@ export type Log = Logger;
 /** Fields that are never written, at any depth of a logged object. */
 const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
 
-/** `isColored`: whether readable lines have colours. `maskSecrets` hides known secrets anywhere in a line. */
+/** `isColored`: whether readable lines have colors. `maskSecrets` hides known secrets anywhere in a line. */
 export type LogOptions = { isColored?: boolean; maskSecrets?: (text: string) => string };
 
 /**

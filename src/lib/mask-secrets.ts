@@ -10,7 +10,7 @@ export const isWorthMasking = (secret: string): boolean =>
 
 /**
  * Creates a function that masks these secrets in any text, including their JSON- and URL-encoded forms. The last line of
- * defence: errors of libraries may contain their input.
+ * defense: errors of libraries may contain their input.
  */
 export function createMask(secrets: readonly string[]): (text: string) => string {
   const forms = secrets

@@ -4,9 +4,9 @@ import type { Metrics } from "../lib/metrics.ts";
 import { connectRedis, type RedisLink } from "../redis/link.ts";
 import { createAddressKey } from "./address-key.ts";
 import { type AnswerLimit, createAnswerLimit } from "./answer-limit.ts";
-import { createFrameLimit, type FrameLimit, openFrameLimit } from "./frame-limit.ts";
+import { createFrameLimit, type FrameLimit, noFrameLimit } from "./frame-limit.ts";
 import { createLimiter, type Limiter, type Verdict } from "./limiter.ts";
-import { createLoginGuard, type LoginGuard, openLoginGuard } from "./login-guard.ts";
+import { createLoginGuard, type LoginGuard, noLoginGuard } from "./login-guard.ts";
 import { ReadQueue } from "./read-queue.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
@@ -146,9 +146,9 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
       checkAnswered: () => undefined,
       countAnswer: () => {},
       countAdd: async () => {},
-      frames: openFrameLimit,
-      logins: openLoginGuard,
-      lookups: openLoginGuard,
+      frames: noFrameLimit,
+      logins: noLoginGuard,
+      lookups: noLoginGuard,
       isLocal: true,
     };
 

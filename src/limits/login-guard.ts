@@ -20,7 +20,7 @@ const KNOWN_ADDRESS_S = 24 * 60 * 60;
 type LoginScope = "account_and_address" | "account" | "address";
 export type LoginFailures = Record<LoginScope, number>;
 
-/** A new lock, for the audit record. */
+/** A new lock, for the audit log. */
 export type LoginLock = { scope: LoginScope; waitS: number };
 
 type Options = {
@@ -65,7 +65,7 @@ export type LoginGuard = {
 };
 
 /** Used when limits are off. */
-export const openLoginGuard: LoginGuard = {
+export const noLoginGuard: LoginGuard = {
   begin: async () => ({ knownBy: "nothing", fail: async () => [], succeed: async () => {} }),
   findKnown: async () => "nothing",
   remember: async () => {},

@@ -142,7 +142,7 @@ export interface Bus {
   listPeers(): string[];
   /** Whether there is certainly no other instance: it has listened long enough and received nothing. */
   isAlone(): boolean;
-  /** Fulfils when the other instances know this one, or after at most two seconds if the bus is down. */
+  /** Fulfills when the other instances know this one, or after at most two seconds if the bus is down. */
   untilAnnounced(): Promise<void>;
   /** @param create builds the messages; called only if there may be receivers. Only its errors are thrown. */
   publish<Channel extends string>(channel: Channel, create: () => Iterable<BusMessage<Channel>>): void;

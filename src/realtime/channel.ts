@@ -13,7 +13,7 @@ const SEQ_POLL_MS = 5;
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
-  /** Sends a serialised frame to all listeners; with its event, if at hand. */
+  /** Sends a serialized frame to all listeners; with its event, if at hand. */
   send(text: string, type: string, event?: ConversationEvent): void;
   /** Called with each durable event in order, after all listeners were sent it. */
   onEvent(event: DurableEvent): void;

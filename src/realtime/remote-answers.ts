@@ -8,7 +8,7 @@ type Text = Extract<ConversationMessage, { type: "answer.text" }>;
 /** `seq` is the number of the message; 0 while unknown. `isComplete`: no earlier push is missing. */
 type RemoteAnswer = { seq: number; attempt: number; text: string; reasoning: string; isComplete: boolean };
 
-/** Answers no longer followed, to recognise late messages about them: the newest of a conversation. */
+/** Answers no longer followed, to recognize late messages about them: the newest of a conversation. */
 const ENDED_MAX = 100;
 
 /** An answer in progress with its text and reasoning so far, as a new listener needs them. */

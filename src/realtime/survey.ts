@@ -25,14 +25,14 @@ export class Survey {
     else this.#timer = setTimeout(() => this.end(), SUBSCRIBE_WAIT_MS);
   }
 
-  /** Fulfils when the other instances are received: reads after it miss nothing. Undefined: no need to wait. */
+  /** Fulfills when the other instances are received: reads after it miss nothing. Undefined: no need to wait. */
   untilSubscribed(): Promise<void> | undefined {
     if (!this.#isOver && !this.#isSubscribed) return this.#subscribed.promise;
     if (!this.#isSubscribed) this.hasReadBeforeSubscribed = true;
     return undefined;
   }
 
-  /** Fulfils when the other instances have reported. Undefined: no need to wait. */
+  /** Fulfills when the other instances have reported. Undefined: no need to wait. */
   untilReported(): Promise<void> | undefined {
     return this.#isOver ? undefined : this.#reported.promise;
   }

@@ -1,21 +1,21 @@
 import { expect, test } from "bun:test";
 import { calculateCostUsd } from "../../src/ai/chain/bill.ts";
-import { createCatalogue, findCheapestModel, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_UNKNOWN } from "../../src/ai/models.ts";
+import { createCatalog, findCheapestModel, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_UNKNOWN } from "../../src/ai/models.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import type { PriceTable } from "../../src/lib/prices.ts";
 
 test("budgets keep the answer's share free, cap what is shown, and know what to do with an unknown model", () => {
-  const { budgetOf } = createCatalogue();
+  const { budgetOf } = createCatalog();
   expect(budgetOf("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
   expect(budgetOf("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
-  const { budgetOf: large } = createCatalogue({ inputTokens: 500_000 });
+  const { budgetOf: large } = createCatalog({ inputTokens: 500_000 });
   expect(large("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 500_000, outputTokensMax: 64_000 });
   expect(large("openai/gpt-4o-2024-08-06").inputTokens).toBe(111_616);
   expect(large("compatible/llama3.2").inputTokens).toBe(500_000);
 });
 
 test("the cheapest known model writes in the background, else the last, never an offline one", () => {
-  const find = (...models: string[]) => findCheapestModel(models, createCatalogue().prices);
+  const find = (...models: string[]) => findCheapestModel(models, createCatalog().prices);
   expect(find("openai/gpt-5.2", "openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "offline/documents")).toBe(
     "openai/gpt-5-nano",
   );
@@ -47,24 +47,24 @@ test.each([
   ["openai/gpt-6.2-sol", 128_000],
   ["compatible/gpt-4", null],
 ])("%s is asked for no longer answer than it can give", (model, tokens) => {
-  expect(createCatalogue().budgetOf(model).outputTokensMax).toBe(tokens);
+  expect(createCatalog().budgetOf(model).outputTokensMax).toBe(tokens);
 });
 
 test("a small window has room for a prompt beside the answer", () => {
-  const { budgetOf } = createCatalogue({ inputTokens: 10_000_000 });
+  const { budgetOf } = createCatalog({ inputTokens: 10_000_000 });
   expect(budgetOf("openai/gpt-4")).toEqual({ inputTokens: 4_096, outputTokensMax: 4_096 });
   expect(budgetOf("openai/gpt-5-pro").inputTokens).toBe(128_000);
   expect(budgetOf("anthropic/claude-opus-4-6").inputTokens).toBe(872_000);
 });
 
 test("a model of no family may do anything, the offline model nothing", () => {
-  const { can } = createCatalogue();
+  const { can } = createCatalog();
   expect([can("openai/gpt-5.2", "thinking"), can("openai/gpt-4o", "thinking")]).toEqual([true, false]);
   expect([can("compatible/llama3.2", "tools"), can("offline/documents", "tools")]).toEqual([true, false]);
 });
 
 test("behind a gateway a model can do what its maker's can, and its limits and prices are the gateway's", () => {
-  const { can, budgetOf, prices } = createCatalogue();
+  const { can, budgetOf, prices } = createCatalog();
   expect([can("openrouter/openai/gpt-5.2", "thinking"), can("openrouter/openai/gpt-4o", "thinking")]).toEqual([
     true,
     false,
@@ -79,7 +79,7 @@ test("behind a gateway a model can do what its maker's can, and its limits and p
     outputTokensMax: null,
   });
   expect(calculate("openrouter/openai/gpt-5.2", prices)).toBeNull();
-  expect(calculate("x/a/b:free", createCatalogue({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
+  expect(calculate("x/a/b:free", createCatalog({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
 });
 
 /** A million tokens in and out, from requests with short prompts. */
@@ -100,15 +100,15 @@ test.each([
   ["compatible/gpt-5.2", null],
   ["constructor", null],
 ])("a million tokens in and out of %s cost %p", (model, cost) => {
-  expect(calculate(model, createCatalogue().prices)).toBe(cost);
+  expect(calculate(model, createCatalog().prices)).toBe(cost);
 });
 
 test("configured prices override list prices", () => {
-  const { prices } = createCatalogue({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
+  const { prices } = createCatalog({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
   expect(calculate("compatible/own", prices)).toBe(3);
   expect(calculate("openai/gpt-5.2", prices)).toBe(15);
   expect(calculate("openai/gpt-4o", prices)).toBe(12.5);
-  expect(createCatalogue({ prices: "nonsense" }).prices["openai/gpt-4o"]).toEqual({
+  expect(createCatalog({ prices: "nonsense" }).prices["openai/gpt-4o"]).toEqual({
     input: 2.5,
     output: 10,
     cached_input: 1.25,

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { countUsage } from "../../src/ai/attempt/usage.ts";
 import { createBill } from "../../src/ai/chain/bill.ts";
-import { createCatalogue } from "../../src/ai/models.ts";
+import { createCatalog } from "../../src/ai/models.ts";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 
@@ -136,7 +136,7 @@ test("a number that comes late replaces an earlier one, and one that is missing 
 
 test("a bill sums its attempts; one without a known price makes the cost unknown", () => {
   const told: [string, string | number, number?][] = [];
-  const bill = createBill(createCatalogue().prices, {
+  const bill = createBill(createCatalog().prices, {
     onCost: (model, usd) => told.push([model, usd]),
     onTokens: (model, kind, count) => told.push([model, kind, count]),
   });

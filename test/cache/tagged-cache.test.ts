@@ -104,7 +104,7 @@ test("a look-up that fails or says so is not kept, nor is a long value", async (
   const failing = cache.find({ key: "a", tags: [], load: () => Promise.reject(new Error("away")) });
   expect(failing).rejects.toThrow("away");
   await Bun.sleep(0);
-  await cache.find({ key: "b", tags: [], load: async () => ({ value: "b", isPassing: true }) });
+  await cache.find({ key: "b", tags: [], load: async () => ({ value: "b", isUncacheable: true }) });
   await cache.find({ key: "c", tags: [], load: async () => ({ value: "c".repeat(51) }) });
   expect([await isKnown("a"), await isKnown("b"), await isKnown("c")]).toEqual([false, false, false]);
 });

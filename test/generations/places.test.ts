@@ -4,7 +4,7 @@ import { createId } from "../../src/lib/id.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { CONTEXT_BATCH_MAX } from "../../src/modules/generations/live-answers.ts";
 import { createGenerationService, createLiveAnswers, RUNNING_MAX } from "../../src/modules/generations/service.ts";
-import { createWaitingAnswers, REMEMBERED_MAX } from "../../src/modules/generations/waiting-answers.ts";
+import { createWaitingAnswers, WAITING_MAX } from "../../src/modules/generations/waiting-answers.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -134,7 +134,7 @@ test("answers that wait begin in their order, as many as there is room for; beyo
       begun.push(id);
     },
   });
-  for (let n = 0; n <= REMEMBERED_MAX; n += 1) waiting.add({ conversationId: "any", id: `${n}` });
+  for (let n = 0; n <= WAITING_MAX; n += 1) waiting.add({ conversationId: "any", id: `${n}` });
   waiting.fill();
   expect(begun).toEqual([]);
   room = 2;
@@ -142,6 +142,6 @@ test("answers that wait begin in their order, as many as there is room for; beyo
   expect(begun).toEqual(["0", "1"]);
   room = Number.POSITIVE_INFINITY;
   waiting.fill();
-  expect(begun.length).toBe(REMEMBERED_MAX);
-  expect(begun.at(-1)).toBe(`${REMEMBERED_MAX - 1}`);
+  expect(begun.length).toBe(WAITING_MAX);
+  expect(begun.at(-1)).toBe(`${WAITING_MAX - 1}`);
 });

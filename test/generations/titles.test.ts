@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
-import { cleanTitle, GIVEN_TITLE_CHARS_MAX } from "../../src/modules/generations/titles.ts";
+import { cleanTitle, GENERATED_TITLE_CHARS_MAX } from "../../src/modules/generations/titles.ts";
 import { type Account, startApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
@@ -87,7 +87,7 @@ test("a model that fails leaves the beginning of the question", async () => {
   const title = await untilTitled(id);
   expect(title).toStartWith("What is very very");
   expect(title).toEndWith("…");
-  expect(title.length).toBeLessThanOrEqual(GIVEN_TITLE_CHARS_MAX);
+  expect(title.length).toBeLessThanOrEqual(GENERATED_TITLE_CHARS_MAX);
 });
 
 test("without a model that could write one it is the beginning of the question", async () => {

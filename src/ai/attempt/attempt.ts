@@ -1,6 +1,6 @@
 import type { AnswerPart, RunUsage } from "../answer-part.ts";
 import { fitMessages } from "../fit-messages.ts";
-import type { Catalogue } from "../models.ts";
+import type { Catalog } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import type { PauseSignal } from "../pause-signal.ts";
 import type {
@@ -33,7 +33,7 @@ import { watch } from "./watchdog.ts";
 
 export type AttemptOptions = {
   providers: ReadonlyMap<string, Provider>;
-  catalogue: Catalogue;
+  catalog: Catalog;
   timeoutsOf: TimeoutsOf;
   observe: ChainObserver;
   /** Whether reasoning is pushed. */
@@ -213,7 +213,7 @@ const needsActivity = ({ firstTokenMs, idleMs }: ReturnType<TimeoutsOf>): boolea
 
 /** Returns the provider of a model and the request for it. */
 function prepare(
-  { providers, catalogue, timeoutsOf, showsReasoning }: AttemptOptions,
+  { providers, catalog, timeoutsOf, showsReasoning }: AttemptOptions,
   { messages, outputTokensMax = null, isFitted = false, questionAt, options = {}, pause }: AttemptRequest,
   model: string,
   partial: string | null,
@@ -221,7 +221,7 @@ function prepare(
   const slash = model.indexOf("/");
   const provider = providers.get(model.slice(0, slash));
   if (!provider) throw new Error(`No provider is configured for the model ${model}.`);
-  const budget = catalogue.budgetOf(model);
+  const budget = catalog.budgetOf(model);
   const longest = budget.outputTokensMax;
   const requestedMax = outputTokensMax ?? (isFitted ? longest : null);
   const providerRequest = {
@@ -231,8 +231,8 @@ function prepare(
     // Caps the client's own limit too: this may be a fallback model with a shorter maximum.
     outputTokensMax: requestedMax === null || longest === null ? requestedMax : Math.min(requestedMax, longest),
     answerTokensMax: longest,
-    options: catalogue.can(model, "tools") ? options : { ...options, tools: undefined },
-    isThinking: catalogue.can(model, "thinking"),
+    options: catalog.can(model, "tools") ? options : { ...options, tools: undefined },
+    isThinking: catalog.can(model, "thinking"),
     asksForReasoning: showsReasoning || needsActivity(timeoutsOf(model)),
     pause,
   };

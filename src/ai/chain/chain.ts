@@ -3,7 +3,7 @@ import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
 import { describeModel, type ModelDetails } from "../describe-model.ts";
 import { type ExtraField, findUnsupported } from "../extra-fields.ts";
-import { type Catalogue, createCatalogue } from "../models.ts";
+import { type Catalog, createCatalog } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
@@ -38,7 +38,7 @@ export type ChainOptions = {
   explainFailure?: ExplainFailure;
   observe?: ChainObserver;
   /** Prices, abilities, and the budget of each model for `isFitted` requests. */
-  catalogue?: Catalogue;
+  catalog?: Catalog;
   breaker?: BreakerOptions;
   backoffBaseMs?: number;
 };
@@ -96,7 +96,7 @@ export interface Chain {
 
 /** Builds the chain. @throws Error if `models` is empty or names an unknown provider. */
 export function createChain(options: ChainOptions): Chain {
-  const { providers, models, observe = {}, catalogue = createCatalogue() } = options;
+  const { providers, models, observe = {}, catalog = createCatalog() } = options;
   const [defaultModel] = models;
   if (defaultModel === undefined) throw new Error("The chain needs at least one model.");
   const breakers = new Map<string, Breaker>();
@@ -114,11 +114,11 @@ export function createChain(options: ChainOptions): Chain {
     showsReasoning = true,
   } = options;
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
-  const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures, showsReasoning };
+  const runOptions: RunOptions = { ...options, breakers, observe, catalog, backoffBaseMs, failures, showsReasoning };
 
   const apiOf = (model: string) => providers.get(providerOf(model))?.api;
   const findUnsupportedBy = (model: string, asked?: AnswerOptions) => findUnsupported(apiOf(model), asked?.extra);
-  const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
+  const canAnswerIn = (format: AnswerFormat, model: string) => catalog.can(model, format.type);
 
   /** The models to try: the requested one first, without those known not to support the options. */
   const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
@@ -135,7 +135,7 @@ export function createChain(options: ChainOptions): Chain {
     has: (model) => breakers.has(model),
     canAnswerIn,
     findUnsupported: findUnsupportedBy,
-    describe: (model) => describeModel(model, apiOf(model), catalogue),
+    describe: (model) => describeModel(model, apiOf(model), catalog),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
       const { startedAtMs = performance.now(), options } = request;

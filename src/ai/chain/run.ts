@@ -26,7 +26,7 @@ export type OrderedRequest = AttemptRequest & {
 export async function run(options: RunOptions, request: OrderedRequest, push: PushPart<AnswerPart>): Promise<RunEnd> {
   const { signal, endsAtMs } = request;
   const { breakers, maxRetries, backoffBaseMs, observe, failures } = options;
-  const bill = createBill(options.catalogue.prices, observe);
+  const bill = createBill(options.catalog.prices, observe);
   const attempts = createAttemptOrder({ models: request.order, breakers, maxRetries, backoffBaseMs });
   const answer = createAnswerState(request.resume);
   let lastModel: string | null = null;

@@ -41,7 +41,7 @@ export type SendBody = (
 ) => Promise<SuccessfulResponse>;
 
 /** A response. `start` is the beginning of a failure's body, which the SDK would read without a limit. */
-type Taken = { response: IncomingResponse; start: Blob | null };
+type ReadResponse = { response: IncomingResponse; start: Blob | null };
 
 /**
  * Sends requests as the SDK would. The SDK makes one request, which is recorded instead of sent: its URL and headers serve
@@ -120,7 +120,7 @@ async function sendAdapted(
   adaptation: Adaptation,
   first: Body,
   options: SendOptions,
-): Promise<Taken> {
+): Promise<ReadResponse> {
   for (let body = first; ; ) {
     const response = await sendRequest(request, JSON.stringify(body), options);
     const { status } = response;

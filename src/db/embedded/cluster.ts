@@ -34,7 +34,7 @@ export async function ensureCluster(
   mkdirSync(temporary, { mode: 0o700 });
   chmodSync(temporary, 0o700);
   if (process.getuid?.() !== owner.uid) chownSync(temporary, owner.uid, owner.gid);
-  await initialise(temporary, home, launch);
+  await initialize(temporary, home, launch);
   renameSync(temporary, clusterDir);
   return true;
 }
@@ -52,7 +52,7 @@ function checkCluster(clusterDir: string): void {
     );
 }
 
-async function initialise(directory: string, home: string, launch: Launch): Promise<void> {
+async function initialize(directory: string, home: string, launch: Launch): Promise<void> {
   // The collation is Postgres's own: it doesn't change with the machine's libraries, which would break indexes.
   const args = [
     `--pgdata=${directory}`,

@@ -30,7 +30,7 @@ export function createAbandonedConnections() {
     /** Whether no new connection should be opened. */
     isFull,
 
-    /** Fulfils when a new connection may be opened. @throws the reason of the signal. */
+    /** Fulfills when a new connection may be opened. @throws the reason of the signal. */
     async wait(origin: string, signal: AbortSignal): Promise<void> {
       while (isFull(origin)) await abortable(Bun.sleep(POLL_MS), signal);
     },

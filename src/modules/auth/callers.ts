@@ -110,7 +110,7 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
     },
 
     async redeemTicket(ticket, origin) {
-      const take = (sql: Sql) => queries.takeTicket(sql, hashTicket(ticket));
+      const take = (sql: Sql) => queries.consumeTicket(sql, hashTicket(ticket));
       const row = ticketForm.test(ticket) ? await withTransaction(database, take) : undefined;
       const caller = row ? await identifyTicket(row, origin) : null;
       if (!caller)

@@ -23,5 +23,5 @@ export const USER_AGENT_CHARS_MAX = 200;
 export const REGISTRATION_STEP_MS = 250;
 /** Longer credentials are rejected unread. */
 export const TOKEN_CHARS_MAX = 1_024;
-/** Ended sessions per look-up or cleanup batch. */
+/** Ended sessions per lookup or cleanup batch. */
 export const ENDED_SESSIONS_BATCH = 10_000;

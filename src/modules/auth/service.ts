@@ -3,7 +3,7 @@ import type { Config } from "../../config.ts";
 import { type Database, getReservedPool, type Sql } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createNotFound, Problem } from "../../lib/problem.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { Slots } from "../../limits/slots.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
@@ -194,7 +194,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     listSessions: (caller, limit, beforeId) => queries.listSessions(database, caller.user.id, limit, beforeId),
 
     async endSession(caller, sessionId) {
-      if (!(await ends.endOwn(caller, sessionId))) throw new Problem("not_found", "There is no such session.");
+      if (!(await ends.endOwn(caller, sessionId))) throw createNotFound("session");
     },
 
     endSessions: ends.endAll,

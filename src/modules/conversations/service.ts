@@ -6,7 +6,7 @@ import { findShared } from "../../events/read.ts";
 import type { Precondition } from "../../http/etag.ts";
 import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
-import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
+import { createInvalid, createNotFound, createUnknownModel, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
 import type { Limits } from "../../limits/limits.ts";
 import {
@@ -107,7 +107,7 @@ export interface ConversationService {
   claimTitle(id: string): Promise<boolean>;
 
   /** Sets the claimed title, unless a person has set one or the conversation is gone. */
-  giveTitle(id: string, title: string): Promise<void>;
+  setGeneratedTitle(id: string, title: string): Promise<void>;
 }
 
 export function createConversationService({
@@ -159,7 +159,7 @@ export function createConversationService({
       return user.id;
     }
     await attempt.fail();
-    throw new Problem("not_found", "There is no such user.");
+    throw createNotFound("user");
   }
 
   /** Called after the deletion, when the members can't be looked up any more. */
@@ -306,7 +306,7 @@ export function createConversationService({
 
     claimTitle: (id) => withTransaction(database, (sql) => queries.claimTitle(sql, id), id),
 
-    async giveTitle(id, title) {
+    async setGeneratedTitle(id, title) {
       await events.write(id, async ({ sql, append }) => {
         if (!(await queries.updateClaimedTitle(sql, id, title))) return;
         await append("conversation.updated", id, async () => requireRow(await findShared(sql, id), "conversation"));

@@ -84,7 +84,7 @@ export async function finishImport(
     where id = ${id} and status = 'running'`;
 }
 
-/** Whether the user has imported from this source before: if not, duplicates need no look-up. */
+/** Whether the user has imported from this source before: if not, duplicates need no lookup. */
 export async function hasImported(sql: Sql, { user_id, source }: ImportRow): Promise<boolean> {
   const rows = await sql`select 1 from import_sources where user_id = ${user_id} and source = ${source} limit 1`;
   return rows.length > 0;

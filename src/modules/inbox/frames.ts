@@ -19,8 +19,8 @@ export function createFrame(state: InboxState, { isAdded, removed }: ChangeNote)
 }
 
 /** The frame for a former member. It says nothing about changes after the membership ended. */
-export function createRemovedFrame({ conversation_id, note }: PendingFrame, sentSeq: number): Push<"inbox"> {
-  const seq = note.removed?.seq ?? sentSeq;
+export function createRemovedFrame({ conversation_id, details }: PendingFrame, sentSeq: number): Push<"inbox"> {
+  const seq = details.removed?.seq ?? sentSeq;
   return {
     type: "inbox",
     conversation_id,
@@ -29,6 +29,6 @@ export function createRemovedFrame({ conversation_id, note }: PendingFrame, sent
     last_seq: seq,
     last_read_seq: seq,
     unread: 0,
-    updated_at: note.removed?.at ?? new Date().toISOString(),
+    updated_at: details.removed?.at ?? new Date().toISOString(),
   };
 }

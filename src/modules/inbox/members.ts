@@ -4,7 +4,7 @@ import type { InboxKey } from "./queries.ts";
 /** Maximum cached members on this instance, over all conversations: about 30 MB. */
 const CACHED_MEMBERS_MAX = 300_000;
 /** The cost of an entry besides its members. */
-const ENTRY_MEMBERS = 4;
+const ENTRY_COST = 4;
 
 /**
  * Caches the members of active conversations, so that most events need no query. It may be slightly stale: before
@@ -13,7 +13,7 @@ const ENTRY_MEMBERS = 4;
 export class Members {
   readonly #cache = new BoundedCache<Set<string>>({
     max: CACHED_MEMBERS_MAX,
-    bytesOf: (members) => members.size + ENTRY_MEMBERS,
+    bytesOf: (members) => members.size + ENTRY_COST,
   });
   /** Conversations whose members are being read, with the changes received meanwhile. */
   readonly #reading = new Map<string, { userId: string; isMember: boolean }[]>();

@@ -13,7 +13,7 @@ export type ChangeNote = {
   isUncertain?: boolean;
 };
 
-export type PendingFrame = InboxKey & { note: ChangeNote };
+export type PendingFrame = InboxKey & { details: ChangeNote };
 
 type Entry = {
   /** A change for all members that isn't assigned to them yet. */
@@ -51,10 +51,10 @@ export class Pending {
     this.#updateDueAt(entry, Math.max(entry.allDueAtMs, nowMs));
   }
 
-  markUser(conversationId: string, userId: string, note: ChangeNote, nowMs: number): void {
+  markUser(conversationId: string, userId: string, details: ChangeNote, nowMs: number): void {
     const entry = this.#open(conversationId);
     const before = entry.users.get(userId);
-    entry.users.set(userId, before ? mergeNotes(before, note) : note);
+    entry.users.set(userId, before ? mergeNotes(before, details) : details);
     this.#updateDueAt(entry, Math.max(findNextAllowedMs(entry, userId), nowMs));
   }
 
@@ -153,11 +153,11 @@ function assignToUsers(entry: Entry, users: string[] | undefined, nowMs: number)
 }
 
 function takeReady(id: string, entry: Entry, frames: PendingFrame[], nowMs: number, max: number): void {
-  for (const [userId, note] of entry.users) {
+  for (const [userId, details] of entry.users) {
     if (frames.length >= max) return;
     if (findNextAllowedMs(entry, userId) > nowMs) continue;
     entry.users.delete(userId);
-    frames.push({ conversation_id: id, user_id: userId, note });
+    frames.push({ conversation_id: id, user_id: userId, details });
   }
 }
 

@@ -31,7 +31,7 @@ export async function listStates(sql: Sql, keys: readonly InboxKey[]): Promise<I
   return sql<InboxState[]>`
     select m.conversation_id, m.user_id, c.title, c.last_seq, m.last_read_seq, ${unreadColumn(sql)} as unread, c.updated_at
     from unnest(${conversationIds}::uuid[], ${userIds}::uuid[]) p (conversation_id, user_id)
-    -- With a limit each look-up is planned separately: otherwise whole tables may be read.
+    -- With a limit each lookup is planned separately: otherwise whole tables may be read.
     cross join lateral (
       select * from members m where m.conversation_id = p.conversation_id and m.user_id = p.user_id limit 1
     ) m

@@ -75,7 +75,8 @@ export function createStateReader({ database, log, users, members, pending }: De
     try {
       states = await queries.listStates(database, frames);
     } catch (error) {
-      for (const { conversation_id, user_id, note } of frames) pending.markUser(conversation_id, user_id, note, now());
+      for (const { conversation_id, user_id, details } of frames)
+        pending.markUser(conversation_id, user_id, details, now());
       throw error;
     }
     const byKey = new Map(states.map((state) => [keyOf(state), state]));
@@ -83,17 +84,17 @@ export function createStateReader({ database, log, users, members, pending }: De
   }
 
   function sendFrame(pendingFrame: PendingFrame, state: queries.InboxState | undefined): void {
-    const { conversation_id, user_id, note } = pendingFrame;
+    const { conversation_id, user_id, details } = pendingFrame;
     const sent = users.findSentStates(user_id);
     if (!sent) return;
     // The membership ended while the state was read. Drop the state; the next frame is `removed`.
     if (pending.isRemoved(conversation_id, user_id)) return;
-    if (state && note.isUncertain && !sent.isNew(conversation_id, state)) return;
+    if (state && details.isUncertain && !sent.isNew(conversation_id, state)) return;
     const before = sent.find(conversation_id);
     if (state) sent.set(conversation_id, state);
     else sent.delete(conversation_id);
     pending.markSent(pendingFrame, now());
-    const frame = state ? createFrame(state, note) : createRemovedFrame(pendingFrame, before?.last_seq ?? 0);
+    const frame = state ? createFrame(state, details) : createRemovedFrame(pendingFrame, before?.last_seq ?? 0);
     users.send(user_id, JSON.stringify(frame));
   }
 

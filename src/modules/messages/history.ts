@@ -74,7 +74,7 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
       if (slice === "unchanged") {
         if (!known) throw new Error("Nothing was known that could be unchanged.");
         // Not cached: it would outlive its page.
-        return { value: known.body, isPassing: true };
+        return { value: known.body, isUncacheable: true };
       }
       const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
       const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
@@ -84,7 +84,7 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
       // The cursor follows the direction of reading, but a page is shown in conversation order.
       const body = createTaggedBody(isForward ? page : { ...page, data: page.data.reverse() }, headers.link);
       if (version && canKeep) keep(key, version, body);
-      return { value: body, isPassing: version === null };
+      return { value: body, isUncacheable: version === null };
     },
   };
 }

@@ -5,7 +5,7 @@ import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalid, createNotFound, Problem } from "../../lib/problem.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -185,7 +185,7 @@ export function createSender(deps: Dependencies) {
         case "budget_exceeded":
           throw budgets.refuse({ userId: author.id, keyId: item.keyId }, outcome.exceeded ?? "day");
         case "not_found":
-          throw new Problem("not_found", "There is no such conversation.");
+          throw createNotFound("conversation");
         case "locked":
         case "item_locked":
           throw new Error("An item that is locked has no result yet.");

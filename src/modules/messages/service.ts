@@ -10,7 +10,7 @@ import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/m
 import { REPLY_SCHEMA_BYTES_MAX, type ReplyFormat } from "../../protocol/reply-format.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
-import { createFeedbacks, type Feedbacks } from "./feedback.ts";
+import { createFeedbackService, type FeedbackService } from "./feedback.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
 import type { OtherAnswer } from "./queries.ts";
 import * as queries from "./queries.ts";
@@ -61,7 +61,7 @@ type Dependencies = {
  * Rules of messages. Lookups check membership themselves: outsiders find nothing. A message is identified by its
  * conversation and its id; the conversation is null if a frame omits it.
  */
-export interface MessageService extends Feedbacks {
+export interface MessageService extends FeedbackService {
   /**
    * For members with write access. Resolves when the message is committed; repeating a `client_message_id` always returns
    * the same message.
@@ -323,7 +323,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       quotas.invalidate(caller.user.id);
     },
 
-    ...createFeedbacks({ database, quotas, getRow }),
+    ...createFeedbackService({ database, quotas, getRow }),
 
     async addAnswer(answer) {
       const { conversationId } = answer;

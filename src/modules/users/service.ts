@@ -40,7 +40,7 @@ export interface UserService extends Credentials {
   imagineUser(input: Pick<NewUser, "email" | "display_name">): User;
 
   /** For the command line: makes the user with this address an administrator; null if there is none. @throws Problem `invalid`. */
-  raiseAdministrator(email: string): Promise<User | null>;
+  promoteAdministrator(email: string): Promise<User | null>;
 
   /**
    * For the command line and the first start. An existing user with this address becomes an administrator and keeps their
@@ -131,19 +131,19 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     return audit.record(sql, { action, ...nobody, target, details: { role: "admin" } });
   }
 
-  async function raiseAdministrator(email: string): Promise<User | null> {
+  async function promoteAdministrator(email: string): Promise<User | null> {
     const { key } = parseEmail(email);
-    const raise = async (sql: Sql) => {
-      const row = await queries.raiseUser(sql, key);
+    const promote = async (sql: Sql) => {
+      const row = await queries.promoteUser(sql, key);
       if (row?.is_raised) await recordByOperator(sql, "user.role_changed", row.id);
       return row;
     };
-    const raised = await withTransaction(database, raise, `email:${key}`);
-    return raised ? queries.mapRowToUser(raised) : null;
+    const promoted = await withTransaction(database, promote, `email:${key}`);
+    return promoted ? queries.mapRowToUser(promoted) : null;
   }
 
   async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
-    const raised = await raiseAdministrator(email);
+    const raised = await promoteAdministrator(email);
     if (raised) return { user: raised, isNew: false };
     try {
       const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
@@ -177,7 +177,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
       };
     },
 
-    raiseAdministrator,
+    promoteAdministrator,
     createAdministrator,
 
     async ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: password }) {

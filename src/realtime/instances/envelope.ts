@@ -9,7 +9,7 @@ export type EnvelopeContent = { from: string; number: number; previous: number; 
 export const writeEnvelope = ({ from, number, previous, messages }: EnvelopeContent): string =>
   JSON.stringify([from, number, previous, ...messages]);
 
-/** The beginning of an instance's envelopes: it recognises its own without parsing them. */
+/** The beginning of an instance's envelopes: it recognizes its own without parsing them. */
 export const prefixOf = (from: string): string => `${JSON.stringify([from]).slice(0, -1)},`;
 
 /** Null: not an envelope. */

@@ -127,7 +127,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       setImmediate(write);
     },
 
-    /** Fulfils once everything has been sent or lost. */
+    /** Fulfills once everything has been sent or lost. */
     async drain(): Promise<void> {
       if (isScheduled) write();
       while (running.size > 0 || timer !== undefined) await Promise.race([...running, Bun.sleep(1)]);

@@ -20,7 +20,7 @@ export interface Transport {
   isPrompt(): boolean;
   /** Replaces messages of a channel before they are sent; absent: all are sent unchanged. */
   prepare?(channel: string, messages: BusItem[]): BusItem[];
-  /** Fulfils once the server has all of it. @throws if something may not have arrived. */
+  /** Fulfills once the server has all of it. @throws if something may not have arrived. */
   send(envelopes: readonly Envelope[]): Promise<void>;
   /** A request to the transports of other instances, sent with each heartbeat. */
   findRequest?(): string | undefined;

@@ -76,7 +76,8 @@ export function mapBlocks(
   calls: ReadonlyMap<string, ContentBlockParam>,
   content: string,
 ): ContentBlockParam[] {
-  const isOwnText = squeeze(blocks.map((block) => readText(block.text) ?? "").join("")) === squeeze(content);
+  const isOwnText =
+    removeWhitespace(blocks.map((block) => readText(block.text) ?? "").join("")) === removeWhitespace(content);
   const left = new Map(calls);
   const mapped: ContentBlockParam[] = [];
   for (const block of blocks) {
@@ -94,4 +95,4 @@ export function mapBlocks(
   return [...mapped, ...left.values()];
 }
 
-const squeeze = (text: string): string => text.replaceAll(/\s+/g, "");
+const removeWhitespace = (text: string): string => text.replaceAll(/\s+/g, "");

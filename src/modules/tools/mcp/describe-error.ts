@@ -45,12 +45,12 @@ export function refusesUser(error: unknown): boolean {
 }
 
 /** Whether Parley itself refused to send the request. The MCP client wraps errors of its fetch. */
-export function isOurs(error: unknown): boolean {
-  return error instanceof ToolError || (error instanceof Error && error.cause !== undefined && isOurs(error.cause));
+export function isOwnError(error: unknown): boolean {
+  return error instanceof ToolError || (error instanceof Error && error.cause !== undefined && isOwnError(error.cause));
 }
 
 /** Whether the connection is fine anyway: the server responded with an error, or is slow. */
-export function isAnswer(error: unknown): boolean {
+export function isServerResponse(error: unknown): boolean {
   const { name, code } = read(error);
   return name === "ProtocolError" || code === "REQUEST_TIMEOUT";
 }

@@ -1,6 +1,6 @@
 import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
-import { describeError, isOurs, refusesUser } from "./describe-error.ts";
+import { describeError, isOwnError, refusesUser } from "./describe-error.ts";
 import { createHealth, type Health } from "./health.ts";
 import { LIST_FRESH_MS, LIST_GAP_MS, LIST_RETRY_WAIT_MS, LIST_TIMEOUT_MS } from "./limits.ts";
 import { type ListedTool, readTools } from "./read-tools.ts";
@@ -43,7 +43,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
       logTools(read.problems);
     } catch (error) {
       // A user's missing permission, or a request that Parley refused to send, says nothing about the server.
-      (refusesUser(error) || isOurs(error) ? listHealth : health).fail();
+      (refusesUser(error) || isOwnError(error) ? listHealth : health).fail();
       tools = [];
       isKnown = false;
       loggedState = "";

@@ -7,7 +7,7 @@ const EVENTS_MAX = 1_000;
 /** Ranges per statement. */
 const RANGES_MAX = 50;
 /** Events per range; a larger gap is read separately. */
-const TOGETHER_MAX = 20;
+const BATCH_EVENTS_MAX = 20;
 
 type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(error: unknown): void };
 
@@ -30,7 +30,7 @@ export function createLoadEvents(sql: Sql) {
       const found =
         asked.length === 1 && only
           ? [await loadEvents(sql, only.conversationId, only.afterSeq, only.untilSeq, EVENTS_MAX)]
-          : await loadEventsOf(sql, asked, TOGETHER_MAX);
+          : await loadEventsOf(sql, asked, BATCH_EVENTS_MAX);
       for (const [place, { resolve }] of asked.entries()) resolve(found[place] ?? []);
     } catch (error) {
       for (const { reject } of asked) reject(error);
@@ -38,7 +38,7 @@ export function createLoadEvents(sql: Sql) {
   }
 
   return (conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]> => {
-    if (untilSeq - afterSeq > TOGETHER_MAX) return loadEvents(sql, conversationId, afterSeq, untilSeq, EVENTS_MAX);
+    if (untilSeq - afterSeq > BATCH_EVENTS_MAX) return loadEvents(sql, conversationId, afterSeq, untilSeq, EVENTS_MAX);
     const { promise, resolve, reject } = Promise.withResolvers<DurableEvent[]>();
     if (waiting.length === 0) setImmediate(readAll);
     waiting.push({ conversationId, afterSeq, untilSeq, resolve, reject });
