@@ -65,7 +65,7 @@ const families: readonly Family[] = [
   {
     prefix: "anthropic/claude-",
     windowTokens: 200_000,
-    // All Claude models since version 4; earlier ones have limits of their own.
+    // All Claude models since version 4; earlier ones have their own limits.
     answerTokens: 32_000,
     abilities: ["tools", "images", "thinking", ...formats],
   },

@@ -2,7 +2,7 @@ import { BoundedCache } from "./bounded-cache.ts";
 
 /** Overhead of an entry in addition to its value, key and tags. */
 const ENTRY_BYTES = 400;
-/** A tag of an entry: its text is shared, its places in two sets are not. */
+/** Bytes per tag of an entry: its text is shared, its entries in two sets are not. */
 const TAG_BYTES = 100;
 const BYTES_PER_CHAR = 2;
 /** Invalidations that a pending lookup records. Above this number everything counts as invalidated. */
@@ -56,7 +56,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #entries: BoundedCache<Entry<V>>;
   readonly #keys = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load<V>>();
-  /** Includes lookups whose place in `#loads` was taken by a newer one. */
+  /** Includes lookups that a newer one has replaced in `#loads`. */
   readonly #running = new Set<Load<V>>();
   readonly #options: TaggedCacheOptions<V>;
 

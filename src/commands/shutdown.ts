@@ -23,7 +23,7 @@ export async function stopInOrder(
   await Promise.all(stopped.values());
 }
 
-/** Extra time for a part after the deadline, to notice it and to put away unfinished work. */
+/** Extra time for a part after the deadline, to notice it and to save unfinished work. */
 const GRACE_MS = 100;
 
 async function stopOne({ name, stop }: ShutdownPart, deadlineMs: number, log: Log): Promise<void> {

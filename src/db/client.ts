@@ -185,7 +185,7 @@ export const getReservedPool = (database: Database): Database =>
 
 /**
  * Runs `work` in one transaction: committed when the promise fulfills, rolled back when it rejects. Use it for everything
- * that may wait for a row lock, even single statements: transactions have connections of their own, outside the main pool.
+ * that may wait for a row lock, even single statements: transactions have their own connections, outside the main pool.
  * `work` is repeated if a row was locked.
  * @param key names the contended row, such as `user:<id>`, or the id of a conversation. Transactions with the same key queue
  * without a connection. If the row stays locked, queued ones only wait briefly for it.

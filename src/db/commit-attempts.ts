@@ -3,7 +3,7 @@ import { type CommitLanes, PAUSE_MIN_MS } from "./commit-lanes.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 import { isLockConflict, isServerFailure } from "./errors.ts";
 
-/** Conversations whose lock is awaited in the database at the same time; each takes a connection of its own. */
+/** Conversations whose lock is awaited in the database at the same time; each takes its own connection. */
 export const LANES_WAITING_MAX = 3;
 
 const PAUSE_MAX_MS = 25;

@@ -27,7 +27,7 @@ const CLOSE_TIMEOUT_S = 5;
 const COMMIT_CONNECTIONS_MAX = 2 * (1 + LANES_WAITING_MAX);
 /** Steps that count for analytics (src/modules/analytics): one for reads, one for the job. */
 const COUNTING_CONNECTIONS_MAX = 2;
-/** Imports write on connections of their own (src/modules/imports/job.ts). */
+/** Imports have their own connections for writing (src/modules/imports/job.ts). */
 const IMPORT_CONNECTIONS_MAX = 2;
 /** LISTEN and NOTIFY between instances (src/realtime/bus-postgres.ts): with DATABASE_URL and without REDIS_URL. */
 const BUS_CONNECTIONS_MAX = 2;

@@ -6,8 +6,8 @@ const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /**
  * SQLSTATEs of a server that is stopping, starting, restarting or full (57P01 to 57P03, 57P05, 53300), of connections (class
- * 08; PgBouncer sends 08P01 when its server is away), of a replica after failover (25006), and of a transaction that was
- * idle for too long (25P03).
+ * 08; PgBouncer sends 08P01 when its server is unavailable), of a replica after failover (25006), and of a transaction that
+ * was idle for too long (25P03).
  */
 const unavailableStates = new Set([
   "08000",

@@ -82,7 +82,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     } catch (error) {
       const [first] = batch;
       if (batch.length > 1 && !isServerFailure(error)) {
-        // A single item may be the cause. The second half returns to its place.
+        // A single item may be the cause. The second half goes back to the front of the queue.
         queue.unshift(...batch.splice(batch.length >> 1));
         await write(batch);
       } else if (first && isLockConflict(error)) {

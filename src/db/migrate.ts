@@ -77,7 +77,7 @@ export async function migrate(
   await checkBookkeeping(database);
   const names: string[] = [];
   let attempts = 0;
-  // Checks without the lock first: an instance that starts on an up-to-date database waits for nobody.
+  // Checks without the lock first: an instance that starts on an up-to-date database doesn't wait.
   while (!isUpToDate(sources, await readApplied(database))) {
     try {
       const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources), signal);

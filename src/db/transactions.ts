@@ -42,8 +42,8 @@ type Options = {
 };
 
 /**
- * The first attempt waits only briefly for locks, so it delays nobody. If a row is locked, the next attempt waits for it on
- * one of a few connections reserved for that, so any number of locked rows leaves the others unaffected.
+ * The first attempt waits only briefly for locks, so it delays no other work. If a row is locked, the next attempt waits for
+ * it on one of a few connections reserved for that, so any number of locked rows leaves the others unaffected.
  */
 export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
   const queueOptions = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };

@@ -131,7 +131,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     const claimed = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
     if (!claimed) return;
     const { job, error } = await runWithLease(claimed, work);
-    // A look one interval later must find it due, though clocks and timers are inexact.
+    // A poll one interval later must find it due, although clocks and timers are inexact.
     const nextMs = Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
     await queries.postpone(leases(), instanceId, job, nextMs, error === undefined ? null : String(error));
     if (error !== undefined) throw error;
@@ -155,7 +155,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       const done = runQueued(queue, job).finally(() => {
         queue.running.delete(job.key);
         running.delete(name);
-        // There may be more for the free place.
+        // There may be more jobs for the free slot.
         nudge(queue.name);
       });
       running.set(name, done);

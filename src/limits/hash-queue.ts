@@ -9,7 +9,7 @@ export const HASHES_WAITING_MAX = 200;
 export const HASHES_WAITING_PER_ADDRESS_MAX = 100;
 const RETRY_AFTER_MS = 2_000;
 
-/** The requester of a hash: decides its place in the queue. */
+/** The requester of a hash; determines its position in the queue. */
 export type Requester = {
   /** Null for the command line, and for clients without an address. */
   ipAddress: string | null;
@@ -88,7 +88,7 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
     return undefined;
   }
 
-  /** A finished job hands its place directly to the next one. */
+  /** A finished job hands its slot directly to the next one. */
   function release(): void {
     const begin = takeNext();
     if (begin) begin();

@@ -22,7 +22,6 @@ export type CallerClass = "read" | "write" | "ai";
 type AddClass = "adds" | "added";
 /** Counted per incoming hook. */
 type HookClass = "hooks";
-/** The classes of routes. */
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
 /** The caller, as far as limits need to know: a user, by a session or by an API key (which has scopes). */

@@ -115,7 +115,7 @@ export function createLoginGuard({
   /**
    * @param begun the failures when the attempt began: an attempt overtaken by the failure that set a lock is refused even if
    * that lock has ended.
-   * @returns the failures so far, in the order of `places`.
+   * @returns the failures so far, in the order of `keys`.
    */
   async function requireUnlocked(keys: ScopedKey[], begun?: number[]): Promise<number[]> {
     const states = await Promise.all(keys.map(readState));
@@ -127,7 +127,7 @@ export function createLoginGuard({
     throw refuse(keys, waits);
   }
 
-  /** @param waits in the order of `places`; 0 for those with room. */
+  /** @param waits in the order of `keys`; 0 for those that aren't locked. */
   function refuse(places: ScopedKey[], waits: number[]): Problem {
     onRefused();
     const usedUp = places.flatMap(({ scope: { policy, failuresMax: quota, rememberedS: windowS } }, index) => {

@@ -1,7 +1,7 @@
 import { Problem } from "../lib/problem.ts";
 import { createLimitProblem } from "./refusal.ts";
 
-/** Retry delay for callers whose places are all taken. */
+/** Retry delay for callers without a free slot. */
 const RETRY_AFTER_MS = 2_000;
 
 type Options = {
@@ -12,7 +12,7 @@ type Options = {
   onRefused(): void;
 };
 
-/** Per-user places for long-lived resources: open sockets, feeds. Only users who hold one take memory. */
+/** Per-user slots for long-lived resources: open sockets, feeds. Only users who hold one take memory. */
 export class Slots {
   readonly #counts = new Map<string, number>();
   readonly #options: Options;
@@ -31,12 +31,12 @@ export class Slots {
     return slotsMax === 0 || this.count(userId) < slotsMax;
   }
 
-  /** @throws Problem `rate_limited` when the user has no place left. */
+  /** @throws Problem `rate_limited` when the user has no free slot. */
   requireRoom(userId: string): void {
     if (!this.hasRoom(userId)) throw this.refuse();
   }
 
-  /** The error when no place is left; counts the refusal. */
+  /** The error when no slot is free; counts the refusal. */
   refuse(): Problem {
     const { slotsMax, what, policy, onRefused } = this.#options;
     onRefused();
@@ -46,7 +46,7 @@ export class Slots {
   }
 
   /**
-   * Takes a place.
+   * Takes a slot.
    * @returns a function that releases it; idempotent. @throws Problem `rate_limited` when there is none.
    */
   take(userId: string): () => void {

@@ -35,7 +35,7 @@ function openTransport(
     {
       onMessage: (channel, text) => onEnvelope(strip(channel), text),
       onSubscribed: (channel) => onListening(strip(channel)),
-      // The bus itself logs once that Redis is away; this logs why.
+      // The bus itself logs once that Redis is unavailable; this logs why.
       onError: (error) => log.debug({ reason: describeReason(error) }, "the bus has a problem with Redis"),
     },
   );

@@ -13,7 +13,7 @@ const SEQ_POLL_MS = 5;
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
-  /** Sends a serialized frame to all listeners; with its event, if at hand. */
+  /** Sends a serialized frame to all listeners; with its event, if available. */
   send(text: string, type: string, event?: ConversationEvent): void;
   /** Called with each durable event in order, after all listeners were sent it. */
   onEvent(event: DurableEvent): void;
@@ -232,7 +232,7 @@ export class Channel {
   }
 
   async #fillGap(): Promise<void> {
-    // If the attempt finds nothing (the database is away, the conversation is gone), the next one waits longer.
+    // If nothing is found (the database is unavailable, the conversation is gone), the next attempt waits longer.
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
     this.#isUrgent = false;
     this.#isFilling = true;

@@ -37,7 +37,7 @@ export class Survey {
     return this.#isOver ? undefined : this.#reported.promise;
   }
 
-  /** The subscription has taken effect, and the others are asked. */
+  /** The subscription has taken effect, and reports are requested. */
   onSubscribed(): void {
     if (this.#isSubscribed) return;
     this.#isSubscribed = true;

@@ -143,7 +143,7 @@ test("every conversation is brought into the form that the strictest provider ta
       { role: "assistant", content: "Welcome." },
       { role: "user", content: "one\n\ntwo" },
       { role: "assistant", content: "three" },
-      { role: "user", content: "Please go on." },
+      { role: "user", content: "Please continue." },
     ],
   });
 });

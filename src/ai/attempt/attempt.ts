@@ -47,7 +47,7 @@ export type AttemptRequest = {
   outputTokensMax?: number | null;
   /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
   isFitted?: boolean;
-  /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
+  /** Index of the question in the messages. It and all later messages are never trimmed. Absent: the last user message. */
   questionAt?: number;
   options?: AnswerOptions;
   /** Called in each attempt when the first bytes of a response body arrive, before there is anything to show. */

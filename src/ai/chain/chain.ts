@@ -58,9 +58,9 @@ export type RunRequest = {
   outputTokensMax?: number | null;
   /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
   isFitted?: boolean;
-  /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
+  /** Index of the question in the messages. It and all later messages are never trimmed. Absent: the last user message. */
   questionAt?: number;
-  /** False: no other model is asked when the requested one fails. */
+  /** False: no other model is tried when the requested one fails. */
   hasFallback?: boolean;
   /** False: shown text can't be withdrawn, so a text with the wrong format is not repaired. */
   isRepairable?: boolean;

@@ -88,9 +88,9 @@ export async function runFormatted<Request extends FormattedRequest>(
 
 function writeRepairNote(problems: readonly string[]): string {
   return [
-    "[Note from the chat server] Your answer does not have the form that was asked for:",
+    "[Note from the chat server] Your answer doesn't have the requested format:",
     ...problems.map((problem) => `- ${problem}`),
-    "Answer the same again, with these mistakes corrected. Write the JSON and nothing else.",
+    "Send the same answer again with these mistakes corrected. Write the JSON and nothing else.",
   ].join("\n");
 }
 

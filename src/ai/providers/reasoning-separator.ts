@@ -1,5 +1,5 @@
 /**
- * Puts a blank line between reasoning from different places of a response: blocks, items and summaries.
+ * Puts a blank line between reasoning from different parts of a response: blocks, items and summaries.
  * @returns a function that returns the text to show for a piece.
  */
 export function createReasoningSeparator(): (place: string | number, text: string) => string {

@@ -28,7 +28,7 @@ export type SuccessfulResponse = IncomingResponse & {
 
 /**
  * Returns what to send after an error that is about the thinking in the request, or missing thinking, rather than a
- * parameter. Null: the error stands. Called once per request.
+ * parameter. Null: the error is returned. Called once per request.
  */
 type Rewrite = (refusal: string) => object | null;
 

@@ -63,7 +63,7 @@ class AnswerStream {
   #isOver = false;
   #grace: Timer | undefined;
   #drainedPackets = 0;
-  /** Every packet is a sign of life, whatever it holds: interim responses, parts of a head, a chunk size. */
+  /** Every packet is a sign of life, even interim responses, parts of a head, or a chunk size. */
   readonly #onBytes = () => this.#push(headActivity);
   readonly #onAbort = () => this.#close(false);
 
@@ -207,7 +207,7 @@ class AnswerStream {
       this.#body?.abort();
       return;
     }
-    // A finished stream may end by itself, within bounds, so that its connection can be reused.
+    // A finished stream may end normally, within limits, so that its connection can be reused.
     if (this.#pause.isPaused) this.#body?.resume();
     this.#grace = setTimeout(() => this.#body?.abort(), END_GRACE_MS);
   }

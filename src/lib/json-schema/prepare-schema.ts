@@ -22,7 +22,7 @@ export type PreparedSchema = {
   costs: WeakMap<object, number>;
 };
 
-/** A problem with a schema, and its place. */
+/** A problem with a schema, and its location. */
 export class InvalidSchemaError extends Error {
   readonly pointer: string;
   constructor(pointer: string, message: string) {
@@ -61,7 +61,7 @@ function findDraft(source: unknown): SchemaDraft {
 
 type Copy = Record<string, unknown>;
 
-/** Copies the relevant parts of a schema. Referenced places become entries of `$defs`, once each. */
+/** Copies the relevant parts of a schema. Referenced schemas become entries of `$defs`, once each. */
 class Preparation {
   readonly patterns = new Map<string, LinearPattern | null>();
   readonly costs = new WeakMap<object, number>();

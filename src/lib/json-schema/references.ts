@@ -2,7 +2,7 @@ import { escapePointer } from "../json.ts";
 
 type SchemaLocation = { value: unknown; pointer: string };
 
-/** The places of one schema. */
+/** Resolves references within one schema. */
 export class SchemaReferences {
   readonly #root: unknown;
   /** By name. Found for all references at once: one walk for each would take as long as both together, multiplied. */
@@ -12,7 +12,7 @@ export class SchemaReferences {
     this.#root = root;
   }
 
-  /** What a reference (`#`, `#/$defs/name`, `#anchor`) means; null if there is no such place. */
+  /** What a reference (`#`, `#/$defs/name`, `#anchor`) refers to; null if nothing. */
   find(reference: string): SchemaLocation | null {
     const fragment = decode(reference.slice(1));
     if (fragment === null) return null;
@@ -33,7 +33,7 @@ function findByPointer(root: unknown, fragment: string): SchemaLocation | null {
   return { value, pointer: `#${fragment}` };
 }
 
-/** Of several places with one name the first counts. */
+/** If several anchors have the same name, the first one counts. */
 function collectAnchors(
   value: unknown,
   pointer: string,

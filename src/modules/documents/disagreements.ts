@@ -8,7 +8,7 @@ type Disagreement = { sinceMs: number; other: ListOrigin; fields: Record<string,
 
 const describe = ({ folder }: ListOrigin): string => (folder === null ? "Parley's own guides" : `the folder ${folder}`);
 
-/** Reports a difference between this instance's documents and another's, once per place while it lasts. */
+/** Reports a difference between this instance's documents and another's, once per folder while it lasts. */
 export function createDisagreements({ log, origin }: { log: Log; origin: ListOrigin }) {
   let known = new Map<string, Disagreement>();
 

@@ -65,7 +65,6 @@ export interface DocumentService {
 type Dependencies = {
   database: Database;
   config: Pick<Config, "DOCUMENTS_DIR">;
-  /** Interval between scans, in milliseconds. */
   scanIntervalMs?: number;
   indexerTimes?: IndexerTimes;
   log: Log;

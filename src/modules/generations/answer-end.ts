@@ -75,7 +75,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
       return charge(answer, final);
     }
     metrics.messages.inc({ role: "assistant" });
-    // Removed first, so that new readers aren't told of an answer in progress after its end.
+    // Removed first, so that new readers don't see an answer in progress after its end.
     liveAnswers.remove(answer);
     events.publish([stored.event]);
     if (context && final.status === "complete")

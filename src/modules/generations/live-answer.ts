@@ -75,7 +75,6 @@ export class LiveAnswer {
     if (!this.#isWaiting) this.#flushSoon();
   }
 
-  /** Appends reasoning. */
   appendReasoning(text: string): void {
     this.#pendingReasoning += text;
     if (!this.#isWaiting) this.#flushSoon();

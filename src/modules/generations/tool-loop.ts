@@ -103,7 +103,7 @@ const tooManyCalls: ToolResult = {
   isError: true,
 };
 
-/** Providers reject calls to tools that they are not told about; a server may be gone since. */
+/** Providers reject calls to tools that aren't listed in the request, but a server may have gone since. */
 function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
   const known = new Set(definitions.map(({ name }) => name));
   const called = (progress?.messages ?? []).flatMap((message) =>

@@ -18,7 +18,7 @@ export { IMPORTS } from "./queries.ts";
 /** Concurrent uploads per instance: each takes a few megabytes of memory. */
 const UPLOADS_MAX = 32;
 const RETRY_AFTER_MS = 5_000;
-/** Uploads that take longer are aborted, so that slow senders don't occupy all places. */
+/** Uploads that take longer are aborted, so that slow senders don't occupy all slots. */
 const UPLOAD_MS_MAX = 60 * 60_000;
 /** How often a slow upload is marked as still in progress. */
 const TOUCH_INTERVAL_MS = 30_000;

@@ -2,7 +2,7 @@ import type { InboxSeqs } from "./queries.ts";
 
 /** Remembered conversations per user, the newest ones. */
 export const SENT_STATES_MAX = 200;
-/** For all users of an instance together: some 30 MB. */
+/** For all users of an instance together: about 30 MB. */
 const SENT_STATES_TOTAL_MAX = 250_000;
 
 /** A counter shared by all users. */

@@ -41,7 +41,7 @@ type Dependencies = {
 /** Cached pages of message histories, in their serialized form. */
 export interface History {
   /**
-   * For members. The database checks access and whether a cached page is still current, so it is correct whoever changed the
+   * For members. The database checks access and whether a cached page is still current, so it is correct no matter who changed the
    * conversation, and members share it.
    * @throws Problem `not_found`, `bad_cursor`.
    */

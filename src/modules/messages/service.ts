@@ -65,7 +65,7 @@ export interface MessageService extends FeedbackService {
   /**
    * For members with write access. Resolves when the message is committed; repeating a `client_message_id` always returns
    * the same message.
-   * @param slot absent: it takes its place when it is validated.
+   * @param slot its place in the order of a connection's messages; absent: the order in which messages are validated.
    * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
    * `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */

@@ -27,7 +27,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
   const open = new Set<EventStream>();
   let isDraining = false;
 
-  /** @param endsWithToken whether it has no end of its own. */
+  /** @param endsWithToken whether it is open-ended, so that it must end with the access token. */
   function openStream(
     { caller, endsWithToken }: { caller: Caller; endsWithToken: boolean },
     request: Request,
@@ -149,7 +149,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           },
           (_position, { missed }) => {
             for (const event of missed) reply.onPush(JSON.stringify(event), event);
-            // The message is sent anyway; only nobody is listening to its answer.
+            // The message is sent anyway, but nobody listens to its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
           () => {

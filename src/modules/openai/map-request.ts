@@ -81,7 +81,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   }
 }
 
-/** The text of a message. An assistant's refusal is included, since models have no other place for it. */
+/** The text of a message. An assistant's refusal is included, since models have no other field for it. */
 function readContent(message: CompletionMessage, index: number): string {
   const { role, content } = message;
   const refusal = role === "assistant" ? (message.refusal ?? "") : "";

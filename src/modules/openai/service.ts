@@ -159,7 +159,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         ...completionRequest,
         messages: openThinking(completionRequest.messages, completionRequest.sealedThinking, open),
       };
-      // Its place is taken in the tick in which it was free: others come while this one waits.
+      // The slot is taken in the same tick as the check: other requests may arrive while this one waits.
       const entry = running.add(caller, request.conversationId);
       const { exchange, reservation, release } = await admit(caller, id, request).catch((error) => {
         running.remove(entry);

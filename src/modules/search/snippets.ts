@@ -42,7 +42,7 @@ export async function createHitSnippets(sql: Sql, { texts, query, language }: Op
 
 type Excerpt = { text: string; isStart: boolean; isEnd: boolean };
 
-/** @param needles lists in order of preference: the first list with a needle that begins a word decides; its first such place counts. */
+/** @param needles lists in order of preference: the first list with a needle that begins a word decides; its first such position counts. */
 function createExcerpt(text: string, needles: string[][]): Excerpt {
   const place = findPlace(text.toLowerCase(), needles);
   const start = place <= BEFORE_CHARS ? 0 : moveToBlank(text, place - BEFORE_CHARS, place);

@@ -175,7 +175,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
     async "typing.start"(connection, caller, { conversation_id }) {
       await requireWriter(caller, conversation_id.toLowerCase());
-      // The connection closed during the check: nobody would end its typing indicator.
+      // The connection closed during the check, so nothing would end its typing indicator.
       if (connection.isClosing) return undefined;
       typing.start(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;

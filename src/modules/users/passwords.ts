@@ -16,7 +16,6 @@ const PASSES = 2;
 /** Concurrent hashes; one core stays free for the event loop. */
 const PARALLEL_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
 
-/** A new password. */
 export const NewPassword = Type.String({
   minLength: PASSWORD_CHARS_MIN,
   maxLength: PASSWORD_CHARS_MAX,

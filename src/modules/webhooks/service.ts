@@ -85,7 +85,7 @@ export interface WebhookService {
 export type DeliveryControl = {
   /** Stores a delivery, even for an event without subscription. @returns its id. */
   addDelivery(sql: Sql, delivery: { webhookId: string; type: string; data: unknown }): Promise<string>;
-  /** Makes a delivery due now with fresh attempts, whatever its status. */
+  /** Makes a delivery due now with fresh attempts, regardless of its status. */
   redeliver(sql: Sql, deliveryId: string): Promise<void>;
   disable(sql: Sql, webhookId: string, reason: "user"): Promise<void>;
   enable(sql: Sql, webhookId: string): Promise<void>;

@@ -28,7 +28,7 @@ export interface Transport {
   onRequest?(wish: string): void;
   listen(channel: string): void;
   unlisten(channel: string): void;
-  /** Sent messages don't come back: connections that look open may be dead. */
+  /** Sent messages aren't received: connections that seem open may be dead. */
   reconnect(): void;
   close(): Promise<void>;
 }

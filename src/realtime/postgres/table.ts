@@ -63,7 +63,7 @@ export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
   }
 
   return {
-    /** From now on, rows inserted by others are passed to `onPayload`. The database may be away temporarily. */
+    /** From now on, rows inserted by others are passed to `onPayload`. The database may be temporarily unavailable. */
     start(): void {
       timer ??= setInterval(() => void poll().catch(() => {}), POLL_MS);
       timer.unref();

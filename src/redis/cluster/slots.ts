@@ -43,7 +43,7 @@ export class SlotMap {
   }
 }
 
-/** An IPv6 address has colons of its own. */
+/** An IPv6 address contains colons itself. */
 export function splitAddress(address: Address): { host: string; port: number } {
   const colon = address.lastIndexOf(":");
   return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) };

@@ -42,7 +42,7 @@ export function mapToMessagesRequest(
       typeof options.toolChoice === "object" ? options.toolChoice !== null : options.toolChoice === "required",
     isLoopThinking: !isForgetful && isLoopThinking(turns, thinker),
   });
-  // A model told to think rejects both; for one that always thinks, this is learned from its error.
+  // A model that is instructed to think rejects both; for one that always thinks, this is learned from its error.
   const sampling = config.thinking && options.reasoningEffort ? { temperature: null, topP: null } : {};
   return markStablePrefix({
     ...pickExtra("messages", options.extra),

@@ -79,7 +79,7 @@ export function createResponsesMapper(thinker?: ThinkingSource): EventMapper {
   }
 
   function takeOutput(output: unknown): MappedEvent[] {
-    // If any text was streamed, the last event repeats the same texts, though perhaps in other places.
+    // If any text was streamed, the last event repeats the same texts, though perhaps at other positions.
     const areTextsNew = texts.isEmpty();
     const items = readList(output).map(readFields);
     const called = items.filter(isCall);

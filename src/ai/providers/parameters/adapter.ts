@@ -4,7 +4,7 @@ import { lowerOrdered } from "./lower-effort.ts";
 import { applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
 import { findFix, readRefusal } from "./refusal.ts";
 
-/** How often one request is changed after errors; then the last error stands. */
+/** How often one request is changed after errors; then the last error is returned. */
 export const ADAPTATIONS_MAX = 5;
 /** Models whose rejected parameters are remembered; beyond that, the oldest is forgotten. */
 export const LEARNED_MODELS_MAX = 1_000;

@@ -5,7 +5,7 @@ import type { Body, Change } from "./optional.ts";
 export type Refusal = {
   /** Its sentences, in order. */
   prose: string;
-  /** Parameters named in a field of their own, such as `tools.function.strict`. */
+  /** Parameters named in a dedicated field, such as `tools.function.strict`. */
   named: readonly string[];
 };
 

@@ -22,7 +22,7 @@ export function describeError(error: unknown): string {
   return text.replace(anyToken, "********").slice(0, SHOWN_CHARS_MAX).toWellFormed();
 }
 
-/** Describes the error of a call. `told` is for the model; null if the server sent no usable error. */
+/** Describes the error of a call. `detail` is for the model; null if the server sent no usable error. */
 export function describeCallError(error: unknown): { reason: string; detail: string | null } {
   const { name, code, message } = read(error);
   const reason = describeError(error);

@@ -28,7 +28,7 @@ export type McpServerOptions = {
   log: Log;
 };
 
-/** What one user, or everybody, shares at a server. */
+/** The state at a server for one user, or shared by all users. */
 type Access = { connection: McpConnection; list: ToolList; mask(text: string): string };
 
 /** One MCP server. Its failures never stop an answer. */
@@ -38,7 +38,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   const userinfo = readUserinfo(setting.url);
   const url = new URL(userinfo?.url ?? setting.url);
   const fixedHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
-  /** Some servers repeat in an error what they were sent, and users and models read that. */
+  /** Some servers echo the request in an error, which users and models can see. */
   const maskFixed = createMask([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
   const health = createHealth();
   let requests = 0;

@@ -18,7 +18,7 @@ type Options = {
   log: Log;
 };
 
-/** The tools of a server for one user, or for everybody. A failing server has none until it recovers. */
+/** The tools of a server for one user, or for all users. A failing server has none until it recovers. */
 export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
   /** The health of this list alone: a server may reject one user and serve others. */
   const listHealth = createHealth();

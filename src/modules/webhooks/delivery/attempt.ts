@@ -29,7 +29,6 @@ export type SendOutgoing = (
   request: OutgoingRequest,
 ) => Promise<{ status: number; headers: Headers; body: Uint8Array; durationMs: number }>;
 
-/** The result of an attempt. */
 export type AttemptResult = {
   deliveryId: string;
   outcome: "delivered" | "retried" | "failed";

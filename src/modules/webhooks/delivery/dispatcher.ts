@@ -13,7 +13,7 @@ import { createDeliveryThrottle } from "./throttle.ts";
 
 /** How long to collect more events after the first one, to handle them together. */
 const NUDGE_MS = 10;
-/** Outbox rows expanded together: each may stand for hundreds of events. */
+/** Outbox rows expanded together: each may represent hundreds of events. */
 const OUTBOX_ROWS = 20;
 /** How long the outbox is expanded before due deliveries are checked again. */
 const EXPANSION_MS = 200;

@@ -59,9 +59,9 @@ export function createEndpointWorker(
 
   function pump(): void {
     clearTimeout(idleTimer);
-    // Don't read again and again what can't start while the receiver hangs.
+    // Deliveries that can't start while the receiver hangs aren't read again and again.
     const isOld = performance.now() - loadedAtMs > FRESH_MS && inFlight < IN_FLIGHT_MAX && buffer.some(canBegin);
-    // Not while more is read: that comes after what is dropped here.
+    // Not during a read: its deliveries come after those dropped here.
     if (isEnding || (isOld && !isLoading)) {
       for (const { id } of buffer) held.delete(id);
       buffer = [];
@@ -166,7 +166,7 @@ export function createEndpointWorker(
       pump();
     },
 
-    /** Another endpoint waits for the place: finishes after the requests in flight, if it had its share of time. */
+    /** Another endpoint waits for a slot: finishes after the requests in flight, if it had its share of time. */
     yieldSlot(): void {
       if (performance.now() - startedAtMs >= SERVICE_MS_MIN) end();
     },
