@@ -37,7 +37,7 @@ export function createApp(deps: AppDependencies) {
   const isAllowedOrigin = logRefusedOrigins(createOriginPolicy(config), log);
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
-  const readTurns = createReadQueue({ limits });
+  const readQueue = createReadQueue({ limits });
   const expensiveReads = createExpensiveReads({ limits, openStreams });
   const idempotency = createIdempotency({ store: services.idempotency, log });
   const largeBodies = createLargeBodies();
@@ -72,7 +72,7 @@ export function createApp(deps: AppDependencies) {
         createSlowBodies({ isStillIn: auth.isStillIn }),
         idempotency,
         expensiveReads,
-        readTurns,
+        readQueue,
       ]),
     );
   requireDeclared(app, routes);

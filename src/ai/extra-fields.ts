@@ -72,13 +72,13 @@ export const hasField = (api: Api, field: ExtraField): boolean => (rules[field] 
 /** The fields of a request that its wire format has. */
 export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<ExtraFields, FieldOf<A>> =>
   Object.fromEntries(
-    listAsked(extra)
+    listRequested(extra)
       .filter((field) => hasField(api, field))
       .map((field) => [field, extra[field]]),
   ) as Pick<ExtraFields, FieldOf<A>>;
 
 /** The first field in a request that a provider doesn't support; null: none, or the provider has no wire format. */
 export const findUnsupported = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
-  listAsked(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
+  listRequested(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
 
-const listAsked = (extra: ExtraFields): ExtraField[] => extraFields.filter((field) => extra[field] !== undefined);
+const listRequested = (extra: ExtraFields): ExtraField[] => extraFields.filter((field) => extra[field] !== undefined);

@@ -52,7 +52,7 @@ the terminal or standard input.`,
               getPassphrase: () => providePassphrase(environment, file),
               onSecret: async (secret) => void storeSecret(config, secret),
               onProgress,
-              onStep: (step) => line.tell(steps[step]),
+              onStep: (step) => line.print(steps[step]),
             }),
           { canJoin: false },
         );

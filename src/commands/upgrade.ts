@@ -143,7 +143,9 @@ function obtain(source: ExecutableSource, target: string, signal: AbortSignal): 
   return createDraft(source, target, {
     signal,
     onProgress: (bytes, totalBytes) =>
-      line.tell(`${formatBytes(bytes)}${totalBytes === null ? "" : ` of ${formatBytes(totalBytes)}`}  ${source.label}`),
+      line.print(
+        `${formatBytes(bytes)}${totalBytes === null ? "" : ` of ${formatBytes(totalBytes)}`}  ${source.label}`,
+      ),
   }).finally(line.end);
 }
 

@@ -51,9 +51,9 @@ const attachedPools = new WeakMap<Database, AttachedPools>();
  * Opens the main pool, for reads and for writes that never wait for a row lock. Connections are made on demand. `end` closes
  * the side pools as well. `bigint` columns are numbers (exact up to 2^53).
  */
-export function openDatabase(given: DatabaseOptions): Database {
+export function openDatabase(requestedOptions: DatabaseOptions): Database {
   // All pools share this object, including later ones: see changeSession.
-  const options = { ...given, session: { ...(given.session ?? SESSION_PARAMETERS) } };
+  const options = { ...requestedOptions, session: { ...(requestedOptions.session ?? SESSION_PARAMETERS) } };
   const database = openPool(options);
   const pools = new Set<SidePool>();
   const addPool = (poolSize: number) => {

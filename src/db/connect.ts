@@ -122,15 +122,15 @@ export async function waitForDatabase(
 ): Promise<void> {
   for (let delayMs = RETRY_DELAY_MIN_MS; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MAX_MS)) {
     signal.throwIfAborted();
-    let isAsked = false;
+    let isExamined = false;
     try {
       await abortable(examine(database, log), signal);
-      isAsked = true;
+      isExamined = true;
       await work();
       return;
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof UnsuitableDatabaseError || (isAsked && !isTemporary(error))) throw error;
+      if (error instanceof UnsuitableDatabaseError || (isExamined && !isTemporary(error))) throw error;
       const reason = await abortable(describe(error, database), signal);
       log.error({ reason, retry_in_ms: delayMs }, "the database is not responding; retrying");
     }

@@ -19,21 +19,21 @@ export function createLoadEvents(sql: Sql) {
   let waiting: Waiting[] = [];
 
   function readAll(): void {
-    const asked = waiting;
+    const batch = waiting;
     waiting = [];
-    for (let from = 0; from < asked.length; from += RANGES_MAX) void read(asked.slice(from, from + RANGES_MAX));
+    for (let from = 0; from < batch.length; from += RANGES_MAX) void read(batch.slice(from, from + RANGES_MAX));
   }
 
-  async function read(asked: Waiting[]): Promise<void> {
+  async function read(batch: Waiting[]): Promise<void> {
     try {
-      const [only] = asked;
+      const [only] = batch;
       const found =
-        asked.length === 1 && only
+        batch.length === 1 && only
           ? [await loadEvents(sql, only.conversationId, only.afterSeq, only.untilSeq, EVENTS_MAX)]
-          : await loadEventsOf(sql, asked, BATCH_EVENTS_MAX);
-      for (const [place, { resolve }] of asked.entries()) resolve(found[place] ?? []);
+          : await loadEventsOf(sql, batch, BATCH_EVENTS_MAX);
+      for (const [index, { resolve }] of batch.entries()) resolve(found[index] ?? []);
     } catch (error) {
-      for (const { reject } of asked) reject(error);
+      for (const { reject } of batch) reject(error);
     }
   }
 

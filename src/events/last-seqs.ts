@@ -18,19 +18,19 @@ export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise
 
   async function readAll(): Promise<void> {
     isScheduled = false;
-    const asked = [...waiting];
+    const batch = [...waiting];
     waiting.clear();
-    for (let from = 0; from < asked.length; from += IDS_MAX) await readBatch(asked.slice(from, from + IDS_MAX));
+    for (let from = 0; from < batch.length; from += IDS_MAX) await readBatch(batch.slice(from, from + IDS_MAX));
   }
 
-  async function readBatch(asked: [string, Waiting[]][]): Promise<void> {
+  async function readBatch(batch: [string, Waiting[]][]): Promise<void> {
     try {
-      const ids = asked.map(([id]) => id);
+      const ids = batch.map(([id]) => id);
       const rows = await listLastSeqs(sql, ids);
       const seqs = new Map(rows.map(({ id, last_seq }) => [id, last_seq]));
-      for (const [id, callers] of asked) for (const { resolve } of callers) resolve(seqs.get(id) ?? 0);
+      for (const [id, callers] of batch) for (const { resolve } of callers) resolve(seqs.get(id) ?? 0);
     } catch (error) {
-      for (const [, callers] of asked) for (const { reject } of callers) reject(error);
+      for (const [, callers] of batch) for (const { reject } of callers) reject(error);
     }
   }
 

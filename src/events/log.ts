@@ -105,7 +105,7 @@ export function createEventLog({ database, changes, bus }: { database: Database;
     publish,
 
     /** Like `publish` for the hot path: `create` builds the events of a conversation only if it may have listeners. */
-    publishIfHeard(conversationId: string, create: () => Iterable<DurableEvent>): void {
+    publishIfSubscribed(conversationId: string, create: () => Iterable<DurableEvent>): void {
       publishTo(conversationId, create);
       onAppended();
     },

@@ -117,14 +117,14 @@ export function createChain(options: ChainOptions): Chain {
   const runOptions: RunOptions = { ...options, breakers, observe, catalog, backoffBaseMs, failures, showsReasoning };
 
   const apiOf = (model: string) => providers.get(providerOf(model))?.api;
-  const findUnsupportedBy = (model: string, asked?: AnswerOptions) => findUnsupported(apiOf(model), asked?.extra);
+  const findUnsupportedBy = (model: string, options?: AnswerOptions) => findUnsupported(apiOf(model), options?.extra);
   const canAnswerIn = (format: AnswerFormat, model: string) => catalog.can(model, format.type);
 
   /** The models to try: the requested one first, without those known not to support the options. */
   const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
     const first = model !== null && breakers.has(model) ? model : defaultModel;
-    const takes = (other: string) => other !== first && findUnsupportedBy(other, options) === null;
-    const others = hasFallback === false ? [] : models.filter(takes);
+    const supportsOptions = (other: string) => other !== first && findUnsupportedBy(other, options) === null;
+    const others = hasFallback === false ? [] : models.filter(supportsOptions);
     const { format } = options ?? {};
     return [first, ...others].filter((name) => !format || canAnswerIn(format, name));
   };
@@ -140,9 +140,9 @@ export function createChain(options: ChainOptions): Chain {
     run(request, push) {
       const { startedAtMs = performance.now(), options } = request;
       const endsAtMs = startedAtMs + answerTimeoutMs;
-      const start: Chain["run"] = (asked, pushPart) => {
-        const { pause = new PauseSignal() } = asked;
-        return run(runOptions, { ...asked, pause, endsAtMs, order: listOrder(asked) }, pushPart);
+      const start: Chain["run"] = (runRequest, pushPart) => {
+        const { pause = new PauseSignal() } = runRequest;
+        return run(runOptions, { ...runRequest, pause, endsAtMs, order: listOrder(runRequest) }, pushPart);
       };
       return options?.format ? runFormatted(start, request, options.format, push) : start(request, push);
     },

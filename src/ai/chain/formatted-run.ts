@@ -35,8 +35,8 @@ export async function runFormatted<Request extends FormattedRequest>(
   const total = createCostTotal();
   // Text of earlier steps stays; a broken-off text is dropped.
   const isStep = resume?.step !== undefined && resume.step !== "broken";
-  const keptText = resume && isStep ? resume.text : "";
-  const keptReasoning = isStep ? (resume?.reasoning ?? "") : "";
+  const previousText = resume && isStep ? resume.text : "";
+  const previousReasoning = isStep ? (resume?.reasoning ?? "") : "";
   let text = resume?.text ?? "";
   let reasoning = resume?.reasoning ?? "";
   let attempt = resume?.attempt ?? 0;
@@ -49,21 +49,21 @@ export async function runFormatted<Request extends FormattedRequest>(
 
   const start = resume && {
     ...resume,
-    text: keptText,
-    reasoning: keptReasoning,
+    text: previousText,
+    reasoning: previousReasoning,
     step: resume.step === "next" ? resume.step : ("restarted" as const),
   };
   const first = await run({ ...request, resume: start }, take);
   total.add(first);
   if (first.type !== "finish" || first.toolCalls.length > 0) return first;
-  const output = await read(text.slice(keptText.length));
+  const output = await read(text.slice(previousText.length));
   if (output.type === "valid") return { ...first, output: { value: output.value } };
   // It would be cut off again.
   if (first.reason !== "stop") return first;
   if (output.type === "unknown" || !isRepairable) return fail(first, output.type === "unknown");
 
   const note: ChatMessage = { role: "user", content: writeRepairNote(output.problems) };
-  const written = text.slice(keptText.length);
+  const written = text.slice(previousText.length);
   const shown: ChatMessage[] = written.length > SHOWN_CHARS_MAX ? [] : [{ role: "assistant", content: written }];
   const repair = {
     ...request,
@@ -74,12 +74,12 @@ export async function runFormatted<Request extends FormattedRequest>(
     questionAt: messages.findLastIndex(({ role }) => role === "user"),
     options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
     // The reasoning also led to the corrected text.
-    resume: { text: keptText, reasoning, attempt, step: "restarted" as const },
+    resume: { text: previousText, reasoning, attempt, step: "restarted" as const },
   };
   const second = await run(repair, take);
   total.add(second);
   if (second.type === "aborted") return { ...second, ...total.sum() };
-  const repaired = second.type === "finish" ? await read(text.slice(keptText.length)) : output;
+  const repaired = second.type === "finish" ? await read(text.slice(previousText.length)) : output;
   const end = { ...(second.type === "finish" ? second : first), ...total.sum() };
   if (second.type === "finish" && repaired.type === "valid") return { ...end, output: { value: repaired.value } };
   if (second.type === "finish" && second.reason !== "stop") return end;

@@ -27,13 +27,13 @@ export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListen
   let isAborted = false;
 
   return {
-    listen(given) {
-      listener = given;
+    listen(newListener) {
+      listener = newListener;
       const waiting = unread;
       unread = [];
       if (unreadBytes > UNREAD_BYTES_MAX) sent.resume();
-      for (const bytes of waiting) if (!isAborted) given.onBytes(bytes);
-      if (end && !isAborted) given.onEnd(end.error);
+      for (const bytes of waiting) if (!isAborted) newListener.onBytes(bytes);
+      if (end && !isAborted) newListener.onEnd(end.error);
     },
     pause: sent.pause,
     resume: sent.resume,

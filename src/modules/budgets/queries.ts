@@ -115,10 +115,10 @@ export async function freeReservations(sql: Sql, afterId: string): Promise<{ fre
 }
 
 /** Deletes a batch of old windows. @returns how many. */
-export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<number> {
+export async function deleteOldWindows(sql: Sql, retentionDays: number): Promise<number> {
   const { count } = await sql`
     delete from budget_windows where ctid = any (array(
-      select x.ctid from budget_windows x where x.starts_on < (now() at time zone 'utc')::date - ${keptDays}::int
+      select x.ctid from budget_windows x where x.starts_on < (now() at time zone 'utc')::date - ${retentionDays}::int
       order by x.starts_on limit ${FORGET_ROWS} for update skip locked))`;
   return count;
 }

@@ -78,12 +78,12 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
   }
 
   return {
-    async create(caller, conversationId, { name: given, signed = false }, origin) {
+    async create(caller, conversationId, { name: newName, signed = false }, origin) {
       requireScope(caller.scopes, "messages:write");
       // Otherwise a stolen key that expires soon could create permanent access.
       if (caller.scopes !== null && Number.isFinite(caller.expiresAtMs))
         throw new Problem("forbidden", "An API key that expires can't create hooks, which don't expire.");
-      const name = given.trim();
+      const name = newName.trim();
       if (name === "") throw createInvalid("#/name", "name must not be empty.");
       const id = createId();
       const token = createToken();

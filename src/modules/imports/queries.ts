@@ -168,7 +168,7 @@ export async function listImports(
 
 /** Ends or deletes a batch of expired imports. */
 export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "detail">): Promise<number> {
-  const given = await sql`
+  const expired = await sql`
     delete from imports where id = any (array(
       select id from imports where status = 'uploading' and updated_at < now() - ${UPLOAD_TIMEOUT}::interval
       limit ${SWEPT_ROWS} for update skip locked))`;
@@ -182,7 +182,7 @@ export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "
     delete from imports where id = any (array(
       select id from imports where finished_at < now() - ${REPORT_RETENTION}::interval
       limit ${SWEPT_ROWS} for update skip locked))`;
-  return given.count + late.count + old.count;
+  return expired.count + late.count + old.count;
 }
 
 /** An ended import that still has its file. */

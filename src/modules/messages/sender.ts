@@ -56,7 +56,7 @@ type Sent = SentMessage | { duplicateOf: string };
 
 type Dependencies = {
   database: Database;
-  events: Pick<EventLog, "publishIfHeard">;
+  events: Pick<EventLog, "publishIfSubscribed">;
   metrics: Metrics;
   log: Log;
   defaultModel: string;
@@ -121,7 +121,7 @@ export function createSender(deps: Dependencies) {
   function announce(item: Pending, outcome: SendOutcome, isClaimed: boolean): void {
     const { conversationId } = item;
     const answer = createAnswer(item, outcome);
-    events.publishIfHeard(conversationId, () => {
+    events.publishIfSubscribed(conversationId, () => {
       const message = createMessage(item, outcome);
       return [message, ...(answer ? [answer] : [])].map((created) =>
         createEvent("message.created", conversationId, { seq: created.seq, at: outcome.at }, created),

@@ -8,7 +8,7 @@ import { findMarks, isUnspaced, toHighlightText } from "./words.ts";
 const BEFORE_CHARS = 80;
 const SNIPPET_CHARS = 240;
 /** Occurrences of one word that are checked. */
-const PLACES_MAX = 100;
+const ATTEMPTS_MAX = 100;
 // Control characters, which stored texts don't contain.
 const MARK_START = "\u0001";
 const MARK_STOP = "\u0002";
@@ -44,16 +44,16 @@ type Excerpt = { text: string; isStart: boolean; isEnd: boolean };
 
 /** @param needles lists in order of preference: the first list with a needle that begins a word decides; its first such position counts. */
 function createExcerpt(text: string, needles: string[][]): Excerpt {
-  const place = findPlace(text.toLowerCase(), needles);
-  const start = place <= BEFORE_CHARS ? 0 : moveToBlank(text, place - BEFORE_CHARS, place);
+  const position = findPosition(text.toLowerCase(), needles);
+  const start = position <= BEFORE_CHARS ? 0 : moveToBlank(text, position - BEFORE_CHARS, position);
   const rawEnd = start + SNIPPET_CHARS;
   const lastBlank = text.lastIndexOf(" ", rawEnd);
   const end =
-    rawEnd >= text.length ? text.length : keepPair(text, lastBlank > place + BEFORE_CHARS ? lastBlank : rawEnd);
+    rawEnd >= text.length ? text.length : keepPair(text, lastBlank > position + BEFORE_CHARS ? lastBlank : rawEnd);
   return { text: text.slice(start, end), isStart: start === 0, isEnd: end === text.length };
 }
 
-function findPlace(lower: string, lists: string[][]): number {
+function findPosition(lower: string, lists: string[][]): number {
   for (const needles of lists) {
     const positions = needles.flatMap((needle) => findWordStart(lower, needle) ?? []);
     if (positions.length > 0) return Math.min(...positions);
@@ -66,7 +66,7 @@ function findWordStart(lower: string, needle: string): number | undefined {
   if (needle === "") return undefined;
   const isAnywhere = isUnspaced(needle);
   let at = lower.indexOf(needle);
-  for (let looks = 0; at >= 0 && looks < PLACES_MAX; looks += 1) {
+  for (let attempts = 0; at >= 0 && attempts < ATTEMPTS_MAX; attempts += 1) {
     if (isAnywhere || at === 0 || !wordCharacter.test(lower[at - 1] ?? "")) return at;
     at = lower.indexOf(needle, at + 1);
   }

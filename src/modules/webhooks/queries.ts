@@ -81,10 +81,15 @@ export async function updateWebhook(sql: Sql, id: string, { url, events, descrip
 }
 
 /** Makes the current secret the previous one; the old previous secret stops being valid. */
-export async function rotateSecret(sql: Sql, id: string, sealedSecret: string, keptS: number): Promise<WebhookRow> {
+export async function rotateSecret(
+  sql: Sql,
+  id: string,
+  sealedSecret: string,
+  previousTtlS: number,
+): Promise<WebhookRow> {
   const [row] = await sql<WebhookRow[]>`
     update webhooks w set secret = ${sealedSecret}, previous_secret = w.secret,
-      previous_secret_until = now() + make_interval(secs => ${keptS}::float8), updated_at = now()
+      previous_secret_until = now() + make_interval(secs => ${previousTtlS}::float8), updated_at = now()
     where w.id = ${id} returning ${columns(sql)}`;
   return requireRow(row, "webhook");
 }

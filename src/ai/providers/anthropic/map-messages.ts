@@ -30,8 +30,8 @@ export function mapToMessagesRequest(
   const { model, options } = request;
   const { format } = options;
   const schema = format ? mapToClaudeSchema(format) : null;
-  const asked = format && !schema ? addInstructions(request.messages, format) : request.messages;
-  const { system, turns } = mapToTurns(asked, request.partial);
+  const messages = format && !schema ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   const maxTokens =
     request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT);
   const thinker = { provider: name, model };
@@ -62,8 +62,8 @@ export function mapToMessagesRequest(
  * turns may have none, since such models only think before their first call.
  */
 function isLoopThinking(turns: readonly Turn[], thinker: ThinkingSource): boolean {
-  const asked = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
-  const begin = turns.slice(asked).find((turn) => turn.role === "assistant");
+  const lastUserTurn = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
+  const begin = turns.slice(lastUserTurn).find((turn) => turn.role === "assistant");
   if (!begin) return true;
   const [first] = findBlocks(begin, thinker);
   return first?.type === "thinking" || first?.type === "redacted_thinking";

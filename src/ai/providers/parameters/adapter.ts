@@ -49,11 +49,11 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
   }
 
   return {
-    begin(given) {
-      const model = typeof given.model === "string" ? given.model : "";
-      const applied = new Set(listKnown(api, model, given).map((parameter) => getChange(api, parameter)));
+    begin(original) {
+      const model = typeof original.model === "string" ? original.model : "";
+      const applied = new Set(listKnown(api, model, original).map((parameter) => getChange(api, parameter)));
       for (const change of learned.get(model) ?? []) applied.add(change);
-      let body = followValues(applied, [...applied].reduce(applyChange, given));
+      let body = followValues(applied, [...applied].reduce(applyChange, original));
       /** Changes learned from this request. */
       const learnedHere: Change[] = [];
       let attemptsLeft = ADAPTATIONS_MAX;

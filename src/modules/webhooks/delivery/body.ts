@@ -30,17 +30,17 @@ function encode({ type, occurredAt, conversationId, seq }: WebhookEventData, dat
   });
 }
 
-function shorten(told: WebhookEventData): Record<string, unknown> {
-  let short: Record<string, unknown> = { ...told.data, content_truncated: true };
+function shorten(event: WebhookEventData): Record<string, unknown> {
+  let short: Record<string, unknown> = { ...event.data, content_truncated: true };
   const texts = textFields.flatMap((name) => {
-    const text = told.data[name];
+    const text = event.data[name];
     return typeof text === "string" ? [{ name, text }] : [];
   });
   for (const { name } of texts) short[name] = "";
-  if (bytesOf(encode(told, short)) > BODY_BYTES_MAX / 2)
+  if (bytesOf(encode(event, short)) > BODY_BYTES_MAX / 2)
     short = Object.fromEntries(Object.entries(short).map(([name, value]) => [name, shortenField(value)]));
   for (const { name, text } of texts)
-    short[name] = cut(text, BODY_BYTES_MAX - 1 - bytesOf(encode(told, short)) + bytesOf('""'));
+    short[name] = cut(text, BODY_BYTES_MAX - 1 - bytesOf(encode(event, short)) + bytesOf('""'));
   return short;
 }
 

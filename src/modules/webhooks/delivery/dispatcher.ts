@@ -109,7 +109,7 @@ export function createWebhookDispatcher({
       .releaseEndpoints(reserved(), instanceId, endpoints)
       .catch((err: unknown) => log.debug({ err }, "releasing webhook leases failed"));
 
-  async function look(): Promise<void> {
+  async function checkOnce(): Promise<void> {
     const work = await findWork(database);
     hasWebhooks = work.hasWebhooks;
     if (work.hasOutbox) await expand();
@@ -129,7 +129,7 @@ export function createWebhookDispatcher({
   async function checkUntilIdle(): Promise<void> {
     do {
       isNudged = false;
-      await look();
+      await checkOnce();
     } while (isNudged && !isStopping);
   }
 
