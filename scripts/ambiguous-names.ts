@@ -1,4 +1,5 @@
-// Finds ambiguous names: declared in, and exported from, two files of src/. `make check` runs it.
+// Finds names that readers would stumble over: names declared in, and exported from, two files of src/, and names with words
+// that say less than the field's usual term. `make check` runs it.
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -8,24 +9,50 @@ const src = join(dirname(import.meta.dir), "src");
 const DECLARATION =
   /^export (?:default )?(?:declare )?(?:abstract )?(?:async )?(?:type|interface|class|enum|const|let|function)\*? (\w+)/gm;
 
-/** The files that declare each exported name. A schema and its type share a name and a file. */
-function listDeclarations(): Map<string, Set<string>> {
-  const filesByName = new Map<string, Set<string>>();
-  for (const file of [...new Bun.Glob("**/*.ts").scanSync(src)].sort())
-    for (const [, name = ""] of readFileSync(join(src, file), "utf8").matchAll(DECLARATION)) {
-      const files = filesByName.get(name) ?? new Set();
-      filesByName.set(name, files.add(`src/${file}`));
-    }
-  return filesByName;
-}
+/** Words that names must not contain, with what to write instead. Names in snake_case are exempt: they are wire or SQL names. */
+const UNCLEAR: Readonly<Record<string, string>> = {
+  beat: "heartbeat",
+  beats: "heartbeats",
+  deaf: "missed, broken",
+  hear: "onMessage, onReceived",
+  heard: "received, subscribed",
+  leg: "attempt",
+  mend: "fix, remedy",
+  minding: "supervision",
+  outlet: "sink",
+  outrun: "lost race",
+  said: "output, message",
+  seam: "overlap, separator",
+  stranger: "outsider",
+  tell: "notify, publish, send",
+  told: "sent, notified, logged",
+  tries: "attempts",
+  untold: "pending",
+};
 
-const declarations = listDeclarations();
+/** Comments and strings, but not template literals, which may contain code. */
+const NO_NAMES = /\/\*[\s\S]*?\*\/|(?<![:"'`\\])\/\/[^\n]*|"(?:[^"\\\n]|\\.)*"/g;
+
+const declarations = new Map<string, Set<string>>();
+const unclear = new Map<string, string>();
+for (const file of [...new Bun.Glob("**/*.ts").scanSync(src)].sort()) {
+  const text = readFileSync(join(src, file), "utf8");
+  for (const [, name = ""] of text.matchAll(DECLARATION))
+    declarations.set(name, (declarations.get(name) ?? new Set()).add(`src/${file}`));
+  for (const [name] of text.replaceAll(NO_NAMES, " ").matchAll(/[A-Za-z_$][\w$]*/g)) {
+    if (/[a-z]_|_[a-z]/.test(name)) continue;
+    const word = name
+      .match(/[A-Z]?[a-z]+|[A-Z]+(?![a-z])/g)
+      ?.find((part) => Object.hasOwn(UNCLEAR, part.toLowerCase()));
+    if (word) unclear.set(name, `${name} (src/${file}): say ${UNCLEAR[word.toLowerCase()]}`);
+  }
+}
 // A pattern that no longer matches must not pass as success.
 if (declarations.size < 500) throw new Error(`Only ${declarations.size} exported names were found in src/.`);
 
 const ambiguous = [...declarations].filter(([, files]) => files.size > 1).sort(([a], [b]) => a.localeCompare(b));
 for (const [name, files] of ambiguous) console.log(`${name}: ${[...files].join(", ")}`);
-if (ambiguous.length > 0) {
-  console.error(`${ambiguous.length} names have two meanings: rename one of each pair.`);
-  process.exit(1);
-}
+for (const problem of unclear.values()) console.log(problem);
+if (ambiguous.length > 0) console.error(`${ambiguous.length} names have two meanings: rename one of each pair.`);
+if (unclear.size > 0) console.error(`${unclear.size} names have unclear words: use the field's usual term.`);
+if (ambiguous.length + unclear.size > 0) process.exit(1);

@@ -67,7 +67,7 @@ step "floating promises"
 step "unused exports, files and packages"
 "$BUN" --bun x knip --no-progress --treat-config-hints-as-errors
 
-step "ambiguous names"
+step "names"
 "$BUN" scripts/ambiguous-names.ts
 
 # Before the tests: some of them use the executable.

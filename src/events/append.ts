@@ -16,7 +16,7 @@ export async function allocateSeq(sql: Sql, conversationId: string, isMessage: b
 }
 
 /**
- * Stores an event under a number from `takeSeq` in this transaction. An event about a message refers to the message. An
+ * Stores an event under a number from `allocateSeq` in this transaction. An event about a message refers to the message. An
  * event about a conversation's settings shows the settings at the time of reading.
  */
 export async function appendEvent(sql: Sql, event: DurableEvent): Promise<void> {

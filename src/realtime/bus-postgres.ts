@@ -126,8 +126,8 @@ function openTransport(
     prepare: (name, messages) => (shared.has(name) ? messages : replaceStored(name, messages)),
     send,
     findRequest: () => (table.isRunning() ? READS_TABLE : undefined),
-    onRequest(wish) {
-      if (wish === READS_TABLE) tableUntilMs = performance.now() + TABLE_WRITE_MS;
+    onRequest(request) {
+      if (request === READS_TABLE) tableUntilMs = performance.now() + TABLE_WRITE_MS;
     },
     listen(name) {
       wanted.add(name);

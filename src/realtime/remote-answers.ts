@@ -29,7 +29,7 @@ export class RemoteAnswers {
   #requestedAtMs = Number.NEGATIVE_INFINITY;
   #timer: Timer | undefined;
 
-  /** @param requestText requests the text so far from the writers, who respond through `takeText`. */
+  /** @param requestText requests the text so far from the writers, who respond through `receiveSnapshot`. */
   constructor(requestText: () => void) {
     this.#requestText = requestText;
   }

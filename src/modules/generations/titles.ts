@@ -54,7 +54,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
 
 const excerpt = (text: string): string => text.slice(0, EXCERPT_CHARS_MAX).toWellFormed();
 
-/** Formats a title: one line of plain text, at most GIVEN_TITLE_CHARS_MAX UTF-16 units, cut between words if possible. */
+/** Formats a title: one line of plain text, at most GENERATED_TITLE_CHARS_MAX UTF-16 units, cut between words if possible. */
 export function cleanTitle(text: string): string {
   const [line = ""] = text
     .replaceAll(/[\p{Cc}\p{Cf}]+/gu, (controls) => (/[\n\r]/.test(controls) ? "\n" : " "))

@@ -25,7 +25,7 @@ export interface Transport {
   /** A request to the transports of other instances, sent with each heartbeat. */
   findRequest?(): string | undefined;
   /** A request of another instance's transport. */
-  onRequest?(wish: string): void;
+  onRequest?(request: string): void;
   listen(channel: string): void;
   unlisten(channel: string): void;
   /** Sent messages aren't received: connections that seem open may be dead. */
