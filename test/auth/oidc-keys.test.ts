@@ -107,7 +107,7 @@ describe("an unavailable issuer", () => {
   });
 
   test("for too long invalidates its keys", async () => {
-    const accounts = await start({ keptMs: 200, retryMs: 50 });
+    const accounts = await start({ retentionMs: 200, retryMs: 50 });
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     issuer.state.mode = "down";
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);

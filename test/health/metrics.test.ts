@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { withTransaction } from "../../src/db/client.ts";
-import { FURTHER_CONNECTIONS_MAX } from "../../src/db/connect.ts";
+import { EXTRA_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 import { createId } from "../../src/lib/id.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
@@ -108,7 +108,7 @@ test("connections of all pools of this instance, what waits for one, and how man
   const before = await read();
   expect(Object.keys(before).sort()).toEqual(["active", "idle", "max", "waiting"]);
   // Without a bus over Postgres, which has two.
-  expect(before.max).toBe(10 + FURTHER_CONNECTIONS_MAX - 2);
+  expect(before.max).toBe(10 + EXTRA_CONNECTIONS_MAX - 2);
 
   const hold = Promise.withResolvers<void>();
   const started = Array.from({ length: 5 }, () => Promise.withResolvers<void>());

@@ -32,7 +32,7 @@ async function expectNothing(token = hook.token): Promise<void> {
       type: "/problems/not_found",
       title: "Not found",
       status: 404,
-      detail: "There is no such hook.",
+      detail: "Hook not found.",
       instance: expect.stringMatching(/^urn:request:/),
       code: "not_found",
       request_id: expect.any(String),

@@ -109,7 +109,7 @@ describe("hooks of a conversation", () => {
     ] as const)
       expect(await outsider.refused(method, at, input)).toMatchObject({
         code: "not_found",
-        detail: "There is no such conversation.",
+        detail: "Conversation not found.",
       });
     expect(await list(anna)).toHaveLength(1);
   });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { REFUSED_ORIGINS_TOLD_MAX } from "../../src/http/refused-origins.ts";
+import { REFUSED_ORIGINS_LOGGED_MAX } from "../../src/http/refused-origins.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
 import { createTestLog } from "../support/log.ts";
@@ -151,9 +151,9 @@ test("each refused origin is warned of once, with CORS_ORIGINS; strangers can't 
   await ask("http://localhost:5173");
   expect(warnings()).toHaveLength(3);
   await Promise.all(
-    Array.from({ length: REFUSED_ORIGINS_TOLD_MAX + 50 }, (_, index) => ask(`https://x${index}.example`)),
+    Array.from({ length: REFUSED_ORIGINS_LOGGED_MAX + 50 }, (_, index) => ask(`https://x${index}.example`)),
   );
   // One of them was refused at the upgrade above; the last line says that there will be no more.
-  expect(warnings().length).toBeLessThanOrEqual(REFUSED_ORIGINS_TOLD_MAX + 1);
-  expect(warnings().at(-1)).toMatchObject({ count: REFUSED_ORIGINS_TOLD_MAX });
+  expect(warnings().length).toBeLessThanOrEqual(REFUSED_ORIGINS_LOGGED_MAX + 1);
+  expect(warnings().at(-1)).toMatchObject({ count: REFUSED_ORIGINS_LOGGED_MAX });
 });

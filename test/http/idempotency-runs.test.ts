@@ -2,8 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import {
   type Call,
   createIdempotencyStore,
-  IDEMPOTENCY_KEPT_S,
   IDEMPOTENCY_LEASE_MS,
+  IDEMPOTENCY_RETENTION_S,
   IDEMPOTENCY_SWEEP_BATCH,
   type IdempotencyStore,
 } from "../../src/http/idempotency-store.ts";
@@ -100,9 +100,9 @@ describe("a run", () => {
 
 test("a key is known for a day, also when nobody sweeps", async () => {
   await one.keep(await claim(one), text("done"));
-  await age(IDEMPOTENCY_KEPT_S - 5);
+  await age(IDEMPOTENCY_RETENTION_S - 5);
   expect((await two.claim(call)).state).toBe("ended");
-  await age(IDEMPOTENCY_KEPT_S + 1);
+  await age(IDEMPOTENCY_RETENTION_S + 1);
   expect((await two.claim(describeCall({ other: 1 }))).state).toBe("claimed");
 });
 
@@ -110,7 +110,7 @@ test("the sweep takes what is too old in bounded statements, past what others ho
   const old = IDEMPOTENCY_SWEEP_BATCH * 2 + 10;
   await database`
     insert into idempotency_keys (name, user_id, fingerprint, owner, fence, lease_until, created_at)
-    select int4send(n), ${user.id}, '', gen_random_uuid(), 1, now(), now() - make_interval(secs => ${IDEMPOTENCY_KEPT_S + 1})
+    select int4send(n), ${user.id}, '', gen_random_uuid(), 1, now(), now() - make_interval(secs => ${IDEMPOTENCY_RETENTION_S + 1})
     from generate_series(1, ${old}) n`;
   await one.keep(await claim(one), text("done"));
   await database.begin(async (sql) => {

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { Members } from "../../src/modules/inbox/members.ts";
-import type { InboxPlace } from "../../src/modules/inbox/queries.ts";
+import type { InboxKey } from "../../src/modules/inbox/queries.ts";
 
-const places = (conversation_id: string, ...users: string[]): InboxPlace[] =>
+const places = (conversation_id: string, ...users: string[]): InboxKey[] =>
   users.map((user_id) => ({ conversation_id, user_id }));
 const listed = (members: Members, id: string) => {
   const found = members.find(id);

@@ -81,11 +81,11 @@ describe("what inboxes have still to be told", () => {
     pending.markUser("c", "ben", { removed }, 0);
     expect(pending.isRemoved("c", "ben")).toBe(true);
     pending.markUser("c", "ben", {}, 0);
-    expect(pending.takeDue(0, members("ben"), 10)[0]?.note).toMatchObject({ removed, isAdded: false });
+    expect(pending.takeDue(0, members("ben"), 10)[0]?.details).toMatchObject({ removed, isAdded: false });
     pending.markUser("c", "ben", { removed }, 0);
     pending.markUser("c", "ben", { isAdded: true }, 0);
     expect(pending.isRemoved("c", "ben")).toBe(false);
-    expect(pending.takeDue(0, members("ben"), 10)[0]?.note).toMatchObject({ removed: null, isAdded: true });
+    expect(pending.takeDue(0, members("ben"), 10)[0]?.details).toMatchObject({ removed: null, isAdded: true });
   });
 
   test("is told at once to a user who has just come, though it was told the others", () => {

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Database } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { InboxListener } from "../../src/modules/inbox/inbox-users.ts";
-import { TOLD_MAX } from "../../src/modules/inbox/sent-states.ts";
+import { SENT_STATES_MAX } from "../../src/modules/inbox/sent-states.ts";
 import { createInbox, type Inbox } from "../../src/modules/inbox/service.ts";
 import type { Bus, ConversationsMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
@@ -223,7 +223,7 @@ describe("what was lost or forgotten", () => {
   test("is told of conversations that are older than those that are remembered, as a change and not as new", async () => {
     const [user = ""] = await createUsers(1);
     const [old = ""] = await createConversations(1, [user]);
-    const newer = await createConversations(TOLD_MAX + 20, [user]);
+    const newer = await createConversations(SENT_STATES_MAX + 20, [user]);
     await database`update member_activity a set active_at = now() - n * interval '1 minute'
       from unnest(${[...newer, old]}::uuid[]) with ordinality as i (id, n) where a.conversation_id = i.id`;
     const gaps: (() => void)[] = [];

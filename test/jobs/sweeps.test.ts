@@ -5,7 +5,11 @@ import { deleteExpiredKeys } from "../../src/modules/api-keys/queries.ts";
 import { deleteOldAuditEvents } from "../../src/modules/audit/queries.ts";
 import { deleteOldSessions, deleteOldTickets } from "../../src/modules/auth/queries.ts";
 import { deleteOldCharges, deleteOldWindows } from "../../src/modules/budgets/queries.ts";
-import { deleteOldGenerations, FINISHED_KEPT_DAYS, forgetFinished } from "../../src/modules/generations/retention.ts";
+import {
+  deleteOldGenerations,
+  FINISHED_RETENTION_DAYS,
+  forgetFinished,
+} from "../../src/modules/generations/retention.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 /** Rows of each table that are too young to be deleted, and that are old enough. */
@@ -92,11 +96,11 @@ describe("a sweep", () => {
     }
   });
 
-  test(`of generations deletes what ended ${FINISHED_KEPT_DAYS} days ago, batch by batch, and nothing that runs`, async () => {
+  test(`of generations deletes what ended ${FINISHED_RETENTION_DAYS} days ago, batch by batch, and nothing that runs`, async () => {
     await database`
       insert into generations (conversation_id, id, message_id, message_seq, status, finished_at)
       select ${conversation}, gen_random_uuid(), gen_random_uuid(), ${4 * YOUNG} + n, 'finished',
-        now() - interval '1 day' * ${FINISHED_KEPT_DAYS} - interval '1 minute' from generate_series(1, 2500) n`;
+        now() - interval '1 day' * ${FINISHED_RETENTION_DAYS} - interval '1 minute' from generate_series(1, 2500) n`;
     await forgetFinished(database, AbortSignal.timeout(20_000));
     expect(await countLeft("generations")).toBe(YOUNG + 50);
   });

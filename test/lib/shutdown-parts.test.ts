@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
-import { createParts } from "../../src/lib/shutdown-parts.ts";
+import { createShutdownParts } from "../../src/lib/shutdown-parts.ts";
 
 const stop = async () => {};
 
 test("each part comes behind those it stops after, whatever the order in which they were registered", () => {
-  const parts = createParts();
+  const parts = createShutdownParts();
   parts.add({ name: "http", after: ["streams", "jobs"], stop });
   parts.add({ name: "streams", after: ["answers"], stop });
   parts.add({ name: "answers", stop });
@@ -13,7 +13,7 @@ test("each part comes behind those it stops after, whatever the order in which t
 });
 
 test("a name that is taken, one that nobody has, and a circle are mistakes", () => {
-  const parts = createParts();
+  const parts = createShutdownParts();
   parts.add({ name: "a", after: ["b"], stop });
   expect(() => parts.add({ name: "a", stop })).toThrow("A part named a already exists.");
   expect(() => parts.list()).toThrow("a stops after b, which is not a part.");

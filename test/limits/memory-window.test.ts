@@ -14,7 +14,7 @@ test("a window begins with the first use, and ends by itself", () => {
   expect(window.hit("a").points).toBe(2);
   expect(window.hit("b").points).toBe(1);
   at(10);
-  expect(window.look("a")).toBeUndefined();
+  expect(window.peek("a")).toBeUndefined();
   expect(window.hit("a")).toEqual({ points: 1, endsAtMs: START + 20_000 });
   expect(window.hit("b").points).toBe(2);
 });
@@ -36,7 +36,7 @@ test("as long as there is room, nothing is forgotten before its window ends", ()
   for (let n = 0; n < 50; n += 1) {
     at(n / 2);
     window.hit(`key ${n}`);
-    for (let known = Math.max(0, n - 19); known <= n; known += 1) expect(window.look(`key ${known}`)?.points).toBe(1);
+    for (let known = Math.max(0, n - 19); known <= n; known += 1) expect(window.peek(`key ${known}`)?.points).toBe(1);
   }
 });
 
@@ -49,7 +49,7 @@ test("250,000 addresses within one window take the place of 100,000, and the new
   }
   expect(window.size).toBeGreaterThanOrEqual(KEYS_MAX / 2);
   expect(window.hit("address 249999").points).toBe(2);
-  expect(window.look("address 0")).toBeUndefined();
+  expect(window.peek("address 0")).toBeUndefined();
 });
 
 test("it is a limiter as the library knows them, so that it can stand in for Redis", async () => {

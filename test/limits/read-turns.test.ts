@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { READS_WAITING_MAX, ReadTurns } from "../../src/limits/read-turns.ts";
+import { READS_WAITING_MAX, ReadQueue } from "../../src/limits/read-queue.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
@@ -19,7 +19,7 @@ describe("turns of reads", () => {
   };
 
   test("are some at the same time, the others in order, and not of somebody else", async () => {
-    const turns = new ReadTurns({ atOnce: 2, onRefused: () => {} });
+    const turns = new ReadQueue({ atOnce: 2, onRefused: () => {} });
     const { begun, ends, work } = createWork();
     const all = [0, 1, 2, 3].map((n) => turns.run("anna", work(n)));
     const other = turns.run("ben", work(4));
@@ -38,7 +38,7 @@ describe("turns of reads", () => {
 
   test("end with a failure too, and are refused where too many wait", async () => {
     let refused = 0;
-    const turns = new ReadTurns({
+    const turns = new ReadQueue({
       atOnce: 1,
       onRefused: () => {
         refused += 1;

@@ -256,7 +256,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a departure", (sql) => leaveConversations(sql, user, "Gone", [big]), 3 * USERS],
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
   ["whether a message is being answered", (sql) => isBeingAnswered(sql, big, message), 10],
-  ["whether its conversation is gone", (sql) => generations.isGone(sql, keyOf(running)), 10],
+  ["whether its conversation is gone", (sql) => generations.isDeleted(sql, keyOf(running)), 10],
   ["which conversations are deleted", (sql) => conversations.listDeleted(sql, [big, createId()]), 10],
   ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],
   ["answers whose owner is gone", (sql) => generations.claimOrphans(sql, createId(), 1_000, 10), 10],

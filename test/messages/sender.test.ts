@@ -31,7 +31,7 @@ function createFailing() {
   };
   const sender = createSender({
     database,
-    events: { publishIfHeard: fail },
+    events: { publishIfSubscribed: fail },
     metrics: createMetrics({ version: "test", commit: "test" }),
     log: silentLog,
     defaultModel: "compatible/one",

@@ -58,7 +58,7 @@ function createService() {
     },
     lifecycle: createLifecycle(),
     openStreams,
-    async holdAnswer() {
+    async reserveAnswer() {
       places.held += 1;
       return () => {
         places.held -= 1;

@@ -119,7 +119,7 @@ for (const isAlone of [true, false])
 test("an instance keeps responses only while its bus is certain that there is no other one", async () => {
   let isAlone = true;
   const memory = createMemoryBus({ log: silentLog });
-  const bus: Bus = { ...memory, reach: "instances", isAlone: () => isAlone };
+  const bus: Bus = { ...memory, scope: "instances", isAlone: () => isAlone };
   const one = await startApp({ database, bus });
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   const readUntilHit = async () => {

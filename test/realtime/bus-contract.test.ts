@@ -32,7 +32,7 @@ function listen(bus: Bus, conversationId: string): Heard {
     onGap() {
       heard.gaps += 1;
     },
-    onGone: (instanceId) => void heard.gone.push(instanceId),
+    onPeerLost: (instanceId) => void heard.gone.push(instanceId),
   });
   return heard;
 }
@@ -198,7 +198,7 @@ for (const [name, open] of Object.entries(forms))
       await waitUntil(() => a.bus.isAlone());
       const late = form.open();
       ends.push(late);
-      await late.bus.untilHeard();
+      await late.bus.untilAnnounced();
       expect([a.bus.isAlone(), late.bus.isAlone()]).toEqual([false, false]);
       await late.bus.close();
       await waitUntil(() => a.bus.isAlone());

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import type { SendTurn } from "../../src/modules/messages/service.ts";
+import type { SendSlot } from "../../src/modules/messages/service.ts";
 import { SendOrder } from "../../src/modules/socket/send-order.ts";
 import { countRuns } from "../support/properties.ts";
 
@@ -13,7 +13,7 @@ function createSends() {
     submitted,
     commit,
     send: (conversation: string, name: string, { checkMs = 0, isRefused = false } = {}) =>
-      order.run(conversation, async ({ before, onSubmit }: SendTurn) => {
+      order.run(conversation, async ({ previous, onSubmit }: SendSlot) => {
         if (checkMs > 0) await Bun.sleep(checkMs);
         if (isRefused) throw new Error(`${name} is refused`);
         const submit = () => {
@@ -21,7 +21,7 @@ function createSends() {
           onSubmit();
           return committed;
         };
-        return before ? before.then(submit) : submit();
+        return previous ? previous.then(submit) : submit();
       }),
   };
 }

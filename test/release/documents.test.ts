@@ -27,7 +27,7 @@ describe("the version", () => {
     ["0.2.0", "v0.2.1", released, /^The tag is v0\.2\.1, but package\.json has version 0\.2\.0/],
     ["0.2.0", "0.2.0", released, /^The tag is 0\.2\.0/],
     ["0.1.0", "v0.1.0", released, /^CHANGELOG\.md begins with version 0\.2\.0, but package\.json has 0\.1\.0/],
-    ["0.2.0", "v0.2.0", released.replace("2027-01-31", "unreleased"), /^CHANGELOG\.md calls 0\.2\.0 unreleased/],
+    ["0.2.0", "v0.2.0", released.replace("2027-01-31", "unreleased"), /^CHANGELOG\.md marks 0\.2\.0 as unreleased/],
     ["0.2.0", undefined, released.replace("- New.", ""), /^CHANGELOG\.md: the section of 0\.2\.0 is empty/],
     ["0.2.0", undefined, "# Changelog\n", /begins with version none/],
   ])("%s with tag %s is refused for one reason", (version, tag, markdown, reason) => {

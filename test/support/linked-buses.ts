@@ -15,11 +15,11 @@ export function linkBuses() {
   let isCut = false;
 
   const createEnd = (own: LocalSubscribers, other: LocalSubscribers): Bus => ({
-    reach: "instances",
+    scope: "instances",
     isHealthy: () => !isCut,
     listPeers: () => ["the other"],
     isAlone: () => false,
-    untilHeard: async () => {},
+    untilAnnounced: async () => {},
     publish(channel, create) {
       const messages = [...create()];
       own.deliver(channel, messages, false);
@@ -50,7 +50,7 @@ export function linkBuses() {
     },
     mend(): void {
       isCut = false;
-      for (const local of locals) for (const channel of [...local.channels()]) local.tellGap(channel);
+      for (const local of locals) for (const channel of [...local.channels()]) local.notifyGap(channel);
     },
   };
 }

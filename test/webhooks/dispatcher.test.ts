@@ -54,10 +54,10 @@ test("as many endpoints that hang as are served at once, with deliveries for hou
   };
   const dispatcher = createDispatcher(send, 2);
   for (let n = 0; n < 2; n += 1) await insertWebhook("https://hangs.example/", 2_000);
-  await dispatcher.look();
+  await dispatcher.check();
   await insertWebhook("https://works.example/", 1);
   for (const untilMs = Date.now() + 12_000; reached.length === 0 && Date.now() < untilMs; ) {
-    await dispatcher.look();
+    await dispatcher.check();
     await dispatcher.renew();
     await Bun.sleep(100);
   }
@@ -79,7 +79,7 @@ test("what is due doesn't wait until a long outbox is expanded", async () => {
     select array_fill(gen_random_uuid(), array[200]), array_fill(1::bigint, array[200]),
       array_fill('message.created'::text, array[200]), array_fill(gen_random_uuid(), array[200]), now()
     from generate_series(1, 4000)`;
-  await dispatcher.look();
+  await dispatcher.check();
   for (const untilMs = Date.now() + 5_000; leftAtSend < 0 && Date.now() < untilMs; ) await Bun.sleep(20);
   expect(leftAtSend).toBeGreaterThan(0);
   expect(await database`select 1 from webhook_outbox limit 1`).toHaveLength(0);

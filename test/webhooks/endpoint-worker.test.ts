@@ -42,7 +42,7 @@ test.each([1, DELIVERIES])(
           return { deliveryId: due.id, disables: null, pauseMs: null } as AttemptResult;
         },
         results: { add: (_result, done) => setTimeout(done, 1), stop: async () => {} },
-        pace: { take: () => true, noteLag: () => {} },
+        throttle: { take: () => true, recordLag: () => {} },
         onError: (error) => expect(error).toBeUndefined(),
         onEnd: () => {},
       },

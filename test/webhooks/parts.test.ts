@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { createBody } from "../../src/modules/webhooks/delivery/body.ts";
-import { createPace } from "../../src/modules/webhooks/delivery/pace.ts";
 import { findRetryDelay } from "../../src/modules/webhooks/delivery/schedule.ts";
 import { sign } from "../../src/modules/webhooks/delivery/signature.ts";
+import { createDeliveryThrottle } from "../../src/modules/webhooks/delivery/throttle.ts";
 
 test("the signature is that of the published example", () => {
   const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -93,7 +93,7 @@ describe("a body", () => {
 describe("the pace", () => {
   const startPace = () => {
     let nowMs = 0;
-    const pace = createPace(() => nowMs);
+    const pace = createDeliveryThrottle(() => nowMs);
     /** @returns how many deliveries may begin in a second with so many events. */
     const second = (events: number): number => {
       let begun = 0;
@@ -124,7 +124,7 @@ describe("the pace", () => {
   test("holds nothing back that has waited for half a minute", () => {
     const { pace, second } = startPace();
     second(4_000);
-    pace.noteLag(31_000);
+    pace.recordLag(31_000);
     expect(second(4_000)).toBe(20_000);
   });
 });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { AuditEvent } from "../../src/modules/audit/model.ts";
 import { type Webhook, type WebhookWithSecret, webhookEventTypes } from "../../src/modules/webhooks/model.ts";
-import { PREVIOUS_SECRET_KEPT_S } from "../../src/modules/webhooks/service.ts";
+import { PREVIOUS_SECRET_TTL_S } from "../../src/modules/webhooks/service.ts";
 import type { Rest } from "../support/rest.ts";
 import { createWebhook, NOWHERE, type Page, readWebhook, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
 
@@ -196,7 +196,7 @@ describe("rotating the secret", () => {
     expect(answer.body.secret).toMatch(SECRET);
     expect(answer.body.secret).not.toBe(secret);
     const until = Date.parse(answer.body.previous_secret_until ?? "");
-    expect(Math.abs(until - Date.now() - PREVIOUS_SECRET_KEPT_S * 1_000)).toBeLessThan(60_000);
+    expect(Math.abs(until - Date.now() - PREVIOUS_SECRET_TTL_S * 1_000)).toBeLessThan(60_000);
     const { secret: _, ...shown } = answer.body;
     expect(await readWebhook(root, id)).toEqual(shown);
     await webhooks.parley.database`update webhooks set previous_secret_until = now() where id = ${id}`;

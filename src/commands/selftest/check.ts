@@ -4,7 +4,7 @@ import type { Stage } from "./stage.ts";
 export type Measured = Record<string, number | string>;
 
 /** What a check saw. No problems: the claim holds. */
-export type Outcome = {
+type Outcome = {
   /** The figures in one line, for people. */
   summary: string;
   measured: Measured;

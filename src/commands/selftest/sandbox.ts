@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { endLeftover } from "../../db/embedded/postmaster-file.ts";
+import { stopLeftoverServer } from "../../db/embedded/postmaster-file.ts";
 import { SHARED_PROGRAMS_DIR } from "../../db/embedded.ts";
 import { build } from "../../lib/build.ts";
 import { createLog } from "../../lib/log.ts";
@@ -98,7 +98,7 @@ export function createSandbox() {
       for (const close of closers.splice(0).reverse()) await close();
       // Postgres follows its Parley by itself where setpriv exists.
       const log = createLog("silent", "json");
-      for (const name of readdirSync(folder)) await endLeftover(join(folder, name, "postgres"), log);
+      for (const name of readdirSync(folder)) await stopLeftoverServer(join(folder, name, "postgres"), log);
       process.off("exit", onExit);
       await removeSharedPrograms();
       if (keep === "everything") return;

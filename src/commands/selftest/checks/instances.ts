@@ -1,4 +1,4 @@
-import { FURTHER_CONNECTIONS_MAX } from "../../../db/connect.ts";
+import { EXTRA_CONNECTIONS_MAX } from "../../../db/connect.ts";
 import { startEmbeddedPostgres } from "../../../db/embedded.ts";
 import { createSecret } from "../../../lib/id.ts";
 import { createLog } from "../../../lib/log.ts";
@@ -85,7 +85,7 @@ export const instancesCheck: Check = {
 async function startDatabase({ sandbox }: Stage): Promise<Record<string, string>> {
   const starting = startEmbeddedPostgres({
     dataDir: sandbox.addDataDir(),
-    poolSize: 2 * (POOL_SIZE + FURTHER_CONNECTIONS_MAX),
+    poolSize: 2 * (POOL_SIZE + EXTRA_CONNECTIONS_MAX),
     log: createLog("silent", "json"),
   });
   // Before it has started: the self-test may be interrupted meanwhile.
