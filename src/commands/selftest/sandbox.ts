@@ -8,11 +8,11 @@ import { build } from "../../lib/build.ts";
 import { createLog } from "../../lib/log.ts";
 import { CommandError } from "../command.ts";
 import { runChild, startChild } from "./child.ts";
-import { type Server, type StartOptions, startServer } from "./server.ts";
+import { type ServerProcess, type StartOptions, startServer } from "./server.ts";
 import { noteSharedPrograms } from "./shared-programs.ts";
 
 /** How to start this executable as a child process. */
-export type Launcher = { command: string; args: readonly string[]; environment: Record<string, string> };
+type Launcher = { command: string; args: readonly string[]; environment: Record<string, string> };
 
 export type Sandbox = ReturnType<typeof createSandbox>;
 
@@ -78,7 +78,7 @@ export function createSandbox() {
     },
 
     /** Starts `parley serve` and waits until it is ready. */
-    start: (options: StartOptions): Promise<Server> => startServer(spawn, options),
+    start: (options: StartOptions): Promise<ServerProcess> => startServer(spawn, options),
 
     /** Runs a command to its end. @throws Error with its output if it fails. */
     run: (args: readonly string[], settings: Record<string, string>): Promise<{ tookMs: number }> =>
@@ -126,9 +126,10 @@ function findLauncher(home: string): Launcher {
   // From source, the executable is Bun.
   const own = build.commit === "source" ? [process.execPath, "--no-env-file", Bun.main] : [process.execPath];
   // If this process is killed, its servers end too.
-  const setpriv = ["setpriv", "--pdeathsig=KILL", "--"];
-  const hasSetpriv = spawnSync("setpriv", ["--pdeathsig=KILL", "--", "true"], { stdio: "ignore" }).status === 0;
-  const [command = process.execPath, ...args] = [...(hasSetpriv ? setpriv : []), ...own];
+  const prefix = ["setpriv", "--pdeathsig=KILL", "--"];
+  const [program = "", ...options] = prefix;
+  const isAvailable = spawnSync(program, [...options, "true"], { stdio: "ignore" }).status === 0;
+  const [command = process.execPath, ...args] = [...(isAvailable ? prefix : []), ...own];
   return { command, args, environment };
 }
 

@@ -4,7 +4,7 @@ import { createSecret } from "../../../lib/id.ts";
 import { createLog } from "../../../lib/log.ts";
 import { ask, readToEnd, untilText } from "../asking.ts";
 import type { Check } from "../check.ts";
-import { formatCount, formatMs } from "../figures.ts";
+import { formatMs, formatQuantity } from "../figures.ts";
 import { LONG_MODEL, LONG_WORDS, writeText } from "../provider/scripts.ts";
 import { listCreated, listSeqs } from "../reading.ts";
 import { startSender } from "../sender.ts";
@@ -74,7 +74,7 @@ export const instancesCheck: Check = {
     await bens.close();
     await there.stop();
     return {
-      summary: `${formatCount(acknowledged.size, "message")} across instances; answer finished by the other ${formatMs(tookMs)} after kill -9`,
+      summary: `${formatQuantity(acknowledged.size, "message")} across instances; answer finished by the other ${formatMs(tookMs)} after kill -9`,
       measured: { messages: acknowledged.size, finished_after_ms: Math.round(tookMs) },
       problems,
     };
