@@ -24,7 +24,7 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   acceptance/provider-behaviour.test.ts acceptance/instances.test.ts acceptance/network.test.ts acceptance/providers.test.ts \
   acceptance/startup-errors.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/several-providers.test.ts acceptance/shutdown.test.ts \
   acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
-  acceptance/webhooks.test.ts accounts/interrupted.test.ts ai/time-limits.test.ts backup/archive.test.ts \
+  acceptance/webhooks.test.ts accounts/interrupted-deletion.test.ts ai/time-limits.test.ts backup/archive.test.ts \
   commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/selftest.test.ts commands/serve.test.ts \
   db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
@@ -32,7 +32,7 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   generations/write-volume.test.ts inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
   locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \
   openai/stream-opening.test.ts realtime/bus-contract.test.ts realtime/instances.test.ts search/backfill.test.ts \
-  budgets/every-end.test.ts generations/reasoning.test.ts network/models-by-proxy.test.ts network/models-by-tls.test.ts sdk/retries.test.ts \
+  budgets/charged-usage.test.ts generations/reasoning.test.ts network/models-by-proxy.test.ts network/models-by-tls.test.ts sdk/retries.test.ts \
   tools/mcp-identity.test.ts tools/thinking-takeover.test.ts webhooks/delivery.test.ts webhooks/two-instances.test.ts)
 # Tests that take minutes each, such as many clients during failures. Only `make drill` runs them.
 LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.test.ts acceptance/proxies.test.ts \

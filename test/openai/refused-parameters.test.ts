@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import OpenAI from "openai";
-import { unsupported } from "../ai/refusals.ts";
-import { startRefusingServer } from "../ai/refusing-server.ts";
+import { startRejectingServer } from "../ai/rejecting-server.ts";
+import { unsupported } from "../ai/rejections.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
-let provider: ReturnType<typeof startRefusingServer>;
+let provider: ReturnType<typeof startRejectingServer>;
 let parley: TestApp;
 let client: OpenAI;
 
 beforeAll(async () => {
-  provider = startRefusingServer();
+  provider = startRejectingServer();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",
