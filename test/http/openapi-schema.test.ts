@@ -54,7 +54,7 @@ test.each(scenarios)("%s", (_name, schema, expected) => {
   expect(map(schema)).toEqual(expected as never);
 });
 
-test("a schema with a name is kept once, and referred to", () => {
+test("a named schema is emitted once and referenced", () => {
   const components = new Components();
   const Part = Named("Part", Type.Object({ n: Type.Integer() }));
   const Whole = Named("Whole", Type.Object({ parts: Type.Array(Part), last: Nullable(Part, { description: "d" }) }));
@@ -73,13 +73,13 @@ test("a schema with a name is kept once, and referred to", () => {
   });
 });
 
-test("two different schemas cannot have one name", () => {
+test("two different schemas cannot share a name", () => {
   const components = new Components();
   components.map(toJson(Named("One", Type.String())), "out");
   expect(() => components.map(toJson(Named("One", Type.Integer())), "out")).toThrow("One");
 });
 
-test("what is taken has no further fields, what is given may have them one day", () => {
+test("request schemas forbid additional fields, response schemas allow them", () => {
   const schema = toJson(Closed({}));
   expect(new Components().map(schema, "in")).toMatchObject({ additionalProperties: false });
   expect(new Components().map(schema, "out")).not.toHaveProperty("additionalProperties");

@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** What every answer has, whatever it is; pages have a policy of their own. */
+/** The headers of every response; pages have their own policy. */
 function expectSecure({ headers }: Response, what: string): void {
   const seen = Object.fromEntries(headers);
   expect({ what, ...seen }).toMatchObject({
@@ -44,7 +44,7 @@ async function listRoutes(): Promise<{ method: string; path: string }[]> {
 }
 
 describe("every route of the API document", () => {
-  test("has them, with and without a credential, asked rightly and wrongly; and nothing personal may be kept", async () => {
+  test("has the headers, with and without a credential, with valid and invalid input; personal data must not be cached", async () => {
     const routes = await listRoutes();
     expect(routes.length).toBeGreaterThan(50);
     const { access_token } = await parley.register();
@@ -52,7 +52,7 @@ describe("every route of the API document", () => {
     for (const { method, path } of routes)
       for (const token of [undefined, "no.good.token", access_token])
         for (const accept of ["application/json", "text/event-stream"]) {
-          // It would end the session with which the others ask.
+          // It would end the session that the other requests use.
           if (method === "DELETE" && path === "/api/v1/me" && token === access_token) continue;
           const what = `${method} ${path}`;
           const response = await parley.fetch(path, {
@@ -74,7 +74,7 @@ describe("every route of the API document", () => {
   });
 });
 
-describe("every kind of answer", () => {
+describe("every kind of response", () => {
   const api = "/api/v1/conversations";
   const kinds: { kind: string; path: string; status: number; init?: Parameters<TestApp["fetch"]>[1] }[] = [
     { kind: "a page", path: "/swagger", status: 200 },

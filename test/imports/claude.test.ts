@@ -22,7 +22,7 @@ async function readMessages(sourceId: string): Promise<Message[]> {
 
 const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
 
-test("a conversation of Claude comes in as it was", async () => {
+test("imports a Claude conversation unchanged", async () => {
   const done = await importFile(parley, account, "claude", [createClaude("u-1", ["Hello", "Hi", "More?", "More."])]);
   expect(done).toMatchObject({ source: "claude", status: "done", imported: 1, messages: 4, report: [] });
   const messages = await readMessages("u-1");
@@ -35,7 +35,7 @@ test("a conversation of Claude comes in as it was", async () => {
   expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, ...messages.slice(0, 3).map(({ id }) => id)]);
 });
 
-test("texts of attachments belong to the message; files, tools and thinking are left out, and counted", async () => {
+test("adds the texts of attachments to the message; skips and counts files, tools and thinking", async () => {
   const said = [
     {
       uuid: "a",
@@ -77,7 +77,7 @@ test("texts of attachments belong to the message; files, tools and thinking are 
   ]);
 });
 
-test("messages that name their parents are branches", async () => {
+test("turns messages that name their parents into branches", async () => {
   const say = (uuid: string, sender: string, parent: string, n: number) => ({
     uuid,
     sender,
@@ -107,7 +107,7 @@ test("messages that name their parents are branches", async () => {
   ]);
 });
 
-test("messages with equal and missing ids are all there", async () => {
+test("imports all messages with duplicate or missing ids", async () => {
   const said = [
     { sender: "human", text: "One" },
     { sender: "assistant", text: "Two" },
@@ -117,7 +117,7 @@ test("messages with equal and missing ids are all there", async () => {
   expect((await readMessages("u-4")).map(({ content }) => content)).toEqual(["One", "Two", "Three"]);
 });
 
-test("messages with one id are all there, those with a role instead of a sender too, and unknown senders are counted", async () => {
+test("imports all messages that share one id, and those with a role instead of a sender; counts unknown senders", async () => {
   const said = [
     { uuid: "same", sender: "human", text: "One" },
     { uuid: "same", role: "assistant", text: "Two" },

@@ -17,23 +17,23 @@ const STATES = "p (conversation_id, user_id)";
 const MEMBERS = "with ordinality as i (id, position)";
 
 let database: Database;
-/** The statements of inboxes, as they were sent. */
+/** The inboxes' SQL statements, as sent. */
 const statements: string[] = [];
-/** Those that the database has answered. */
+/** Those whose results have arrived. */
 const answered: string[] = [];
-/** Where a statement says this, its answer waits for the promise. */
+/** The result of a statement that contains this text waits for the promise. */
 let delay: { of: string; until: Promise<unknown> } | null = null;
 const bus = createMemoryBus({ log: silentLog });
 let inbox: Inbox;
 const open: Listener[] = [];
 
-/** The same database, of which the statements are counted. */
+/** The same database, with its statements recorded. */
 const watch = (real: Database): Database =>
   new Proxy(real, {
     apply(target, self, given: unknown[]) {
       const text = Array.isArray(given[0]) ? given[0].join("$") : "";
       const query = Reflect.apply(target, self, given);
-      // The rest are parts of others.
+      // The rest are fragments of other statements.
       if (!/^\s*select/.test(text)) return query;
       statements.push(text);
       const until = delay && text.includes(delay.of) ? delay.until : null;
@@ -45,8 +45,8 @@ const watch = (real: Database): Database =>
     },
   });
 
-/** The statements that messages lead to; a subscription has some of its own. */
-const listLooks = () => statements.filter((text) => text.includes(STATES) || text.includes(MEMBERS));
+/** The statements caused by messages; a subscription causes others. */
+const countListQueries = () => statements.filter((text) => text.includes(STATES) || text.includes(MEMBERS));
 
 beforeAll(async () => {
   ({ database } = await createTestDatabase());
@@ -109,15 +109,15 @@ async function until(isSo: () => boolean, waitMs = 10_000): Promise<void> {
   }
 }
 
-describe("inboxes look into the database", () => {
-  test("twice for a thousand messages in one conversation, whoever has an inbox", async () => {
+describe("inboxes query the database", () => {
+  test("twice for a thousand messages in one conversation, no matter how many inboxes are subscribed", async () => {
     const users = await createUsers(300);
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.slice(0, 100).map(listen));
     statements.length = 0;
     for (let seq = 1; seq <= 1_000; seq += 1) tell(written(id, seq));
     await until(() => listeners.every(({ frames }) => frames.length > 0));
-    expect(listLooks().map((text) => text.includes(STATES))).toEqual([false, true]);
+    expect(countListQueries().map((text) => text.includes(STATES))).toEqual([false, true]);
     for (const { frames } of listeners) expect(frames).toMatchObject([{ unread: 1, change: "updated" }]);
   });
 
@@ -128,11 +128,11 @@ describe("inboxes look into the database", () => {
     statements.length = 0;
     for (const id of ids) tell(written(id));
     await until(() => frames.length === 1_000);
-    expect(listLooks().length).toBeLessThanOrEqual(6);
+    expect(countListQueries().length).toBeLessThanOrEqual(6);
     expect(new Set(frames.map(({ conversation_id }) => conversation_id)).size).toBe(1_000);
   });
 
-  test("once for conversations of others, and then never", async () => {
+  test("once for other users' conversations, then never again", async () => {
     const [user = "", ...others] = await createUsers(20);
     const ids = await createConversations(100, others);
     const { frames } = await listen(user);
@@ -141,11 +141,11 @@ describe("inboxes look into the database", () => {
       for (const id of ids) tell(written(id));
       await Bun.sleep(1_100);
     }
-    expect(listLooks()).toEqual([expect.stringContaining(MEMBERS)]);
+    expect(countListQueries()).toEqual([expect.stringContaining(MEMBERS)]);
     expect(frames).toEqual([]);
   });
 
-  test("not at all where nobody has one: nothing is even made for them", async () => {
+  test("not at all if no inbox is subscribed", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     const listener = await listen(user);
@@ -157,10 +157,14 @@ describe("inboxes look into the database", () => {
       return [written(id)];
     });
     await Bun.sleep(100);
-    expect({ isMade, looks: listLooks(), frames: listener.frames }).toEqual({ isMade: false, looks: [], frames: [] });
+    expect({ isMade, queryCount: countListQueries(), frames: listener.frames }).toEqual({
+      isMade: false,
+      queryCount: [],
+      frames: [],
+    });
   });
 
-  test("at what a member of a large conversation may see, in parts", async () => {
+  test("in batches for the members of a large conversation", async () => {
     const users = await createUsers(1_200);
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.map(listen));
@@ -173,7 +177,7 @@ describe("inboxes look into the database", () => {
 });
 
 describe("a membership that ends while the state is read", () => {
-  test("is all that is told", async () => {
+  test("is the only change that is sent", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     const { frames } = await listen(user);
@@ -194,7 +198,7 @@ describe("a membership that ends while the state is read", () => {
     expect(frames).toMatchObject([{ change: "removed", last_seq: 3, title: "" }]);
   });
 
-  test("and one that begins while the members are read is not missed", async () => {
+  test("that begins while the members are read is not missed", async () => {
     const [user = "", other = ""] = await createUsers(2);
     const [id = ""] = await createConversations(1, [other]);
     const { frames } = await listen(user);
@@ -216,11 +220,11 @@ describe("a membership that ends while the state is read", () => {
   });
 });
 
-describe("what was lost or forgotten", () => {
-  /** The list of the user has been read: that is where the inbox starts. */
+describe("lost or evicted changes", () => {
+  /** Resolves once the user's list has been read, which is where the inbox starts. */
   const isLoaded = () => answered.some((text) => text.includes("member_activity"));
 
-  test("is told of conversations that are older than those that are remembered, as a change and not as new", async () => {
+  test("of conversations beyond the remembered ones are sent as a change, not as new", async () => {
     const [user = ""] = await createUsers(1);
     const [old = ""] = await createConversations(1, [user]);
     const newer = await createConversations(TOLD_MAX + 20, [user]);
@@ -244,7 +248,7 @@ describe("what was lost or forgotten", () => {
     expect(frames).toMatchObject([{ conversation_id: old, change: "updated", title: "Plans" }]);
   });
 
-  test("is found again in the lists if too much waits for a database that does not answer", async () => {
+  test("are found again in the lists if too many wait for a database that does not respond", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     answered.length = 0;
@@ -263,7 +267,7 @@ describe("what was lost or forgotten", () => {
   });
 });
 
-test("what could not be read is told when the database answers again", async () => {
+test("that could not be read are sent when the database responds again", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
   const { frames } = await listen(user);
@@ -279,7 +283,7 @@ test("what could not be read is told when the database answers again", async () 
   expect(frames).toMatchObject([{ conversation_id: id, change: "added" }]);
 });
 
-test("frames wait for the answer to the subscription, and come after it", async () => {
+test("frames wait until the subscription has been acknowledged", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
   const seen: string[] = [];
