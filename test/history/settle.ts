@@ -30,9 +30,9 @@ export async function waitForRest(world: World, load: Load): Promise<Settled[]> 
   return settled;
 }
 
-async function waitWhile(isSo: () => Promise<boolean>): Promise<void> {
+async function waitWhile(condition: () => Promise<boolean>): Promise<void> {
   const endMs = performance.now() + REST_WAIT_MS;
-  while ((await isSo()) && performance.now() < endMs) await Bun.sleep(POLL_MS);
+  while ((await condition()) && performance.now() < endMs) await Bun.sleep(POLL_MS);
 }
 
 /** What each client shows, next to the stored state. */

@@ -46,7 +46,7 @@ const watch = (real: Database): Database =>
   });
 
 /** The statements caused by messages; a subscription causes others. */
-const countListQueries = () => statements.filter((text) => text.includes(STATES) || text.includes(MEMBERS));
+const listQueries = () => statements.filter((text) => text.includes(STATES) || text.includes(MEMBERS));
 
 beforeAll(async () => {
   ({ database } = await createTestDatabase());
@@ -92,7 +92,7 @@ async function listen(userId: string): Promise<Listener> {
   return listener;
 }
 
-const tell = (...messages: ConversationsMessage[]) => bus.publish("conversations", () => messages);
+const publish = (...messages: ConversationsMessage[]) => bus.publish("conversations", () => messages);
 const written = (conversation_id: string, seq = 1): ConversationsMessage => ({
   type: "conversation.changed",
   conversation_id,
@@ -101,10 +101,10 @@ const written = (conversation_id: string, seq = 1): ConversationsMessage => ({
   at: new Date().toISOString(),
 });
 
-async function until(isSo: () => boolean, waitMs = 10_000): Promise<void> {
+async function until(condition: () => boolean, waitMs = 10_000): Promise<void> {
   const endMs = performance.now() + waitMs;
-  while (!isSo()) {
-    if (performance.now() > endMs) throw new Error("It did not come about.");
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error("Timed out.");
     await Bun.sleep(5);
   }
 }
@@ -115,9 +115,9 @@ describe("inboxes query the database", () => {
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.slice(0, 100).map(listen));
     statements.length = 0;
-    for (let seq = 1; seq <= 1_000; seq += 1) tell(written(id, seq));
+    for (let seq = 1; seq <= 1_000; seq += 1) publish(written(id, seq));
     await until(() => listeners.every(({ frames }) => frames.length > 0));
-    expect(countListQueries().map((text) => text.includes(STATES))).toEqual([false, true]);
+    expect(listQueries().map((text) => text.includes(STATES))).toEqual([false, true]);
     for (const { frames } of listeners) expect(frames).toMatchObject([{ unread: 1, change: "updated" }]);
   });
 
@@ -126,9 +126,9 @@ describe("inboxes query the database", () => {
     const ids = await createConversations(1_000, [user]);
     const { frames } = await listen(user);
     statements.length = 0;
-    for (const id of ids) tell(written(id));
+    for (const id of ids) publish(written(id));
     await until(() => frames.length === 1_000);
-    expect(countListQueries().length).toBeLessThanOrEqual(6);
+    expect(listQueries().length).toBeLessThanOrEqual(6);
     expect(new Set(frames.map(({ conversation_id }) => conversation_id)).size).toBe(1_000);
   });
 
@@ -138,10 +138,10 @@ describe("inboxes query the database", () => {
     const { frames } = await listen(user);
     statements.length = 0;
     for (let round = 0; round < 2; round += 1) {
-      for (const id of ids) tell(written(id));
+      for (const id of ids) publish(written(id));
       await Bun.sleep(1_100);
     }
-    expect(countListQueries()).toEqual([expect.stringContaining(MEMBERS)]);
+    expect(listQueries()).toEqual([expect.stringContaining(MEMBERS)]);
     expect(frames).toEqual([]);
   });
 
@@ -157,7 +157,7 @@ describe("inboxes query the database", () => {
       return [written(id)];
     });
     await Bun.sleep(100);
-    expect({ isMade, queryCount: countListQueries(), frames: listener.frames }).toEqual({
+    expect({ isMade, queryCount: listQueries(), frames: listener.frames }).toEqual({
       isMade: false,
       queryCount: [],
       frames: [],
@@ -169,7 +169,7 @@ describe("inboxes query the database", () => {
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.map(listen));
     statements.length = 0;
-    tell(written(id));
+    publish(written(id));
     await until(() => listeners.every(({ frames }) => frames.length > 0));
     expect(statements.filter((text) => text.includes(STATES))).toHaveLength(2);
     expect(listeners.filter(({ frames }) => frames.length !== 1)).toEqual([]);
@@ -184,13 +184,13 @@ describe("a membership that ends while the state is read", () => {
     const { promise, resolve } = Promise.withResolvers();
     delay = { of: STATES, until: promise };
     answered.length = 0;
-    tell(written(id, 2));
+    publish(written(id, 2));
     // The state of a member.
     await until(() => answered.some((text) => text.includes(STATES)));
     await database`delete from members where conversation_id = ${id}`;
     const at = new Date().toISOString();
     const about = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    tell({ ...about, event: "member.removed", seq: 3 });
+    publish({ ...about, event: "member.removed", seq: 3 });
     delay = null;
     resolve(null);
     await until(() => frames.length > 0);
@@ -205,16 +205,16 @@ describe("a membership that ends while the state is read", () => {
     const { promise, resolve } = Promise.withResolvers();
     delay = { of: MEMBERS, until: promise };
     answered.length = 0;
-    tell(written(id));
+    publish(written(id));
     await until(() => answered.some((text) => text.includes(MEMBERS)));
     await database`insert into members (conversation_id, user_id, role) values (${id}, ${user}, 'member')`;
     const at = new Date().toISOString();
     const about = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    tell({ ...about, event: "member.added", joined: true, seq: 2 });
+    publish({ ...about, event: "member.added", joined: true, seq: 2 });
     delay = null;
     resolve(null);
     await until(() => frames.length === 1);
-    tell(written(id, 3));
+    publish(written(id, 3));
     await until(() => frames.length === 2);
     expect(frames.map(({ change }) => change)).toEqual(["added", "updated"]);
   });
@@ -257,9 +257,9 @@ describe("lost or evicted changes", () => {
     const { promise, resolve } = Promise.withResolvers();
     delay = { of: MEMBERS, until: promise };
     await database`update conversations set last_seq = 2 where id = ${id}`;
-    tell(written(id, 2));
+    publish(written(id, 2));
     await until(() => answered.some((text) => text.includes(MEMBERS)));
-    for (let n = 0; n < 100_000; n += 1) tell(written(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
+    for (let n = 0; n < 100_000; n += 1) publish(written(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
     delay = null;
     resolve(null);
     await until(() => frames.length > 0);
@@ -274,7 +274,7 @@ test("that could not be read are sent when the database responds again", async (
   delay = { of: STATES, until: Promise.reject(new Error("The connection broke.")) };
   delay.until.catch(() => {});
   statements.length = 0;
-  tell({ type: "conversation.listed", conversation_id: id, user_ids: [user] });
+  publish({ type: "conversation.listed", conversation_id: id, user_ids: [user] });
   await until(() => statements.some((text) => text.includes(STATES)));
   await Bun.sleep(50);
   expect(frames).toEqual([]);
@@ -294,7 +294,7 @@ test("frames wait until the subscription has been acknowledged", async () => {
   const subscribed = inbox.subscribe(listener, (unread) => void seen.push(`unread: ${unread}`));
   delay = null;
   answered.length = 0;
-  tell(written(id));
+  publish(written(id));
   await until(() => answered.some((text) => text.includes(STATES)));
   await Bun.sleep(10);
   expect(seen).toEqual([]);

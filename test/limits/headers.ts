@@ -1,4 +1,4 @@
-/** The items of a `RateLimit` or `RateLimit-Policy` header: a list of quoted names with whole-number parameters. */
+/** The items of a `RateLimit` or `RateLimit-Policy` header: a list of quoted names with integer parameters. */
 export function parseLimitHeader(header: string | null): Record<string, Record<string, number>> {
   if (header === null) throw new Error("There is no such header.");
   const items = header.split(", ").map((item): [string, Record<string, number>] => {
