@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { READS_WAITING_MAX, ReadTurns } from "../../src/limits/read-slots.ts";
+import { READS_WAITING_MAX, ReadTurns } from "../../src/limits/read-turns.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";

@@ -40,7 +40,7 @@ const listOnline = async (): Promise<string[]> => {
 };
 
 describe("the live feed", () => {
-  test("starts now, and brings what sockets get", async () => {
+  test("starts at the current position, and sends what sockets receive", async () => {
     await say("before");
     const feed = await open();
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
@@ -57,7 +57,7 @@ describe("the live feed", () => {
     await Promise.all([feed.close(), socket.close()]);
   });
 
-  test("brings answers as they are written, and the text so far to who comes later", async () => {
+  test("streams answers, and sends the text so far to late readers", async () => {
     const feed = await open();
     await say("How do I send a message?", { reply: true });
     const end = await feed.waitFor((frame) => frame.type === "message.completed");
@@ -65,7 +65,7 @@ describe("the live feed", () => {
     await feed.close();
   });
 
-  test("goes on after Last-Event-ID: exactly what was missed, then what comes", async () => {
+  test("resumes after Last-Event-ID: first the missed events, then new ones", async () => {
     const first = await open();
     await say("2");
     await say("3");
@@ -81,7 +81,7 @@ describe("the live feed", () => {
     await second.close();
   });
 
-  test("takes after_seq the first time; Last-Event-ID, which the browser sends later, goes before it", async () => {
+  test("uses after_seq at first; Last-Event-ID, which the browser sends on reconnecting, takes precedence", async () => {
     for (let seq = 2; seq <= 5; seq += 1) await say(`${seq}`);
     const feed = await open({}, "?after_seq=0");
     await feed.waitFor((frame) => frame.seq === 5);
@@ -92,7 +92,7 @@ describe("the live feed", () => {
     await Promise.all([feed.close(), again.close()]);
   });
 
-  test("loses and repeats nothing when it is opened in the middle of a storm, however often", async () => {
+  test("loses and repeats nothing, however often it is opened during concurrent writes", async () => {
     const total = 300;
     const storm = (async () => {
       for (let n = 0; n < total; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => say(`${n + i}`)));
@@ -109,7 +109,7 @@ describe("the live feed", () => {
     expect(seen).toEqual(Array.from({ length: total + 1 }, (_, index) => index + 1));
   });
 
-  test("replays all of what was missed or nothing: not more than the limit, and not from the future", async () => {
+  test("replays all missed events or none: not more than the limit, and none from the future", async () => {
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content)
       select gen_random_uuid(), ${id}, n, 'user', ${anna.id}, 'x' from generate_series(2, ${RECOVERY_EVENTS_MAX + 2}) n`;
@@ -123,7 +123,7 @@ describe("the live feed", () => {
     for (const feed of feeds) await feed.close();
   });
 
-  test("of more text than a reader can take at once replays nothing; the pages of the events have it", async () => {
+  test("replays nothing if the text exceeds what a reader can take at once; the event pages have it", async () => {
     const content = "€".repeat(200_000);
     for (let n = 0; n < 5; n += 1) await say(content);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
@@ -142,7 +142,7 @@ describe("the live feed", () => {
     await socket.close();
   });
 
-  test.each(["x", "-1", "1.5", "99999999999999999"])("a Last-Event-ID of %p is 400", async (last) => {
+  test.each(["x", "-1", "1.5", "99999999999999999"])("a Last-Event-ID of %p returns 400", async (last) => {
     const { status, body } = await ben.get<ProblemBody>(`${path}/events`, {
       accept: "text/event-stream",
       "last-event-id": last,
@@ -150,7 +150,7 @@ describe("the live feed", () => {
     expect({ status, code: body.code }).toEqual({ status: 400, code: "malformed" });
   });
 
-  test("makes its reader present for as long as it is open", async () => {
+  test("makes its reader present while it is open", async () => {
     const feed = await open();
     expect(await listOnline()).toEqual([ben.id]);
     await feed.close();
@@ -181,7 +181,7 @@ describe("the live feed ends", () => {
   });
 
   /** Regression: an open feed continued forever, whatever happened to its credential. */
-  test("when the session ends, here or elsewhere, and when the access token does", async () => {
+  test("when the session ends, on this or another instance, and when the access token expires", async () => {
     const logIn = async () =>
       (await (
         await parley.fetch("/api/v1/auth/login", {

@@ -7,7 +7,7 @@ import { createConversation } from "../support/conversation.ts";
 import { countRuns, propertyFactor } from "../support/properties.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
-import { listTold, readLog } from "./log.ts";
+import { listReceived, readLog } from "./log.ts";
 
 /** Anna owns the conversations; Ben writes all the time; Carl joins and leaves. */
 type Person = { rest: Rest; socket: TestSocket };
@@ -70,7 +70,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 let round = 0;
 /** How long the last push may take after the last response. */
-const TOLD_WITHIN_MS = 2_000;
+const PUSHED_WITHIN_MS = 2_000;
 
 /** Runs the steps concurrently unless one waits for another, and returns the responses. */
 async function run(steps: Step[], ids: string[]) {
@@ -147,7 +147,7 @@ async function countStreaming(ids: string[]): Promise<number> {
 }
 
 describe("concurrent random actions", () => {
-  test("numbers have no gaps, each client id has one message, senders keep their order, and readers agree", async () => {
+  test("seqs have no gaps, each client id has one message, senders keep their order, and readers agree", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
         round += 1;
@@ -175,9 +175,9 @@ describe("concurrent random actions", () => {
           const log = await readLog(parley, id);
           const last = log.length;
           for (const { socket } of [{ socket: anna.socket }, ...watchers.filter((watcher) => watcher.id === id)]) {
-            const deadlineMs = performance.now() + TOLD_WITHIN_MS;
-            while (listTold(socket.frames, id).length < last && performance.now() < deadlineMs) await Bun.sleep(2);
-            expect(listTold(socket.frames, id)).toEqual(log);
+            const deadlineMs = performance.now() + PUSHED_WITHIN_MS;
+            while (listReceived(socket.frames, id).length < last && performance.now() < deadlineMs) await Bun.sleep(2);
+            expect(listReceived(socket.frames, id)).toEqual(log);
             for (const { about } of log.filter(({ type }) => type === "message.completed"))
               expect(readAnswer(socket.frames, about ?? "").final).toMatchObject({ status: "complete" });
           }

@@ -1,7 +1,7 @@
 import { createServer, connect as dial, type Socket } from "node:net";
 
 /** What it does with a request. */
-type Mode = "forwards" | "refuses" | "stalls" | "hangs up" | "babbles" | "goes on";
+type Mode = "forwards" | "refuses" | "stalls" | "disconnects" | "sends nonsense" | "sends extra data";
 
 type SeenByProxy = {
   form: "tunnel" | "absolute";
@@ -14,8 +14,8 @@ type SeenByProxy = {
 
 const refusals: Partial<Record<Mode, string>> = {
   refuses: "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nForbidden",
-  "goes on": "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-  babbles: "220 mail.example.com ESMTP\r\n\r\n",
+  "sends extra data": "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+  "sends nonsense": "220 mail.example.com ESMTP\r\n\r\n",
 };
 
 /**
@@ -62,7 +62,7 @@ export async function startHttpProxy(credentials: string | null = null) {
     const { mode } = state;
     if (mode === "stalls") return null;
     const isLetIn = state.credentials === null || authorization === `Basic ${btoa(state.credentials)}`;
-    if (mode === "hangs up") client.destroy();
+    if (mode === "disconnects") client.destroy();
     else if (mode !== "forwards") client.end(refusals[mode] ?? "");
     else if (!isLetIn)
       client.end(

@@ -45,7 +45,7 @@ type Told = {
 };
 
 /** What a webhook has been told, after everything that happened so far; the server expands the outbox too. */
-async function listTold(webhookId: string): Promise<Told[]> {
+async function listReceived(webhookId: string): Promise<Told[]> {
   const { database } = webhooks.parley;
   for (;;) {
     await database`select expand_webhook_outbox(100)`;
@@ -62,7 +62,7 @@ async function listTold(webhookId: string): Promise<Told[]> {
 /** Looks until a webhook has been told of something. */
 async function waitForTold(webhookId: string): Promise<Told[]> {
   for (;;) {
-    const told = await listTold(webhookId);
+    const told = await listReceived(webhookId);
     if (told.length > 0) return told;
     await Bun.sleep(10);
   }
@@ -97,11 +97,11 @@ test("administrators are told of every new user once, however the account was ma
     throw new Error("undone");
   });
   await expect(failing).rejects.toThrow("undone");
-  const told = await listTold(mine.id);
+  const told = await listReceived(mine.id);
   expect(told.map(({ type, user_id }) => [type, user_id])).toEqual(
     [registered.id, made.id, operated.id, issued?.id].map((id) => ["user.created", id ?? ""]),
   );
-  expect(await listTold(others.id)).toEqual([]);
+  expect(await listReceived(others.id)).toEqual([]);
 });
 
 test("administrators are told of users who are deleted, by themselves or by others", async () => {
@@ -110,14 +110,14 @@ test("administrators are told of users who are deleted, by themselves or by othe
   const own = await createWebhook(anna, { events: ["*"] });
   const removed = await anna.ask("DELETE", "/me", { current_password: "wrong" });
   expect(removed.status).toBeGreaterThanOrEqual(400);
-  expect(await listTold(mine.id)).toEqual([]);
+  expect(await listReceived(mine.id)).toEqual([]);
   expect((await anna.ask("DELETE", "/me", { current_password: TEST_PASSWORD })).status).toBe(204);
   expect((await root.ask("DELETE", `/users/${ben.id}`)).status).toBe(204);
-  expect((await listTold(mine.id)).map(({ type, data }) => [type, data])).toEqual([
+  expect((await listReceived(mine.id)).map(({ type, data }) => [type, data])).toEqual([
     ["user.deleted", { id: anna.id }],
     ["user.deleted", { id: ben.id }],
   ]);
-  expect(await listTold(own.id)).toEqual([]);
+  expect(await listReceived(own.id)).toEqual([]);
 });
 
 test("members are told of a generation that failed, with what failed; outsiders are not", async () => {
@@ -142,12 +142,12 @@ test("members are told of a generation that failed, with what failed; outsiders 
       },
     },
   ]);
-  expect(await listTold(others?.id ?? "")).toEqual([]);
-  expect(await listTold(all?.id ?? "")).toEqual(told);
+  expect(await listReceived(others?.id ?? "")).toEqual([]);
+  expect(await listReceived(all?.id ?? "")).toEqual(told);
   provider.script("one", { pieces: ["fine"] });
   await send(anna, id);
   await Bun.sleep(300);
-  expect(await listTold(mine?.id ?? "")).toHaveLength(1);
+  expect(await listReceived(mine?.id ?? "")).toHaveLength(1);
 });
 
 test("a budget that is used up is told of once for each payer and window, to its user and to administrators", async () => {
@@ -167,7 +167,7 @@ test("a budget that is used up is told of once for each payer and window, to its
       json: { model: "openai/one", messages: [{ role: "user", content: "Hello?" }] },
     });
   expect((await complete()).status).toBe(200);
-  expect(await listTold(mine?.id ?? "")).toEqual([]);
+  expect(await listReceived(mine?.id ?? "")).toEqual([]);
 
   // The key's month is full, while its user has room.
   await database`update budget_windows set spent_tokens = 1990 where scope = 'key' and period = 'month'`;
@@ -196,14 +196,14 @@ test("a budget that is used up is told of once for each payer and window, to its
   await database`update budget_windows set spent_tokens = 2990 where scope_id = ${anna.id} and period = 'day'`;
   const refused = await Promise.all(Array.from({ length: 5 }, () => send(anna, id)));
   expect(refused.map(({ status }) => status)).toEqual([429, 429, 429, 429, 429]);
-  let told = await listTold(mine?.id ?? "");
-  while (told.length < 2) told = await listTold(mine?.id ?? "");
+  let told = await listReceived(mine?.id ?? "");
+  while (told.length < 2) told = await listReceived(mine?.id ?? "");
   await Bun.sleep(50);
-  told = await listTold(mine?.id ?? "");
+  told = await listReceived(mine?.id ?? "");
   expect(told.map(({ data }) => [data?.period, data?.api_key_id])).toEqual([
     ["month", key.body.id],
     ["day", null],
   ]);
-  expect(await listTold(others?.id ?? "")).toEqual([]);
-  expect(await listTold(all?.id ?? "")).toEqual(told);
+  expect(await listReceived(others?.id ?? "")).toEqual([]);
+  expect(await listReceived(all?.id ?? "")).toEqual(told);
 });
