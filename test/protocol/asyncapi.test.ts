@@ -26,7 +26,7 @@ const operations = Object.values(document.operations);
 const nameOf = ({ $ref }: Ref) => $ref.split("/").at(-1) ?? "";
 const typesOf = (refs: Ref[]) => refs.map((ref) => document.components.messages[nameOf(ref)]?.name ?? "nothing");
 
-/** A check of a payload, as somebody makes it who has only the document. */
+/** Validates a payload with nothing but the document, as its users would. */
 function compile(name: string): ValidateFunction {
   const ajv = new Ajv({ strict: false, validateFormats: false });
   ajv.addSchema({ $id: "document", ...document });
@@ -44,7 +44,7 @@ describe("the AsyncAPI document", () => {
     expect(validate.errors?.length).toBeGreaterThan(0);
   });
 
-  test("refers to nothing that is not in it", () => {
+  test("has no dangling references", () => {
     const references = JSON.stringify(document).match(/"#\/[^"]+"/g) ?? [];
     const find = (path: string) =>
       path
@@ -74,7 +74,7 @@ describe("the AsyncAPI document", () => {
     expect(codes.filter(({ code, reconnect }) => reconnect !== code < 4500)).toEqual([]);
   });
 
-  test("uses each name of a schema once, and only what other tools understand", () => {
+  test("uses each schema name once, and only keywords that other tools understand", () => {
     const text = JSON.stringify(document.components.schemas);
     expect(text).not.toMatch(/"format":"(?:text|line)"|"patternProperties"|"title":"/);
     expect(Object.keys(document.components.schemas)).toEqual(
@@ -98,7 +98,7 @@ describe("the schemas of the document", () => {
   });
   afterAll(() => parley.stop());
 
-  test("accept what a server sends, and what a later one may add to it", async () => {
+  test("accept what a server sends, and what a later version may add", async () => {
     const anna = await parley.register();
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -118,8 +118,8 @@ describe("the schemas of the document", () => {
     ] as const) {
       const validate = compile(name);
       const frame = frames.find((one) => one.type === type);
-      for (const good of [frame, { ...frame, later: 1 }])
-        expect({ name, errors: validate(good) ? [] : validate.errors }).toEqual({ name, errors: [] });
+      for (const validFrame of [frame, { ...frame, later: 1 }])
+        expect({ name, errors: validate(validFrame) ? [] : validate.errors }).toEqual({ name, errors: [] });
       const { conversation_id: _, connection_id: __, ...less } = frame as object as Record<string, unknown>;
       expect({ name, isValid: validate(less) }).toEqual({ name, isValid: false });
     }

@@ -20,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 describe("the table of pushes", () => {
-  test("has a name for each schema, and one schema for each name", () => {
+  test("has a unique name for each schema", () => {
     const { ack: _, ...others } = pushes;
     const all = [...Object.values(clientFrames), ...Object.values(acks), ...Object.values(others)];
     const names = all.map(({ title }) => title);
@@ -30,7 +30,7 @@ describe("the table of pushes", () => {
       expect({ title, description }).toEqual({ title, description: expect.stringMatching(/^[A-Z].+\.$/) });
   });
 
-  test("holds what each client frame is acknowledged with", async () => {
+  test("has the ack of each client frame", async () => {
     const { id: conversation_id } = await createConversation(parley, anna, [ben]);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const ask = async (frame: { type: keyof typeof clientFrames; [field: string]: unknown }) => {
@@ -62,11 +62,11 @@ describe("the table of pushes", () => {
   });
 });
 
-describe("the check that every test client makes", () => {
+describe("the check in every test client", () => {
   const id = "0190e6f0-0000-7000-8000-000000000000";
   const event = createTestEvent(id, 1);
 
-  test("finds what the table does not say: a field too many, one too few, a wrong type, deep inside as well", () => {
+  test("finds deviations from the table: an additional field, a missing one, a wrong type, also in nested data", () => {
     expect(findViolation(event)).toBeNull();
     expect(findViolation({ ...event, colour: "red" })).toContain("/colour");
     expect(findViolation({ ...event, data: { ...event.data, colour: "red" } })).toContain("/data/colour");
@@ -77,7 +77,7 @@ describe("the check that every test client makes", () => {
     expect(findViolation(null)).toBe("The server sends no undefined.");
   });
 
-  test("holds an ack against the frame that it answers", () => {
+  test("compares an ack with the frame that it responds to", () => {
     const ack = { type: "ack", id: "1", last_read_seq: 1 };
     expect(findViolation(ack)).toBeNull();
     expect(findViolation(ack, "read")).toBeNull();
@@ -85,7 +85,7 @@ describe("the check that every test client makes", () => {
     expect(findViolation(ack, "ping")).toBe("A ping is not acknowledged.");
   });
 
-  test("sees what comes over sockets", async () => {
+  test("checks everything that sockets receive", async () => {
     const before = checkedPushes.get("ready") ?? 0;
     const socket = await openSocket(parley.url, { token: anna.access_token });
     await socket.waitFor(({ type }) => type === "ready");
@@ -93,9 +93,9 @@ describe("the check that every test client makes", () => {
     expect(checkedPushes.get("ready")).toBe(before + 1);
   });
 
-  test("is made wherever a test opens a socket of Parley", () => {
+  test("runs wherever a test opens a socket of Parley", () => {
     const root = join(import.meta.dir, "..");
-    // The load of the measurements must cost its clients nothing; what browsers open is out of reach.
+    // The load clients of the benchmarks must not spend time on it, and browsers' sockets are out of reach.
     const apart = /^bench\/|^acceptance\/browsers/;
     const files = [...new Bun.Glob("**/*.ts").scanSync(root)].filter((file) => !apart.test(file));
     const opening = files.filter((file) => /new WebSocket\(.*\/realtime/.test(readFileSync(join(root, file), "utf8")));

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createTestLog } from "../support/log.ts";
 
-/** Every provider with a credential of its own, in each way in which one can be set. */
+/** Every provider with different credentials, set in each possible way. */
 const secretsOf: Record<string, string[]> = {
   openai: ["sk-of-openai-0123456789", "gate-of-openai-0123456789"],
   anthropic: ["sk-ant-of-anthropic-0123456789", "gate-of-anthropic-0123456789"],
@@ -14,7 +14,7 @@ const secretsOf: Record<string, string[]> = {
   epsilon: ["query-of-epsilon-0123456789"],
   zeta: ["token-of-zeta-0123456789"],
 };
-/** A header field of its own goes before the key: this one is sent to nobody. */
+/** A custom header field overrides the key, so this key is never sent. */
 const UNUSED_KEY = "unused-key-of-delta-0123456789";
 const names = Object.keys(secretsOf);
 const allSecrets = [...Object.values(secretsOf).flat(), UNUSED_KEY];
@@ -37,7 +37,7 @@ const servers: Record<string, Server> = {};
 const text = (content: string, finish_reason: string | null): string =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason }] })}\n\n`;
 
-/** Does what the model's name says; what it was sent comes back in its errors, in all places that errors have. */
+/** Behaves as the model's name says, and echoes what it received in every part of its errors. */
 function answer(name: string, model: string, said: string, redirectTo: string): Response {
   const [, status] = /^(?:echo|to)-(\d+)$/.exec(model) ?? [];
   const echo = {
@@ -112,7 +112,7 @@ function configure(models: readonly string[]): Record<string, string> {
 beforeAll(async () => {
   for (const name of names) servers[name] = startServer(name);
   const models = names.flatMap((name) => kinds.map((kind) => `${name}/${kind}`));
-  // The first one stands in for all that fail.
+  // The first one is representative of all that fail.
   parley = await startApp({ config: configure(["compatible/hello", ...models]), log });
   anna = await parley.register();
 });
@@ -121,7 +121,7 @@ afterAll(async () => {
   for (const server of Object.values(servers)) server.stop();
 });
 
-/** Everything that came back to clients. */
+/** Everything that clients received. */
 const shown: string[] = [];
 
 async function ask(model: string, { by = parley, account = anna } = {}): Promise<{ status: number; text: string }> {
@@ -133,7 +133,7 @@ async function ask(model: string, { by = parley, account = anna } = {}): Promise
 }
 
 describe.each(names)("%s", (name) => {
-  test("each request carries its own credentials", async () => {
+  test("each request carries the provider's own credentials", async () => {
     await ask(`${name}/hello`);
     const [first = ""] = servers[name]?.seen ?? [];
     const own = (secretsOf[name] ?? []).filter((secret) => !/^gamma-user$|^pass-of-gamma/.test(secret));
@@ -151,7 +151,7 @@ describe.each(names)("%s", (name) => {
   });
 
   test.each(["echo-401", "echo-400", "echo-404", "echo-stream", "fails"])(
-    "%s: what it gives back is kept from everybody",
+    "%s: echoed credentials reach no client",
     async (kind) => {
       await ask(`${name}/${kind}`);
       const line = lines.find(({ model, cause }) => model === `${name}/${kind}` && typeof cause === "string");
@@ -160,7 +160,7 @@ describe.each(names)("%s", (name) => {
   );
 });
 
-test("a chain over all of them, each broken off before its answer or in the middle, sends each its own", async () => {
+test("a chain over all of them, each failing before or during its answer, sends each its own", async () => {
   const broken = names.map((name) => (/^(?:openai|anthropic)$/.test(name) ? `${name}/fails` : `${name}/cut`));
   const by = await startApp({ config: configure([...broken, "delta/hello"]), log });
   const asked = names.map((name) => servers[name]?.seen.length ?? 0);
@@ -189,7 +189,7 @@ test("no server has seen another's credentials", () => {
   expect(checked).toBeGreaterThan(100);
 });
 
-test("no credential is in an answer, in the log, or in what tells of models", async () => {
+test("no credential is in an answer, in the log, or in the lists of models", async () => {
   for (const path of ["/metrics", "/readyz?verbose"]) shown.push(await (await parley.fetch(path)).text());
   for (const path of ["/v1/models", "/api/v1/models"])
     shown.push(await (await parley.fetch(path, { token: anna.access_token })).text());

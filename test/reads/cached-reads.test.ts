@@ -46,16 +46,16 @@ const paths = () => [
   "/documents",
 ];
 const tokenOf = ({ account }: Rest) => account.access_token;
-const everybody = () => [anna, ben, root];
+const everyone = () => [anna, ben, root];
 
-/** Everybody has read everything, so that it is in memory; then, right after the change, everybody reads it again. */
+/** Everyone reads everything, so that it is cached; then, right after the change, everyone reads again. */
 async function expectRightAfter(change: () => Promise<unknown>): Promise<void> {
-  for (const { get } of everybody()) await Promise.all(paths().map((path) => get(path)));
+  for (const { get } of everyone()) await Promise.all(paths().map((path) => get(path)));
   await change();
-  for (const reader of everybody()) await twins.expectSame(tokenOf(reader), paths());
+  for (const reader of everyone()) await twins.expectSame(tokenOf(reader), paths());
 }
 
-/** By a socket that then closes. */
+/** Over a socket that is then closed. */
 async function ask(by: Rest, frame: Record<string, unknown> & { type: string }) {
   const socket = await openSocket(twins.cached.url, { token: tokenOf(by) });
   expect(await socket.ask(frame)).toMatchObject({ type: "ack" });
@@ -66,7 +66,7 @@ async function expectOk(answer: Promise<{ status: number }>): Promise<void> {
   expect((await answer).status).toBeLessThan(300);
 }
 
-test("what is read again comes from memory", async () => {
+test("a repeated read is served from the cache", async () => {
   await twins.readUntilHit(anna.account, "conversations", "/conversations");
   await twins.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
   await twins.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
@@ -76,7 +76,7 @@ test("what is read again comes from memory", async () => {
   await twins.readUntilHit(anna.account, "documents", "/documents");
 });
 
-describe("right after a change everybody reads the new state:", () => {
+describe("right after a change everyone reads the new state:", () => {
   const changes: Record<string, () => Promise<unknown>> = {
     "a message": () => send(anna, "Hi"),
     "a message over a socket": () =>
@@ -106,7 +106,7 @@ describe("right after a change everybody reads the new state:", () => {
   };
   for (const [name, change] of Object.entries(changes)) test(name, () => expectRightAfter(change));
 
-  test("an answer, from its beginning to its end", async () => {
+  test("an answer, from start to end", async () => {
     const socket = await openSocket(twins.cached.url, { token: tokenOf(anna) });
     await socket.ask({ type: "subscribe", conversation_id: id });
     await expectRightAfter(async () => {
@@ -117,7 +117,7 @@ describe("right after a change everybody reads the new state:", () => {
   });
 });
 
-describe("nobody is given the response of another:", () => {
+describe("no one receives another user's response:", () => {
   test("an outsider", async () => {
     await twins.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
     await twins.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
@@ -151,7 +151,7 @@ describe("nobody is given the response of another:", () => {
     }
   });
 
-  test("a viewer who becomes a member, and is one no more", async () => {
+  test("a viewer who becomes a member and then a viewer again", async () => {
     for (const role of ["viewer", "member", "owner", "viewer"]) {
       await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
       expect((await ben.get<Conversation>(`/conversations/${id}`)).body.role).toBe(role as Conversation["role"]);
@@ -160,7 +160,7 @@ describe("nobody is given the response of another:", () => {
     }
   });
 
-  test("users for whom one service key acts", async () => {
+  test("users of one service key", async () => {
     const scopes = ["conversations:read", "messages:read"];
     const { key } = await createKey(twins.cached, root.account, { scopes, service: true });
     for (let times = 0; times < 2; times += 1) {
@@ -180,7 +180,7 @@ describe("nobody is given the response of another:", () => {
 });
 
 describe("an ETag", () => {
-  test("is answered 304 as long as the state is the same, of a list and a history too", async () => {
+  test("returns 304 as long as the state is the same, also for a list and a history", async () => {
     for (const path of paths()) {
       const etag = String((await anna.get(path)).headers.get("etag"));
       expect(etag).toMatch(/^"[^"]+"$/);
@@ -192,7 +192,7 @@ describe("an ETag", () => {
     expect([status, body.data.at(-1)?.content]).toEqual([200, "News"]);
   });
 
-  test("of one user's state is not that of another's", async () => {
+  test("of one user's state is not valid for another's", async () => {
     const [ofAnna, ofBen] = [await anna.get(`/conversations/${id}`), await ben.get(`/conversations/${id}`)];
     const answer = await ben.get(`/conversations/${id}`, { "if-none-match": String(ofAnna.headers.get("etag")) });
     expect(answer.status).toBe(200);
@@ -200,7 +200,7 @@ describe("an ETag", () => {
   });
 });
 
-test("a list that is longer than its page follows conversations that move into it", async () => {
+test("a list longer than its page follows conversations that move into it", async () => {
   const ids: string[] = [];
   for (let n = 0; n < 4; n += 1) ids.push((await createConversation(twins.cached, anna.account)).id);
   await twins.readUntilHit(anna.account, "conversations", "/conversations?limit=2");

@@ -41,7 +41,7 @@ type Step = Parameters<Parameters<(typeof step)["map"]>[0]>[0];
 
 const personAt = (n: number): Rest => people[n] as Rest;
 
-/** Refusals are as good as anything: both instances have to agree on what is there afterwards. */
+/** Refusals are fine: what counts is that both instances return the same state afterwards. */
 async function take({ kind, by, whom, at }: Step, ids: string[], n: number): Promise<unknown> {
   const { ask, get } = personAt(by);
   const id = String(ids[at]);
@@ -73,7 +73,7 @@ async function take({ kind, by, whom, at }: Step, ids: string[], n: number): Pro
   }
 }
 
-test("whatever is done, with readers at any time, a read gives what one without a memory gives", async () => {
+test("with any changes and concurrent readers, a cached read returns the same as an uncached one", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 20 }), async (steps) => {
       const ids: string[] = [];

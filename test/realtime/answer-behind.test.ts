@@ -30,7 +30,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-test("an answer whose end is stored, and has not been pushed here, begins as one in progress, and goes on to its end", async () => {
+test("an answer whose stored end has not been pushed here yet starts as one in progress, and continues to its end", async () => {
   const account = await writing.register();
   const { id: conversation_id } = await createConversation(writing, account);
   const first = await openSubscribed(reading, account, conversation_id);
@@ -54,7 +54,7 @@ test("an answer whose end is stored, and has not been pushed here, begins as one
   await Promise.all([first, asker, late].map((socket) => socket.close()));
 });
 
-test("who comes from an instance that is ahead is pushed nothing that it has", async () => {
+test("a client that comes from an instance that is ahead receives nothing twice", async () => {
   const account = await writing.register();
   const { id: conversation_id } = await createConversation(writing, account);
   const ahead = await openSubscribed(writing, account, conversation_id);

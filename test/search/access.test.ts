@@ -23,7 +23,7 @@ describe("a search finds only what the caller can read now", () => {
     }
   });
 
-  test("a new member finds what was said before, at once in the index and in the end by their own marks", async () => {
+  test("a new member finds earlier messages, at once through the conversation and later through their own index marks", async () => {
     const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
     const conversation = await openConversation(parley, anna);
     const id = await say(anna, conversation, "zeppelin");
@@ -40,7 +40,7 @@ describe("a search finds only what the caller can read now", () => {
     expect((await findIds(anna, "zeppelin")).toSorted()).toEqual([id, later].toSorted());
   });
 
-  test("one who has left or was removed finds nothing from then on, and all of it after a return", async () => {
+  test("a former member finds nothing, and everything again after rejoining", async () => {
     const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
     const conversation = await openConversation(parley, anna, [bob]);
     const id = await say(anna, conversation, "accordion");
@@ -56,7 +56,7 @@ describe("a search finds only what the caller can read now", () => {
     expect((await findIds(bob, "accordion")).toSorted()).toEqual([id, unindexed].toSorted());
   });
 
-  test("members of a conversation with more members than marks find its messages", async () => {
+  test("members of a conversation that is too large for marks find its messages", async () => {
     const anna = await createPerson(parley);
     const people = await Promise.all(Array.from({ length: 18 }, () => createPerson(parley)));
     const conversation = await openConversation(parley, anna, people);
@@ -68,7 +68,7 @@ describe("a search finds only what the caller can read now", () => {
     expect(row?.count).toBe(3);
   });
 
-  test("deleted messages and conversations are gone at once, and from the index soon", async () => {
+  test("deleted messages and conversations are gone at once, and soon from the index", async () => {
     const anna = await createPerson(parley);
     const [one, two] = [await openConversation(parley, anna), await openConversation(parley, anna)];
     const id = await say(anna, one, "tambourine");
@@ -81,7 +81,7 @@ describe("a search finds only what the caller can read now", () => {
     expect(await findIds(anna, "tambourine")).toEqual([]);
     const isStored = async () =>
       (await parley.database`select from search_entries where conversation_id in (${one}, ${two})`).length > 0;
-    for (let looks = 0; (await isStored()) && looks < 200; looks += 1) await Bun.sleep(50);
+    for (let lookups = 0; (await isStored()) && lookups < 200; lookups += 1) await Bun.sleep(50);
     expect(await isStored()).toBe(false);
     expect(await findIds(anna, "tambourine")).toEqual([]);
   });

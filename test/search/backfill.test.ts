@@ -11,7 +11,7 @@ afterEach(async () => {
   parley = undefined;
 });
 
-/** As a database of before there was an index. */
+/** Like a database from before the index existed. */
 async function forgetIndex({ database }: TestApp): Promise<void> {
   await database`delete from search_entries`;
   await database`delete from search_counts`;
@@ -19,8 +19,8 @@ async function forgetIndex({ database }: TestApp): Promise<void> {
   await database`update search_state set language = '', before_id = null`;
 }
 
-describe("messages that are indexed in the background", () => {
-  test("those of before there was an index", async () => {
+describe("the background indexing", () => {
+  test("covers messages from before the index existed", async () => {
     parley = await startApp();
     const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
     const conversations = [
@@ -40,7 +40,7 @@ describe("messages that are indexed in the background", () => {
     expect(scopes.map(({ search_scope }) => search_scope)).toEqual([2]);
   });
 
-  test("those of a range that something else has stored", async () => {
+  test("covers a range that was stored by other means", async () => {
     parley = await startApp();
     const anna = await createPerson(parley);
     const conversation = await openConversation(parley, anna);
@@ -52,7 +52,7 @@ describe("messages that are indexed in the background", () => {
     expect((await find(anna, "cornet")).map(({ seq }) => seq).toSorted()).toEqual([2, 3]);
   });
 
-  test("all of them once more after another language was set", async () => {
+  test("repeats for all messages after the language was changed", async () => {
     const shared = await createTestDatabase();
     const start = (language: string) => startApp({ database: shared, config: { SEARCH_LANGUAGE: language } });
     parley = await start("english");
@@ -66,7 +66,8 @@ describe("messages that are indexed in the background", () => {
 
     parley = await start("german");
     anna = createRest(parley, anna.account);
-    for (let looks = 0; (await findIds(anna, "haus")).length === 0 && looks < 200; looks += 1) await Bun.sleep(50);
+    for (let lookups = 0; (await findIds(anna, "haus")).length === 0 && lookups < 200; lookups += 1)
+      await Bun.sleep(50);
     expect(await findIds(anna, "haus")).toEqual([id]);
     expect(await findIds(anna, "und")).toEqual([id]);
     await waitForIndex(parley);

@@ -24,7 +24,7 @@ afterAll(async () => {
   for (const pool of pools) await pool.end();
 });
 
-/** Has the indexer stand still in the middle of a batch, until `release`. @returns its process in Postgres. */
+/** Pauses the indexer in the middle of a batch until `release` is called. @returns its Postgres backend's pid. */
 async function holdIndexer(database: Database): Promise<{ pid: number; release(): Promise<void> }> {
   const released = Promise.withResolvers<void>();
   const locked = Promise.withResolvers<number>();
@@ -47,7 +47,7 @@ async function holdIndexer(database: Database): Promise<{ pid: number; release()
   }
 }
 
-test("what one instance has sent, another one finds, right away and from the index", async () => {
+test("a message sent on one instance is found on another, at once and from the index", async () => {
   const id = await say(anna, conversation, "glockenspiel");
   const elsewhere = createRest(instances[1], anna.account);
   expect(await findIds(elsewhere, "glockenspiel")).toEqual([id]);
@@ -55,7 +55,7 @@ test("what one instance has sent, another one finds, right away and from the ind
   expect(await findIds(elsewhere, "glockenspiel")).toEqual([id]);
 });
 
-test("a batch whose connection is lost in the middle is done again; it is found all the time, by nobody twice", async () => {
+test("a batch whose connection is lost is repeated; its messages are found all the time, and never twice", async () => {
   const [{ database }] = instances;
   await waitForIndex(instances[0]);
   const ids = [await say(anna, conversation, "marimba one"), await say(anna, conversation, "marimba two")];
@@ -72,7 +72,7 @@ test("a batch whose connection is lost in the middle is done again; it is found 
   expect(row?.count).toBe(messages?.count);
 });
 
-test("a send waits for no indexer", async () => {
+test("a send does not wait for the indexer", async () => {
   const [{ database }] = instances;
   await say(anna, conversation, "celesta");
   const { release } = await holdIndexer(database);
@@ -81,7 +81,7 @@ test("a send waits for no indexer", async () => {
   await release();
 });
 
-test("300 messages in a row are all found while the indexer stands still", async () => {
+test("300 messages in a row are all found while the indexer is paused", async () => {
   const [{ database }] = instances;
   await waitForIndex(instances[0]);
   const ids = [await say(anna, conversation, "balalaika")];

@@ -51,13 +51,13 @@ const query = fc.tuple(branch, fc.option(branch, { freq: 3 })).map(([one, other]
   has: (words: string[]) => one.has(words) || (other?.has(words) ?? false),
 }));
 
-type Said = { id: string; place: number; by: number; words: string[] };
+type Sent = { id: string; place: number; by: number; words: string[] };
 
-/** Conversations 0 to 3 belong to the people of these numbers. */
-async function createSemaphore() {
+/** The owners of conversations 0 to 3 are the people with these indexes. */
+async function createModel() {
   const ids = await Promise.all(people.map((owner) => openConversation(parley, owner)));
   const members = ids.map((_, owner) => new Set([owner]));
-  const said: Said[] = [];
+  const sent: Sent[] = [];
   const path = (place: number) => `/conversations/${ids[place]}`;
   const personOf = (index: number): Rest => people[index] as Rest;
 
@@ -65,18 +65,18 @@ async function createSemaphore() {
     async say({ by, place, text: words }) {
       const open = ids.flatMap((_, index) => (members[index]?.has(by) ? [index] : []));
       const at = open[place % open.length] ?? by;
-      said.push({ id: await say(personOf(by), ids[at] ?? "", words.join(" ")), place: at, by, words });
+      sent.push({ id: await say(personOf(by), ids[at] ?? "", words.join(" ")), place: at, by, words });
     },
     async edit({ message, text: words }) {
-      const one = said[message % Math.max(1, said.length)];
+      const one = sent[message % Math.max(1, sent.length)];
       if (!one || !members[one.place]?.has(one.by)) return;
       one.words = words;
       await personOf(one.by).ask("PATCH", `${path(one.place)}/messages/${one.id}`, { content: words.join(" ") });
     },
     async delete({ message }) {
-      const one = said[message % Math.max(1, said.length)];
+      const one = sent[message % Math.max(1, sent.length)];
       if (!one) return;
-      said.splice(said.indexOf(one), 1);
+      sent.splice(sent.indexOf(one), 1);
       await personOf(one.place).ask("DELETE", `${path(one.place)}/messages/${one.id}`);
     },
     async join({ who, place }) {
@@ -92,8 +92,8 @@ async function createSemaphore() {
   };
   return {
     take: (one: Step) => (steps[one.kind] as (step: Step) => Promise<unknown>)(one),
-    naive: (who: number, has: (words: string[]) => boolean, place?: number) =>
-      said
+    scan: (who: number, has: (words: string[]) => boolean, place?: number) =>
+      sent
         .filter((one) => members[one.place]?.has(who) && (place === undefined || one.place === place) && has(one.words))
         .map(({ id }) => id)
         .toSorted(),
@@ -104,23 +104,23 @@ async function createSemaphore() {
   };
 }
 
-test("everybody finds what a look at each message they can read finds", async () => {
+test("search finds the same as a scan of every message that the user can read", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 5, maxLength: 25 }),
       fc.array(query, { minLength: 3, maxLength: 6 }),
       async (taken, queries) => {
-        const places = await createSemaphore();
+        const places = await createModel();
         const check = async () => {
           for (const who of people.keys())
             for (const { q, has } of queries) {
               const found = await findIds(people[who] as Rest, q, { limit: "200" });
-              expect([q, found.toSorted()]).toEqual([q, places.naive(who, has)]);
+              expect([q, found.toSorted()]).toEqual([q, places.scan(who, has)]);
               const inOne = await findIds(people[who] as Rest, q, {
                 limit: "200",
                 conversation_id: places.ids[0] ?? "",
               });
-              expect([q, inOne.toSorted()]).toEqual([q, places.naive(who, has, 0)]);
+              expect([q, inOne.toSorted()]).toEqual([q, places.scan(who, has, 0)]);
             }
         };
         try {

@@ -45,7 +45,7 @@ export async function find(person: Rest, q: string, filters: Record<string, stri
 export const findIds = async (person: Rest, q: string, filters: Record<string, string> = {}): Promise<string[]> =>
   (await find(person, q, filters)).map(({ message_id }) => message_id);
 
-/** Until all that waits is in the index. */
+/** Waits until everything pending is in the index. */
 export async function waitForIndex({ database }: Pick<TestApp, "database">): Promise<void> {
   const endsAtMs = performance.now() + 25_000;
   const isWaiting = async () =>
