@@ -63,7 +63,7 @@ export const faults: Fault[] = [
       const { database } = random.pick(instances).networks;
       database.cut();
       await Bun.sleep(4_000);
-      database.mend();
+      database.restore();
     },
   },
   {
@@ -73,7 +73,7 @@ export const faults: Fault[] = [
       database.cut();
       await Bun.sleep(random.int(500, 2_500));
       database.reset();
-      database.mend();
+      database.restore();
     },
   },
   {
@@ -110,7 +110,7 @@ export const faults: Fault[] = [
       const { redis } = random.pick(instances).networks;
       redis?.cut();
       await Bun.sleep(4_000);
-      redis?.mend();
+      redis?.restore();
     },
   },
   {
@@ -125,7 +125,7 @@ export const faults: Fault[] = [
         (await (await fetch(`${instance.url}/readyz?verbose`)).text()).includes("[-]bus failed");
       while (!(await isNoticed())) await Bun.sleep(POLL_MS);
       await Bun.sleep(1_000);
-      instance.namespace.mend(port);
+      instance.namespace.restore(port);
     },
   },
   {
@@ -136,7 +136,7 @@ export const faults: Fault[] = [
       redis?.cut();
       await Bun.sleep(random.int(500, 2_500));
       redis?.reset();
-      redis?.mend();
+      redis?.restore();
     },
   },
 ];

@@ -43,7 +43,7 @@ export function createNamespace() {
     address,
     /** Drops all packets to and from a port of this machine: connections stay open, and neither side is notified. */
     cut: (port: number) => drop("-A", port),
-    mend: (port: number) => drop("-D", port),
+    restore: (port: number) => drop("-D", port),
   };
 }
 

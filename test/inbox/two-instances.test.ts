@@ -74,7 +74,7 @@ describe("an inbox on another instance", () => {
     const mine = (await createConversation(first, ben)).id;
     await Bun.sleep(100);
     expect(inbox.list()).toHaveLength(before);
-    link.mend();
+    link.restore();
     await waitForList(inbox, second);
     const changes = Object.fromEntries(
       inbox
@@ -145,7 +145,7 @@ test("inboxes end up equal to the lists, whatever users do and whatever bus mess
   await act(0);
   link.cut();
   await act(1);
-  link.mend();
+  link.restore();
   await act(2);
   for (const { inboxes } of running) {
     for (const inbox of inboxes) {

@@ -172,7 +172,7 @@ describe.concurrent("a disconnecting reader", () => {
     request.catch(() => {});
     await isTime;
     abort.abort();
-    for (let waits = 0; waits < 50 && server.leaves() === 0; waits += 1) await Bun.sleep(20);
+    for (let waits = 0; waits < 50 && server.disconnects() === 0; waits += 1) await Bun.sleep(20);
   }
 
   test.each([true, false])("before there is an answer, ends the run; streamed: %p", async (stream) => {
@@ -182,13 +182,13 @@ describe.concurrent("a disconnecting reader", () => {
       return new Promise(() => {});
     });
     await leave(server, stream, asked.promise);
-    expect(server.leaves()).toBe(1);
+    expect(server.disconnects()).toBe(1);
   });
 
   test.each([true, false])("before a model is called, ends the run too; streamed: %p", async (stream) => {
     const server = serve(() => new Promise(() => {}), { preparesMs: 300 });
     await leave(server, stream, Bun.sleep(100));
-    expect(server.leaves()).toBe(1);
+    expect(server.disconnects()).toBe(1);
   });
 });
 

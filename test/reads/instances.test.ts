@@ -149,6 +149,6 @@ test("while the bus is cut, and after the gap, nothing is served from the cache"
   await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title: "Missed" });
   expect(await titleOf(one, id)).toBe("Missed");
   await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title: "Missed too" });
-  link.mend();
+  link.restore();
   expect(await titleOf(one, id)).toBe("Missed too");
 });

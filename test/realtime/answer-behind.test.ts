@@ -49,7 +49,7 @@ test("an answer whose stored end has not been pushed here yet starts as one in p
   expect(created?.data).toMatchObject({ status: "streaming", finish_reason: null, usage: null });
   expect(created?.data.content.length).toBeLessThan(PIECES.join("").length);
   await waitUntil(() => [first, late].every(({ list }) => list("message.completed").length === 1));
-  link.mend();
+  link.restore();
   for (const { frames } of [first, late]) expect(readAnswer(frames, id)).toMatchObject({ text: PIECES.join("") });
   await Promise.all([first, asker, late].map((socket) => socket.close()));
 });
@@ -74,6 +74,6 @@ test("a client that comes from an instance that is ahead receives nothing twice"
     );
   expect(listSeqs(moved.frames)).toEqual([after_seq + 1]);
   expect(listSeqs(behind.frames)).toEqual(range(1, after_seq + 1));
-  link.mend();
+  link.restore();
   await Promise.all([ahead, behind, moved].map((socket) => socket.close()));
 });

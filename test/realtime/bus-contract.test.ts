@@ -175,7 +175,7 @@ for (const [name, open] of Object.entries(forms))
       // Of 30 MB a few are queued, the rest is dropped at once.
       expect(await countOf(a, "dropped")).toBeGreaterThan(150);
       await waitUntil(() => !a.bus.isHealthy() && !b.bus.isHealthy());
-      form.mend();
+      form.restore();
       await waitUntil(() => a.bus.isHealthy() && b.bus.isHealthy() && other.gaps > 0);
       const before = other.texts.length;
       publishTexts(a, id, "again");

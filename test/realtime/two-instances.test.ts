@@ -82,7 +82,7 @@ describe("across instances", () => {
     const texts = ["lost 1", "lost 2", "lost 3"];
     for (const text of texts) await send(a, text);
     await send(b, "own");
-    link.mend();
+    link.restore();
     await b.waitFor(({ data }) => data?.content === "own");
     await a.waitFor(({ data }) => data?.content === "own");
     expect(contentsOf(b).slice(-4)).toEqual([...texts, "own"]);
@@ -94,7 +94,7 @@ describe("across instances", () => {
     await send(a, "the last one");
     await a.ask({ type: "unsubscribe", conversation_id });
     b.frames.length = 0;
-    link.mend();
+    link.restore();
     await b.waitFor(({ data }) => data?.content === "the last one");
     // Without listeners, an instance does not respond.
     await b.waitFor(isPresence(anna, false));

@@ -22,7 +22,7 @@ const weather = tool(async ({ city }) => `rain in ${city}`, {
 });
 
 describe("@langchain/openai", () => {
-  test.each(models)("%s: a whole answer, and a stream", async (model) => {
+  test.each(models)("%s: a complete answer, and a stream", async (model) => {
     parley.script(model, { text: "It rains." });
     const whole = await create(model).invoke(prompt);
     expect(whole.text).toBe("It rains.");

@@ -2,25 +2,25 @@ import { connect } from "node:net";
 import { waitUntil } from "../support/wait-until.ts";
 import type { PlannedRequest } from "./requests.ts";
 
-/** How a stream ended: what was told at the end, and whether it could pass for whole. */
+/** How a stream ended: the last text received, and whether it looked complete. */
 export type StreamEnd = { status: number; text: string; isWhole: boolean };
 export type HeldStream = {
-  /** Fulfils when the server has ended it. */
+  /** Resolves when the server has ended it. */
   ended: Promise<StreamEnd>;
-  /** Takes what is left, where the reader was slow. */
+  /** Reads the rest, for a slow reader. */
   resume(): void;
   close(): void;
 };
 
 const EVENT_STREAM = "text/event-stream";
-/** A request that stays open has answered nothing, or no end, after so long. */
+/** A request that stays open has no response, or no end, after this time. */
 const OPEN_MS = 700;
-/** A download is taken slowly: this much stays in the server. */
+/** A download is read slowly: this much stays in the server. */
 const HEAD_BYTES = 1_024;
 
 type Site = { url: string };
 
-/** By the kinds that the document names. Each opens a request that stays open. @throws Error when it does not. */
+/** By the kinds in the document. Each opens a request that stays open. @throws Error if it does not. */
 export const openers: Record<
   string,
   (site: Site, request: PlannedRequest, headers: Record<string, string>) => Promise<HeldStream>
@@ -54,7 +54,7 @@ export const openers: Record<
   },
 };
 
-/** One request on a connection of its own. */
+/** One request on a separate connection. */
 function hold(
   { url }: Site,
   { method, path, json }: PlannedRequest,

@@ -1,6 +1,6 @@
 import fc, { type Arbitrary } from "fast-check";
 
-/** What clients send by mistake or on purpose, in place of anything. */
+/** Values that clients send by mistake or on purpose, instead of valid ones. */
 export const oddities: Arbitrary<unknown> = fc.oneof(
   fc.constantFrom<unknown>(
     null,
@@ -40,7 +40,7 @@ export const oddities: Arbitrary<unknown> = fc.oneof(
     "-271821-04-20T00:00:00Z",
     "2026-02-31T25:61:61Z",
   ),
-  // Objects that are more than data to careless code.
+  // Objects that careless code treats as more than data.
   fc.constantFrom<unknown>(
     [],
     {},
@@ -64,7 +64,7 @@ function nest(depth: number): unknown {
   return value;
 }
 
-/** A good value, or the same with something wrong in one to three of its places. */
+/** A valid value, or the same with one to three faults. */
 export function mutate(good: Arbitrary<unknown>): Arbitrary<unknown> {
   const change = fc.record({
     at: fc.nat(1_000),
@@ -105,8 +105,8 @@ function listPlaces(value: unknown): Place[] {
   return Object.keys(holder).flatMap((key) => [{ holder, key }, ...listPlaces(holder[key])]);
 }
 
-/** JSON as it goes over the wire: sometimes not quite JSON. */
-export function spoil(value: Arbitrary<unknown>): Arbitrary<Uint8Array<ArrayBuffer>> {
+/** JSON as sent: sometimes not quite JSON. */
+export function corrupt(value: Arbitrary<unknown>): Arbitrary<Uint8Array<ArrayBuffer>> {
   const text = value.map((good) => JSON.stringify(good) ?? "");
   const at = fc.nat(1_000);
   const bytes = (arbitrary: Arbitrary<string>) => arbitrary.map((plain) => new TextEncoder().encode(plain));

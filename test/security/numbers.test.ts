@@ -20,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Sends what no JSON library would write. */
+/** Sends text that no JSON library would write. */
 const send = (method: string, path: string, body: string) =>
   parley.fetch(path, {
     method,
@@ -29,7 +29,7 @@ const send = (method: string, path: string, body: string) =>
     headers: { "content-type": "application/json" },
   });
 
-test("no operation takes a number that would lose digits", async () => {
+test("no operation accepts a number that would lose precision", async () => {
   const operations = (await listOperations(parley)).filter(
     ({ id, body, streams }) => body !== null && id !== "postToHook" && !streams.includes("upload"),
   );
@@ -47,7 +47,7 @@ test("no operation takes a number that would lose digits", async () => {
   expect(operations.length).toBeGreaterThan(20);
 });
 
-test("nor does a hook, nor a frame, whose error names the place", async () => {
+test("neither do hooks and frames, and the error names the location", async () => {
   const { id } = await createConversation(parley, anna.account);
   const hook = await anna.ask<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "of the suite" });
   const posted = await send("POST", `/api/v1/hooks/${hook.body.token}`, `{"content":"Hello","extra":${GREAT}}`);
@@ -67,7 +67,7 @@ test("nor does a hook, nor a frame, whose error names the place", async () => {
   await socket.close();
 });
 
-test("what is taken comes back exactly as it was sent", async () => {
+test("accepted numbers are returned exactly as sent", async () => {
   const free = `{"int":9007199254740991,"negative":[-9007199254740991],"fraction":0.1,"tiny":5e-324,"text":"${GREAT}"}`;
   const put = await send("PUT", "/api/v1/me/preferences", free);
   expect(put.status).toBe(200);

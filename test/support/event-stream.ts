@@ -6,7 +6,7 @@ import type { Frame } from "./socket.ts";
 export type StreamedEvent = { id: string | null; event: string; frame: Frame };
 export type TestStream = Awaited<ReturnType<typeof openStream>>;
 
-/** Asks for an event stream, and keeps what comes. @throws Error with the answer's text when it is none. */
+/** Requests an event stream, and collects its events. @throws Error with the response's text if it is none. */
 export async function openStream(
   parley: Pick<TestApp, "url"> & { tls?: { ca: string } },
   path: string,
@@ -48,12 +48,12 @@ export async function openStream(
   return {
     response,
     events,
-    /** Fulfils when the server has ended it. */
+    /** Resolves when the server has ended it. */
     ended,
     frames: (): Frame[] => events.map(({ frame }) => frame),
     seqs: (): number[] => events.flatMap(({ frame }) => frame.seq ?? []),
 
-    /** The first event, of those that came or will come, that matches. */
+    /** The first matching event, among those received so far or later. */
     async waitFor(matches: (frame: Frame) => boolean, waitMs = 3_000): Promise<StreamedEvent> {
       const deadlineMs = performance.now() + waitMs;
       for (;;) {
@@ -70,7 +70,7 @@ export async function openStream(
       }
     },
 
-    /** Leaves, as a reader does who has gone. */
+    /** Disconnects. */
     async close(): Promise<void> {
       aborter.abort();
       await ended;
@@ -78,7 +78,7 @@ export async function openStream(
   };
 }
 
-/** One event; a block of comments alone is none. @throws Error when it has another form than Parley gives it. */
+/** One event; a block with only comments is none. @throws Error if it doesn't have Parley's format. */
 function parse(block: string): StreamedEvent[] {
   if (block.startsWith(":")) return [];
   const match = /^(?:id: (?<id>\d+)\n)?event: (?<event>[\w.]+)\ndata: (?<data>.*)$/.exec(block);

@@ -1,14 +1,14 @@
 import { createServer, connect as dial, type Socket } from "node:net";
 
-/** What it does with a request. */
+/** How it handles requests. */
 type Mode = "forwards" | "refuses" | "stalls" | "disconnects" | "sends nonsense" | "sends extra data";
 
 type SeenByProxy = {
   form: "tunnel" | "absolute";
-  /** Host and port that were asked for. */
+  /** The requested host and port. */
   target: string;
   authorization: string | null;
-  /** The client's connection, by its own port. */
+  /** The client's connection, by its port. */
   clientPort: number;
 };
 
@@ -19,9 +19,9 @@ const refusals: Partial<Record<Mode, string>> = {
 };
 
 /**
- * An HTTP proxy on 127.0.0.1: CONNECT, and requests with absolute URLs. Whatever is asked for is found on this machine at the
- * same port, so names need not exist.
- * @param credentials `user:password` that it asks for; null: none.
+ * An HTTP proxy on 127.0.0.1: CONNECT, and requests with absolute URLs. It maps every host to this machine at the same port, so
+ * names need not exist.
+ * @param credentials the required `user:password`; null: none.
  */
 export async function startHttpProxy(credentials: string | null = null) {
   const requests: SeenByProxy[] = [];
@@ -35,7 +35,7 @@ export async function startHttpProxy(credentials: string | null = null) {
     return socket;
   }
 
-  /** A connection to the server behind it, whose answers go back as they come, and no faster than they are read. */
+  /** A connection to the upstream server, whose responses are forwarded, no faster than the client reads. */
   function openUpstream(client: Socket, target: string, onConnect: () => void): Socket {
     const upstream = keep(dial({ host: "127.0.0.1", port: Number(target.split(":").at(-1)) }, onConnect));
     upstream.on("error", () => client.destroy());
@@ -45,7 +45,7 @@ export async function startHttpProxy(credentials: string | null = null) {
     return upstream;
   }
 
-  /** Takes the head of a request. @returns what goes to the server in its place; null: the client got an answer. */
+  /** Handles the head of a request. @returns the head to forward; null if the client got a response. */
   function takeHead(client: Socket, head: string): { isTunnel: boolean; target: string; text: string } | null {
     const [line = "", ...fields] = head.split("\r\n");
     const [method = "", asked = "", version = ""] = line.split(" ");

@@ -1,4 +1,4 @@
-/** What PgBouncer takes as startup parameters, beside those that it is told to ignore. */
+/** The startup parameters that PgBouncer accepts, in addition to those that it is configured to ignore. */
 const taken = new Set([
   "user",
   "database",
@@ -10,8 +10,8 @@ const taken = new Set([
 ]);
 
 /**
- * Stands for PgBouncer in front of a socket, as far as startup parameters go: refuses the first that it does not know, and
- * drops those that it ignores.
+ * A fake PgBouncer in front of a socket that only handles startup parameters: it refuses the first unknown one, and drops those
+ * that it ignores.
  */
 export function startPooler(socketPath: string, ignored: string[]) {
   const refused: string[] = [];
@@ -24,7 +24,7 @@ export function startPooler(socketPath: string, ignored: string[]) {
       },
       async data(client, bytes) {
         if (client.data.server) return void (await client.data.server).write(bytes);
-        // The startup message: its length, the protocol, then names and values that end with a zero.
+        // The startup message: its length, the protocol, then zero-terminated names and values.
         const words = Buffer.from(bytes).toString("utf8", 8).split("\0");
         const pairs: [string, string][] = [];
         for (let i = 0; i + 1 < words.length && words[i]; i += 2) pairs.push([words[i] ?? "", words[i + 1] ?? ""]);

@@ -4,8 +4,8 @@ import { TypeCompiler } from "@sinclair/typebox/compiler";
 import { acks, pushes } from "../../src/protocol/pushes.ts";
 
 /**
- * Checks every push that a test sees against the table of pushes. Whatever receives pushes for tests calls this;
- * a frame that is not as the table says fails the test in which it came.
+ * Checks every push in the tests against the table of pushes. Everything that receives pushes in tests calls this; an invalid
+ * frame fails the test in which it arrived.
  */
 
 const compileAll = (table: Record<string, TSchema>) =>
@@ -16,17 +16,17 @@ const ackChecks = compileAll(acks);
 const VIOLATIONS_KEPT_MAX = 10;
 const SHOWN_CHARS_MAX = 2_000;
 let violations: string[] = [];
-/** Frames that were checked, by type; so that a test can tell that they were. */
+/** The number of checked frames by type, so that a test can verify the checks. */
 export const checkedPushes = new Map<string, number>();
 
-/** @param to the type of the client frame that an ack answers, where that is known. */
+/** @param to the type of the client frame that an ack responds to, if known. */
 export function checkPush(push: unknown, to?: string): void {
   const violation = findViolation(push, to);
   if (violation && violations.length < VIOLATIONS_KEPT_MAX)
     violations.push(`${violation}\n${JSON.stringify(push).slice(0, SHOWN_CHARS_MAX)}`);
 }
 
-/** What is wrong with a push, as one line; null if it is as the table says. */
+/** What is wrong with a push, as one line; null if it matches the table. */
 export function findViolation(push: unknown, to?: string): string | null {
   const type = String((push as { type?: unknown } | null)?.type);
   checkedPushes.set(type, (checkedPushes.get(type) ?? 0) + 1);
@@ -37,13 +37,13 @@ export function findViolation(push: unknown, to?: string): string | null {
   return `This ${type}${to ? ` of ${to}` : ""} is not as the table of pushes says: ${path || "/"}: ${message}`;
 }
 
-/** Checks all that comes over a socket to `/realtime`, acks by the frames that they answer. */
+/** Checks everything received over a socket to `/realtime`, acks by the frames that they respond to. */
 export function checkSocket(socket: WebSocket): void {
   const asked = new Map<string, string>();
   const send = socket.send.bind(socket);
   socket.send = (data: Parameters<WebSocket["send"]>[0]) => {
     const { id, type } = readSent(data);
-    // Two frames under one id: which of them an ack answers cannot be told.
+    // Two frames with the same id: it is unknown which of them an ack responds to.
     if (typeof id === "string" && asked.has(id)) asked.delete(id);
     else if (typeof id === "string" && typeof type === "string") asked.set(id, type);
     send(data);
@@ -59,7 +59,7 @@ function readSent(data: unknown): { id?: unknown; type?: unknown } {
   try {
     return (JSON.parse(String(data)) ?? {}) as object;
   } catch {
-    // Tests send what is no JSON, too.
+    // Tests send invalid JSON, too.
     return {};
   }
 }
@@ -70,7 +70,7 @@ function failOnViolations(): void {
   if (found.length > 0) throw new Error(found.join("\n\n"));
 }
 
-/** For the preload: a violation fails the test in which it came, or its file if no test runs. */
+/** For the preload: a violation fails the test in which it occurred, or its file if no test is running. */
 export function failTestsOnViolations(): void {
   afterEach(failOnViolations);
   afterAll(failOnViolations);

@@ -5,12 +5,12 @@ import { atEndOfRun } from "./end-of-run.ts";
 
 const root = resolve(import.meta.dir, "../..");
 
-/** The version of the second build, its commit, and the migration that it has beside those of this one. */
+/** The version and commit of the second build, and its additional migration. */
 export const later = { version: "99.0.0", commit: "1a7e12b01d00", migration: "0099_later.sql" };
 
 let built: Promise<string> | undefined;
 
-/** A later version of Parley: these sources with another version and commit, and a migration more. Takes 10 seconds. */
+/** A later version of Parley: these sources with another version and commit, and an additional migration. Takes 10 seconds. */
 export function buildLaterVersion(): Promise<string> {
   built ??= build();
   return built;

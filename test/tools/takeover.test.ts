@@ -37,7 +37,7 @@ async function until(check: () => Promise<boolean>, waitMs: number): Promise<voi
   }
 }
 
-test("an answer whose owner has died continues after the stored results", async () => {
+test("an answer whose owner died continues after the stored results", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script(
     "one",
@@ -89,7 +89,7 @@ test("an answer whose owner has died continues after the stored results", async 
   expect(JSON.stringify(asked)).not.toContain("gone-with-it");
 }, 25_000);
 
-test("an answer that is released while the result of a tool cannot be stored is charged for what it has used", async () => {
+test("an answer released while a tool result can't be stored is charged for its usage", async () => {
   const shared = await createTestDatabase(10);
   const other = await startApp({
     database: shared,

@@ -5,7 +5,7 @@ import { createWebhook, startWebhooks, type WithWebhooks } from "./start-webhook
 
 const config = {
   WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true",
-  // Nobody listens there.
+  // Nothing listens there.
   COMPATIBLE_BASE_URL: "http://127.0.0.1:9/v1",
   AI_MODELS: "compatible/one",
   AI_MAX_RETRIES: "0",
@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all([app.stop(), poor.stop()]));
 
-test("the failure of an answer is told to members of its conversation, and to nobody else", async () => {
+test("a failed answer is sent to members of its conversation only", async () => {
   const [forMember, forOutsider] = [startReceiver(), startReceiver()];
   const [rest, outsider] = [await app.join(), await app.join()];
   const events = ["generation.failed", "message.completed"];
@@ -47,7 +47,7 @@ test("the failure of an answer is told to members of its conversation, and to no
   await Promise.all([forMember.stop(), forOutsider.stop()]);
 });
 
-test("a used-up budget is told once a day to its user and to administrators, and to nobody else", async () => {
+test("an exhausted budget is sent once a day to its user and to administrators only", async () => {
   const [forUser, forMember, forAdmin] = [startReceiver(), startReceiver(), startReceiver()];
   const [user, member, admin] = [await poor.join(), await poor.join(), await poor.joinAdmin()];
   const events = ["budget.exceeded"];

@@ -28,7 +28,7 @@ const createDispatcher = (send: SendOutgoing, endpointsMax: number) =>
     endpointsMax,
   });
 
-/** A webhook of a new user with deliveries that are due. */
+/** A webhook of a new user with due deliveries. */
 async function insertWebhook(url: string, deliveries: number): Promise<string> {
   const [userId, id] = [createId(), createId()];
   const email = `${userId}@example.com`;
@@ -42,7 +42,7 @@ async function insertWebhook(url: string, deliveries: number): Promise<string> {
   return id;
 }
 
-test("as many endpoints that hang as are served at once, with deliveries for hours, leave others their turn", async () => {
+test("a full set of hanging endpoints, with hours of deliveries, does not starve other endpoints", async () => {
   const reached: string[] = [];
   const send: SendOutgoing = async ({ url, timeoutMs }) => {
     if (url.hostname === "hangs.example") {
@@ -65,7 +65,7 @@ test("as many endpoints that hang as are served at once, with deliveries for hou
   expect(reached).toEqual(["works.example"]);
 });
 
-test("what is due doesn't wait until a long outbox is expanded", async () => {
+test("due deliveries do not wait until a long outbox is expanded", async () => {
   let leftAtSend = -1;
   const dispatcher = createDispatcher(async () => {
     const [row] = await database<{ left: number }[]>`select count(*)::int as left from webhook_outbox`;

@@ -10,10 +10,10 @@ beforeAll(async () => {
 afterAll(() => webhooks.stop());
 
 const EVENTS = 5_000;
-/** Looking at each webhook for each event takes ten times as long. */
+/** Checking each webhook for each event takes ten times as long. */
 const EXPANSION_MS_MAX = 1_500;
 
-test("webhooks of users who have nothing to do with a conversation don't slow down its deliveries", async () => {
+test("webhooks of unrelated users do not slow down the deliveries of a conversation", async () => {
   const { database } = webhooks.parley;
   const [anna, admin, ben] = [await webhooks.join(), await webhooks.joinAdmin(), await webhooks.join()];
   const { id } = await createConversation(webhooks.parley, anna.account);
@@ -31,7 +31,7 @@ test("webhooks of users who have nothing to do with a conversation don't slow do
 
   let expandedMs = 0;
   await database.begin(async (sql) => {
-    // Not seen by the dispatcher, which would be faster.
+    // Unnoticed by the dispatcher, which would be faster.
     await sql`delete from webhook_outbox`;
     await sql`
       insert into webhook_outbox (conversations, seqs, types, messages, at)

@@ -14,14 +14,14 @@ const CONVERSATIONS = 50;
 const IN_FLIGHT_PER_CONVERSATION = 4;
 const CONTENT_CHARS = 100;
 const ROUND_MS = 4_000;
-/** The peer gets the pool that suits it best. */
+/** The peer gets the pool size that suits it best. */
 const POOL_SIZES = [10, 20, 50];
 const ACKS_RATIO_MIN = 6;
 
 /** Shares are of one core. */
 type Sample = { acks: number; perSecond: number; serverShare: number; postgresShare: number; loadShare: number };
 
-/** Durable sends: how many a second are acknowledged, each after its commit. */
+/** Durable sends: acks per second, each after its commit. */
 export async function measureSends({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const parleyUrl = await postgres.createDatabase("sends");
@@ -96,7 +96,7 @@ export async function measureSends({ rounds, getPostgres }: Context): Promise<Ro
 
 type Candidate = { poolSize: number; server: Server; load: Load; perSecond: number };
 
-/** Tries the pool sizes, each twice since a first run only warms up, and keeps the fastest. */
+/** Measures each pool size twice, because the first time only warms up, and keeps the fastest. */
 async function pickPeer(postgres: BenchPostgres): Promise<{ best: Candidate; tried: string }> {
   const candidates: Candidate[] = [];
   for (const poolSize of POOL_SIZES) {

@@ -14,12 +14,12 @@ const CONVERSATIONS = 50;
 const IN_FLIGHT_PER_CONVERSATION = 4;
 const CONTENT_CHARS = 100;
 const ROUND_MS = 4_000;
-/** Messages that one round tells each endpoint of. */
+/** The number of messages that one round sends to each endpoint. */
 const TOLD_MESSAGES = 3_000;
 const DELIVERIES_PER_SECOND_MIN = 3_000;
 const SENDS_RATIO_MIN = 0.85;
 
-/** Webhooks: how many a second are delivered to five endpoints, and what they cost those who send meanwhile. */
+/** Webhooks: deliveries per second to five endpoints, and their cost for concurrent sends. */
 export async function measureWebhooks({ rounds, getPostgres }: Context): Promise<RowReport> {
   const bench = await getPostgres();
   const databaseUrl = await bench.createDatabase("webhooks");
@@ -35,7 +35,7 @@ export async function measureWebhooks({ rounds, getPostgres }: Context): Promise
   const listen = (isListening: boolean) => sql`
     update webhooks set disabled_at = ${isListening ? null : sql`now()`},
       disabled_reason = ${isListening ? null : "user"}`;
-  /** As if nothing had to be told of. */
+  /** As if no event had to be sent. */
   const forget = () => sql`truncate webhook_outbox, webhook_deliveries`;
 
   async function send(isListening: boolean) {
@@ -44,7 +44,7 @@ export async function measureWebhooks({ rounds, getPostgres }: Context): Promise
     const step: SendsStep = { step: "run", durationMs: ROUND_MS };
     const { acks = 0, elapsedMs } = await sends.ask(step);
     await listen(false);
-    // What is in flight ends.
+    // Lets requests in flight end.
     await Bun.sleep(1_000);
     await forget();
     return { perSecond: (acks / elapsedMs) * 1_000 };
