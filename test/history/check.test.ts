@@ -92,7 +92,8 @@ function partsOf(history: History) {
   const [view, benView] = history.views;
   const [conversation] = history.stored;
   const [first, second] = history.sends;
-  if (!view || !benView || !conversation || !first || !second) throw new Error("The history has all of these.");
+  if (!view || !benView || !conversation || !first || !second)
+    throw new Error("The history lacks a view, conversation or send.");
   return { history, seen: view.seen, benView, conversation, first, second };
 }
 

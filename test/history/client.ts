@@ -23,8 +23,8 @@ type Options = {
 };
 
 /**
- * A client like a user's: keeps one socket, reconnects to any instance, resubscribes after the last event that it has, resends
- * unacknowledged messages, and records everything.
+ * A client like a user's: keeps one socket, reconnects to any instance, resubscribes after the last event that it has,
+ * resends unacknowledged messages, and records everything.
  */
 export class Client {
   readonly sends: Send[] = [];

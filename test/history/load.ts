@@ -25,7 +25,7 @@ export type Load = Awaited<ReturnType<typeof startLoad>>;
 
 export async function registerPeople(world: World, members: number): Promise<People> {
   const [owner, guest, ...others] = await Promise.all(Array.from({ length: members + 1 }, () => world.register()));
-  if (!owner || !guest) throw new Error("There are at least two.");
+  if (!owner || !guest) throw new Error("At least two members are needed.");
   return { owner, guest, members: [owner, ...others] };
 }
 

@@ -24,7 +24,7 @@ export function createRandom(seed: number): Random {
     int,
     pick<T>(list: readonly T[]): T {
       const picked = list[int(0, list.length - 1)];
-      if (picked === undefined) throw new Error("There is nothing to pick from.");
+      if (picked === undefined) throw new Error("The list is empty.");
       return picked;
     },
     fork: () => createRandom(int(0, 2 ** 32 - 1)),

@@ -54,12 +54,12 @@ describe("CORS", () => {
     });
 
   test.each(["https://app.example.com", "https://chat.example.com"])("%s is allowed", async (origin) => {
-    const asked = await preflight(origin);
-    expect(asked.status).toBe(204);
-    expect(asked.headers.get("access-control-allow-origin")).toBe(origin);
-    expect(asked.headers.get("access-control-allow-methods")).toContain("PATCH");
-    expect(asked.headers.get("access-control-allow-headers")).toContain("Authorization");
-    expect(asked.headers.get("vary")).toContain("Origin");
+    const preflightResponse = await preflight(origin);
+    expect(preflightResponse.status).toBe(204);
+    expect(preflightResponse.headers.get("access-control-allow-origin")).toBe(origin);
+    expect(preflightResponse.headers.get("access-control-allow-methods")).toContain("PATCH");
+    expect(preflightResponse.headers.get("access-control-allow-headers")).toContain("Authorization");
+    expect(preflightResponse.headers.get("vary")).toContain("Origin");
 
     const answer = await parley.fetch("/version", { headers: { origin } });
     expect(answer.headers.get("access-control-allow-origin")).toBe(origin);

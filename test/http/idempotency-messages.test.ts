@@ -58,8 +58,8 @@ describe("a message sent with a key", () => {
     expect([first, second].map(isReplayed)).toEqual([false, true]);
     expect(await history()).toHaveLength(1);
     expect((await send(anna, { content: "other" })).status).toBe(422);
-    const theirs = await send(ben, { content: "hello" });
-    expect([theirs.status, isReplayed(theirs)]).toEqual([201, false]);
+    const benMessage = await send(ben, { content: "hello" });
+    expect([benMessage.status, isReplayed(benMessage)]).toEqual([201, false]);
     expect(await history()).toHaveLength(2);
   });
 

@@ -38,7 +38,7 @@ const describeCall = (body: unknown = {}, key = "key", path = "/x", query = ""):
 const text = (body: string) => ({ status: 201, headers: { location: "/x" }, body: Buffer.from(body) });
 async function claim(store: Store, at = call) {
   const found = await store.claim(at);
-  if (found.state !== "claimed") throw new Error(`It is ${found.state}.`);
+  if (found.state !== "claimed") throw new Error(`The key is ${found.state}.`);
   return found.claim;
 }
 const expireLease = () => database`update idempotency_keys set lease_until = now() - interval '1 ms'`;

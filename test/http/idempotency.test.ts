@@ -57,7 +57,7 @@ async function holdUp(): Promise<() => Promise<void>> {
 
 async function waitForLock(): Promise<void> {
   for (let attempts = 0; (await countWaiting(parley)) === 0; attempts += 1) {
-    if (attempts > 300) throw new Error("Nobody waits for the lock.");
+    if (attempts > 300) throw new Error("No session waits for the lock.");
     await Bun.sleep(10);
   }
 }
@@ -129,9 +129,9 @@ describe("a key belongs to one request", () => {
 
   test("a request of another user with the same key and body is separate", async () => {
     const mine = await create(anna, { title: key });
-    const theirs = await create(ben, { title: key });
-    expect([theirs.status, isReplayed(theirs)]).toEqual([201, false]);
-    expect(theirs.body.id).not.toBe(mine.body.id);
+    const benConversation = await create(ben, { title: key });
+    expect([benConversation.status, isReplayed(benConversation)]).toEqual([201, false]);
+    expect(benConversation.body.id).not.toBe(mine.body.id);
     expect((await create<ProblemBody>(ben, { title: "other" })).body.code).toBe("idempotency_key_reused");
     expect((await ben.get(`/conversations/${mine.body.id}`)).status).toBe(404);
   });

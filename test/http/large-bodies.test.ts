@@ -164,8 +164,8 @@ test("the next large request runs after every response, also after an error", as
 test("a running answer does not block large requests", async () => {
   const left = new AbortController();
   const content = "x".repeat(100_000);
-  const asked = JSON.stringify({ model: "compatible/stall", messages: [{ role: "user", content }] });
-  const waiting = post("/v1/chat/completions", asked, left).catch(() => "aborted");
+  const completionBody = JSON.stringify({ model: "compatible/stall", messages: [{ role: "user", content }] });
+  const waiting = post("/v1/chat/completions", completionBody, left).catch(() => "aborted");
   expect(await isOver(waiting, 300)).toBe(false);
   expect((await send(anna, await create(anna), large())).status).toBe(201);
   left.abort();

@@ -103,8 +103,8 @@ describe("a ChatGPT conversation", () => {
 });
 
 describe("messages of a ChatGPT export", () => {
-  const importOne = async (id: string, said: Parameters<typeof createChatGpt>[1], other: object = {}) => {
-    const done = await importFile(parley, account, "chatgpt", [createChatGpt(id, said, other)]);
+  const importOne = async (id: string, input: Parameters<typeof createChatGpt>[1], other: object = {}) => {
+    const done = await importFile(parley, account, "chatgpt", [createChatGpt(id, input, other)]);
     const [row] = await parley.database<{ conversation_id: string }[]>`
       select conversation_id from import_sources where source_id = ${id}`;
     const messages = row ? await listMessages({ id: row.conversation_id } as Conversation) : [];

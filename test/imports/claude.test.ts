@@ -36,7 +36,7 @@ test("imports a Claude conversation unchanged", async () => {
 });
 
 test("adds the texts of attachments to the message; skips and counts files, tools and thinking", async () => {
-  const said = [
+  const chatMessages = [
     {
       uuid: "a",
       sender: "human",
@@ -63,7 +63,7 @@ test("adds the texts of attachments to the message; skips and counts files, tool
     { uuid: "d", sender: "narrator", text: "Nobody" },
     { uuid: "e", sender: "assistant", text: "", content: null },
   ];
-  const done = await importFile(parley, account, "claude", [createClaude("u-2", [], { chat_messages: said })]);
+  const done = await importFile(parley, account, "claude", [createClaude("u-2", [], { chat_messages: chatMessages })]);
   expect((await readMessages("u-2")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "Read this\n\nnotes.txt\n\nline 1\nline 2"],
     ["assistant", "First.\n\nThen."],
@@ -78,7 +78,7 @@ test("adds the texts of attachments to the message; skips and counts files, tool
 });
 
 test("turns messages that name their parents into branches", async () => {
-  const say = (uuid: string, sender: string, parent: string, n: number) => ({
+  const createMessage = (uuid: string, sender: string, parent: string, n: number) => ({
     uuid,
     sender,
     text: uuid,
@@ -86,15 +86,15 @@ test("turns messages that name their parents into branches", async () => {
     created_at: at(n),
   });
   const root = "00000000-0000-4000-8000-000000000000";
-  const said = [
-    say("q1", "human", root, 1),
-    say("a1", "assistant", "q1", 2),
-    say("q2", "human", "a1", 3),
-    say("a2", "assistant", "q2", 4),
-    say("a2 again", "assistant", "q2", 6),
-    say("q2 edited", "human", "a1", 5),
+  const chatMessages = [
+    createMessage("q1", "human", root, 1),
+    createMessage("a1", "assistant", "q1", 2),
+    createMessage("q2", "human", "a1", 3),
+    createMessage("a2", "assistant", "q2", 4),
+    createMessage("a2 again", "assistant", "q2", 6),
+    createMessage("q2 edited", "human", "a1", 5),
   ];
-  await importFile(parley, account, "claude", [createClaude("u-3", [], { chat_messages: said })]);
+  await importFile(parley, account, "claude", [createClaude("u-3", [], { chat_messages: chatMessages })]);
   const messages = await readMessages("u-3");
   const contents = new Map(messages.map(({ id, content }) => [id, content]));
   expect(messages.map(({ content, parent_id }) => [content, contents.get(parent_id ?? "") ?? null])).toEqual([
@@ -108,23 +108,25 @@ test("turns messages that name their parents into branches", async () => {
 });
 
 test("imports all messages with duplicate or missing ids", async () => {
-  const said = [
+  const chatMessages = [
     { sender: "human", text: "One" },
     { sender: "assistant", text: "Two" },
     { sender: "human", text: "Three" },
   ];
-  await importFile(parley, account, "claude", [createClaude("u-4", [], { chat_messages: said })]);
+  await importFile(parley, account, "claude", [createClaude("u-4", [], { chat_messages: chatMessages })]);
   expect((await readMessages("u-4")).map(({ content }) => content)).toEqual(["One", "Two", "Three"]);
 });
 
 test("imports all messages that share one id, and those with a role instead of a sender; counts unknown senders", async () => {
-  const said = [
+  const chatMessages = [
     { uuid: "same", sender: "human", text: "One" },
     { uuid: "same", role: "assistant", text: "Two" },
     { uuid: "other", sender: "moderator", text: "Three" },
     null,
   ];
-  const done = await importFile(parley, account, "claude", [{ uuid: "u-odd", name: "Odd", chat_messages: said }]);
+  const done = await importFile(parley, account, "claude", [
+    { uuid: "u-odd", name: "Odd", chat_messages: chatMessages },
+  ]);
   expect((await readMessages("u-odd")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "One"],
     ["assistant", "Two"],

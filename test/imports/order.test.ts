@@ -43,14 +43,14 @@ test("in a normal tree, every branch leads back to its own messages only, and th
   await fc.assert(
     fc.asyncProperty(trees, fc.nat(), async (planned, current) => {
       n += 1;
-      const said = Object.fromEntries(
+      const messages = Object.fromEntries(
         planned.map(({ parent, role }, at) => [`m${at}`, { role, parent: parent === null ? "root" : `m${parent}` }]),
       );
       const leaves = planned.map((_, at) => at).filter((at) => !planned.some(({ parent }) => parent === at));
       const leaf = leaves[current % leaves.length] ?? 0;
       const id = `tree-${n}`;
       const done = await importFile(parley, account, "chatgpt", [
-        createChatGpt(id, said, { current_node: `m${leaf}` }),
+        createChatGpt(id, messages, { current_node: `m${leaf}` }),
       ]);
       expect(done).toMatchObject({ status: "done", imported: 1 });
       const rows = await parley.database<Pick<Message, "seq" | "content" | "conversation_id">[]>`
@@ -63,7 +63,7 @@ test("in a normal tree, every branch leads back to its own messages only, and th
           .map(({ content }) => content)
           .filter((content) => content !== "")
           .sort(),
-      ).toEqual(Object.keys(said).sort());
+      ).toEqual(Object.keys(messages).sort());
       for (const { seq, content, conversation_id } of rows) {
         if (content === "") continue;
         const path = await parley.database<{ content: string | null }[]>`

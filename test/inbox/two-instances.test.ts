@@ -44,13 +44,13 @@ describe("an inbox on another instance", () => {
 
   test("receives the same frames", async () => {
     const { id } = await createConversation(first, anna, [ben]);
-    await inbox.told({ conversation_id: id, change: "added" });
+    await inbox.waitForChange({ conversation_id: id, change: "added" });
     await send(rest, id);
-    await inbox.told({ conversation_id: id, unread: 1, change: "updated" });
+    await inbox.waitForChange({ conversation_id: id, unread: 1, change: "updated" });
     const own = await createConversation(first, ben);
-    await inbox.told({ conversation_id: own.id, change: "added" });
+    await inbox.waitForChange({ conversation_id: own.id, change: "added" });
     await rest.ask("DELETE", `/conversations/${id}`);
-    await inbox.told({ conversation_id: id, change: "removed" });
+    await inbox.waitForChange({ conversation_id: id, change: "removed" });
     await waitForList(inbox, second);
   });
 
@@ -94,7 +94,7 @@ describe("an inbox on another instance", () => {
     expect(changes).not.toHaveProperty(quiet ?? "");
     // Afterwards it continues as before.
     await send(ofBen, quiet ?? "");
-    await inbox.told({ conversation_id: quiet, last_seq: 2 });
+    await inbox.waitForChange({ conversation_id: quiet, last_seq: 2 });
   });
 });
 

@@ -31,7 +31,7 @@ const countJobs = async () => (await database`select 1 from jobs where queue = '
 const keysOf = (jobs: QueuedJob[]) => jobs.map(({ key }) => key).sort();
 async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   for (const endsAtMs = Date.now() + 5_000; !(await condition()); await Bun.sleep(5))
-    if (Date.now() > endsAtMs) throw new Error("It did not happen in 5 s.");
+    if (Date.now() > endsAtMs) throw new Error("Timed out after 5 s.");
 }
 
 describe("a queued job", () => {
@@ -73,12 +73,14 @@ describe("a queued job", () => {
     let attempts = 0;
     const jobs = startInstance(async () => {
       attempts += 1;
-      if (attempts === 1) throw new Error("the post is closed");
+      if (attempts === 1) throw new Error("the mail server is down");
     });
     await enqueue(database, "letters", ["a"]);
     jobs.nudge("letters");
     await until(() => attempts === 1);
-    await until(async () => (await database`select 1 from jobs where error like '%the post is closed'`).length === 1);
+    await until(
+      async () => (await database`select 1 from jobs where error like '%the mail server is down'`).length === 1,
+    );
     const [row] = await database<{ attempts: number; waits: number }[]>`
       select attempts, extract(epoch from lease_until - now())::float8 as waits from jobs where queue = 'letters'`;
     expect(row?.attempts).toBe(1);

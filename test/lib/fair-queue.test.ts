@@ -53,7 +53,7 @@ describe("capacity", () => {
       if (queue.findRefusal(key)) return n;
       queue.add(key, "job");
     }
-    throw new Error("There is room for everything.");
+    throw new Error("The queue never fills up.");
   }
 
   test("is limited to half for one source, and to half of that for one owner", () => {

@@ -11,7 +11,7 @@ const tokens = (input: number, output: number, cached = 0, written = 0): PricedT
 
 const calculate = (model: string, used: PricedTokens): number => {
   const price = findPrice(model, listPrices);
-  if (!price) throw new Error(`The price of ${model} is not known.`);
+  if (!price) throw new Error(`No price for ${model}.`);
   return calculateRequestCostUsd(price, used);
 };
 

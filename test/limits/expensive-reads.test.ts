@@ -19,7 +19,7 @@ const ask = async ({ access_token: token }: Account, path: string, options: Fetc
 };
 async function until(check: () => Promise<boolean>): Promise<void> {
   for (let waits = 0; !(await check()); waits += 1) {
-    if (waits > 200) throw new Error("It did not happen.");
+    if (waits > 200) throw new Error("Timed out.");
     await Bun.sleep(25);
   }
 }

@@ -42,11 +42,11 @@ const ask = (name: string, of: Partial<Requester>): Promise<string> =>
     );
 const askMany = (times: number, createOf: (n: number) => Partial<Requester>) =>
   Promise.all(Array.from({ length: times }, (_, n) => ask(`${n}`, createOf(n))));
-async function openAndCount(asked: Promise<string[]>): Promise<Record<string, number>> {
+async function openAndCount(results: Promise<string[]>): Promise<Record<string, number>> {
   open();
   await opened;
   return Object.fromEntries(
-    Object.entries(Object.groupBy(await asked, (end) => end)).map(([k, v]) => [k, v?.length ?? 0]),
+    Object.entries(Object.groupBy(await results, (end) => end)).map(([k, v]) => [k, v?.length ?? 0]),
   );
 }
 const elsewhere = (n: number) => `10.${n >> 8}.${n & 255}.1`;

@@ -40,7 +40,7 @@ async function startTwo(config: Record<string, string>): Promise<[TestApp, TestA
 async function untilRedis(app: TestApp, line: string): Promise<void> {
   const endsAtMs = performance.now() + NOTICED_MS_MAX;
   while (!(await (await app.fetch("/readyz?verbose")).text()).includes(line)) {
-    if (performance.now() > endsAtMs) throw new Error(`/readyz never said ${line}.`);
+    if (performance.now() > endsAtMs) throw new Error(`/readyz never showed ${line}.`);
     await Bun.sleep(20);
   }
 }

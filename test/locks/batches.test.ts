@@ -70,20 +70,23 @@ describe("sends", () => {
   ])(
     "skip those whose payer's budget windows are %s, and the payer's later ones in that conversation",
     async (_, lock) => {
-      const [poor, rich] = [await createUser(), await createUser()];
-      const [group, other] = [await createConversation([poor, rich]), await createConversation([poor, rich])];
-      if (lock === LOCK_WINDOWS) await send([createSendItem(group, poor, "A window is made.")]);
+      const [lockedPayer, freePayer] = [await createUser(), await createUser()];
+      const [group, other] = [
+        await createConversation([lockedPayer, freePayer]),
+        await createConversation([lockedPayer, freePayer]),
+      ];
+      if (lock === LOCK_WINDOWS) await send([createSendItem(group, lockedPayer, "A window is made.")]);
       const items = () => [
-        createSendItem(group, poor, "unanswered", { reply: false }),
-        createSendItem(group, poor, "answered"),
-        createSendItem(group, rich, "answered"),
-        createSendItem(group, poor, "behind", { reply: false }),
-        createSendItem(group, rich, "unanswered", { reply: false }),
-        createSendItem(other, poor, "elsewhere", { reply: false }),
-        createSendItem(other, poor, "of a free model", { model: "offline/documents" }),
+        createSendItem(group, lockedPayer, "unanswered", { reply: false }),
+        createSendItem(group, lockedPayer, "answered"),
+        createSendItem(group, freePayer, "answered"),
+        createSendItem(group, lockedPayer, "behind", { reply: false }),
+        createSendItem(group, freePayer, "unanswered", { reply: false }),
+        createSendItem(other, lockedPayer, "elsewhere", { reply: false }),
+        createSendItem(other, lockedPayer, "of a free model", { model: "offline/documents" }),
       ];
       const left = ["created", "item_locked", "created", "item_locked", "created", "created", "created"];
-      await whileLocked(database, lock, [poor], async () => {
+      await whileLocked(database, lock, [lockedPayer], async () => {
         expect(await send(items())).toEqual(left);
         // Neither does the lane of a conversation wait for them.
         expect(await send(items().slice(0, 5), true)).toEqual(left.slice(0, 5));
@@ -119,14 +122,14 @@ describe("sends", () => {
   });
 
   test("are not blocked by an API key shared with a user whose windows are locked", async () => {
-    const [poor, rich, key] = [await createUser(), await createUser(), createId()];
-    const conversation = await createConversation([rich]);
-    const item = () => createSendItem(conversation, rich, "x", { keyId: key });
+    const [lockedPayer, freePayer, key] = [await createUser(), await createUser(), createId()];
+    const conversation = await createConversation([freePayer]);
+    const item = () => createSendItem(conversation, freePayer, "x", { keyId: key });
     expect(await send([item()])).toEqual(["created"]);
-    await database`select reserve_budget(gen_random_uuid(), 'user', ${poor}, 1, 0, '{}')`;
-    const reserved = await whileLocked(database, LOCK_WINDOWS, [poor], async () => {
+    await database`select reserve_budget(gen_random_uuid(), 'user', ${lockedPayer}, 1, 0, '{}')`;
+    const reserved = await whileLocked(database, LOCK_WINDOWS, [lockedPayer], async () => {
       const reserving = database`
-        select reserve_budgets(gen_random_uuid(), ${poor}, ${key}, 1, 0, ${database.json(budget)}) as exceeded`.execute();
+        select reserve_budgets(gen_random_uuid(), ${lockedPayer}, ${key}, 1, 0, ${database.json(budget)}) as exceeded`.execute();
       await Bun.sleep(100);
       expect(await send([item()])).toEqual(["created"]);
       return { reserving };
@@ -202,20 +205,20 @@ describe("ends of answers", () => {
     ["locked", LOCK_WINDOWS],
     ["new, and not committed", OPEN_WINDOWS],
   ])("skip those whose windows are %s; each is charged once", async (_, lock) => {
-    const [poor, rich] = [await createUser(), await createUser()];
-    const conversation = await createConversation([poor, rich]);
-    if (lock === LOCK_WINDOWS) await finish([await createAnswer(conversation, poor, 1)]);
-    const answers = [await createAnswer(conversation, poor, 2), await createAnswer(conversation, rich, 3)];
-    await whileLocked(database, lock, [poor], async () => {
+    const [lockedPayer, freePayer] = [await createUser(), await createUser()];
+    const conversation = await createConversation([lockedPayer, freePayer]);
+    if (lock === LOCK_WINDOWS) await finish([await createAnswer(conversation, lockedPayer, 1)]);
+    const answers = [await createAnswer(conversation, lockedPayer, 2), await createAnswer(conversation, freePayer, 3)];
+    await whileLocked(database, lock, [lockedPayer], async () => {
       expect(await finish(answers.slice(0, 1), true)).toEqual([ITEM_LOCKED]);
       expect(await finish(answers)).toEqual([ITEM_LOCKED, "finished"]);
     });
     // A stored one is found again.
     expect(await finish(answers)).toEqual(["finished", "finished"]);
     const spent = await database<{ scope_id: string; spent: number }[]>`
-      select scope_id, spent_tokens as spent from budget_windows where period = 'day' and scope_id in ${database([poor, rich])}`;
+      select scope_id, spent_tokens as spent from budget_windows where period = 'day' and scope_id in ${database([lockedPayer, freePayer])}`;
     const spentBy = new Map(spent.map((row) => [row.scope_id, row.spent]));
-    expect([spentBy.get(poor), spentBy.get(rich)]).toEqual([lock === LOCK_WINDOWS ? 6 : 3, 3]);
+    expect([spentBy.get(lockedPayer), spentBy.get(freePayer)]).toEqual([lock === LOCK_WINDOWS ? 6 : 3, 3]);
   });
 });
 

@@ -119,9 +119,9 @@ test("another answer that the payer requests is refused temporarily, and does no
   });
   await whilePayerIsLocked(anna.id, async () => {
     const path = `/conversations/${group}/messages/${body.message.id}/regenerate`;
-    const asked = measure(3_000, async () => expect((await anna.ask("POST", path)).status).toBe(503), 300);
+    const refusals = measure(3_000, async () => expect((await anna.ask("POST", path)).status).toBe(503), 300);
     await measureStrangers(3_000);
-    await asked;
+    await refusals;
   });
 }, 30_000);
 

@@ -54,8 +54,8 @@ beforeAll(async () => {
   mine = (await createConversation(parley, anna.account)).id;
   free = (await createConversation(parley, ben.account)).id;
   provider.script("one", { text: "An animal." });
-  const asked = await send(anna, mine, "A fox?", { reply: true });
-  answer = `/conversations/${mine}/messages/${asked.body.reply?.id}`;
+  const question = await send(anna, mine, "A fox?", { reply: true });
+  answer = `/conversations/${mine}/messages/${question.body.reply?.id}`;
   await untilWritten(answer, 5_000);
 });
 afterAll(async () => {
@@ -87,7 +87,7 @@ async function until<T>(find: () => Promise<T | undefined>, waitMs: number): Pro
   for (;;) {
     const found = await find();
     if (found !== undefined) return found;
-    if (performance.now() > endsAtMs) throw new Error(`It did not happen within ${waitMs} ms.`);
+    if (performance.now() > endsAtMs) throw new Error(`Timed out after ${waitMs} ms.`);
     await Bun.sleep(20);
   }
 }
@@ -210,8 +210,8 @@ test("an answer with tools, whose conversation is locked for 4 s, is completed",
     { text: "It is described." },
   );
   const before = provider.requests.length;
-  const asked = await send(anna, id, "How?", { reply: true });
-  const written = `/conversations/${id}/messages/${asked.body.reply?.id}`;
+  const question = await send(anna, id, "How?", { reply: true });
+  const written = `/conversations/${id}/messages/${question.body.reply?.id}`;
   await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
     await Bun.sleep(LOCKED_MS - 500);
     // The model has called the tool, and the result waits for the lock.
@@ -235,8 +235,8 @@ test("an answer that a slow database did not store is stored later, without anot
     create trigger be_slow before update on messages for each row when (new.status = 'complete') execute function be_slow()`;
   provider.script("one", { text: "Paid once." });
   const before = provider.requests.length;
-  const asked = await send(anna, id, "Talk.", { reply: true });
-  const written = `/conversations/${id}/messages/${asked.body.reply?.id}`;
+  const question = await send(anna, id, "Talk.", { reply: true });
+  const written = `/conversations/${id}/messages/${question.body.reply?.id}`;
   const message = await untilWritten(written, 20_000);
   await other`drop trigger be_slow on messages`;
   expect(message).toMatchObject({ status: "complete", content: "Paid once." });
@@ -269,9 +269,9 @@ test("an instance that stops hands over an answer in a locked conversation in ti
   const stopping = await start();
   const { id } = await createConversation(parley, anna.account);
   provider.script("one", { pieces: Array.from({ length: 10 }, (_, n) => `w${n} `), pieceDelayMs: 50 });
-  const asked = await send(createRest(stopping, anna.account), id, "Talk.", { reply: true });
+  const question = await send(createRest(stopping, anna.account), id, "Talk.", { reply: true });
   const generations = () => other<{ is_free: boolean; fence: number }[]>`
-    select lease_until < now() as is_free, fence from generations where message_id = ${asked.body.reply?.id ?? ""}`;
+    select lease_until < now() as is_free, fence from generations where message_id = ${question.body.reply?.id ?? ""}`;
   const stoppedMs = await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
     // The model has ended, and its answer waits for the lock.
     await Bun.sleep(1_200);

@@ -27,9 +27,9 @@ beforeAll(async () => {
   await anna.ask("PATCH", `${path}/messages/${first.body.message.id}`, { content: "second" });
   edited = (await anna.ask<Message>("PATCH", `${path}/messages/${first.body.message.id}`, { content: "third" })).body;
   await anna.ask("PATCH", path, { title: "two" });
-  const asked = await ben.ask<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
+  const question = await ben.ask<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
   const isDone = async () =>
-    (await ben.get<Message>(`${path}/messages/${asked.body.reply?.id}`)).body.status === "complete";
+    (await ben.get<Message>(`${path}/messages/${question.body.reply?.id}`)).body.status === "complete";
   while (!(await isDone())) await Bun.sleep(10);
 });
 afterAll(() => parley.stop());

@@ -214,10 +214,12 @@ describe("the live feed ends", () => {
       await sql`lock table members in access exclusive mode`;
       const aborter = new AbortController();
       const headers = { authorization: `Bearer ${ben.account.access_token}`, accept: "text/event-stream" };
-      const asked = fetch(`${parley.url}/api/v1${path}/events`, { headers, signal: aborter.signal }).catch(() => null);
+      const pendingFeed = fetch(`${parley.url}/api/v1${path}/events`, { headers, signal: aborter.signal }).catch(
+        () => null,
+      );
       await Bun.sleep(50);
       aborter.abort();
-      expect(await asked).toBeNull();
+      expect(await pendingFeed).toBeNull();
       await Bun.sleep(50);
     });
     await Bun.sleep(20);

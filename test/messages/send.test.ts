@@ -96,8 +96,8 @@ describe("a message sent over REST", () => {
     const again = await send({ content: "twice", client_message_id: "c1", reply: true });
     expect(again).toMatchObject({ status: 201, body: first.body });
 
-    const asked = await send({ content: "question", client_message_id: "c2", reply: true });
-    const { message, reply } = asked.body;
+    const question = await send({ content: "question", client_message_id: "c2", reply: true });
+    const { message, reply } = question.body;
     expect(reply).toMatchObject({
       role: "assistant",
       author: null,

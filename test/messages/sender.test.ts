@@ -27,7 +27,7 @@ function createFailing() {
   const leased: number[] = [];
   let open = 0;
   const fail = () => {
-    throw new Error("Nobody may notice this.");
+    throw new Error("This must not reach the sender.");
   };
   const sender = createSender({
     database,

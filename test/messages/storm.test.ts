@@ -82,7 +82,7 @@ async function run(steps: Step[], ids: string[]) {
   const carl = people[2]?.rest.id ?? "";
   /** Only errors that the rules require; any other is a bug. */
   const accept = (status: number) => {
-    if (![200, 201, 204, 403, 404, 409].includes(status)) throw new Error(`answered ${status}`);
+    if (![200, 201, 204, 403, 404, 409].includes(status)) throw new Error(`unexpected status ${status}`);
   };
 
   for (const [index, one] of steps.entries()) {

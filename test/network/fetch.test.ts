@@ -31,7 +31,7 @@ function serve(answer: (request: Request) => Response | Promise<Response>) {
 const failed = (sent: Promise<unknown>): Promise<Error> =>
   sent.then(
     () => {
-      throw new Error("it did not fail");
+      throw new Error("the request succeeded");
     },
     (error) => error,
   );
@@ -174,11 +174,11 @@ test("a proxy is used, and its error names the setting", async () => {
   const proxy = await startHttpProxy("a:b");
   stops.push(proxy.stop);
   const url = serve(() => new Response("by the proxy")).replace("127.0.0.1", "elsewhere.test");
-  const good = createFetch(createFindProxy({ HTTP_PROXY: proxy.url.replace("://", "://a:b@") }));
-  expect(await (await good(url)).text()).toBe("by the proxy");
+  const authorizedFetch = createFetch(createFindProxy({ HTTP_PROXY: proxy.url.replace("://", "://a:b@") }));
+  expect(await (await authorizedFetch(url)).text()).toBe("by the proxy");
   expect(proxy.requests).toMatchObject([{ form: "absolute", target: new URL(url).host }]);
-  const wrong = createFetch(createFindProxy({ HTTP_PROXY: proxy.url }));
-  expect((await failed(wrong(url))).message).toContain(
+  const unauthorizedFetch = createFetch(createFindProxy({ HTTP_PROXY: proxy.url }));
+  expect((await failed(unauthorizedFetch(url))).message).toContain(
     "requires credentials (HTTP 407): add user:password@ to HTTP_PROXY",
   );
 });

@@ -194,8 +194,8 @@ describe.each(forms)("through a proxy: %s", (form) => {
   test("an unreachable proxy is named", async () => {
     const gone = await startHttpProxy();
     await gone.stop();
-    const said = await explain(byForm(form, gone.url));
-    expect(said).toContain(`the proxy 127.0.0.1:${gone.port} can't be used (`);
+    const explanation = await explain(byForm(form, gone.url));
+    expect(explanation).toContain(`the proxy 127.0.0.1:${gone.port} can't be used (`);
     // A host name that can't be resolved; the error isn't attributed to the model's server.
     const unknown = await explain(byForm(form, "http://proxy.invalid:3128"));
     expect(unknown).toContain("the proxy proxy.invalid:3128 can't be used (");

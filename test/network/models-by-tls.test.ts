@@ -41,13 +41,13 @@ test("a certificate for another name or of another CA is refused in a tunnel too
   const names = ["models.test"];
   const certificate = certificates.create("models", { issuer: authority, extensions: "local", names });
   const proxy = await startHttpProxy();
-  let asked = 0;
+  let requestCount = 0;
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     tls: { cert: certificate.cert, key: certificate.key },
     fetch() {
-      asked += 1;
+      requestCount += 1;
       return new Response("welcome");
     },
   });
@@ -60,10 +60,10 @@ test("a certificate for another name or of another CA is refused in a tunnel too
     return output.trim();
   };
   expect(await ask("models.test", authority)).toBe("welcome");
-  expect(asked).toBe(1);
+  expect(requestCount).toBe(1);
   expect(await ask("elsewhere.test", authority)).toContain("the certificate is not trusted: ");
   expect(await ask("models.test", other)).toEndWith("set NODE_EXTRA_CA_CERTS to a file with that CA's certificate");
-  expect(asked).toBe(1);
+  expect(requestCount).toBe(1);
   expect(proxy.requests.length).toBe(3);
   await server.stop(true);
   await proxy.stop();

@@ -28,7 +28,7 @@ const sendTo = (addresses: string[], { address = addressOf(), direct = [] as str
 const failed = (sent: Promise<unknown>): Promise<Error> =>
   sent.then(
     () => {
-      throw new Error("it was sent");
+      throw new Error("the request was sent");
     },
     (error) => error,
   );

@@ -59,7 +59,8 @@ const request = fc.record({
   ofMessage: fc.dictionary(fc.constantFrom("name", "refusal", "audio", "tool_calls", "foo"), value, { maxKeys: 1 }),
 });
 
-const isAsked = (field: string, asked: unknown): boolean => asked !== null && !requestFields[field]?.isNeutral?.(asked);
+const hasEffect = (field: string, requested: unknown): boolean =>
+  requested !== null && !requestFields[field]?.isNeutral?.(requested);
 
 test("a request with random fields succeeds or is refused, and no field is silently ignored", async () => {
   let answered = 0;
@@ -77,13 +78,15 @@ test("a request with random fields succeeds or is refused, and no field is silen
         return;
       }
       answered += 1;
-      const asked = Object.entries(fields).filter(([field, wanted]) => isAsked(field, wanted));
+      const requested = Object.entries(fields).filter(([field, wanted]) => hasEffect(field, wanted));
       expect(
-        asked.filter(([field]) => !["mapped", "passed", "harmless"].includes(requestFields[field]?.treatment ?? "")),
+        requested.filter(
+          ([field]) => !["mapped", "passed", "harmless"].includes(requestFields[field]?.treatment ?? ""),
+        ),
       ).toEqual([]);
       expect(Object.entries(ofMessage).filter(([field, wanted]) => wanted !== null && field === "foo")).toEqual([]);
       const sent = provider.requests.at(-1)?.body ?? {};
-      for (const [field, wanted] of asked) {
+      for (const [field, wanted] of requested) {
         if (!extraFields.includes(field as ExtraField)) continue;
         const isTaken = hasField(model === "openai/one" ? "responses" : "chat", field as ExtraField);
         expect(isTaken || isHint(field as ExtraField)).toBe(true);

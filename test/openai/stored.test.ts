@@ -49,7 +49,7 @@ const messages = async (): Promise<Message[]> => {
 };
 async function until(check: () => Promise<boolean>): Promise<void> {
   for (let waits = 0; !(await check()); waits += 1) {
-    if (waits > 100) throw new Error("It did not happen.");
+    if (waits > 100) throw new Error("Timed out.");
     await Bun.sleep(30);
   }
 }
@@ -268,21 +268,21 @@ test("an insufficient budget returns OpenAI's error for it, and nothing stays re
       },
     });
   const json = { model: "compatible/one", messages: [{ role: "user", content: "Hello" }] };
-  const poor = await start("101");
-  const { access_token: token } = await poor.register();
-  const refused = await poor.fetch("/v1/chat/completions", { token, json });
+  const lowBudget = await start("101");
+  const { access_token: token } = await lowBudget.register();
+  const refused = await lowBudget.fetch("/v1/chat/completions", { token, json });
   expect(refused.status).toBe(429);
   expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
   expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota", type: "rate_limit_error" } });
   expect(provider.requests.length).toBe(0);
-  await poor.stop();
+  await lowBudget.stop();
 
-  const rich = await start("1000000");
-  const { access_token } = await rich.register();
-  const answered = await rich.fetch("/v1/chat/completions", { token: access_token, json });
+  const highBudget = await start("1000000");
+  const { access_token } = await highBudget.register();
+  const answered = await highBudget.fetch("/v1/chat/completions", { token: access_token, json });
   const { usage } = (await answered.json()) as { usage: { total_tokens: number } };
-  const spent = (await (await rich.fetch("/api/v1/me/usage", { token: access_token })).json()) as { day: object };
+  const spent = (await (await highBudget.fetch("/api/v1/me/usage", { token: access_token })).json()) as { day: object };
   expect(spent.day).toMatchObject({ spent_tokens: usage.total_tokens, reserved_tokens: 0 });
   expect(provider.requests.at(-1)?.body.max_tokens).toBe(100);
-  await rich.stop();
+  await highBudget.stop();
 });

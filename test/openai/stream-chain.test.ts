@@ -94,7 +94,7 @@ test("an error in the first packet of an HTTP 200 keeps its status; a later one 
     param: "messages",
   };
   let firstBytes = "";
-  const rude = Bun.serve({
+  const faultyServer = Bun.serve({
     port: 0,
     fetch: () =>
       new Response(
@@ -107,11 +107,11 @@ test("an error in the first packet of an HTTP 200 keeps its status; a later one 
       ),
   });
   const other = await startApp({
-    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${rude.port}/v1`, AI_MODELS: "compatible/rude" },
+    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${faultyServer.port}/v1`, AI_MODELS: "compatible/faulty" },
   });
   const { access_token: token } = await other.register();
   const say = async () => {
-    const json = { model: "compatible/rude", messages, stream: true };
+    const json = { model: "compatible/faulty", messages, stream: true };
     const response = await other.fetch("/v1/chat/completions", { token, json });
     return { status: response.status, text: await response.text() };
   };
@@ -124,13 +124,13 @@ test("an error in the first packet of an HTTP 200 keeps its status; a later one 
   expect(late.text).not.toContain("[DONE]");
   expect(early.text + late.text).not.toContain("FOREIGN");
   await other.stop();
-  await rude.stop(true);
+  await faultyServer.stop(true);
 });
 
 test("response headers alone don't open a stream: an error that follows keeps its status", async () => {
   const error = { message: "FOREIGN", type: "invalid_request_error", code: "context_length_exceeded" };
   const event = `data: ${JSON.stringify({ error })}\n\n`;
-  const rude = Bun.listen({
+  const faultyServer = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
     socket: {
@@ -142,15 +142,15 @@ test("response headers alone don't open a stream: an error that follows keeps it
     },
   });
   const other = await startApp({
-    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${rude.port}/v1`, AI_MODELS: "compatible/rude" },
+    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${faultyServer.port}/v1`, AI_MODELS: "compatible/faulty" },
   });
   const { access_token: token } = await other.register();
-  const json = { model: "compatible/rude", messages, stream: true };
+  const json = { model: "compatible/faulty", messages, stream: true };
   const response = await other.fetch("/v1/chat/completions", { token, json });
-  const told = (await response.json()) as { error: { code: string } };
-  expect([response.status, told.error.code]).toEqual([400, "context_length_exceeded"]);
+  const body = (await response.json()) as { error: { code: string } };
+  expect([response.status, body.error.code]).toEqual([400, "context_length_exceeded"]);
   await other.stop();
-  rude.stop(true);
+  faultyServer.stop(true);
 });
 
 test("null stream options, and stream options without a stream, are ignored", async () => {

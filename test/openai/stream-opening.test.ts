@@ -225,7 +225,7 @@ describe.concurrent("OpenAI's client", () => {
       if (error instanceof APIError) return { error, texts };
       throw error;
     }
-    throw new Error("It did not fail.");
+    throw new Error("The request succeeded.");
   }
 
   test("ignores comments", async () => {

@@ -96,8 +96,8 @@ describe("the check in every test client", () => {
   test("runs wherever a test opens a socket of Parley", () => {
     const root = join(import.meta.dir, "..");
     // The load clients of the benchmarks must not spend time on it, and browsers' sockets are out of reach.
-    const apart = /^bench\/|^acceptance\/browsers/;
-    const files = [...new Bun.Glob("**/*.ts").scanSync(root)].filter((file) => !apart.test(file));
+    const excluded = /^bench\/|^acceptance\/browsers/;
+    const files = [...new Bun.Glob("**/*.ts").scanSync(root)].filter((file) => !excluded.test(file));
     const opening = files.filter((file) => /new WebSocket\(.*\/realtime/.test(readFileSync(join(root, file), "utf8")));
     const unchecked = opening.filter((file) => !readFileSync(join(root, file), "utf8").includes("checkSocket(socket)"));
     expect(opening.length).toBeGreaterThanOrEqual(3);

@@ -38,10 +38,16 @@ const text = (content: string, finish_reason: string | null): string =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason }] })}\n\n`;
 
 /** Behaves as the model's name says, and echoes what it received in every part of its errors. */
-function answer(name: string, model: string, said: string, redirectTo: string): Response {
+function answer(name: string, model: string, requestText: string, redirectTo: string): Response {
   const [, status] = /^(?:echo|to)-(\d+)$/.exec(model) ?? [];
   const echo = {
-    error: { message: said, code: said.slice(0, 60), param: said.slice(-60), type: said, metadata: { raw: said } },
+    error: {
+      message: requestText,
+      code: requestText.slice(0, 60),
+      param: requestText.slice(-60),
+      type: requestText,
+      metadata: { raw: requestText },
+    },
   };
   if (model.startsWith("to-")) return new Response(null, { status: Number(status), headers: { location: redirectTo } });
   if (status !== undefined) return Response.json(echo, { status: Number(status) });
@@ -60,13 +66,15 @@ function startServer(name: string): Server {
     development: false,
     async fetch(request) {
       const body = await request.text();
-      const said = [request.url, ...[...request.headers].map(([field, value]) => `${field}: ${value}`)].join("\n");
-      seen.push(`${said}\n${body}`);
+      const requestText = [request.url, ...[...request.headers].map(([field, value]) => `${field}: ${value}`)].join(
+        "\n",
+      );
+      seen.push(`${requestText}\n${body}`);
       const next = names[(names.indexOf(name) + 1) % names.length] ?? "";
       return answer(
         name,
         (JSON.parse(body) as { model: string }).model,
-        said,
+        requestText,
         `${servers[next]?.origin}/v1/other?moved=1`,
       );
     },
@@ -145,7 +153,7 @@ describe.each(names)("%s", (name) => {
     await ask(`${name}/to-${status}`);
     expect(servers[name]?.seen.at(name === "compatible" ? -2 : -1)).toContain(`"to-${status}"`);
     const redirected = Object.values(servers).flatMap(({ seen }) =>
-      seen.filter((said) => said.includes("/other?moved")),
+      seen.filter((requestText) => requestText.includes("/other?moved")),
     );
     expect(redirected).toEqual([]);
   });
@@ -163,7 +171,7 @@ describe.each(names)("%s", (name) => {
 test("a chain over all of them, each failing before or during its answer, sends each its own", async () => {
   const broken = names.map((name) => (/^(?:openai|anthropic)$/.test(name) ? `${name}/fails` : `${name}/cut`));
   const by = await startApp({ config: configure([...broken, "delta/hello"]), log });
-  const asked = names.map((name) => servers[name]?.seen.length ?? 0);
+  const requestCounts = names.map((name) => servers[name]?.seen.length ?? 0);
   const { status, text: answered } = await ask("openai/fails", { by, account: await by.register() });
   expect([status, JSON.parse(answered).choices[0].message.content]).toEqual([
     200,
@@ -173,7 +181,7 @@ test("a chain over all of them, each failing before or during its answer, sends 
       .join("")}The end.`,
   ]);
   for (const [index, name] of names.entries())
-    expect((servers[name]?.seen.length ?? 0) - (asked[index] ?? 0)).toBe(name === "delta" ? 2 : 1);
+    expect((servers[name]?.seen.length ?? 0) - (requestCounts[index] ?? 0)).toBe(name === "delta" ? 2 : 1);
   await by.stop();
 });
 

@@ -32,7 +32,7 @@ test.each(recipes)("$heading, recipe $block: its lines mean the same in `.env`",
 
 describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment }) => {
   const quirks = allServers.find(({ recipe }) => recipe.heading === heading && (recipe.block ?? 0) === block);
-  if (!quirks) throw new Error(`No server for ${heading}.`);
+  if (!quirks) throw new Error(`No fake server for ${heading}.`);
   const key = findKey(environment, quirks);
   const model = environment.AI_MODELS?.split(",")[0] ?? "";
   const { log, lines } = createTestLog("trace");
@@ -91,8 +91,8 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     expect(status).toBeGreaterThanOrEqual(400);
     expect(JSON.stringify(body)).not.toContain("message_of_the_server");
     expect(body.error?.code).toBeDefined();
-    const [, said] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.breakOff(model)) ?? [];
-    if (said !== undefined) expect(JSON.stringify(body)).not.toContain(said);
+    const [, serverText] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.breakOff(model)) ?? [];
+    if (serverText !== undefined) expect(JSON.stringify(body)).not.toContain(serverText);
     server.mode = "answer";
   });
 
@@ -102,12 +102,12 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     const { status } = await ask();
     server.mode = "answer";
     expect(status).toBe(quirks.unknownModel.status);
-    const asked = server.requests
+    const modelRequests = server.requests
       .slice(before)
       .filter(({ body }) => body.model === model.slice(model.indexOf("/") + 1));
-    expect(asked.length).toBe(1);
+    expect(modelRequests.length).toBe(1);
     if (status !== 404) return;
-    const line = lines.find(({ model: failed, status: said }) => failed === model && said === 404);
+    const line = lines.find(({ model: failed, status }) => failed === model && status === 404);
     expect(line?.msg).toContain(
       `has no model ${model.slice(model.indexOf("/") + 1)} (404): check its name in AI_MODELS`,
     );

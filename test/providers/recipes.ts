@@ -29,7 +29,7 @@ function runLines(lines: string): Record<string, string> {
   const { stdout, exitCode } = Bun.spawnSync(["/bin/sh", "-euc", `${lines}\nenv -0`], {
     env: { PATH: "/usr/bin:/bin" },
   });
-  if (exitCode !== 0) throw new Error(`These lines fail: ${lines}`);
+  if (exitCode !== 0) throw new Error(`The shell can't run: ${lines}`);
   const entries = stdout
     .toString()
     .split("\0")

@@ -13,7 +13,7 @@ import { waitUntil } from "../support/wait-until.ts";
 
 type Database = Awaited<ReturnType<typeof createTestDatabase>>;
 let database: Database;
-let apart: [TestApp, TestApp];
+let unlinked: [TestApp, TestApp];
 let linked: [TestApp, TestApp];
 const link = linkBuses();
 let anna: Account;
@@ -21,13 +21,13 @@ let ben: Account;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  apart = [await startApp({ database }), await startApp({ database })];
+  unlinked = [await startApp({ database }), await startApp({ database })];
   linked = [await startApp({ database, bus: link.buses[0] }), await startApp({ database, bus: link.buses[1] })];
-  anna = await apart[0].register(undefined, "Anna");
-  ben = await apart[0].register(undefined, "Ben");
+  anna = await unlinked[0].register(undefined, "Anna");
+  ben = await unlinked[0].register(undefined, "Ben");
 });
 afterAll(async () => {
-  for (const app of [...apart, ...linked]) await app.stop();
+  for (const app of [...unlinked, ...linked]) await app.stop();
   await database.database.end({ timeout: 1 });
 });
 
@@ -51,7 +51,7 @@ const titleOf = async (app: TestApp, id: string): Promise<string> =>
   (await createRest(app, anna).get<Conversation>(`/conversations/${id}`)).body.title;
 
 test("without a bus, instances cache a history page briefly, and never serve an old one", async () => {
-  const [one, other] = apart;
+  const [one, other] = unlinked;
   const { id } = await createConversation(one, anna, [ben]);
   const message = await say(one, id, "First");
   const hits = await countHits(one, "history_page");
@@ -71,7 +71,7 @@ test("without a bus, instances cache a history page briefly, and never serve an 
 });
 
 test("a cached page is for members only: not for outsiders, nor for members removed on another instance", async () => {
-  const [one, other] = apart;
+  const [one, other] = unlinked;
   const { id } = await createConversation(one, anna, [ben]);
   await say(one, id, "First");
   expect(await read(one, ben, id)).toHaveLength(1);
@@ -82,7 +82,7 @@ test("a cached page is for members only: not for outsiders, nor for members remo
 });
 
 test("without a bus, a conversation and the list are always read from the database", async () => {
-  const [one, other] = apart;
+  const [one, other] = unlinked;
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   for (const title of ["One", "Two", "Three"]) {
     await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title });
@@ -127,7 +127,7 @@ test("an instance caches responses only while its bus is certain about its peers
       await titleOf(one, id);
   };
   const changeElsewhere = async (title: string) => {
-    await createRest(apart[0], anna).ask("PATCH", `/conversations/${id}`, { title });
+    await createRest(unlinked[0], anna).ask("PATCH", `/conversations/${id}`, { title });
     expect(await titleOf(one, id)).toBe(title);
   };
   await readUntilHit();

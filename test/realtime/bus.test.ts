@@ -38,7 +38,7 @@ describe("the bus within one process", () => {
   test("creates no message without subscribers", () => {
     const { bus, listen, publish } = createTestBus();
     const create = () => {
-      throw new Error("It was made.");
+      throw new Error("The message was created.");
     };
     bus.publish("generations", create);
     const received: string[] = [];

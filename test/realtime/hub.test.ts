@@ -93,7 +93,7 @@ describe("losing access", () => {
       listener,
       async () => {
         reads += 1;
-        if (reads === 2) throw new Error("no member any more");
+        if (reads === 2) throw new Error("not a member any more");
         await reading.promise;
         return { role: "member" as const, lastSeq: 0 };
       },
@@ -101,7 +101,7 @@ describe("losing access", () => {
     );
     hub.publish(eventOf(1, "member.removed", "late"));
     reading.resolve();
-    expect(joined).rejects.toThrow("no member any more");
+    expect(joined).rejects.toThrow("not a member any more");
     await joined.catch(() => {});
     hub.publish(eventOf(2));
     await Promise.resolve();

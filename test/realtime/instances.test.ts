@@ -130,7 +130,7 @@ for (const form of ["Redis", "Postgres"] as const)
       const [a, b] = await Promise.all([subscribed(0, anna), subscribed(1, ben)]).then((all) =>
         all.map(({ socket }) => socket),
       );
-      if (!a || !b) throw new Error("There are two.");
+      if (!a || !b) throw new Error("Two sockets are needed.");
       a.send({ type: "typing.start", conversation_id });
       expect(await b.waitFor(({ type }) => type === "typing")).toMatchObject({ user_id: anna.user.id, active: true });
       const { message } = (await send(a, "read this")) as unknown as { message: { seq: number } };

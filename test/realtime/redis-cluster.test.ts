@@ -176,17 +176,17 @@ describe("Redis Cluster", () => {
     const received: unknown[] = [];
     for (const each of [b, stranger])
       each.subscribe(id, { onMessage: (message) => void received.push(message), onGap() {} });
-    const said = { type: "typing", conversation_id: id, user_id: id, active: true, expires_in_ms: 6_000 } as const;
+    const message = { type: "typing", conversation_id: id, user_id: id, active: true, expires_in_ms: 6_000 } as const;
     const garbage = ["", "null", "[]", "{", '["x",1,0,{"type":7}]', '["x",1e999,0]', "\u0000", "[".repeat(50_000)];
     for (const text of garbage) {
       await cluster.clients[1]?.publish("parley:one:beats", text);
       for (const client of cluster.clients) await client.call("SPUBLISH", `parley:one:${id}`, text).catch(() => {});
     }
     await waitUntil(() => {
-      a.publish(id, () => [said]);
+      a.publish(id, () => [message]);
       return received.length > 0;
     });
-    expect(received[0]).toEqual(said);
+    expect(received[0]).toEqual(message);
     expect(stranger.listPeers()).toEqual([]);
     await database.end({ timeout: 1 });
   });

@@ -122,7 +122,7 @@ describe("an answer that another instance writes", () => {
 
   test("is pushed again only if its text or its reasoning is new", async () => {
     const { publish, frames } = await listen();
-    const tell = (reasoning?: string) =>
+    const publishSnapshot = (reasoning?: string) =>
       publish({
         type: "answer.text",
         conversation_id,
@@ -132,9 +132,9 @@ describe("an answer that another instance writes", () => {
         text: "one",
         ...(reasoning && { reasoning }),
       });
-    tell("Hm.");
-    tell("Hm.");
-    tell("Hm. Or?");
+    publishSnapshot("Hm.");
+    publishSnapshot("Hm.");
+    publishSnapshot("Hm. Or?");
     publish(delta(3, " two"));
     await waitUntil(() => frames.length === 3);
     expect(frames).toMatchObject([

@@ -70,9 +70,9 @@ test("the executable starts and validates its settings", async () => {
 
 test("without DATABASE_URL it names what the embedded Postgres lacks", async () => {
   const child = enter(["serve"], { PORT: "0" });
-  const said = await new Response(child.stderr).text();
+  const output = await new Response(child.stderr).text();
   expect(await child.exited).toBe(1);
-  expect(said).toMatch(/^This machine lacks .*\/bin\/sh.*: install it, or set DATABASE_URL to the address of/m);
+  expect(output).toMatch(/^This machine lacks .*\/bin\/sh.*: install it, or set DATABASE_URL to the address of/m);
 });
 
 test("with DATABASE_URL it serves: register, send, read", async () => {

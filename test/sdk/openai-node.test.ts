@@ -28,7 +28,7 @@ async function errorOf(work: PromiseLike<unknown>): Promise<unknown> {
   } catch (error) {
     return error;
   }
-  throw new Error("It did not fail.");
+  throw new Error("The request succeeded.");
 }
 
 describe("openai (node)", () => {

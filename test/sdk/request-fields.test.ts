@@ -14,7 +14,7 @@ const declarations = readFileSync(
 function listFields(name: string): string[] {
   const body = declarations.split(new RegExp(`^export interface ${name} .*\\{$`, "m"))[1]?.split(/^\}$/m)[0] ?? "";
   const fields = [...body.matchAll(/^ {4}(\w+)\??:/gm)].map(([, field = ""]) => field);
-  if (fields.length === 0) throw new Error(`The package has no fields of ${name}.`);
+  if (fields.length === 0) throw new Error(`The package declares no fields for ${name}.`);
   return fields;
 }
 

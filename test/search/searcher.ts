@@ -55,7 +55,7 @@ export async function waitForIndex({ database }: Pick<TestApp, "database">): Pro
           or exists (select from search_state where before_id is not null or language = '')`
     ).length > 0;
   while (await isWaiting()) {
-    if (performance.now() > endsAtMs) throw new Error("The index is not made in time.");
+    if (performance.now() > endsAtMs) throw new Error("Indexing timed out.");
     await Bun.sleep(20);
   }
 }

@@ -56,12 +56,12 @@ function judge(
   secret = WORD,
 ): string[] {
   counts[who] = (counts[who] ?? 0) + 1;
-  const told = `${name} with ${who}: ${answer.status}`;
+  const summary = `${name} with ${who}: ${answer.status}`;
   return [
-    ...(isRight ? [] : [`${told} ${answer.text.slice(0, 300)}`]),
-    ...(answer.text.includes(secret) ? [`${told} leaks ${answer.text.slice(0, 300)}`] : []),
-    ...(answer.status >= 400 && keyLike.test(answer.text) ? [`${told} repeats a credential`] : []),
-    ...[findFormFault(request.path, answer)].filter((fault) => fault !== null).map((fault) => `${told}: ${fault}`),
+    ...(isRight ? [] : [`${summary} ${answer.text.slice(0, 300)}`]),
+    ...(answer.text.includes(secret) ? [`${summary} leaks ${answer.text.slice(0, 300)}`] : []),
+    ...(answer.status >= 400 && keyLike.test(answer.text) ? [`${summary} repeats a credential`] : []),
+    ...[findFormFault(request.path, answer)].filter((fault) => fault !== null).map((fault) => `${summary}: ${fault}`),
   ];
 }
 
@@ -89,12 +89,14 @@ test("the API document has the operations, and most require a credential", () =>
 
 test("without a valid credential every request is refused", async () => {
   const site = { parley, sql: parley.database };
-  const bad: Credential[] = await createBadCredentials(site, victim.owner);
+  const invalidCredentials: Credential[] = await createBadCredentials(site, victim.owner);
   const faults = await attackAll(guarded(), async (operation) => {
     const request = planRequest(operation, victim);
-    const answers = await Promise.all(bad.map(({ token, headers }) => send(parley, request, token, headers)));
+    const answers = await Promise.all(
+      invalidCredentials.map(({ token, headers }) => send(parley, request, token, headers)),
+    );
     return answers.flatMap((answer, index) => {
-      const { name = "" } = bad[index] ?? {};
+      const { name = "" } = invalidCredentials[index] ?? {};
       return judge(name, operation, request, answer, answer.status === 401);
     });
   });

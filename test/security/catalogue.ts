@@ -61,7 +61,7 @@ export async function listOperations(parley: Pick<TestClient, "fetch">): Promise
   const inline = (schema: object | undefined) => (schema ? (inlineRefs(schema, components.schemas) as Schema) : null);
   const resolve = (parameter: Parameter | { $ref: string }): Parameter => {
     const shared = "$ref" in parameter ? components.parameters?.[parameter.$ref.split("/").at(-1) ?? ""] : parameter;
-    if (!shared) throw new Error(`${JSON.stringify(parameter)} is nowhere in the document.`);
+    if (!shared) throw new Error(`${JSON.stringify(parameter)} is missing in the document.`);
     return shared;
   };
   return Object.entries(paths).flatMap(([path, methods]) =>

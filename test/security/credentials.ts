@@ -22,7 +22,7 @@ export async function createBadCredentials({ parley, sql }: Site, admin: Account
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const valid = await sign((jwt) => jwt);
   const works = await parley.fetch("/api/v1/me", { token: valid });
-  if (works.status !== 200) throw new Error("A token that is made here is not taken even when it is right.");
+  if (works.status !== 200) throw new Error("A valid token created here is refused.");
   const someone = await parley.register();
   const keys = await createBadKeys({ parley, sql }, admin);
 

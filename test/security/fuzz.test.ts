@@ -84,7 +84,9 @@ test(
         const fault = findFault(path, answer);
         if (fault !== null) throw new Error(fault);
       });
-      await fc.assert(property, { numRuns, seed }).catch((error: Error) => faults.push(tell(operation.name, error)));
+      await fc
+        .assert(property, { numRuns, seed })
+        .catch((error: Error) => faults.push(describeFailure(operation.name, error)));
     }
     const total = Object.values(statuses).reduce((sum, count) => sum + count, 0);
     console.log(
@@ -96,7 +98,7 @@ test(
   long,
 );
 
-const tell = (name: string, { cause, message }: Error) => `${name}: ${cause}\n${message}`.slice(0, 4_000);
+const describeFailure = (name: string, { cause, message }: Error) => `${name}: ${cause}\n${message}`.slice(0, 4_000);
 
 /** The expected response to a frame; null if the protocol has none, or only an error. */
 function findExpectedId(text: string): { id: string | null } | null {
@@ -164,7 +166,7 @@ test(
           if (code === "internal" || code === "unavailable") throw new Error(code);
         }
       });
-      await fc.assert(property, { numRuns, seed }).catch((error: Error) => faults.push(tell(type, error)));
+      await fc.assert(property, { numRuns, seed }).catch((error: Error) => faults.push(describeFailure(type, error)));
     }
     console.log(`fuzz: ${count} frames, seed ${seed}: ${JSON.stringify(answered)}`);
     await socket?.close();

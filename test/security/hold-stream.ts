@@ -30,7 +30,7 @@ export const openers: Record<
     const held = hold(site, { ...request, json }, { ...headers, accept: EVENT_STREAM });
     await held.untilOpen;
     await waitUntil(() => /^HTTP\/1\.1 \d+ /.test(held.told()));
-    if (!held.told().includes(EVENT_STREAM)) throw new Error(`No stream of events: ${held.told()}`);
+    if (!held.told().includes(EVENT_STREAM)) throw new Error(`No event stream: ${held.told()}`);
     return held;
   },
   answer: async (site, request, headers) => {
@@ -49,7 +49,7 @@ export const openers: Record<
   upload: async (site, request, headers) => {
     const held = hold(site, { ...request, json: undefined }, headers, { upload: "[\n" });
     await held.untilOpen;
-    if (held.told() !== "") throw new Error(`The upload was answered: ${held.told()}`);
+    if (held.told() !== "") throw new Error(`The upload got an early response: ${held.told()}`);
     return held;
   },
 };

@@ -8,7 +8,7 @@ import { listOperations } from "./catalogue.ts";
 
 /** 2^53+1, which `JSON.parse` reads as 2^53. */
 const GREAT = "9007199254740993";
-const told = /between -9007199254740991 and 9007199254740991/;
+const explanation = /between -9007199254740991 and 9007199254740991/;
 
 let parley: TestApp;
 let anna: Rest;
@@ -41,7 +41,7 @@ test("no operation accepts a number that would lose precision", async () => {
     const isRight = path.startsWith("/v1/")
       ? answer.status === 400 && text.includes('"param":"a.b[1]"')
       : answer.status === 422 && text.includes('"pointer":"#/a/b/1"');
-    if (!isRight || !told.test(text)) faults.push(`${name}: ${answer.status} ${text}`);
+    if (!isRight || !explanation.test(text)) faults.push(`${name}: ${answer.status} ${text}`);
   }
   expect(faults).toEqual([]);
   expect(operations.length).toBeGreaterThan(20);
@@ -51,7 +51,7 @@ test("neither do hooks and frames, and the error names the location", async () =
   const { id } = await createConversation(parley, anna.account);
   const hook = await anna.ask<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "of the suite" });
   const posted = await send("POST", `/api/v1/hooks/${hook.body.token}`, `{"content":"Hello","extra":${GREAT}}`);
-  expect([posted.status, told.test(await posted.text())]).toEqual([422, true]);
+  expect([posted.status, explanation.test(await posted.text())]).toEqual([422, true]);
 
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
   for (const [frame, pointer] of [
@@ -62,7 +62,7 @@ test("neither do hooks and frames, and the error names the location", async () =
     const error = await socket.waitFor(
       ({ type, errors }) => type === "error" && JSON.stringify(errors).includes(pointer ?? ""),
     );
-    expect(error).toMatchObject({ code: "invalid", temporary: false, detail: expect.stringMatching(told) });
+    expect(error).toMatchObject({ code: "invalid", temporary: false, detail: expect.stringMatching(explanation) });
   }
   await socket.close();
 });

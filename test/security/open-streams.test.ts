@@ -177,7 +177,7 @@ const ways: Record<string, Way> = {
 function judge(kind: string, { path }: Operation, { status, text, isWhole }: StreamEnd, way: Way): string[] {
   const isOpenAi = path.startsWith("/v1/");
   const refusals = way.isOfConversation ? [403, 404] : [401];
-  const told = `${kind} of ${path}: ${status} ${text.slice(-300)}`;
+  const summary = `${kind} of ${path}: ${status} ${text.slice(-300)}`;
   switch (kind) {
     case "events": {
       const isRight = isOpenAi
@@ -185,14 +185,14 @@ function judge(kind: string, { path }: Operation, { status, text, isWhole }: Str
           !text.includes("[DONE]")
         : // The answer of a disabled or deleted user is stopped as well, and may be reported first.
           /event: (?:error|member\.removed|conversation\.deleted|message\.completed)\ndata: \{/.test(text);
-      return isRight && isWhole ? [] : [told];
+      return isRight && isWhole ? [] : [summary];
     }
     case "download":
-      return isWhole ? [told] : [];
+      return isWhole ? [summary] : [];
     default:
       return refusals.includes(status) && (isOpenAi ? text.includes('{"error":{') : text.includes('"code":"'))
         ? []
-        : [told];
+        : [summary];
   }
 }
 
@@ -219,20 +219,20 @@ async function attack(
   const held = await Promise.all(
     meant.map(async ({ operation, kind, request }) => {
       const open = openers[kind];
-      if (!open) throw new Error(`hold-stream.ts knows no way to keep ${kind} open, of ${operation.name}.`);
-      const told = `when ${name}, ${kind} of ${operation.name}`;
+      if (!open) throw new Error(`hold-stream.ts can't keep ${operation.name} open (${kind}).`);
+      const summary = `when ${name}, ${kind} of ${operation.name}`;
       try {
-        return { told, operation, kind, stream: await open(site, request, headers) };
+        return { summary, operation, kind, stream: await open(site, request, headers) };
       } catch (error) {
-        return { told, operation, kind, error };
+        return { summary, operation, kind, error };
       }
     }),
   );
   await way.take(victim);
   const endedAtMs = performance.now();
   const faults = await Promise.all(
-    held.map(async ({ told, operation, kind, stream, error }) => {
-      if (!stream) return [`${told}: ${error}`];
+    held.map(async ({ summary, operation, kind, stream, error }) => {
+      if (!stream) return [`${summary}: ${error}`];
       if (kind === "download") {
         await Bun.sleep(ENDED_WITHIN_MS);
         stream.resume();
@@ -240,11 +240,11 @@ async function attack(
       const end = await Promise.race([stream.ended, Bun.sleep(2 * ENDED_WITHIN_MS).then(() => null)]);
       const tookMs = Math.round(performance.now() - endedAtMs);
       stream.close();
-      if (!end) return [`${told} goes on`];
+      if (!end) return [`${summary} continues`];
       slowestMs = Math.max(slowestMs, kind === "download" ? 0 : tookMs);
       const isLate = kind !== "download" && tookMs > withinMs;
-      const wrong = judge(kind, operation, end, way).map((fault) => `${told} ended as ${fault}`);
-      return [...wrong, ...(isLate ? [`${told} took ${tookMs} ms`] : [])];
+      const wrong = judge(kind, operation, end, way).map((fault) => `${summary} ended as ${fault}`);
+      return [...wrong, ...(isLate ? [`${summary} took ${tookMs} ms`] : [])];
     }),
   );
   return { faults: faults.flat(), count: held.length };
@@ -316,11 +316,11 @@ describe("open streams end within 2 s after their access ends", () => {
  * their messages belong to all members.
  */
 async function listUnreleased(): Promise<string[]> {
-  const asked = provider.requestsOf("completion");
+  const completionRequests = provider.requestsOf("completion");
   const listReserved = () => here.database`select id from budget_reservations where owner is not null`;
   const look = async () => [
-    ...(asked.length > 1 ? [] : ["no completion was asked for"]),
-    ...asked.filter(({ aborted }) => !aborted).map(() => "a provider's call goes on"),
+    ...(completionRequests.length > 1 ? [] : ["no completion was requested"]),
+    ...completionRequests.filter(({ aborted }) => !aborted).map(() => "a provider's call continues"),
     ...(await listReserved()).map(() => "a reservation is left"),
   ];
   await waitUntil(async () => (await look()).length === 0, ENDED_WITHIN_MS).catch(() => {});

@@ -39,7 +39,7 @@ function createNotNull(schema: Schema, hints: Hints, isEveryFieldIn: boolean): A
     case undefined:
       return fc.jsonValue({ maxDepth: 2, stringUnit: "grapheme" });
     default:
-      throw new Error(`No samples are known for ${JSON.stringify(schema)}.`);
+      throw new Error(`No samples for ${JSON.stringify(schema)}.`);
   }
 }
 
@@ -50,7 +50,7 @@ function createTexts({ format, pattern, minLength = 0, maxLength = SAMPLE_CHARS_
     return fc
       .date({ min: new Date(Date.now() + AN_HOUR_MS), max: new Date("2099-01-01"), noInvalidDate: true })
       .map((at) => at.toISOString());
-  if (format !== undefined) throw new Error(`No samples are known for the format ${format}.`);
+  if (format !== undefined) throw new Error(`No samples for the format ${format}.`);
   if (pattern !== undefined) return fc.stringMatching(new RegExp(pattern));
   const max = Math.min(maxLength, Math.max(minLength, SAMPLE_CHARS_MAX));
   // A grapheme may be many UTF-16 units.

@@ -147,7 +147,7 @@ export function fillPath(path: string, places: Readonly<Record<string, string>>)
   const filled = path.replaceAll(/([\w-]+)\/(\{\w+\})/g, (place, before: string) => {
     const own = places[place];
     const value = own ?? (sharedPlaces as Record<string, string>)[place];
-    if (!value) throw new Error(`The world of test/security/world.ts has nothing for ${place} in ${path}.`);
+    if (!value) throw new Error(`Add a value for ${place} in ${path} to test/security/world.ts.`);
     isPrivate ||= own !== undefined;
     return `${before}/${encodeURIComponent(value)}`;
   });

@@ -36,7 +36,7 @@ export async function startApp(
   const config = loadConfig(
     { PORT: "0", HOST: "127.0.0.1", LOG_LEVEL: "silent", RATE_LIMIT_ENABLED: "false", ...options.config },
     () => {
-      throw new Error("Tests name no secret files.");
+      throw new Error("Tests don't support secret files.");
     },
   );
   const lifecycle = createLifecycle();

@@ -12,7 +12,10 @@ type Options = {
   issuer?: Certificate;
   /** The type of its key; absent: an elliptic curve. */
   algorithm?: "ec" | "rsa";
-  /** Subject alternative names, and whether it is a CA, which browsers and proxies require; absent: neither extension is set. */
+  /**
+   * Subject alternative names, and whether it is a CA, which browsers and proxies require; absent: neither extension is
+   * set.
+   */
   extensions?: "local" | "authority";
   /** Additional names, with these extensions. */
   names?: string[];

@@ -42,8 +42,8 @@ export function pushText(push: PushPart<AnswerPart>, ...texts: string[]): void {
 }
 
 /**
- * Serves `/v1/chat/completions` with runs that a test scripts, instead of models, so that their timing and ends are exact. The
- * server closes idle connections after a second, unless configured otherwise.
+ * Serves `/v1/chat/completions` with runs that a test scripts, instead of models, so that their timing and ends are
+ * exact. The server closes idle connections after a second, unless configured otherwise.
  * @param preparesMs the delay before an answer begins.
  */
 export function startCompletionServer({ preparesMs = 0 } = {}) {

@@ -9,8 +9,8 @@ const SCRIPT = `
   rm -rf "$2"`;
 
 /**
- * Stops a Postgres and removes its folder once this process has ended, however it ended. Bun has no hook for the end of a test
- * run, and its parallel workers run `afterAll` of a preload after every file.
+ * Stops a Postgres and removes its folder once this process has ended, however it ended. Bun has no hook for the end of
+ * a test run, and its parallel workers run `afterAll` of a preload after every file.
  */
 export function endWithProcess({ cluster, folder }: { cluster: string; folder: string }): void {
   const watcher = Bun.spawn(["setsid", "sh", "-c", SCRIPT, "sh", cluster, folder], {

@@ -60,7 +60,7 @@ export async function openStream(
         const found = events.find(({ frame }) => matches(frame));
         if (found) return found;
         const leftMs = deadlineMs - performance.now();
-        if (leftMs <= 0) throw new Error(`There were only: ${events.map(({ event }) => event).join(" ")}`);
+        if (leftMs <= 0) throw new Error(`No such event; received: ${events.map(({ event }) => event).join(" ")}`);
         await Promise.race([
           Bun.sleep(leftMs),
           new Promise<void>((resolve) => {
@@ -82,11 +82,11 @@ export async function openStream(
 function parse(block: string): StreamedEvent[] {
   if (block.startsWith(":")) return [];
   const match = /^(?:id: (?<id>\d+)\n)?event: (?<event>[\w.]+)\ndata: (?<data>.*)$/.exec(block);
-  if (!match?.groups) throw new Error(`This is no event of ours: ${block}`);
+  if (!match?.groups) throw new Error(`Invalid event: ${block}`);
   const { id = null, event = "", data = "" } = match.groups as { id?: string; event?: string; data?: string };
   const frame = JSON.parse(data) as Frame;
   if (frame.type !== event || (frame.seq === undefined ? id !== null : id !== String(frame.seq)))
-    throw new Error(`The event is not what its data says: ${block}`);
+    throw new Error(`The event's name and id don't match its data: ${block}`);
   checkPush(frame);
   return [{ id, event, frame }];
 }

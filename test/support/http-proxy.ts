@@ -19,8 +19,8 @@ const refusals: Partial<Record<Mode, string>> = {
 };
 
 /**
- * An HTTP proxy on 127.0.0.1: CONNECT, and requests with absolute URLs. It maps every host to this machine at the same port, so
- * names need not exist.
+ * An HTTP proxy on 127.0.0.1: CONNECT, and requests with absolute URLs. It maps every host to this machine at the same
+ * port, so names need not exist.
  * @param credentials the required `user:password`; null: none.
  */
 export async function startHttpProxy(credentials: string | null = null) {
@@ -48,10 +48,10 @@ export async function startHttpProxy(credentials: string | null = null) {
   /** Handles the head of a request. @returns the head to forward; null if the client got a response. */
   function takeHead(client: Socket, head: string): { isTunnel: boolean; target: string; text: string } | null {
     const [line = "", ...fields] = head.split("\r\n");
-    const [method = "", asked = "", version = ""] = line.split(" ");
+    const [method = "", requestTarget = "", version = ""] = line.split(" ");
     const isTunnel = method === "CONNECT";
-    const url = isTunnel ? null : new URL(asked);
-    const target = url === null ? asked : `${url.hostname}:${url.port || 80}`;
+    const url = isTunnel ? null : new URL(requestTarget);
+    const target = url === null ? requestTarget : `${url.hostname}:${url.port || 80}`;
     const authorization = /^proxy-authorization: (.*)$/im.exec(head)?.[1]?.trim() ?? null;
     requests.push({
       form: isTunnel ? "tunnel" : "absolute",

@@ -16,7 +16,10 @@ type MessageInput = {
 /** The start of the times in made-up exports, in seconds since 1970. */
 export const EXPORTED_AT_S = 1_700_000_000;
 
-/** A conversation in ChatGPT's export format. Messages are named; by default the parent is the previous one, and the time a second later. */
+/**
+ * A conversation in ChatGPT's export format. Messages are named; by default the parent is the previous one, and the
+ * time a second later.
+ */
 export function createChatGpt(id: string, messages: Record<string, MessageInput>, other: object = {}): object {
   const mapping: Record<string, Node> = { root: { id: "root", message: null, parent: null, children: [] } };
   let before = "root";

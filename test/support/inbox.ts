@@ -28,7 +28,7 @@ export async function openInbox(parley: Pick<TestClient, "url">, account: Accoun
     list: (conversationId?: string) =>
       list().filter(({ conversation_id }) => !conversationId || conversation_id === conversationId),
     /** The first inbox frame with these fields, among those received so far or later. */
-    told: (fields: Partial<InboxFrame>) =>
+    waitForChange: (fields: Partial<InboxFrame>) =>
       socket.waitFor((frame) =>
         Object.entries({ type: "inbox", ...fields }).every(([name, value]) => frame[name] === value),
       ) as Promise<InboxFrame>,
@@ -53,10 +53,10 @@ export async function waitForList(
 ): Promise<void> {
   const untilMs = performance.now() + waitMs;
   for (;;) {
-    const [told, list] = [applyFrames(inbox.list()), await listShown(parley, inbox.account)];
-    if (Bun.deepEquals(told, list)) return;
+    const [shown, list] = [applyFrames(inbox.list()), await listShown(parley, inbox.account)];
+    if (Bun.deepEquals(shown, list)) return;
     if (performance.now() > untilMs)
-      throw new Error(`The inbox shows ${JSON.stringify(told)}, the list ${JSON.stringify(list)}.`);
+      throw new Error(`The inbox shows ${JSON.stringify(shown)}, the list ${JSON.stringify(list)}.`);
     await Bun.sleep(50);
   }
 }

@@ -14,7 +14,10 @@ type Options = {
 
 const READY_POLL_MS = 20;
 
-/** Starts the machine's Postgres, the oldest installed or `TEST_POSTGRES_VERSION`, in a separate folder; its superuser is `postgres`. */
+/**
+ * Starts the machine's Postgres, the oldest installed or `TEST_POSTGRES_VERSION`, in a separate folder; its superuser
+ * is `postgres`.
+ */
 export async function startInstalledPostgres({ settings = {}, port, isKept = false }: Options = {}) {
   const bin = findBinaries();
   const directory = mkdtempSync(join(tmpdir(), "pt-"));
@@ -40,7 +43,7 @@ export async function startInstalledPostgres({ settings = {}, port, isKept = fal
     child = server;
     // Its socket exists a moment before it accepts connections.
     while ((await Bun.spawn([join(bin, "pg_isready"), "-q", ...target]).exited) !== 0) {
-      if (server.exitCode !== null) throw new Error(`Postgres ended with ${server.exitCode}.`);
+      if (server.exitCode !== null) throw new Error(`Postgres exited with ${server.exitCode}.`);
       await Bun.sleep(READY_POLL_MS);
     }
   }
@@ -94,6 +97,6 @@ function findBinaries(): string {
 
 async function run(command: string[]): Promise<void> {
   const child = Bun.spawn(command, { stdout: "ignore", stderr: "pipe" });
-  const said = new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(`${command.join(" ")}: ${await said}`);
+  const output = new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`${command.join(" ")}: ${await output}`);
 }

@@ -5,8 +5,8 @@ import { silentLog } from "./log.ts";
 const LATENCY_MS = 1;
 
 /**
- * Buses of two instances, as if over a network: messages of one reach the other as JSON, in order, a moment later; messages sent
- * while the link is cut are lost, and after it both get a gap.
+ * Buses of two instances, as if over a network: messages of one reach the other as JSON, in order, a moment later;
+ * messages sent while the link is cut are lost, and after it both get a gap.
  */
 export function linkBuses() {
   const locals = [createLocalSubscribers(silentLog), createLocalSubscribers(silentLog)] as const;

@@ -62,8 +62,8 @@ export async function createLossyDatabase() {
     direct,
 
     /**
-     * Loses the next response that contains `received`, with its connection, if a statement with the text `sent` was executed there
-     * after this call.
+     * Loses the next response that contains `received`, with its connection, if a statement with the text `sent` was
+     * executed there after this call.
      * @returns when it has happened.
      */
     lose(sent: string, received: string): Promise<void> {
@@ -82,7 +82,10 @@ export async function createLossyDatabase() {
 
 const SSL_REQUEST = 80_877_103;
 
-/** Extracts the statements that a client executes (PostgreSQL's protocol 3.0); a prepared one is sent once, then referenced by name. */
+/**
+ * Extracts the statements that a client executes (PostgreSQL's protocol 3.0); a prepared one is sent once, then
+ * referenced by name.
+ */
 function createStatementReader() {
   const texts = new Map<string, string>();
   let unread = Buffer.alloc(0);

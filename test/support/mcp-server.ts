@@ -47,7 +47,7 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     params: { name: string; arguments?: Json },
     headers: Headers | undefined,
     signal: AbortSignal,
-    ask: Ask = () => Promise.reject(new Error("servers of 2026 do not ask")),
+    ask: Ask = () => Promise.reject(new Error("servers of 2026 send no requests")),
   ) {
     const seen = {
       name: params.name,

@@ -1,5 +1,5 @@
 /** The startup parameters that PgBouncer accepts, in addition to those that it is configured to ignore. */
-const taken = new Set([
+const acceptedParameters = new Set([
   "user",
   "database",
   "application_name",
@@ -10,8 +10,8 @@ const taken = new Set([
 ]);
 
 /**
- * A fake PgBouncer in front of a socket that only handles startup parameters: it refuses the first unknown one, and drops those
- * that it ignores.
+ * A fake PgBouncer in front of a socket that only handles startup parameters: it refuses the first unknown one, and
+ * drops those that it ignores.
  */
 export function startPooler(socketPath: string, ignored: string[]) {
   const refused: string[] = [];
@@ -28,7 +28,7 @@ export function startPooler(socketPath: string, ignored: string[]) {
         const words = Buffer.from(bytes).toString("utf8", 8).split("\0");
         const pairs: [string, string][] = [];
         for (let i = 0; i + 1 < words.length && words[i]; i += 2) pairs.push([words[i] ?? "", words[i + 1] ?? ""]);
-        const unknown = pairs.find(([name]) => !taken.has(name.toLowerCase()) && !ignored.includes(name));
+        const unknown = pairs.find(([name]) => !acceptedParameters.has(name.toLowerCase()) && !ignored.includes(name));
         if (unknown) {
           refused.push(unknown[0]);
           const text = `SFATAL\0C08P01\0Munsupported startup parameter: ${unknown[0]}\0\0`;

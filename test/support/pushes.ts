@@ -4,8 +4,8 @@ import { TypeCompiler } from "@sinclair/typebox/compiler";
 import { acks, pushes } from "../../src/protocol/pushes.ts";
 
 /**
- * Checks every push in the tests against the table of pushes. Everything that receives pushes in tests calls this; an invalid
- * frame fails the test in which it arrived.
+ * Checks every push in the tests against the table of pushes. Everything that receives pushes in tests calls this; an
+ * invalid frame fails the test in which it arrived.
  */
 
 const compileAll = (table: Record<string, TSchema>) =>
@@ -39,19 +39,19 @@ export function findViolation(push: unknown, to?: string): string | null {
 
 /** Checks everything received over a socket to `/realtime`, acks by the frames that they respond to. */
 export function checkSocket(socket: WebSocket): void {
-  const asked = new Map<string, string>();
+  const sentTypes = new Map<string, string>();
   const send = socket.send.bind(socket);
   socket.send = (data: Parameters<WebSocket["send"]>[0]) => {
     const { id, type } = readSent(data);
     // Two frames with the same id: it is unknown which of them an ack responds to.
-    if (typeof id === "string" && asked.has(id)) asked.delete(id);
-    else if (typeof id === "string" && typeof type === "string") asked.set(id, type);
+    if (typeof id === "string" && sentTypes.has(id)) sentTypes.delete(id);
+    else if (typeof id === "string" && typeof type === "string") sentTypes.set(id, type);
     send(data);
   };
   socket.addEventListener("message", ({ data }) => {
     const push = JSON.parse(String(data)) as { id?: string };
-    checkPush(push, push.id === undefined ? undefined : asked.get(push.id));
-    asked.delete(push.id ?? "");
+    checkPush(push, push.id === undefined ? undefined : sentTypes.get(push.id));
+    sentTypes.delete(push.id ?? "");
   });
 }
 

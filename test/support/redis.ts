@@ -8,8 +8,8 @@ export type TestRedis = Awaited<ReturnType<typeof startRedis>>;
 
 const READY_POLL_MS = 10;
 /**
- * The server's name, or the binary in Debian's `redis-tools`: the same program, which is the server if called by that name. That
- * package has no service, so nothing else runs during the tests.
+ * The server's name, or the binary in Debian's `redis-tools`: the same program, which is the server if called by that
+ * name. That package has no service, so nothing else runs during the tests.
  */
 const BINARIES = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/redis-check-rdb"];
 
@@ -31,7 +31,7 @@ export async function startRedis(more: Record<string, string> = {}) {
     });
     child = server;
     while (!(await answers(port))) {
-      if (server.exitCode !== null) throw new Error(`Redis ended with ${server.exitCode}.`);
+      if (server.exitCode !== null) throw new Error(`Redis exited with ${server.exitCode}.`);
       await Bun.sleep(READY_POLL_MS);
     }
   }

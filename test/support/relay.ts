@@ -4,8 +4,8 @@ export type Filter = (bytes: Buffer) => Buffer;
 type Side = { other: Promise<Bun.Socket<Side>>; held: Buffer[]; isEnded: boolean };
 
 /**
- * A relay between a client and a server. `cut` stops all data, like a failed network: connections stay open, and neither side is
- * notified. `restore` delivers the data sent meanwhile, as TCP does.
+ * A relay between a client and a server. `cut` stops all data, like a failed network: connections stay open, and
+ * neither side is notified. `restore` delivers the data sent meanwhile, as TCP does.
  */
 export function startRelay(listenAt: Address, server: Address, createFilter: () => Filter = () => (bytes) => bytes) {
   const sockets = new Set<Bun.Socket<Side>>();

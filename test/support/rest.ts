@@ -38,7 +38,7 @@ export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
     async refused(method: string, path: string, json?: unknown): Promise<ProblemBody> {
       const { status, headers, body } = await ask<ProblemBody>(method, path, json);
       if (headers.get("content-type") !== "application/problem+json" || body.status !== status)
-        throw new Error(`${method} ${path} was answered ${status} ${JSON.stringify(body)}.`);
+        throw new Error(`${method} ${path} returned ${status} ${JSON.stringify(body)}.`);
       return body;
     },
 

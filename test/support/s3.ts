@@ -7,8 +7,8 @@ const REGION = "eu-test-1";
 const credentials = { accessKeyId: "AKIATEST", secretAccessKey: "the/secret+key" };
 
 /**
- * A fake S3 that verifies signatures (version 4): single and multipart uploads, ranges, paged lists, deletions. Like the real one,
- * it accepts a part below 5 MiB only as the last one.
+ * A fake S3 that verifies signatures (version 4): single and multipart uploads, ranges, paged lists, deletions. Like
+ * the real one, it accepts a part below 5 MiB only as the last one.
  */
 export function startS3(bucket = "backups") {
   const objects = new Map<string, Buffer>();

@@ -128,8 +128,8 @@ export class ScriptedSocket extends EventEmitter {
 }
 
 /**
- * The driver with a fake Postgres in this process, so that a connection breaks exactly where a test wants it. Statements are sent
- * with `unsafe`.
+ * The driver with a fake Postgres in this process, so that a connection breaks exactly where a test wants it.
+ * Statements are sent with `unsafe`.
  */
 export function createScriptedPostgres({
   poolSize = 1,
@@ -172,7 +172,7 @@ export function createScriptedPostgres({
       (await by.unsafe<{ text: string }[]>(statement)).map(({ text }) => text),
     getSocket(index: number): ScriptedSocket {
       const socket = sockets.at(index);
-      if (!socket) throw new Error(`There is no socket ${index}.`);
+      if (!socket) throw new Error(`No socket ${index} yet.`);
       return socket;
     },
   };

@@ -6,8 +6,8 @@ const isRoot = process.getuid?.() === 0;
 let compiled: Promise<{ folder: string; executable: string }> | undefined;
 
 /**
- * The fixture as an executable, compiled like Parley, in a folder that every user can access, so that tests run the shipped form,
- * also as another user.
+ * The fixture as an executable, compiled like Parley, in a folder that every user can access, so that tests run the
+ * shipped form, also as another user.
  */
 async function compileSmallParley(): Promise<string> {
   compiled ??= compile();

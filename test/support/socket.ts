@@ -68,7 +68,7 @@ export async function openSocket(
       setTimeout(() => {
         if (waiters.delete(waiter))
           reject(
-            new Error(`No such frame in ${waitMs} ms; there were: ${frames.map((frame) => frame.type).join(" ")}`),
+            new Error(`No such frame within ${waitMs} ms; received: ${frames.map((frame) => frame.type).join(" ")}`),
           );
       }, waitMs);
     });

@@ -321,10 +321,10 @@ test("credentials echoed by a server reach neither models nor users", async () =
   app.provider.script("one", { toolCalls: calls }, { text: "Done." });
   const [, ...results] = await app.ask(anna, id);
   expect(mcp.calls[0]?.authorization).toBe(`Basic ${btoa(credentials.basic)}`);
-  const told = JSON.stringify([results, app.provider.requests.at(-1)?.body]);
+  const visibleText = JSON.stringify([results, app.provider.requests.at(-1)?.body]);
   expect(results.map(({ content }) => content)).toEqual([
     expect.stringContaining("Refused: Basic ********"),
     expect.stringContaining("refused: Basic ********"),
   ]);
-  for (const secret of [btoa(credentials.basic), credentials.key]) expect(told).not.toContain(secret);
+  for (const secret of [btoa(credentials.basic), credentials.key]) expect(visibleText).not.toContain(secret);
 });

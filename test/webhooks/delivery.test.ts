@@ -46,7 +46,7 @@ async function waitFor<T>(read: () => Promise<T>, isDone: (value: T) => boolean)
     if (isDone(value)) return value;
     await Bun.sleep(10);
   }
-  throw new Error("It did not happen.");
+  throw new Error("Timed out.");
 }
 
 const listDeliveries = (webhookId: string) =>
@@ -62,7 +62,7 @@ describe("a delivery", () => {
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "Grüße 👋");
     const [received] = await receiver.wait(1);
-    if (!received) throw new Error("nothing came");
+    if (!received) throw new Error("Nothing was received.");
 
     expect(verify(secret, received)).toEqual(received.json);
     expect(() => verify(secret, { ...received, body: received.body.replace("Grüße", "Grusse") })).toThrow();
@@ -107,7 +107,7 @@ describe("a delivery", () => {
     const content = `"${"👩‍🚀é".repeat(4_000)}`;
     await send(rest, conversation.id, content);
     const [received] = await receiver.wait(1);
-    if (!received) throw new Error("nothing came");
+    if (!received) throw new Error("Nothing was received.");
     verify(secret, received);
     expect(Buffer.byteLength(received.body)).toBeLessThan(20_000);
     expect(Buffer.byteLength(received.body)).toBeGreaterThan(19_900);

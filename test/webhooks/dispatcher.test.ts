@@ -47,7 +47,7 @@ test("a full set of hanging endpoints, with hours of deliveries, does not starve
   const send: SendOutgoing = async ({ url, timeoutMs }) => {
     if (url.hostname === "hangs.example") {
       await Bun.sleep(timeoutMs);
-      throw new Error("It was not answered in time.");
+      throw new Error("The request timed out.");
     }
     reached.push(url.hostname);
     return { status: 204, headers: new Headers(), body: new Uint8Array(), durationMs: 1 };

@@ -38,9 +38,9 @@ describe("the schedule", () => {
 });
 
 describe("a body", () => {
-  const told = { type: "message.created", occurredAt: new Date(0), conversationId: null, seq: null };
+  const event = { type: "message.created", occurredAt: new Date(0), conversationId: null, seq: null };
   const read = (data: Record<string, unknown>) => {
-    const body = createBody({ ...told, data });
+    const body = createBody({ ...event, data });
     expect(Buffer.byteLength(body)).toBeLessThan(20_000);
     return JSON.parse(body).data;
   };

@@ -19,7 +19,10 @@ type Answer = (received: Received, count: number) => Response | Promise<Response
 
 const WAIT_MS_MAX = 10_000;
 
-/** A webhook receiver on this machine. @param answer by default 204 for each request; `count` is the number of requests so far. */
+/**
+ * A webhook receiver on this machine. @param answer by default 204 for each request; `count` is the number of requests
+ * so far.
+ */
 export function startReceiver(answer: Answer = () => new Response(null, { status: 204 })) {
   const received: Received[] = [];
   const server = Bun.serve({
@@ -49,7 +52,7 @@ export function startReceiver(answer: Answer = () => new Response(null, { status
     async wait(count: number): Promise<Received[]> {
       const untilMs = performance.now() + WAIT_MS_MAX;
       while (received.length < count) {
-        if (performance.now() > untilMs) throw new Error(`${received.length} of ${count} requests have come.`);
+        if (performance.now() > untilMs) throw new Error(`Only ${received.length} of ${count} requests have arrived.`);
         await Bun.sleep(5);
       }
       return received;

@@ -47,8 +47,8 @@ describe("a webhook", () => {
     const cleo = await webhooks.join();
     expect(await createWebhook(cleo, { events: ["*"] })).toMatchObject({ events: ["*"], description: null });
     expect((await createWebhook(cleo, { events: webhookEventTypes })).events).toEqual(webhookEventTypes);
-    const twice = await createWebhook(cleo, { events: ["member.added", "user.created", "member.added"] });
-    expect(twice.events).toEqual(["member.added", "user.created"]);
+    const repeatedEvents = await createWebhook(cleo, { events: ["member.added", "user.created", "member.added"] });
+    expect(repeatedEvents.events).toEqual(["member.added", "user.created"]);
   });
 
   const invalid: [string, Record<string, unknown>, string][] = [

@@ -18,14 +18,14 @@ const REFUSED_PAUSE_MS = 20;
 
 async function run({ url, headers, requests, atOnce, total, durationMs }: AttackStep) {
   const endsAtMs = performance.now() + (durationMs ?? Number.POSITIVE_INFINITY);
-  let asked = 0;
+  let sentCount = 0;
   let done = 0;
   let refused = 0;
   let failed = 0;
   const askOne = async (): Promise<void> => {
-    const { method, path, body } = requests[asked % requests.length] as AttackRequest;
-    asked += 1;
-    const place = (text: string) => (text.length < SHORT_CHARS ? text.replaceAll("{n}", String(asked)) : text);
+    const { method, path, body } = requests[sentCount % requests.length] as AttackRequest;
+    sentCount += 1;
+    const place = (text: string) => (text.length < SHORT_CHARS ? text.replaceAll("{n}", String(sentCount)) : text);
     try {
       const response = await fetch(`${url}${place(path)}`, {
         method,
@@ -45,7 +45,7 @@ async function run({ url, headers, requests, atOnce, total, durationMs }: Attack
     }
   };
   const askInTurn = async () => {
-    while ((total === undefined || asked < total) && performance.now() < endsAtMs) await askOne();
+    while ((total === undefined || sentCount < total) && performance.now() < endsAtMs) await askOne();
   };
   if (requests.length === 0) await Bun.sleep(durationMs ?? 0);
   await Promise.all(Array.from({ length: atOnce }, askInTurn));

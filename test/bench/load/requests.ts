@@ -28,7 +28,7 @@ const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 let setup: Setup;
 let texts: string[] = [];
-let asked = 0;
+let sentCount = 0;
 let endsAtMs = 0;
 let left = 0;
 let tookMs: number[] = [];
@@ -66,8 +66,8 @@ function connect(): Promise<Socket<State>[]> {
 function ask(socket: Socket<State>): void {
   left -= 1;
   socket.data.askedAtMs = performance.now();
-  socket.write(texts[asked % texts.length] ?? "");
-  asked += 1;
+  socket.write(texts[sentCount % texts.length] ?? "");
+  sentCount += 1;
 }
 
 function receive(socket: Socket<State>, bytes: Buffer): void {

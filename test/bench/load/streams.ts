@@ -63,7 +63,7 @@ function judge(streams: Stream[], pieces: number) {
   let misplaced = 0;
   for (const { askedAtMs, packets } of streams) {
     const answer = readAnswer(packets, setup.format);
-    if (!answer.isComplete) throw new Error(`A stream ended too soon: ${packets.map(({ text }) => text).join("")}`);
+    if (!answer.isComplete) throw new Error(`A stream ended early: ${packets.map(({ text }) => text).join("")}`);
     for (const text of [answer.text, answer.finalText ?? answer.text]) {
       const damage = findDamage(text, pieces);
       lost += damage.lost;

@@ -34,7 +34,7 @@ export function encodeText(text: string): Buffer {
 
 function encodeFrame(firstByte: number, payload: Buffer): Buffer {
   const isShort = payload.length < 126;
-  if (payload.length > 0xffff) throw new Error("A frame of the load is shorter than 64 KiB.");
+  if (payload.length > 0xffff) throw new Error("Frames of the load must be shorter than 64 KiB.");
   const head = Buffer.alloc(isShort ? 6 : 8);
   head[0] = firstByte;
   head[1] = 0x80 | (isShort ? payload.length : 126);
@@ -63,7 +63,7 @@ export function connect({ url, headers, onText, onEnd }: WireOptions): Promise<W
   };
   const fields = Object.entries(lines).map(([name, value]) => `${name}: ${value}\r\n`);
   const { promise, resolve, reject } = Promise.withResolvers<Wire>();
-  setTimeout(() => reject(new Error("The handshake takes too long.")), CONNECT_TIMEOUT_MS).unref();
+  setTimeout(() => reject(new Error("The handshake timed out.")), CONNECT_TIMEOUT_MS).unref();
   Bun.connect<State>({
     hostname,
     port: Number(port),
@@ -87,7 +87,7 @@ function fail({ data }: Socket<State>): void {
     data.onEnd();
     return;
   }
-  console.error("A server ended a connection.");
+  console.error("A server closed a connection.");
   process.exit(1);
 }
 
@@ -99,7 +99,7 @@ function receive(socket: Socket<State>, chunk: Buffer): void {
     if (end >= 0) {
       const status = bytes.toString("latin1", 0, end).split("\r\n")[0];
       if (!status?.includes(" 101 ")) {
-        data.failed(new Error(`The server answered ${status}.`));
+        data.failed(new Error(`The server returned ${status}.`));
         return;
       }
       data.wire = createWire(socket);

@@ -58,7 +58,7 @@ function write(socket: Socket<State>, text: string): void {
   const written = socket.write(text);
   // Negative: the reader disconnected. The rest of a partial write would have to wait, and count as lost.
   if (written < 0 || written === text.length) return;
-  console.error("A reader is too slow for the buffer of its connection.");
+  console.error("A reader is too slow, and its connection's buffer is full.");
   process.exit(1);
 }
 

@@ -80,7 +80,7 @@ async function run(
 }
 
 /** The number of answers that are not stored completely. Those of `/v1` may be stored a moment after their end. */
-async function countUnstored(databaseUrl: string, asked: number): Promise<number> {
+async function countUnstored(databaseUrl: string, expected: number): Promise<number> {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   const endsAtMs = performance.now() + STORE_TIMEOUT_MS;
   try {
@@ -88,7 +88,7 @@ async function countUnstored(databaseUrl: string, asked: number): Promise<number
       const [row] = await sql<{ stored: number }[]>`
         select count(*)::int as stored from messages
         where role = 'assistant' and status = 'complete' and content = ${answerText(PIECES)}`;
-      const left = asked - (row?.stored ?? 0);
+      const left = expected - (row?.stored ?? 0);
       if (left === 0 || performance.now() > endsAtMs) return left;
       await Bun.sleep(STORE_POLL_MS);
     }

@@ -130,7 +130,7 @@ async function measure({ name, load, servers }: Side, postgres: BenchPostgres, r
   const pace: InstancesStep = { step: "pace", durationMs: PACE_MS, perSecond: PACE_PER_SECOND };
   const paced = await load.ask(pace);
   if (missing > 0 || (paced.missing ?? 0) > 0)
-    throw new Error(`${name}: ${missing} and ${paced.missing} pushes never came.`);
+    throw new Error(`${name}: ${missing} and ${paced.missing} pushes never arrived.`);
   const shares = Object.fromEntries(
     Object.entries(after).map(([part, ms]) => [part, (ms - (before[part] ?? 0)) / elapsedMs]),
   );

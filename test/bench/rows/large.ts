@@ -131,14 +131,17 @@ async function waitForDocuments(databaseUrl: string): Promise<void> {
   const sql = postgres(databaseUrl, { max: 1 });
   const untilMs = performance.now() + INDEXING_TIMEOUT_MS;
   while (Number((await sql`select count(*) from documents`)[0]?.count) < DOCUMENTS) {
-    if (performance.now() > untilMs) throw new Error("The documents are not indexed in time.");
+    if (performance.now() > untilMs) throw new Error("Indexing the documents timed out.");
     await Bun.sleep(200);
   }
   await sql`analyze documents, document_passages`;
   await sql.end();
 }
 
-/** Waits until all messages are counted, after starting on a database that was filled without counters. @returns how long it took. */
+/**
+ * Waits until all messages are counted, after starting on a database that was filled without counters. @returns how
+ * long it took.
+ */
 async function waitForAnalytics(databaseUrl: string): Promise<number> {
   const sql = postgres(databaseUrl, { max: 1 });
   const startedAtMs = performance.now();
@@ -150,7 +153,7 @@ async function waitForAnalytics(databaseUrl: string): Promise<number> {
     return row?.has_counted ?? false;
   };
   while (!(await hasCounted())) {
-    if (performance.now() - startedAtMs > COUNTING_TIMEOUT_MS) throw new Error("Analytics are not counted in time.");
+    if (performance.now() - startedAtMs > COUNTING_TIMEOUT_MS) throw new Error("Counting for analytics timed out.");
     await Bun.sleep(1_000);
   }
   await sql.end();
@@ -203,13 +206,13 @@ async function openRequests(
 
 /** Search terms by their characteristics: all texts are prefixes of the same sentence, after a unique number. */
 const searches = {
-  "a word of nearly all messages": "quiet",
-  "a word of one message of somebody": "4711",
+  "a word in nearly all messages": "quiet",
+  "a word in one message of another user": "4711",
   "no hit": "zeppelin",
   "a phrase": '"quiet when the first"',
   "two words": "harbour pale",
   "a beginning": "harb*",
-  "a beginning, no hit": "zepp*",
+  "a prefix without hits": "zepp*",
 };
 const searchers = ["writer", "in2000", "in20000", "quiet", "host"] as const;
 type Get = (what: string, upToMs: number, token: string, path: string) => Promise<Call>;

@@ -96,8 +96,8 @@ async function start(
       () => false,
     );
   while (!(await isReady())) {
-    if (child.exitCode !== null) throw new Error(`A server ended with ${child.exitCode}.`);
-    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error("A server does not get ready.");
+    if (child.exitCode !== null) throw new Error(`A server exited with ${child.exitCode}.`);
+    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error("A server did not become ready.");
     await Bun.sleep(POLL_INTERVAL_MS);
   }
   return { pid: child.pid, url, readyAfterMs: performance.now() - startedAtMs, stop };

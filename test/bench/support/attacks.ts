@@ -34,14 +34,14 @@ export async function setUpAttacks(url: string, databaseUrl: string): Promise<At
   const readScript = (name: string) => Bun.file(join(import.meta.dir, name)).text();
   await sql.unsafe(await readScript("attacks-data.sql"));
   const attacker = await register(url);
-  const somebody = await register(url);
+  const otherUser = await register(url);
   const fill = async (author: string, member: string | null, count: number): Promise<string> => {
     const id = Bun.randomUUIDv7();
     await sql`select bench.fill_conversation(${id}, ${author}, ${member}, ${count})`;
     return id;
   };
-  for (let n = 0; n < UNREAD_CONVERSATIONS; n += 1) await fill(somebody.userId, attacker.userId, MESSAGES);
-  for (let n = 0; n < OTHER_CONVERSATIONS; n += 1) await fill(somebody.userId, null, MESSAGES);
+  for (let n = 0; n < UNREAD_CONVERSATIONS; n += 1) await fill(otherUser.userId, attacker.userId, MESSAGES);
+  for (let n = 0; n < OTHER_CONVERSATIONS; n += 1) await fill(otherUser.userId, null, MESSAGES);
   const crowdId = await attacker.createConversation();
   await sql`select bench.fill_members(${crowdId}, ${MEMBERS})`;
   await sql.unsafe(await readScript("derived-data.sql"));

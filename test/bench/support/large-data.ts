@@ -72,24 +72,24 @@ async function migrate(databaseUrl: string): Promise<void> {
 
 async function fill(sql: postgres.Sql, [start = "", end = "", derived = "", search = ""]: string[]): Promise<void> {
   const startedAtMs = performance.now();
-  const say = (what: string) => {
+  const logProgress = (what: string) => {
     console.error(`large: ${what} after ${Math.round((performance.now() - startedAtMs) / 1000)} s`);
   };
-  say("filling the database, once for this schema;");
+  logProgress("filling the database, once for this schema;");
   await sql.unsafe(start.replaceAll(":'password_hash'", `'${await Bun.password.hash(PASSWORD, "argon2id")}'`));
-  say("users, conversations and members are there");
+  logProgress("users, conversations and members are there");
   for (let from = 1; from <= MESSAGES; from += MESSAGES_PER_STATEMENT) {
     await sql`select pg_temp.fill_messages(${from}, ${from + MESSAGES_PER_STATEMENT - 1})`;
-    if ((from - 1) % 1_000_000 === 0) say(`${from - 1 + MESSAGES_PER_STATEMENT} messages`);
+    if ((from - 1) % 1_000_000 === 0) logProgress(`${from - 1 + MESSAGES_PER_STATEMENT} messages`);
   }
   await sql.unsafe(end);
   await sql.unsafe(derived);
-  say("answers, events and counts are there");
+  logProgress("answers, events and counts are there");
   await sql.unsafe(search);
-  say("the search index is there");
+  logProgress("the search index is there");
   await sql`vacuum (analyze)`;
   await sql`checkpoint`;
-  say("filled");
+  logProgress("filled");
 }
 
 /** The documents of the folder; all contain one common word. */

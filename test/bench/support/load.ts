@@ -18,7 +18,7 @@ export function startLoad(file: string): Load {
       pending?.resolve(result);
       pending = undefined;
     },
-    onExit: (_child, code) => pending?.reject(new Error(`${file} ended with ${code}.`)),
+    onExit: (_child, code) => pending?.reject(new Error(`${file} exited with ${code}.`)),
   });
   const stop = async () => {
     child.kill();

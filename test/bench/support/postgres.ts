@@ -87,5 +87,5 @@ function findBinaries(): string {
 /** Waits for a command; pipes that a daemon inherits and keeps open do not matter. */
 async function run(command: string[]): Promise<void> {
   const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "ignore"] });
-  if ((await child.exited) !== 0) throw new Error(`It failed: ${command.join(" ")}`);
+  if ((await child.exited) !== 0) throw new Error(`This command failed: ${command.join(" ")}`);
 }

@@ -30,7 +30,7 @@ export async function startParley(options: {
   /** Additional settings. Rate limits are off, because a load exceeds them. */
   environment?: Record<string, string>;
 }): Promise<Server> {
-  if (!existsSync(executable)) throw new Error(`${executable} is missing; \`make build\` makes it.`);
+  if (!existsSync(executable)) throw new Error(`${executable} is missing; run \`make build\`.`);
   const dataDir = options.dataDir ?? createTemporaryFolder();
   const { databaseUrl } = options;
   return start({
@@ -99,8 +99,8 @@ async function start({ command, environment, readyPath, cwd = root }: Program): 
   };
   onEnd(stop);
   while (!(await isReady(`${url}${readyPath}`))) {
-    if (child.exitCode !== null) throw new Error(`${command[0]} ended with ${child.exitCode}.`);
-    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error(`${command[0]} does not get ready.`);
+    if (child.exitCode !== null) throw new Error(`${command[0]} exited with ${child.exitCode}.`);
+    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error(`${command[0]} did not become ready.`);
     await Bun.sleep(POLL_INTERVAL_MS);
   }
   return { pid: child.pid, url, readyAfterMs: performance.now() - startedAtMs, stop };

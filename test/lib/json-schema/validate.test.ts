@@ -19,7 +19,7 @@ function refusalOf(schema: object): { pointer: string; message: string } {
     if (error instanceof InvalidSchemaError) return { pointer: error.pointer, message: error.message };
     throw error;
   }
-  throw new Error("The schema was taken.");
+  throw new Error("The schema was accepted.");
 }
 
 const tree = {
@@ -72,9 +72,9 @@ describe("a value is validated by", () => {
     ["references by an anchor", { $ref: "#x", $defs: { a: { $anchor: "x", type: "string" } } }, "a", 1],
     ["references to other locations", { $ref: "#/components/a~1b", components: { "a/b": { type: "null" } } }, null, 1],
   ];
-  test.each(cases)("%s", (_name, schema, good, bad) => {
-    expect(isValid(schema, good)).toBe(true);
-    expect(isValid(schema, bad)).toBe(false);
+  test.each(cases)("%s", (_name, schema, validValue, invalidValue) => {
+    expect(isValid(schema, validValue)).toBe(true);
+    expect(isValid(schema, invalidValue)).toBe(false);
   });
 
   test("unknown keywords are ignored", () => {

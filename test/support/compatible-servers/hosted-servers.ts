@@ -134,8 +134,8 @@ const mistral: Quirks = {
 };
 
 /**
- * Comments while a request waits (tmc/langchaingo#1171); the token count is on the last chunk with a choice, and cached tokens
- * have different names (neuron-core/neuron-ai#223, moona3k/macparakeet#1087).
+ * Comments while a request waits (tmc/langchaingo#1171); the token count is on the last chunk with a choice, and cached
+ * tokens have different names (neuron-core/neuron-ai#223, moona3k/macparakeet#1087).
  */
 const deepSeek: Quirks = {
   recipe: { heading: "DeepSeek" },

@@ -37,8 +37,8 @@ const ollama: Quirks = {
 };
 
 /**
- * The error of a wrong key is a string (sgl-project/sglang#25127, whose server is based on it); others are errors by their `object`. Without
- * --enable-auto-tool-choice it refuses every request with tools.
+ * The error of a wrong key is a string (sgl-project/sglang#25127, whose server is based on it); others are errors by
+ * their `object`. Without --enable-auto-tool-choice it refuses every request with tools.
  */
 const vllm: Quirks = {
   recipe: { heading: "vLLM" },
@@ -116,7 +116,10 @@ const lmStudio: Quirks = {
     `event: error\n${data({ error: { message: "The model has crashed without additional information." } })}`,
 };
 
-/** The code of an error is a string of digits, and `param` the string None (BerriAI/litellm). The token count comes with a choice. */
+/**
+ * The code of an error is a string of digits, and `param` the string None (BerriAI/litellm). The token count comes with
+ * a choice.
+ */
 const liteLlm: Quirks = {
   recipe: { heading: "LiteLLM proxy" },
   path: "/v1/chat/completions",

@@ -57,8 +57,8 @@ function respond({ status, body }: Failure): Response {
 }
 
 /**
- * The events up to the one with the first piece of text, then the error, then the end marker: a client that ignores the error
- * would take the answer for a complete one.
+ * The events up to the one with the first piece of text, then the error, then the end marker: a client that ignores the
+ * error would take the answer for a complete one.
  */
 function breakOff(quirks: Quirks, events: readonly string[], text: string): string[] {
   const begun = events.slice(0, events.findIndex((event) => event.includes(JSON.stringify(text))) + 1);

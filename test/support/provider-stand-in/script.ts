@@ -131,8 +131,8 @@ const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
 };
 
 /**
- * The script for a model's name: one of the names above, and any number of settings after `?`, as in `stall?after=3&times=1` or
- * `any?pieces=50&delay_ms=10`. Every other name answers normally.
+ * The script for a model's name: one of the names above, and any number of settings after `?`, as in
+ * `stall?after=3&times=1` or `any?pieces=50&delay_ms=10`. Every other name answers normally.
  */
 export function parseModelName(model: string): Script {
   const [name = "", query = ""] = model.split("?", 2);

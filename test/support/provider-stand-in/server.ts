@@ -30,8 +30,8 @@ export type ProviderStandIn = {
 };
 
 /**
- * Starts a server with the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages), with scripted faults.
- * Port 0 uses a free one. Requests and scripts are also available over HTTP at `/control`.
+ * Starts a server with the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages), with scripted
+ * faults. Port 0 uses a free one. Requests and scripts are also available over HTTP at `/control`.
  */
 export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}): ProviderStandIn {
   const requests: SeenRequest[] = [];

@@ -2,8 +2,8 @@ import { isDeepStrictEqual } from "node:util";
 import type { AnswerContext } from "./wire-format.ts";
 
 /**
- * The format in which a scripted model requires its thinking back. Like the real model, it refuses a request without it, or with
- * that of another model:
+ * The format in which a scripted model requires its thinking back. Like the real model, it refuses a request without
+ * it, or with that of another model:
  * signed      Anthropic: `thinking` and `redacted_thinking` blocks before the text, and one between two calls
  * encrypted   OpenAI's Responses: reasoning items with `encrypted_content`
  * plain       DeepSeek: `reasoning_content` with each turn that has calls, and with no other
