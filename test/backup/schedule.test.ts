@@ -68,7 +68,7 @@ function createService({ pattern = SECONDLY, store, newest = 2, passphrase }: Op
 }
 
 /** As if so much time had passed since the last one. */
-const passTime = (interval: string) =>
+const advanceClock = (interval: string) =>
   database`update backup_schedule set done_until = done_until - ${interval}::interval, retry_at = retry_at - ${interval}::interval`;
 
 /** Names have seconds. */
@@ -84,7 +84,7 @@ test("the first start begins the schedule; what passes while nothing runs is mad
   expect(await readMetrics()).toEqual([]);
   expect(await service.isDue()).toBe(false);
   expect(await service.isDue()).toBe(false);
-  await passTime("3 days");
+  await advanceClock("3 days");
   expect(await service.isDue()).toBe(true);
   await service.makeDue(never);
   const [name = "", ...others] = listBackups();
@@ -114,7 +114,7 @@ test("old ones go, those of others stay", async () => {
   const made: string[] = [];
   for (let n = 0; n < 3; n += 1) {
     if (n > 0) await untilNextSecond();
-    await passTime("1 minute");
+    await advanceClock("1 minute");
     await service.makeDue(never);
     made.push(...listBackups().filter((name) => !foreign.includes(name) && !made.includes(name)));
   }
@@ -126,7 +126,7 @@ test("old ones go, those of others stay", async () => {
 test("with a passphrase they are encrypted", async () => {
   const { service } = createService({ passphrase: "correct horse" });
   await service.isDue();
-  await passTime("1 minute");
+  await advanceClock("1 minute");
   await service.makeDue(never);
   const [name = ""] = listBackups();
   expect((await verifyFile(name, "correct horse")).isEncrypted).toBe(true);
@@ -171,7 +171,7 @@ test("two instances make one backup; a stopped one leaves nothing, and the other
   );
   for (const jobs of instances) jobs.start();
   while ((await database`select 1 from backup_schedule`).length === 0) await Bun.sleep(5);
-  await passTime("2 days");
+  await advanceClock("2 days");
   while (writes === 0) await Bun.sleep(5);
   await Bun.sleep(200);
   expect({ writes, most }).toEqual({ writes: 1, most: 1 });
@@ -184,7 +184,7 @@ test("two instances make one backup; a stopped one leaves nothing, and the other
 
   // Stopped in the middle of the next one.
   hold = true;
-  await passTime("2 days");
+  await advanceClock("2 days");
   while (writes === 1) await Bun.sleep(5);
   const [held] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(held).toBeDefined();
@@ -202,7 +202,7 @@ describe("a failure", () => {
   test("is logged with what to do, counted, shown, and tried again; the last good backup stays", async () => {
     const { service, lines, readMetrics } = createService({ newest: 1 });
     await service.isDue();
-    await passTime("1 minute");
+    await advanceClock("1 minute");
     await service.makeDue(never);
     const [good = ""] = listBackups();
     expect(service.isHealthy()).toBe(true);
@@ -211,7 +211,7 @@ describe("a failure", () => {
       newest: 1,
       store: createFolderStore({ folder, findFree: async () => 1_000_000 }),
     });
-    await passTime("1 minute");
+    await advanceClock("1 minute");
     await full.service.makeDue(never);
     expect(listBackups()).toEqual([good]);
     expect(full.lines.filter(({ level }) => level === "error")).toEqual([
@@ -231,7 +231,7 @@ describe("a failure", () => {
     // The other instance tells it too.
     expect(await service.isDue()).toBe(false);
     expect(service.isHealthy()).toBe(false);
-    await passTime("61 seconds");
+    await advanceClock("61 seconds");
     expect(await service.isDue()).toBe(true);
     await untilNextSecond();
     await service.makeDue(never);
@@ -248,7 +248,7 @@ describe("a failure", () => {
   ])("is a backup that was %s: it is removed, and the good one stays", async (_, spoil) => {
     const { service } = createService({ newest: 1 });
     await service.isDue();
-    await passTime("1 minute");
+    await advanceClock("1 minute");
     await service.makeDue(never);
     const good = listBackups();
     expect(good).toHaveLength(1);
@@ -264,7 +264,7 @@ describe("a failure", () => {
       },
     };
     const spoiled = createService({ newest: 1, store });
-    await passTime("1 minute");
+    await advanceClock("1 minute");
     await spoiled.service.makeDue(never);
     expect(listBackups()).toEqual(good);
     expect(spoiled.service.isHealthy()).toBe(false);
@@ -275,11 +275,11 @@ describe("a failure", () => {
     await service.isDue();
     rmSync(folder, { recursive: true });
     writeFileSync(folder, "");
-    await passTime("1 minute");
+    await advanceClock("1 minute");
     await service.makeDue(never);
     expect(lines.find(({ level }) => level === "error")?.reason).toStartWith(`BACKUP_DIR ${folder} can't be used (`);
     rmSync(folder);
-    await passTime("10 minutes");
+    await advanceClock("10 minutes");
     await service.makeDue(never);
     expect(listBackups()).toHaveLength(1);
     expect(statSync(folder).mode & 0o777).toBe(0o700);
@@ -293,7 +293,7 @@ describe("a failure", () => {
     };
     const { service, lines } = createService({ store: createFolderStore({ folder, findFree, lookBytes: 5_000 }) });
     await service.isDue();
-    await passTime("1 minute");
+    await advanceClock("1 minute");
     await service.makeDue(never);
     expect(looks).toBe(2);
     expect(lines.find(({ level }) => level === "error")?.reason).toMatch(/^The disk of .+ has 100\.0 MB free/);
@@ -317,8 +317,8 @@ test("what killed writers left is cleared away, what others have is not", async 
 test("a database clock that was a year ahead doesn't stop backups for a year", async () => {
   const { service } = createService({ pattern: NIGHTLY });
   await service.isDue();
-  await passTime("-1 year");
+  await advanceClock("-1 year");
   expect(await service.isDue()).toBe(false);
-  await passTime("2 days");
+  await advanceClock("2 days");
   expect(await service.isDue()).toBe(true);
 });

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { REFUSED_FRAMES_MAX } from "../../src/limits/frame-limit.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
@@ -78,7 +78,7 @@ describe("frames of one socket", () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "2" });
     const socket = await connect(await parley.register());
     const { errors } = await ping(socket, 3);
-    passTime(Number(errors[0]?.retry_after_ms));
+    advanceClock(Number(errors[0]?.retry_after_ms));
     expect((await ping(socket, 1)).pongs).toBe(1);
     await socket.close();
   });

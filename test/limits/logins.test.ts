@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createRest } from "../support/rest.ts";
 import { parseLimitHeader } from "./headers.ts";
 
@@ -65,10 +65,10 @@ describe("wrong passwords", () => {
     const { user } = await parley.register();
     for (let n = 0; n < FREE; n += 1) await login(user.email.toUpperCase(), "wrong");
     expect(await login(user.email, TEST_PASSWORD)).toMatchObject({ status: 429, retryAfter: "1" });
-    passTime(1_010);
+    advanceClock(1_010);
     expect((await login(user.email, "wrong")).status).toBe(401);
     expect(await login(user.email, TEST_PASSWORD)).toMatchObject({ status: 429, retryAfter: "2" });
-    passTime(2_010);
+    advanceClock(2_010);
     expect((await login(user.email, TEST_PASSWORD)).status).toBe(200);
     for (let n = 0; n < FREE - 1; n += 1) expect((await login(user.email, "wrong")).status).toBe(401);
     expect((await login(user.email, TEST_PASSWORD)).status).toBe(200);
@@ -114,7 +114,7 @@ describe("a 429", () => {
       expect(parseLimitHeader(headers.get("ratelimit-policy"))).toEqual({
         login_account_and_address: { q: FREE, w: 3_600 },
       });
-      passTime(20_000);
+      advanceClock(20_000);
     }
   });
 
@@ -132,7 +132,7 @@ describe("a 429", () => {
       for (let n = 0; n < 2; n += 1) await strict.fetch("/api/v1/auth/login", { json });
       const second = await strict.fetch("/api/v1/auth/login", { json });
       expect(Object.keys(parseLimitHeader(second.headers.get("ratelimit")))).toEqual(["login_account"]);
-      passTime(1_010);
+      advanceClock(1_010);
       expect((await strict.fetch("/api/v1/auth/login", { json })).status).toBe(401);
       const third = await strict.fetch("/api/v1/auth/login", { json });
       const left = parseLimitHeader(third.headers.get("ratelimit"));
@@ -166,6 +166,6 @@ test("the current password of a logged-in user is guarded alike on every route t
   expect(await rest.refused("DELETE", "/me", { current_password: TEST_PASSWORD })).toMatchObject({
     code: "rate_limited",
   });
-  passTime(1_010);
+  advanceClock(1_010);
   expect((await rest.ask("POST", "/me/password", right)).status).toBe(200);
 });

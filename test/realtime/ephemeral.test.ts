@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "bu
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { createTyping, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
@@ -67,7 +67,7 @@ describe("typing", () => {
   });
 
   test("ends with a message", async () => {
-    passTime(TYPING_THROTTLE_MS);
+    advanceClock(TYPING_THROTTLE_MS);
     const before = b.list("typing").length;
     a.send({ type: "typing.start", conversation_id });
     await b.waitFor((frame) => b.frames.indexOf(frame) >= 0 && b.list("typing").length > before);

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { AUTH_TIMEOUT_MS } from "../../src/modules/socket/limits.ts";
 import { FRAME_BYTES_MAX } from "../../src/protocol/frames.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openSocket } from "../support/socket.ts";
 
@@ -70,7 +70,7 @@ describe("credentials of a socket", () => {
     expect(await socket.ask({ type: "ping" })).toMatchObject({ type: "error", code: "unauthorized", temporary: false });
     const { id } = await createConversation(parley, anna);
     expect(await socket.ask({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "unauthorized" });
-    passTime(AUTH_TIMEOUT_MS);
+    advanceClock(AUTH_TIMEOUT_MS);
     expect((await socket.closed).code).toBe(4502);
   });
 

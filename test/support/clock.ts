@@ -23,7 +23,7 @@ class MovedDate extends RealDate {
  * Moves the clock of this process forward: `Date` and `performance.now` are ahead from now on, so that cached or locked
  * entries expire now. Timers and the database keep the real time. Pair it with `afterEach(resetClock)`.
  */
-export function passTime(ms: number): void {
+export function advanceClock(ms: number): void {
   aheadMs += ms;
   globalThis.Date = MovedDate as DateConstructor;
   performance.now = () => readReal() + aheadMs;
