@@ -130,7 +130,7 @@ describe("formats of a post", () => {
   const slack: [string, unknown, Record<string, string>?][] = [
     ["Slack's JSON", { text: "Hello", channel: "#general", icon_emoji: ":ghost:" }],
     ["Slack's payload in a form", new URLSearchParams({ payload: '{"text":"Hello"}' }).toString(), form],
-    ["JSON that curl calls a form", '{"text":"Hello"}', form],
+    ["JSON sent as a form, as curl does", '{"text":"Hello"}', form],
     ["fields of a form", "text=Hello", form],
     ["blocks", { blocks: [{ type: "section", text: { type: "mrkdwn", text: "Hello" } }, { type: "divider" }] }],
     ["an attachment", { attachments: [{ fallback: "short", text: "Hello" }, 7] }],

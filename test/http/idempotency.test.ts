@@ -149,7 +149,7 @@ describe("a key belongs to one request", () => {
     ["an open quote", '"a'],
     ["nothing", ""],
     ["too long", "k".repeat(256)],
-    ["no ASCII", "schl\u00fcssel"],
+    ["non-ASCII text", "schl\u00fcssel"],
   ])("and must be valid: %s returns 400", async (_, header) => {
     const { status, body } = await create<ProblemBody>(anna, { title: key }, header);
     expect([status, body.code]).toEqual([400, "malformed"]);

@@ -157,9 +157,9 @@ describe("inboxes query the database", () => {
       return [written(id)];
     });
     await Bun.sleep(100);
-    expect({ isMade, queryCount: listQueries(), frames: listener.frames }).toEqual({
+    expect({ isMade, queries: listQueries(), frames: listener.frames }).toEqual({
       isMade: false,
-      queryCount: [],
+      queries: [],
       frames: [],
     });
   });

@@ -22,7 +22,7 @@ async function freeze(target: DatabaseOptions["target"], conversationId: string,
   const frozen = Bun.spawn(
     [
       process.execPath,
-      join(import.meta.dir, "holder.ts"),
+      join(import.meta.dir, "lock-holder.ts"),
       JSON.stringify(target),
       conversationId,
       JSON.stringify(silence),

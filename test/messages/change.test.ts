@@ -67,9 +67,9 @@ describe("editing", () => {
   const invalid: [string, unknown][] = [
     ["nothing", {}],
     ["an empty text", { content: "" }],
-    ["a text too long", { content: "x".repeat(CONTENT_CHARS_MAX + 1) }],
-    ["an unknown field", { content: "\0" }],
-    ["another field", { content: "x", role: "system" }],
+    ["an oversized text", { content: "x".repeat(CONTENT_CHARS_MAX + 1) }],
+    ["a NUL", { content: "\0" }],
+    ["an unknown field", { content: "x", role: "system" }],
   ];
   test.each(invalid)("%s returns 422", async (_name, input) => {
     expect(await author.refused("PATCH", at(message), input)).toMatchObject({ status: 422, code: "invalid" });
@@ -158,8 +158,8 @@ describe("feedback", () => {
     ["nothing", {}],
     ["0", { rating: 0 }],
     ["5 stars", { rating: 5 }],
-    ["a text", { rating: "1" }],
-    ["a comment too long", { rating: 1, comment: "x".repeat(COMMENT_CHARS_MAX + 1) }],
+    ["a string as rating", { rating: "1" }],
+    ["an oversized comment", { rating: 1, comment: "x".repeat(COMMENT_CHARS_MAX + 1) }],
     ["an unknown field", { rating: 1, user_id: "x" }],
   ];
   test.each(invalid)("of %s returns 422", async (_name, input) => {

@@ -144,7 +144,7 @@ describe("the history", () => {
   const cursors: [string, string][] = [
     ["nonsense", "%00"],
     ["an unknown direction", encode("v1", "sideways", "1")],
-    ["no number", encode("v1", "before", "x")],
+    ["an invalid number", encode("v1", "before", "x")],
     ["an empty number", encode("v1", "before", "")],
     ["a negative number", encode("v1", "after", "-1")],
     ["a number above the maximum", encode("v1", "after", "9".repeat(16))],

@@ -190,9 +190,9 @@ describe("an invalid message", () => {
     ["a lone surrogate", { content: "\udc00" }, "#/content"],
     ["NUL in the client id", { content: "a", client_message_id: "\0" }, "#/client_message_id"],
     ["an empty client id", { content: "a", client_message_id: "" }, "#/client_message_id"],
-    ["a client id too long", { content: "a", client_message_id: "x".repeat(129) }, "#/client_message_id"],
-    ["a parent that is no UUID", { content: "a", parent_id: "1" }, "#/parent_id"],
-    ["reply as text", { content: "a", reply: "true" }, "#/reply"],
+    ["an oversized client id", { content: "a", client_message_id: "x".repeat(129) }, "#/client_message_id"],
+    ["an invalid parent id", { content: "a", parent_id: "1" }, "#/parent_id"],
+    ["reply as a string", { content: "a", reply: "true" }, "#/reply"],
     ["an unknown field", { content: "a", role: "system" }, "#/role"],
   ];
   test.each(invalid)("%s returns 422 with its location, also as an event stream", async (_name, input, pointer) => {
@@ -207,7 +207,7 @@ describe("an invalid message", () => {
 
   const bodies: [string, string, string, number, string][] = [
     ["invalid JSON", '{"content":', "application/json", 400, "malformed"],
-    ["a text", "content", "text/plain", 415, "unsupported_media_type"],
+    ["plain text", "content", "text/plain", 415, "unsupported_media_type"],
     ["JSON declared as text", '{"content":"a"}', "text/plain", 415, "unsupported_media_type"],
     ["a form", "content=a", "application/x-www-form-urlencoded", 415, "unsupported_media_type"],
     ["2 MB", JSON.stringify({ content: "x".repeat(2_000_000) }), "application/json", 413, "too_large"],

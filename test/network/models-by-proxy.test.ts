@@ -141,12 +141,12 @@ describe.each(forms)("through a proxy: %s", (form) => {
   });
 
   test("a redirect is not followed", async () => {
-    let directRequests = 0;
+    let redirectedRequests = 0;
     const server = Bun.serve({
       port: 0,
       hostname: "127.0.0.1",
       fetch(request) {
-        directRequests += 1;
+        redirectedRequests += 1;
         return Response.redirect(new URL("/elsewhere", request.url).href, 307);
       },
     });
@@ -158,7 +158,7 @@ describe.each(forms)("through a proxy: %s", (form) => {
     const { end } = await collect(chain);
     await server.stop(true);
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
-    expect(directRequests).toBe(1);
+    expect(redirectedRequests).toBe(1);
   });
 
   /** The log lines when the only model can't be reached. */

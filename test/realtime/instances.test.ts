@@ -26,7 +26,7 @@ function readText(frames: Frame[], messageId: string): string {
       attempt ||= Number(frame.attempt);
       if (frame.attempt !== attempt || frame.offset !== text.length)
         throw new Error(
-          `A piece at ${frame.offset} of attempt ${frame.attempt} came after ${text.length} of ${attempt}.`,
+          `A delta at ${frame.offset} of attempt ${frame.attempt} arrived after ${text.length} of ${attempt}.`,
         );
       text += String(frame.text);
     }

@@ -111,9 +111,9 @@ describe("invalid frames", () => {
     ["an array", "[]", "malformed"],
     ["a missing type", '{"id":"1"}', "invalid"],
     ["an unknown type", '{"id":"1","type":"shout"}', "invalid"],
-    ["a type of the prototype", '{"id":"1","type":"constructor"}', "invalid"],
+    ["a type named like a prototype property", '{"id":"1","type":"constructor"}', "invalid"],
     ["an id that is not a string", '{"id":1,"type":"unsubscribe"}', "invalid"],
-    ["an id too long", `{"id":"${"x".repeat(65)}","type":"ping"}`, "invalid"],
+    ["an oversized id", `{"id":"${"x".repeat(65)}","type":"ping"}`, "invalid"],
     ["an invalid UUID", '{"id":"1","type":"subscribe","conversation_id":"nope"}', "invalid"],
     ["an unknown field", '{"id":"1","type":"ping","really":true}', "invalid"],
     [
@@ -133,7 +133,7 @@ describe("invalid frames", () => {
       '{"id":"1","type":"read","conversation_id":"0190e6f0-0000-7000-8000-000000000000","seq":-1}',
       "invalid",
     ],
-    ["a frame too long", `{"id":"1","type":"ping","x":"${"x".repeat(FRAME_BYTES_MAX)}"}`, "too_large"],
+    ["an oversized frame", `{"id":"1","type":"ping","x":"${"x".repeat(FRAME_BYTES_MAX)}"}`, "too_large"],
   ];
 
   test.each(invalid)("%s returns an error frame, and the connection stays open", async (_name, text, code) => {

@@ -139,9 +139,9 @@ describe("the type of an executable", () => {
 
   test.each([
     ["a script", Buffer.from("#!/bin/sh\n".padEnd(200))],
-    ["another machine", elf(0x28, "/lib/ld.so")],
+    ["another architecture", elf(0x28, "/lib/ld.so")],
     ["32-bit Windows", pe(0x8664, 0x10b)],
-    ["a cut ELF file", elf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
+    ["a truncated ELF file", elf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
     ["an ELF file whose loader path is out of bounds", elf(0x3e, "x".repeat(55)).subarray(0, 210)],
     ["a Mach-O file with too many commands", machO(0x0100000c, [1, 2]).subarray(0, 50)],
     ["nothing", Buffer.alloc(0)],

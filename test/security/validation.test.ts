@@ -224,9 +224,9 @@ describe("a body", () => {
     ["with a byte order mark", `\ufeff${json}`, {}, 201],
     ["with surrounding blanks", `\r\n\t ${json} `, {}, 201],
     ["with __proto__", '{"__proto__":{"title":"a"}}', {}, 422],
-    ["with __proto__ in free JSON", '{"metadata":{"__proto__":{"role":"admin"}}}', {}, 422],
+    ["with __proto__ in free-form JSON", '{"metadata":{"__proto__":{"role":"admin"}}}', {}, 422],
     ["with constructor as a field", '{"constructor":1}', {}, 422],
-    ["with constructor in free JSON", '{"metadata":{"constructor":{"prototype":1}}}', {}, 201],
+    ["with constructor in free-form JSON", '{"metadata":{"constructor":{"prototype":1}}}', {}, 201],
     [
       "with a value that can't be converted to a string",
       '{"title":{"toString":1,"valueOf":1},"kind":{"toString":1}}',

@@ -11,7 +11,7 @@ export const sharedPlaces = {
   "documents/{path}": "rest.md",
   "problems/{code}": "not_found",
   "models/{path}": "offline/documents",
-  // The token itself is the credential (test/hooks/dead-hooks.test.ts).
+  // The token itself is the credential (test/hooks/unusable-hooks.test.ts).
   "hooks/{token}": "hk_0000000000000000000000000000000000000000000",
 };
 

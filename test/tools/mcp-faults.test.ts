@@ -58,7 +58,7 @@ test("an unreachable server and a hanging one lose their tools, without affectin
   hanging.state.intercept = () => null;
   await waitUntil(async () => {
     await ask();
-    return app.offered().includes("bad_look");
+    return app.offered().includes("hanging_look");
   });
 }, 60_000);
 
@@ -89,7 +89,7 @@ test("a conversation has only the tools that it names, and its answers never wai
     expect(app.offered()).toEqual([...expected]);
   }
   expect(hanging.requests.length).toBe(1);
-  await ask(["bad_look"]);
+  await ask(["hanging_look"]);
   expect(hanging.requests.length).toBe(2);
   // If a model invents a call, it gets an error, and nothing runs.
   app.provider.script("one", { toolCalls: [{ name: "healthy_look", arguments: "{}" }] }, { text: "Done." });

@@ -57,14 +57,14 @@ describe("a webhook", () => {
     ["another scheme", { url: "ftp://example.com/" }, "#/url"],
     ["a file URL", { url: "file:///etc/passwd" }, "#/url"],
     ["credentials in the URL", { url: "https://user:pass@example.com/" }, "#/url"],
-    ["a URL too long", { url: `https://example.com/${"a".repeat(2_000)}` }, "#/url"],
+    ["an oversized URL", { url: `https://example.com/${"a".repeat(2_000)}` }, "#/url"],
     ["a URL that is a number", { url: 7 }, "#/url"],
     ["no events", { events: [] }, "#/events"],
     ["an unknown event", { events: ["message.created", "message.sent"] }, "#/events/1"],
     ["an ephemeral event", { events: ["typing"] }, "#/events/0"],
     ["the test event", { events: ["webhook.test"] }, "#/events/0"],
     ["all events plus one more", { events: ["*", "message.created"] }, "#/events"],
-    ["a description too long", { description: "d".repeat(501) }, "#/description"],
+    ["an oversized description", { description: "d".repeat(501) }, "#/description"],
     ["a custom secret", { secret: "whsec_AAAA" }, "#/secret"],
   ];
   test.each(invalid)("with %s is refused", async (_, fault, pointer) => {

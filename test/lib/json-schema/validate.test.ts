@@ -49,7 +49,7 @@ describe("a value is validated by", () => {
     ["if and else", { if: { minimum: 10 }, else: { multipleOf: 5 } }, 5, 6],
     ["prefixItems", { prefixItems: [{ type: "string" }], items: { type: "number" } }, ["a", 1], ["a", "b"]],
     [
-      "lists of older drafts",
+      "tuples of older drafts",
       { $schema: "http://json-schema.org/draft-07/schema#", items: [{ type: "string" }], additionalItems: false },
       ["a"],
       ["a", 1],

@@ -1,4 +1,4 @@
-// A process that locks a conversation, reports it, and holds the lock: `holder.ts TARGET CONVERSATION SILENCE`, until its
+// A process that locks a conversation, reports it, and holds the lock: `lock-holder.ts TARGET CONVERSATION SILENCE`, until its
 // transaction ends. With the further argument `result`, it holds it while receiving a large result, and reports before that.
 import { openDatabase } from "../../src/db/client.ts";
 
