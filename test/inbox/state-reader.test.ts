@@ -151,14 +151,14 @@ describe("inboxes query the database", () => {
     const listener = await listen(user);
     inbox.unsubscribe(listener);
     statements.length = 0;
-    let isMade = false;
+    let isCreated = false;
     bus.publish("conversations", () => {
-      isMade = true;
+      isCreated = true;
       return [written(id)];
     });
     await Bun.sleep(100);
-    expect({ isMade, queries: listQueries(), frames: listener.frames }).toEqual({
-      isMade: false,
+    expect({ isCreated, queries: listQueries(), frames: listener.frames }).toEqual({
+      isCreated: false,
       queries: [],
       frames: [],
     });

@@ -71,15 +71,15 @@ test("stopping aborts running jobs and waits for them, but not forever", async (
   await jobs.stop(Date.now() + 1_000);
   expect(wasAborted).toBe(true);
 
-  const stubborn = startJobs();
+  const unresponsive = startJobs();
   const hanging = Promise.withResolvers<void>();
-  stubborn.everyOnEach("stubborn", 1, () => {
+  unresponsive.everyOnEach("unresponsive", 1, () => {
     hanging.resolve();
     return new Promise(() => {});
   });
   await hanging.promise;
   const startedAt = performance.now();
-  await stubborn.stop(Date.now() + 30);
+  await unresponsive.stop(Date.now() + 30);
   expect(performance.now() - startedAt).toBeLessThan(500);
 });
 

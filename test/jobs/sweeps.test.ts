@@ -12,7 +12,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 const YOUNG = 20_000;
 const OLD = 20;
 /** How many rows a sweep may touch to delete OLD rows: each is found, locked and deleted. */
-const LOOKED_AT_MAX = 5 * OLD;
+const ROWS_TOUCHED_MAX = 5 * OLD;
 
 let database: Database;
 const user = createId();
@@ -68,27 +68,27 @@ describe("a sweep", () => {
   test.each(sweeps)("of %s reads only the rows that it deletes, with any query plan", async (table, sweep) => {
     for (const mode of ["force_custom_plan", "force_generic_plan"]) {
       const undo = new Error("undone");
-      let looked = 0;
+      let touched = 0;
       let deleted = 0;
       await withTransaction(database, async (sql) => {
         const read = async () => {
-          const [row] = await sql<{ looked: number; deleted: number }[]>`
-            select (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as looked, n_tup_del::int as deleted
+          const [row] = await sql<{ touched: number; deleted: number }[]>`
+            select (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as touched, n_tup_del::int as deleted
             from pg_stat_xact_user_tables where relname = ${table}`;
-          return row ?? { looked: 0, deleted: 0 };
+          return row ?? { touched: 0, deleted: 0 };
         };
         await sql`select set_config('plan_cache_mode', ${mode}, true)`;
         const before = await read();
         await sweep(sql);
         const after = await read();
-        looked = after.looked - before.looked;
+        touched = after.touched - before.touched;
         deleted = after.deleted - before.deleted;
         throw undo;
       }).catch((error: unknown) => {
         if (error !== undo) throw error;
       });
       expect({ table, mode, deleted }).toEqual({ table, mode, deleted: OLD });
-      expect({ table, mode, looked: Math.min(looked, LOOKED_AT_MAX) }).toEqual({ table, mode, looked });
+      expect({ table, mode, touched: Math.min(touched, ROWS_TOUCHED_MAX) }).toEqual({ table, mode, touched });
     }
   });
 

@@ -82,11 +82,11 @@ describe("answers requested by one user", () => {
   test("count only where a model does answer, if the conversation decides", async () => {
     await startQuick({ RATE_LIMIT_AI_PER_10S: "2" });
     const { account, rest } = await join();
-    const [quiet, talkative] = [await openConversation(account), await openConversation(account, "always")];
-    for (let n = 0; n < 5; n += 1) expect((await send(rest, quiet, {})).status).toBe(201);
-    for (let n = 0; n < 2; n += 1) expect((await send(rest, talkative, {})).body.reply).not.toBeNull();
-    expect((await send(rest, talkative, {})).status).toBe(429);
-    expect((await send(rest, talkative, { reply: false })).status).toBe(201);
+    const [withoutAnswers, withAnswers] = [await openConversation(account), await openConversation(account, "always")];
+    for (let n = 0; n < 5; n += 1) expect((await send(rest, withoutAnswers, {})).status).toBe(201);
+    for (let n = 0; n < 2; n += 1) expect((await send(rest, withAnswers, {})).body.reply).not.toBeNull();
+    expect((await send(rest, withAnswers, {})).status).toBe(429);
+    expect((await send(rest, withAnswers, { reply: false })).status).toBe(201);
   });
 });
 

@@ -75,13 +75,13 @@ test(`deletes a conversation of ${MESSAGES} messages at once, and erases it with
   await socket.ask({ type: "subscribe", conversation_id: id });
   const send = (conversationId: string) =>
     rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "text", reply: false });
-  const intoIt: number[] = [];
+  const sendStatuses: number[] = [];
   const took: number[] = [];
   let isErased = false;
   const writers = [
     (async () => {
       while (!isErased) {
-        intoIt.push((await send(id)).status);
+        sendStatuses.push((await send(id)).status);
         await Bun.sleep(10);
       }
     })(),
@@ -109,7 +109,7 @@ test(`deletes a conversation of ${MESSAGES} messages at once, and erases it with
   isErased = true;
   await Promise.all(writers);
   expect(await listLeft(id)).toEqual([]);
-  expect(new Set(intoIt)).toEqual(new Set([201, 404]));
+  expect(new Set(sendStatuses)).toEqual(new Set([201, 404]));
   took.sort((one, another) => one - another);
   const at = (share: number) => Math.round(took[Math.floor((took.length - 1) * share)] ?? 0);
   if (TEST_DELETED_MESSAGES)

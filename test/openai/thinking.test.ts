@@ -5,7 +5,7 @@ import { createSealedThinking, SENT_THINKING_BYTES_MAX } from "../../src/modules
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { detailsOf, type Thought, thoughtOf } from "../support/provider-stand-in/thoughts.ts";
+import { detailsOf, type ThinkingFormat, thoughtOf } from "../support/provider-stand-in/thoughts.ts";
 
 let provider: ProviderStandIn;
 let parley: TestApp;
@@ -88,7 +88,7 @@ async function step(
   return message;
 }
 
-const kinds: [string, Thought][] = [
+const kinds: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -105,7 +105,7 @@ const record = (...deltas: object[]): string => {
 const nameOf = (model: string): string => model.split("/")[1] ?? "";
 
 /** Two steps with calls, then an answer. */
-function scriptLoop(model: string, thought: Thought): void {
+function scriptLoop(model: string, thought: ThinkingFormat): void {
   provider.script(
     nameOf(model),
     { text: "Let me look. ", toolCalls: [call, call], thought },

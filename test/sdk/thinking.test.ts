@@ -7,7 +7,7 @@ import { ChatOpenAI } from "@langchain/openai";
 import { generateText, type LanguageModel, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
-import type { Thought } from "../support/provider-stand-in/thoughts.ts";
+import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
 import { type SdkParley, startSdkParley } from "./start-parley.ts";
 
 let parley: SdkParley;
@@ -17,7 +17,7 @@ beforeAll(async () => {
 beforeEach(() => parley.provider.reset());
 afterAll(() => parley.stop());
 
-const kinds: [string, Thought][] = [
+const kinds: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -34,7 +34,7 @@ const tools = {
   }),
 };
 
-function scriptLoop(id: string, thought: Thought): void {
+function scriptLoop(id: string, thought: ThinkingFormat): void {
   parley.script(
     id,
     { toolCalls: [call, call], thought },

@@ -61,10 +61,10 @@ export async function startHttpProxy(credentials: string | null = null) {
     });
     const { mode } = state;
     if (mode === "stalls") return null;
-    const isLetIn = state.credentials === null || authorization === `Basic ${btoa(state.credentials)}`;
+    const isAuthorized = state.credentials === null || authorization === `Basic ${btoa(state.credentials)}`;
     if (mode === "disconnects") client.destroy();
     else if (mode !== "forwards") client.end(refusals[mode] ?? "");
-    else if (!isLetIn)
+    else if (!isAuthorized)
       client.end(
         "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
       );

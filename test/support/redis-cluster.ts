@@ -19,12 +19,12 @@ export async function startRedisCluster(masters: number, replicas = 0, settings:
   }
   for (const node of nodes.slice(1))
     await clients[0]?.call("CLUSTER", "MEET", "127.0.0.1", node.relay.port, node.busPort);
-  const knowsAll = async (client: Redis) => {
+  const seesAllNodes = async (client: Redis) => {
     const info = String(await client.call("CLUSTER", "INFO"));
     return info.includes("cluster_state:ok") && info.includes(`cluster_known_nodes:${nodes.length}`);
   };
-  const allKnow = async () => (await Promise.all(clients.map(knowsAll))).every(Boolean);
-  await waitUntil(allKnow);
+  const allSeeAll = async () => (await Promise.all(clients.map(seesAllNodes))).every(Boolean);
+  await waitUntil(allSeeAll);
   for (const [index, client] of clients.slice(masters).entries())
     await client.call("CLUSTER", "REPLICATE", String(await clients[index]?.call("CLUSTER", "MYID")));
   return {

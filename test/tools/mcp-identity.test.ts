@@ -61,14 +61,14 @@ test.each(revisions)(
       app.parley.register(),
     ]);
     const id = await app.createConversation(anna, [ben], true);
-    const asks = [
+    const requesters = [
       { account: anna, model: "one" },
       { account: ben, model: "two" },
     ];
     const answers: { account: Account; messages: Message[] }[] = [];
     for (let round = 0; round < 2; round += 1) {
-      for (const { model } of asks) app.provider.script(model, callWhoami, callWhoami, { text: "Done." });
-      const asking = asks.map(async ({ account, model }) => {
+      for (const { model } of requesters) app.provider.script(model, callWhoami, callWhoami, { text: "Done." });
+      const asking = requesters.map(async ({ account, model }) => {
         return { account, messages: await app.ask(account, id, { model: `compatible/${model}` }) };
       });
       answers.push(...(await Promise.all(asking)));

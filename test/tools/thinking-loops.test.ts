@@ -3,7 +3,7 @@ import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import type { Thought } from "../support/provider-stand-in/thoughts.ts";
+import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 let provider: ProviderStandIn;
@@ -55,7 +55,7 @@ async function ask(model: string): Promise<Message> {
 }
 const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
-const kinds: [string, Thought][] = [
+const kinds: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -135,8 +135,8 @@ describe("failover in mid-loop", () => {
       const message = await ask(first);
       expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
       // The server rejects missing thinking, and the request is repeated in an accepted form.
-      const cured = /must be passed back|missing a thought_signature/;
-      expect(provider.refusals.filter((refusal) => !cured.test(refusal))).toEqual([]);
+      const recoverable = /must be passed back|missing a thought_signature/;
+      expect(provider.refusals.filter((refusal) => !recoverable.test(refusal))).toEqual([]);
       for (const { model, body } of provider.requests) {
         const foreign = ["one", "two", "three"].filter((name) => name !== model);
         for (const name of foreign)

@@ -4,7 +4,7 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import type { Thought } from "../support/provider-stand-in/thoughts.ts";
+import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 let provider: ProviderStandIn;
@@ -42,7 +42,7 @@ afterAll(async () => {
 const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
 
 /** Starts an answer, and waits until its second step is running. */
-async function begin(model: string, thought: Thought, parley = first, user = anna): Promise<Message> {
+async function begin(model: string, thought: ThinkingFormat, parley = first, user = anna): Promise<Message> {
   provider.script(
     model.split("/")[1] ?? "",
     { text: "Let me look. ", toolCalls: [call, call], thought },

@@ -69,7 +69,7 @@ test.each(list(notPublic))("refuses %s, unless private addresses are allowed", (
 test.each(list(valid))("accepts %s", (url) => expect(checkTargetUrl(url)).toBeNull());
 
 /** Notations of an IPv4 address that browsers and resolvers understand. */
-const spellings: ((value: number) => string)[] = [
+const notations: ((value: number) => string)[] = [
   (value) => String(value),
   (value) => `0x${value.toString(16)}`,
   (value) => `0${value.toString(8)}`,
@@ -87,9 +87,9 @@ test("judges an address the same in every notation", () => {
     fc.property(address, fc.constantFrom("http", "https"), fc.nat({ max: 65_534 }), (bytes, scheme, port) => {
       const value = bytes.reduce((sum, byte) => sum * 256 + byte, 0);
       const isPublic = isPublicAddress(bytes.join("."));
-      for (const spell of spellings) {
-        const fault = checkTargetUrl(`${scheme}://${spell(value)}:${port + 1}/`);
-        expect([spell(value), fault === null]).toEqual([spell(value), isPublic]);
+      for (const notation of notations) {
+        const fault = checkTargetUrl(`${scheme}://${notation(value)}:${port + 1}/`);
+        expect([notation(value), fault === null]).toEqual([notation(value), isPublic]);
       }
     }),
   );

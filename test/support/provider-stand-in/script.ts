@@ -1,4 +1,4 @@
-import type { Thought } from "./thoughts.ts";
+import type { ThinkingFormat } from "./thoughts.ts";
 
 /** The fault of a scripted answer. */
 type Fault =
@@ -51,7 +51,7 @@ export type Script = {
   /** A promise awaited between the reasoning and the first token; only within this process. */
   thinkUntil: Promise<unknown> | null;
   /** The format of its thinking; requests that do not return it are refused. */
-  thought: Thought | null;
+  thought: ThinkingFormat | null;
   /** Every byte of the body is sent separately, so that every multi-byte character is split. */
   splitBytes: boolean;
   finish: "stop" | "length" | "content_filter";

@@ -10,7 +10,7 @@ import type { AnswerContext } from "./wire-format.ts";
  * signature   Gemini's compatible endpoint: `extra_content` of the first call
  * details     OpenRouter: `reasoning_details`, in pieces
  */
-export type Thought = "signed" | "encrypted" | "plain" | "signature" | "details";
+export type ThinkingFormat = "signed" | "encrypted" | "plain" | "signature" | "details";
 
 type Fields = Record<string, unknown>;
 type Call = { id?: string; call_id?: string; extra_content?: unknown };
@@ -157,7 +157,12 @@ function findEncryptedMistake(model: string, body: Fields, answerOf: AnswerOf): 
 const typeOf = (item: Fields | undefined): string =>
   String(item?.type ?? (item?.role === "assistant" ? "message" : ""));
 
-function findChatMistake(model: string, thought: Thought, messages: Fields[], answerOf: AnswerOf): string | null {
+function findChatMistake(
+  model: string,
+  thought: ThinkingFormat,
+  messages: Fields[],
+  answerOf: AnswerOf,
+): string | null {
   for (const message of messages.filter(({ role }) => role === "assistant")) {
     const calls = list(message.tool_calls) as Call[];
     const id = calls[0] ? answerOf(calls[0]) : null;

@@ -5,10 +5,10 @@ import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest } from "../support/rest.ts";
 
-export type Twins = Awaited<ReturnType<typeof startTwins>>;
+export type InstancePair = Awaited<ReturnType<typeof startInstancePair>>;
 
 /** A caching instance, and one without a cache on the same database and bus, whose responses are the reference. */
-export async function startTwins() {
+export async function startInstancePair() {
   const database = await createTestDatabase();
   const bus = createMemoryBus({ log: silentLog });
   const cached = await startApp({ database, bus, isAlone: true });
