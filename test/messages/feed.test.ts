@@ -28,7 +28,7 @@ beforeEach(async () => {
 });
 afterAll(() => parley.stop());
 
-const say = (content: string, more: object = {}) =>
+const send = (content: string, more: object = {}) =>
   anna.ask<SentMessage>("POST", `${path}/messages`, { content, reply: false, ...more });
 const open = (headers: Record<string, string> = {}, query = "", by: Rest = ben) =>
   openStream(parley, `${path}/events${query}`, { token: by.account.access_token, headers });
@@ -41,11 +41,11 @@ const listOnline = async (): Promise<string[]> => {
 
 describe("the live feed", () => {
   test("starts at the current position, and sends what sockets receive", async () => {
-    await say("before");
+    await send("before");
     const feed = await open();
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
-    const { body } = await say("now");
+    const { body } = await send("now");
     await anna.ask("PATCH", `${path}/messages/${body.message.id}`, { content: "NOW" });
     await anna.ask("PATCH", path, { title: "Title" });
     await anna.ask("DELETE", `${path}/messages/${body.message.id}`);
@@ -59,7 +59,7 @@ describe("the live feed", () => {
 
   test("streams answers, and sends the text so far to late readers", async () => {
     const feed = await open();
-    await say("How do I send a message?", { reply: true });
+    await send("How do I send a message?", { reply: true });
     const end = await feed.waitFor((frame) => frame.type === "message.completed");
     expect(readAnswer(feed.frames(), end.frame.data?.id ?? "").final).toEqual(end.frame.data as never);
     await feed.close();
@@ -67,14 +67,14 @@ describe("the live feed", () => {
 
   test("resumes after Last-Event-ID: first the missed events, then new ones", async () => {
     const first = await open();
-    await say("2");
-    await say("3");
+    await send("2");
+    await send("3");
     await first.waitFor((frame) => frame.seq === 3);
     await first.close();
-    await say("4");
+    await send("4");
     await anna.ask("PATCH", path, { title: "5" });
     const second = await open({ "last-event-id": first.events.at(-1)?.id ?? "" });
-    await say("6");
+    await send("6");
     await second.waitFor((frame) => frame.seq === 6);
     expect(second.seqs()).toEqual([4, 5, 6]);
     expect(second.frames().map(({ data }) => data?.content ?? data?.title)).toEqual(["4", "5", "6"]);
@@ -82,7 +82,7 @@ describe("the live feed", () => {
   });
 
   test("uses after_seq at first; Last-Event-ID, which the browser sends on reconnecting, takes precedence", async () => {
-    for (let seq = 2; seq <= 5; seq += 1) await say(`${seq}`);
+    for (let seq = 2; seq <= 5; seq += 1) await send(`${seq}`);
     const feed = await open({}, "?after_seq=0");
     await feed.waitFor((frame) => frame.seq === 5);
     expect(feed.seqs()).toEqual([1, 2, 3, 4, 5]);
@@ -95,7 +95,7 @@ describe("the live feed", () => {
   test("loses and repeats nothing, however often it is opened during concurrent writes", async () => {
     const total = 300;
     const storm = (async () => {
-      for (let n = 0; n < total; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => say(`${n + i}`)));
+      for (let n = 0; n < total; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => send(`${n + i}`)));
     })();
     const seen: number[] = [];
     while ((seen.at(-1) ?? 0) < total + 1) {
@@ -116,7 +116,7 @@ describe("the live feed", () => {
     await parley.database`update conversations set last_seq = ${RECOVERY_EVENTS_MAX + 2} where id = ${id}`;
     const next = RECOVERY_EVENTS_MAX + 3;
     const feeds = await Promise.all(["1", "2", String(next + 100)].map((last) => open({ "last-event-id": last })));
-    await say("live");
+    await send("live");
     for (const feed of feeds) await feed.waitFor((frame) => frame.seq === next);
     const all = Array.from({ length: RECOVERY_EVENTS_MAX }, (_, index) => index + 3);
     expect(feeds.map((feed) => feed.seqs())).toEqual([[next], [...all, next], [next]]);
@@ -125,7 +125,7 @@ describe("the live feed", () => {
 
   test("replays nothing if the text exceeds what a reader can take at once; the event pages have it", async () => {
     const content = "€".repeat(200_000);
-    for (let n = 0; n < 5; n += 1) await say(content);
+    for (let n = 0; n < 5; n += 1) await send(content);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     expect(await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
       recovered: false,
@@ -163,7 +163,7 @@ describe("the live feed ends", () => {
     const [gone, stays] = [await open(), await open({}, "", anna)];
     await anna.ask("DELETE", `${path}/members/${ben.id}`);
     await gone.ended;
-    await say("behind his back");
+    await send("behind his back");
     await stays.waitFor((frame) => frame.type === "message.created");
     expect(gone.events.map(({ event }) => event).at(-1)).toBe("member.removed");
     expect(gone.seqs()).toEqual([2]);
@@ -202,7 +202,7 @@ describe("the live feed ends", () => {
 
     const short = await openStream(parley, `${path}/events`, { token: shorten(ben.account.access_token, 1) });
     await short.ended;
-    await say("still live");
+    await send("still live");
     await kept.waitFor((frame) => frame.data?.content === "still live");
     expect([endedHere, endedElsewhere, short].flatMap((feed) => feed.seqs())).toEqual([]);
     await kept.close();

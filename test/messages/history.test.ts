@@ -22,13 +22,13 @@ beforeEach(async () => {
   path = `/conversations/${id}/messages`;
 });
 
-const say = (content: string) => anna.ask<{ message: Message }>("POST", path, { content, reply: false });
+const send = (content: string) => anna.ask<{ message: Message }>("POST", path, { content, reply: false });
 /** Every third seq is an edit of the first message, as in a real conversation. */
 async function fill(): Promise<{ messages: number[]; last: number }> {
-  const first = (await say("1")).body.message;
+  const first = (await send("1")).body.message;
   for (let seq = 2; seq <= 20; seq += 1)
     if (seq % 3 === 0) await anna.ask("PATCH", `${path}/${first.id}`, { content: `edited ${seq}` });
-    else await say(`${seq}`);
+    else await send(`${seq}`);
   const messages = Array.from({ length: 20 }, (_, index) => index + 1).filter((seq) => seq % 3 !== 0);
   return { messages, last: 20 };
 }
@@ -81,7 +81,7 @@ describe("the history", () => {
     for (let page = 0; page < 5; page += 1) {
       const { body } = await anna.get<{ data: Message[]; next_cursor: string | null }>(`${path}?limit=3${cursor}`);
       seen.unshift(...body.data.map(({ seq }) => seq));
-      await say("meanwhile");
+      await send("meanwhile");
       if (body.next_cursor === null) break;
       cursor = `&cursor=${body.next_cursor}`;
     }
@@ -89,8 +89,8 @@ describe("the history", () => {
   });
 
   test("shows messages in their current state, and deleted ones as tombstones", async () => {
-    const { message } = (await say("first")).body;
-    const { message: second } = (await say("second")).body;
+    const { message } = (await send("first")).body;
+    const { message: second } = (await send("second")).body;
     await anna.ask("PATCH", `${path}/${message.id}`, { content: "FIRST" });
     await anna.ask("DELETE", `${path}/${second.id}`);
     const { data } = (await anna.get<{ data: Message[] }>(path)).body;
@@ -157,7 +157,7 @@ describe("the history", () => {
 
 describe("one message", () => {
   test("is found in its own conversation only", async () => {
-    const { message } = (await say("here")).body;
+    const { message } = (await send("here")).body;
     const other = await createConversation(parley, anna.account);
     const elsewhere = `/conversations/${other.id}/messages/${message.id}`;
     expect((await anna.get<Message>(`${path}/${message.id}`)).body).toEqual(message);

@@ -110,15 +110,15 @@ test("an error in the first packet of an HTTP 200 keeps its status; a later one 
     config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${faultyServer.port}/v1`, AI_MODELS: "compatible/faulty" },
   });
   const { access_token: token } = await other.register();
-  const say = async () => {
+  const requestCompletion = async () => {
     const json = { model: "compatible/faulty", messages, stream: true };
     const response = await other.fetch("/v1/chat/completions", { token, json });
     return { status: response.status, text: await response.text() };
   };
-  const early = await say();
+  const early = await requestCompletion();
   expect([early.status, JSON.parse(early.text).error.type]).toEqual([400, "invalid_request_error"]);
   firstBytes = ": PROCESSING\n\n";
-  const late = await say();
+  const late = await requestCompletion();
   expect(late.status).toBe(200);
   expect(late.text).toStartWith(': connected\n\ndata: {"error":{');
   expect(late.text).not.toContain("[DONE]");

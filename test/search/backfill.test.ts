@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest } from "../support/rest.ts";
-import { createPerson, find, findIds, openConversation, say, waitForIndex } from "./searcher.ts";
+import { createPerson, find, findIds, openConversation, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp | undefined;
 
@@ -30,7 +30,7 @@ describe("the background indexing", () => {
     ];
     const ids: string[] = [];
     for (const [index, conversation] of conversations.entries())
-      for (const n of [1, 2, 3]) ids.push(await say(index === 2 ? bob : anna, conversation, `oboe ${n}`));
+      for (const n of [1, 2, 3]) ids.push(await sendMessage(index === 2 ? bob : anna, conversation, `oboe ${n}`));
     await waitForIndex(parley);
     await forgetIndex(parley);
     await waitForIndex(parley);
@@ -44,7 +44,7 @@ describe("the background indexing", () => {
     parley = await startApp();
     const anna = await createPerson(parley);
     const conversation = await openConversation(parley, anna);
-    for (const n of [1, 2, 3, 4]) await say(anna, conversation, `fagott ${n}`);
+    for (const n of [1, 2, 3, 4]) await sendMessage(anna, conversation, `fagott ${n}`);
     await waitForIndex(parley);
     await parley.database`update messages set content = replace(content, 'fagott', 'cornet')`;
     await parley.database`select add_search_range(${conversation}, 2, 3)`;
@@ -58,7 +58,7 @@ describe("the background indexing", () => {
     parley = await start("english");
     let anna = await createPerson(parley);
     const conversation = await openConversation(parley, anna);
-    const id = await say(anna, conversation, "Die Häuser und the houses");
+    const id = await sendMessage(anna, conversation, "Die Häuser und the houses");
     await waitForIndex(parley);
     expect(await findIds(anna, "haus")).toEqual([]);
     expect(await findIds(anna, "house")).toEqual([id]);

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { startApp, type TestApp } from "../support/app.ts";
 import { countRuns } from "../support/properties.ts";
 import type { Rest } from "../support/rest.ts";
-import { createPerson, findIds, openConversation, pathOf, say, waitForIndex } from "./searcher.ts";
+import { createPerson, findIds, openConversation, pathOf, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp;
 let anna: Rest;
@@ -13,7 +13,10 @@ beforeAll(async () => {
   parley = await startApp();
   anna = await createPerson(parley);
   const conversation = await openConversation(parley, anna);
-  ids = [await say(anna, conversation, "the and of"), await say(anna, conversation, "a lamp | & ! <-> \\ ' :*")];
+  ids = [
+    await sendMessage(anna, conversation, "the and of"),
+    await sendMessage(anna, conversation, "a lamp | & ! <-> \\ ' :*"),
+  ];
   await waitForIndex(parley);
 });
 afterAll(() => parley.stop());

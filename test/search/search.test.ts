@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import type { Rest } from "../support/rest.ts";
-import { createPerson, find, findIds, openConversation, pathOf, say, waitForIndex } from "./searcher.ts";
+import { createPerson, find, findIds, openConversation, pathOf, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp;
 
@@ -21,7 +21,7 @@ async function createTexts(texts: string[]): Promise<{ anna: Rest; conversation:
   const anna = await createPerson(parley, "Anna");
   const conversation = await openConversation(parley, anna);
   const ids: string[] = [];
-  for (const text of texts) ids.push(await say(anna, conversation, text));
+  for (const text of texts) ids.push(await sendMessage(anna, conversation, text));
   return { anna, conversation, ids };
 }
 
@@ -198,9 +198,9 @@ describe("filters", () => {
   test("conversation, role and time", async () => {
     const anna = await createPerson(parley);
     const [one, two] = [await openConversation(parley, anna), await openConversation(parley, anna)];
-    const first = await say(anna, one, "ship one");
+    const first = await sendMessage(anna, one, "ship one");
     await parley.database`update messages set created_at = '2020-03-01T00:00:00Z' where id = ${first}`;
-    const second = await say(anna, two, "ship two");
+    const second = await sendMessage(anna, two, "ship two");
     await inBothStates(async () => {
       expect(await findIds(anna, "ship", { conversation_id: one })).toEqual([first]);
       expect(await findIds(anna, "ship", { conversation_id: two.toUpperCase() })).toEqual([second]);

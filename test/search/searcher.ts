@@ -23,13 +23,13 @@ export async function openConversation(parley: TestApp, owner: Rest, members: Re
 }
 
 /** @returns the id of the message. */
-export async function say(person: Rest, conversation: string, content: string): Promise<string> {
+export async function sendMessage(person: Rest, conversation: string, content: string): Promise<string> {
   const { status, body } = await person.ask<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversation}/messages`,
     { content, reply: false },
   );
-  if (status !== 201) throw new Error(`say: ${status} ${JSON.stringify(body)}`);
+  if (status !== 201) throw new Error(`sendMessage: ${status} ${JSON.stringify(body)}`);
   return body.message.id;
 }
 

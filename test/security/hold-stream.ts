@@ -29,8 +29,8 @@ export const openers: Record<
     const json = request.path.startsWith("/v1/") ? { ...(request.json as object), stream: true } : request.json;
     const held = hold(site, { ...request, json }, { ...headers, accept: EVENT_STREAM });
     await held.untilOpen;
-    await waitUntil(() => /^HTTP\/1\.1 \d+ /.test(held.told()));
-    if (!held.told().includes(EVENT_STREAM)) throw new Error(`No event stream: ${held.told()}`);
+    await waitUntil(() => /^HTTP\/1\.1 \d+ /.test(held.readHead()));
+    if (!held.readHead().includes(EVENT_STREAM)) throw new Error(`No event stream: ${held.readHead()}`);
     return held;
   },
   answer: async (site, request, headers) => {
@@ -41,15 +41,15 @@ export const openers: Record<
   download: async (site, request, headers) => {
     const held = hold(site, request, headers, { isSlow: true });
     await held.untilOpen;
-    await waitUntil(() => held.told().length >= HEAD_BYTES);
-    if (!/^HTTP\/1\.1 200 [\s\S]*transfer-encoding: chunked/i.test(held.told()))
-      throw new Error(`No download: ${held.told()}`);
+    await waitUntil(() => held.readHead().length >= HEAD_BYTES);
+    if (!/^HTTP\/1\.1 200 [\s\S]*transfer-encoding: chunked/i.test(held.readHead()))
+      throw new Error(`No download: ${held.readHead()}`);
     return held;
   },
   upload: async (site, request, headers) => {
     const held = hold(site, { ...request, json: undefined }, headers, { upload: "[\n" });
     await held.untilOpen;
-    if (held.told() !== "") throw new Error(`The upload got an early response: ${held.told()}`);
+    if (held.readHead() !== "") throw new Error(`The upload got an early response: ${held.readHead()}`);
     return held;
   },
 };
@@ -97,7 +97,7 @@ function hold(
   })();
   return {
     untilOpen,
-    told: () => text.slice(0, HEAD_BYTES),
+    readHead: () => text.slice(0, HEAD_BYTES),
     ended,
     resume(): void {
       isWaiting = false;

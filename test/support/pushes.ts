@@ -34,7 +34,7 @@ export function findViolation(push: unknown, to?: string): string | null {
   if (!check) return type === "ack" ? `A ${to} is not acknowledged.` : `The server sends no ${type}.`;
   if (check.Check(push)) return null;
   const { path, message } = check.Errors(push).First() ?? {};
-  return `This ${type}${to ? ` of ${to}` : ""} is not as the table of pushes says: ${path || "/"}: ${message}`;
+  return `This ${type}${to ? ` of ${to}` : ""} does not match the table of pushes: ${path || "/"}: ${message}`;
 }
 
 /** Checks everything received over a socket to `/realtime`, acks by the frames that they respond to. */

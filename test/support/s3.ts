@@ -116,7 +116,7 @@ const xml = (text: string, status = 200): Response =>
     headers: { "content-type": "application/xml" },
   });
 const fail = (status: number, code: string): Response =>
-  xml(`<Error><Code>${code}</Code><Message>${code}, says the stand-in.</Message></Error>`, status);
+  xml(`<Error><Code>${code}</Code><Message>${code}, from the fake S3.</Message></Error>`, status);
 
 /** The expected header by AWS' Signature Version 4; null without one. */
 function sign(request: Request, url: URL, body: Buffer): string | null {

@@ -46,7 +46,7 @@ afterAll(async () => {
 
 const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
 let lastId = 0;
-const say = (content: string, more: object = {}) => {
+const send = (content: string, more: object = {}) => {
   lastId += 1;
   return socket.ask({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
 };
@@ -85,14 +85,14 @@ describe("a conversation with tools", () => {
       [false, false],
     ] as const) {
       expect((await choose(tools)).status).toBe(200);
-      const { seq } = (await say("Look it up.")).message as Message;
+      const { seq } = (await send("Look it up.")).message as Message;
       await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
       expect(offered().includes("search_documents")).toBe(isOffered);
     }
     // Even if the model calls one of the others.
     await choose(["wiki_search"]);
     provider.script("one", { text: "", toolCalls: [search("backup")] }, { text: "So be it." });
-    const { seq } = (await say("Look it up all the same.")).message as Message;
+    const { seq } = (await send("Look it up all the same.")).message as Message;
     await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
     const results = (await messages()).filter(({ role }) => role === "tool");
     expect(results).toMatchObject([{ metadata: { is_error: true } }]);
@@ -110,7 +110,7 @@ describe("a conversation with tools", () => {
         },
         { thinking: ["There."], text: "It is described in models.md." },
       );
-      await say("How do I connect a model?", { model });
+      await send("How do I connect a model?", { model });
       const completed = await socket.waitFor(isCompleted);
       expect(completed.data).toMatchObject({
         content: "Let me look. It is described in models.md.",
@@ -171,7 +171,7 @@ describe("a conversation with tools", () => {
     ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
   ])("a call %s is an error that the model receives", async (_name, call, expected) => {
     provider.script("one", { toolCalls: [call] }, { text: "Sorry." });
-    await say("Look it up.");
+    await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ content: "Sorry.", status: "complete" });
     const [, , result] = await messages();
@@ -182,7 +182,7 @@ describe("a conversation with tools", () => {
 
   test("stops a model that never stops calling", async () => {
     provider.script("one", { toolCalls: [search("fox")] });
-    await say("Look it up.");
+    await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ status: "complete", finish_reason: "tool_calls" });
     expect(provider.requests.length).toBe(TOOL_STEPS_MAX);
@@ -193,7 +193,7 @@ describe("a conversation with tools", () => {
   test("does not run the last of very many calls at once", async () => {
     const toolCalls = Array.from({ length: TOOL_CALLS_PER_STEP_MAX + 2 }, () => search("fox"));
     provider.script("one", { toolCalls }, { text: "Enough." });
-    await say("Look it up.");
+    await send("Look it up.");
     await socket.waitFor(isCompleted);
     const results = (await messages()).filter(({ role }) => role === "tool");
     expect(results.map(({ metadata }) => metadata.is_error)).toEqual(
@@ -205,7 +205,7 @@ describe("a conversation with tools", () => {
   test("continues with the results after a failover between steps", async () => {
     provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "status", status: 500 });
     provider.script("two", { text: "Found it." });
-    await say("Look it up.");
+    await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({
       content: "Let me look. Found it.",
@@ -217,7 +217,7 @@ describe("a conversation with tools", () => {
 
   test("can be stopped between steps, and keeps what was there", async () => {
     provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "no_first_token" });
-    await say("Look it up.");
+    await send("Look it up.");
     await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
     for (let waits = 0; waits < 50 && provider.requests.length < 2; waits += 1) await Bun.sleep(20);
     const [, answer] = await messages();
@@ -248,7 +248,7 @@ describe("a conversation with tools", () => {
 
   test("shows no tool calls to an outsider", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
-    await say("Look it up.");
+    await send("Look it up.");
     await socket.waitFor(isCompleted);
     const tool = (await messages()).find(({ role }) => role === "tool");
     const path = `/api/v1/conversations/${conversation_id}/messages/${tool?.id}`;
@@ -258,10 +258,10 @@ describe("a conversation with tools", () => {
 
   test("sends the conversation to the next answer without the calls", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
-    await say("First?");
+    await send("First?");
     await socket.waitFor(isCompleted);
     provider.script("one", { text: "Second." });
-    await say("Second?");
+    await send("Second?");
     await socket.waitFor((frame) => isCompleted(frame) && frame.data?.content === "Second.");
     const input = provider.requests.at(-1)?.body.input as { role?: string; type?: string }[];
     expect(input.map(({ role, type }) => role ?? type).filter((role) => role !== "system")).toEqual([
