@@ -6,6 +6,7 @@ import { configCommand } from "./commands/config.ts";
 import { explainDatabaseError } from "./commands/database-error.ts";
 import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { keyCommand } from "./commands/key.ts";
+import { licensesCommand } from "./commands/licenses.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { restoreCommand } from "./commands/restore.ts";
 import { serveCommand } from "./commands/serve.ts";
@@ -25,6 +26,7 @@ const commands: Command[] = [
   configCommand,
   upgradeCommand,
   healthcheckCommand,
+  licensesCommand,
 ];
 
 const help = `Parley, an AI chat backend in one executable.

@@ -4,15 +4,22 @@ import { dirname, join } from "node:path";
 import { parseEnv } from "node:util";
 import { Value } from "@sinclair/typebox/value";
 import { placeErrorTables } from "../scripts/error-docs.ts";
+import { placeLimitTable } from "../scripts/limit-docs.ts";
 import { placeMetricTable } from "../scripts/metric-docs.ts";
 import { placeFieldTables } from "../scripts/openai-docs.ts";
 import { placePriceTable } from "../scripts/price-docs.ts";
+import { placeProtocolTables, placeRealtimeLimits } from "../scripts/protocol-docs.ts";
+import { placeScopeTable } from "../scripts/scope-docs.ts";
 import { createEnvExample, placeSettingsTable } from "../scripts/settings-docs.ts";
+import { scopes } from "../src/access/scopes.ts";
 import { loadConfig } from "../src/config.ts";
 import { errorCodes } from "../src/lib/error-codes.ts";
 import { requestFields } from "../src/modules/openai/request-fields.ts";
+import { closeCodes } from "../src/protocol/close-codes.ts";
 import { Conversation } from "../src/protocol/conversation.ts";
+import { clientFrames } from "../src/protocol/frames.ts";
 import { Message } from "../src/protocol/message.ts";
+import { pushes } from "../src/protocol/pushes.ts";
 
 const root = join(import.meta.dir, "..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
@@ -54,6 +61,25 @@ test("the fields of requests in docs/openai.md are what `make docs` writes", () 
   for (const field of Object.keys(requestFields)) expect(openai).toContain(`| \`${field}\` |`);
 });
 
+test.each([
+  ["frames, events and close codes", "docs/realtime.md", placeProtocolTables, "| 4006 | `token_expired` |"],
+  ["scopes", "docs/api-keys.md", placeScopeTable, "| `messages:read` | `GET /api/v1/conversations/{id}/messages`<br>"],
+  ["limits of connections", "docs/limits.md", placeRealtimeLimits, "| `frame_bytes` | 65,536 | bytes |"],
+  ["fixed limits", "docs/fixed-limits.md", placeLimitTable, "| `FRAME_BYTES_MAX` | 65,536 | bytes |"],
+] as const)("the %s in %s are what `make docs` writes", (_, path, place, row) => {
+  const markdown = read(path);
+  expect(place(markdown)).toBe(markdown);
+  expect(markdown).toContain(`\n${row}`);
+});
+
+test("the tables of the protocol have a row for each frame, push, close code and scope", () => {
+  const realtime = read("docs/realtime.md");
+  for (const type of Object.keys(clientFrames)) expect(realtime).toMatch(new RegExp(`^\\| \`${type}[ \`]`, "m"));
+  for (const type of Object.keys(pushes)) expect(realtime).toContain(`\n| \`${type}\` |`);
+  for (const [name, { code }] of Object.entries(closeCodes)) expect(realtime).toContain(`\n| ${code} | \`${name}\` |`);
+  for (const scope of scopes) expect(read("docs/api-keys.md").split(`\n| \`${scope}\` | `)).toHaveLength(3);
+});
+
 /** Every way in which the sources write an error code. */
 const codePatterns = [
   /\bnew (?:Problem|ImportError)\(\s*"(\w+)"/g,
@@ -92,7 +118,7 @@ test("every link between documents leads to a file and a heading", () => {
         .replaceAll(" ", "-"),
     );
   const broken: string[] = [];
-  for (const path of ["README.md", ...new Bun.Glob("docs/*.md").scanSync(root)])
+  for (const path of ["README.md", "CONTRIBUTING.md", "SECURITY.md", ...new Bun.Glob("docs/*.md").scanSync(root)])
     for (const [, target = ""] of read(path).matchAll(/\]\((?!https?:)([^)\s]*)\)/g)) {
       const [file = "", anchor] = target.split("#");
       const linked = file === "" ? path : join(dirname(path), file);
@@ -104,7 +130,12 @@ test("every link between documents leads to a file and a heading", () => {
 
 test("every file that docs/architecture.md names is there, and its step tables are short", () => {
   const text = read("docs/architecture.md");
-  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)].map(([, path]) => path ?? "");
+  const picture = /^```mermaid\n(.*?)^```/ms.exec(text)?.[1] ?? "";
+  const drawn = [...picture.matchAll(/\bsrc\/[\w./-]+/g)].map(([path]) => path);
+  expect(drawn.length).toBeGreaterThan(8);
+  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)]
+    .map(([, path]) => path ?? "")
+    .concat(drawn);
   expect(named.length).toBeGreaterThan(40);
   expect(named.filter((path) => !existsSync(join(import.meta.dir, "..", path)))).toEqual([]);
   const stepsOf = (title: string) =>

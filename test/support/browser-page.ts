@@ -10,17 +10,17 @@ type Answer = {
 };
 type Options = {
   /** A certificate (PEM) whose key is trusted in addition to the system's. */
-  issuerFile: string;
+  issuerFile?: string;
 };
 
 export type BrowserPage = Awaited<ReturnType<typeof openPage>>;
 
 /** A page of `localhost` in a separate Chromium, in which a test evaluates expressions. */
-export async function openPage(url: string, { issuerFile }: Options) {
+export async function openPage(url: string, { issuerFile }: Options = {}) {
   const { folder, close } = openChromium("about:blank", [
     "--remote-debugging-port=0",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-    `--ignore-certificate-errors-spki-list=${hashKey(issuerFile)}`,
+    ...(issuerFile === undefined ? [] : [`--ignore-certificate-errors-spki-list=${hashKey(issuerFile)}`]),
   ]);
   const readPort = () => {
     try {
@@ -70,7 +70,12 @@ export async function openPage(url: string, { issuerFile }: Options) {
 
   await call("Page.navigate", { url });
   await waitUntil(() => evaluate<boolean>('document.readyState === "complete" && location.href !== "about:blank"'));
-  return { evaluate, close };
+  return {
+    evaluate,
+    /** A command of the Chrome DevTools Protocol, such as a key. */
+    call,
+    close,
+  };
 }
 
 /** The SHA-256 of a certificate's public key, in base64. */

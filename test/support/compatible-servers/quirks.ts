@@ -6,7 +6,7 @@ export type Counted = { input: number; output: number; cached?: number; reasonin
 
 /** How one kind of server differs from OpenAI. Each quirk names its source. */
 export type Quirks = {
-  /** The recipe in docs/models.md: its heading, and the number of its block. */
+  /** The recipe in docs/providers.md: its heading, and the number of its block. */
   recipe: { heading: string; block?: number };
   /** The path of completions, with the query. */
   path: string;

@@ -1,0 +1,122 @@
+import type { Block } from "./blocks.ts";
+
+/** How a block's text starts, and why no test of this folder runs or validates it. */
+type Reasons = Record<string, string>;
+
+const COMPOSE = "Needs Docker; test/deploy/compose.test.ts checks the files and scripts that it names.";
+const BENCHMARK = "Takes minutes, and measures this machine.";
+const MACHINE = "Changes the whole machine; test/deploy/install.test.ts does the same in a container.";
+
+const PACKAGES = "Fetches packages; the tests have them.";
+
+/** By page. `make drill` and `make release` run much of it elsewhere. */
+const notRun: Record<string, Reasons> = {
+  "README.md": {
+    "make run": "Builds the executable that all pages are run with.",
+    "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+  },
+  "docs/architecture.md": {
+    "flowchart TB": "A picture; test/docs.test.ts checks that the files in it exist.",
+  },
+  "docs/getting-started.md": {
+    "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+  },
+  "docs/backup.md": {
+    "parley backup move": "Needs another database; test/acceptance/backup.test.ts runs these commands.",
+    "[global]": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
+    archive_mode: "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
+    "pgbackrest --stanza": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
+    "age -d": "Needs age and a key; test/backup/archive.test.ts reads archives so.",
+  },
+  "docs/benchmarks.md": {
+    "make bench": BENCHMARK,
+    ".tools/node_modules/.bin/bun test/bench": BENCHMARK,
+  },
+  "docs/containers.md": {
+    "make image": "Needs Docker; `make try-image` runs the image.",
+    "docker run": "Needs Docker; `make try-image` runs the image.",
+    "docker compose": COMPOSE,
+    "cd deploy/compose": COMPOSE,
+    "parley-compose": COMPOSE,
+    "kubectl create": "Needs a cluster; test/deploy/kubernetes.test.ts checks the manifests.",
+  },
+  "docs/environments.md": {
+    "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
+  },
+  "docs/models.md": {
+    "client = OpenAI": "Needs a key of a provider; test/sdk/openai-python.test.ts makes the same call.",
+    "answer = client": "Needs a key of Anthropic; test/sdk/thinking.test.ts makes the same call.",
+    "export AI_MODELS=openai/gpt-5.2,offline": "Needs a key of OpenAI; test/ai/failover.test.ts has such a chain.",
+    "export AI_PRICES": "Two forms of one setting; test/budgets/config.test.ts reads both.",
+    "parley key create": "Only makes a key; docs/api-keys.md runs the command.",
+  },
+  "docs/network.md": {
+    NODE_EXTRA_CA_CERTS: "Names a file of yours; test/config/network.test.ts reads the setting.",
+  },
+  "docs/oidc.md": {
+    "OIDC_ISSUER=https://login.microsoftonline.com": "Has a placeholder for a tenant in its URL.",
+  },
+  "docs/openai.md": {
+    "from openai import": "Needs OpenAI's Python package; test/sdk/openai-python.test.ts makes its calls.",
+    "import OpenAI from": "test/sdk/openai-node.test.ts makes calls with this client.",
+    "import { createOpenAICompatible": "test/sdk/ai-sdk.test.ts makes calls with this client.",
+    "import { createOpenAI }": "test/sdk/ai-sdk.test.ts makes calls with this client.",
+    "import { ChatOpenAI": "test/sdk/langchain.test.ts makes calls with this client.",
+  },
+  "docs/operations.md": {
+    "[databases]": "test/pooler runs PgBouncer with these settings.",
+    "alter role": "Needs a role of yours; test/db/session.test.ts sets the same timeouts.",
+  },
+  "docs/providers.md": {
+    "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs them with a server like the one they name.",
+    "export OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+    "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same.",
+  },
+  "docs/proxies.md": {
+    "curl -sS https://chat": "Needs a domain; test/acceptance/proxies.test.ts opens such sockets through both proxies.",
+    worker_rlimit_nofile: "Belongs into the main file of nginx, which tests write themselves.",
+  },
+  "docs/releasing.md": {
+    "sha256sum --check": "Needs a published release; test/release checks the files.",
+    "git checkout": "Needs a tag; builds all executables.",
+  },
+  "docs/rest.md": {
+    '{"quotas"': "Shows two of all quotas; test/quotas reads the whole response.",
+  },
+  "docs/security.md": {
+    TLS_CERT_FILE: "Names files of yours; test/acceptance/tls.test.ts sets both.",
+  },
+  "docs/scaling.md": {
+    "create role parley": "test/guides/scaling.test.ts has done it, on its own server.",
+  },
+  "docs/tools.md": {
+    "auth = JWTVerifier": "Needs FastMCP's Python package.",
+    "const { payload }": "A part of a server; test/tools/mcp-identity.test.ts verifies such a token.",
+  },
+  "docs/vm.md": {
+    "sudo deploy/install.sh": MACHINE,
+    "sudo parley-run": MACHINE,
+    "systemctl stop": MACHINE,
+    "[Journal]": "A setting of systemd's journal.",
+    "sudo install": MACHINE,
+  },
+  "docs/from-socket-io.md": {
+    "npm install": PACKAGES,
+  },
+  "docs/websocket-examples.md": {
+    "go mod init": PACKAGES,
+    "websocat --protocol": "Debian has no websocat; wscat above it sends the same.",
+  },
+};
+
+/** All entries, for the test that none is stale. */
+export const listNotRun = (): [page: string, start: string, reason: string][] =>
+  Object.entries(notRun).flatMap(([page, reasons]) =>
+    Object.entries(reasons).map(([start, reason]): [string, string, string] => [page, start, reason]),
+  );
+
+/** Why a block isn't run, if it is listed. */
+export function findReason({ page, text }: Block): string | undefined {
+  const first = text.trimStart();
+  return listNotRun().find(([listed, start]) => listed === page && first.startsWith(start))?.[2];
+}

@@ -1,0 +1,128 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { parseBlocks } from "./blocks.ts";
+import { findExpected, isExpected } from "./expected-output.ts";
+import { replacePorts } from "./ports.ts";
+import { type GuideOptions, runBlocks } from "./run-guide.ts";
+
+setDefaultTimeout(60_000);
+
+/** Runs a page whose fences are written as `'''`. */
+const run = (page: string, options?: GuideOptions) =>
+  runBlocks(parseBlocks("page.md", page.replaceAll("'''", "```")), options);
+
+const page = `
+'''sh background
+DATA_DIR=here parley serve
+'''
+
+'''sh
+NAME=Ada
+curl -sS -H 'Content-Type: application/json' localhost:3000/api/v1/auth/register \\
+  -d '{"email":"ada@example.com","password":"correct horse battery"}' | jq .user
+'''
+
+'''text output
+{
+  "id": "0199a3b2-7c1e-7d21-8f4e-5b6a7c8d9e0f",
+  "email": "ada@example.com",
+…
+  "created_at": "2026-01-31T12:00:00.000Z"
+}
+'''
+
+1. A step of a list:
+
+   '''py file=hello.py
+   import sys
+   for line in sys.stdin:
+     print("Hello,", line.strip(), flush=True)
+   '''
+
+'''sh background terminal=bob
+python3 hello.py
+'''
+
+'''text input terminal=bob
+Bob
+'''
+
+'''text output terminal=bob
+Hello, Bob
+'''
+
+'''sh
+echo "still $NAME"; read -r LINE; echo "read $LINE"
+'''
+
+'''text input
+a line
+'''
+
+'''text output
+still Ada
+read a line
+'''
+
+'''sh exit=2
+parley nonsense
+'''
+
+'''sh terminal=bob
+echo "\${NAME:-nobody}"
+'''
+
+`;
+
+test("runs a page from top to bottom, in several terminals", async () => {
+  let home = "";
+  await run(page, {
+    async afterwards({ folder, url, readScreen }) {
+      home = folder;
+      expect((await fetch(`${url}/livez`)).status).toBe(200);
+      // Ctrl+C ended the program, and the next block was typed into the same terminal.
+      expect(readScreen("bob")).toMatch(/^Hello, Bob\n(?:.*\n)*nobody\n$/);
+      expect(existsSync(join(folder, "here"))).toBe(true);
+    },
+  });
+  expect(existsSync(home)).toBe(false);
+});
+
+test.each([
+  ["a command that fails", "'''sh\nfalse\necho end\n'''", "page.md:1 ended with 1."],
+  ["a variable that is not set", "'''sh\necho $MISSING\n'''", "ended with 1"],
+  ["a command that should fail and does not", "'''sh exit=1\ntrue\n'''", "ended with 0."],
+  ["another output", "'''sh\necho one\n'''\n\n'''text output\ntwo\n'''", "page.md:5 isn't what was shown"],
+  ["more output than shown", "'''sh\necho one; echo two\n'''\n'''text output\none\n'''", "isn't what was shown"],
+  ["an error of the server", "'''sh\ncurl -sS localhost:3000/api/v1/me\n'''", "got an error from the server"],
+  ["a block that can't be run", "'''go\npackage main\n'''", "can't be run"],
+  ["a server that ends", "'''sh background\nPORT=nonsense parley serve\n'''", "has ended, and should keep running"],
+])("fails for %s", async (_, text, message) => {
+  await expect(run(text)).rejects.toThrow(message);
+});
+
+test("refuses words without a meaning", () => {
+  expect(() => parseBlocks("page.md", "```sh backgruond\nx\n```\n")).toThrow('page.md:1: "backgruond" has no meaning');
+});
+
+test("compares what is shown with what is printed", () => {
+  const id = "0199a3b2-7c1e-7d21-8f4e-5b6a7c8d9e0f";
+  expect(isExpected("a 1\nb\nc\n", "a …\n…\nc")).toBe(true);
+  expect(isExpected("a 1\nc\n", "a …\n…\nc")).toBe(true);
+  expect(isExpected("a 1\nb\n", "a …\n…\nc")).toBe(false);
+  expect(isExpected(`{"id":"${crypto.randomUUID()}"}`, `{"id":"${id}"}`)).toBe(true);
+  expect(isExpected('{"id":"1"}', `{"id":"${id}"}`)).toBe(false);
+  expect(isExpected("at 2027-02-03T04:05:06.789Z", "at 2026-01-31T12:00:00Z")).toBe(true);
+  expect(isExpected("(node:1) ExperimentalWarning: x\n(Use `node --trace-warnings ...`)\n1.5", "1.5")).toBe(true);
+  expect(isExpected("125", "1.5")).toBe(false);
+  expect(findExpected("first\nsecond\nthird\n", "second")).toBe("first\nsecond".length);
+  expect(findExpected("a second\n", "second")).toBe(-1);
+});
+
+test("replaces ports, and no other numbers", () => {
+  const ports = new Map([[3000, 40001]]);
+  expect(replacePorts("localhost:3000/x PORT=3000 server.listen(3000) sleep(3000) :30001", ports)).toBe(
+    "localhost:40001/x PORT=40001 server.listen(40001) sleep(3000) :30001",
+  );
+});
