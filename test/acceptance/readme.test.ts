@@ -7,23 +7,23 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 let site: Site;
 let parley: Parley;
-// A fresh folder for each: both begin with the same account.
+// A new folder for each: both create the same account.
 beforeEach(async () => {
   site = await createSite();
   parley = await site.start();
 });
 afterEach(() => site?.remove());
 
-/** The blocks of shell that are typed beside a running Parley, as they are printed. */
+/** The shell snippets to type while Parley runs, as printed. */
 function readSnippets(path: string): string[] {
   const markdown = readFileSync(join(import.meta.dir, "../..", path), "utf8");
   const blocks = [...markdown.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = ""]) => block);
-  // Those that start the server, or stand for values of yours, can't be typed as they are.
+  // Snippets that start the server, or contain placeholders, can't be run unchanged.
   return blocks.filter((block) => !/^make |^parley |…/m.test(block));
 }
 
-/** Types them into one bash, which ends at the first command that fails. Only the port is another one. */
-async function type(snippets: string[]): Promise<{ code: number; output: string; errors: string }> {
+/** Runs them in one bash, which stops at the first failing command. Only the port is replaced. */
+async function runSnippets(snippets: string[]): Promise<{ code: number; output: string; errors: string }> {
   const script = snippets.join("\n").replaceAll("localhost:3000", new URL(parley.url).host);
   const bash = Bun.spawn(["bash", "--norc", "-euo", "pipefail", "-c", script], {
     cwd: site.directory,
@@ -34,14 +34,14 @@ async function type(snippets: string[]): Promise<{ code: number; output: string;
   return { code: await bash.exited, output, errors };
 }
 
-/** Node says that WebSockets are experimental. */
+/** Node prints that WebSockets are experimental. */
 const withoutWarnings = (errors: string): string => errors.replaceAll(/^\(.*\n/gm, "");
 
-test("what the README prints runs, and runs a second time", async () => {
+test("the snippets of the README work, also a second time", async () => {
   const snippets = readSnippets("README.md");
   expect(snippets).toHaveLength(3);
   for (const run of ["first", "second"]) {
-    const { code, output, errors } = await type(snippets);
+    const { code, output, errors } = await runSnippets(snippets);
     expect({ run, code, errors: withoutWarnings(errors) }).toEqual({ run, code: 0, errors: "" });
     expect(output).toContain("event: message.completed");
     expect(output).toMatch(/^user: How do I connect a model\?$/m);
@@ -53,13 +53,13 @@ test("what the README prints runs, and runs a second time", async () => {
   }
 });
 
-test("what docs/getting-started.md prints runs, and runs a second time", async () => {
+test("the snippets of docs/getting-started.md work, also a second time", async () => {
   const snippets = readSnippets("docs/getting-started.md");
   expect(snippets).toHaveLength(6);
   for (const run of ["first", "second"]) {
-    const { code, output, errors } = await type(snippets);
+    const { code, output, errors } = await runSnippets(snippets);
     expect({ run, code, errors: withoutWarnings(errors) }).toEqual({ run, code: 0, errors: "" });
-    // Bob's question has a response, and what he said before has none.
+    // Bob's question has a response; his message before it has none.
     const lines = output.match(/^(?:\{.*\})?(?:Ada|Bob|model): .{1,15}/gm)?.map((line) => line.replace(/^\{.*\}/, ""));
     expect(lines).toEqual(["Bob: Good morning!", "Ada: @ai How do I co", "model: I am offline: n"]);
   }
