@@ -83,7 +83,7 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         await type(bob, "Ada seems to be gone.");
         await submit(bob);
         await until(bob, ({ rows }) => rows.includes("bob: Ada seems to be gone."));
-        relay.mend();
+        relay.restore();
         const answer = `Model: ${pieces.join("")}`;
         for (const page of pages)
           await until(page, ({ rows, note }) => rows.filter((row) => row === answer).length === 3 && note === "");

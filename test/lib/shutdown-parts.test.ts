@@ -3,7 +3,7 @@ import { createShutdownParts } from "../../src/lib/shutdown-parts.ts";
 
 const stop = async () => {};
 
-test("each part comes behind those it stops after, whatever the order in which they were registered", () => {
+test("stops each part after its dependents, whatever the order of registration", () => {
   const parts = createShutdownParts();
   parts.add({ name: "http", after: ["streams", "jobs"], stop });
   parts.add({ name: "streams", after: ["answers"], stop });
@@ -12,7 +12,7 @@ test("each part comes behind those it stops after, whatever the order in which t
   expect(parts.list().map(({ name }) => name)).toEqual(["answers", "streams", "jobs", "http"]);
 });
 
-test("a name that is taken, one that nobody has, and a circle are mistakes", () => {
+test("throws for a duplicate name, an unknown name and a cycle", () => {
   const parts = createShutdownParts();
   parts.add({ name: "a", after: ["b"], stop });
   expect(() => parts.add({ name: "a", stop })).toThrow("A part named a already exists.");

@@ -28,7 +28,7 @@ const createDispatcher = (send: SendOutgoing, endpointsMax: number) =>
     endpointsMax,
   });
 
-/** A webhook of a new user with deliveries that are due. */
+/** A webhook of a new user with due deliveries. */
 async function insertWebhook(url: string, deliveries: number): Promise<string> {
   const [userId, id] = [createId(), createId()];
   const email = `${userId}@example.com`;
@@ -42,12 +42,12 @@ async function insertWebhook(url: string, deliveries: number): Promise<string> {
   return id;
 }
 
-test("as many endpoints that hang as are served at once, with deliveries for hours, leave others their turn", async () => {
+test("a full set of hanging endpoints, with hours of deliveries, does not starve other endpoints", async () => {
   const reached: string[] = [];
   const send: SendOutgoing = async ({ url, timeoutMs }) => {
     if (url.hostname === "hangs.example") {
       await Bun.sleep(timeoutMs);
-      throw new Error("It was not answered in time.");
+      throw new Error("The request timed out.");
     }
     reached.push(url.hostname);
     return { status: 204, headers: new Headers(), body: new Uint8Array(), durationMs: 1 };
@@ -65,7 +65,7 @@ test("as many endpoints that hang as are served at once, with deliveries for hou
   expect(reached).toEqual(["works.example"]);
 });
 
-test("what is due doesn't wait until a long outbox is expanded", async () => {
+test("due deliveries do not wait until a long outbox is expanded", async () => {
   let leftAtSend = -1;
   const dispatcher = createDispatcher(async () => {
     const [row] = await database<{ left: number }[]>`select count(*)::int as left from webhook_outbox`;
