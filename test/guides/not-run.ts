@@ -42,6 +42,10 @@ const notRun: Record<string, Reasons> = {
   "docs/environments.md": {
     "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
   },
+  "docs/import-export.md": {
+    'curl -sS -H "Authorization: Bearer $TOKEN" -F':
+      "Needs an export of yours; test/acceptance/imports.test.ts sends some.",
+  },
   "docs/models.md": {
     "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs them with a server like the one they name.",
     "export OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
@@ -72,6 +76,11 @@ const notRun: Record<string, Reasons> = {
   "docs/proxies.md": {
     worker_rlimit_nofile: "Belongs into the main file of nginx, which tests write themselves.",
   },
+  "docs/realtime.md": {
+    "const encoded": "A part of a page; README.md and docs/from-socket-io.md run the same.",
+    "function applyFrame": "test/realtime/documented-reducer.test.ts runs it.",
+    "const response = await fetch": "test/guides/event-feed.test.ts runs it.",
+  },
   "docs/releasing.md": {
     "sha256sum --check": "Needs a published release; test/release checks the files.",
     "git checkout": "Needs a tag; builds all executables.",
@@ -94,6 +103,8 @@ const notRun: Record<string, Reasons> = {
     "sudo install": MACHINE,
   },
   "docs/webhooks.md": {
+    "curl -X POST http://localhost:3000/api/v1/webhooks": "test/webhooks/webhooks.test.ts sends the same.",
+    "import { createServer }": "test/webhooks/deliveries.test.ts verifies signatures with the same library.",
     "POST /parley HTTP": "Shows what test/webhooks/deliveries.test.ts receives.",
     "import os": "Needs the package standardwebhooks for Python.",
   },
