@@ -40,13 +40,13 @@ LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.t
   acceptance/imports.test.ts acceptance/inbox.test.ts \
   acceptance/scheduled-backup.test.ts backup/schedule.test.ts \
   acceptance/stalled-database.test.ts acceptance/upgrade.test.ts commands/upgrade.test.ts deploy/install.test.ts \
-  deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
+  deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts http/asyncapi-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
   history/redis.test.ts realtime/redis-cluster.test.ts release/bare-system.test.ts security/open-streams.test.ts)
 
 # Programs that tests run. Each target installs its own where it is missing.
 TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd test-sdk test-guides
 
-.PHONY: help setup run dev test drill quick-drill soak timings fuzz check build image try-image try-pitr release release-check bench docs contract sql patches \
+.PHONY: help setup run dev test drill quick-drill soak timings unseen fuzz check build image try-image try-pitr release release-check bench docs contract sql patches \
   clean $(TEST_NEEDS) test-machine test-chromium test-python
 .DEFAULT_GOAL := help
 
@@ -77,6 +77,11 @@ soak: setup $(TEST_NEEDS) ## run the tests of locks, and the drills between inst
 timings: setup $(TEST_NEEDS) ## run the tests, and write down how long each file takes
 	$(TEST_RUN) --update-timings
 
+unseen: setup $(TEST_NEEDS) ## run the tests, and list what of the documents in contract/ none of them has seen
+	rm -rf dist/unseen
+	-CONTRACT_SEEN=$(CURDIR)/dist/unseen $(MAKE) --no-print-directory test quick-drill
+	$(BUN) scripts/unseen.ts dist/unseen
+
 fuzz: setup $(TEST_NEEDS) ## run the property tests for longer, with a random seed (PROPERTY_SEED=n repeats one)
 	scripts/fuzz.sh $(BUN)
 
@@ -105,7 +110,7 @@ bench: build ## measure speed and memory
 	$(BUN) install --cwd test/bench --frozen-lockfile
 	$(BUN) test/bench/main.ts
 
-docs: setup ## write .env.example and the tables of settings, metrics, prices, error codes and fields in docs/
+docs: setup ## write .env.example and the tables in docs/ that are made from code
 	$(BUN) scripts/docs.ts
 
 contract: setup ## write contract/openapi.json and contract/asyncapi.json

@@ -1,11 +1,15 @@
 // Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
-// docs/models.md, the error codes in docs/errors.md, and the fields of requests in docs/openai.md.
+// docs/models.md, the error codes in docs/errors.md, the fields of requests in docs/openai.md, the frames and close codes in
+// docs/realtime.md, the scopes in docs/api-keys.md, and the limits in docs/limits.md and docs/fixed-limits.md.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { placeErrorTables } from "./error-docs.ts";
+import { placeLimitTable } from "./limit-docs.ts";
 import { placeMetricTable } from "./metric-docs.ts";
 import { placeFieldTables } from "./openai-docs.ts";
 import { placePriceTable } from "./price-docs.ts";
+import { placeProtocolTables, placeRealtimeLimits } from "./protocol-docs.ts";
+import { placeScopeTable } from "./scope-docs.ts";
 import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
 
 const root = join(import.meta.dir, "..");
@@ -20,3 +24,7 @@ rewrite("docs/operations.md", (markdown) => placeMetricTable(placeSettingsTable(
 rewrite("docs/models.md", placePriceTable);
 rewrite("docs/errors.md", placeErrorTables);
 rewrite("docs/openai.md", placeFieldTables);
+rewrite("docs/realtime.md", placeProtocolTables);
+rewrite("docs/api-keys.md", placeScopeTable);
+rewrite("docs/limits.md", placeRealtimeLimits);
+rewrite("docs/fixed-limits.md", placeLimitTable);
