@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { createOpenApiDocument } from "../src/http/openapi-document.ts";
 import { build } from "../src/lib/build.ts";
 import { createAsyncApi } from "../src/protocol/asyncapi.ts";
-import { createRoutes, type RouteDependencies } from "../src/routes.ts";
+import { createRoutes } from "../src/routes.ts";
+import { createNothing } from "./scope-docs.ts";
 
 /** Each file, with what makes it. What is made must not depend on settings, or on the time. */
 const documents: Record<string, () => unknown> = {
@@ -27,10 +28,4 @@ for (const [name, create] of Object.entries(documents)) {
 if (outdated.length > 0) {
   console.error(`${outdated.join(" and ")} differs from the source: run \`make contract\`, and commit the result.`);
   process.exit(1);
-}
-
-/** Stands for whatever the handlers of routes would use: they are declared here, and never called. */
-function createNothing(): RouteDependencies {
-  const nothing: unknown = new Proxy(() => nothing, { get: () => nothing });
-  return nothing as RouteDependencies;
 }

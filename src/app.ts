@@ -2,6 +2,7 @@ import { Elysia } from "elysia";
 import { registerJobs } from "./composition/jobs.ts";
 import { createServices, type ServiceDependencies } from "./composition/services.ts";
 import { createAccessLog } from "./http/access-log.ts";
+import { createAsyncApiRoutes } from "./http/asyncapi/routes.ts";
 import { createAuthenticate } from "./http/authenticate.ts";
 import { checkAccess } from "./http/check-access.ts";
 import { createReadClientAddress } from "./http/client-address.ts";
@@ -51,7 +52,7 @@ export function createApp(deps: AppDependencies) {
     readClientAddress,
     isAllowedOrigin,
   });
-  const routes = [...documented, ...createDocs(documented)];
+  const routes = [...documented, ...createDocs(documented), ...createAsyncApiRoutes(config)];
 
   const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
     .use(requestId)

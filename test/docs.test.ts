@@ -4,15 +4,22 @@ import { dirname, join } from "node:path";
 import { parseEnv } from "node:util";
 import { Value } from "@sinclair/typebox/value";
 import { placeErrorTables } from "../scripts/error-docs.ts";
+import { placeLimitTable } from "../scripts/limit-docs.ts";
 import { placeMetricTable } from "../scripts/metric-docs.ts";
 import { placeFieldTables } from "../scripts/openai-docs.ts";
 import { placePriceTable } from "../scripts/price-docs.ts";
+import { placeProtocolTables, placeRealtimeLimits } from "../scripts/protocol-docs.ts";
+import { placeScopeTable } from "../scripts/scope-docs.ts";
 import { createEnvExample, placeSettingsTable } from "../scripts/settings-docs.ts";
+import { scopes } from "../src/access/scopes.ts";
 import { loadConfig } from "../src/config.ts";
 import { errorCodes } from "../src/lib/error-codes.ts";
 import { requestFields } from "../src/modules/openai/request-fields.ts";
+import { closeCodes } from "../src/protocol/close-codes.ts";
 import { Conversation } from "../src/protocol/conversation.ts";
+import { clientFrames } from "../src/protocol/frames.ts";
 import { Message } from "../src/protocol/message.ts";
+import { pushes } from "../src/protocol/pushes.ts";
 
 const root = join(import.meta.dir, "..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
@@ -52,6 +59,25 @@ test("the fields of requests in docs/openai.md are what `make docs` writes", () 
   expect(placeFieldTables(openai)).toBe(openai);
   expect(openai).toContain("| `top_k` | 400 | yes | yes |");
   for (const field of Object.keys(requestFields)) expect(openai).toContain(`| \`${field}\` |`);
+});
+
+test.each([
+  ["frames, events and close codes", "docs/realtime.md", placeProtocolTables, "| 4006 | `token_expired` |"],
+  ["scopes", "docs/api-keys.md", placeScopeTable, "| `messages:read` | `GET /api/v1/conversations/{id}/messages`<br>"],
+  ["limits of connections", "docs/limits.md", placeRealtimeLimits, "| `frame_bytes` | 65,536 | bytes |"],
+  ["fixed limits", "docs/fixed-limits.md", placeLimitTable, "| `FRAME_BYTES_MAX` | 65,536 | bytes |"],
+] as const)("the %s in %s are what `make docs` writes", (_, path, place, row) => {
+  const markdown = read(path);
+  expect(place(markdown)).toBe(markdown);
+  expect(markdown).toContain(`\n${row}`);
+});
+
+test("the tables of the protocol have a row for each frame, push, close code and scope", () => {
+  const realtime = read("docs/realtime.md");
+  for (const type of Object.keys(clientFrames)) expect(realtime).toMatch(new RegExp(`^\\| \`${type}[ \`]`, "m"));
+  for (const type of Object.keys(pushes)) expect(realtime).toContain(`\n| \`${type}\` |`);
+  for (const [name, { code }] of Object.entries(closeCodes)) expect(realtime).toContain(`\n| ${code} | \`${name}\` |`);
+  for (const scope of scopes) expect(read("docs/api-keys.md").split(`\n| \`${scope}\` | `)).toHaveLength(3);
 });
 
 /** Every way in which the sources write an error code. */

@@ -1,11 +1,15 @@
-import { promisify } from "node:util";
-import { gzip } from "node:zlib";
 import { Type } from "@sinclair/typebox";
 import scalarPath from "../../node_modules/@scalar/api-reference/dist/browser/standalone.js" with { type: "file" };
 import scalarPackage from "../../node_modules/@scalar/api-reference/package.json";
 import { build } from "../lib/build.ts";
 import { escapeHtml } from "../lib/html.ts";
-import { hashTag, respondWithTag } from "./etag.ts";
+import {
+  acceptsGzip,
+  type CompressedText,
+  compress,
+  createCompressedText,
+  respondWithText,
+} from "./compressed-text.ts";
 import { createOpenApiDocument } from "./openapi-document.ts";
 import { type Route, route } from "./route.ts";
 import { createPagePolicy } from "./security-headers.ts";
@@ -60,14 +64,12 @@ const page = `<!doctype html>
 
 /** `/swagger` (a page that works without internet access) and `/swagger/json` (OpenAPI 3.0.3) of these routes. */
 export function createDocs(documented: readonly Route[]): Route[] {
-  let document: Promise<{ text: string; tag: string; compressed: Uint8Array<ArrayBuffer> }> | undefined;
+  let document: Promise<CompressedText> | undefined;
   const readScript = createCompressed(scalarPath);
   const open = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
 
-  async function createDocument() {
-    const text = JSON.stringify(await createOpenApiDocument(documented, build.version));
-    return { text, tag: hashTag(text), compressed: await compress(Buffer.from(text)) };
-  }
+  const createDocument = async () =>
+    createCompressedText(JSON.stringify(await createOpenApiDocument(documented, build.version)));
 
   return [
     route({
@@ -79,11 +81,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
       isTagged: true,
       handle: async ({ request }) => {
         document ??= createDocument();
-        const { text, tag, compressed } = await document;
-        const headers = { "content-type": "application/json", vary: "Accept-Encoding, Origin" };
-        if (!acceptsGzip(request)) return respondWithTag(request, tag, text, headers);
-        // The bytes differ, so the tag must too.
-        return respondWithTag(request, `${tag}-gzip`, compressed, { ...headers, "content-encoding": "gzip" });
+        return respondWithText(request, await document, { "content-type": "application/json" });
       },
     }),
     route({
@@ -122,14 +120,4 @@ function createCompressed(path: string): () => Promise<Uint8Array<ArrayBuffer>> 
       .then((bytes) => compress(new Uint8Array(bytes)));
     return compressed;
   };
-}
-
-const compress = async (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array(await promisify(gzip)(bytes));
-
-/** Whether the client accepts gzip (RFC 9110: also through `*`, but not with a quality of 0). */
-function acceptsGzip(request: Request): boolean {
-  const codings = (request.headers.get("accept-encoding") ?? "").split(",").map((part) => part.trim().toLowerCase());
-  const of = (name: string) => codings.find((coding) => coding.split(";")[0]?.trim() === name);
-  const coding = of("gzip") ?? of("*");
-  return coding !== undefined && !/;\s*q=0(?:\.0*)?\s*$/.test(coding);
 }

@@ -12,7 +12,11 @@ export function respondWithTag(
 ): Response {
   const etag = `"${tag}"`;
   const all = { "cache-control": "private, no-cache", ...headers, etag };
-  if (matchesTag(request.headers.get("if-none-match"), etag)) return new Response(null, { status: 304, headers: all });
+  if (matchesTag(request.headers.get("if-none-match"), etag)) {
+    // They describe a body, and there is none.
+    const { "content-type": _, "content-encoding": __, ...kept } = all as Record<string, string>;
+    return new Response(null, { status: 304, headers: kept });
+  }
   return new Response(body, { headers: all });
 }
 

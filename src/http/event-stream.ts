@@ -1,12 +1,11 @@
 import type { Server } from "bun";
 import type { Problem } from "../lib/problem.ts";
+import { STREAM_HEARTBEAT_MS } from "../protocol/limits.ts";
 import { createErrorFrame } from "../protocol/pushes.ts";
 import { readAccept } from "./accept.ts";
 
 const EVENT_STREAM = "text/event-stream";
 
-/** A comment line keeps proxies and idle timeouts from closing a quiet stream. */
-export const STREAM_HEARTBEAT_MS = 15_000;
 /** A reader that stays more than this behind for `STREAM_SLOW_MS` is too slow: its stream ends, and it must reconnect. */
 export const STREAM_SLOW_BYTES = 1024 * 1024;
 export const STREAM_SLOW_MS = 2_000;

@@ -92,10 +92,16 @@ function describeRawBody(
 }
 
 function describeAnswers(route: Route, components: Components): JsonObject {
-  const { ok, stream, isTagged, summary } = route;
+  const { ok, stream, streamEvent, isTagged, summary } = route;
   const status = statusOf(route);
   const headers = describeHeaders(route);
-  const events = { "text/event-stream": { schema: { type: "string", description: stream ?? "" } } };
+  const events = {
+    "text/event-stream": {
+      schema: { type: "string", description: stream ?? "" },
+      // OpenAPI 3.0 can't describe what a stream consists of.
+      ...(streamEvent && { "x-event": components.map(toJson(streamEvent), "out") }),
+    },
+  };
   const good = {
     description: (ok?.description as string | undefined) ?? summary,
     headers,
@@ -154,7 +160,8 @@ function describeErrors(route: Route): JsonObject {
 function listErrorStatuses(route: Route): Set<ProblemStatus> {
   const hasPathParameter = route.params !== undefined || route.path.includes("*");
   return new Set<ProblemStatus>([
-    ...(route.public ? [] : ([401, 403] as const)),
+    // 409: the first request with an identity provider's token creates the account, and its address may be taken.
+    ...(route.public ? [] : ([401, 403, 409] as const)),
     ...(isLimitedPath(route.path) ? ([429] as const) : []),
     // A body is parsed even if none is declared.
     ...(route.method === "GET" ? [] : ([400, 413, 415] as const)),

@@ -53,6 +53,8 @@ type Documentation = {
   mediaTypes?: readonly string[];
   /** What is streamed with `Accept: text/event-stream` (or, below `/v1`, with `stream`). */
   stream?: string;
+  /** The JSON of one event of the stream, if the AsyncAPI document doesn't describe it. */
+  streamEvent?: TSchema;
   /** Whether the response has an `ETag`, and is 304 if the client already has this state. */
   isTagged?: true;
   /**
@@ -62,7 +64,7 @@ type Documentation = {
   takesIfMatch?: true;
   answerHeaders?: readonly AnswerHeader[];
   /**
-   * Error statuses in addition to those implied by the rest (401 and 403 with a credential, 400/413/415 if a body is read,
+   * Error statuses in addition to those implied by the rest (401, 403 and 409 with a credential, 400/413/415 if a body is read,
    * 422 with a body or a query, 404 and 422 with a path parameter, 400 with a cursor, 429 if rate-limited, 500 and 503 always).
    */
   problems?: readonly ProblemStatus[];

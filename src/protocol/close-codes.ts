@@ -1,16 +1,39 @@
 /** Why the server closes a socket (RFC 6455 private range). 4000 to 4499: reconnect with backoff; 4500 to 4999: do not. */
 export const closeCodes = {
-  draining: { code: 4001, reason: "the server is shutting down" },
-  slow_consumer: { code: 4002, reason: "the client reads too slowly" },
-  no_pong: { code: 4003, reason: "no sign of life" },
-  rate_limited: { code: 4005, reason: "too many frames" },
-  token_expired: { code: 4006, reason: "the token has expired" },
-  bad_credential: { code: 4501, reason: "the credential is not valid" },
-  no_credential: { code: 4502, reason: "no credential in time" },
-  forbidden: { code: 4503, reason: "not allowed" },
-  too_many_connections: { code: 4504, reason: "too many connections" },
-  session_revoked: { code: 4506, reason: "the session has ended" },
-  protocol_violation: { code: 4507, reason: "too many frames that are not of the protocol" },
+  draining: {
+    code: 4001,
+    reason: "the server is shutting down",
+    remedy: "Reconnect after a random delay; `server.draining` suggests one.",
+  },
+  slow_consumer: {
+    code: 4002,
+    reason: "the client reads too slowly",
+    remedy: "Reconnect, and subscribe with `after_seq`.",
+  },
+  no_pong: { code: 4003, reason: "no sign of life", remedy: "Reconnect, and subscribe with `after_seq`." },
+  rate_limited: { code: 4005, reason: "too many frames", remedy: "Reconnect, and send fewer frames." },
+  token_expired: { code: 4006, reason: "the token has expired", remedy: "Refresh the access token, then reconnect." },
+  bad_credential: { code: 4501, reason: "the credential is not valid", remedy: "Log in again." },
+  no_credential: {
+    code: 4502,
+    reason: "no credential in time",
+    remedy: "Send an `auth` frame within 10 seconds, or authenticate in the handshake.",
+  },
+  forbidden: { code: 4503, reason: "not allowed", remedy: "Use a credential with the permission." },
+  too_many_connections: {
+    code: 4504,
+    reason: "too many connections",
+    remedy: "Close other connections of this user first.",
+  },
+  session_revoked: { code: 4506, reason: "the session has ended", remedy: "Log in again." },
+  protocol_violation: {
+    code: 4507,
+    reason: "too many frames that are not of the protocol",
+    remedy: "Fix the client: its frames were invalid.",
+  },
 } as const;
 
 export type CloseReason = keyof typeof closeCodes;
+
+/** Whether a client may reconnect after this code; any other code, such as 1006, also allows it. */
+export const allowsReconnect = (code: number): boolean => code < 4500 || code > 4999;

@@ -106,7 +106,7 @@ export const ephemeralEvents = {
   ),
 } as const;
 
-type EphemeralEventType = keyof typeof ephemeralEvents;
+export type EphemeralEventType = keyof typeof ephemeralEvents;
 export type EphemeralEvent<T extends EphemeralEventType = EphemeralEventType> = {
   [K in T]: Static<(typeof ephemeralEvents)[K]>;
 }[T];

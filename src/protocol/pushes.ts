@@ -116,7 +116,7 @@ export const pushes = {
   ...ephemeralEvents,
 } as const;
 
-type PushType = keyof typeof pushes;
+export type PushType = keyof typeof pushes;
 export type Push<T extends PushType = PushType> = { [K in T]: Static<(typeof pushes)[K]> }[T];
 
 /** Creates the error frame for a problem; `id` of the frame it responds to, if readable. */

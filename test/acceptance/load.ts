@@ -1,5 +1,4 @@
 import type { Account } from "../support/client.ts";
-import { checkSocket } from "../support/pushes.ts";
 import type { Frame } from "../support/socket.ts";
 import type { Parley } from "./site.ts";
 
@@ -27,7 +26,6 @@ export function startSender(parley: Parley, account: Account, conversation_id: s
   const sender: Sender = { acked: new Map(), unacked: new Set(), pushed: [], closed: Promise.resolve() };
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${account.access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
-  checkSocket(socket);
   let count = 0;
 
   function send(): void {

@@ -2,7 +2,6 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { checkSocket } from "../support/pushes.ts";
 import type { Frame } from "../support/socket.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
 import { readHistory } from "./load.ts";
@@ -54,7 +53,6 @@ const retryAfterMs = new Set<number>();
 async function startSender(account: Account, conversation_id: string, name: string): Promise<Sender> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${account.access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
-  checkSocket(socket);
   const sender: Sender = {
     conversationId: conversation_id,
     acked: new Set(),

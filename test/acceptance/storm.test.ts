@@ -2,7 +2,6 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { checkSocket } from "../support/pushes.ts";
 import { createRest } from "../support/rest.ts";
 import type { Frame } from "../support/socket.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
@@ -73,7 +72,6 @@ type Client = {
 async function openClient(parley: Parley, { access_token }: Account): Promise<Client> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
-  checkSocket(socket);
   const waiting = new Map<string, (frame: Frame) => void>();
   let count = 0;
   await new Promise((resolve, reject) => {

@@ -1,4 +1,3 @@
-import { checkSocket } from "../support/pushes.ts";
 import type { Frame } from "../support/socket.ts";
 
 type Options = {
@@ -24,7 +23,6 @@ export type Connection = {
 export async function connect({ url, token, onFrame }: Options): Promise<Connection | null> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } };
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options as unknown as string[]);
-  checkSocket(socket);
   const answers = new Map<string, (frame: Frame | null) => void>();
   const { promise: ready, resolve: setReady } = Promise.withResolvers<boolean>();
   const { promise: closed, resolve: setClosed } = Promise.withResolvers<{ code: number; reason: string }>();

@@ -4,10 +4,10 @@ import {
   createEventStream,
   type EventStream,
   STREAM_BUFFER_BYTES_MAX,
-  STREAM_HEARTBEAT_MS,
   STREAM_SLOW_BYTES,
   STREAM_SLOW_MS,
 } from "../../src/http/event-stream.ts";
+import { STREAM_HEARTBEAT_MS } from "../../src/protocol/limits.ts";
 
 afterEach(() => {
   jest.useRealTimers();

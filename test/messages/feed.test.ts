@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { createHmac } from "node:crypto";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
-import { RECOVERY_EVENTS_MAX } from "../../src/modules/messages/service.ts";
+import { RECOVERY_EVENTS_MAX } from "../../src/protocol/limits.ts";
 import { readAnswer } from "../acceptance/reader.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";

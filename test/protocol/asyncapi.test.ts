@@ -3,33 +3,58 @@ import specification from "@asyncapi/specs/schemas/3.0.0-without-$id.json";
 import { Type } from "@sinclair/typebox";
 import Ajv, { type ValidateFunction } from "ajv";
 import { Closed, Named } from "../../src/lib/schema.ts";
-import { createAsyncApi } from "../../src/protocol/asyncapi.ts";
+import { TEST_EVENT, webhookEventTypes } from "../../src/modules/webhooks/model.ts";
+import { addressAsyncApi, createAsyncApi } from "../../src/protocol/asyncapi.ts";
 import { closeCodes } from "../../src/protocol/close-codes.ts";
+import { durableEvents, ephemeralEvents } from "../../src/protocol/events.ts";
 import { clientFrames } from "../../src/protocol/frames.ts";
+import { shownLimits } from "../../src/protocol/limits.ts";
 import { acks, pushes } from "../../src/protocol/pushes.ts";
 import { createSchemaList } from "../../src/protocol/schema-list.ts";
 import { startApp, type TestApp } from "../support/app.ts";
+import { closeSchemas } from "../support/conformance/close-schemas.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestEvent } from "../support/events.ts";
 import { openSocket } from "../support/socket.ts";
 
 type Ref = { $ref: string };
-type Operation = { action: "send" | "receive"; messages: Ref[]; summary: string; reply?: { messages: Ref[] } };
+type Operation = {
+  action: "send" | "receive";
+  channel: Ref;
+  messages: Ref[];
+  summary: string;
+  reply?: { messages: Ref[] };
+};
+type Channel = { address: string | null; messages: Record<string, Ref> };
+type Message = { name: string; payload: Ref; examples: { payload: unknown }[] };
 type Document = {
-  channels: { realtime: { messages: Record<string, Ref>; "x-close-codes": { code: number; reconnect: boolean }[] } };
+  channels: Record<"events" | "replies" | "webhooks", Channel> & {
+    realtime: Channel & {
+      "x-close-codes": { code: number; reconnect: boolean }[];
+      "x-limits": { name: string; value: number; unit: string; effect: string }[];
+    };
+  };
   operations: Record<string, Operation>;
-  components: { messages: Record<string, { name: string; payload: Ref }>; schemas: Record<string, object> };
+  components: { messages: Record<string, Message>; schemas: Record<string, object> };
 };
 
 const document = createAsyncApi({ version: "1.2.3" }) as unknown as Document;
+const addressed = addressAsyncApi(document as never, { host: "chat.example.com:8443", isSecure: true });
 const operations = Object.values(document.operations);
 const nameOf = ({ $ref }: Ref) => $ref.split("/").at(-1) ?? "";
 const typesOf = (refs: Ref[]) => refs.map((ref) => document.components.messages[nameOf(ref)]?.name ?? "nothing");
 
-/** A check of a payload, as somebody makes it who has only the document. */
-function compile(name: string): ValidateFunction {
-  const ajv = new Ajv({ strict: false, validateFormats: false });
-  ajv.addSchema({ $id: "document", ...document });
+const createAjv = (shown: object) =>
+  new Ajv({ strict: false, validateFormats: false }).addSchema({ $id: "document", ...shown });
+const open = createAjv(document);
+const closed = createAjv(closeSchemas(document as never) as object);
+
+/**
+ * A check of a payload, as somebody makes it who has only the document.
+ * @param isClosed fields that the document doesn't name are refused.
+ */
+function compile(name: string, { isClosed = false } = {}): ValidateFunction {
+  const ajv = isClosed ? closed : open;
   const validate = ajv.getSchema(`document#/components/schemas/${name}`);
   if (!validate) throw new Error(`The document has no schema ${name}.`);
   return validate;
@@ -56,8 +81,9 @@ describe("the AsyncAPI document", () => {
   });
 
   test("has every client frame, every push, every ack as the reply to its frame, and every close code", () => {
-    const received = operations.filter(({ action }) => action === "receive");
-    const sent = operations.filter(({ action }) => action === "send");
+    const ofSocket = operations.filter(({ channel }) => nameOf(channel) === "realtime");
+    const received = ofSocket.filter(({ action }) => action === "receive");
+    const sent = ofSocket.filter(({ action }) => action === "send");
     expect(received.flatMap(({ messages }) => typesOf(messages)).sort()).toEqual(Object.keys(clientFrames).sort());
     const { ack: _, pong: __, ...others } = pushes;
     expect(sent.flatMap(({ messages }) => typesOf(messages)).sort()).toEqual(Object.keys(others).sort());
@@ -66,12 +92,50 @@ describe("the AsyncAPI document", () => {
       const first = type in acks ? ["ack"] : type === "ping" ? ["pong"] : [];
       expect({ type, answers }).toEqual({ type, answers: [...first, "error"] });
     }
-    expect(Object.keys(document.channels.realtime.messages).sort()).toEqual(
-      Object.keys(document.components.messages).sort(),
-    );
+    const listed = Object.values(document.channels).flatMap(({ messages }) => Object.keys(messages));
+    expect([...new Set(listed)].sort()).toEqual(Object.keys(document.components.messages).sort());
     const codes = document.channels.realtime["x-close-codes"];
     expect(codes.map(({ code }) => code)).toEqual(Object.values(closeCodes).map(({ code }) => code));
     expect(codes.filter(({ code, reconnect }) => reconnect !== code < 4500)).toEqual([]);
+  });
+
+  test("has the events of streams and the bodies of webhooks", () => {
+    const typesIn = (channel: keyof Document["channels"]) =>
+      typesOf(Object.values(document.channels[channel].messages));
+    expect(typesIn("events").sort()).toEqual(
+      [...Object.keys(durableEvents), ...Object.keys(ephemeralEvents), "error"].sort(),
+    );
+    expect(typesIn("replies").filter((type) => !/^message\.|^error$/.test(type))).toEqual([]);
+    expect(typesIn("webhooks").sort()).toEqual([...webhookEventTypes, TEST_EVENT].sort());
+    expect(document.channels.webhooks.address).toBeNull();
+  });
+
+  test("names every limit that `ready` announces, with its value", () => {
+    const limits = Object.fromEntries(document.channels.realtime["x-limits"].map(({ name, value }) => [name, value]));
+    expect(limits).toMatchObject(shownLimits);
+  });
+
+  test("has valid examples of every message", () => {
+    const invalid = Object.entries(document.components.messages).flatMap(([name, { payload, examples }]) => {
+      const validate = compile(nameOf(payload), { isClosed: true });
+      return examples.filter((example) => !validate(example.payload)).map(() => ({ name, errors: validate.errors }));
+    });
+    expect(invalid).toEqual([]);
+    const examples = Object.values(document.components.messages).map((message) => message.examples.length);
+    expect(Math.min(...examples)).toBeGreaterThan(0);
+  });
+
+  test("AsyncAPI's own parser finds no error and no warning in it", async () => {
+    const { Parser } = await import("@asyncapi/parser");
+    const parser = new Parser();
+    const find = async (asyncapi: object) => {
+      const { diagnostics } = await parser.parse(JSON.stringify(asyncapi));
+      return diagnostics.map(({ severity, code, path }) => ({ severity, code, path: path.join("/") }));
+    };
+    // Only a hint: there is a newer version of AsyncAPI.
+    expect(await find(addressed)).toEqual([{ severity: 2, code: "asyncapi-latest-version", path: "asyncapi" }]);
+    const { realtime: _, ...others } = document.channels;
+    expect((await find({ ...document, channels: others })).some(({ severity }) => severity === 0)).toBe(true);
   });
 
   test("uses each name of a schema once, and only what other tools understand", () => {

@@ -1,12 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { clientFrames } from "../../src/protocol/frames.ts";
 import { acks, pushes } from "../../src/protocol/pushes.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { findFaultInMessage } from "../support/conformance/messages.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestEvent } from "../support/events.ts";
-import { checkedPushes, findViolation } from "../support/pushes.ts";
 import { openSocket } from "../support/socket.ts";
 
 let parley: TestApp;
@@ -65,42 +63,24 @@ describe("the table of pushes", () => {
 describe("the check that every test client makes", () => {
   const id = "0190e6f0-0000-7000-8000-000000000000";
   const event = createTestEvent(id, 1);
+  const find = (push: unknown, to?: string) => findFaultInMessage("realtime", push, to);
 
   test("finds what the table does not say: a field too many, one too few, a wrong type, deep inside as well", () => {
-    expect(findViolation(event)).toBeNull();
-    expect(findViolation({ ...event, colour: "red" })).toContain("/colour");
-    expect(findViolation({ ...event, data: { ...event.data, colour: "red" } })).toContain("/data/colour");
-    expect(findViolation({ ...event, seq: undefined })).toContain("/seq");
-    expect(findViolation({ ...event, seq: "1" })).toContain("/seq");
-    expect(findViolation({ type: "shout" })).toBe("The server sends no shout.");
-    expect(findViolation({ type: "error", id: null, code: "tired", detail: "", temporary: true })).toContain("/code");
-    expect(findViolation(null)).toBe("The server sends no undefined.");
+    expect(find(event)).toBeNull();
+    expect(find({ ...event, colour: "red" })).toContain("/colour");
+    expect(find({ ...event, data: { ...event.data, colour: "red" } })).toContain("/data/colour");
+    expect(find({ ...event, seq: undefined })).toContain("/seq");
+    expect(find({ ...event, seq: "1" })).toContain("/seq");
+    expect(find({ type: "shout" })).toBe("The server sends no shout.");
+    expect(find({ type: "error", id: null, code: "tired", detail: "", temporary: true })).toContain("/code");
+    expect(find(null)).toBe("The server sends no undefined.");
   });
 
   test("holds an ack against the frame that it answers", () => {
     const ack = { type: "ack", id: "1", last_read_seq: 1 };
-    expect(findViolation(ack)).toBeNull();
-    expect(findViolation(ack, "read")).toBeNull();
-    expect(findViolation(ack, "message.send")).toContain("/message");
-    expect(findViolation(ack, "ping")).toBe("A ping is not acknowledged.");
-  });
-
-  test("sees what comes over sockets", async () => {
-    const before = checkedPushes.get("ready") ?? 0;
-    const socket = await openSocket(parley.url, { token: anna.access_token });
-    await socket.waitFor(({ type }) => type === "ready");
-    await socket.close();
-    expect(checkedPushes.get("ready")).toBe(before + 1);
-  });
-
-  test("is made wherever a test opens a socket of Parley", () => {
-    const root = join(import.meta.dir, "..");
-    // The load of the measurements must cost its clients nothing; what browsers open is out of reach.
-    const apart = /^bench\/|^acceptance\/browsers/;
-    const files = [...new Bun.Glob("**/*.ts").scanSync(root)].filter((file) => !apart.test(file));
-    const opening = files.filter((file) => /new WebSocket\(.*\/realtime/.test(readFileSync(join(root, file), "utf8")));
-    const unchecked = opening.filter((file) => !readFileSync(join(root, file), "utf8").includes("checkSocket(socket)"));
-    expect(opening.length).toBeGreaterThanOrEqual(3);
-    expect(unchecked).toEqual([]);
+    expect(find(ack)).toBeNull();
+    expect(find(ack, "read")).toBeNull();
+    expect(find(ack, "message.send")).toContain("/message");
+    expect(find(ack, "ping")).toBe("A ping is not acknowledged.");
   });
 });

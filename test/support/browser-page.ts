@@ -70,7 +70,12 @@ export async function openPage(url: string, { issuerFile }: Options = {}) {
 
   await call("Page.navigate", { url });
   await waitUntil(() => evaluate<boolean>('document.readyState === "complete" && location.href !== "about:blank"'));
-  return { evaluate, close };
+  return {
+    evaluate,
+    /** A command of the Chrome DevTools Protocol, such as a key. */
+    call,
+    close,
+  };
 }
 
 /** The SHA-256 of a certificate's public key, in base64. */

@@ -1,6 +1,5 @@
 import type { TestApp } from "./app.ts";
 import type { FetchOptions } from "./client.ts";
-import { checkPush } from "./pushes.ts";
 import type { Frame } from "./socket.ts";
 
 export type StreamedEvent = { id: string | null; event: string; frame: Frame };
@@ -87,6 +86,5 @@ function parse(block: string): StreamedEvent[] {
   const frame = JSON.parse(data) as Frame;
   if (frame.type !== event || (frame.seq === undefined ? id !== null : id !== String(frame.seq)))
     throw new Error(`The event is not what its data says: ${block}`);
-  checkPush(frame);
   return [{ id, event, frame }];
 }

@@ -1,77 +1,16 @@
-import { afterAll, afterEach } from "bun:test";
-import type { TSchema } from "@sinclair/typebox";
-import { TypeCompiler } from "@sinclair/typebox/compiler";
-import { acks, pushes } from "../../src/protocol/pushes.ts";
+import { findFaultInMessage } from "./conformance/messages.ts";
+import { noteSeen } from "./conformance/seen.ts";
+import { addViolation } from "./conformance/violations.ts";
 
-/**
- * Checks every push that a test sees against the table of pushes. Whatever receives pushes for tests calls this;
- * a frame that is not as the table says fails the test in which it came.
- */
-
-const compileAll = (table: Record<string, TSchema>) =>
-  new Map(Object.entries(table).map(([type, schema]) => [type, TypeCompiler.Compile(schema)]));
-const pushChecks = compileAll(pushes);
-const ackChecks = compileAll(acks);
-
-const VIOLATIONS_KEPT_MAX = 10;
-const SHOWN_CHARS_MAX = 2_000;
-let violations: string[] = [];
-/** Frames that were checked, by type; so that a test can tell that they were. */
-export const checkedPushes = new Map<string, number>();
-
-/** @param to the type of the client frame that an ack answers, where that is known. */
-export function checkPush(push: unknown, to?: string): void {
-  const violation = findViolation(push, to);
-  if (violation && violations.length < VIOLATIONS_KEPT_MAX)
-    violations.push(`${violation}\n${JSON.stringify(push).slice(0, SHOWN_CHARS_MAX)}`);
+/** Checks a push that a test received without a socket; those of sockets and event streams are all checked (conformance/). */
+export function checkPush(push: unknown): void {
+  const fault = findFaultInMessage("realtime", push);
+  if (fault !== null) addViolation(fault, push);
 }
 
-/** What is wrong with a push, as one line; null if it is as the table says. */
-export function findViolation(push: unknown, to?: string): string | null {
-  const type = String((push as { type?: unknown } | null)?.type);
-  checkedPushes.set(type, (checkedPushes.get(type) ?? 0) + 1);
-  const check = type === "ack" && to !== undefined ? ackChecks.get(to) : pushChecks.get(type);
-  if (!check) return type === "ack" ? `A ${to} is not acknowledged.` : `The server sends no ${type}.`;
-  if (check.Check(push)) return null;
-  const { path, message } = check.Errors(push).First() ?? {};
-  return `This ${type}${to ? ` of ${to}` : ""} is not as the table of pushes says: ${path || "/"}: ${message}`;
-}
-
-/** Checks all that comes over a socket to `/realtime`, acks by the frames that they answer. */
-export function checkSocket(socket: WebSocket): void {
-  const asked = new Map<string, string>();
-  const send = socket.send.bind(socket);
-  socket.send = (data: Parameters<WebSocket["send"]>[0]) => {
-    const { id, type } = readSent(data);
-    // Two frames under one id: which of them an ack answers cannot be told.
-    if (typeof id === "string" && asked.has(id)) asked.delete(id);
-    else if (typeof id === "string" && typeof type === "string") asked.set(id, type);
-    send(data);
-  };
-  socket.addEventListener("message", ({ data }) => {
-    const push = JSON.parse(String(data)) as { id?: string };
-    checkPush(push, push.id === undefined ? undefined : asked.get(push.id));
-    asked.delete(push.id ?? "");
-  });
-}
-
-function readSent(data: unknown): { id?: unknown; type?: unknown } {
-  try {
-    return (JSON.parse(String(data)) ?? {}) as object;
-  } catch {
-    // Tests send what is no JSON, too.
-    return {};
-  }
-}
-
-function failOnViolations(): void {
-  const found = violations;
-  violations = [];
-  if (found.length > 0) throw new Error(found.join("\n\n"));
-}
-
-/** For the preload: a violation fails the test in which it came, or its file if no test runs. */
-export function failTestsOnViolations(): void {
-  afterEach(failOnViolations);
-  afterAll(failOnViolations);
+/** Checks the body of a webhook. What was cut because the body was too long may lack its form. */
+export function checkWebhook(body: { type: string; data: Record<string, unknown> }): void {
+  noteSeen(`webhooks ${body.type}`);
+  const fault = body.data.content_truncated === true ? null : findFaultInMessage("webhooks", body);
+  if (fault !== null) addViolation(fault, body);
 }

@@ -1,4 +1,5 @@
 import { connect } from "node:net";
+import { checkResponse } from "./conformance/check-response.ts";
 
 /** An answer that does not come to its end is taken as it is after so long. */
 const TIMEOUT_MS = 2_000;
@@ -21,7 +22,9 @@ export function sendRaw(url: string, request: string | Uint8Array): Promise<RawA
   const end = () => {
     clearTimeout(timer);
     socket.destroy();
-    resolve(readAnswer(text));
+    const answer = readAnswer(text);
+    checkRaw(request, answer);
+    resolve(answer);
   };
   const timer = setTimeout(end, TIMEOUT_MS);
   socket.on("data", (bytes) => {
@@ -33,6 +36,15 @@ export function sendRaw(url: string, request: string | Uint8Array): Promise<RawA
   socket.on("error", end);
   socket.write(request);
   return promise;
+}
+
+/** Checks the response if the request has a method and a path, and the response is whole. */
+function checkRaw(request: string | Uint8Array, { status, headers, body }: RawAnswer): void {
+  const line = /^([A-Z]+) (\/[^\s?#]*)\S* HTTP\/1\.1\r\n/.exec(Buffer.from(request).toString("latin1"));
+  if (!line || status === 101 || headers["x-request-id"] === undefined) return;
+  const [, method = "", path = ""] = line;
+  const check = checkResponse({ method, path, status, contentType: headers["content-type"] ?? null });
+  if (check?.kind === "json" && Number(headers["content-length"]) === Buffer.byteLength(body)) check.check(body);
 }
 
 function readAnswer(text: string): RawAnswer {

@@ -1,5 +1,3 @@
-import { checkSocket } from "./pushes.ts";
-
 /** What a server frame looks like from outside. */
 export type Frame = {
   type: string;
@@ -35,7 +33,6 @@ export async function openSocket(
     ...(tls && { tls }),
   };
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime${query}`, options as unknown as string[]);
-  checkSocket(socket);
   const frames: Frame[] = [];
   const waiters = new Set<Waiter>();
   let nextId = 0;

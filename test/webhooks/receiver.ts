@@ -1,4 +1,5 @@
 import { Webhook } from "standardwebhooks";
+import { checkWebhook } from "../support/pushes.ts";
 
 /** One request that a receiver got. */
 export type Received = {
@@ -35,6 +36,7 @@ export function startReceiver(answer: Answer = () => new Response(null, { status
         json: JSON.parse(body),
         atMs: performance.now(),
       };
+      checkWebhook(one.json);
       received.push(one);
       return await answer(one, received.length);
     },

@@ -3,13 +3,11 @@ import type { Database } from "../../db/client.ts";
 import type { EventLog } from "../../events/log.ts";
 import type { MemberRole } from "../../protocol/conversation.ts";
 import { type DurableEvent, isMessageEvent } from "../../protocol/events.ts";
+import { RECOVERY_EVENTS_MAX } from "../../protocol/limits.ts";
 import { type Message, mapRowToMessage } from "../../protocol/message.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { SentMessage } from "./model.ts";
 import { findMessageById } from "./queries.ts";
-
-/** Most events per recovery. A client that missed more events, or more text than fits, reloads the history. */
-export const RECOVERY_EVENTS_MAX = 500;
 
 export type StartPosition = {
   role: MemberRole;

@@ -21,7 +21,7 @@ import { createSender, type NewAnswer } from "./sender.ts";
 export { appendToolMessage } from "./append-tool-message.ts";
 export { createHistory } from "./history.ts";
 export { fitTokens } from "./queries.ts";
-export { collectEvents, createRecovery, RECOVERY_EVENTS_MAX, type Recovery, type StartPosition } from "./recovery.ts";
+export { collectEvents, createRecovery, type Recovery, type StartPosition } from "./recovery.ts";
 export type { Lease, ReplyOptions } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { createStreams, type Streams } from "./streams.ts";

@@ -2,6 +2,7 @@ import { type Static, type StringOptions, type TSchema, Type } from "@sinclair/t
 import { FORMAT_DESCRIPTION_CHARS_MAX, FORMAT_NAME_CHARS_MAX } from "../../ai/format/check-format.ts";
 import { TOOL_NAME_CHARS_MAX } from "../../ai/provider.ts";
 import { BODY_BYTES_MAX } from "../../http/body.ts";
+import { OpenAiErrorBody } from "../../http/openapi.ts";
 import { Named, Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -209,3 +210,34 @@ export const Completion = Named(
   }),
 );
 export type Completion = Static<typeof Completion>;
+
+const CompletionChunk = Named(
+  "CompletionChunk",
+  Type.Object({
+    id: Type.String({ description: "The same in all chunks." }),
+    object: OneOf(["chat.completion.chunk"]),
+    created: Type.Integer({ description: "Seconds since 1970; the same in all chunks." }),
+    model: Type.String(),
+    choices: Type.Array(
+      Type.Object({
+        index: Type.Integer(),
+        delta: Type.Object({
+          role: Type.Optional(OneOf(["assistant"])),
+          content: Type.Optional(Type.String()),
+          reasoning_content: Type.Optional(Type.String()),
+          reasoning_details: Type.Optional(ReasoningDetails),
+          tool_calls: Type.Optional(Type.Array(Type.Object({ index: Type.Integer(), ...ToolCalls.items.properties }))),
+        }),
+        logprobs: Type.Null(),
+        finish_reason: Nullable(Completion.properties.choices.items.properties.finish_reason),
+      }),
+      { description: "Empty in the chunk with the usage." },
+    ),
+    usage: Type.Optional(
+      Nullable(CompletionUsage, { description: "With `stream_options.include_usage`: null except in the last chunk." }),
+    ),
+  }),
+);
+
+/** The JSON of one event of a streamed completion: a chunk, or the error that ends it. */
+export const CompletionEvent = Type.Union([CompletionChunk, OpenAiErrorBody]);

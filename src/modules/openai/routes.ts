@@ -3,7 +3,7 @@ import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { answerInChunks, answerWhole } from "./answer.ts";
 import { mapToCompletionRequest } from "./map-request.ts";
-import { Completion, CreateCompletion } from "./model.ts";
+import { Completion, CompletionEvent, CreateCompletion } from "./model.ts";
 import { OpenAiModel, OpenAiModelList } from "./model-list.ts";
 import { prepareCompletion } from "./prepare-completion.ts";
 import type { CompletionService } from "./service.ts";
@@ -33,6 +33,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     stream:
       "With `stream`: `chat.completion.chunk` events, and `[DONE]` at the end; comments while no model writes. It opens " +
       "with the model's first byte, or after 2 seconds. A failure after that is an event with `error`, without `[DONE]`.",
+    streamEvent: CompletionEvent,
     problems: [404],
     // The provider's own, an answer without its format, and a model that did not answer in time.
     responses: { 422: openAiError, 502: openAiError, 504: openAiError },

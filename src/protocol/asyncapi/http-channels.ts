@@ -1,0 +1,91 @@
+import type { TSchema } from "@sinclair/typebox";
+import type { JsonObject } from "../../lib/json.ts";
+import { durableEvents, ephemeralEvents } from "../events.ts";
+import { STREAM_HEARTBEAT_MS } from "../limits.ts";
+import { pushes } from "../pushes.ts";
+import { webhookBodies } from "../webhook-bodies.ts";
+import { listMessageRefs, type MessageList, referTo } from "./message-list.ts";
+import { findExample } from "./realtime-channel.ts";
+import { webhookExamples } from "./webhook-examples.ts";
+
+const STREAM = `Server-sent events: \`id: <seq>\` (durable events only), \`event: <type>\`, \`data: <the envelope as JSON>\`. A comment line
+is sent every ${STREAM_HEARTBEAT_MS / 1000} seconds.`;
+
+const FEED = `${STREAM} The stream ends when the reader loses access; its last event says why: \`error\`, \`member.removed\` or
+\`conversation.deleted\`. To continue after an event, send its id as \`Last-Event-ID\`.`;
+
+const REPLY = `${STREAM} Send a message with \`Accept: text/event-stream\`: its \`message.created\`, that of the response, the response's
+text, and \`message.completed\`, the last event.`;
+
+const WEBHOOKS = `Posted to the URL of your webhook, signed as in Standard Webhooks 1.0.0: \`webhook-id\`, \`webhook-timestamp\`,
+\`webhook-signature\`. A 2xx status accepts the delivery.`;
+
+const conversationId = { id: { description: "The id of the conversation." } };
+const server = [{ $ref: "#/servers/http" }];
+
+type Described = { channels: JsonObject; operations: JsonObject };
+
+/** The event streams: the live feed of a conversation, and the response to a message. */
+export function describeStreams(list: MessageList): Described {
+  const add = (table: Record<string, TSchema>) =>
+    Object.entries(table).map(([type, schema]) => list.add(schema, { type, example: findExample(type), isOpen: true }));
+  const messages = Object.fromEntries(Object.entries(pushes).filter(([type]) => type.startsWith("message.")));
+  const end = { error: pushes.error };
+  const [ofFeed, ofReply] = [add({ ...durableEvents, ...ephemeralEvents, ...end }), add({ ...messages, ...end })];
+  const channel = (address: string, title: string, description: string, names: string[]) => ({
+    address,
+    title,
+    description,
+    servers: server,
+    parameters: conversationId,
+    messages: listMessageRefs(names),
+  });
+  return {
+    channels: {
+      events: channel("/api/v1/conversations/{id}/events", "Server-sent events", FEED, ofFeed),
+      replies: channel("/api/v1/conversations/{id}/messages", "Streamed response", REPLY, ofReply),
+    },
+    operations: {
+      streamEvents: {
+        action: "send",
+        ...referTo("events", ofFeed),
+        summary: "Streams what happens in a conversation.",
+        bindings: { http: { method: "GET", bindingVersion: "0.3.0" } },
+      },
+      streamReply: {
+        action: "send",
+        ...referTo("replies", ofReply),
+        summary: "Streams a message and the response to it.",
+        bindings: { http: { method: "POST", bindingVersion: "0.3.0" } },
+      },
+    },
+  };
+}
+
+/** The webhooks: their addresses are those that users registered. */
+export function describeWebhooks(list: MessageList): Described {
+  const names = Object.entries(webhookBodies).map(([type, schema]) => {
+    const example = webhookExamples[type];
+    if (!example) throw new Error(`protocol/asyncapi/webhook-examples.ts has no example of ${type}.`);
+    return list.add(schema, { type, title: `webhook ${type}`, example, isOpen: true });
+  });
+  return {
+    channels: {
+      webhooks: {
+        address: null,
+        title: "Webhooks",
+        description: WEBHOOKS,
+        servers: server,
+        messages: listMessageRefs(names),
+      },
+    },
+    operations: {
+      postWebhook: {
+        action: "send",
+        ...referTo("webhooks", names),
+        summary: "Posts an event to a webhook.",
+        bindings: { http: { method: "POST", bindingVersion: "0.3.0" } },
+      },
+    },
+  };
+}

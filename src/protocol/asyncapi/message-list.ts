@@ -1,0 +1,50 @@
+import type { TSchema } from "@sinclair/typebox";
+import type { Json, JsonObject } from "../../lib/json.ts";
+import { mapTypeToName } from "../names.ts";
+import { createSchemaList } from "../schema-list.ts";
+
+type Shown = {
+  /** The `type` of the payload. */
+  type: string;
+  title?: string;
+  example: object;
+  /** Receivers must accept unknown fields. */
+  isOpen: boolean;
+};
+
+/** Collects the messages of the document with their schemas. A message in several channels is listed once. */
+export function createMessageList() {
+  const schemas = createSchemaList("#/components/schemas/");
+  const messages = new Map<string, JsonObject>();
+
+  return {
+    /** @returns the message's name in the document. */
+    add(schema: TSchema, { type, title = type, example, isOpen }: Shown): string {
+      const name = schema.title ?? mapTypeToName(type);
+      messages.set(name, {
+        name: type,
+        title,
+        ...(schema.description !== undefined && { summary: schema.description }),
+        contentType: "application/json",
+        ...("id" in schema.properties && { correlationId: { $ref: "#/components/correlationIds/frame" } }),
+        payload: schemas.add(schema, { isOpen }),
+        examples: [{ name: `${name}Example`, payload: example as Json }],
+      });
+      return name;
+    },
+    schemas: schemas.all,
+    messages: (): JsonObject => Object.fromEntries([...messages].sort(([a], [b]) => (a < b ? -1 : 1))),
+  };
+}
+
+export type MessageList = ReturnType<typeof createMessageList>;
+
+/** A channel's own list of messages, by name. */
+export const listMessageRefs = (names: readonly string[]): JsonObject =>
+  Object.fromEntries([...new Set(names)].sort().map((name) => [name, { $ref: `#/components/messages/${name}` }]));
+
+/** References to messages of a channel, for operations and replies. */
+export const referTo = (channel: string, names: readonly string[]): JsonObject => ({
+  channel: { $ref: `#/channels/${channel}` },
+  messages: names.map((name) => ({ $ref: `#/channels/${channel}/messages/${name}` })),
+});

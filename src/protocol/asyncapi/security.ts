@@ -1,0 +1,70 @@
+import type { Json, JsonObject } from "../../lib/json.ts";
+
+/** Ways to authenticate the WebSocket; one is enough. */
+const ofSocket = {
+  bearer: {
+    type: "http",
+    scheme: "bearer",
+    description: "`Authorization: Bearer <access token or API key>`, for clients that can set headers.",
+  },
+  apiKey: {
+    type: "httpApiKey",
+    in: "header",
+    name: "X-API-Key",
+    description: "An API key. A service key acts for another user with the header `X-On-Behalf-Of: <user id>`.",
+  },
+  subprotocol: {
+    type: "httpApiKey",
+    in: "header",
+    name: "Sec-WebSocket-Protocol",
+    description:
+      "For browsers: a second subprotocol after `parley.v1`, `base64url.bearer.` followed by the token in base64url without padding. " +
+      "The server responds with `parley.v1` only.",
+  },
+  ticket: {
+    type: "httpApiKey",
+    in: "query",
+    name: "ticket",
+    description: "A ticket from `POST /api/v1/auth/ticket`. It works once, within 30 seconds.",
+  },
+  authFrame: {
+    type: "apiKey",
+    in: "password",
+    description: "Connect without a credential, and send it in an `auth` frame within 10 seconds.",
+  },
+} as const;
+
+export const securitySchemes: JsonObject = ofSocket;
+
+type SchemeName = keyof typeof ofSocket;
+
+const refer = (names: SchemeName[]) => names.map((name) => ({ $ref: `#/components/securitySchemes/${name}` }));
+
+export const socketSecurity: Json[] = refer(Object.keys(ofSocket) as SchemeName[]);
+/** Over HTTP, credentials are sent in headers only. */
+export const httpSecurity: Json[] = refer(["bearer", "apiKey"]);
+
+const text = (description: string, more: JsonObject = {}): JsonObject => ({ type: "string", description, ...more });
+
+/** The handshake, as the WebSocket binding of the channel. */
+export const handshake: JsonObject = {
+  method: "GET",
+  query: {
+    type: "object",
+    properties: { ticket: text("Instead of the headers: a ticket. It works once, within 30 seconds.") },
+  },
+  headers: {
+    type: "object",
+    properties: {
+      "Sec-WebSocket-Protocol": text(
+        "Offer `parley.v1`; browsers may add `base64url.bearer.<token in base64url without padding>` after it.",
+        { examples: ["parley.v1, base64url.bearer.ZXlKaGJHY2k"] },
+      ),
+      Authorization: text("`Bearer <access token or API key>`."),
+      "X-API-Key": text("An API key."),
+      "X-On-Behalf-Of": text("For service keys: the id of the user to act for.", { format: "uuid" }),
+      Origin: text("Browsers send it. An origin that isn't allowed is refused with 403."),
+    },
+  },
+  bindingVersion: "0.1.0",
+};

@@ -1,0 +1,88 @@
+import { type TSchema, Type } from "@sinclair/typebox";
+import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
+import { type DurableEventType, durableEvents } from "./events.ts";
+import { Message } from "./message.ts";
+import { mapTypeToName } from "./names.ts";
+import { User } from "./user.ts";
+
+const CONTENT_TRUNCATED =
+  "The body would have exceeded 20 kB. `reasoning` and `content` are cut; if that was not enough, other long texts are cut and other large values are null.";
+
+/** The subject has been deleted since: only its id is left. */
+const Deleted = Closed({ id: Uuid() }, { description: "The message, conversation or user no longer exists." });
+
+const WebhookMessage = Named(
+  "WebhookMessage",
+  Closed({
+    ...Message.properties,
+    content_truncated: Type.Optional(Type.Literal(true, { description: CONTENT_TRUNCATED })),
+  }),
+);
+
+const body = (type: string, description: string, properties: Record<string, TSchema>) =>
+  Named(`${mapTypeToName(type)}Webhook`, Closed({ type: Type.Literal(type), ...properties }, { description }));
+
+const timestamp = Timestamp({
+  description: "When it happened; the header `webhook-timestamp` is the time of the attempt.",
+});
+
+/** A durable event: like its envelope on the WebSocket, with `timestamp` instead of `at`. */
+const bodyOfEvent = (type: DurableEventType) => {
+  const { description, properties } = durableEvents[type];
+  const data = properties.data as TSchema;
+  return body(type, String(description), {
+    timestamp,
+    conversation_id: Uuid(),
+    seq: properties.seq,
+    data: data === Message ? Type.Union([WebhookMessage, Deleted]) : Type.Union([data, Deleted]),
+  });
+};
+
+/** Events outside any conversation's log, and `generation.failed`. */
+const systemBodies = {
+  "generation.failed": body("generation.failed", "Every model failed to write a response.", {
+    timestamp,
+    conversation_id: Uuid(),
+    data: Closed({
+      generation_id: Uuid(),
+      message_id: Uuid(),
+      model: Nullable(Type.String()),
+      error: Closed({ code: Type.String(), detail: Type.String() }),
+    }),
+  }),
+  "user.created": body("user.created", "An account was created.", { timestamp, data: Type.Union([User, Deleted]) }),
+  "user.deleted": body("user.deleted", "An account was deleted.", { timestamp, data: Closed({ id: Uuid() }) }),
+  "budget.exceeded": body("budget.exceeded", "A budget is used up.", {
+    timestamp,
+    data: Closed({
+      user_id: Uuid(),
+      api_key_id: Nullable(Uuid(), { description: "Null: the user's budget; otherwise this key's." }),
+      period: OneOf(["day", "month"]),
+      starts_at: Timestamp(),
+      ends_at: Timestamp(),
+      spent_tokens: Type.Integer(),
+      limit_tokens: Nullable(Type.Integer()),
+      spent_usd: Type.Number(),
+      limit_usd: Nullable(Type.Number()),
+    }),
+  }),
+  "webhook.disabled": body("webhook.disabled", "One of your webhooks was disabled.", {
+    timestamp,
+    data: Closed({
+      webhook_id: Uuid(),
+      reason: OneOf(["gone", "exhausted", "user"], {
+        description: "`gone`: the receiver answered 410. `exhausted`: every attempt failed. `user`: its owner did it.",
+      }),
+    }),
+  }),
+  "webhook.test": body("webhook.test", "A test, requested with `POST /api/v1/webhooks/{id}/test`.", {
+    timestamp,
+    data: Closed({ webhook_id: Uuid() }),
+  }),
+} as const;
+
+/** The body of each webhook delivery, by its type. */
+export const webhookBodies: Readonly<Record<string, TSchema>> = {
+  ...Object.fromEntries((Object.keys(durableEvents) as DurableEventType[]).map((type) => [type, bodyOfEvent(type)])),
+  ...systemBodies,
+};
