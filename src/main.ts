@@ -9,6 +9,7 @@ import { keyCommand } from "./commands/key.ts";
 import { licensesCommand } from "./commands/licenses.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { restoreCommand } from "./commands/restore.ts";
+import { selftestCommand } from "./commands/selftest.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { upgradeCommand } from "./commands/upgrade.ts";
 import { verifyCommand } from "./commands/verify.ts";
@@ -25,6 +26,7 @@ const commands: Command[] = [
   restoreCommand,
   configCommand,
   upgradeCommand,
+  selftestCommand,
   healthcheckCommand,
   licensesCommand,
 ];
