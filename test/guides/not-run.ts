@@ -98,6 +98,9 @@ const notRun: Record<string, Reasons> = {
   "docs/scaling.md": {
     "create role parley": "test/guides/scaling.test.ts has done it, on its own server.",
   },
+  "docs/selftest.md": {
+    "parley selftest": "Takes a minute or more; the tests of the command run it.",
+  },
   "docs/tools.md": {
     "auth = JWTVerifier": "Needs FastMCP's Python package.",
     "const { payload }": "A part of a server; test/tools/mcp-identity.test.ts verifies such a token.",
