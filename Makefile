@@ -29,21 +29,24 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
   generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \
-  generations/write-volume.test.ts inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
+  generations/write-volume.test.ts guides/administration.test.ts guides/backup.test.ts guides/contributing.test.ts guides/deployment.test.ts \
+  guides/errors.test.ts guides/integration.test.ts guides/reference.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
+  guides/upgrading.test.ts guides/webhooks.test.ts guides/websocket-examples.test.ts \
+  inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
   locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \
   openai/stream-opening.test.ts realtime/bus-contract.test.ts realtime/instances.test.ts search/backfill.test.ts \
   budgets/charged-usage.test.ts generations/reasoning.test.ts network/models-by-proxy.test.ts network/models-by-tls.test.ts sdk/retries.test.ts \
   tools/mcp-identity.test.ts tools/thinking-takeover.test.ts webhooks/delivery.test.ts webhooks/two-instances.test.ts)
 # Tests that take minutes each, such as many clients during failures. Only `make drill` runs them.
 LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.test.ts acceptance/proxies.test.ts \
-  acceptance/readme.test.ts acceptance/imports.test.ts acceptance/inbox.test.ts \
+  acceptance/imports.test.ts acceptance/inbox.test.ts \
   acceptance/scheduled-backup.test.ts backup/schedule.test.ts \
   acceptance/stalled-database.test.ts acceptance/upgrade.test.ts commands/upgrade.test.ts deploy/install.test.ts \
-  deploy/production-setup.test.ts documents/browser.test.ts http/asyncapi-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
+  deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts http/asyncapi-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
   history/redis.test.ts realtime/redis-cluster.test.ts release/bare-system.test.ts security/open-streams.test.ts)
 
 # Programs that tests run. Each target installs its program if it is missing.
-TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd test-sdk
+TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd test-sdk test-guides
 
 .PHONY: help setup run dev test drill quick-drill soak timings unseen fuzz check build image try-image try-pitr release release-check bench docs contract sql patches \
   clean $(TEST_NEEDS) test-machine test-chromium test-python
@@ -169,6 +172,10 @@ $(SDK_STAMP): $(BUN_STAMP) test/sdk/package.json test/sdk/bun.lock
 test-python:
 	python3 -m venv .tools/python
 	.tools/python/bin/pip install --quiet --requirement test/sdk/python/requirements.txt
+
+# What the guides use beside Node.js and Bun. Go is large: its example runs only where Go is installed.
+test-guides:
+	@{ command -v jq && command -v curl && /usr/bin/python3 -c 'import websockets'; } >/dev/null 2>&1 || scripts/install-guide-tools.sh
 
 test-chromium:
 	@command -v chromium >/dev/null || scripts/install-chromium.sh

@@ -43,6 +43,10 @@ const notRun: Record<string, Reasons> = {
   "docs/environments.md": {
     "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
   },
+  "docs/import-export.md": {
+    'curl -sS -H "Authorization: Bearer $TOKEN" -F':
+      "Needs an export of yours; test/acceptance/imports.test.ts sends some.",
+  },
   "docs/models.md": {
     "client = OpenAI": "Needs a key of a provider; test/sdk/openai-python.test.ts makes the same call.",
     "answer = client": "Needs a key of Anthropic; test/sdk/thinking.test.ts makes the same call.",
@@ -76,6 +80,11 @@ const notRun: Record<string, Reasons> = {
     "curl -sS https://chat": "Needs a domain; test/acceptance/proxies.test.ts opens such sockets through both proxies.",
     worker_rlimit_nofile: "Belongs into the main file of nginx, which tests write themselves.",
   },
+  "docs/realtime.md": {
+    "const encoded": "A part of a page; README.md and docs/from-socket-io.md run the same.",
+    "function applyFrame": "test/realtime/documented-reducer.test.ts runs it.",
+    "const response = await fetch": "test/guides/event-feed.test.ts runs it.",
+  },
   "docs/releasing.md": {
     "sha256sum --check": "Needs a published release; test/release checks the files.",
     "git checkout": "Needs a tag; builds all executables.",
@@ -88,6 +97,9 @@ const notRun: Record<string, Reasons> = {
   },
   "docs/scaling.md": {
     "create role parley": "test/guides/scaling.test.ts has done it, on its own server.",
+  },
+  "docs/selftest.md": {
+    "parley selftest": "Takes a minute or more; the tests of the command run it.",
   },
   "docs/tools.md": {
     "auth = JWTVerifier": "Needs FastMCP's Python package.",

@@ -43,6 +43,8 @@ export type GuideOptions = {
   env?: Record<string, string>;
   /** Whether npm packages of test/sdk are installed in the reader's folder. */
   packages?: boolean;
+  /** What the reader has done before, in the same terminal: for pages that don't start from nothing. */
+  before?: string;
   /** Types all blocks a second time, but for those in the background: they have to work again. */
   twice?: boolean;
   /** Sections that are left out, because a program of theirs isn't installed. */
@@ -79,6 +81,7 @@ export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Pr
     );
     const needsServer = todo.some(({ text }) => text.includes(":3000")) && !todo.some(startsServer);
     if (needsServer) await typist.startServer();
+    if (options.before !== undefined) await typist.prepare(options.before);
     for (const block of todo) await typist.type(block, todo);
     if (options.twice)
       for (const block of todo) if (!block.background && block.kind !== "input") await typist.type(block, todo);
@@ -203,6 +206,13 @@ async function createTypist(
     async startServer(): Promise<void> {
       await open("server").type("parley serve", "background");
       await waitUntil(() => isReady(), OUTPUT_TIMEOUT_MS);
+    },
+
+    /** Types what comes before the page. @throws Error if it fails. */
+    async prepare(text: string): Promise<void> {
+      const status = await open("main").type(place(text), "run");
+      if (status !== 0)
+        throw new Error(`What comes before the page ended with ${status}: ${open("main").readScreen()}`);
     },
 
     /** Does what one block says. */

@@ -108,19 +108,19 @@ describe("a conversation with tools", () => {
           text: "Let me look. ",
           toolCalls: [search("how to connect a model"), search("backup")],
         },
-        { thinking: ["There."], text: "It is described in models.md." },
+        { thinking: ["There."], text: "It is described in providers.md." },
       );
       await send("How do I connect a model?", { model });
       const completed = await socket.waitFor(isCompleted);
       expect(completed.data).toMatchObject({
-        content: "Let me look. It is described in models.md.",
+        content: "Let me look. It is described in providers.md.",
         reasoning: "Where is it?\n\nThere.",
         status: "complete",
         finish_reason: "stop",
         model,
         metadata: { models: [model] },
       });
-      expect(readText(socket.frames)).toBe("Let me look. It is described in models.md.");
+      expect(readText(socket.frames)).toBe("Let me look. It is described in providers.md.");
       expect(readText(socket.frames, "reasoning")).toBe("Where is it?\n\nThere.");
       expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(false);
       const all = await messages();
@@ -140,7 +140,7 @@ describe("a conversation with tools", () => {
         },
       });
       const found = JSON.parse(first?.content ?? "") as { passages: { path: string; text: string }[] };
-      expect(found.passages.map(({ path }) => path)).toContain("models.md");
+      expect(found.passages.map(({ path }) => path)).toContain("providers.md");
       expect(first?.metadata.call_id).not.toBe(second?.metadata.call_id);
       // Each is a separate numbered event, between the start of the answer and its end.
       const created = socket.frames.filter(({ type }) => type === "message.created");
