@@ -28,7 +28,10 @@ describe("without a folder, Parley's own guides", () => {
   test("are searched", async () => {
     expect((await server.list("?q=fallback%20chain")).data[0]).toMatchObject({ path: "models.md", title: "Models" });
     const [passage] = await server.documents.searchPassages("How do I recover what I missed?", 3);
-    expect(passage).toMatchObject({ path: "realtime.md", heading: "Reconnecting" });
+    expect(passage).toMatchObject({
+      path: "troubleshooting.md",
+      heading: "Messages are missing or shown twice after a reconnect",
+    });
   });
 
   test("link only to guides that are there", async () => {
