@@ -128,6 +128,11 @@ test("every link between documents leads to a file and a heading", () => {
   expect(broken).toEqual([]);
 });
 
+test("README.md lists every page of docs/ once", () => {
+  const listed = [...read("README.md").matchAll(/^\| \[(docs\/[\w-]+\.md)\]/gm)].map(([, path = ""]) => path);
+  expect(listed.sort()).toEqual([...new Bun.Glob("docs/*.md").scanSync(root)].sort());
+});
+
 test("every file that docs/architecture.md names is there, and its step tables are short", () => {
   const text = read("docs/architecture.md");
   const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)].map(([, path]) => path ?? "");
