@@ -18,14 +18,14 @@ VERSION := $(shell sed -nE 's/^  "version": "(.*)",/\1/p' package.json)
 IMAGE_BUILDER ?= docker build
 
 # Crashes, takeovers and long waits: minutes of processes that start and die. `make check` runs them too.
-DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/impolite-providers.test.ts acceptance/mcp.test.ts tools/mcp-faults.test.ts \
+DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/provider-quirks.test.ts acceptance/mcp.test.ts tools/mcp-faults.test.ts \
   analytics/recount.test.ts commands/data-dir.test.ts limits/answers.test.ts locks/large-deletion.test.ts messages/plans.test.ts \
-  pooler/executable.test.ts acceptance/crash-loop.test.ts acceptance/crash.test.ts acceptance/database-away.test.ts \
-  acceptance/impolite-behaviour.test.ts acceptance/instances.test.ts acceptance/network.test.ts acceptance/providers.test.ts \
-  acceptance/refusals.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/several-providers.test.ts acceptance/shutdown.test.ts \
+  pooler/executable.test.ts acceptance/crash-loop.test.ts acceptance/crash.test.ts acceptance/database-outage.test.ts \
+  acceptance/provider-behaviour.test.ts acceptance/instances.test.ts acceptance/network.test.ts acceptance/providers.test.ts \
+  acceptance/startup-errors.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/several-providers.test.ts acceptance/shutdown.test.ts \
   acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
   acceptance/webhooks.test.ts accounts/interrupted.test.ts ai/time-limits.test.ts backup/archive.test.ts \
-  commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/serve.test.ts \
+  commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/selftest.test.ts commands/serve.test.ts \
   db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
   generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \

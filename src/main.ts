@@ -6,8 +6,10 @@ import { configCommand } from "./commands/config.ts";
 import { explainDatabaseError } from "./commands/database-error.ts";
 import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { keyCommand } from "./commands/key.ts";
+import { licensesCommand } from "./commands/licenses.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { restoreCommand } from "./commands/restore.ts";
+import { selftestCommand } from "./commands/selftest.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { upgradeCommand } from "./commands/upgrade.ts";
 import { verifyCommand } from "./commands/verify.ts";
@@ -24,7 +26,9 @@ const commands: Command[] = [
   restoreCommand,
   configCommand,
   upgradeCommand,
+  selftestCommand,
   healthcheckCommand,
+  licensesCommand,
 ];
 
 const help = `Parley, an AI chat backend in one executable.

@@ -6,7 +6,7 @@ const src = join(import.meta.dir, "../src");
 const files = [...new Bun.Glob("**/*.ts").scanSync(src)].filter((file) => !file.endsWith(".d.ts")).sort();
 const texts = new Map(files.map((file) => [file, readFileSync(join(src, file), "utf8")]));
 
-/** Every file that a file of ours imports, types too. */
+/** The source files that each file imports, including types. */
 const imports = new Map(
   [...texts].map(([file, text]) => {
     const targets = [...text.matchAll(/^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm)]
@@ -16,7 +16,7 @@ const imports = new Map(
   }),
 );
 
-/** From the ground up: a layer may use those below it, and a folder itself, but not its neighbours. */
+/** From bottom to top: a layer may import lower layers and its own folder, but not its neighbors. */
 const layers = [
   ["lib"],
   ["redis"],
@@ -32,7 +32,7 @@ const layers = [
   ["main.ts"],
 ];
 
-/** From the ground up: a module may use those before it, and of them only what they show: service.ts and model.ts. */
+/** From bottom to top: a module may import earlier ones, but only their service.ts and model.ts. */
 const modules = [
   "models",
   "backups",
@@ -62,45 +62,45 @@ const modules = [
   "revocations",
   "socket",
 ];
-const shown = ["service.ts", "model.ts"];
+const publicFiles = ["service.ts", "model.ts"];
 
 const topOf = (file: string) => (file.split("/")[0] ?? "").replace(/\.ts$/, "");
 const layerOf = (file: string) => layers.findIndex((layer) => layer.includes(file.split("/")[0] ?? ""));
 const moduleOf = (file: string) => (file.startsWith("modules/") ? file.split("/")[1] : undefined);
 
-const arrows = [...imports].flatMap(([file, targets]) => targets.map((target) => ({ file, target })));
+const importPairs = [...imports].flatMap(([file, targets]) => targets.map((target) => ({ file, target })));
 
-test("the imports were read", () => {
+test("finds the imports", () => {
   expect(files.length).toBeGreaterThan(80);
-  expect(arrows.length).toBeGreaterThan(200);
-  expect(arrows).toContainEqual({ file: "main.ts", target: "commands/serve.ts" });
+  expect(importPairs.length).toBeGreaterThan(200);
+  expect(importPairs).toContainEqual({ file: "main.ts", target: "commands/serve.ts" });
 });
 
-test("every file belongs to a layer, every module has its place", () => {
+test("every file belongs to a layer, every module is listed", () => {
   expect(files.filter((file) => layerOf(file) === -1)).toEqual([]);
   expect(files.filter((file) => moduleOf(file) !== undefined && !modules.includes(moduleOf(file) ?? ""))).toEqual([]);
 });
 
-test("imports never run upwards, nor to a neighbour in the same layer", () => {
+test("imports never point upwards, nor to a neighbor in the same layer", () => {
   const isNeighbour = (file: string, target: string) =>
     layerOf(target) === layerOf(file) && topOf(target) !== topOf(file) && layerOf(file) < layerOf("modules/any.ts");
-  const wrong = arrows.filter(({ file, target }) => layerOf(target) > layerOf(file) || isNeighbour(file, target));
+  const wrong = importPairs.filter(({ file, target }) => layerOf(target) > layerOf(file) || isNeighbour(file, target));
   expect(wrong).toEqual([]);
 });
 
-test("a module uses only those below it, and of them only what they show", () => {
-  const wrong = arrows.filter(({ file, target }) => {
+test("a module only imports earlier modules, and only their service.ts and model.ts", () => {
+  const wrong = importPairs.filter(({ file, target }) => {
     const from = moduleOf(file);
     const to = moduleOf(target);
     if (from === undefined || to === undefined || from === to) return false;
-    // Routes lie by their addresses, and nothing lies above them: they may use any service.
+    // Routes are grouped by path and imported by no module, so they may use any service.
     const isUpwards = !/routes\.ts$/.test(file) && modules.indexOf(to) > modules.indexOf(from);
-    return isUpwards || !shown.includes(target.split("/").slice(2).join("/"));
+    return isUpwards || !publicFiles.includes(target.split("/").slice(2).join("/"));
   });
   expect(wrong).toEqual([]);
 });
 
-test("no file imports itself by way of others", () => {
+test("there are no circular imports", () => {
   const done = new Set<string>();
   const circles: string[][] = [];
   const visit = (file: string, path: string[]) => {
@@ -116,14 +116,14 @@ test("no file imports itself by way of others", () => {
   expect(circles).toEqual([]);
 });
 
-test("only http/ and the composition root know the framework: routes are declared", () => {
+test("only http/ and the composition root use the framework: routes are declared", () => {
   const users = [...texts]
     .filter(([, text]) => /from "elysia"|from "@elysiajs\/swagger"/.test(text))
     .map(([file]) => file);
   expect(users.filter((file) => !file.startsWith("http/"))).toEqual(["app.ts"]);
 });
 
-test("only the command line reads the environment or ends the process", () => {
+test("only the command line reads the environment or exits", () => {
   const readers = [...texts]
     .filter(([, text]) => /\bprocess\.(?:env|exit|argv)\b|\bBun\.env\b|\bimport\.meta\.env\b/.test(text))
     .map(([file]) => file)
@@ -131,15 +131,15 @@ test("only the command line reads the environment or ends the process", () => {
   expect(readers).toEqual([]);
 });
 
-/** From the ground up, within ai/: a folder uses those before it in the same line, and files that lie beside the folders. */
+/** From bottom to top, within ai/: a folder may import earlier ones in the same line, and files outside the folders. */
 const aiFolders = [
   ["format", "transport", "providers"],
   ["format", "attempt", "chain"],
 ];
 
-test("within ai/, providers know nothing of attempts, and the chain nothing of the wire", () => {
+test("within ai/, providers don't depend on attempts, and the chain doesn't depend on wire formats", () => {
   const folderOf = (file: string) => /^ai\/([^/]+)\//.exec(file)?.[1];
-  const wrong = arrows.filter(({ file, target }) => {
+  const wrong = importPairs.filter(({ file, target }) => {
     const to = folderOf(target);
     if (!file.startsWith("ai/") || to === undefined) return false;
     const from = folderOf(file);
@@ -152,13 +152,13 @@ test("within ai/, providers know nothing of attempts, and the chain nothing of t
   );
 });
 
-test("what providers speak stays in ai/providers/", () => {
+test("wire formats stay in ai/providers/", () => {
   const users = [...texts].filter(([, text]) => /from "(?:openai|@anthropic-ai)/.test(text)).map(([file]) => file);
   expect(users.length).toBeGreaterThan(0);
   expect(users.filter((file) => !file.startsWith("ai/providers/"))).toEqual([]);
 });
 
-test("our own tokens are signed and checked in one place, jose serves the tokens of issuers, and those for MCP servers", () => {
+test("Parley's tokens are signed and verified in one file; jose is used for issuers' tokens and for MCP servers", () => {
   const importersOf = (name: string) =>
     [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
   expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
@@ -172,33 +172,36 @@ test("there is one bounded cache", () => {
   expect(users).toEqual(["cache/bounded-cache.ts"]);
 });
 
-/** Where connections to other machines begin, and whose word the address is. */
-const connecting = {
-  "ai/providers/sdk-request.ts": "the administrator's",
-  "commands/healthcheck.ts": "the administrator's",
-  "commands/upgrade/source.ts": "the administrator's",
-  "db/tls-check.ts": "the administrator's",
-  "lib/http-client/open-socket.ts": "its callers'",
-  "lib/outgoing/create-fetch.ts": "the administrator's",
-  "lib/outgoing/send-guarded.ts": "a user's, which it guards",
-  "modules/auth/oidc/key-source.ts": "the administrator's",
-  "modules/tools/mcp/bounded-fetch.ts": "the administrator's",
-  "modules/tools/mcp/connection.ts": "the administrator's",
+/** The files that connect to other machines, and who sets the URL. */
+const connectingFiles = {
+  "ai/providers/sdk-request.ts": "the administrator",
+  "commands/healthcheck.ts": "the administrator",
+  "commands/selftest/rest.ts": "this machine",
+  "commands/selftest/socket.ts": "this machine",
+  "commands/upgrade/source.ts": "the administrator",
+  "db/tls-check.ts": "the administrator",
+  "lib/http-client/open-socket.ts": "its callers",
+  "lib/outgoing/create-fetch.ts": "the administrator",
+  "lib/outgoing/send-guarded.ts": "a user; guarded here",
+  "modules/auth/oidc/key-source.ts": "the administrator",
+  "modules/tools/mcp/bounded-fetch.ts": "the administrator",
+  "modules/tools/mcp/connection.ts": "the administrator",
 };
 
-test("an address that a user sets is called by lib/outgoing alone: whoever connects is listed here", () => {
-  const ways =
+test("only lib/outgoing connects to URLs set by users: every file that connects is listed", () => {
+  const connectCalls =
     /\bfetch\(|\bBun\.connect\(|\bsendRequest\(|\b(?:net|tls|https?)\.(?:connect|request|get)\(|ClientTransport\(|new WebSocket\(|connect as \w+.* from "node:(?:net|tls)"/;
   const callers = [...texts]
-    .filter(([, text]) => ways.test(text.replace(/^\s*(?:\/\/|\*).*$/gm, "")))
+    .filter(([, text]) => connectCalls.test(text.replace(/^\s*(?:\/\/|\*).*$/gm, "")))
     .map(([file]) => file);
-  expect(callers.filter((file) => file !== "lib/http-client/client.ts")).toEqual(Object.keys(connecting));
+  expect(callers.filter((file) => file !== "lib/http-client/client.ts")).toEqual(Object.keys(connectingFiles));
 });
 
-/** Whoever adds one adds it to the open streams of its caller (docs/decisions/0089), or says here why it needs none. */
+/** Add a new one to its caller's open streams (docs/decisions/0089), or explain here why that isn't necessary. */
 const streamMakers = {
-  // The one of backups reads a file for a command, the one of `fetch` a response of another server.
+  // The self-test's stream is its provider's, the archive's reads a file for a command, create-fetch's is another server's response.
   "new ReadableStream": [
+    "commands/selftest/provider/stream.ts",
     "db/archive/encryption.ts",
     "http/event-stream.ts",
     "http/expensive-reads.ts",
@@ -206,12 +209,12 @@ const streamMakers = {
     "lib/outgoing/create-fetch.ts",
   ],
   "createEventStream(": ["http/event-stream.ts", "modules/messages/streams.ts", "modules/openai/chunk-stream.ts"],
-  // Downloads: their routes say `expensive: "download"`, whose plugin adds them.
+  // Downloads: their routes declare `expensive: "download"`, whose plugin adds them.
   "streamText(": ["http/stream-text.ts", "modules/exports/routes.ts", "modules/me/account-routes.ts"],
   "streamsBody: true": ["modules/imports/routes.ts"],
 };
 
-test("what keeps a request open is made in the places that are known", () => {
+test("long-lived responses are only created in the listed files", () => {
   for (const [word, known] of Object.entries(streamMakers))
     expect([word, files.filter((file) => texts.get(file)?.includes(word))]).toEqual([word, known]);
 });

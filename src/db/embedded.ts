@@ -31,7 +31,7 @@ type SocketAddress = { socketDirectory: string; user: string };
 
 const POOL_SIZE = 80;
 /** Where root unpacks PostgreSQL: the server runs as another user, so its programs must be readable by everyone. */
-const SHARED_PROGRAMS_DIR = "/var/cache/parley";
+export const SHARED_PROGRAMS_DIR = "/var/cache/parley";
 /** The longest path that fits in a Unix socket address. */
 const SOCKET_PATH_BYTES_MAX = process.platform === "linux" ? 107 : 103;
 

@@ -2,7 +2,7 @@ import { startDatabaseServer } from "./database-server.ts";
 
 export type Backend = { env: Record<string, string>; close(): Promise<void> };
 
-/** What the whole suite runs on: nothing configured, and a server of the operator's. */
+/** The databases that the suite runs on: the embedded default, and a Postgres server. */
 export const backends: { name: string; open(): Promise<Backend> }[] = [
   { name: "embedded Postgres", open: async () => ({ env: {}, close: async () => {} }) },
   {

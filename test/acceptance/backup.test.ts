@@ -10,7 +10,7 @@ import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
-import { startAsking, waitForText } from "./asking.ts";
+import { openChat, waitForText } from "./chat.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
 import { findExecutable } from "./executable.ts";
 import { contentOf, readHistory, startSender } from "./load.ts";
@@ -19,7 +19,7 @@ import { createSite, type Parley, type Site } from "./site.ts";
 
 setDefaultTimeout(300_000);
 
-/** The contract's promise for answers whose instance is gone. */
+/** From the contract: answers are taken over within this after their instance died. */
 const TAKEOVER_MAX_MS = 15_000;
 const ROWS_FOR_KILLS = 150_000;
 const RSS_MAX_BYTES = 450_000_000;
@@ -52,7 +52,7 @@ async function run(site: Site, args: string[]): Promise<string> {
   return output;
 }
 
-/** What lies in the embedded database of a site where nothing runs. */
+/** Checksums of the tables in the embedded database of a stopped site. */
 async function sumEmbedded(site: Site): Promise<TableSums> {
   const postgres = await startEmbeddedPostgres({ dataDir: join(site.directory, "data"), log: silentLog });
   const database = openDatabase({ target: postgres, poolSize: 1 });
@@ -73,7 +73,7 @@ async function sumServer(url: string): Promise<TableSums> {
   }
 }
 
-test("embedded → file → Postgres 15 → file → embedded: every row is the same, and every credential goes on working", async () => {
+test("embedded → file → Postgres 15 → file → embedded: every row is identical, and every credential still works", async () => {
   const first = await openSite();
   let parley = await first.start();
   const account = await parley.register("ada@example.com");
@@ -131,34 +131,34 @@ test("embedded → file → Postgres 15 → file → embedded: every row is the 
       await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, { token, json: { content: "after" } })
     ).json()) as { message: { seq: number } };
     expect(message.seq).toBe(Math.max(...(await readEventSeqs(parley, account, conversation.id))));
-    for (let tries = 0; tries < 300 && receiver.received.length === before; tries += 1) await Bun.sleep(50);
-    const told = receiver.received.at(-1);
-    if (!told) throw new Error("The webhook was not told.");
-    verify(webhook.secret, told);
+    for (let attempts = 0; attempts < 300 && receiver.received.length === before; attempts += 1) await Bun.sleep(50);
+    const delivered = receiver.received.at(-1);
+    if (!delivered) throw new Error("The webhook received no request.");
+    verify(webhook.secret, delivered);
     const found = (await (await parley.fetch("/api/v1/search?q=zanzibars", { token })).json()) as { data: unknown[] };
     expect(found.data).toHaveLength(1);
-    // A stranger finds nothing of it, as before.
-    const stranger = await parley.register();
+    // An outsider still finds nothing.
+    const outsider = await parley.register();
     const path = `/api/v1/conversations/${conversation.id}/messages`;
-    expect((await parley.fetch(path, { token: stranger.access_token })).status).toBe(404);
+    expect((await parley.fetch(path, { token: outsider.access_token })).status).toBe(404);
     expect((await parley.stop()).code).toBe(0);
   }
   await receiver.stop();
 });
 
-test("backed up under load, killed, destroyed and restored: everything acknowledged before is there, and answers end", async () => {
+test("a backup under load, then a kill and a restore: everything acknowledged before is there, and answers complete", async () => {
   const slow = { pieces: range(1, 400).map((n) => `word${n} `), pieceDelayMs: 50 };
   standIn.script("slow", slow, { pieces: ["the ", "rest."], pieceDelayMs: 10 });
   const env = { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: "compatible/slow" };
   const site = await openSite(env);
   let parley = await site.start();
-  const asking = await startAsking(parley);
-  const answerId = await asking.ask("compatible/slow");
-  const { account } = asking;
+  const chat = await openChat(parley);
+  const answerId = await chat.ask("compatible/slow");
+  const { account } = chat;
   const conversations = [await createConversation(parley, account), await createConversation(parley, account)];
   const senders = conversations.map(({ id }, n) => ({ id, sender: startSender(parley, account, id, `s${n}`) }));
   await Bun.sleep(1_000);
-  await waitForText(asking.socket, answerId, 200);
+  await waitForText(chat.socket, answerId, 200);
 
   const before = senders.map(({ sender }) => [...sender.acked.keys()]);
   const file = join(folder, "load.parley");
@@ -169,7 +169,7 @@ test("backed up under load, killed, destroyed and restored: everything acknowled
   const postgres = site.findPostgres();
   await parley.kill();
   if (postgres !== null) process.kill(postgres, "SIGKILL");
-  await Promise.all([asking.socket.closed, ...senders.map(({ sender }) => sender.closed)]);
+  await Promise.all([chat.socket.closed, ...senders.map(({ sender }) => sender.closed)]);
   rmSync(join(site.directory, "data"), { recursive: true, force: true });
 
   await run(site, ["restore", file]);
@@ -185,15 +185,15 @@ test("backed up under load, killed, destroyed and restored: everything acknowled
       expect(byId.get(clientId)?.content).toBe(contentOf(clientId));
     }
   }
-  const answer = await waitUntilComplete(parley, account, asking.conversationId);
+  const answer = await waitUntilComplete(parley, account, chat.conversationId);
   expect(performance.now() - startedAtMs).toBeLessThan(TAKEOVER_MAX_MS);
   expect(answer).toMatchObject([{ role: "user" }, { id: answerId, status: "complete", finish_reason: "stop" }]);
-  const seqs = await readEventSeqs(parley, account, asking.conversationId);
+  const seqs = await readEventSeqs(parley, account, chat.conversationId);
   expect(seqs).toEqual(range(1, seqs.length));
   expect((await parley.stop()).code).toBe(0);
 });
 
-test("a restore that is killed leaves an empty database, which the next one fills; memory stays bounded", async () => {
+test("a killed restore leaves an empty database that the next restore fills; memory stays bounded", async () => {
   const executable = await findExecutable();
   const origin = await server.createDatabase();
   const source = await openSite({ DATABASE_URL: origin });
@@ -210,7 +210,7 @@ test("a restore that is killed leaves an empty database, which the next one fill
 
   const url = await server.createDatabase();
   const target = await openSite({ DATABASE_URL: url });
-  // Under a name that is not a Parley's: a restore refuses a database that one is connected to.
+  // Not named like a Parley instance: a restore refuses databases with Parley instances connected.
   const database = openDatabase({ target: { url }, poolSize: 1, session: { application_name: "drill" } });
   const isConnected = async () =>
     (
@@ -230,13 +230,13 @@ test("a restore that is killed leaves an empty database, which the next one fill
       stdio: ["ignore", "ignore", "inherit"],
     });
     while (!(await isBusy())) {
-      if (child.exitCode !== null) throw new Error("The restore was over before it could be killed.");
+      if (child.exitCode !== null) throw new Error("The restore ended before it could be killed.");
       await Bun.sleep(5);
     }
     await Bun.sleep(round * 200);
     child.kill(round === 0 ? "SIGKILL" : "SIGINT");
     expect(await child.exited).not.toBe(0);
-    // Postgres ends what it is doing first.
+    // Postgres finishes its current statement first.
     while (await isConnected()) await Bun.sleep(50);
     expect(await sumTables(database)).toEqual({});
   }
@@ -252,7 +252,7 @@ test("a restore that is killed leaves an empty database, which the next one fill
   });
 });
 
-/** Runs a command, and watches the largest memory that it has had. */
+/** Runs a command and measures its peak memory. */
 async function measure(executable: string, site: Site, args: string[], env: Record<string, string>) {
   const startedAtMs = performance.now();
   const child = Bun.spawn([executable, ...args], {
@@ -278,7 +278,7 @@ function readPeakBytes(pid: number): number {
 
 type Message = { id: string; role: string; status: string };
 
-/** The messages of a conversation, once none of them is streaming. */
+/** Waits until no message of the conversation is streaming, then returns them. */
 async function waitUntilComplete(parley: Parley, account: Account, conversationId: string): Promise<Message[]> {
   const deadlineMs = performance.now() + TAKEOVER_MAX_MS;
   for (;;) {
@@ -289,7 +289,7 @@ async function waitUntilComplete(parley: Parley, account: Account, conversationI
   }
 }
 
-/** The numbers of all durable events of a conversation. */
+/** The sequence numbers of all durable events of a conversation. */
 async function readEventSeqs(parley: Parley, { access_token }: Account, conversationId: string): Promise<number[]> {
   const seqs: number[] = [];
   for (;;) {

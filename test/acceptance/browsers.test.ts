@@ -10,7 +10,7 @@ setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 const PIECES = 10;
 const PIECE_DELAY_MS = 150;
 
-/** What runs in each page: a client as a developer would write it, with a ticket for the socket. */
+/** The script in each page: a client as developers would write it, with a ticket for the socket. */
 const client = `
 window.parley = {
   frames: [],
@@ -69,7 +69,7 @@ function testBrowsers(name: ProxyName) {
     await proxied?.stop();
   });
 
-  test("two browsers talk, see each other type, and watch an answer grow", async () => {
+  test("two browsers exchange messages, see typing, and receive a streamed answer", async () => {
     const { proxy } = proxied;
     const people = await Promise.all(["ada@example.com", "bob@example.com"].map((email) => proxy.register(email)));
     for (const { user } of people) {
@@ -110,13 +110,13 @@ function testBrowsers(name: ProxyName) {
       const gaps = deltas.slice(1).map((delta, n) => delta.arrived_at - (deltas[n]?.arrived_at ?? 0));
       expect(gaps.filter((gap) => gap > PIECE_DELAY_MS / 2).length).toBeGreaterThan(PIECES / 2);
     }
-    // The page has come over HTTP/2.
+    // The page was loaded over HTTP/2.
     expect(await ada.evaluate<string>('performance.getEntriesByType("navigation")[0].nextHopProtocol')).toBe("h2");
-    // Neither the address of the socket nor what the page loaded broke the page's own policy.
+    // Neither the socket's address nor the page's resources violated the page's CSP.
     expect(await ada.evaluate<number>('parley.frames.filter(({ type }) => type === "error").length')).toBe(0);
   });
 
-  test("a stranger's page can't open a socket", async () => {
+  test("rejects a socket from another origin's page", async () => {
     const { proxy } = proxied;
     const response = await fetch(`${proxy.url}/realtime`, {
       tls: proxy.tls,

@@ -10,7 +10,7 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 type Message = { id: string; seq: number; content: string };
 
-// The tests of one backend are one story, told in order.
+// The tests of each backend build on each other, in order.
 describe.each(backends)("two people in one conversation, on the $name", ({ open }) => {
   let backend: Backend;
   let site: Site;
@@ -41,7 +41,7 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
   const subscribe = (socket: TestSocket, after_seq?: number) =>
     socket.ask({ type: "subscribe", conversation_id: conversation.id, ...(after_seq !== undefined && { after_seq }) });
 
-  test("both connect and see each other", async () => {
+  test("both users connect and see each other online", async () => {
     a = await openSocket(parley.url, { token: anna.access_token });
     expect(await a.waitFor(({ type }) => type === "ready")).toMatchObject({ user: { id: anna.user.id } });
     expect(await subscribe(a)).toMatchObject({ type: "ack", last_seq: 1, members_online: [anna.user.id] });
@@ -51,7 +51,7 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
     expect(await a.waitFor(({ type }) => type === "presence")).toMatchObject({ user_id: ben.user.id, online: true });
   });
 
-  test("a message is acknowledged to one and pushed to both", async () => {
+  test("acknowledges a message to its sender and pushes it to both users", async () => {
     const ack = await send(a, "Hello Ben 👋", { client_message_id: "hello" });
     expect(ack).toMatchObject({ type: "ack", duplicate: false, message: { content: "Hello Ben 👋", seq: 2 } });
     for (const socket of [a, b]) {
@@ -63,7 +63,7 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
     expect(again).toMatchObject({ duplicate: true, message: { id: (ack.message as Message).id } });
   });
 
-  test("one sees the other type, and not oneself", async () => {
+  test("sends typing to the other user only", async () => {
     a.send({ type: "typing.start", id: "t1", conversation_id: conversation.id });
     const typing = await b.waitFor(({ type }) => type === "typing");
     expect(typing).toMatchObject({ conversation_id: conversation.id, user_id: anna.user.id, active: true });
@@ -72,7 +72,7 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
     expect(a.list("typing")).toEqual([]);
   });
 
-  test("after a dropped connection nothing is missing and nothing comes twice", async () => {
+  test("replays missed messages after a dropped connection, each once", async () => {
     const seen = Math.max(...listSeqs(b.frames));
     b.socket.terminate();
     await b.closed;
@@ -98,7 +98,7 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
     expect(listSeqs(a.frames)).toEqual(range(2, seq));
   });
 
-  test("the offline model's answer streams in to both", async () => {
+  test("streams the offline model's answer to both users", async () => {
     const ack = await send(a, "How do I configure the database?", { reply: true });
     const question = ack.message as Message;
     const isAnswer = (frame: Frame) => frame.type === "message.completed" && frame.data?.parent_id === question.id;
@@ -112,7 +112,7 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
     }
   });
 
-  test("after a restart the whole history can be read over REST, with the old tokens", async () => {
+  test("returns the whole history over REST after a restart, with the old tokens", async () => {
     const pushed = b.frames.flatMap(({ type, data }) => (type === "message.created" ? [data?.id] : []));
     const read = async () => {
       const path = `/api/v1/conversations/${conversation.id}/messages?limit=200`;

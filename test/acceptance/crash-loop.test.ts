@@ -1,15 +1,15 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { startAsking, waitForText } from "./asking.ts";
+import { openChat, waitForText } from "./chat.ts";
 import { startDatabaseServer } from "./database-server.ts";
 import { createSite } from "./site.ts";
 
 setDefaultTimeout(120_000);
 
-/** An answer is interrupted so often (src/modules/generations/refused-ends.ts), and no more often paid for. */
+/** The limit on attempts, which also limits the cost (src/modules/generations/refused-ends.ts). */
 const INTERRUPTIONS_MAX = 5;
 
-test("an answer during which the server dies each time is asked for five times, and ends with its text", async () => {
+test("an answer that crashes the server each time is attempted five times, then fails with its partial text", async () => {
   const standIn = startProviderStandIn();
   standIn.script("deadly", { pieces: Array.from({ length: 2_000 }, (_, n) => `w${n} `), pieceDelayMs: 20 });
   const server = await startDatabaseServer();
@@ -24,23 +24,23 @@ test("an answer during which the server dies each time is asked for five times, 
   try {
     const waitForRequests = async (count: number) => {
       while (standIn.requestsOf("deadly").length < count) await Bun.sleep(20);
-      // So that some of the text is stored.
+      // Gives the server time to store some of the text.
       await Bun.sleep(700);
     };
     let parley = await site.start();
-    const asking = await startAsking(parley);
-    const id = await asking.ask();
-    await waitForText(asking.socket, id, 1);
-    for (let begins = 1; begins <= INTERRUPTIONS_MAX; begins += 1) {
-      await waitForRequests(begins);
+    const chat = await openChat(parley);
+    const id = await chat.ask();
+    await waitForText(chat.socket, id, 1);
+    for (let attempt = 1; attempt <= INTERRUPTIONS_MAX; attempt += 1) {
+      await waitForRequests(attempt);
       await parley.kill();
       await expireLeases();
       parley = await site.start();
     }
-    let answer = await asking.get(parley, id);
+    let answer = await chat.get(parley, id);
     while (answer.status === "streaming") {
       await Bun.sleep(100);
-      answer = await asking.get(parley, id);
+      answer = await chat.get(parley, id);
     }
     expect(answer).toMatchObject({ status: "failed", finish_reason: "error", error: { code: "internal" } });
     expect(answer.content).toStartWith("w0 w1 ");

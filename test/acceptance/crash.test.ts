@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { openSubscribed } from "./asking.ts";
 import { type Backend, backends } from "./backends.ts";
+import { openSubscribed } from "./chat.ts";
 import { contentOf, readHistory, type Sender, startSender } from "./load.ts";
 import { range } from "./reader.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
@@ -33,7 +33,7 @@ describe.each(backends)("kill -9 under load, on the $name", ({ open }) => {
     await backend?.close();
   });
 
-  /** What must hold of a conversation, whenever the server died. */
+  /** Checks the invariants of a conversation after a crash. */
   async function check(conversationId: string, senders: Sender[]): Promise<void> {
     const history = await readHistory(parley, account, conversationId);
     expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
@@ -49,7 +49,7 @@ describe.each(backends)("kill -9 under load, on the $name", ({ open }) => {
     }
   }
 
-  /** Sends again what nobody acknowledged, as a client does that came back. */
+  /** Resends unacknowledged messages, as a reconnecting client does. */
   async function resend(conversationId: string, senders: Sender[]): Promise<void> {
     const stored = new Map(
       (await readHistory(parley, account, conversationId)).map((message) => [message.client_message_id, message]),
@@ -69,16 +69,16 @@ describe.each(backends)("kill -9 under load, on the $name", ({ open }) => {
     await socket.close();
   }
 
-  test.each(range(1, ROUNDS))("round %d: what was acknowledged is there, once, in order", async (round) => {
-    const load = conversations.map((conversationId, place) => ({
+  test.each(range(1, ROUNDS))("round %d: every acknowledged message is stored once, in order", async (round) => {
+    const load = conversations.map((conversationId, index) => ({
       conversationId,
       senders: range(1, SENDERS_PER_CONVERSATION).map((n) =>
-        startSender(parley, account, conversationId, `r${round}-c${place}-s${n}`),
+        startSender(parley, account, conversationId, `r${round}-c${index}-s${n}`),
       ),
     }));
     const all = load.flatMap(({ senders }) => senders);
     await Bun.sleep(LOAD_MS);
-    // In every second round the embedded Postgres goes with it, as when the system kills a whole container.
+    // Every second round also kills the embedded Postgres, as when the OOM killer ends a whole container.
     const postgres = round % 2 === 0 ? site.findPostgres() : null;
     const killed = parley.kill();
     if (postgres !== null) process.kill(postgres, "SIGKILL");

@@ -7,8 +7,9 @@ const root = resolve(import.meta.dir, "../..");
 let found: Promise<string> | undefined;
 
 /**
- * The executable that is tested: `dist/parley`, built when it is missing or older than its sources, or the one that
- * `PARLEY_EXECUTABLE` names. A copy, in a folder that every user can reach, which no other build replaces meanwhile.
+ * The executable under test: `dist/parley`, built if it is missing or outdated, or `PARLEY_EXECUTABLE`. Returns a copy
+ * in a
+ * folder that every user can read, so that a concurrent build can't replace it.
  */
 export function findExecutable(): Promise<string> {
   found ??= copyExecutable();
@@ -29,17 +30,17 @@ async function copyExecutable(): Promise<string> {
   return executable;
 }
 
-/** The executable in its place, for processes of this very user. */
+/** The original executable, for processes of the current user. */
 export async function buildExecutable(): Promise<string> {
   if (process.env.PARLEY_EXECUTABLE) return resolve(process.env.PARLEY_EXECUTABLE);
-  // The flags of a `make` above this one are about its own jobs.
+  // The flags of an outer `make` must not apply to this one.
   const { MAKEFLAGS: _flags, MFLAGS: _old, MAKELEVEL: _level, ...env } = process.env;
   const child = Bun.spawn(["make", "--no-print-directory", "--silent", "build"], {
     cwd: root,
     env,
     stdio: ["ignore", "ignore", "pipe"],
   });
-  const said = new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(`make build: ${await said}`);
+  const errors = new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`make build: ${await errors}`);
   return join(root, "dist/parley");
 }

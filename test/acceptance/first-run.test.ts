@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createFolder, findFreePort, waitForStatus } from "../commands/run-parley.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { startAsking } from "./asking.ts";
+import { openChat } from "./chat.ts";
 import { findExecutable } from "./executable.ts";
 import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
 
@@ -17,7 +17,7 @@ afterAll(() => standIn?.stop());
 
 const ESCAPE = String.fromCharCode(27);
 
-/** Starts Parley on a terminal in an empty folder, asks it once, and stops it. @returns what the terminal showed. */
+/** Starts Parley on a terminal in an empty folder, sends one request, and stops it. @returns the terminal's output. */
 async function showFirstScreen(env: Record<string, string>) {
   using folder = createFolder();
   const executable = await findExecutable();
@@ -38,7 +38,7 @@ async function showFirstScreen(env: Record<string, string>) {
   return { text, lines: text.replaceAll("\r", "").trimEnd().split("\n"), port, folder: folder.path };
 }
 
-test("in an empty folder on a terminal, the start says in at most 12 lines what there is and what to do", async () => {
+test("on a terminal in an empty folder, the start output says what runs and what to do, in at most 12 lines", async () => {
   const { lines, port, folder } = await showFirstScreen({ NO_COLOR: "1" });
   const end = lines.findIndex((line) => line.startsWith("  Stop"));
   const screen = lines.slice(0, end + 1);
@@ -58,23 +58,23 @@ test("in an empty folder on a terminal, the start says in at most 12 lines what 
   expect(requests).toEqual([expect.stringMatching(/INFO: GET \/api\/v1\/me 401 [\d.]+ ms \(127\.0\.0\.1\)$/)]);
 });
 
-test("it has colours where the terminal has them, and names the default model", async () => {
+test("uses colors if the terminal supports them, and names the default model", async () => {
   const { text } = await showFirstScreen({ OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: standIn.openaiUrl });
   expect(text).toContain(`${ESCAPE}[`);
   expect(text).toContain("openai/gpt-5.2 (by default; set AI_MODELS to choose)");
   expect(text).not.toContain("hunter2");
 });
 
-test("a key alone is enough, and the log is JSON where there is no terminal", async () => {
+test("a provider key is the only required setting, and the log is JSON without a terminal", async () => {
   const env = { OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: standIn.openaiUrl };
   const site = await createSite({ env });
   try {
     writeFileSync(join(site.directory, ".env"), 'AI_MODLES="x"\n');
     const parley = await site.start({ env: { ANTROPIC_API_KEY: "hunter2" } });
-    const asking = await startAsking(parley);
-    const { message } = await asking.readToEnd(await asking.ask(), 15_000);
+    const chat = await openChat(parley);
+    const { message } = await chat.readToEnd(await chat.ask(), 15_000);
     expect(message).toMatchObject({ status: "complete", model: "openai/gpt-5.2" });
-    await asking.socket.close();
+    await chat.socket.close();
     await parley.stop();
     const lines = site
       .readLog()

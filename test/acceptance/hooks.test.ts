@@ -8,7 +8,7 @@ import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-/** Posts as a shell script would. */
+/** Posts with curl, as a shell script would. */
 async function curl({ url }: Pick<CreatedHook, "url">, ...args: string[]): Promise<string> {
   const child = Bun.spawn(["curl", "--silent", "--show-error", "--fail", ...args, url], {
     stdout: "pipe",
@@ -19,7 +19,7 @@ async function curl({ url }: Pick<CreatedHook, "url">, ...args: string[]): Promi
   return output;
 }
 
-test("a post of curl in Slack's form is answered by the model, also after a restart", async () => {
+test("the model answers a Slack-style post from curl, also after a restart", async () => {
   const site = await createSite();
   try {
     let parley = await site.start();

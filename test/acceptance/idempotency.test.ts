@@ -35,7 +35,7 @@ afterAll(async () => {
 const post = <T>(path: string, json: object, key: string) =>
   createRest(parley, anna).ask<T>("POST", path, json, { "idempotency-key": `"${key}"` });
 
-test("the executable answers a repeated request as it did before, also after a restart", async () => {
+test("replays the stored response to a repeated request, also after a restart", async () => {
   const ask = () => post<{ id: string }>("/conversations", { title: "once" }, "a key");
   expect((await ask()).status).toBe(400);
   const create = () => post<{ id: string }>("/conversations", { title: "once" }, "one");
@@ -49,7 +49,7 @@ test("the executable answers a repeated request as it did before, also after a r
   expect(answers.filter(({ headers }) => headers.get("idempotent-replayed") === null)).toHaveLength(1);
 });
 
-test("a kill in the middle of a send leaves one message, whoever wrote it", async () => {
+test("a kill during a send leaves exactly one message, whether the first or the repeated request stored it", async () => {
   const path = `/conversations/${conversation.id}/messages`;
   const send = () => post<Sent>(path, { content: "once" }, "two");
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
@@ -68,7 +68,7 @@ test("a kill in the middle of a send leaves one message, whoever wrote it", asyn
   await lock;
 
   parley = await site.start();
-  // Nobody can know yet that the first one is dead.
+  // The first request's lease hasn't expired yet.
   const early = await send();
   expect([early.status, early.body.code]).toEqual([409, "idempotency_in_progress"]);
   await sql`update idempotency_keys set lease_until = now() where ended_at is null`;

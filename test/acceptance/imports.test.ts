@@ -11,7 +11,7 @@ setDefaultTimeout(600_000);
 
 const MIB = 1024 * 1024;
 const FILE_BYTES = 200 * MIB;
-/** Far below the file, and above what a process takes that is busy. */
+/** Far below the file's size, and above a busy process's normal growth. */
 const GROWTH_BYTES_MAX = 160 * MIB;
 
 const sites: Site[] = [];
@@ -25,13 +25,13 @@ async function startSite(): Promise<{ site: Site; parley: Parley }> {
 
 const encoder = new TextEncoder();
 const chat = (n: number, chars: number) => {
-  const said = Object.fromEntries(
+  const messages = Object.fromEntries(
     Array.from({ length: 10 }, (_, at) => [`m${at}`, { text: `${n} ${"word ".repeat(chars / 50)}` }]),
   );
-  return encoder.encode(JSON.stringify(createChatGpt(`c-${n}`, said)));
+  return encoder.encode(JSON.stringify(createChatGpt(`c-${n}`, messages)));
 };
 
-/** A list of conversations, of as many bytes, that is never in memory as a whole. */
+/** A generated list of conversations of about `bytesMax` bytes, never entirely in memory. */
 function streamFile(bytesMax: number, chars: number): { body: ReadableStream<Uint8Array>; count: () => number } {
   let bytes = 0;
   let count = 0;
@@ -64,7 +64,7 @@ async function upload(parley: Parley, token: string, body: ReadableStream<Uint8A
 const readRss = (pid: number): number =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
 
-/** Looks until `stop` how much memory a process takes. */
+/** Samples the memory of a process until `stop`. */
 function watchMemory(pid: number) {
   let peak = readRss(pid);
   const timer = setInterval(() => {
@@ -78,16 +78,16 @@ function watchMemory(pid: number) {
 
 const inMib = (bytes: number) => Math.round(bytes / MIB);
 
-test("an import goes on after kill -9 where it was, and no conversation comes twice", async () => {
+test("an import continues after kill -9, and imports no conversation twice", async () => {
   const { site, parley } = await startSite();
   const account = await parley.register("anna@example.com", "Anna");
   const { body, count } = streamFile(30 * MIB, 2_000);
   const id = await upload(parley, account.access_token, body);
-  const look = async (of: Parley) => (await createRest(of, account).get<Import>(`/imports/${id}`)).body;
-  while ((await look(parley)).imported < count() / 10) await Bun.sleep(5);
+  const getImport = async (of: Parley) => (await createRest(of, account).get<Import>(`/imports/${id}`)).body;
+  while ((await getImport(parley)).imported < count() / 10) await Bun.sleep(5);
   await parley.kill();
   const second = await site.start();
-  const before = await look(second);
+  const before = await getImport(second);
   expect(before.status).toBe("running");
   expect(before.imported).toBeLessThan(count());
   const done = await waitForImport(second, account, id);
@@ -99,7 +99,7 @@ test("an import goes on after kill -9 where it was, and no conversation comes tw
   await second.stop();
 });
 
-test("a conversation of 100,000 messages, each below the one before it, comes in whole", async () => {
+test("imports a conversation of 100,000 messages, each a reply to the one before", async () => {
   const { parley } = await startSite();
   const account = await parley.register();
   const count = 100_000;
@@ -125,7 +125,7 @@ test("a conversation of 100,000 messages, each below the one before it, comes in
   expect(newest.body.data).toMatchObject([{ content: `Text ${count - 1}`, seq: count }]);
 });
 
-test("200 MB are imported in bounded memory, while another user's messages are sent", async () => {
+test("imports 200 MB in bounded memory while another user sends messages", async () => {
   const { parley } = await startSite();
   const [anna, ben] = [await parley.register(), await parley.register()];
   const { id: conversationId } = await createConversation(parley, ben);
@@ -165,7 +165,7 @@ test("200 MB are imported in bounded memory, while another user's messages are s
   expect(growth).toBeLessThan(GROWTH_BYTES_MAX);
 });
 
-test("500 MB sent to another address, or without a right to import, don't fill the memory", async () => {
+test("500 MB to the wrong path, or without permission to import, don't fill the memory", async () => {
   const { parley } = await startSite();
   const account = await parley.register();
   const quiet = readRss(parley.pid);

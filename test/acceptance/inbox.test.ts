@@ -11,26 +11,26 @@ import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
-/** Frames are a second apart where they are sent; they may come closer to each other on a busy machine. */
+/** Frames are sent a second apart; on a busy machine they may arrive closer together. */
 const APART_MS_MIN = 800;
 const BURST = 100;
 
 let server: DatabaseServer;
 let redis: TestRedis;
-const ends: (() => Promise<unknown>)[] = [];
+const cleanups: (() => Promise<unknown>)[] = [];
 afterAll(async () => {
-  for (const end of ends.reverse()) await end();
+  for (const end of cleanups.reverse()) await end();
 });
 
 async function startServers(): Promise<void> {
   if (server) return;
   server = await startDatabaseServer();
-  ends.push(() => server.stop());
+  cleanups.push(() => server.stop());
   redis = await startRedis();
-  ends.push(() => redis.stop());
+  cleanups.push(() => redis.stop());
 }
 
-/** Settings of two instances that share a database. */
+/** The settings of two instances that share a database. */
 async function createEnvironment(hasRedis: boolean, isPooled: boolean): Promise<Record<string, string>> {
   await startServers();
   const url = new URL(await server.createDatabase());
@@ -42,7 +42,7 @@ async function createEnvironment(hasRedis: boolean, isPooled: boolean): Promise<
       poolSize: 6,
       users: ["parley"],
     });
-    ends.push(() => pooler.stop());
+    cleanups.push(() => pooler.stop());
     url.port = String(pooler.port);
   }
   return {
@@ -63,7 +63,7 @@ async function call(parley: Parley, path: string, options: Call): Promise<Record
   return response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>);
 }
 
-/** When each frame about a conversation came. */
+/** The times at which frames about a conversation arrive. */
 function watchTimes({ socket }: TestInbox, conversationId: string): number[] {
   const times: number[] = [];
   socket.addEventListener("message", ({ data }) => {
@@ -73,20 +73,20 @@ function watchTimes({ socket }: TestInbox, conversationId: string): number[] {
   return times;
 }
 
-const forms = [
+const variants = [
   ["Postgres", false, false],
   ["Redis", true, false],
   ["PgBouncer in transaction mode", false, true],
   ["Redis and PgBouncer in transaction mode", true, true],
 ] as const;
 
-describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
+describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
   let site: Site;
   let first: Parley;
   let second: Parley;
   let owner: Account;
   let guest: Account;
-  /** The guest's devices, one on each instance. */
+  /** The guest's devices, one per instance. */
   let devices: [TestInbox, TestInbox];
   let conversationId: string;
 
@@ -95,15 +95,15 @@ describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
       token: owner.access_token,
       json: { content, reply: false, ...json },
     });
-  const bothShowTheList = async () => {
+  const waitForLists = async () => {
     await waitForList(devices[0], second);
     await waitForList(devices[1], first);
   };
 
-  test("an inbox shows what others do, on every device", async () => {
+  test("an inbox receives other users' changes, on every device", async () => {
     site = await createSite({ env: await createEnvironment(hasRedis, isPooled) });
-    ends.push(() => site.remove());
-    // Apart from the start, which has a time limit.
+    cleanups.push(() => site.remove());
+    // Not in beforeAll, which has a shorter timeout.
     expect((await site.run(["migrate"])).code).toBe(0);
     [first, second] = await Promise.all([site.start(), site.start()]);
     [owner, guest] = [await first.register(), await second.register()];
@@ -114,21 +114,21 @@ describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
     for (const device of devices) await device.told({ conversation_id: id, change: "added", unread: 0 });
     await send("The first");
     for (const device of devices) await device.told({ conversation_id: id, change: "updated", unread: 1 });
-    await bothShowTheList();
+    await waitForLists();
   });
 
-  test("a burst makes at most a frame a second, and the last one is right", async () => {
+  test("a burst produces at most one frame per second, and the last one is correct", async () => {
     const times = devices.map((device) => watchTimes(device, conversationId));
     for (let n = 0; n < BURST; n += 1) await send(`Message ${n}`);
     for (const device of devices) await device.told({ conversation_id: conversationId, unread: BURST + 1 });
     for (const [n, at] of times.entries()) {
-      const apart = at.slice(1).map((ms, place) => ms - (at[place] ?? 0));
+      const apart = at.slice(1).map((ms, index) => ms - (at[index] ?? 0));
       expect([n, apart.filter((ms) => ms < APART_MS_MIN)]).toEqual([n, []]);
     }
-    await bothShowTheList();
+    await waitForLists();
   });
 
-  test("reading on one device shows on the other; titles, edits and deletions as well", async () => {
+  test("reads, titles, edits and deletions on one device reach the other", async () => {
     const seq = devices[0].list(conversationId).at(-1)?.last_seq ?? 0;
     await devices[0].ask({ type: "read", conversation_id: conversationId, seq });
     for (const device of devices) await device.told({ conversation_id: conversationId, unread: 0, last_read_seq: seq });
@@ -140,10 +140,10 @@ describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
     await call(first, path, { token, method: "PATCH", json: { title: "Another title" } });
     await call(second, `${path}/messages/${message.id}`, { token, method: "DELETE" });
     for (const device of devices) await device.told({ title: "Another title", unread: 0, last_seq: seq + 4 });
-    await bothShowTheList();
+    await waitForLists();
   });
 
-  test("a conversation that the user creates or imports is told on the other device", async () => {
+  test("a conversation that the user creates or imports appears on the other device", async () => {
     const created = await createConversation(second, guest, [], { title: "Created" });
     for (const device of devices) await device.told({ conversation_id: created.id, change: "added", title: "Created" });
     const imported = await importFile(first, guest, "chatgpt", [
@@ -151,10 +151,10 @@ describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
     ]);
     expect([imported.status, imported.imported]).toEqual(["done", 1]);
     for (const device of devices) await device.told({ change: "added", title: "Title of one", unread: 0 });
-    await bothShowTheList();
+    await waitForLists();
   });
 
-  test("search, analytics and cached reads work on both", async () => {
+  test("search, analytics and cached reads work on both instances", async () => {
     await send("A rare word: quokka");
     for (const parley of [first, second]) {
       const { data } = await call(parley, "/search?q=quokka", { token: guest.access_token });
@@ -169,7 +169,7 @@ describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
       json: { email: "admin@example.com", password: "a password of the tests" },
     });
     const { access_token: token } = (await login.json()) as Account;
-    // Messages of others, the deleted one left out, and the two that were imported.
+    // Other users' messages without the deleted one, and the two imported ones.
     await waitUntil(async () => {
       const overview = await call(second, "/analytics/overview?from=2020-01-01T00:00:00Z", { token });
       return JSON.stringify(overview).includes(`"messages":${BURST + 4}`);
@@ -183,7 +183,7 @@ describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
     }
   });
 
-  test("what is told ends with the membership, and with the session", async () => {
+  test("frames end with the membership, and with the session", async () => {
     const path = `/conversations/${conversationId}`;
     const token = owner.access_token;
     await call(second, `${path}/members/${guest.user.id}`, { token, method: "DELETE" });
@@ -194,14 +194,14 @@ describe.each(forms)("two instances over %s", (_, hasRedis, isPooled) => {
     await call(first, `/conversations/${deleted.id}`, { token, method: "DELETE" });
     for (const device of devices) await device.told({ conversation_id: deleted.id, change: "removed" });
     expect(devices.map((device) => device.list(conversationId).at(-1)?.change)).toEqual(["removed", "removed"]);
-    await bothShowTheList();
+    await waitForLists();
     await call(first, "/auth/logout", { token: guest.access_token, json: { refresh_token: guest.refresh_token } });
     await Promise.all(devices.map(({ closed }) => closed));
   });
 
-  test("nothing has gone wrong on the way", () => {
+  test("neither instance logs warnings or errors", () => {
     const lines = site.readLog().match(/.*"level":"(?:warn|error|fatal)".*/g) ?? [];
-    // Of a busy machine, or of the pooler.
+    // Expected on a busy machine, or from the pooler.
     const expected = /LISTEN doesn't work|[Pp]ooler|slow query|the bus over \w+ is unavailable|timed out/;
     expect(lines.filter((line) => !expected.test(line))).toEqual([]);
     expect(site.readLog()).not.toContain("a secret that only tests know");

@@ -9,7 +9,7 @@ import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
-/** What users are told within, when an instance has died: far above the five seconds that it takes. */
+/** The deadline for presence updates after an instance died; expected: about five seconds. */
 const GONE_MAX_MS = 20_000;
 const SEND_PAUSE_MS = 15;
 const PAGE = 100;
@@ -23,7 +23,7 @@ afterAll(async () => {
 
 type Member = { account: Account; socket: TestSocket; acked: string[]; sender?: Promise<void> };
 
-/** Sends until it is told to stop; notes what was acknowledged. */
+/** Sends messages until aborted, and records the acknowledged ones. */
 function startSending(member: Member, conversation_id: string, signal: AbortSignal): Promise<void> {
   const send = async (n: number) => {
     const client_message_id = `${member.account.user.id}-${n}`;
@@ -41,7 +41,7 @@ function startSending(member: Member, conversation_id: string, signal: AbortSign
   })();
 }
 
-/** Every message of the conversation, as the database has it. */
+/** Every stored message of the conversation. */
 async function listMessages(parley: Parley, { access_token }: Account, conversationId: string) {
   const messages: { seq: number; id: string; client_message_id: string | null }[] = [];
   for (let after = 0; ; after = messages.at(-1)?.seq ?? 0) {
@@ -55,7 +55,7 @@ async function listMessages(parley: Parley, { access_token }: Account, conversat
 const seenBy = ({ socket }: Member) => socket.list("message.created").map(({ seq, data }) => ({ seq, id: data?.id }));
 
 for (const form of ["Redis", "Postgres"] as const)
-  test(`over ${form}, an instance that is killed under load leaves no ghosts, and everybody sees what is stored`, async () => {
+  test(`over ${form}, a kill under load leaves no ghost users, and everybody sees what is stored`, async () => {
     server ??= await startDatabaseServer();
     if (form === "Redis") redis = await startRedis();
     const env = {
@@ -82,7 +82,7 @@ for (const form of ["Redis", "Postgres"] as const)
       for (const member of members) member.sender = startSending(member, conversation_id, stop.signal);
       await waitUntil(() => members.every(({ acked }) => acked.length > 20));
 
-      // A cut that both sides notice, then the death of an instance while its user types.
+      // Both sides notice a network partition; then an instance is killed while its user is typing.
       if (form === "Redis") {
         await redis?.kill();
         await Bun.sleep(1_000);

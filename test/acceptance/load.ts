@@ -2,26 +2,26 @@ import type { Account } from "../support/client.ts";
 import type { Frame } from "../support/socket.ts";
 import type { Parley } from "./site.ts";
 
-/** Messages of one socket that are on their way at a time. */
+/** Unacknowledged messages per socket. */
 const IN_FLIGHT = 16;
 const PAGE_ROWS = 200;
 
 export type StoredMessage = { id: string; seq: number; content: string; client_message_id: string | null };
 
 export type Sender = {
-  /** What was acknowledged, by the client's id, in the order of sending. */
+  /** Acknowledged messages by client id, in the order sent. */
   acked: Map<string, StoredMessage>;
-  /** What was sent and not acknowledged when the connection broke. */
+  /** Messages that were sent but unacknowledged when the connection broke. */
   unacked: Set<string>;
-  /** Pushes of messages, as they came. */
+  /** Pushed messages, in order of arrival. */
   pushed: StoredMessage[];
   closed: Promise<void>;
 };
 
-/** What a message says, so that a look at it tells whose it is. */
+/** The content of a message, derived from its client id. */
 export const contentOf = (clientMessageId: string): string => `The text of ${clientMessageId}`;
 
-/** Sends as fast as acks come, until the connection breaks. */
+/** Sends as fast as acks arrive, until the connection breaks. */
 export function startSender(parley: Parley, account: Account, conversation_id: string, name: string): Sender {
   const sender: Sender = { acked: new Map(), unacked: new Set(), pushed: [], closed: Promise.resolve() };
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${account.access_token}` } };
@@ -54,7 +54,7 @@ export function startSender(parley: Parley, account: Account, conversation_id: s
   return sender;
 }
 
-/** The whole history of a conversation, page by page. */
+/** Reads the whole history of a conversation page by page. */
 export async function readHistory(
   parley: Parley,
   { access_token }: Account,

@@ -9,7 +9,7 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const SECRET = "a-secret-of-the-new-server-32-bytes!!";
 
-test("the executable calls tools of MCP servers of both revisions, and logs no token", async () => {
+test("the executable calls tools of MCP servers of both protocol revisions, and logs no token", async () => {
   const run = () => ({ content: [{ type: "text", text: "Found." }] });
   const now = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
   const before = startMcpServer({ revision: "2025", tools: [{ name: "look", run }] });
@@ -49,7 +49,7 @@ test("the executable calls tools of MCP servers of both revisions, and logs no t
     expect(payload.sub).toBe(anna.user.id);
     expect(before.calls[0]?.authorization).toBeNull();
     await parley.stop();
-    // The session was ended.
+    // The session was closed.
     expect(before.requests.some(({ method }) => method === "DELETE")).toBe(true);
     const log = site.readLog();
     expect(log).toContain('"mcp_server":"old","tools":["old_look"]');

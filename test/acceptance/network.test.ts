@@ -15,7 +15,7 @@ import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-/** As a network of a company is: names that only its proxy knows, certificates of its own CA. */
+/** A company network: names that only the proxy resolves, and certificates of a private CA. */
 const CREDENTIALS = "parley:hunter2/hunter3";
 const providers = ["openai", "anthropic", "compatible"];
 const whole = "Parley's stand-in answers in several pieces.";
@@ -81,11 +81,11 @@ const askModel = (parley: Parley, account: Account, model: string, more: object 
     json: { model, messages: [{ role: "user", content: "Hello" }], ...more },
   });
 
-const noSecret = (text: string) => {
+const expectNoSecret = (text: string) => {
   for (const secret of ["hunter2", "hunter3", btoa(CREDENTIALS)]) expect(text).not.toContain(secret);
 };
 
-describe("with the proxy and the CA of the network", () => {
+describe("with the company's proxy and CA", () => {
   let site: Site;
   let parley: Parley;
   let anna: Account;
@@ -107,31 +107,31 @@ describe("with the proxy and the CA of the network", () => {
       expect([form, authorization]).toEqual(["tunnel", `Basic ${btoa(CREDENTIALS)}`]);
   });
 
-  test.each(providers)("%s streams without delay, and what nobody reads ends at the server", async (provider) => {
+  test.each(providers)("%s streams without delay, and aborting a request reaches the server", async (provider) => {
     standIn.reset();
     standIn.script("waits", { fault: "stall", after: 1 });
     const response = await askModel(parley, anna, `${provider}/waits`, { stream: true });
     const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
-    // The server has sent one piece, and sends no more.
+    // The server has sent one piece and then stalls.
     while (!text.includes("Parley's")) text += (await reader?.read())?.value ?? "";
     await reader?.cancel();
     await waitUntil(() => standIn.requests[0]?.aborted === true);
   });
 
-  test("connections are used again", async () => {
+  test("reuses connections", async () => {
     standIn.reset();
     for (let n = 0; n < 5; n += 1) await (await askModel(parley, anna, "openai/normal")).text();
     expect(new Set(standIn.requests.map(({ clientPort }) => clientPort)).size).toBeLessThan(5);
   });
 
-  test("people log in by the issuer", async () => {
+  test("users log in with the issuer", async () => {
     const response = await parley.fetch("/api/v1/me", { token: await issuer.sign() });
     expect(response.status).toBe(200);
     expect(proxy.requests.some(({ target }) => target === new URL(issuer.url).host)).toBe(true);
   });
 
-  test("tools of MCP servers are called", async () => {
+  test("calls tools of MCP servers", async () => {
     standIn.reset();
     standIn.script("normal", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
     const { id } = await createConversation(parley, anna, [], { title: "Tools", tools: ["wiki_look"] });
@@ -146,7 +146,7 @@ describe("with the proxy and the CA of the network", () => {
     standIn.reset();
   });
 
-  test("webhooks are delivered", async () => {
+  test("delivers webhooks", async () => {
     const receiver = startReceiver();
     const url = `https://hooks.test:${await startTls(Number(new URL(receiver.url).port))}/in`;
     const created = await parley.fetch("/api/v1/webhooks", {
@@ -161,20 +161,20 @@ describe("with the proxy and the CA of the network", () => {
     });
     await waitUntil(() => receiver.received.length > 0);
     const [delivery] = receiver.received;
-    if (!delivery) throw new Error("There is no delivery.");
+    if (!delivery) throw new Error("Nothing was delivered.");
     expect(verify(secret, delivery)).toMatchObject({ type: "message.created", data: { content: "Hello" } });
     expect(proxy.requests.some(({ target }) => target === new URL(url).host)).toBe(true);
     await receiver.stop();
   });
 
-  test("the start names the proxy, and nothing shows its password", async () => {
+  test("logs the proxy at start, and its password nowhere", async () => {
     expect(parley.readLog()).toContain(`"proxies":"127.0.0.1:${proxy.port} (for https URLs only)"`);
     const { output } = await site.run(["config"]);
     expect(output).toMatch(new RegExp(`^HTTPS_PROXY=http://\\*{8}@127\\.0\\.0\\.1:${proxy.port} `, "m"));
-    noSecret(site.readLog());
+    expectNoSecret(site.readLog());
   });
 
-  test("an upgrade is fetched by the proxy", async () => {
+  test("downloads an upgrade through the proxy", async () => {
     const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(null, { status: 404 }) });
     const url = `https://files.test:${await startTls(server.port ?? 0)}/parley`;
     const { code, errors } = await site.run(["upgrade", url, "--no-backup"]);
@@ -182,14 +182,14 @@ describe("with the proxy and the CA of the network", () => {
     expect([code, errors]).toEqual([1, `${url} can't be downloaded (status 404); check the address.\n`]);
   });
 
-  test("the health check asks this machine, whatever the proxy", async () => {
+  test("the health check ignores the proxy", async () => {
     const { port } = new URL(parley.url);
     const { code } = await site.run(["healthcheck"], { PORT: port, HTTP_PROXY: "http://127.0.0.1:1" });
     expect(code).toBe(0);
   });
 });
 
-/** What the log says after a model could not be reached. */
+/** The log after a model was unreachable. */
 async function logOf(env: Record<string, string>): Promise<string> {
   const site = await createSite({ env: { ...environment, OIDC_ISSUER: "", OIDC_AUDIENCE: "", ...env } });
   try {
@@ -199,7 +199,7 @@ async function logOf(env: Record<string, string>): Promise<string> {
     const body = await response.text();
     expect(body).not.toContain("proxy");
     expect(body).not.toContain("NODE_EXTRA");
-    noSecret(parley.readLog());
+    expectNoSecret(parley.readLog());
     return parley.readLog();
   } finally {
     await site.remove();
@@ -212,13 +212,13 @@ test("without the CA, the log names the setting", async () => {
   );
 });
 
-test("with wrong credentials, the log names the setting", async () => {
+test("with wrong proxy credentials, the log names the setting", async () => {
   expect(await logOf({ HTTPS_PROXY: proxyAddress("parley:wrong") })).toContain(
     `the proxy 127.0.0.1:${proxy.port} refuses the credentials (HTTP 407): correct user and password in HTTPS_PROXY`,
   );
 });
 
-test("the address of the proxy may come from a file, or a name in small letters", async () => {
+test("reads the proxy's address from a file or a lowercase variable", async () => {
   const site = await createSite();
   const file = join(site.directory, "proxy");
   writeFileSync(file, `${proxyAddress()}\n`);
@@ -231,7 +231,7 @@ test("the address of the proxy may come from a file, or a name in small letters"
   await site.remove();
 });
 
-test("files of certificates that can't be used stop the start, each by its name", async () => {
+test("unusable certificate files stop the start, each with its name", async () => {
   const site = await createSite();
   const path = (name: string, text: string) => {
     writeFileSync(join(site.directory, name), text);

@@ -20,10 +20,10 @@ afterAll(async () => {
   await server.stop();
 });
 
-test("a newer version migrates under a running older one, which goes on; a start of the older one is refused", async () => {
+test("a newer version migrates while an older one runs and keeps working; the older one refuses to start again", async () => {
   const running = await site.start();
   const account = await running.register();
-  // What a newer version would leave.
+  // The state that a newer version would leave.
   await sql`insert into migrations (name, checksum, version) values ('0099_from_later.sql', 'x', '9.8.7')`;
   await sql`update sql_functions set checksum = 'x'`;
 
@@ -46,7 +46,7 @@ test("a newer version migrates under a running older one, which goes on; a start
   expect((await running.stop()).code).toBe(0);
 });
 
-test("a database with another text of a migration is refused", async () => {
+test("refuses a database whose migration was changed", async () => {
   await sql`delete from migrations where name = '0099_from_later.sql'`;
   await sql`update migrations set checksum = 'x', version = null where name = '0001_accounts.sql'`;
   const { code, errors } = await site.run([]);

@@ -6,7 +6,7 @@ import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-/** As it stands in the address; decoded it is `us@er` and `pass/of:hunter2`. */
+/** URL-encoded as in the address; decoded it is `us@er` and `pass/of:hunter2`. */
 const USERINFO = "us%40er:pass%2Fof:hunter2";
 const BASIC = `Basic ${btoa("us@er:pass/of:hunter2")}`;
 const secrets = [USERINFO, "us@er", "pass%2Fof", "pass/of", "hunter2", btoa("us@er:pass/of:hunter2")];
@@ -22,9 +22,10 @@ function respond(socket: Socket, status: string, body: string, field = "Content-
   socket.write(`HTTP/1.1 ${status}\r\n${field}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
 }
 
-const hello = 'data: {"choices":[{"index":0,"delta":{"content":"Hello."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
+const helloStream =
+  'data: {"choices":[{"index":0,"delta":{"content":"Hello."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
 
-/** What each model's server does, beyond saying hello. */
+/** The behavior of each model's server, apart from a normal answer. */
 const behaviours: Record<string, (socket: Socket, authorization: string | undefined) => void> = {
   moved: (socket) => respond(socket, "308 Moved", "", "Location: //user:hunter2@new.example/v2/chat?key=hunter2"),
   echo: (socket, authorization) => respond(socket, "401 No", `Wrong: ${authorization} of ${USERINFO}`),
@@ -32,7 +33,7 @@ const behaviours: Record<string, (socket: Socket, authorization: string | undefi
     respond(socket, "200 OK", 'data: {"error":{"message":"overloaded"}}\n\n');
     socket.end();
   },
-  stale: (socket) => (answered.has(socket) ? void socket.end() : respond(socket, "200 OK", hello)),
+  stale: (socket) => (answered.has(socket) ? void socket.end() : respond(socket, "200 OK", helloStream)),
 };
 
 function answerRequest(socket: Socket, packet: string): void {
@@ -41,7 +42,7 @@ function answerRequest(socket: Socket, packet: string): void {
   seen.push({ model, authorization });
   const behave = behaviours[model];
   if (behave) behave(socket, authorization);
-  else respond(socket, "200 OK", hello);
+  else respond(socket, "200 OK", helloStream);
   answered.add(socket);
 }
 
@@ -76,17 +77,17 @@ async function askModel(model: string): Promise<string | number> {
 
 const countRequests = (model: string): number => seen.filter((request) => request.model === model).length;
 
-test("userinfo of the base URL is sent as basic authentication", async () => {
+test("sends the base URL's userinfo as Basic authentication", async () => {
   expect(await askModel("good")).toBe("Hello.");
   expect(seen.at(-1)).toEqual({ model: "good", authorization: BASIC });
 });
 
-test("errors whose connections close leave the next requests alone", async () => {
+test("errors whose connections close don't affect the next requests", async () => {
   for (let n = 0; n < 10; n += 1) await askModel("overloaded");
   for (let n = 0; n < 12; n += 1) expect(await askModel("good")).toBe("Hello.");
 });
 
-test("a repeat on a new connection is counted and logged", async () => {
+test("counts and logs a request that was sent again on a new connection", async () => {
   const before = countRequests("stale");
   expect(await askModel("good")).toBe("Hello.");
   expect(await askModel("stale")).toBe("Hello.");
@@ -99,7 +100,7 @@ test("a repeat on a new connection is counted and logged", async () => {
   ]);
 });
 
-test("a redirect is asked once, and the log says where it points", async () => {
+test("requests a redirecting URL once, and logs where it points", async () => {
   await askModel("moved");
   expect(countRequests("moved")).toBe(1);
   const line = parley
@@ -113,7 +114,7 @@ test("a redirect is asked once, and the log says where it points", async () => {
   expect(line).toContain("http://new.example/v2/chat");
 });
 
-test("no part of the userinfo is logged or printed", async () => {
+test("logs or prints no part of the userinfo", async () => {
   await askModel("echo");
   expect(countRequests("echo")).toBeGreaterThan(0);
   const config = await site.run(["config"]);
@@ -123,7 +124,7 @@ test("no part of the userinfo is logged or printed", async () => {
   expect(secrets.filter((secret) => log.includes(secret))).toEqual([]);
 });
 
-test("userinfo beside a key stops the start with one sentence", async () => {
+test("userinfo together with a key stops the start with one error", async () => {
   const config = await site.run(["config", "check"], {
     COMPATIBLE_API_KEY: "sk-hunter2",
     OPENAI_API_KEY: "sk-hunter2",

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
-import { openSubscribed, readToEnd, startAsking, waitForText } from "./asking.ts";
+import { openChat, openSubscribed, readToEnd, waitForText } from "./chat.ts";
 import { findFreePort } from "./database-server.ts";
 import { readAnswer } from "./reader.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
@@ -45,25 +45,25 @@ describe("each provider's wire format", () => {
     ["openai/gpt-5.2", "/v1/responses"],
     ["anthropic/claude-sonnet-4-6", "/v1/messages"],
     ["compatible/llama", "/v1/chat/completions"],
-  ])("%s streams in, and its tokens are recorded", async (model, path) => {
-    const asking = await startAsking(parley);
-    const id = await asking.ask(model, "Say hello to everyone.");
-    const { message, deltas, attempts, text: read } = await asking.readToEnd(id);
+  ])("%s is streamed, and its tokens are recorded", async (model, path) => {
+    const chat = await openChat(parley);
+    const id = await chat.ask(model, "Say hello to everyone.");
+    const { message, deltas, attempts, text: read } = await chat.readToEnd(id);
     expect(read).toBe(text);
     expect(deltas).toBeGreaterThan(1);
     expect(attempts).toEqual([1]);
     expect(message).toMatchObject({ status: "complete", finish_reason: "stop", content: text, model, error: null });
     expect(message.usage?.output_tokens).toBe(pieces.length);
     expect(message.usage?.input_tokens).toBeGreaterThan(0);
-    expect(await asking.get(parley, id)).toEqual(message);
+    expect(await chat.get(parley, id)).toEqual(message);
     const [request] = standIn.requestsOf(model.slice(model.indexOf("/") + 1));
     expect(request).toMatchObject({ path });
     expect(JSON.stringify(request?.body)).toContain("Say hello to everyone.");
-    await asking.socket.close();
+    await chat.socket.close();
   });
 
-  test("the answer streams over SSE from the POST as well", async () => {
-    const { account, conversationId, socket } = await startAsking(parley);
+  test("the POST also streams the answer over SSE", async () => {
+    const { account, conversationId, socket } = await openChat(parley);
     const response = await parley.fetch(`/api/v1/conversations/${conversationId}/messages`, {
       token: account.access_token,
       headers: { accept: "text/event-stream" },
@@ -85,18 +85,18 @@ describe("each provider's wire format", () => {
   });
 });
 
-describe("in the middle of an answer", () => {
-  test("who subscribes gets the text so far, then the rest, by each way of subscribing", async () => {
-    const asking = await startAsking(parley);
-    const id = await asking.ask("compatible/slow-one");
-    await waitForText(asking.socket, id, 60);
+describe("during an answer", () => {
+  test("a new subscriber gets the text so far, then the rest, whichever way it subscribes", async () => {
+    const chat = await openChat(parley);
+    const id = await chat.ask("compatible/slow-one");
+    await waitForText(chat.socket, id, 60);
     const readers = await Promise.all(
-      [undefined, 0, 1].map((afterSeq) => openSubscribed(parley, asking.account, asking.conversationId, afterSeq)),
+      [undefined, 0, 1].map((afterSeq) => openSubscribed(parley, chat.account, chat.conversationId, afterSeq)),
     );
-    const stored = await asking.get(parley, id);
+    const stored = await chat.get(parley, id);
     expect(stored.status).toBe("streaming");
     expect(stored.content.length).toBeGreaterThanOrEqual(60);
-    const whole = await asking.readToEnd(id);
+    const whole = await chat.readToEnd(id);
     expect(whole.message).toMatchObject({ status: "complete", model: "compatible/slow-one" });
     for (const reader of readers) {
       const part = await readToEnd(reader, id);
@@ -105,32 +105,32 @@ describe("in the middle of an answer", () => {
       expect(part.deltas).toBeGreaterThan(0);
       await reader.close();
     }
-    await asking.socket.close();
+    await chat.socket.close();
   });
 
-  test("stop ends it with the text so far, at the provider too", async () => {
-    const asking = await startAsking(parley);
-    const id = await asking.ask("compatible/slow-one");
-    await waitForText(asking.socket, id, 20);
-    const ack = await asking.socket.ask({ type: "generation.cancel", message_id: id });
+  test("stop keeps the text so far, and aborts the provider request", async () => {
+    const chat = await openChat(parley);
+    const id = await chat.ask("compatible/slow-one");
+    await waitForText(chat.socket, id, 20);
+    const ack = await chat.socket.ask({ type: "generation.cancel", message_id: id });
     expect(ack).toMatchObject({ type: "ack", message: { id, status: "cancelled" } });
-    const { message, text: read } = await asking.readToEnd(id);
+    const { message, text: read } = await chat.readToEnd(id);
     expect(message).toMatchObject({ status: "cancelled", finish_reason: "cancelled", error: null, content: read });
     expect(read).toStartWith("word0 word1 ");
     expect(read.length).toBeLessThan(SLOW_PIECES * 6);
     await Bun.sleep(2 * PIECE_DELAY_MS);
     expect(standIn.requestsOf("slow-one").at(-1)?.aborted).toBe(true);
-    expect(await asking.get(parley, id)).toEqual(message);
-    await asking.socket.close();
+    expect(await chat.get(parley, id)).toEqual(message);
+    await chat.socket.close();
   });
 
-  test("a lost connection stops nothing", async () => {
-    const asking = await startAsking(parley);
-    const id = await asking.ask("compatible/slow-one");
-    await waitForText(asking.socket, id, 20);
-    asking.socket.socket.terminate();
-    await asking.socket.closed;
-    const reader = await openSubscribed(parley, asking.account, asking.conversationId);
+  test("a lost connection doesn't stop the answer", async () => {
+    const chat = await openChat(parley);
+    const id = await chat.ask("compatible/slow-one");
+    await waitForText(chat.socket, id, 20);
+    chat.socket.socket.terminate();
+    await chat.socket.closed;
+    const reader = await openSubscribed(parley, chat.account, chat.conversationId);
     expect((await readToEnd(reader, id)).message.status).toBe("complete");
     await reader.close();
   });
@@ -144,7 +144,7 @@ describe("when providers fail", () => {
     return { other, failing: await other.start() };
   };
 
-  test("one that refuses connections gives way to the second", async () => {
+  test("falls back to the second provider if the first refuses connections", async () => {
     const nowhere = `http://127.0.0.1:${await findFreePort()}/v1`;
     const { other, failing } = await startWith({
       OPENAI_API_KEY: "key",
@@ -152,30 +152,30 @@ describe("when providers fail", () => {
       ANTHROPIC_BASE_URL: standIn.anthropicUrl,
       AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
     });
-    const asking = await startAsking(failing);
-    const { message, text: read } = await asking.readToEnd(await asking.ask());
+    const chat = await openChat(failing);
+    const { message, text: read } = await chat.readToEnd(await chat.ask());
     expect(read).toBe(text);
     expect(message).toMatchObject({ status: "complete", model: "anthropic/claude-sonnet-4-6", error: null });
     await other.remove();
   });
 
-  test("one that answers 500 gives way too, one that breaks off is continued, and when all are down it says so", async () => {
+  test("falls back after status 500, continues a broken-off answer, and reports the failure if all providers are down", async () => {
     const { other, failing } = await startWith({ AI_MODELS: "compatible/fails,compatible/cut,compatible/llama" });
-    const asking = await startAsking(failing);
-    const { message, resets } = await asking.readToEnd(await asking.ask());
+    const chat = await openChat(failing);
+    const { message, resets } = await chat.readToEnd(await chat.ask());
     expect(message).toMatchObject({ status: "complete", model: "compatible/llama" });
     expect(resets).toMatchObject([{ attempt: 2 }]);
     expect(resets[0]?.text).not.toBe("");
     await other.remove();
 
     const down = await startWith({ AI_MODELS: "compatible/fails,compatible/overloaded" });
-    const unlucky = await startAsking(down.failing);
-    const id = await unlucky.ask();
-    const { message: failed } = await unlucky.readToEnd(id, 15_000);
+    const failingChat = await openChat(down.failing);
+    const id = await failingChat.ask();
+    const { message: failed } = await failingChat.readToEnd(id, 15_000);
     expect(failed).toMatchObject({ status: "failed", finish_reason: "error", content: "" });
     expect(failed.error?.code).toStartWith("provider_");
     expect(JSON.stringify(failed)).not.toContain(FOREIGN_TEXT);
-    expect(await unlucky.get(down.failing, id)).toEqual(failed);
+    expect(await failingChat.get(down.failing, id)).toEqual(failed);
     await down.other.remove();
   });
 });

@@ -18,7 +18,7 @@ setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 const PIECES = 12;
 const PIECE_DELAY_MS = 150;
 const METRICS_TOKEN = "a-token-that-only-tests-know-0123456789";
-/** A client's own address; the proxy has another one. */
+/** The client's address, different from the proxy's. */
 const CLIENT_ADDRESS = "127.0.0.2";
 const SEND_PAUSE_MS = 20;
 
@@ -56,7 +56,7 @@ function testProxy(name: ProxyName) {
   const isMessage = (content: string) => (frame: { type: string; data?: { content?: string } }) =>
     frame.type === "message.created" && frame.data?.content === content;
 
-  /** When each piece of a body arrives. */
+  /** The arrival times of a body's pieces. */
   async function readTimes(response: Response): Promise<{ text: string; gaps: number[] }> {
     const times: number[] = [];
     let text = "";
@@ -68,7 +68,7 @@ function testProxy(name: ProxyName) {
   }
   const countPauses = (gaps: number[]) => gaps.filter((gap) => gap > PIECE_DELAY_MS / 2).length;
 
-  test("the pieces of an answer arrive one by one, as events of Parley and in OpenAI's form", async () => {
+  test("pieces of an answer arrive one by one, as Parley events and in OpenAI's format", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
     const own = await proxy.fetch(`/api/v1/conversations/${id}/messages`, {
@@ -92,7 +92,7 @@ function testProxy(name: ProxyName) {
     expect(countPauses(completion.gaps)).toBeGreaterThan(PIECES / 2);
   });
 
-  test("a live feed goes on after Last-Event-ID, over HTTP/2 as well", async () => {
+  test("a live feed resumes after Last-Event-ID, also over HTTP/2", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
     for (const content of ["one", "two", "three"]) expect((await post(id, content)).status).toBe(201);
@@ -128,7 +128,7 @@ function testProxy(name: ProxyName) {
     session.destroy();
   });
 
-  test("the client's address is its own, in the audit record, the log and the limits, whatever it says", async () => {
+  test("audit, log and rate limits use the client's real address, whatever headers it sends", async () => {
     const { proxy, instances } = proxied;
     const login = async (password: string, forwarded: string) => {
       const curl = Bun.spawn(
@@ -157,7 +157,7 @@ function testProxy(name: ProxyName) {
     expect(log()).toContain(CLIENT_ADDRESS);
     expect(log()).not.toContain("203.0.113.9");
 
-    // Each time as somebody else: the limit counts one client.
+    // A different forwarded address each time: the limit still counts one client.
     const answers: Awaited<ReturnType<typeof login>>[] = [];
     for (let n = 0; n < 200 && answers.at(-1)?.status !== 429; n += 1)
       answers.push(await login("wrong horse battery", `203.0.113.${n % 250}`));
@@ -166,7 +166,7 @@ function testProxy(name: ProxyName) {
     expect(JSON.parse(refused?.body ?? "")).toMatchObject({ status: 429, type: expect.stringContaining("/problems/") });
   });
 
-  test("errors are Parley's own", async () => {
+  test("passes Parley's errors through unchanged", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
     const read = async (response: Response) => ({
@@ -198,7 +198,7 @@ function testProxy(name: ProxyName) {
       method: "POST",
     });
     expect(await read(refused)).toMatchObject({ status: 413, body: { code: "too_large" } });
-    // More than any other request may have.
+    // More than the body limit of any other route.
     const taken = await proxy.fetch("/api/v1/imports?source=chatgpt", {
       token: account.access_token,
       body: `[${" ".repeat(1_900_000)}]`,
@@ -217,7 +217,7 @@ function testProxy(name: ProxyName) {
     });
   });
 
-  test("nobody reads the metrics through it, and http leads to https", async () => {
+  test("blocks the metrics, and redirects http to https", async () => {
     const { proxy } = proxied;
     for (const path of [
       "/metrics",
@@ -243,7 +243,7 @@ function testProxy(name: ProxyName) {
     expect((await proxy.fetch("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
   });
 
-  /** The status and the text of a request whose path is sent as it is written. */
+  /** The status line and body of a request whose path is sent unencoded. */
   function requestRaw(path: string): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     const options = { port: proxied.proxy.httpsPort, host: "127.0.0.1", servername: "localhost", ...proxied.proxy.tls };
@@ -258,7 +258,7 @@ function testProxy(name: ProxyName) {
     return promise;
   }
 
-  test("ETags and If-Match pass unchanged", async () => {
+  test("passes ETags and If-Match unchanged", async () => {
     const { proxy } = proxied;
     const created = await proxy.fetch("/api/v1/webhooks", {
       token: account.access_token,
@@ -279,7 +279,7 @@ function testProxy(name: ProxyName) {
     expect((await change(etag)).status).toBe(200);
   });
 
-  test("neither its log nor what it prints holds a credential", async () => {
+  test("neither its log nor its output contains credentials", async () => {
     const { proxy } = proxied;
     const hook = "hk_this_is_a_credential";
     await proxy.fetch(`/api/v1/hooks/${hook}`, { json: { content: "hello" } });
@@ -289,7 +289,7 @@ function testProxy(name: ProxyName) {
     expect(proxy.readLog()).not.toContain(account.access_token);
   });
 
-  test("a POST that was sent is never sent again, a GET is, and the log holds no credential of either", async () => {
+  test("never repeats a POST that was sent, repeats a GET, and logs no credentials of either", async () => {
     const seen: string[] = [];
     const servers = await Promise.all(
       [0, 1].map(async () => {
@@ -297,7 +297,7 @@ function testProxy(name: ProxyName) {
           socket.on("error", () => {});
           socket.on("data", (data) => {
             const line = data.toString().split("\r\n")[0] ?? "";
-            // What Caddy asks by itself.
+            // Caddy's health checks.
             if (line.startsWith("GET /readyz")) return socket.end("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
             if (line.includes(" /api/")) seen.push(line);
             socket.destroy();
@@ -314,7 +314,7 @@ function testProxy(name: ProxyName) {
       expect(created.status).toBe(502);
       expect(await created.json()).toMatchObject({ status: 502, code: "bad_gateway", request_id: expect.any(String) });
       expect(seen).toEqual(["POST /api/v1/conversations/1/messages HTTP/1.1"]);
-      // The request that failed is logged without what it holds.
+      // The failed request is logged without its contents.
       await proxy.fetch("/api/v1/hooks/this-is-a-credential", { json: { content: "hello" }, token: "this-is-a-token" });
       await proxy.fetch("/realtime?ticket=this-is-a-ticket", { token: "this-is-a-token" });
       expect(proxy.readLog()).not.toMatch(/this-is-a/);
@@ -329,9 +329,9 @@ function testProxy(name: ProxyName) {
     }
   });
 
-  // Debian's Caddy closes sockets, as docs/proxies.md says; clients connect again.
+  // Debian's Caddy closes sockets on a reload (see docs/proxies.md); clients reconnect.
   const keepsSockets = name === "nginx" || canReloadCaddy();
-  test(`a reload cuts no stream, and ${keepsSockets ? "no socket" : "lets clients connect again"}`, async () => {
+  test(`a reload cuts no stream, and ${keepsSockets ? "no socket" : "lets clients reconnect"}`, async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
     const socket = await subscribe(id);
@@ -343,14 +343,14 @@ function testProxy(name: ProxyName) {
     });
     const text = readTimes(answer);
     await proxy.reload();
-    // Its old workers take connections for a moment longer.
+    // The old workers accept connections a moment longer.
     await waitUntil(async () =>
       name === "nginx"
         ? (await readServedNames(proxy.httpsPort)).includes("second.test")
         : (await proxy.fetch("/version")).headers.get("x-reloaded") === "yes",
     );
     expect((await text).text).toContain("message.completed");
-    // Longer than the time that Caddy gives requests when it stops.
+    // Longer than Caddy's grace period.
     await Bun.sleep(11_000);
     expect(socket.socket.readyState === WebSocket.OPEN).toBe(keepsSockets);
     const current = keepsSockets ? socket : await subscribe(id);
@@ -361,45 +361,42 @@ function testProxy(name: ProxyName) {
     await current.close();
   });
 
-  test.if(name === "nginx")(
-    "an instance that is marked as down is restarted without a request that fails",
-    async () => {
-      const { proxy, instances, startInstance } = proxied;
-      const { id } = await createConversation(proxy, account);
-      const stop = new AbortController();
-      const failures: string[] = [];
-      let sent = 0;
-      const send = async () => {
-        while (!stop.signal.aborted) {
-          sent += 1;
-          const response = await post(id, `message ${sent}`).catch((error: Error) => error);
-          if (response instanceof Error) failures.push(response.message);
-          else if (response.status !== 201) failures.push(`${response.status} ${await response.text()}`);
-          await Bun.sleep(SEND_PAUSE_MS);
-        }
-      };
-      const senders = [send(), send()];
-      for (const n of [0, 1] as const) {
-        const address = `server 127.0.0.1:${proxy.upstreams[n]}`;
-        await proxy.reload((text) => text.replace(address, `${address} down`));
-        await Bun.sleep(1_000);
-        expect((await instances[n].stop()).code).toBe(0);
-        instances[n] = await startInstance(n);
-        await proxy.reload();
-        await Bun.sleep(1_000);
+  test.if(name === "nginx")("an instance marked as down restarts without failed requests", async () => {
+    const { proxy, instances, startInstance } = proxied;
+    const { id } = await createConversation(proxy, account);
+    const stop = new AbortController();
+    const failures: string[] = [];
+    let sent = 0;
+    const send = async () => {
+      while (!stop.signal.aborted) {
+        sent += 1;
+        const response = await post(id, `message ${sent}`).catch((error: Error) => error);
+        if (response instanceof Error) failures.push(response.message);
+        else if (response.status !== 201) failures.push(`${response.status} ${await response.text()}`);
+        await Bun.sleep(SEND_PAUSE_MS);
       }
-      stop.abort();
-      await Promise.all(senders);
-      expect(failures).toEqual([]);
-      expect(sent).toBeGreaterThan(50);
-    },
-  );
+    };
+    const senders = [send(), send()];
+    for (const n of [0, 1] as const) {
+      const address = `server 127.0.0.1:${proxy.upstreams[n]}`;
+      await proxy.reload((text) => text.replace(address, `${address} down`));
+      await Bun.sleep(1_000);
+      expect((await instances[n].stop()).code).toBe(0);
+      instances[n] = await startInstance(n);
+      await proxy.reload();
+      await Bun.sleep(1_000);
+    }
+    stop.abort();
+    await Promise.all(senders);
+    expect(failures).toEqual([]);
+    expect(sent).toBeGreaterThan(50);
+  });
 
-  test("instances are replaced: clients go to the other one, nothing is lost and nothing is there twice", async () => {
+  test("during a rolling replacement clients move to the other instance, and nothing is lost or duplicated", async () => {
     const { instances, startInstance } = proxied;
     const { id } = await createConversation(proxied.proxy, account);
     const stop = new AbortController();
-    /** As the client libraries do: again after a lost connection, from where it was. */
+    /** Reconnects and resumes from the last event, as client libraries do. */
     const seqs: number[] = [];
     const closes: number[] = [];
     const watch = async () => {
@@ -442,10 +439,10 @@ function testProxy(name: ProxyName) {
     for (const n of [0, 1] as const) {
       expect((await instances[n].stop()).code).toBe(0);
       instances[n] = await startInstance(n);
-      // Caddy looks every two seconds.
+      // Caddy's health checks run every two seconds.
       await Bun.sleep(3_000);
     }
-    // A machine that dies.
+    // A machine that crashes.
     await instances[0].kill();
     await Bun.sleep(2_000);
     instances[0] = await startInstance(0);
@@ -454,7 +451,7 @@ function testProxy(name: ProxyName) {
     await Promise.all([...senders, ...watchers]);
     if (process.env.VERBOSE) console.log(name, { sent, failures, closes });
     expect(sent).toBeGreaterThan(50);
-    // Refused by an instance that stops or starts, or lost with the one that was killed; always said in JSON.
+    // Rejected by an instance that is starting or stopping, or lost with the killed one; always as JSON.
     expect(failures.filter((failure) => !/^(503 draining|503 unavailable|502 bad_gateway)$/.test(failure))).toEqual([]);
     const path = `/api/v1/conversations/${id}`;
     const { last_seq } = (await (await proxied.proxy.fetch(path, { token: account.access_token })).json()) as {

@@ -9,12 +9,12 @@ type Push = Frame & {
   reasoning?: string;
 };
 
-/** What a reader has of one answer. */
+/** The state of a client that follows one answer. */
 export type Reading = {
   text: string;
-  /** What the model thought. */
+  /** The model's reasoning. */
   reasoning: string;
-  /** As they came, each once. */
+  /** Each attempt once, in order. */
   attempts: number[];
   deltas: number;
   resets: { attempt: number; text: string }[];
@@ -23,24 +23,24 @@ export type Reading = {
 };
 
 /**
- * Follows one answer through the frames of a socket, as a client does: the text so far, then deltas, until the end.
- * @throws Error at a gap, at a repeat, and when the end tells another text.
+ * Follows one answer through a socket's frames, as a client does: the text so far, then deltas, until the end.
+ * @throws Error at a gap, at a repeat, or if the final text differs.
  */
 export function readAnswer(frames: readonly Frame[], messageId: string): Reading {
   const reading: Reading = { text: "", reasoning: "", attempts: [], deltas: 0, resets: [], final: null };
-  for (const frame of frames.flatMap(unfold)) follow(reading, frame, messageId);
+  for (const frame of frames.flatMap(listPushes)) follow(reading, frame, messageId);
   return reading;
 }
 
-/** A recovery carries the pushes that were missed. */
-function unfold(frame: Frame): Push[] {
+/** A recovery contains the missed pushes. */
+function listPushes(frame: Frame): Push[] {
   return frame.type === "ack" && Array.isArray(frame.events) ? (frame.events as Push[]) : [frame as Push];
 }
 
 function follow(reading: Reading, frame: Push, messageId: string): void {
   const about = frame.message_id ?? frame.data?.id;
   if (about !== messageId) return;
-  if (reading.final) throw new Error(`A ${frame.type} came after the end.`);
+  if (reading.final) throw new Error(`A ${frame.type} arrived after the end.`);
   switch (frame.type) {
     case "message.created":
       reading.text = frame.data?.content ?? "";
@@ -53,10 +53,10 @@ function follow(reading: Reading, frame: Push, messageId: string): void {
       return;
     case "message.delta": {
       noteAttempt(reading, frame);
-      // Each part has offsets of its own.
+      // Each part has its own offsets.
       const part = frame.part ?? "text";
       if (frame.offset !== reading[part].length)
-        throw new Error(`The ${part} begins at ${frame.offset}, and ended at ${reading[part].length} before.`);
+        throw new Error(`The ${part} starts at ${frame.offset}, but ended at ${reading[part].length} before.`);
       reading[part] += frame.text;
       reading.deltas += 1;
       return;
@@ -70,15 +70,17 @@ function follow(reading: Reading, frame: Push, messageId: string): void {
 
 function noteAttempt({ attempts }: Reading, { type, attempt = 0 }: Push): void {
   const last = attempts.at(-1);
-  if (last !== undefined && attempt < last) throw new Error(`${type}: attempt ${attempt} came after ${last}.`);
+  if (last !== undefined && attempt < last) throw new Error(`${type}: attempt ${attempt} arrived after ${last}.`);
   if (last !== undefined && attempt > last && type === "message.delta")
-    throw new Error(`Attempt ${attempt} began without a reset.`);
+    throw new Error(`Attempt ${attempt} started without a reset.`);
   if (attempt !== last) attempts.push(attempt);
 }
 
-/** The numbers of all durable events that a socket has got, by recovery or by push, in the order in which they came. */
+/** The sequence numbers of all durable events received by a socket, by recovery or push, in order of arrival. */
 export const listSeqs = (frames: readonly Frame[]): number[] =>
-  frames.flatMap(unfold).flatMap((frame) => (frame.type !== "ack" && typeof frame.seq === "number" ? [frame.seq] : []));
+  frames
+    .flatMap(listPushes)
+    .flatMap((frame) => (frame.type !== "ack" && typeof frame.seq === "number" ? [frame.seq] : []));
 
 /** The numbers from `first` to `last`. */
 export const range = (first: number, last: number): number[] =>

@@ -13,20 +13,20 @@ setDefaultTimeout(240_000);
 const ROWS = 150_000;
 const SEND_EVERY_MS = 10;
 
-const undo: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterAll(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
 function createFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "parley-scheduled-"));
-  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
 async function openSite(env: Record<string, string>): Promise<Site> {
   const site = await createSite({ env });
-  undo.push(site.remove);
+  cleanups.push(site.remove);
   return site;
 }
 
@@ -50,7 +50,7 @@ const readMetric = async (parley: Parley, name: string): Promise<number | undefi
   return value === undefined ? undefined : Number(value);
 };
 
-test("a started executable makes backups at its times, keeps as many as it is told, and they restore", async () => {
+test("creates backups on schedule, deletes old ones, and they can be restored", async () => {
   const folder = createFolder();
   const BACKUP_DIR = join(folder, "made", "by itself");
   const site = await openSite({ BACKUP_SCHEDULE: "* * * * * *", BACKUP_DIR, BACKUP_KEEP: "2" });
@@ -64,7 +64,7 @@ test("a started executable makes backups at its times, keeps as many as it is to
   expect(await (await parley.fetch("/readyz?verbose")).text()).toContain("[+]backup ok\n");
   await parley.kill();
 
-  // The one that was under way, if any, left nothing under a name of a backup.
+  // A backup in progress, if any, left no file with a backup's name.
   const [newest = ""] = listBackups(BACKUP_DIR).reverse();
   const verified = await site.run(["verify", join(BACKUP_DIR, newest)]);
   expect({ code: verified.code, errors: verified.errors }).toEqual({ code: 0, errors: "" });
@@ -76,9 +76,9 @@ test("a started executable makes backups at its times, keeps as many as it is to
   expect((await parley.stop()).code).toBe(0);
 });
 
-test("sends go on beside a large backup; one instance makes it, and the next one makes up for one that was killed", async () => {
+test("sends continue during a large backup; only one instance creates it, and another replaces a killed one's", async () => {
   const server = await startDatabaseServer();
-  undo.push(server.stop);
+  cleanups.push(server.stop);
   const DATABASE_URL = await server.createDatabase();
   const BACKUP_DIR = createFolder();
   const env = {
@@ -90,7 +90,7 @@ test("sends go on beside a large backup; one instance makes it, and the next one
   const site = await openSite(env);
   await site.run(["migrate"]);
   const database = openDatabase({ target: { url: DATABASE_URL }, poolSize: 1, statementTimeoutMs: 0 });
-  undo.push(() => database.end({ timeout: 1 }));
+  cleanups.push(() => database.end({ timeout: 1 }));
   await database.unsafe("alter table members disable trigger user");
   await fillDatabase(database, { users: 10, messages: ROWS / 10 });
   await database.unsafe("update messages set content = content || repeat(md5(seq::text), 30)");
@@ -126,8 +126,8 @@ test("sends go on beside a large backup; one instance makes it, and the next one
 
   const due = () => database`update backup_schedule set done_until = now() - interval '2 years'`;
   await due();
-  const isUnderWay = () => readdirSync(BACKUP_DIR).some((name) => name.endsWith(".partial"));
-  while (!isUnderWay()) await Bun.sleep(5);
+  const isInProgress = () => readdirSync(BACKUP_DIR).some((name) => name.endsWith(".partial"));
+  while (!isInProgress()) await Bun.sleep(5);
   const busy = await measureSends(() => listBackups(BACKUP_DIR).length > 0);
   const at = (sorted: number[], part: number) => Math.round(sorted[Math.floor(sorted.length * part)] ?? 0);
   console.log({
@@ -139,7 +139,7 @@ test("sends go on beside a large backup; one instance makes it, and the next one
   const [one = ""] = await waitForBackups(BACKUP_DIR, (names) => names.length > 0);
   const isDone = async () => (await database`select 1 from backup_schedule where name = ${one}`).length > 0;
   while (!(await isDone())) await Bun.sleep(50);
-  // Both tell of it, though one made it.
+  // Both instances report it, although one created it.
   while ((await readMetric(parley, "parley_backup_size_bytes")) === undefined) await Bun.sleep(100);
   while ((await readMetric(second, "parley_backup_size_bytes")) === undefined) await Bun.sleep(100);
   const made = [parley, second].map((each) => readMetric(each, 'parley_backups_total\\{outcome="success"\\}'));
@@ -147,14 +147,14 @@ test("sends go on beside a large backup; one instance makes it, and the next one
   expect((await second.stop()).code).toBe(0);
 
   await due();
-  while (!isUnderWay()) await Bun.sleep(5);
+  while (!isInProgress()) await Bun.sleep(5);
   await parley.kill();
   expect(listBackups(BACKUP_DIR)).toEqual([one]);
   parley = await site.start();
   const names = await waitForBackups(BACKUP_DIR, (found) => found.length === 2);
   expect((await site.run(["verify", join(BACKUP_DIR, names[1] ?? "")])).code).toBe(0);
 
-  // Told to stop in the middle, it ends in order, and leaves nothing.
+  // Stopped during a backup, it shuts down cleanly and leaves no file.
   await due();
   while (readdirSync(BACKUP_DIR).filter((name) => name.endsWith(".partial")).length < 2) await Bun.sleep(5);
   expect((await parley.stop()).code).toBe(0);

@@ -9,14 +9,14 @@ setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
 const SENDERS = 4;
 const KILLS = 3;
-/** Of each sender before each kill. All together are less than what a search ranks. */
+/** Per sender and kill. The total is below the search's ranking limit. */
 const SENDS_MAX = 35;
 const INDEX_TIMEOUT_MS = 30_000;
 
 let server: DatabaseServer | undefined;
 afterAll(async () => void (await server?.stop()));
 
-/** Sends one message after the other; notes what was acknowledged. */
+/** Sends messages one by one, and records the acknowledged ones. */
 async function keepSending(rest: () => Rest, conversation: string, signal: AbortSignal, acked: string[]) {
   const path = `/conversations/${conversation}/messages`;
   for (let n = 0; n < SENDS_MAX && !signal.aborted; n += 1) {
@@ -28,7 +28,7 @@ async function keepSending(rest: () => Rest, conversation: string, signal: Abort
   }
 }
 
-test("an instance that is killed while it indexes: each message is found all the time, once, and is indexed once", async () => {
+test("after kills during indexing, each message is always found, once, and indexed once", async () => {
   server = await startDatabaseServer();
   const DATABASE_URL = await server.createDatabase();
   const site = await createSite({ env: { DATABASE_URL, RATE_LIMIT_ENABLED: "false" } });
@@ -57,9 +57,9 @@ test("an instance that is killed while it indexes: each message is found all the
     for (let kills = 0; kills < KILLS; kills += 1) {
       const sending = new AbortController();
       const senders = Array.from({ length: SENDERS }, () => keepSending(rest, conversation, sending.signal, acked));
-      // The indexer stands still in the middle of its batch, which holds the lock of the index.
+      // Blocks the indexer in the middle of its batch, while it holds the index lock.
       const indexes = Promise.withResolvers<void>();
-      const holding = sql.begin(async (held) => {
+      const blocking = sql.begin(async (held) => {
         await held`lock table search_entries in exclusive mode`;
         for (;;) {
           const waiting = await held`
@@ -71,7 +71,7 @@ test("an instance that is killed while it indexes: each message is found all the
         indexes.resolve();
       });
       await indexes.promise;
-      await holding;
+      await blocking;
       sending.abort();
       await Promise.all(senders);
       parley = await site.start();
@@ -88,7 +88,7 @@ test("an instance that is killed while it indexes: each message is found all the
     expect(stored).toEqual(expect.arrayContaining(acked));
     const [entries] = await sql`select count(*)::int as count from search_entries`;
     expect(entries?.count).toBe(stored.length);
-    // Each message has exactly one mark of its member.
+    // Each message has exactly one index entry for its member.
     const [marks] = await sql`
       select count(*)::int as count from search_entries e
       where (select count(*) from unnest(tsvector_to_array(e.words)) w (word) where w.word like '.m%') = 1`;

@@ -7,7 +7,7 @@ import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { startAsking } from "./asking.ts";
+import { openChat } from "./chat.ts";
 import { DATABASE_PASSWORD, type DatabaseServer, startDatabaseServer } from "./database-server.ts";
 import { createSite, type Parley, TEST_TIMEOUT_MS } from "./site.ts";
 
@@ -47,7 +47,7 @@ afterAll(async () => {
   await standIn?.stop();
 });
 
-/** Uses every secret in every way in which it can be used, also wrongly. @returns all that must not be logged. */
+/** Uses every secret in every possible way, including wrongly. @returns everything that must not be logged. */
 async function useSecrets(parley: Parley): Promise<string[]> {
   const secrets: string[] = [WRONG_PASSWORD, NEW_PASSWORD, TEST_PASSWORD, CONTENT];
   const anna = await parley.register("anna@example.com");
@@ -84,15 +84,15 @@ async function useSecrets(parley: Parley): Promise<string[]> {
 
   secrets.push(...(await useHooks(parley)));
 
-  const asking = await startAsking(parley);
-  const { message } = await asking.readToEnd(await asking.ask(undefined, CONTENT), 15_000);
+  const chat = await openChat(parley);
+  const { message } = await chat.readToEnd(await chat.ask(undefined, CONTENT), 15_000);
   expect(message.status).toBe("failed");
-  secrets.push(asking.account.access_token);
-  await asking.socket.close();
+  secrets.push(chat.account.access_token);
+  await chat.socket.close();
   return secrets.filter((secret) => secret !== undefined);
 }
 
-/** Uses the address of a hook, also wrongly. @returns what is secret of it. */
+/** Uses a hook's URL, including wrongly. @returns its secret parts. */
 async function useHooks(parley: Parley): Promise<string[]> {
   const owner = await parley.register();
   const { id } = await createConversation(parley, owner);
@@ -121,7 +121,7 @@ function expectNone(printed: string, secrets: string[]): void {
   expect(found).toEqual([]);
 }
 
-test.each(["json", "pretty"] as const)("no secret is in the log (%s), whatever is done with it", async (format) => {
+test.each(["json", "pretty"] as const)("logs no secret (%s), whatever is done with it", async (format) => {
   const site = await createSite({ env: { ...env, LOG_FORMAT: format } });
   try {
     const parley = await site.start();
@@ -135,8 +135,8 @@ test.each(["json", "pretty"] as const)("no secret is in the log (%s), whatever i
   }
 });
 
-test("nor are the credentials of addresses anywhere, whatever answers there", async () => {
-  // Gives back in an error what it was asked, as gateways do.
+test("logs no credentials from URLs, whatever the servers there respond", async () => {
+  // Echoes the request in an error, as some gateways do.
   const gateway = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -203,7 +203,7 @@ test("nor are the credentials of addresses anywhere, whatever answers there", as
   }
 });
 
-test("nor is the database's password, when the database goes away and comes back", async () => {
+test("doesn't log the database password when the database fails and recovers", async () => {
   const site = await createSite({ env: { ...env, DATABASE_URL: await server.createDatabase() } });
   try {
     const parley = await site.start();

@@ -2,16 +2,16 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import type { SeenRequest } from "../support/provider-stand-in/wire-format.ts";
-import { startAsking, waitForText } from "./asking.ts";
+import { openChat, waitForText } from "./chat.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const FIRST_KEY = "key-of-the-first-0123456789";
 const SECOND_KEY = "key-of-the-second-0123456789";
-/** What OpenAI's SDK would take from the environment, and send to every server. */
+/** OpenAI's SDK would read this from the environment, and send it to every server. */
 const STRAY = "stray-header-0123456789";
-/** It would write for a minute. */
+/** A stream that would last a minute. */
 const SLOW = "slow?pieces=3000&delay_ms=20";
 
 let first: { process: Bun.Subprocess; url: string };
@@ -19,7 +19,7 @@ let second: ProviderStandIn;
 let site: Site;
 let parley: Parley;
 
-/** A server of models as a process of its own, which can be killed. */
+/** A model server in its own process, which can be killed. */
 async function startProcess(): Promise<typeof first> {
   const program = join(import.meta.dir, "../support/provider-stand-in/main.ts");
   const process = Bun.spawn([globalThis.process.execPath, program, "--port", "0"], {
@@ -31,7 +31,7 @@ async function startProcess(): Promise<typeof first> {
     const url = /COMPATIBLE_BASE_URL=(\S+)\n/.exec(printed)?.[1];
     if (url !== undefined) return { process, url };
     const { done, value } = await reader.read();
-    if (done) throw new Error(`The stand-in has ended: ${printed}`);
+    if (done) throw new Error(`The stub server exited: ${printed}`);
     printed += new TextDecoder().decode(value);
   }
 }
@@ -39,7 +39,7 @@ async function startProcess(): Promise<typeof first> {
 beforeAll(async () => {
   first = await startProcess();
   second = startProviderStandIn();
-  second.script("small/model:free", { text: "Here the second server goes on.", pieceDelayMs: 5 });
+  second.script("small/model:free", { text: "Here the second server continues.", pieceDelayMs: 5 });
   site = await createSite({
     env: {
       AI_PROVIDERS: `first=${first.url},second-server=${second.openaiUrl}?api-version=1`,
@@ -59,22 +59,22 @@ afterAll(async () => {
   await second?.stop();
 });
 
-test("of two compatible servers the first is killed in mid-answer, and the second goes on; each has seen its own key only", async () => {
-  const asking = await startAsking(parley);
-  const id = await asking.ask();
-  await waitForText(asking.socket, id, 60);
+test("if the first of two compatible servers is killed mid-answer, the second continues; each sees only its own key", async () => {
+  const chat = await openChat(parley);
+  const id = await chat.ask();
+  await waitForText(chat.socket, id, 60);
   const firstUrl = new URL("/control/requests", first.url);
   const seenByFirst = (await (await fetch(firstUrl)).json()) as SeenRequest[];
   first.process.kill("SIGKILL");
   await first.process.exited;
-  const { message, resets, text } = await asking.readToEnd(id, 30_000);
+  const { message, resets, text } = await chat.readToEnd(id, 30_000);
   expect(message).toMatchObject({ status: "complete", model: "second-server/small/model:free", error: null });
   expect(text).toBe(message.content);
-  expect(text).toMatch(/^word0 word1 word2 .*Here the second server goes on\.$/s);
+  expect(text).toMatch(/^word0 word1 word2 .*Here the second server continues\.$/s);
   expect(resets).toMatchObject([{ text: expect.stringMatching(/^word0 word1 /) }]);
-  expect(await asking.get(parley, id)).toEqual(message);
+  expect(await chat.get(parley, id)).toEqual(message);
 
-  // The name and the summary of a conversation are written by the same servers.
+  // The same servers also generate titles and summaries.
   expect(seenByFirst.length).toBeGreaterThan(0);
   for (const { headers } of seenByFirst) {
     expect(headers.authorization).toBe(`Bearer ${FIRST_KEY}`);
@@ -90,16 +90,16 @@ test("of two compatible servers the first is killed in mid-answer, and the secon
 
   const metrics = await (await parley.fetch("/metrics")).text();
   expect(metrics).toMatch(/parley_ai_failovers_total\{from="first\/slow[^"]*",to="second-server\/small\/model:free"/);
-  const { access_token: token } = asking.account;
+  const { access_token: token } = chat.account;
   const { data } = (await (await parley.fetch("/api/v1/models", { token })).json()) as { data: { id: string }[] };
   expect(data).toMatchObject([
     { provider: "first" },
     { id: "second-server/small/model:free", provider: "second-server" },
   ]);
-  await asking.socket.close();
+  await chat.socket.close();
 });
 
-test("the log and the configuration hold no key, and the name that has no effect is warned of", async () => {
+test("neither log nor configuration shows a key, and a variable without effect causes a warning", async () => {
   const config = await site.run(["config"]);
   expect(config.output).toContain(`AI_PROVIDERS=first=${first.url},second-server=${second.openaiUrl}?api-version=1`);
   expect(config.output).toContain("AI_FIRST_API_KEY=********");
@@ -112,7 +112,7 @@ test("the log and the configuration hold no key, and the name that has no effect
   expect([FIRST_KEY, SECOND_KEY, STRAY].filter((secret) => log.includes(secret))).toEqual([]);
 });
 
-test("all errors of the configuration are listed at once, with no start", async () => {
+test("all configuration errors are listed at once, without a start", async () => {
   const { code, errors } = await site.run(["config", "check"], {
     AI_PROVIDERS: `first=${first.url},openai=http://gate.example/v1`,
     AI_FIRST_HEADERS: '{"host":"x"}',

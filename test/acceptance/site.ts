@@ -15,10 +15,10 @@ import { createTestClient } from "../support/client.ts";
 import { atEndOfRun } from "../support/end-of-run.ts";
 import { findExecutable } from "./executable.ts";
 
-/** Starts of whole servers on a busy machine; far above what a test takes. */
+/** Allows for server starts on a busy machine; far above a test's normal time. */
 export const TEST_TIMEOUT_MS = 60_000;
 const START_TIMEOUT_MS = 60_000;
-const POSTGRES_END_TIMEOUT_MS = 15_000;
+const POSTGRES_EXIT_TIMEOUT_MS = 15_000;
 const POLL_MS = 10;
 
 const isRoot = process.getuid?.() === 0;
@@ -26,14 +26,14 @@ const isRoot = process.getuid?.() === 0;
 type Environment = Record<string, string>;
 type Options = {
   env?: Environment;
-  /** Who runs it, when the tests run as root; otherwise they are an ordinary user themselves. */
+  /** The user to run as, if the tests run as root; otherwise ignored. */
   user?: { uid: number; gid: number };
 };
 type StartOptions = {
   env?: Environment;
-  /** `listening` returns as soon as the port is open, which may be before the database is there. */
+  /** `listening` returns once the port is open, possibly before the database is ready. */
   until?: "listening" | "ready";
-  /** Another network to run in: the command before it, and its address there. */
+  /** Another network to run in: the command prefix, and the address there. */
   network?: { inside: string[]; address: string };
 };
 type Process = { child: Bun.Subprocess; readOutput(): string; readErrors(): string };
@@ -41,7 +41,7 @@ type Process = { child: Bun.Subprocess; readOutput(): string; readErrors(): stri
 export type Site = Awaited<ReturnType<typeof createSite>>;
 export type Parley = Awaited<ReturnType<Site["start"]>>;
 
-/** A fresh folder in which the executable is started, killed and started again, each time on a free port. */
+/** A new folder in which the executable is started, killed and restarted, each time on a free port. */
 export async function createSite({ env = {}, user }: Options = {}) {
   const executable = await findExecutable();
   const home = mkdtempSync(join(tmpdir(), "parley-site-"));
@@ -51,17 +51,17 @@ export async function createSite({ env = {}, user }: Options = {}) {
   const prefix =
     isRoot && user ? ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--clear-groups", "--"] : [];
   if (isRoot && user) chownSync(directory, user.uid, user.gid);
-  // Nothing of the environment of the tests gets in.
+  // The environment of the tests must not leak in.
   const base: Environment = { PATH: process.env.PATH ?? "", HOME: "/nonexistent", PORT: "0", ...env };
   const processes: Process[] = [];
-  // Should a test end too early to do it itself, nothing of it stays.
+  // Also cleans up if a test ends early.
   atEndOfRun(remove);
 
-  /** Ends what still runs here, and removes everything. */
+  /** Ends all processes, and removes the folder. */
   async function remove(): Promise<void> {
     for (const { child } of processes) child.kill("SIGKILL");
     await Promise.all(processes.map(({ child }) => child.exited));
-    await untilPostgresEnds(directory);
+    await waitUntilPostgresExits(directory);
     rmSync(home, { recursive: true, force: true });
   }
 
@@ -88,20 +88,20 @@ export async function createSite({ env = {}, user }: Options = {}) {
   return {
     directory,
 
-    /** Everything that was printed here, by all of its processes. */
+    /** The output of all processes so far. */
     readLog: (): string => processes.map((process) => process.readOutput() + process.readErrors()).join(""),
 
-    /** Starts the server. @throws when it ends by itself, or does not come up in 20 seconds. */
+    /** Starts the server. @throws if it exits, or isn't ready in time. */
     async start({ env: more = {}, until = "ready", network }: StartOptions = {}) {
       const { child, readOutput, readErrors } = spawn([], more, network?.inside);
       const readLog = () => readOutput() + readErrors();
       const deadlineMs = performance.now() + START_TIMEOUT_MS;
-      async function waitFor<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+      async function waitFor<T>(read: () => Promise<T | undefined> | T | undefined): Promise<T> {
         for (;;) {
-          const seen = await look();
-          if (seen !== undefined) return seen;
-          if (child.exitCode !== null) throw new Error(`Parley ended with ${child.exitCode}: ${readLog()}`);
-          if (performance.now() > deadlineMs) throw new Error(`Parley does not come up: ${readLog()}`);
+          const value = await read();
+          if (value !== undefined) return value;
+          if (child.exitCode !== null) throw new Error(`Parley exited with ${child.exitCode}: ${readLog()}`);
+          if (performance.now() > deadlineMs) throw new Error(`Parley did not start in time: ${readLog()}`);
           await Bun.sleep(POLL_MS);
         }
       }
@@ -117,13 +117,13 @@ export async function createSite({ env = {}, user }: Options = {}) {
         readLog,
         waitReady: () => waitFor(isReady),
 
-        /** Ends it as a power failure would. */
+        /** Kills it, as a power failure would. */
         async kill(): Promise<void> {
           child.kill("SIGKILL");
           await child.exited;
         },
 
-        /** Ends it in order. @returns its exit code, and how long that took. */
+        /** Stops it with a signal. @returns the exit code, and the duration. */
         async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<{ code: number; tookMs: number }> {
           const startedAtMs = performance.now();
           child.kill(signal);
@@ -132,13 +132,13 @@ export async function createSite({ env = {}, user }: Options = {}) {
       };
     },
 
-    /** Runs a command to its end. */
+    /** Runs a command until it exits. */
     async run(args: string[], more: Environment = {}): Promise<{ code: number; output: string; errors: string }> {
       const { child, readOutput, readErrors } = spawn(args, more);
       return { code: await child.exited, output: readOutput(), errors: readErrors() };
     },
 
-    /** The process of the embedded Postgres in `DATA_DIR`, as its own file names it. */
+    /** The PID of the embedded Postgres in `DATA_DIR`, from its PID file. */
     findPostgres: (): number | null => findPostgres(directory),
 
     remove,
@@ -153,12 +153,12 @@ function findPostgres(directory: string): number | null {
   }
 }
 
-/** It follows its Parley by itself; a folder is only removed when nobody writes in it any more. */
-async function untilPostgresEnds(directory: string): Promise<void> {
+/** Postgres stops after its Parley; the folder can only be removed when no process writes to it. */
+async function waitUntilPostgresExits(directory: string): Promise<void> {
   const pid = findPostgres(directory);
-  const deadlineMs = performance.now() + POSTGRES_END_TIMEOUT_MS;
+  const deadlineMs = performance.now() + POSTGRES_EXIT_TIMEOUT_MS;
   while (pid !== null && existsSync(`/proc/${pid}`) && findPostgres(directory) === pid) {
-    if (performance.now() > deadlineMs) throw new Error(`The embedded Postgres ${pid} has outlived its Parley.`);
+    if (performance.now() > deadlineMs) throw new Error(`The embedded Postgres ${pid} outlived its Parley.`);
     await Bun.sleep(POLL_MS);
   }
 }

@@ -13,12 +13,12 @@ setDefaultTimeout(3 * TEST_TIMEOUT_MS);
 const STALL_MS = 30_000;
 const ACCOUNTS = 20;
 const SOCKETS_EACH = 50;
-/** Messages of one socket that are on their way at a time; all together more than may wait. */
+/** Unacknowledged messages per socket; in total more than the server queues. */
 const IN_FLIGHT = 25;
 const CONTENT = "x".repeat(500);
-/** What the waiting messages and the refusals may cost. */
+/** The limit on memory for queued messages and refusals. */
 const GROWTH_MAX_MB = 250;
-/** Acknowledgements before the stall, and after it. */
+/** Acknowledgements required before the stall, and after it. */
 const ACKED_MIN = 5_000;
 const POLL_MS = 50;
 
@@ -35,7 +35,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** All processes of the server: none of them says anything, and no connection breaks. */
+/** Signals all processes of the Postgres server. Stopped, they don't respond, but connections stay open. */
 function signalServer(signal: NodeJS.Signals): void {
   const pid = server.findPid();
   const children = Bun.spawnSync(["pgrep", "-P", String(pid)]).stdout.toString();
@@ -49,7 +49,7 @@ type Sender = { conversationId: string; acked: Set<string>; unanswered: Set<stri
 const codes = new Map<string, number>();
 const retryAfterMs = new Set<number>();
 
-/** Keeps messages on their way; one that is refused is sent again when the refusal says. */
+/** Keeps messages in flight; resends a rejected one after its `retry_after_ms`. */
 async function startSender(account: Account, conversation_id: string, name: string): Promise<Sender> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${account.access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
@@ -94,7 +94,7 @@ async function startSender(account: Account, conversation_id: string, name: stri
   return sender;
 }
 
-test("Postgres stops answering under the load of 1,000 sockets: refusals before memory grows, and nothing is lost", async () => {
+test("if Postgres stalls under the load of 1,000 sockets, sends are rejected before memory grows, and nothing is lost", async () => {
   const accounts = await Promise.all(range(1, ACCOUNTS).map(() => parley.register()));
   const conversations = await Promise.all(
     accounts.map(async (account) => (await createConversation(parley, account)).id),
@@ -126,7 +126,7 @@ test("Postgres stops answering under the load of 1,000 sockets: refusals before 
   expect(readyStatus).toBe(503);
   expect([...stalledCodes.keys()]).toEqual(["overloaded"]);
   expect(most - before).toBeLessThan(GROWTH_MAX_MB);
-  // They do not all come back at the same moment.
+  // The retries are spread out.
   expect(Math.max(...retryAfterMs) - Math.min(...retryAfterMs)).toBeGreaterThan(1_000);
 
   while ((await parley.fetch("/readyz")).status !== 200) await Bun.sleep(POLL_MS);
@@ -134,7 +134,7 @@ test("Postgres stops answering under the load of 1,000 sockets: refusals before 
   for (const sender of senders) sender.stop();
   while (senders.some(({ unanswered }) => unanswered.size > 0)) await Bun.sleep(POLL_MS);
 
-  // What was acknowledged is there, once.
+  // Every acknowledged message is stored, once.
   for (const [n, id] of conversations.entries()) {
     const history = await readHistory(parley, accounts[n] as Account, id);
     const stored = new Set(history.map(({ client_message_id }) => client_message_id));

@@ -13,9 +13,9 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const STORM_MS = 8_000;
 const CONVERSATIONS = 5;
-/** Each with a socket to both instances, and a worker for each of them in each conversation. */
+/** Each with a socket to both instances, and one worker per instance and conversation. */
 const SENDERS = 3;
-/** Messages of one worker that are on their way at a time. */
+/** Unacknowledged messages per worker. */
 const IN_FLIGHT = 6;
 const RETRY_MS = 50;
 
@@ -44,16 +44,16 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** Every acknowledged message by its conversation and the client's id, with the text that it has to have at the end. */
+/** Every acknowledged message by conversation and client id, with its expected final text. */
 const acked = new Map<string, StoredMessage>();
-/** Of each connection and conversation, the numbers of its messages in the order in which they were sent. */
+/** Per connection and conversation: the sequence numbers of its messages in sending order. */
 const orders: (number | undefined)[][] = [];
 /** How often each thing happened. */
 const counts = { fresh: 0, repeated: 0, edits: 0, patches: 0, overloaded: 0 };
 const isOver = (startedAtMs: number) => performance.now() - startedAtMs > STORM_MS;
 
-/** Notes an acknowledgement; a message that was acknowledged before has to be the same one. */
-function note(conversationId: string, clientId: string, message: StoredMessage, isDuplicate: boolean): void {
+/** Records an acknowledgement; a message acknowledged before must be the same. */
+function record(conversationId: string, clientId: string, message: StoredMessage, isDuplicate: boolean): void {
   const key = `${conversationId} ${clientId}`;
   const known = acked.get(key);
   if (known) expect({ id: message.id, seq: message.seq }).toEqual({ id: known.id, seq: known.seq });
@@ -68,7 +68,7 @@ type Client = {
   orders: Record<string, (number | undefined)[]>;
 };
 
-/** A socket for many frames at a time. */
+/** A socket for concurrent frames. */
 async function openClient(parley: Parley, { access_token }: Account): Promise<Client> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
@@ -100,17 +100,17 @@ async function openClient(parley: Parley, { access_token }: Account): Promise<Cl
   };
 }
 
-/** Sends one message until it is acknowledged; each attempt has its place in the order of the connection. */
+/** Sends one message until it is acknowledged; each attempt has an index in the connection's order. */
 async function sendFrame(client: Client, conversation_id: string, clientId: string): Promise<void> {
   const order = client.orders[conversation_id] ?? [];
   for (;;) {
-    const place = order.push(undefined) - 1;
+    const index = order.push(undefined) - 1;
     const frame = { conversation_id, client_message_id: clientId, content: contentOf(clientId), reply: false };
     const answer = await client.ask({ type: "message.send", ...frame });
     if (answer.type === "ack") {
       const message = answer.message as StoredMessage;
-      if (!answer.duplicate) order[place] = message.seq;
-      note(conversation_id, clientId, message, answer.duplicate as boolean);
+      if (!answer.duplicate) order[index] = message.seq;
+      record(conversation_id, clientId, message, answer.duplicate as boolean);
       return;
     }
     expect(answer).toMatchObject({ type: "error", code: "overloaded", temporary: true });
@@ -119,7 +119,7 @@ async function sendFrame(client: Client, conversation_id: string, clientId: stri
   }
 }
 
-/** Keeps some messages on their way, and sends some of them over the other instance as well: at the same time, or later. */
+/** Keeps messages in flight, and sends some of them over the other instance too, concurrently or later. */
 async function runSender(name: string, client: Client, other: Client, conversationId: string, startedAtMs: number) {
   const pending = new Set<Promise<void>>();
   for (let n = 1; !isOver(startedAtMs); n += 1) {
@@ -137,8 +137,8 @@ async function runSender(name: string, client: Client, other: Client, conversati
   await Promise.all(pending);
 }
 
-/** Asks until the answer is not that it is too much for now. */
-async function askPatiently<T>(rest: ReturnType<typeof createRest>, method: string, path: string, json: unknown) {
+/** Retries while the server is overloaded. */
+async function askWithRetries<T>(rest: ReturnType<typeof createRest>, method: string, path: string, json: unknown) {
   for (;;) {
     const answer = await rest.ask<T>(method, path, json);
     if (answer.status < 300) return answer.body;
@@ -148,7 +148,7 @@ async function askPatiently<T>(rest: ReturnType<typeof createRest>, method: stri
   }
 }
 
-/** Over REST, in turns: sends into each conversation, edits what was sent, and changes the conversation's title. */
+/** Over REST, one by one: sends into each conversation, edits the message, and changes the conversation's title. */
 async function runEditor(name: string, parley: Parley, startedAtMs: number) {
   const rest = createRest(parley, owner);
   const numbers: Record<string, number[]> = Object.fromEntries(conversations.map((id) => [id, []]));
@@ -158,14 +158,14 @@ async function runEditor(name: string, parley: Parley, startedAtMs: number) {
     const clientId = `${name}-${n}`;
     const input = { client_message_id: clientId, content: contentOf(clientId), reply: false };
     type Sent = { message: StoredMessage };
-    const { message } = await askPatiently<Sent>(rest, "POST", `/conversations/${id}/messages`, input);
+    const { message } = await askWithRetries<Sent>(rest, "POST", `/conversations/${id}/messages`, input);
     numbers[id]?.push(message.seq);
-    note(id, clientId, message, false);
+    record(id, clientId, message, false);
     const content = `${contentOf(clientId)}, edited`;
-    await askPatiently(rest, "PATCH", `/conversations/${id}/messages/${message.id}`, { content });
+    await askWithRetries(rest, "PATCH", `/conversations/${id}/messages/${message.id}`, { content });
     acked.set(`${id} ${clientId}`, { ...message, content });
     counts.edits += 1;
-    await askPatiently(rest, "PATCH", `/conversations/${id}`, { title: clientId });
+    await askWithRetries(rest, "PATCH", `/conversations/${id}`, { title: clientId });
     counts.patches += 1;
   }
 }
@@ -177,12 +177,12 @@ test("two processes write into the same conversations: each message once, in ord
   const startedAtMs = performance.now();
   await Promise.all([
     ...clients.flatMap(([here, there], sender) =>
-      conversations.flatMap((id, place) => [
-        runSender(`a${sender}-${place}`, here as Client, there as Client, id, startedAtMs),
-        runSender(`b${sender}-${place}`, there as Client, here as Client, id, startedAtMs),
+      conversations.flatMap((id, index) => [
+        runSender(`a${sender}-${index}`, here as Client, there as Client, id, startedAtMs),
+        runSender(`b${sender}-${index}`, there as Client, here as Client, id, startedAtMs),
       ]),
     ),
-    ...instances.map((parley, place) => runEditor(`e${place}`, parley, startedAtMs)),
+    ...instances.map((parley, index) => runEditor(`e${index}`, parley, startedAtMs)),
   ]);
   for (const client of clients.flat()) client.close();
   expect(counts.fresh).toBeGreaterThan(1_000);
@@ -208,7 +208,7 @@ test("two processes write into the same conversations: each message once, in ord
         (select last_seq from conversations where id = ${id}) as last`;
     expect(numbers?.seqs).toEqual(range(1, numbers?.last ?? 0));
   }
-  // What is stored was acknowledged; so if they are as many, what was acknowledged is stored.
+  // Each stored message was acknowledged; equal counts mean that each acknowledged one is stored.
   expect(stored).toBe(acked.size);
   for (const order of orders) {
     const numbers = order.filter((seq) => seq !== undefined);

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { type Asking, openSubscribed, readToEnd, startAsking, waitForText } from "./asking.ts";
+import { type Chat, openChat, openSubscribed, readToEnd, waitForText } from "./chat.ts";
 import { startDatabaseServer } from "./database-server.ts";
 import { readAnswer } from "./reader.ts";
 import { createSite, type Parley, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-/** The contract's promise: an answer whose instance has died is finished or begun again within this. */
+/** From the contract: another instance finishes or restarts the answer of a dead one within this. */
 const TAKEOVER_MAX_MS = 15_000;
 
 const slow = { pieces: Array.from({ length: 400 }, (_, index) => `first${index} `), pieceDelayMs: 50 };
@@ -23,14 +23,14 @@ beforeAll(() => {
 });
 afterAll(() => standIn?.stop());
 
-/** What a reader sees who comes back to the instance that goes on. */
-async function watchTakeover(asking: Asking, answerId: string, survivor: Parley, killedAtMs: number) {
-  const { frames } = asking.socket;
+/** What a reader sees after reconnecting to the surviving instance. */
+async function watchTakeover(chat: Chat, answerId: string, survivor: Parley, killedAtMs: number) {
+  const { frames } = chat.socket;
   const before = readAnswer(frames, answerId);
-  const reader = await openSubscribed(survivor, asking.account, asking.conversationId);
+  const reader = await openSubscribed(survivor, chat.account, chat.conversationId);
   const { message, resets } = await readToEnd(reader, answerId, TAKEOVER_MAX_MS);
   const tookMs = Date.now() - killedAtMs;
-  // The same client reads on: what it had, then what came after.
+  // The same client continues: its earlier frames, then the new ones.
   const whole = readAnswer([...frames, ...reader.frames], answerId);
   await reader.close();
   return { before, resets, message, whole, tookMs };
@@ -47,14 +47,14 @@ function expectContinued({ before, resets, message, whole, tookMs }: Takeover): 
   expect(whole.final).toEqual(message as never);
 }
 
-test.concurrent("after kill -9 and a restart, answers are gone on with: one under way, one that had just begun", async () => {
+test.concurrent("after kill -9 and a restart, answers continue: one in progress, one just started", async () => {
   const site = await createSite({ env });
   try {
     const first = await site.start();
-    const late = await startAsking(first);
+    const late = await openChat(first);
     const lateId = await late.ask("compatible/late");
     await waitForText(late.socket, lateId, 200);
-    const early = await startAsking(first);
+    const early = await openChat(first);
     const earlyId = await early.ask("compatible/early");
     await waitForText(early.socket, earlyId, 1);
     await first.kill();
@@ -68,7 +68,7 @@ test.concurrent("after kill -9 and a restart, answers are gone on with: one unde
       watchTakeover(early, earlyId, second, killedAtMs),
     ]);
     for (const seen of [lateSeen, earlySeen]) expectContinued(seen);
-    // Checkpoints are half a second apart: hardly any of the long one was written in vain.
+    // Checkpoints are half a second apart: little of the long answer was lost.
     const kept = lateSeen.message.content.indexOf("and here is");
     expect(kept).toBeGreaterThan(80);
     expect(lateSeen.before.text).toStartWith(lateSeen.message.content.slice(0, kept).trimEnd());
@@ -80,20 +80,20 @@ test.concurrent("after kill -9 and a restart, answers are gone on with: one unde
   }
 });
 
-test.concurrent("of two instances on one Postgres server, one is killed, and the other finishes its answer", async () => {
+test.concurrent("if one of two instances on the same Postgres server is killed, the other completes its answer", async () => {
   const server = await startDatabaseServer();
   const site = await createSite({ env: { ...env, DATABASE_URL: await server.createDatabase() } });
   try {
     const owner = await site.start();
     const other = await site.start();
-    const asking = await startAsking(owner);
-    const id = await asking.ask("compatible/moved");
-    await waitForText(asking.socket, id, 200);
-    const watcher = await openSubscribed(other, asking.account, asking.conversationId);
+    const chat = await openChat(owner);
+    const id = await chat.ask("compatible/moved");
+    await waitForText(chat.socket, id, 200);
+    const watcher = await openSubscribed(other, chat.account, chat.conversationId);
     await owner.kill();
-    const seen = await watchTakeover(asking, id, other, Date.now());
+    const seen = await watchTakeover(chat, id, other, Date.now());
     expectContinued(seen);
-    // Who had been listening at the other one all the time gets the end as well.
+    // A reader that was connected to the other instance all along gets the end too.
     expect((await readToEnd(watcher, id)).message).toEqual(seen.message);
     expect(standIn.requestsOf("moved")).toHaveLength(2);
   } finally {

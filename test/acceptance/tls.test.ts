@@ -25,8 +25,8 @@ async function openSite(): Promise<Site> {
   return site;
 }
 
-/** Puts a certificate where the site looks for it, as a renewal would. */
-function place(site: Site, { certFile, keyFile }: { certFile: string; keyFile: string }) {
+/** Replaces the site's certificate, as a renewal would. */
+function installCertificate(site: Site, { certFile, keyFile }: { certFile: string; keyFile: string }) {
   const files = { TLS_CERT_FILE: join(site.directory, "tls.crt"), TLS_KEY_FILE: join(site.directory, "tls.key") };
   copyFileSync(certFile, files.TLS_CERT_FILE);
   copyFileSync(keyFile, files.TLS_KEY_FILE);
@@ -36,7 +36,7 @@ function place(site: Site, { certFile, keyFile }: { certFile: string; keyFile: s
 
 const tls = { rejectUnauthorized: false };
 
-/** REST over a certificate that nobody else trusts. */
+/** REST over a self-signed certificate. */
 function createClient(parley: Parley) {
   const url = parley.url.replace("http:", "https:");
   const call = (path: string, token?: string, json?: unknown) =>
@@ -55,19 +55,21 @@ function createClient(parley: Parley) {
 async function waitForLog(parley: Parley, text: string): Promise<void> {
   const deadlineMs = performance.now() + 10_000;
   while (!parley.readLog().includes(text)) {
-    if (performance.now() > deadlineMs) throw new Error(`The log never said "${text}": ${parley.readLog()}`);
+    if (performance.now() > deadlineMs) throw new Error(`The log never contained "${text}": ${parley.readLog()}`);
     await Bun.sleep(10);
   }
 }
 
-test("https and wss on one port; SIGHUP brings a new certificate, and an open socket stays", async () => {
+test("serves https and wss on one port; SIGHUP loads a new certificate, and an open socket stays", async () => {
   const site = await openSite();
-  const parley = await site.start({ env: place(site, first), until: "listening" });
+  const parley = await site.start({ env: installCertificate(site, first), until: "listening" });
   const { url, port, call, waitReady } = createClient(parley);
   await waitReady();
   expect(await readServedNames(port)).toEqual(["first.test"]);
   expect((await call("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
-  expect(await site.run(["healthcheck"], { ...place(site, first), PORT: String(port) })).toMatchObject({ code: 0 });
+  expect(await site.run(["healthcheck"], { ...installCertificate(site, first), PORT: String(port) })).toMatchObject({
+    code: 0,
+  });
   await expect(fetch(`http://127.0.0.1:${port}/livez`)).rejects.toThrow();
 
   const json = { email: "anna@example.com", password: TEST_PASSWORD };
@@ -80,7 +82,7 @@ test("https and wss on one port; SIGHUP brings a new certificate, and an open so
   early.send(subscribe);
   await early.waitFor(({ id }) => id === "s");
 
-  place(site, second);
+  installCertificate(site, second);
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, '"names":"CN=second.test"');
   expect(await readServedNames(port)).toEqual(["second.test"]);
@@ -95,8 +97,8 @@ test("https and wss on one port; SIGHUP brings a new certificate, and an open so
     await socket.waitFor(({ type }) => type === "pong");
   }
 
-  // Half of a renewal: the key is not that of the certificate.
-  place(site, { certFile: first.certFile, keyFile: second.keyFile });
+  // An incomplete renewal: the key doesn't match the certificate.
+  installCertificate(site, { certFile: first.certFile, keyFile: second.keyFile });
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, "the new certificate can't be used; keeping the current one");
   expect(await readServedNames(port)).toEqual(["second.test"]);
@@ -106,7 +108,7 @@ test("https and wss on one port; SIGHUP brings a new certificate, and an open so
   expect(tookMs).toBeLessThan(5_000);
 });
 
-/** What openssl agrees on with the server when it offers only this; null when nothing. */
+/** The cipher that openssl negotiates when it offers only this; null if none. */
 async function negotiate(port: number, ...offer: string[]): Promise<string | null> {
   const child = Bun.spawn(["openssl", "s_client", "-connect", `127.0.0.1:${port}`, ...offer], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -118,7 +120,7 @@ async function negotiate(port: number, ...offer: string[]): Promise<string | nul
   return agreed === undefined || agreed === "(NONE)" ? null : agreed;
 }
 
-/** Every cipher of TLS 1.2 that openssl knows, weak ones too. */
+/** Every TLS 1.2 cipher that openssl knows, including weak ones. */
 function listCiphers(): string[] {
   const { stdout } = Bun.spawnSync(["openssl", "ciphers", "-s", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]);
   return String(stdout).trim().split(":");
@@ -127,49 +129,57 @@ function listCiphers(): string[] {
 test.each([
   ["ec", "ECDHE-ECDSA", "on"],
   ["rsa", "ECDHE-RSA", "off"],
-] as const)("of TLS 1.2 only ECDHE with AEAD is spoken, and nothing older (%s)", async (algorithm, exchange, HTTP2) => {
-  const site = await openSite();
-  const certificate = certificates.create(`${algorithm}.test`, { algorithm });
-  const parley = await site.start({ env: { ...place(site, certificate), HTTP2 }, until: "listening" });
-  const { port, waitReady } = createClient(parley);
-  await waitReady();
-  const allowed = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"].map((name) => `${exchange}-${name}`);
-  const known = listCiphers();
-  for (const name of [
-    ...allowed,
-    "AES128-SHA",
-    "AES128-GCM-SHA256",
-    `${exchange}-AES128-SHA`,
-    `${exchange}-AES256-SHA384`,
-  ])
-    expect(known).toContain(name);
-  const findSpoken = async () => {
-    const spoken: string[] = [];
-    const left = new Set(known);
-    // The server chooses one of all; the next offer is without it.
-    for (;;) {
-      const name = await negotiate(port, "-tls1_2", "-cipher", `${[...left].join(":")}:@SECLEVEL=0`);
-      if (name === null || !left.delete(name)) return spoken.sort();
-      spoken.push(name);
-    }
-  };
-  expect(await findSpoken()).toEqual(allowed);
-  for (const version of ["-tls1", "-tls1_1"])
-    expect(await negotiate(port, version, "-cipher", "ALL:@SECLEVEL=0")).toBeNull();
-  for (const name of ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
-    expect(await negotiate(port, "-tls1_3", "-ciphersuites", name)).toBe(name);
+] as const)(
+  "of TLS 1.2, only ECDHE with AEAD is supported, and nothing older (%s)",
+  async (algorithm, exchange, http2Cipher) => {
+    const site = await openSite();
+    const certificate = certificates.create(`${algorithm}.test`, { algorithm });
+    const parley = await site.start({
+      env: { ...installCertificate(site, certificate), http2Cipher },
+      until: "listening",
+    });
+    const { port, waitReady } = createClient(parley);
+    await waitReady();
+    const allowed = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"].map(
+      (name) => `${exchange}-${name}`,
+    );
+    const known = listCiphers();
+    for (const name of [
+      ...allowed,
+      "AES128-SHA",
+      "AES128-GCM-SHA256",
+      `${exchange}-AES128-SHA`,
+      `${exchange}-AES256-SHA384`,
+    ])
+      expect(known).toContain(name);
+    const listSupported = async () => {
+      const supported: string[] = [];
+      const left = new Set(known);
+      // The server picks one; the next offer omits it.
+      for (;;) {
+        const name = await negotiate(port, "-tls1_2", "-cipher", `${[...left].join(":")}:@SECLEVEL=0`);
+        if (name === null || !left.delete(name)) return supported.sort();
+        supported.push(name);
+      }
+    };
+    expect(await listSupported()).toEqual(allowed);
+    for (const version of ["-tls1", "-tls1_1"])
+      expect(await negotiate(port, version, "-cipher", "ALL:@SECLEVEL=0")).toBeNull();
+    for (const name of ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
+      expect(await negotiate(port, "-tls1_3", "-ciphersuites", name)).toBe(name);
 
-  // A renewed certificate is served in the same way.
-  place(site, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
-  process.kill(parley.pid, "SIGHUP");
-  await waitForLog(parley, `"names":"CN=renewed-${algorithm}.test"`);
-  expect(await findSpoken()).toEqual(allowed);
-  expect((await parley.stop()).code).toBe(0);
-});
+    // A renewed certificate has the same ciphers.
+    installCertificate(site, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
+    process.kill(parley.pid, "SIGHUP");
+    await waitForLog(parley, `"names":"CN=renewed-${algorithm}.test"`);
+    expect(await listSupported()).toEqual(allowed);
+    expect((await parley.stop()).code).toBe(0);
+  },
+);
 
-test("HTTP/2 for who can speak it", async () => {
+test("serves HTTP/2 to clients that support it", async () => {
   const site = await openSite();
-  const parley = await site.start({ env: place(site, first), until: "listening" });
+  const parley = await site.start({ env: installCertificate(site, first), until: "listening" });
   const { url, waitReady } = createClient(parley);
   await waitReady();
   const session = connectHttp2(url, tls);
@@ -184,7 +194,7 @@ test("HTTP/2 for who can speak it", async () => {
   expect((await parley.stop()).code).toBe(0);
 });
 
-test("without TLS a SIGHUP ends nothing", async () => {
+test("without TLS, SIGHUP has no effect", async () => {
   const parley = await (await openSite()).start();
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, "no certificate to reload");
@@ -192,9 +202,9 @@ test("without TLS a SIGHUP ends nothing", async () => {
   expect((await parley.stop()).code).toBe(0);
 });
 
-test("a key that is not that of the certificate stops the start", async () => {
+test("a key that doesn't match the certificate stops the start", async () => {
   const site = await openSite();
-  const env = place(site, { certFile: first.certFile, keyFile: second.keyFile });
+  const env = installCertificate(site, { certFile: first.certFile, keyFile: second.keyFile });
   for (const args of [["config", "check"], ["serve"]])
     expect(await site.run(args, env)).toEqual({
       code: 2,

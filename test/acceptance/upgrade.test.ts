@@ -75,13 +75,13 @@ async function listTexts(): Promise<string[]> {
   return ((await response.json()) as { data: { content: string }[] }).data.map(({ content }) => content).sort();
 }
 
-/** The commands below "To go back", as somebody would type them who stops and starts the server by hand. */
+/** The commands below "To roll back", as typed by a user who stops and starts the server by hand. */
 const readRollback = (output: string): string[] =>
   (output.split(/^To roll back to .*:$/m)[1] ?? "")
     .split("\n")
     .filter((line) => /^ {2}(mv|\S*parley restore) /.test(line));
 
-test("an upgrade beside a running server backs up, keeps the old executable, and can be undone as it says", async () => {
+test("an upgrade next to a running server makes a backup, keeps the old executable, and can be undone as printed", async () => {
   await start();
   const account = await client.register();
   token = account.access_token;
@@ -101,7 +101,7 @@ test("an upgrade beside a running server backs up, keeps the old executable, and
   expect(backup).toStartWith(join(folder.path, "data/backups/"));
   expect(statSync(backup).mode & 0o777).toBe(0o600);
   expect((await run(program, "verify", backup)).code).toBe(0);
-  // The running server goes on as it was, until it is restarted.
+  // The running server stays unchanged until it is restarted.
   expect(await runningVersion()).toBe(version);
   expect(await send("between")).toBe(201);
   await stop();
@@ -110,7 +110,7 @@ test("an upgrade beside a running server backs up, keeps the old executable, and
   expect(await send("after")).toBe(201);
   expect(await listTexts()).toEqual(["after", "before", "between"]);
 
-  // An older one is refused, and so is one that doesn't know the database's migrations.
+  // An older version is refused, and so is one that doesn't know the database's migrations.
   const sum = await hash(present);
   const older = await run(program, "upgrade", present, "--sha256", sum);
   expect(older).toMatchObject({ code: 1, output: "", errors: expect.stringContaining("which is older than this one") });
@@ -128,13 +128,13 @@ test("an upgrade beside a running server backs up, keeps the old executable, and
   }
   await start();
   expect(await runningVersion()).toBe(version);
-  // As the text says: what was stored after the backup isn't in it.
+  // Messages stored after the backup aren't in it.
   expect(await listTexts()).toEqual(["before"]);
   expect(await send("again")).toBe(201);
   await stop();
 });
 
-test("killed at any moment, an upgrade leaves a whole executable", async () => {
+test("a kill at any moment of an upgrade leaves an intact executable", async () => {
   const versions = new Set<string | undefined>();
   const before = await hash(program);
   for (let delayMs = 100; delayMs <= 2_500; delayMs += 400) {
@@ -156,13 +156,13 @@ test("killed at any moment, an upgrade leaves a whole executable", async () => {
   if ((await hash(program)) !== before) copyFileSync(present, program);
 });
 
-test("with the server stopped, the backup is made by starting the embedded Postgres; then nothing of it runs", async () => {
+test("with the server stopped, the embedded Postgres is started for the backup and stopped again", async () => {
   const upgraded = await run(program, "upgrade", next, "--backup", join(folder.path, "own.backup"));
   expect({ code: upgraded.code, errors: upgraded.errors }).toMatchObject({ code: 0 });
   expect(upgraded.output).toContain(`Backup: ${join(folder.path, "own.backup")}\n`);
   expect(existsSync(join(folder.path, "data/postgres/postmaster.pid"))).toBe(false);
   expect(readdirSync(join(folder.path, "bin")).sort()).toEqual(["parley", "parley.previous"]);
-  // A backup that can't be made ends the upgrade: here the file exists.
+  // The upgrade fails if the backup can't be made: here, the file already exists.
   copyFileSync(`${program}.previous`, program);
   const refused = await run(program, "upgrade", next, "--backup", join(folder.path, "own.backup"));
   expect(refused).toMatchObject({ code: 1, output: "" });

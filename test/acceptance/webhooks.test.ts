@@ -22,7 +22,7 @@ describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => 
     await backend?.close();
   });
 
-  test("every acknowledged message is delivered, again under the same webhook-id", async () => {
+  test("delivers every acknowledged message, and retries under the same webhook-id", async () => {
     const receiver = startReceiver();
     let parley = await site.start();
     const account: Account = await parley.register();
@@ -51,13 +51,13 @@ describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => 
       parley = await site.start();
     }
 
-    const isTold = () => acked.isSubsetOf(new Set(receiver.received.map(({ json }) => String(json.data.id))));
-    // The lease of the one that was killed has to run out first.
-    for (let tries = 0; tries < 300 && !isTold(); tries += 1) await Bun.sleep(100);
+    const isDelivered = () => acked.isSubsetOf(new Set(receiver.received.map(({ json }) => String(json.data.id))));
+    // The killed instance's lease must expire first.
+    for (let attempts = 0; attempts < 300 && !isDelivered(); attempts += 1) await Bun.sleep(100);
     expect(acked.size).toBeGreaterThan(20);
-    expect(isTold()).toBe(true);
+    expect(isDelivered()).toBe(true);
     const idsOf = Map.groupBy(receiver.received, ({ json }) => String(json.data.id));
-    for (const [, tellings] of idsOf) expect(new Set(tellings.map((telling) => telling.id)).size).toBe(1);
+    for (const [, deliveries] of idsOf) expect(new Set(deliveries.map((delivery) => delivery.id)).size).toBe(1);
     for (const received of receiver.received) verify(secret, received);
     expect((await parley.stop()).code).toBe(0);
     await receiver.stop();

@@ -19,7 +19,7 @@ const restOf = (account: Account) => createRest(parley, account);
 type Member = { user_id: string; display_name: string; role: string };
 type Event = { type: string; seq: number; data: Record<string, unknown> };
 
-/** Who is in a conversation, as somebody sees it. */
+/** The members of a conversation, as one user sees them. */
 const membersOf = async (rest: Rest, id: string) =>
   (await rest.get<Page<Member>>(`/conversations/${id}/members`)).body.data.map(({ user_id, role }) => ({
     user_id,
@@ -36,7 +36,7 @@ async function remove(account: Account, by: "self" | "administrator"): Promise<v
   expect(status).toBe(204);
 }
 
-/** Every row of every table, as text. */
+/** All rows of all tables, as text. */
 async function dumpDatabase(): Promise<string> {
   const sql = parley.database;
   const tables = await sql<{ name: string }[]>`
@@ -47,8 +47,8 @@ async function dumpDatabase(): Promise<string> {
   return texts.map(([row]) => String(row?.text)).join("\n");
 }
 
-describe.each(["self", "administrator"] as const)("deleting a user, asked by %s", (by) => {
-  test("leaves nothing that names them, anywhere in the database", async () => {
+describe.each(["self", "administrator"] as const)("deleting a user, requested by %s", (by) => {
+  test("removes everything that identifies them from the database", async () => {
     const mark = `unmistakable${by}`;
     const gone = await register(mark);
     const friend = await parley.register();
@@ -82,11 +82,11 @@ describe.each(["self", "administrator"] as const)("deleting a user, asked by %s"
       ip_address: isOwn ? null : "127.0.0.1",
     });
     expect((await admin.refused("GET", `/users/${gone.user.id}`)).status).toBe(404);
-    // The address is free again, and leads to somebody else.
+    // The address can be registered again, by a different account.
     expect((await parley.register(gone.user.email)).user.id).not.toBe(gone.user.id);
   });
 
-  test("their messages stay for the others, without an author", async () => {
+  test("keeps their messages for the others, without an author", async () => {
     const gone = await register();
     const friend = await parley.register();
     const { id } = await createConversation(parley, friend, [gone]);
@@ -103,7 +103,7 @@ describe.each(["self", "administrator"] as const)("deleting a user, asked by %s"
     ]);
   });
 
-  test("the others are told at once, by an event with the next number", async () => {
+  test("notifies the other members immediately, with an event with the next number", async () => {
     const gone = await register();
     const friend = await parley.register();
     const { id } = await createConversation(parley, friend, [gone]);
@@ -123,7 +123,7 @@ describe.each(["self", "administrator"] as const)("deleting a user, asked by %s"
 });
 
 describe("a conversation that loses its only owner", () => {
-  test("gets its longest-standing member, who is told so; not a viewer, not somebody disabled", async () => {
+  test("promotes and notifies its longest-standing member, but no viewer and no disabled user", async () => {
     const gone = await register();
     const [disabled, viewer, oldest, youngest] = [
       await parley.register(),
@@ -150,14 +150,14 @@ describe("a conversation that loses its only owner", () => {
     expect(removed.seq).toBe(Number(last_seq) + 2);
     const rest = restOf(oldest);
     const { body } = await rest.get<Page<Member>>(`/conversations/${id}/members`);
-    // What the event said is what is stored.
+    // The event matches the stored state.
     expect(body.data.find(({ user_id }) => user_id === oldest.user.id)).toEqual(raised?.data as unknown as Member);
     expect((await rest.ask("PATCH", `/conversations/${id}`, { title: "Mine now" })).status).toBe(200);
     expect((await restOf(youngest).ask("PATCH", `/conversations/${id}`, { title: "Mine" })).status).toBe(403);
     await socket.close();
   });
 
-  test("gets a viewer when there is nobody else; with another owner, nobody is raised", async () => {
+  test("promotes a viewer if there is nobody else, and nobody if another owner exists", async () => {
     const gone = await register();
     const [viewer, owner, member] = [await parley.register(), await parley.register(), await parley.register()];
     const { id } = await createConversation(parley, gone);
@@ -170,7 +170,7 @@ describe("a conversation that loses its only owner", () => {
   });
 });
 
-test("conversations of the user alone are deleted at once and erased soon; those of others stay untouched", async () => {
+test("conversations with only this user are deleted immediately and erased soon; other users' stay unchanged", async () => {
   const gone = await register();
   const outsider = await parley.register();
   const { id } = await createConversation(parley, gone);
@@ -180,7 +180,7 @@ test("conversations of the user alone are deleted at once and erased soon; those
     [outsider, kept],
   ] as const)
     await restOf(account).ask("POST", `/conversations/${conversation}/messages`, { content: "text" });
-  // More than one step erases.
+  // Enough rows for more than one batch.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
     select gen_random_uuid(), ${id}, n, 'user', ${gone.user.id}, 'm' from generate_series(2, 11000) n`;
@@ -200,7 +200,7 @@ test("conversations of the user alone are deleted at once and erased soon; those
   expect((await restOf(outsider).get(`/conversations/${kept}`)).body).toMatchObject({ last_seq: 1 });
 }, 20_000);
 
-test("what there may be much of goes in steps: repeated requests, ratings, sessions, addresses in the record", async () => {
+test("erases large amounts in batches: repeated requests, ratings, sessions, addresses in the audit log", async () => {
   const gone = await register();
   const friend = await parley.register();
   const { id } = await createConversation(parley, friend, [gone]);
@@ -230,13 +230,13 @@ test("what there may be much of goes in steps: repeated requests, ratings, sessi
         (select count(*)::int from audit_events where actor_id = ${gone.user.id} and ip_address is not null) as addresses`;
     return left;
   };
-  // On a slow machine the request does not wait for the end.
+  // On a slow machine, the response doesn't wait for the end.
   const deadlineMs = performance.now() + 15_000;
   while ((await count())?.users !== 0 && performance.now() < deadlineMs) await Bun.sleep(50);
   expect(await count()).toEqual({ users: 0, keys: 0, ratings: 0, sessions: 0, addresses: 0 });
 }, 30_000);
 
-test("their prompts go; conversations that used them have none", async () => {
+test("deletes their prompts, and conversations that used them have none", async () => {
   const gone = await register();
   const friend = await parley.register();
   const { body: prompt } = await restOf(gone).ask<{ id: string }>("POST", "/prompts", {
@@ -250,19 +250,19 @@ test("their prompts go; conversations that used them have none", async () => {
   expect(await parley.database`select 1 from prompts where id = ${prompt.id}`).toHaveLength(0);
 });
 
-test("an answer that is being written for them is stopped; the conversation goes on", async () => {
+test("stops an answer in progress for them; the conversation continues", async () => {
   const gone = await register();
   const friend = await parley.register();
   const { id } = await createConversation(parley, friend, [gone]);
   const { id: own } = await createConversation(parley, gone);
-  const begin = async (conversationId: string) => {
+  const startAnswer = async (conversationId: string) => {
     await parley.database`update conversations set last_seq = 50 where id = ${conversationId}`;
-    // Its instance died a moment ago.
+    // Its instance has just crashed.
     const answer = { conversationId, seq: 50, requestedBy: gone.user.id, leaseMs: 1_000, text: "so far" };
     return insertAnswer(parley.database, answer);
   };
-  const { id: generationId, message_id: messageId } = await begin(id);
-  const { id: ownGenerationId } = await begin(own);
+  const { id: generationId, message_id: messageId } = await startAnswer(id);
+  const { id: ownGenerationId } = await startAnswer(own);
   await remove(gone, "self");
   const deadlineMs = Date.now() + 10_000;
   let message: { status?: string } = {};
@@ -275,8 +275,8 @@ test("an answer that is being written for them is stopped; the conversation goes
   expect(left.map((row) => row.id)).toEqual([generationId]);
 }, 20_000);
 
-describe("one's own account", () => {
-  test("goes with the right password, or with none; not with a wrong one", async () => {
+describe("deleting one's own account", () => {
+  test("works with the right password, or with none set; fails with a wrong one", async () => {
     const account = await register();
     const rest = restOf(account);
     expect(await rest.refused("DELETE", "/me", { current_password: "wrong" })).toMatchObject({
@@ -294,7 +294,7 @@ describe("one's own account", () => {
     ).toBe(401);
   });
 
-  test("is not deleted by a key", async () => {
+  test("is not possible with an API key", async () => {
     const account = await register();
     const { body } = await restOf(account).ask<{ key: string }>("POST", "/api-keys", {
       name: "k",

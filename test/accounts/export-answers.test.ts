@@ -1,35 +1,35 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { FINISHED_KEPT_DAYS, forgetFinished } from "../../src/modules/generations/retention.ts";
-import { type Asking, type StoredMessage, startAsking } from "../generations/start-asking.ts";
+import { type ModelApp, type StoredMessage, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-let asking: Asking;
+let app: ModelApp;
 beforeAll(async () => {
-  asking = await startAsking();
+  app = await startModelApp();
 });
-afterAll(() => asking.stop());
+afterAll(() => app.stop());
 
 type Export = { answers: { id: string; content: string }[] };
 const listAnswers = async (account: Account) =>
-  (await createRest(asking.parley, account).get<Export>("/me/export")).body.answers.map(({ content }) => content);
+  (await createRest(app.parley, account).get<Export>("/me/export")).body.answers.map(({ content }) => content);
 
-test("an export has the answers that somebody asked for again, long after they were removed from the group", async () => {
-  const [anna, ben] = [await asking.parley.register(), await asking.parley.register()];
-  const { id } = await asking.createConversation(anna, [ben], { kind: "group" });
-  const answer = (text: string) => asking.provider.script("one", { text });
+test("an export includes answers that the user requested again, even long after leaving the group", async () => {
+  const [anna, ben] = [await app.parley.register(), await app.parley.register()];
+  const { id } = await app.createConversation(anna, [ben], { kind: "group" });
+  const answer = (text: string) => app.provider.script("one", { text });
   answer("First.");
-  const { message } = await asking.say(ben, id, "What is it?");
+  const { message } = await app.say(ben, id, "What is it?");
   answer("Again.");
-  const again = await asking.regenerate(ben, id, message.id);
+  const again = await app.regenerate(ben, id, message.id);
   answer("For Anna.");
-  const other = await asking.regenerate(anna, id, message.id);
+  const other = await app.regenerate(anna, id, message.id);
   expect([again.status, other.status]).toEqual(["complete", "complete"]);
 
-  const rest = createRest(asking.parley, anna);
+  const rest = createRest(app.parley, anna);
   await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
-  const { database } = asking.parley;
+  const { database } = app.parley;
   await database`
     update generations set finished_at = now() - ${FINISHED_KEPT_DAYS + 1} * interval '1 day' where conversation_id = ${id}`;
   await forgetFinished(database, AbortSignal.timeout(20_000));
@@ -38,18 +38,18 @@ test("an export has the answers that somebody asked for again, long after they w
   expect(await listAnswers(anna)).toEqual([]);
 });
 
-test("who asked for an answer again is shown to nobody", async () => {
-  const [anna, ben] = [await asking.parley.register(), await asking.parley.register()];
-  const { id } = await asking.createConversation(anna, [ben], { kind: "group" });
-  const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+test("doesn't show who requested an answer again", async () => {
+  const [anna, ben] = [await app.parley.register(), await app.parley.register()];
+  const { id } = await app.createConversation(anna, [ben], { kind: "group" });
+  const socket = await openSocket(app.parley.url, { token: anna.access_token });
   await socket.ask({ type: "subscribe", conversation_id: id });
-  const { message } = await asking.say(ben, id, "What is it?");
-  const again = await asking.regenerate(ben, id, message.id);
-  const [row] = await asking.parley.database`select metadata from messages where id = ${again.id}`;
+  const { message } = await app.say(ben, id, "What is it?");
+  const again = await app.regenerate(ben, id, message.id);
+  const [row] = await app.parley.database`select metadata from messages where id = ${again.id}`;
   expect(row?.metadata).toEqual({ models: ["compatible/one"], requested_by: ben.user.id });
   expect(again.metadata).toEqual({ models: ["compatible/one"] });
 
-  const rest = createRest(asking.parley, anna);
+  const rest = createRest(app.parley, anna);
   const { body: page } = await rest.get<{ data: StoredMessage[] }>(`/conversations/${id}/messages`);
   expect(page.data.map(({ metadata }) => metadata.requested_by)).toEqual([undefined, undefined, undefined]);
   const { body: events } = await rest.get<unknown>(`/conversations/${id}/events?after_seq=0`);

@@ -37,7 +37,12 @@ async function createConversation(...memberIds: string[]): Promise<string> {
   return id;
 }
 
-async function say(conversationId: string, authorId: string | null, content: string, seq: number): Promise<string> {
+async function addMessage(
+  conversationId: string,
+  authorId: string | null,
+  content: string,
+  seq: number,
+): Promise<string> {
   const id = createId();
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
@@ -45,8 +50,8 @@ async function say(conversationId: string, authorId: string | null, content: str
   return id;
 }
 
-/** An answer of a model to a message, or another one, that this user asked for. */
-async function answerTo(
+/** A model's answer to a message, or a further one that this user requested. */
+async function addAnswer(
   parentId: string,
   conversationId: string,
   userId: string,
@@ -58,7 +63,7 @@ async function answerTo(
   return (await insertAnswer(parley.database, { ...answer, text: content })).message_id;
 }
 
-test("of a new user has all its parts", async () => {
+test("of a new user has all parts", async () => {
   const me = await parley.register();
   const response = await parley.fetch("/api/v1/me/export", { token: me.access_token });
   expect(response.headers.get("content-type")).toBe("application/json");
@@ -92,11 +97,11 @@ test("of a new user has all its parts", async () => {
   );
 });
 
-test("is for whoever it is about, by a session", async () => {
+test("is only available to the user, with a session", async () => {
   expect((await parley.fetch("/api/v1/me/export")).status).toBe(401);
 });
 
-test("holds what is one's own, also from conversations one has left, and nothing of others", async () => {
+test("contains the user's own data, also from conversations they left, and nothing of other users", async () => {
   const me = await parley.register();
   const other = await parley.register();
   const rest = createRest(parley, me);
@@ -104,16 +109,16 @@ test("holds what is one's own, also from conversations one has left, and nothing
   const { body: prompt } = await rest.ask<{ id: string }>("POST", "/prompts", { name: "mine", template: "be brief" });
   const shared = await createConversation(me.user.id, other.user.id);
   const left = await createConversation(other.user.id);
-  const mine = await say(shared, me.user.id, 'mine \u2028 "quoted"', 1);
-  const theirs = await say(shared, other.user.id, "of somebody else", 2);
-  await say(shared, null, "of a model", 3);
-  const old = await say(left, me.user.id, "before I left", 1);
-  const first = await answerTo(old, left, me.user.id, "with it", 2);
-  const second = await answerTo(old, left, me.user.id, "once more", 3, true);
-  await answerTo(old, left, other.user.id, "after I left", 4, true);
-  const answer = await answerTo(mine, shared, me.user.id, "for me", 4);
-  await answerTo(theirs, shared, other.user.id, "for the other one", 5);
-  const again = await answerTo(mine, shared, other.user.id, "once more, by somebody else", 6, true);
+  const mine = await addMessage(shared, me.user.id, 'mine \u2028 "quoted"', 1);
+  const theirs = await addMessage(shared, other.user.id, "of somebody else", 2);
+  await addMessage(shared, null, "of a model", 3);
+  const old = await addMessage(left, me.user.id, "before I left", 1);
+  const first = await addAnswer(old, left, me.user.id, "with it", 2);
+  const second = await addAnswer(old, left, me.user.id, "once more", 3, true);
+  await addAnswer(old, left, other.user.id, "after I left", 4, true);
+  const answer = await addAnswer(mine, shared, me.user.id, "for me", 4);
+  await addAnswer(theirs, shared, other.user.id, "for the other one", 5);
+  const again = await addAnswer(mine, shared, other.user.id, "once more, by somebody else", 6, true);
   for (const { user } of [me, other]) {
     await parley.database`insert into feedback (conversation_id, message_seq, message_id, user_id, rating, comment)
     select conversation_id, seq, id, ${user.id}, 1, ${user.email} from messages where id = ${mine}`;
@@ -164,11 +169,11 @@ test("holds what is one's own, also from conversations one has left, and nothing
     expect(text).not.toContain(secret);
 });
 
-test("goes through more rows than a batch, in order, in one conversation and in many", async () => {
+test("exports more rows than a batch, in order, from one conversation and from many", async () => {
   const me = await parley.register();
   const crowd = await parley.register();
   const [one, many] = [await createConversation(me.user.id), Array.from({ length: 5_200 }, () => createId())];
-  // 52,000 messages, of which every 50th is mine.
+  // 52,000 messages; every 50th is the user's.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
     select gen_random_uuid(), ${one}, n, 'user',
@@ -195,7 +200,7 @@ test("goes through more rows than a batch, in order, in one conversation and in 
   );
 });
 
-test("of long messages is whole", async () => {
+test("of long messages is complete", async () => {
   const me = await parley.register();
   const id = await createConversation(me.user.id);
   await parley.database`
@@ -207,7 +212,7 @@ test("of long messages is whole", async () => {
   );
 });
 
-test("reads no further when nobody takes the pieces any more", async () => {
+test("stops reading when the client disconnects", async () => {
   let made = 0;
   let isClosed = false;
   async function* pieces() {
@@ -224,7 +229,7 @@ test("reads no further when nobody takes the pieces any more", async () => {
   expect(made).toBeLessThan(10);
 });
 
-test("a reader who leaves while a piece is made is no fault", async () => {
+test("doesn't log an error if the client disconnects while a piece is generated", async () => {
   async function* pieces() {
     await Bun.sleep(20);
     yield "late";
@@ -238,7 +243,7 @@ test("a reader who leaves while a piece is made is no fault", async () => {
   expect(faults).toEqual([]);
 });
 
-test("breaks off when the database goes away in the middle, so that half a document is no document", async () => {
+test("breaks off if the database fails halfway, so that clients don't take half a document for a complete one", async () => {
   const isLost: boolean = true;
   async function* pieces() {
     yield '{"user":';

@@ -28,7 +28,7 @@ const createInstance = (jobs: Pick<Jobs, "nudge">) => {
 };
 
 const started: { stop(): Promise<void> }[] = [];
-/** Deletions as an instance does them, which has started. */
+/** Starts an instance's deletion job. */
 function startInstance() {
   const jobs = createJobs({ database, log: silentLog, instanceId: createId() });
   const deletions = createInstance(jobs);
@@ -45,7 +45,7 @@ async function createUser(): Promise<string> {
   return id;
 }
 
-/** Conversations of two, `others` of them owned by the second, and some of the first alone. */
+/** Conversations with two members, `others` of them owned by the second, and some with only the first. */
 async function createConversations(userId: string, otherId: string, shared: number, own: number): Promise<void> {
   await database`
     with made as (
@@ -66,7 +66,7 @@ async function createConversations(userId: string, otherId: string, shared: numb
 
 const begin = (userId: string) => database.begin((sql) => createInstance({ nudge() {} }).begin(sql, userId));
 
-/** What is left of a user, and whether the numbers of what is left of the conversations are whole. */
+/** What is left of a user, and gaps in the conversations' sequence numbers. */
 async function inspect(userId: string) {
   const [row] = await database`
     select (select count(*)::int from users where id = ${userId}) as users,
@@ -84,7 +84,7 @@ async function inspect(userId: string) {
 
 const done = { users: 0, members: 0, unowned: 0, gaps: 0 };
 
-/** Erases what is deleted, as the job does. */
+/** Erases deleted conversations, as the job does. */
 const erase = () => createErasures({ database }).run(new AbortController().signal);
 afterEach(async () => {
   await Promise.all(started.splice(0).map((instance) => instance.stop()));
@@ -93,11 +93,11 @@ afterEach(async () => {
   expect(left).toBeUndefined();
 });
 
-test("10,000 memberships go in steps, each without holding others up", async () => {
+test("removes 10,000 memberships in batches, without delaying others", async () => {
   const [gone, stays] = [await createUser(), await createUser()];
   await createConversations(gone, stays, 9_500, 500);
   await begin(gone);
-  // Somebody who writes in one of them the whole time.
+  // A user who writes in one of them the whole time.
   const [chat] = await database`select conversation_id as id from members where user_id = ${stays} limit 1`;
   let waitedMs = 0;
   let isDone = false;
@@ -118,7 +118,7 @@ test("10,000 memberships go in steps, each without holding others up", async () 
   expect(waitedMs).toBeLessThan(2_000);
 }, 90_000);
 
-test("a step is bounded by conversations and by their members, and has one at least", async () => {
+test("a batch is limited by conversations and their members, and has at least one", async () => {
   const [gone, stays] = [await createUser(), await createUser()];
   await createConversations(gone, stays, 6, 0);
   const count = async (rows: number, members: number) =>
@@ -126,30 +126,30 @@ test("a step is bounded by conversations and by their members, and has one at le
   expect([await count(10, 100), await count(4, 100), await count(10, 3), await count(10, 1)]).toEqual([6, 4, 2, 1]);
 });
 
-describe("a deletion that is interrupted", () => {
-  test("is gone on with by any instance, and leaves nothing half done", async () => {
+describe("an interrupted deletion", () => {
+  test("is continued by any instance, and leaves nothing half done", async () => {
     const [gone, stays] = [await createUser(), await createUser()];
     await createConversations(gone, stays, 450, 20);
     await begin(gone);
     const first = startInstance();
     const [last] = await database`
       select conversation_id as id from members where user_id = ${gone} order by 1 desc limit 1`;
-    // One that it cannot leave meanwhile, so that it is still at it.
-    const between = await database.begin(async (sql) => {
+    // The lock of this conversation keeps the deletion from completing.
+    const interrupted = await database.begin(async (sql) => {
       await sql`select 1 from conversations where id = ${last?.id} for update`;
       first.jobs.nudge(USER_DELETIONS);
       while ((await inspect(gone))?.members === 470) await Bun.sleep(1);
       await first.stop();
       return inspect(gone);
     });
-    expect(between).toMatchObject({ users: 1, gaps: 0, unowned: 0 });
-    expect(between?.members).toBeGreaterThan(0);
-    expect(between?.members).toBeLessThan(470);
+    expect(interrupted).toMatchObject({ users: 1, gaps: 0, unowned: 0 });
+    expect(interrupted?.members).toBeGreaterThan(0);
+    expect(interrupted?.members).toBeLessThan(470);
     await startInstance().complete(gone);
     expect(await inspect(gone)).toEqual({ ...done, removals: 450, deletions: 20 });
   }, 30_000);
 
-  test("two instances at once do it once", async () => {
+  test("is done once by two concurrent instances", async () => {
     const [gone, stays] = [await createUser(), await createUser()];
     await createConversations(gone, stays, 350, 10);
     await begin(gone);
@@ -157,7 +157,7 @@ describe("a deletion that is interrupted", () => {
     expect(await inspect(gone)).toEqual({ ...done, removals: 350, deletions: 10 });
   }, 30_000);
 
-  test("several who share all their conversations can go at once; the last one takes them along", async () => {
+  test("several users who share all conversations can be deleted concurrently; the last deletion also deletes the conversations", async () => {
     const [first, second] = [await createUser(), await createUser()];
     await createConversations(first, second, 250, 0);
     await Promise.all([begin(first), begin(second)]);
@@ -169,31 +169,31 @@ describe("a deletion that is interrupted", () => {
     expect(left).toHaveLength(0);
   }, 30_000);
 
-  test("somebody who is added at the last moment is removed again, with an event", async () => {
+  test("a user added at the last moment is removed again, with an event", async () => {
     const [gone, stays] = [await createUser(), await createUser()];
     await createConversations(stays, stays, 0, 1);
     const [conversation] = await database`select conversation_id as id from members where user_id = ${stays}`;
     await begin(gone);
-    // A request that had looked before the deletion began.
-    const adding = database.begin(async (sql) => {
+    // A request that checked the user before the deletion began.
+    const lateRequest = database.begin(async (sql) => {
       await sql`insert into members (conversation_id, user_id, role) values (${conversation?.id}, ${gone}, 'member')`;
       await Bun.sleep(300);
     });
     await Bun.sleep(50);
     await startInstance().complete(gone);
-    await adding;
+    await lateRequest;
     expect(await inspect(gone)).toMatchObject({ ...done, removals: 1 });
   }, 30_000);
 });
 
-test("a locked conversation holds up none of the others, and is left when it is free", async () => {
+test("a locked conversation doesn't delay the others, and is left once it is unlocked", async () => {
   const [gone, stays] = [await createUser(), await createUser()];
   await createConversations(gone, stays, 150, 50);
   await begin(gone);
   const [locked] = await database`select conversation_id as id from members where user_id = ${gone} order by 1 limit 1`;
   await database.begin(async (sql) => {
     await sql`select 1 from conversations where id = ${locked?.id} for update`;
-    // Waits for the last one, for a limited time.
+    // Waits for the locked one, for a limited time.
     await startInstance().complete(gone);
     expect(await inspect(gone)).toMatchObject({ users: 1, members: 1, gaps: 0, unowned: 0 });
   });

@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("deletions, sends and changes of members never wait for each other in a circle, and leave no gap", async () => {
+test("deletions, sends and member changes never deadlock, and leave no gap", async () => {
   const accounts: Account[] = [];
   for (let count = 0; count < USERS; count += 1) accounts.push(await parley.register());
   const [owner, ...others] = accounts as [Account, ...Account[]];
@@ -22,7 +22,7 @@ test("deletions, sends and changes of members never wait for each other in a cir
   const stays = accounts.filter((account) => !gone.includes(account));
   const ids: string[] = [];
   for (let count = 0; count < CONVERSATIONS; count += 1) {
-    // Some are owned by those who go.
+    // Some are owned by deleted users.
     const first = count % 3 === 0 ? (gone[count % DELETED] ?? owner) : owner;
     ids.push(
       (

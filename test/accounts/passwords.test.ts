@@ -17,11 +17,12 @@ const setPassword = (id: string, password = NEW_PASSWORD, rest = parley.admin) =
   rest.ask<{ code?: string; email?: string }>("PATCH", `/users/${id}`, { password });
 const tryLogin = async (email: string, password: string) =>
   (await parley.fetch("/api/v1/auth/login", { json: { email, password } })).status;
-const isGood = async ({ access_token: token }: Account) => (await parley.fetch("/api/v1/me", { token })).status === 200;
+const isLoggedIn = async ({ access_token: token }: Account) =>
+  (await parley.fetch("/api/v1/me", { token })).status === 200;
 const makeOld = (id: string) =>
   parley.database`update sessions set created_at = now() - interval '5 minutes 1 second' where user_id = ${id}`;
 
-describe("a password that an administrator sets", () => {
+describe("a password set by an administrator", () => {
   test("logs in, the old one doesn't, and all sessions and sockets of the user end", async () => {
     const anna = await parley.register();
     const ben = await parley.register();
@@ -30,7 +31,11 @@ describe("a password that an administrator sets", () => {
     expect({ status, email: body.email }).toEqual({ status: 200, email: anna.user.email });
     expect(JSON.stringify(body)).not.toContain(NEW_PASSWORD);
     expect((await socket.closed).code).toBe(4506);
-    expect([await isGood(anna), await isGood(ben), await isGood(parley.admin.account)]).toEqual([false, true, true]);
+    expect([await isLoggedIn(anna), await isLoggedIn(ben), await isLoggedIn(parley.admin.account)]).toEqual([
+      false,
+      true,
+      true,
+    ]);
     const refreshed = await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: anna.refresh_token } });
     expect(refreshed.status).toBe(401);
     expect(await tryLogin(anna.user.email, TEST_PASSWORD)).toBe(401);
@@ -38,7 +43,7 @@ describe("a password that an administrator sets", () => {
     expect(await tryLogin(ben.user.email, TEST_PASSWORD)).toBe(200);
   });
 
-  test("is in the audit record, without the password", async () => {
+  test("is recorded in the audit log, without the password", async () => {
     const { user } = await parley.register();
     await setPassword(user.id);
     const { body } = await parley.admin.get<Page<AuditEvent>>(`/audit?target_id=${user.id}`);
@@ -46,7 +51,7 @@ describe("a password that an administrator sets", () => {
     expect(JSON.stringify(body)).not.toContain(NEW_PASSWORD);
   });
 
-  test("may come with other changes; of one that is not valid nothing is done", async () => {
+  test("can be set together with other changes; if it is invalid, nothing changes", async () => {
     const { user } = await parley.register();
     const both = { password: NEW_PASSWORD, display_name: "Named anew", disabled: true };
     expect((await parley.admin.ask("PATCH", `/users/${user.id}`, both)).body).toMatchObject({
@@ -56,11 +61,11 @@ describe("a password that an administrator sets", () => {
     const other = await parley.register();
     const bad = { password: "password", display_name: "Never" };
     expect((await parley.admin.refused("PATCH", `/users/${other.user.id}`, bad)).status).toBe(422);
-    expect(await isGood(other)).toBe(true);
+    expect(await isLoggedIn(other)).toBe(true);
     expect(await setPassword(createId())).toMatchObject({ status: 404, body: { code: "not_found" } });
   });
 
-  test("is not the address that comes with it", async () => {
+  test("is rejected if it equals the address in the same request", async () => {
     const { user } = await parley.register();
     const email = `moved-${user.id}@example.com`;
     for (const password of [email.toUpperCase(), `moved-${user.id}`]) {
@@ -72,14 +77,14 @@ describe("a password that an administrator sets", () => {
     expect(await tryLogin(email, kept.password)).toBe(200);
   });
 
-  test("is set by nobody else", async () => {
+  test("can't be set by other users", async () => {
     const anna = await parley.register();
     const outsider = createRest(parley, await parley.register());
     expect((await setPassword(anna.user.id, NEW_PASSWORD, outsider)).status).toBe(403);
     expect((await setPassword(outsider.id, NEW_PASSWORD, outsider)).status).toBe(403);
     const key = await parley.admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["users:write"] });
     const machine = createRest(parley, { ...parley.admin.account, access_token: key.body.key });
-    // A key that may write users takes over no administrator, and not its owner.
+    // A key with users:write can neither take over an administrator nor its owner.
     const other = await parley.createAdministrator();
     expect((await setPassword(other.id, NEW_PASSWORD, machine)).status).toBe(403);
     expect((await setPassword(machine.id, NEW_PASSWORD, machine)).status).toBe(403);
@@ -88,7 +93,7 @@ describe("a password that an administrator sets", () => {
     expect((await setPassword(anna.user.id, NEW_PASSWORD, machine)).status).toBe(200);
   });
 
-  test("for themselves takes a login younger than 5 minutes, as do their address and their deletion", async () => {
+  test("for an administrator's own account, requires a login within 5 minutes, as do address and deletion", async () => {
     const admin = await parley.createAdministrator();
     await makeOld(admin.id);
     const path = `/users/${admin.id}`;
@@ -99,21 +104,21 @@ describe("a password that an administrator sets", () => {
     ];
     for (const [method, json] of changes)
       expect(await admin.refused(method, path, json)).toMatchObject({ status: 403, code: "reauthentication_required" });
-    expect(await isGood(admin.account)).toBe(true);
-    // What is no part of a login goes on as it was.
+    expect(await isLoggedIn(admin.account)).toBe(true);
+    // Changes that don't affect the login still work.
     expect((await admin.ask("PATCH", path, { display_name: "Me" })).status).toBe(200);
     const again = await parley.fetch("/api/v1/auth/login", {
       json: { email: admin.account.user.email, password: TEST_PASSWORD },
     });
     const fresh = createRest(parley, (await again.json()) as Account);
     expect((await fresh.ask("PATCH", path, { password: NEW_PASSWORD })).status).toBe(200);
-    expect([await isGood(fresh.account), await isGood(admin.account)]).toEqual([false, false]);
+    expect([await isLoggedIn(fresh.account), await isLoggedIn(admin.account)]).toEqual([false, false]);
     expect(await tryLogin(admin.account.user.email, NEW_PASSWORD)).toBe(200);
   });
 });
 
-describe("an address that an administrator changes", () => {
-  test("logs in, and is refused if it is taken", async () => {
+describe("an address changed by an administrator", () => {
+  test("logs in, and is rejected if it is taken", async () => {
     const { user } = await parley.register();
     const taken = await parley.register();
     const email = `Moved.${createId()}@example.com`;
@@ -130,7 +135,7 @@ describe("an address that an administrator changes", () => {
   });
 });
 
-describe("changing the own password", () => {
+describe("changing one's own password", () => {
   const change = (account: Account, more: object = {}) =>
     createRest(parley, account).ask<{ api_keys_active: number }>("POST", "/me/password", {
       current_password: TEST_PASSWORD,
@@ -148,7 +153,7 @@ describe("changing the own password", () => {
   }
   const works = async (token: string) => (await parley.fetch("/api/v1/me", { token })).status === 200;
 
-  test("leaves API keys alone and says how many still work", async () => {
+  test("keeps API keys, and returns how many still work", async () => {
     const anna = await parley.register();
     const keys = await createKeys(anna);
     expect(await change(anna)).toMatchObject({ status: 200, body: { api_keys_active: 2 } });
@@ -158,7 +163,7 @@ describe("changing the own password", () => {
     for (const key of keys) expect(await works(key)).toBe(true);
   });
 
-  test("ends them on request, with their sockets; nobody else's", async () => {
+  test("ends API keys and their sockets on request, but no other user's", async () => {
     const anna = await parley.register();
     const ben = await parley.register();
     const keys = await createKeys(anna);
@@ -175,7 +180,7 @@ describe("changing the own password", () => {
     expect(body.data).toMatchObject([{ details: { keys: 3 } }]);
   });
 
-  test("with a wrong password ends nothing", async () => {
+  test("with a wrong current password changes nothing", async () => {
     const anna = await parley.register();
     const [key = ""] = await createKeys(anna);
     expect((await change(anna, { current_password: "wrong", revoke_api_keys: true })).status).toBe(403);

@@ -11,8 +11,8 @@ import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { type Administration, type AuditEvent, logIn, type Page, startAdministration } from "./start-administration.ts";
 
-/** What the contract leaves an instance to end the sockets of a session that any instance ended. */
-const FOLLOW_MS = 2_000;
+/** From the contract: any instance closes the sockets of a session ended elsewhere within this. */
+const CLOSED_WITHIN_MS = 2_000;
 
 let here: Administration;
 let there: TestApp;
@@ -34,7 +34,7 @@ afterAll(async () => {
 const entriesOf = async (query: string) => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
 
 async function isRefused({ access_token, refresh_token }: Account): Promise<boolean> {
-  // The other instance may believe a session for a second.
+  // The other instance may cache a session for a second.
   const answers = await Promise.all([
     here.fetch("/api/v1/me", { token: access_token }),
     here.fetch("/api/v1/auth/refresh", { json: { refresh_token } }),
@@ -42,7 +42,7 @@ async function isRefused({ access_token, refresh_token }: Account): Promise<bool
   return answers.every(({ status }) => status === 401);
 }
 
-/** Sockets and a live feed of a user on both instances, and those of a bystander. */
+/** A user's sockets and live feeds on both instances, and a bystander's. */
 async function connect(account: Account) {
   const bystander = await here.register();
   const { id } = await createConversation(here, account);
@@ -57,24 +57,24 @@ async function connect(account: Account) {
   ];
   return {
     sockets,
-    /** Everything ends in time, and only what has to. */
+    /** Expects that everything is closed in time, except the bystander's connections. */
     async expectEnded(): Promise<void> {
       const startedAt = performance.now();
       const closed = await Promise.race([
         Promise.all([...sockets.map((socket) => socket.closed), feed.ended]),
-        Bun.sleep(FOLLOW_MS + 500).then(() => null),
+        Bun.sleep(CLOSED_WITHIN_MS + 500).then(() => null),
       ]);
       expect(closed).not.toBeNull();
       expect(closed?.slice(0, 2)).toEqual([1, 2].map(() => expect.objectContaining({ code: 4506 })));
-      expect(performance.now() - startedAt).toBeLessThan(FOLLOW_MS);
+      expect(performance.now() - startedAt).toBeLessThan(CLOSED_WITHIN_MS);
       for (const { socket } of stays) expect(socket.readyState).toBe(WebSocket.OPEN);
       for (const socket of stays) await socket.close();
     },
   };
 }
 
-describe("disabling", () => {
-  test("ends sessions, sockets and feeds on every instance, and lets nobody in until it is taken back", async () => {
+describe("disabling a user", () => {
+  test("ends sessions, sockets and feeds on every instance, and blocks logins until it is undone", async () => {
     const account = await here.register();
     const connected = await connect(account);
     const { status, body } = await admin.ask("PATCH", `/users/${account.user.id}`, { disabled: true });
@@ -89,7 +89,7 @@ describe("disabling", () => {
 
     await admin.ask("PATCH", `/users/${account.user.id}`, { disabled: false });
     expect((await login()).status).toBe(200);
-    // What was ended stays so.
+    // Ended sessions stay ended.
     expect(await isRefused(account)).toBe(true);
     const about = await entriesOf(`target_id=${account.user.id}&limit=5`);
     expect(about.map(({ action }) => action)).toEqual([
@@ -102,7 +102,7 @@ describe("disabling", () => {
     expect(about[2]?.details).toEqual({ reason: "disabled" });
   });
 
-  test("by a plain statement on the database has the same effect on sockets", async () => {
+  test("by an SQL statement has the same effect on sockets", async () => {
     const account = await here.register();
     const connected = await connect(account);
     await here.database`update users set disabled_at = now() where id = ${account.user.id}`;
@@ -111,7 +111,7 @@ describe("disabling", () => {
     expect(await isRefused(account)).toBe(true);
   });
 
-  test("takes the user's API keys along, and their sockets", async () => {
+  test("disables the user's API keys too, and closes their sockets", async () => {
     const account = await here.register();
     const rest = createRest(here, account);
     const { body } = await rest.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["messages:read"] });
@@ -119,10 +119,10 @@ describe("disabling", () => {
     await admin.ask("PATCH", `/users/${account.user.id}`, { disabled: true });
     const closed = await Promise.race([
       Promise.all(sockets.map((socket) => socket.closed)),
-      Bun.sleep(FOLLOW_MS).then(() => null),
+      Bun.sleep(CLOSED_WITHIN_MS).then(() => null),
     ]);
     expect(closed?.map(({ code }) => code)).toEqual([4506, 4506]);
-    // The other instance may believe a key for a second.
+    // The other instance may cache a key for a second.
     passTime(KEY_CACHE_MS);
     for (const parley of [here, there])
       expect((await parley.fetch("/api/v1/me", { token: body.key })).status).toBe(401);
@@ -140,7 +140,7 @@ test("an administrator ends all sessions of a user, who may log in again", async
   expect(entry).toMatchObject({ actor_id: admin.id, details: { reason: "ended", sessions: 1 } });
 });
 
-test("the others are ended with one request; their sockets follow on every instance", async () => {
+test("one request ends all other sessions; their sockets are closed on every instance", async () => {
   const current = await here.register();
   const other = await logIn(here, current.user.email);
   const connected = await connect(other);
@@ -152,7 +152,7 @@ test("the others are ended with one request; their sockets follow on every insta
   await kept.close();
 });
 
-test("a deleted user's sockets and feeds end on every instance", async () => {
+test("a deleted user's sockets and feeds are closed on every instance", async () => {
   const account = await here.register();
   const connected = await connect(account);
   expect((await admin.ask("DELETE", `/users/${account.user.id}`)).status).toBe(204);
@@ -160,7 +160,7 @@ test("a deleted user's sockets and feeds end on every instance", async () => {
   expect(await isRefused(account)).toBe(true);
 });
 
-test("a role that another instance changed counts within a second", async () => {
+test("a role changed on another instance applies within a second", async () => {
   const account = await here.register();
   const rest = createRest(there, account);
   expect((await rest.get("/users")).status).toBe(403);

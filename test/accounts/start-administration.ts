@@ -26,14 +26,14 @@ export type Page<T> = { data: T[]; next_cursor: string | null };
 
 const ADMIN_EMAIL = "root@example.com";
 
-/** Logs in, or throws with what was answered. */
+/** Logs in. @throws with the response's text if that fails. */
 export async function logIn(parley: Pick<TestApp, "fetch">, email: string): Promise<Account> {
   const response = await parley.fetch("/api/v1/auth/login", { json: { email, password: TEST_PASSWORD } });
   if (response.status !== 200) throw new Error(`login: ${response.status} ${await response.text()}`);
   return (await response.json()) as Account;
 }
 
-/** A Parley with an administrator who is logged in. */
+/** An instance, and a logged-in administrator. */
 export async function startAdministration(options: Parameters<typeof startApp>[0] = {}) {
   const config = { ADMIN_EMAIL, ADMIN_PASSWORD: TEST_PASSWORD, ...options.config };
   const parley = await startApp({ ...options, config });
@@ -42,7 +42,7 @@ export async function startAdministration(options: Parameters<typeof startApp>[0
     ...parley,
     admin,
 
-    /** A further administrator. */
+    /** Creates another administrator. */
     async createAdministrator() {
       const account = await parley.register();
       const { status } = await admin.ask("PATCH", `/users/${account.user.id}`, { role: "admin" });
@@ -50,7 +50,7 @@ export async function startAdministration(options: Parameters<typeof startApp>[0
       return createRest(parley, account);
     },
 
-    /** A user with a name and an address that no other test has. */
+    /** Creates a user with a unique name and address. */
     async createNamed(display_name: string, local: string): Promise<Account> {
       return parley.register(`${local}.${createId()}@example.com`, display_name);
     },

@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** What is exported as a list of its own; `users` and `preferences` stand at the head. */
+/** Tables that have a list in the export; `users` and `preferences` are top-level objects. */
 const exported = [
   "api_keys",
   "audit_events",
@@ -26,22 +26,22 @@ const exported = [
   "users",
   "webhooks",
 ];
-/** Not exported, because: */
+/** Reasons why a table isn't exported. */
 const reasons: Record<string, string> = {
-  analytics_users: "a number for the user; what is counted of them follows from messages that are exported",
-  budget_reservations: "lives as long as an answer is written; the window holds what was spent",
-  former_members: "a position and a count; what was written there is exported",
+  analytics_users: "a number for the user; its counts are derived from messages that are exported",
+  budget_reservations: "exists only while an answer is generated; the window holds the spending",
+  former_members: "a position and a count; the messages are exported",
   generations: "the answers themselves are exported",
   import_sources: "which conversation came from where; the conversation's metadata says it as well",
-  idempotency_keys: "hashes and sealed answers of a day",
-  member_activity: "the order of the memberships' list; its times are those of the conversations",
-  search_counts: "how many entries of the search index name the user",
-  search_ranges: "messages that wait to be indexed for the user",
-  tickets: "a secret of 30 seconds",
-  webhook_deliveries: "what became of sending what is exported; its user is whom an event is about",
+  idempotency_keys: "hashes and encrypted responses, kept for a day",
+  member_activity: "the order of the conversation list; its times are those of the conversations",
+  search_counts: "the number of search index entries of the user",
+  search_ranges: "messages to be indexed for the user",
+  tickets: "a secret valid for 30 seconds",
+  webhook_deliveries: "deliveries of events that are exported; the user is the event's subject",
 };
 
-test("every table that refers to a user has its place in the deletion, and in the export or a reason", async () => {
+test("every table that refers to a user is covered by the deletion, and by the export or a reason", async () => {
   const rows = await database<{ table: string }[]>`
     select distinct c.table_name as table from information_schema.columns c join information_schema.tables t
       on t.table_schema = c.table_schema and t.table_name = c.table_name and t.table_type = 'BASE TABLE'
@@ -52,7 +52,7 @@ test("every table that refers to a user has its place in the deletion, and in th
     where f.contype = 'f' and f.confrelid = 'users'::regclass
     union select 'users'
     order by 1`;
-  // Whether the title came from a person or from a model; it does not say from whom.
+  // Whether a user or a model set the title; not which user.
   const tables = rows.map(({ table }) => table).filter((table) => table !== "conversations");
   expect(tables).toEqual([...exported, ...Object.keys(reasons)].sort());
   const decision = readFileSync(join(import.meta.dir, "../../docs/decisions/0040-deleting-a-user.md"), "utf8");

@@ -5,20 +5,20 @@ import { createTestDatabase } from "../support/postgres.ts";
 
 const USERS = 15_000;
 const PAGE = 51;
-/** The newest ones have addresses of their own, and are more than the first step of a search. */
-const DIFFERENT = 300;
-/** Users that a search may look at: its page, steps that find too little, and what the index finds. */
-const LOOKED_AT_MAX = 10_000;
+/** The newest users have other addresses, and are more than the first batch of a search. */
+const OTHER_ADDRESSES = 300;
+/** The maximum number of users that a search reads: its page, batches with too few matches, and the index's matches. */
+const READ_MAX = 10_000;
 
 let database: Database;
-/** One connection, whose plans were made while the table was empty and have not been made again. */
+/** One connection whose plans were made while the table was empty. */
 let early: Database;
 
 beforeAll(async () => {
   const test = await createTestDatabase();
   ({ database } = test);
   early = openDatabase({ target: test.target, poolSize: 1 });
-  // Otherwise statistics would be gathered at some moment, and plans made again.
+  // Prevents automatic statistics, after which plans would be made again.
   await database`alter table users set (autovacuum_enabled = false)`;
   for (const q of ["none", "no"]) await measure(early, q, "force_generic_plan");
   await database`
@@ -26,11 +26,11 @@ beforeAll(async () => {
     select (lpad(to_hex(1700000000000 + n), 12, '0') || '7000800000000000' || lpad(to_hex(n), 4, '0'))::uuid, e, e,
       (array['Anna Schmidt', 'Peter Kovač', 'ÅSA Öberg', 'Li 李'])[1 + n % 4] || case when n % 500 = 0 then ' rare' else '' end
     from generate_series(1, ${USERS}) n
-    cross join lateral (select 'user' || n || case when n > ${USERS - DIFFERENT} then '@new.test' else '@example.com' end) x (e)`;
+    cross join lateral (select 'user' || n || case when n > ${USERS - OTHER_ADDRESSES} then '@new.test' else '@example.com' end) x (e)`;
 }, 60_000);
 afterAll(() => Promise.all([database.end(), early.end()]));
 
-/** @returns how many users a search looked at. */
+/** @returns how many users a search read. */
 async function measure(on: Database, q: string, mode: string): Promise<number> {
   const read = async (sql: Sql) => {
     const [row] = await sql<{ rows: number }[]>`
@@ -45,7 +45,7 @@ async function measure(on: Database, q: string, mode: string): Promise<number> {
   });
 }
 
-/** What a search means, without a thought for its cost. */
+/** The expected result of a search, without regard to cost. */
 const searchAll = async (q: string, afterId: string | null): Promise<string[]> => {
   const rows = await database<{ id: string }[]>`
     select id from users where strpos(lower(email_key || ' ' || display_name), lower(${q})) > 0
@@ -72,7 +72,7 @@ const texts = [
 ];
 
 describe("a search among many users", () => {
-  test.each(texts)("for %p finds what has it, page after page", async (q) => {
+  test.each(texts)("for %p finds all matches, page by page", async (q) => {
     let afterId: string | null = null;
     for (let page = 0; page < 4; page += 1) {
       const rows = await listAccounts(database, { q, afterId, rows: PAGE });
@@ -86,16 +86,16 @@ describe("a search among many users", () => {
   const check = async (on: Database, modes: string[]) => {
     for (const mode of modes)
       for (const q of texts) {
-        const looked = await measure(on, q, mode);
-        expect({ mode, q, looked: Math.min(looked, LOOKED_AT_MAX) }).toEqual({ mode, q, looked });
+        const usersRead = await measure(on, q, mode);
+        expect({ mode, q, usersRead: Math.min(usersRead, READ_MAX) }).toEqual({ mode, q, usersRead });
       }
   };
 
-  test("looks at few of them by a plan of the time when there were none", async () => {
+  test("reads few of them with a plan made for an empty table", async () => {
     await check(early, ["force_generic_plan"]);
   });
 
-  test("looks at few of them by any plan, with statistics too", async () => {
+  test("reads few of them with any plan, also with statistics", async () => {
     await database`analyze users`;
     await check(database, ["force_custom_plan", "force_generic_plan"]);
   });

@@ -30,7 +30,7 @@ const entriesAbout = async (id: string) =>
     details,
   }));
 
-test("is for administrators, and needs a credential", async () => {
+test("requires authentication as an administrator", async () => {
   const routes: [string, string, unknown?][] = [
     ["GET", "/users"],
     ["GET", `/users?q=${user.account.user.email}`],
@@ -50,7 +50,7 @@ test("is for administrators, and needs a credential", async () => {
   expect((await admin.get<User>("/me")).status).toBe(200);
 });
 
-test("takes keys of administrators that have the scope, and nobody else's", async () => {
+test("accepts only administrators' keys that have the scope", async () => {
   const createKey = async (rest: Rest, scopes: string[]) =>
     (await rest.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
   const reading = await createKey(admin, ["users:read"]);
@@ -73,7 +73,7 @@ test("takes keys of administrators that have the scope, and nobody else's", asyn
   }
 });
 
-test("a key makes, changes and ends administrators only with the scope admin", async () => {
+test("a key needs the scope admin to create, change or delete administrators", async () => {
   const createKey = async (scopes: string[]) =>
     (await admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
   const { user: person } = await parley.register();
@@ -99,7 +99,7 @@ test("a key makes, changes and ends administrators only with the scope admin", a
 });
 
 describe("the list", () => {
-  test("comes in pages, newest first, and ends", async () => {
+  test("is paged, newest first, to the end", async () => {
     for (let count = 0; count < 3; count += 1) await parley.register();
     const { rows, pages } = await admin.all<User>("/users", 2);
     expect(rows.length).toBeGreaterThanOrEqual(5);
@@ -118,7 +118,7 @@ describe("the list", () => {
       expect(await admin.refused("GET", `/users?cursor=${bad}`)).toMatchObject({ status: 400, code: "bad_cursor" });
   });
 
-  test("is searched for any part of an address or a name, in any case", async () => {
+  test("is searched for any part of an address or a name, case-insensitively", async () => {
     const found = await parley.createNamed("Zoë Ärmel 100%_sure", "quokka_fan");
     await parley.createNamed("Zoo Worker 100 sure", "quokkaxfan");
     const search = async (q: string) =>
@@ -134,7 +134,7 @@ describe("the list", () => {
       expect((await admin.refused("GET", `/users?q=${q}`)).status).toBe(422);
   });
 
-  test("pages keep to what was searched for", async () => {
+  test("pages keep the search term", async () => {
     for (const local of ["wombat.a", "wombat.b", "wombat.c"]) await parley.createNamed("Somebody", local);
     const { rows, pages } = await admin.all<User>("/users?q=wombat", 2);
     expect(pages).toEqual([2, 1]);
@@ -143,7 +143,7 @@ describe("the list", () => {
 });
 
 describe("creating", () => {
-  test("gives a user who can log in, also an administrator", async () => {
+  test("returns a user or administrator who can log in", async () => {
     for (const role of ["user", "admin"] as const) {
       const email = `${createId()}@Example.com`;
       const { status, headers, body } = await admin.ask<User>("POST", "/users", {
@@ -164,7 +164,7 @@ describe("creating", () => {
     }
   });
 
-  test("refuses an address that is taken, and what is not of the form", async () => {
+  test("rejects a taken address and invalid fields", async () => {
     const { email } = user.account.user;
     const taken = { email: email.toUpperCase(), password: TEST_PASSWORD };
     expect(await admin.refused("POST", "/users", taken)).toMatchObject({ status: 409, code: "conflict" });
@@ -180,7 +180,7 @@ describe("creating", () => {
 });
 
 describe("changing", () => {
-  test("a role counts at once, on sessions that are open, in both directions", async () => {
+  test("a new role applies immediately, in both directions, also to open sessions", async () => {
     const rest = createRest(parley, await parley.register());
     expect((await rest.get("/users")).status).toBe(403);
     const raised = await admin.ask<User>("PATCH", `/users/${rest.id}`, { role: "admin" });
@@ -192,7 +192,7 @@ describe("changing", () => {
     expect(roles.map(({ details }) => details)).toEqual([{ role: "user" }, { role: "admin" }]);
   });
 
-  test("a name is changed; the record does not hold it", async () => {
+  test("changes a name, which the audit log doesn't record", async () => {
     const { user: before } = await parley.register();
     const { body } = await admin.ask<User>("PATCH", `/users/${before.id}`, { display_name: " Grace " });
     expect(body).toMatchObject({ id: before.id, display_name: "Grace", email: before.email });
@@ -203,7 +203,7 @@ describe("changing", () => {
     expect(JSON.stringify(await entriesAbout(before.id))).not.toContain("Grace");
   });
 
-  test("nothing changes nothing, and leaves no entry", async () => {
+  test("an unchanged value changes nothing and isn't recorded", async () => {
     const { user: before } = await parley.register();
     const entries = await entriesAbout(before.id);
     const same = { role: "user", disabled: false, display_name: before.display_name };
@@ -214,7 +214,7 @@ describe("changing", () => {
     expect(await entriesAbout(before.id)).toEqual(entries);
   });
 
-  test("refuses unknown users, fields and values", async () => {
+  test("rejects unknown users, fields and values", async () => {
     const path = `/users/${user.id}`;
     for (const json of [
       { role: "root" },
@@ -234,13 +234,13 @@ describe("changing", () => {
 });
 
 describe("the last administrator", () => {
-  test("cannot be demoted, disabled or deleted, by nobody", async () => {
+  test("can't be demoted, disabled or deleted by anybody", async () => {
     const changes = [{ role: "user" }, { disabled: true }, { role: "user", disabled: true }];
     for (const json of changes)
       expect(await admin.refused("PATCH", `/users/${admin.id}`, json)).toMatchObject({ status: 409, code: "conflict" });
     expect((await admin.refused("DELETE", `/users/${admin.id}`)).status).toBe(409);
     expect((await admin.refused("DELETE", "/me")).status).toBe(409);
-    // One who is disabled is no other one.
+    // A disabled administrator doesn't count.
     const other = await parley.createAdministrator();
     await admin.ask("PATCH", `/users/${other.id}`, { disabled: true });
     expect((await admin.refused("PATCH", `/users/${admin.id}`, { disabled: true })).status).toBe(409);
@@ -252,8 +252,8 @@ describe("the last administrator", () => {
     ["demote", "PATCH", { role: "user" }],
     ["disable", "PATCH", { disabled: true }],
     ["delete", "DELETE", undefined],
-  ])("of three who %s each other at once, one stays", async (_, method, json) => {
-    // Of this round alone: the first administrator steps back for its time.
+  ])("of three who concurrently %s each other, one stays", async (_, method, json) => {
+    // Only this test's administrators must exist: the first one is demoted meanwhile.
     const three = [
       await parley.createAdministrator(),
       await parley.createAdministrator(),
@@ -271,7 +271,7 @@ describe("the last administrator", () => {
     ];
     const answers = await Promise.all(pairs.map(([by, on]) => by.ask(method, `/users/${on.id}`, json)));
     const statuses = answers.map(({ status }) => status);
-    // To disable somebody again changes nothing, and is no refusal.
+    // Disabling a disabled user changes nothing, and isn't rejected.
     expect(statuses.filter((status) => status < 300).length).toBeGreaterThanOrEqual(2);
     expect(statuses.filter((status) => status >= 400).length).toBeGreaterThanOrEqual(3);
     expect(statuses.every((status) => [200, 204, 401, 403, 404, 409].includes(status))).toBe(true);

@@ -16,7 +16,7 @@ const question = [{ role: "user" as const, content: "What is Parley?" }];
 const promptTokens = countMessages(question);
 
 describe("an attempt without reported tokens", () => {
-  test("is billed for its prompt once a tool call had begun", async () => {
+  test("is billed for its prompt once a tool call started", async () => {
     standIn.script("cut", { pieces: [], fault: "tool_call_cut", after: 0 });
     const { end } = await collect(createTestChain(standIn, ["openai/cut"], { maxRetries: 0 }));
     expect(end).toMatchObject({ type: "error", model: "openai/cut" });
@@ -60,14 +60,14 @@ describe("an attempt without reported tokens", () => {
     expect(end.usage?.output_tokens).toBe(estimateTokens("one two ") + estimateTokens("three"));
   });
 
-  test("is not billed if the model produced nothing", async () => {
+  test("isn't billed if the model produced nothing", async () => {
     standIn.script("fails", { fault: "status", status: 500 });
     const { end } = await collect(createTestChain(standIn, ["openai/fails"], { maxRetries: 0 }));
     expect([end.usage, end.costUsd]).toEqual([null, null]);
   });
 });
 
-test("what OpenAI's newer models write to their cache costs more than the rest of the prompt", async () => {
+test("OpenAI's newer models charge more for tokens written to their cache than for the rest of the prompt", async () => {
   const usage = {
     input_tokens: 10_000,
     input_tokens_details: { cached_tokens: 6_000, cache_write_tokens: 3_000 },
@@ -92,7 +92,7 @@ test("what OpenAI's newer models write to their cache costs more than the rest o
   expect(end.costUsd).toBeCloseTo((1_000 * 0.2 + 6_000 * 0.02 + 3_000 * 0.25 + 500 * 1.2) / 1_000_000, 12);
 });
 
-describe("how long an answer may be", () => {
+describe("the answer length limit", () => {
   const ask = async (model: string, request: Parameters<typeof collect>[1]) => {
     await collect(createTestChain(standIn, [model], { catalogue: createCatalogue() }), request);
     const body = standIn.requests.at(-1)?.body;
@@ -120,7 +120,7 @@ describe("how long an answer may be", () => {
     expect(await ask(model, { outputTokensMax: 50_000 })).toBe(tokens);
   });
 
-  test("is the longest that the model can give where requests are fitted to it", async () => {
+  test("is the model's maximum if requests are fitted to it", async () => {
     expect(await ask("anthropic/claude-haiku-4-5", { isFitted: true })).toBe(64_000);
     expect(await ask("anthropic/claude-haiku-4-5", { isFitted: true, outputTokensMax: 1_000 })).toBe(1_000);
   });

@@ -10,7 +10,7 @@ beforeAll(() => {
 afterEach(() => standIn.reset());
 afterAll(() => standIn.stop());
 
-const whole = "Parley's stand-in answers in several pieces.";
+const fullAnswer = "Parley's stand-in answers in several pieces.";
 const chunk = (delta: unknown, finish_reason: string | null = null, usage: unknown = null) =>
   sse(null, { choices: [{ index: 0, delta, finish_reason }], usage });
 const record = (...events: string[]) => ({ recording: [...events, sse(null, "[DONE]")].join("") });
@@ -18,9 +18,9 @@ const record = (...events: string[]) => ({ recording: [...events, sse(null, "[DO
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test.each([
     ["no text", []],
-    ["nothing but space", [" \n", " "]],
-    ["nothing but a think block", ["<think>Hm. ", "Paris?</think>", "\n\n"]],
-    ["a think block that never ends", ["<think>Hm. ", "Paris?"]],
+    ["only spaces", [" \n", " "]],
+    ["only a think block", ["<think>Hm. ", "Paris?</think>", "\n\n"]],
+    ["an unclosed think block", ["<think>Hm. ", "Paris?"]],
   ])("%s is retried, then the next model is tried", async (_name, pieces) => {
     standIn.script("blank", { pieces });
     const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
@@ -28,7 +28,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     const chain = createTestChain(standIn, [`${provider}/blank`, second], { observe });
     const { text, reasoning, parts, end } = await collect(chain);
     expect(standIn.requestsOf("blank").length).toBe(2);
-    expect([text, reasoning]).toEqual([whole, ""]);
+    expect([text, reasoning]).toEqual([fullAnswer, ""]);
     // Its reasoning was already shown.
     const openings = parts.filter((part) => part.type === "start" || part.type === "reset");
     expect(openings.at(-1)?.model).toBe(second);
@@ -38,7 +38,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failed, failed]);
   });
 
-  test("a limit that leaves no room for text is not retried and doesn't count against the model", async () => {
+  test("a token limit that leaves no room for text isn't retried and doesn't count against the model", async () => {
     standIn.script("limited", { pieces: [], finish: "length" });
     const chain = createTestChain(standIn, [`${provider}/limited`]);
     for (let run = 0; run < 20; run += 1)
@@ -47,29 +47,29 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(chain.models()[0]?.state).toBe("available");
   });
 
-  test("an answer blocked by a content filter is not retried", async () => {
+  test("an answer blocked by a content filter isn't retried", async () => {
     standIn.script("filtered", { pieces: [], finish: "content_filter" });
     const { text, end } = await collect(createTestChain(standIn, [`${provider}/filtered`]));
     expect([text, end]).toMatchObject(["", { type: "finish", reason: "content_filter" }]);
   });
 });
 
-test("a step after others may be without text, a last one too, where the answer has some", async () => {
+test("a step after others may have no text, even the last one, if the answer has some", async () => {
   standIn.script("model", { pieces: [] });
   const chain = createTestChain(standIn, ["compatible/model"]);
   const { text, end } = await collect(chain, { resume: { text: "Let me look.", attempt: 1, step: "next" } });
   expect([text, end.type]).toEqual(["Let me look.", "finish"]);
 });
 
-test("space that was shown is taken back with the attempt", async () => {
+test("spaces already shown are removed with their attempt", async () => {
   standIn.script("space", { pieces: [" ".repeat(100), "\n"] });
   const { text, resets } = await collect(createTestChain(standIn, ["compatible/space", "compatible/normal"]));
-  expect(text).toBe(whole);
+  expect(text).toBe(fullAnswer);
   expect(resets.at(-1)).toMatchObject({ text: "" });
   expect(standIn.requestsOf("space").length).toBe(2);
 });
 
-test("odd counts do not cost an answer its text; they are estimated", async () => {
+test("invalid token counts don't lose the answer's text; they are estimated", async () => {
   const usage = { prompt_tokens: 7.5, completion_tokens: "7", total_tokens: 1e15 };
   standIn.script("odd", record(chunk({ content: "Paris." }), chunk({}, "stop", usage)));
   const { text, end } = await collect(createTestChain(standIn, ["compatible/odd"]));
@@ -78,7 +78,7 @@ test("odd counts do not cost an answer its text; they are estimated", async () =
   expect(end.usage?.output_tokens).toBeWithin(1, 10);
 });
 
-test("reasoning and text of one event are both taken", async () => {
+test("reasoning and text in one event are both used", async () => {
   standIn.script(
     "both",
     record(chunk({ reasoning_content: "Which one?", content: "Paris" }), chunk({ content: "." }, "stop")),
@@ -88,29 +88,29 @@ test("reasoning and text of one event are both taken", async () => {
   expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
 
-test("an unknown reason of the end fails over, and the next model goes on from the text", async () => {
+test("an unknown finish reason causes a failover, and the next model continues the text", async () => {
   standIn.script("short", record(chunk({ content: "Parley's stand-in " }), chunk({}, "insufficient_system_resource")));
   const { text, resets } = await collect(createTestChain(standIn, ["compatible/short", "openai/normal"]));
-  expect(text).toBe(whole);
+  expect(text).toBe(fullAnswer);
   expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's stand-in " }]);
 });
 
-describe("a model that goes on with a broken answer", () => {
+describe("a model that continues a broken answer", () => {
   const broken = { recording: chunk({ content: "Parley's stand-in " }) };
 
-  test("and says nothing at all makes way for the next one", async () => {
+  test("and returns nothing is replaced by the next one", async () => {
     standIn.script("broken", broken);
     standIn.script("silent", record(chunk({}, "stop")));
     const models = ["compatible/broken", "compatible/silent", "openai/normal"];
     const { text, resets, end } = await collect(createTestChain(standIn, models, { maxRetries: 0 }));
-    expect([text, end]).toMatchObject([whole, { type: "finish", model: "openai/normal" }]);
+    expect([text, end]).toMatchObject([fullAnswer, { type: "finish", model: "openai/normal" }]);
     expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's stand-in " }]);
     expect(standIn.requestsOf("silent").length).toBe(1);
     const alone = await collect(createTestChain(standIn, models.slice(0, 2), { maxRetries: 0 }));
     expect([alone.text, alone.end]).toMatchObject(["Parley's stand-in ", { type: "error" }]);
   });
 
-  test("and has nothing to add has ended it", async () => {
+  test("and has nothing to add completes it", async () => {
     standIn.script("broken", broken);
     standIn.script("done", record(chunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
     const { text, end } = await collect(

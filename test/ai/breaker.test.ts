@@ -13,7 +13,7 @@ afterAll(() => standIn.stop());
 const breaker = { failuresMax: 3, coolDownMs: 250, coolDownMaxMs: 1_000 };
 
 describe("in the chain", () => {
-  test("a failing model is skipped while it cools down, and is back after one good attempt", async () => {
+  test("a failing model is skipped while it cools down, and is used again after one successful attempt", async () => {
     const { observe, events } = createRecorder();
     const chain = createTestChain(standIn, ["openai/model", "anthropic/normal"], { breaker, observe, maxRetries: 2 });
     standIn.script("model", { fault: "status" });
@@ -36,7 +36,7 @@ describe("in the chain", () => {
     ]);
   });
 
-  test("when every model is cooling down, the one available soonest is tried", async () => {
+  test("if every model is cooling down, the one available soonest is tried", async () => {
     const chain = createTestChain(standIn, ["openai/a", "anthropic/b"], { breaker, maxRetries: 2 });
     standIn.script("a", { fault: "status", status: 429, retryAfter: "60" });
     standIn.script("b", { fault: "status" });
@@ -48,7 +48,7 @@ describe("in the chain", () => {
     expect(standIn.requestsOf("a").length).toBe(0);
   });
 
-  test("rejected requests and stopped answers do not open it", async () => {
+  test("rejected requests and stopped answers don't open it", async () => {
     const chain = createTestChain(standIn, ["openai/model"], { breaker });
     standIn.script("model", { fault: "status", status: 400 });
     for (let index = 0; index < 5; index += 1) await collect(chain);
@@ -57,7 +57,7 @@ describe("in the chain", () => {
     expect(chain.models()[0]?.state).toBe("available");
   });
 
-  test("half-open, one attempt at a time, until its first token", async () => {
+  test("half-open, it allows one attempt at a time, until its first token", async () => {
     const chain = createTestChain(standIn, ["openai/model", "anthropic/normal"], { breaker, maxRetries: 2 });
     standIn.script("model", { fault: "status" });
     await collect(chain);
@@ -70,7 +70,7 @@ describe("in the chain", () => {
   });
 });
 
-describe("on its own", () => {
+describe("in isolation", () => {
   const admit = (subject: ReturnType<typeof createBreaker>) => {
     const report = subject.tryAdmit();
     if (!report) throw new Error("not admitted");
@@ -86,7 +86,7 @@ describe("on its own", () => {
     expect(subject.tryAdmit()).toBeNull();
   });
 
-  test("an attempt that fails half-open opens it for twice as long, up to the maximum", async () => {
+  test("a failed half-open attempt opens it for twice as long, up to the maximum", async () => {
     const subject = createBreaker({ failuresMax: 1, coolDownMs: 100, coolDownMaxMs: 150 });
     const pauseMs = () => {
       const state = subject.state();
@@ -100,7 +100,7 @@ describe("on its own", () => {
     expect(pauseMs()).toBeLessThanOrEqual(150);
   });
 
-  test("half-open, an attempt that ends without a verdict makes room for the next", async () => {
+  test("a half-open attempt without a result makes room for the next", async () => {
     const subject = createBreaker({ failuresMax: 1, coolDownMs: 5, coolDownMaxMs: 5 });
     admit(subject).fail();
     await Bun.sleep(10);
@@ -112,7 +112,7 @@ describe("on its own", () => {
     expect(subject.tryAdmit()).not.toBeNull();
   });
 
-  test("a long Retry-After opens it immediately, for that long; a short one does not", () => {
+  test("a long Retry-After opens it immediately, for that long; a short one doesn't", () => {
     const subject = createBreaker({ ...breaker, coolDownMaxMs: 300_000 });
     admit(subject).fail({ retryAfterMs: 1_000 });
     expect(subject.state().state).toBe("available");

@@ -11,7 +11,7 @@ export const TEST_KEY = "sk-test-0123456789abcdef";
 
 const noDocuments: SearchDocuments = async () => [];
 
-/** Configures all three providers at the stand-in. */
+/** Configures all three providers with the stub server. */
 const configureProviders = (standIn: ProviderAddresses, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
   OPENAI_BASE_URL: standIn.openaiUrl,
@@ -31,7 +31,7 @@ type TestChainOptions = Partial<ChainOptions> & {
   findProxy?: FindProxy;
 };
 
-/** A chain over the real SDKs at the stand-in, with timeouts suitable for a test. */
+/** A chain with the real SDKs and the stub server, with timeouts suitable for a test. */
 export function createTestChain(
   standIn: ProviderAddresses,
   models: string[],
@@ -54,11 +54,11 @@ export type Collected = {
   /** The reasoning, likewise. */
   reasoning: string;
   resets: Extract<AnswerPart, { type: "reset" }>[];
-  /** How the run ended. */
+  /** The result of the run. */
   end: RunEnd;
 };
 
-/** Runs the chain to its end as a reader would, and checks what must hold for every run. */
+/** Runs the chain as a reader would, and checks the invariants of every run. */
 export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<Collected> {
   const parts: AnswerPart[] = [];
   let text = request.resume?.text ?? "";
@@ -91,9 +91,9 @@ export async function collect(chain: Chain, request: Partial<RunRequest> = {}): 
   const isShown = (part: AnswerPart) => part.type === "text" || part.type === "reasoning";
   const firstText = parts.findIndex(isShown);
   const opening = parts.findIndex((part) => !isShown(part));
-  // The next step of an answer needs none: its readers are up to date.
+  // Later steps of an answer need none: the readers are up to date.
   const isOpened = request.resume?.step === "next" || (opening !== -1 && opening < firstText);
-  if (firstText !== -1 && !isOpened) throw new Error("text before any start");
+  if (firstText !== -1 && !isOpened) throw new Error("text before the start");
   return { parts, text, reasoning, resets: parts.filter((part) => part.type === "reset"), end };
 }
 

@@ -8,7 +8,7 @@ afterEach(() => {
   globalThis.setTimeout = realSetTimeout;
 });
 
-test("a stalled TLS handshake times out long before a silent model", async () => {
+test("a stalled TLS handshake times out long before a silent model would", async () => {
   let connections = 0;
   const server = Bun.listen({
     hostname: "127.0.0.1",
@@ -20,7 +20,7 @@ test("a stalled TLS handshake times out long before a silent model", async () =>
       data() {},
     },
   });
-  // So that the test doesn't have to wait for it.
+  // Shortens the timeout for the test.
   spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
     realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
   const url = `https://127.0.0.1:${server.port}/v1`;

@@ -4,8 +4,8 @@ import type { Socket } from "bun";
 import { HttpConnection } from "../../src/lib/http-client/connection.ts";
 import { PROBE_AFTER_MS } from "../../src/lib/http-client/open-socket.ts";
 import { createCertificates } from "../support/certificates.ts";
-import { runAllCases } from "./fixtures/impolite-servers.ts";
-import { ask, readAll, serveBytes, settle } from "./raw-server.ts";
+import { runAllCases } from "./fixtures/misbehaving-servers.ts";
+import { ask, readAll, serveBytes, untilReusable } from "./raw-server.ts";
 
 const stops: (() => unknown)[] = [];
 afterAll(() => {
@@ -24,28 +24,28 @@ test("however an answer ends and its reader leaves it, the next request is sent 
   expect(await runAllCases(null)).toEqual([]);
 });
 
-test("so it is over TLS", async () => {
+test("the same over TLS", async () => {
   const certificates = createCertificates();
   stops.push(certificates.remove);
   const { keyFile, certFile } = certificates.create("localhost");
-  const program = join(import.meta.dir, "fixtures/impolite-servers.ts");
+  const program = join(import.meta.dir, "fixtures/misbehaving-servers.ts");
   const child = Bun.spawn([process.execPath, program, keyFile, certFile], {
     env: { ...process.env, NODE_EXTRA_CA_CERTS: certFile },
   });
   expect(JSON.parse(await new Response(child.stdout).text())).toEqual([]);
 });
 
-test("an idle connection that receives data or is closed by the server is not reused", async () => {
-  const sayings: ((socket: Socket) => void)[] = [
+test("an idle connection that receives data or is closed by the server isn't reused", async () => {
+  const disturbances: ((socket: Socket) => void)[] = [
     (socket) => void socket.write("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"),
     (socket) => void socket.write("\r\n"),
     (socket) => void socket.end(),
     (socket) => void socket.terminate(),
   ];
-  for (const say of sayings) {
+  for (const disturb of disturbances) {
     const server = serve((socket) => {
       socket.write(ok());
-      setTimeout(() => say(socket), 5);
+      setTimeout(() => disturb(socket), 5);
     });
     let repeats = 0;
     for (let n = 0; n < 3; n += 1) {
@@ -62,8 +62,8 @@ test("an idle connection that receives data or is closed by the server is not re
   }
 });
 
-test("a connection is not reused after the server's keep-alive timeout", async () => {
-  const asking = async (keepAlive: string) => {
+test("a connection isn't reused after the server's keep-alive timeout", async () => {
+  const countConnections = async (keepAlive: string) => {
     const server = serve((socket) => void socket.write(ok(`Keep-Alive: ${keepAlive}`)));
     for (let n = 0; n < 3; n += 1) {
       await readAll(await ask(server.url));
@@ -72,13 +72,13 @@ test("a connection is not reused after the server's keep-alive timeout", async (
     return server.connections;
   };
   // One second is reserved for the response in flight.
-  expect(await asking("timeout=1")).toBe(3);
-  expect(await asking("timeout=0")).toBe(3);
-  expect(await asking("timeout=5, max=100")).toBe(1);
-  expect(await asking("max=100")).toBe(1);
+  expect(await countConnections("timeout=1")).toBe(3);
+  expect(await countConnections("timeout=0")).toBe(3);
+  expect(await countConnections("timeout=5, max=100")).toBe(1);
+  expect(await countConnections("max=100")).toBe(1);
 });
 
-test("a refusal that comes before the request is sent is read, and its connection closed", async () => {
+test("a rejection received while the request is being sent is read, and the connection closed", async () => {
   const leave = {
     end: (socket: Socket) => socket.end(),
     reset: (socket: Socket) => socket.terminate(),
@@ -97,7 +97,7 @@ test("a refusal that comes before the request is sent is read, and its connectio
       text: "no",
       error: null,
     });
-    await settle();
+    await untilReusable();
     await readAll(await ask(server.url));
     expect(server.connections).toBe(2);
   }
@@ -119,7 +119,7 @@ test.skipIf(process.platform !== "linux")("TCP keep-alive probes a silent connec
   expect(Number.parseInt(left, 16) * 10).toBeLessThanOrEqual(PROBE_AFTER_MS);
 });
 
-test("a request on a closed connection fails at once", async () => {
+test("a request on a closed connection fails immediately", async () => {
   const server = serve((socket) => socket.end());
   const gone = Promise.withResolvers<void>();
   const connection = new HttpConnection(
@@ -137,7 +137,7 @@ test("a request on a closed connection fails at once", async () => {
   expect(connection.isIdle).toBe(false);
   expect(() => connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers())).toThrow("in use");
   await gone.promise;
-  await settle();
+  await untilReusable();
   expect(ends).toEqual(["connection lost"]);
   connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers());
   expect(ends).toEqual(["connection lost", "the connection is closed"]);

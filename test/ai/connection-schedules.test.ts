@@ -5,10 +5,10 @@ import { countRuns } from "../support/properties.ts";
 import { ask, readAll, serveBytes } from "./raw-server.ts";
 
 const HEALTHY_MS_MAX = 3_000;
-const WRITE_TRIES_MAX = 500;
+const WRITE_ATTEMPTS_MAX = 500;
 
 /** One request to a misbehaving server. Times in milliseconds. */
-const trouble = fc.record({
+const misbehavior = fc.record({
   framing: fc.constantFrom("length", "chunks", "close"),
   bytes: fc.constantFrom(0, 1, 500, 70_000, 300_000),
   /** Where its response is split into packets, in thousandths. */
@@ -20,11 +20,11 @@ const trouble = fc.record({
   reader: fc.constantFrom("read", "pause", "abort", "abort at the end", "abort before", "signal", "leave"),
   afterMs: fc.nat(4),
 });
-type Trouble = typeof trouble extends fc.Arbitrary<infer T> ? T : never;
+type Misbehavior = typeof misbehavior extends fc.Arbitrary<infer T> ? T : never;
 
 const healthyAnswer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
 
-function encodeAnswer({ framing, bytes }: Trouble): string {
+function encodeAnswer({ framing, bytes }: Misbehavior): string {
   const body = "x".repeat(bytes);
   if (framing === "length") return `HTTP/1.1 500 No\r\nContent-Length: ${bytes}\r\n\r\n${body}`;
   if (framing === "close") return `HTTP/1.1 500 No\r\n\r\n${body}`;
@@ -32,17 +32,17 @@ function encodeAnswer({ framing, bytes }: Trouble): string {
   return `HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}0\r\n\r\n`;
 }
 
-async function misbehave(socket: Socket, plan: Trouble): Promise<void> {
+async function misbehave(socket: Socket, plan: Misbehavior): Promise<void> {
   const answer = encodeAnswer(plan);
   const whole = answer.slice(0, Math.ceil((answer.length * plan.upTo) / 1_000));
-  const places = [...plan.cuts.map((cut) => Math.floor((whole.length * cut) / 1_000)), whole.length];
+  const cuts = [...plan.cuts.map((cut) => Math.floor((whole.length * cut) / 1_000)), whole.length];
   let from = 0;
-  for (const to of places.sort((a, b) => a - b)) {
+  for (const to of cuts.sort((a, b) => a - b)) {
     let rest = Buffer.from(whole.slice(from, to));
-    for (let tries = 0; rest.length > 0; tries += 1) {
+    for (let attempts = 0; rest.length > 0; attempts += 1) {
       const written = socket.write(rest);
       // The client has disconnected, or stopped reading.
-      if (written < 0 || tries === WRITE_TRIES_MAX) return void socket.terminate();
+      if (written < 0 || attempts === WRITE_ATTEMPTS_MAX) return void socket.terminate();
       rest = rest.subarray(written);
       if (rest.length > 0) await Bun.sleep(1);
     }
@@ -55,12 +55,12 @@ async function misbehave(socket: Socket, plan: Trouble): Promise<void> {
 }
 
 /** Sends a request to the misbehaving server; its result is ignored. */
-async function meetTrouble(url: string, plan: Trouble, index: number): Promise<void> {
+async function requestMisbehaving(url: string, plan: Misbehavior, index: number): Promise<void> {
   const stopping = new AbortController();
   const timer =
     plan.reader === "signal" ? setTimeout(() => stopping.abort(new Error("stop")), plan.afterMs) : undefined;
   try {
-    const { body } = await ask(new URL(`/trouble/${index}`, url), "", { signal: stopping.signal });
+    const { body } = await ask(new URL(`/misbehavior/${index}`, url), "", { signal: stopping.signal });
     if (plan.reader === "abort before") return body.abort();
     if (plan.reader === "leave") return void setTimeout(body.abort, plan.afterMs);
     const ended = Promise.withResolvers<void>();
@@ -92,7 +92,7 @@ async function meetTrouble(url: string, plan: Trouble, index: number): Promise<v
 }
 
 /** One step: a request with a good response, or a misbehaving one. */
-const step = fc.oneof({ weight: 2, arbitrary: fc.constant(null) }, { weight: 3, arbitrary: trouble });
+const step = fc.oneof({ weight: 2, arbitrary: fc.constant(null) }, { weight: 3, arbitrary: misbehavior });
 
 test("a request gets its response whatever happens to others on the same connections", async () => {
   await fc.assert(
@@ -103,15 +103,15 @@ test("a request gets its response whatever happens to others on the same connect
         let repeats = 0;
         let index = 0;
         const server = serveBytes((socket, packet) => {
-          const trouble = /^POST \/trouble\/(\d+) /.exec(packet)?.[1];
-          const plan = trouble === undefined ? null : steps[Number(trouble)]?.step;
+          const misbehavior = /^POST \/misbehavior\/(\d+) /.exec(packet)?.[1];
+          const plan = misbehavior === undefined ? null : steps[Number(misbehavior)]?.step;
           if (plan) void misbehave(socket, plan);
           else socket.write(healthyAnswer);
         });
         const runLane = async (): Promise<void> => {
           for (let at = index++; at < steps.length; at = index++) {
             const { step: plan, waitMs } = steps[at] ?? { step: null, waitMs: null };
-            if (plan) await meetTrouble(server.url, plan, at);
+            if (plan) await requestMisbehaving(server.url, plan, at);
             else {
               const signal = AbortSignal.timeout(HEALTHY_MS_MAX);
               const onRepeat = () => {

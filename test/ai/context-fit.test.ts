@@ -24,12 +24,12 @@ describe("messages for a smaller model", () => {
   ];
   const firsts = (messages: ChatMessage[]) => messages.map(({ content }) => content.slice(0, 1)).join("");
 
-  test("stay as they are where they fit", () => {
+  test("are unchanged if they fit", () => {
     expect(fitMessages(all, 1_000_000)).toEqual(all);
     expect(fitMessages(all, countMessages(all))).toEqual(all);
   });
 
-  test("lose the oldest first, begin with a user, and never lose the system text or the question", () => {
+  test("lose the oldest first, start with a user message, and keep the system text and the question", () => {
     expect(firsts(fitMessages(all, countMessages(all) - 1))).toBe("P345");
     expect(firsts(fitMessages(all, 100))).toBe("P5");
     expect(firsts(fitMessages(all, 1))).toBe("P5");
@@ -49,12 +49,12 @@ describe("messages for a smaller model", () => {
 });
 
 describe("a chain", () => {
-  const askedOf = async (request: { isFitted?: boolean; hasFallback?: boolean }) => {
-    const asked: Record<string, { messages: number; outputTokensMax: number | null }> = {};
+  const requestsTo = async (request: { isFitted?: boolean; hasFallback?: boolean }) => {
+    const received: Record<string, { messages: number; outputTokensMax: number | null }> = {};
     const provider: Provider = {
       name: "compatible",
       async stream({ model, messages, outputTokensMax }, push) {
-        asked[model] = { messages: messages.length, outputTokensMax };
+        received[model] = { messages: messages.length, outputTokensMax };
         if (model === "large") return { type: "error", error: createProviderError("provider_refused", "no") };
         push({ type: "text", text: "x" });
         return { type: "finish", reason: "stop", usage: null };
@@ -77,21 +77,21 @@ describe("a chain", () => {
     const content = "word ".repeat(50);
     const messages: ChatMessage[] = [1, 2, 3].map(() => ({ role: "user", content }));
     await chain.run({ model: null, messages, signal: new AbortController().signal, ...request }, () => {});
-    return asked;
+    return received;
   };
 
-  test("gives each model what fits it", async () => {
-    expect(await askedOf({ isFitted: true })).toEqual({
+  test("sends each model what fits it", async () => {
+    expect(await requestsTo({ isFitted: true })).toEqual({
       large: { messages: 3, outputTokensMax: null },
       small: { messages: 1, outputTokensMax: 50 },
     });
   });
 
-  test("gives every model all, unless it is told otherwise", async () => {
-    expect((await askedOf({})).small).toEqual({ messages: 3, outputTokensMax: null });
+  test("sends every model everything unless configured otherwise", async () => {
+    expect((await requestsTo({})).small).toEqual({ messages: 3, outputTokensMax: null });
   });
 
-  test("offers tools only to models that can call them", async () => {
+  test("offers tools only to models that support them", async () => {
     const offered: Record<string, number> = {};
     const provider: Provider = {
       name: "compatible",
@@ -115,7 +115,7 @@ describe("a chain", () => {
   });
 
   test("tries no other model if fallback is off", async () => {
-    expect(Object.keys(await askedOf({ hasFallback: false }))).toEqual(["large"]);
+    expect(Object.keys(await requestsTo({ hasFallback: false }))).toEqual(["large"]);
   });
 });
 
@@ -136,7 +136,7 @@ describe("Anthropic's cache", () => {
     );
   const system: ChatMessage = { role: "system", content: "s".repeat(CACHED_LENGTH_MIN) };
 
-  test("is asked to keep the prompt and the turns before the question", () => {
+  test("is used for the prompt and the messages before the question", () => {
     const { system: sent, messages } = request([
       system,
       { role: "user", content: "1" },
@@ -152,7 +152,7 @@ describe("Anthropic's cache", () => {
     ] as never);
   });
 
-  test("is left alone for a short conversation", () => {
+  test("is not used for a short conversation", () => {
     expect(
       JSON.stringify(
         request([

@@ -14,7 +14,7 @@ test("brackets and quotes in strings don't end the document", () => {
     expect(summarize(readBody(createMessagesMapper(), packets))).toMatchObject({ text, end: "stop" });
 });
 
-test("a document below the bound is read, in packets of any size, and fast", () => {
+test("a document below the limit is read, in packets of any size, and fast", () => {
   const text = "ä".repeat(4_000_000);
   const startedMs = performance.now();
   const answer = summarize(readBody(createMessagesMapper(), cut(document(text), 10_000)));

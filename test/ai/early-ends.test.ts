@@ -12,7 +12,7 @@ beforeAll(() => {
 });
 afterEach(() => {
   raw.answers.clear();
-  raw.asked.length = 0;
+  raw.requestedModels.length = 0;
 });
 afterAll(async () => {
   raw.stop();
@@ -28,7 +28,7 @@ async function ask(provider: string, answer: RawAnswer, idleTimeoutMs: number) {
   raw.answers.set("raw", answer);
   const chain = createTestChain(raw.standIn, [`${provider}/raw`, `${provider}/other`], { idleTimeoutMs });
   const { text, end } = await collect(chain);
-  return { text, end, asked: [...raw.asked] };
+  return { text, end, requestedModels: [...raw.requestedModels] };
 }
 
 test.each([
@@ -39,36 +39,40 @@ test.each([
   ],
   ["compatible", event(null, chunk("Hi.")), event(null, chunk("", "stop"))],
 ])(
-  "%s: silence after the end doesn't count against the model, however short its limit",
+  "%s: silence after the end doesn't count against the model, however short its timeout",
   async (provider, text, end) => {
     for (const idleTimeoutMs of [100, 900]) {
       const result = await ask(provider, { packets: [text, end], end: "open" }, idleTimeoutMs);
       expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop", model: `${provider}/raw` } });
     }
-    expect(raw.asked).toEqual(["raw", "raw"]);
+    expect(raw.requestedModels).toEqual(["raw", "raw"]);
   },
 );
 
-test("a server that says the end in every event is read to its last text", async () => {
+test("a server with a finish reason in every event is read to its last text", async () => {
   const words = Array.from({ length: 8 }, (_, index) => `word${index} `);
   const packets = [...words.map((word) => event(null, chunk(word, "stop"))), "data: [DONE]\n\n"];
   const result = await ask("compatible", { packets, pauseMs: 200 }, 5_000);
-  expect(result).toMatchObject({ text: words.join(""), end: { type: "finish", reason: "stop" }, asked: ["raw"] });
+  expect(result).toMatchObject({
+    text: words.join(""),
+    end: { type: "finish", reason: "stop" },
+    requestedModels: ["raw"],
+  });
 });
 
 test.each(["\n", ""])(
-  "the first of several chunks that are no events (%j between) is no whole answer: they are lines of JSON",
+  "the first of several unframed chunks (%j between) isn't a complete answer: they are JSON lines",
   async (between) => {
     const packets = [chunk("Hel"), chunk("lo."), chunk("", "stop")].map((part) => `${JSON.stringify(part)}${between}`);
     for (const packed of [packets, [packets.join("")]]) {
-      raw.asked.length = 0;
-      const { text, asked } = await ask("compatible", { packets: packed }, 300);
-      expect([text, asked[0], asked[1]]).toEqual(["Hello.", "raw", undefined]);
+      raw.requestedModels.length = 0;
+      const { text, requestedModels } = await ask("compatible", { packets: packed }, 300);
+      expect([text, requestedModels[0], requestedModels[1]]).toEqual(["Hello.", "raw", undefined]);
     }
   },
 );
 
-test("a message that stops for tools, and calls none, has stopped", async () => {
+test("a message that stops for tools without calling any is complete", async () => {
   const packets = [
     event(null, { type: "content_block_start", index: 0, content_block: { type: "text", text: "Hi." } }),
     event(null, { type: "content_block_start", index: 1, content_block: { type: "tool_use", input: {} } }),

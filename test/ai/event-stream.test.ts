@@ -21,7 +21,7 @@ describe("createEventParser", () => {
     ["an event", "event: a\ndata: b\n\n", [{ event: "a", data: "b" }]],
     ["several data lines", "data: a\ndata:b\ndata\n\n", [{ event: null, data: "a\nb\n" }]],
     ["comments and unknown fields", ": hi\nid: 1\nretry: 5\ndata: a\n\n:\n\n", [{ event: null, data: "a" }]],
-    ["an event without data is none", "event: ping\n\ndata: a\n\n", [{ event: null, data: "a" }]],
+    ["an event without data is ignored", "event: ping\n\ndata: a\n\n", [{ event: null, data: "a" }]],
     [
       "a last event without its blank line",
       "data: a\n\ndata: [DONE]",
@@ -41,7 +41,7 @@ describe("createEventParser", () => {
     ],
     ["an error without data", "event: error\n\nerror:\n\n", [{ event: "error", data: "" }]],
     [
-      "an object between the events",
+      "an object between events",
       'data: a\n\n{"error":1}\n\n{half\n',
       [
         { event: null, data: "a" },
@@ -53,7 +53,7 @@ describe("createEventParser", () => {
     expect(readText(text)).toEqual(expected);
   });
 
-  test("every line end, cut anywhere, in packets of any size", () => {
+  test("handles every line ending, split anywhere, in packets of any size", () => {
     const lineEnd = fc.constantFrom("\n", "\r\n", "\r");
     fc.assert(
       fc.property(
@@ -74,7 +74,7 @@ describe("createEventParser", () => {
     );
   });
 
-  test("a line of megabytes below the bound is read, and fast", () => {
+  test("a line of megabytes below the limit is read, and fast", () => {
     const data = "x".repeat(EVENT_BYTES_MAX - 100_000);
     const bytes = encoder.encode(`data: ${data}\n\n`);
     const packets = Array.from({ length: Math.ceil(bytes.length / 16_384) }, (_, index) =>
@@ -88,7 +88,7 @@ describe("createEventParser", () => {
   test.each([
     ["comments", ": keep-alive\n\n"],
     ["one line", "data: x"],
-  ])("%s without end are a broken stream", (_name, text) => {
+  ])("endless %s break the stream", (_name, text) => {
     const packet = encoder.encode(text.repeat(10_000));
     const parser = createEventParser();
     let bytes = 0;

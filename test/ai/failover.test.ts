@@ -17,14 +17,14 @@ afterAll(() => standIn.stop());
 
 type Sent = { role: string; content: string }[];
 
-const sentTurns = (model: string): Sent => {
+const sentMessages = (model: string): Sent => {
   const body = standIn.requestsOf(model).at(-1)?.body;
   return (body?.input ?? body?.messages) as Sent;
 };
 
 describe("a failover after text was shown", () => {
   test.each(["openai", "anthropic", "compatible"])(
-    "%s continues from a user turn that quotes the text",
+    "%s continues from a user message that quotes the text",
     async (provider) => {
       standIn.script("first", { pieces: ["The capital ", "of France", "never sent"], fault: "cut", after: 2 });
       standIn.script("second", { pieces: [" is", " Paris."] });
@@ -33,14 +33,14 @@ describe("a failover after text was shown", () => {
       expect(text).toBe("The capital of France is Paris.");
       expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text"]);
       expect(end.models).toEqual(["compatible/first", `${provider}/second`]);
-      const turns = sentTurns("second");
-      expect(turns.map(({ role }) => role)).toEqual(["user"]);
-      expect(turns[0]?.content).toStartWith("What is Parley?\n\n");
-      expect(turns[0]?.content).toContain("<partial_answer>\nThe capital of France\n</partial_answer>");
+      const messages = sentMessages("second");
+      expect(messages.map(({ role }) => role)).toEqual(["user"]);
+      expect(messages[0]?.content).toStartWith("What is Parley?\n\n");
+      expect(messages[0]?.content).toContain("<partial_answer>\nThe capital of France\n</partial_answer>");
     },
   );
 
-  test("both models are on the bill", async () => {
+  test("both models are charged", async () => {
     standIn.script("first", { text: "one two three four", fault: "cut", after: 2 });
     standIn.script("second", { text: " five six" });
     const catalogue = createCatalogue({ prices: "anthropic/first=1/100000,openai/second=0/100000" });
@@ -61,14 +61,14 @@ describe("a failover after text was shown", () => {
     expect(events.filter(([name]) => name === "tokens").length).toBe(4);
   });
 
-  test("the cost is null as soon as one model has no known price", async () => {
+  test("the cost is null if one model has no known price", async () => {
     const catalogue = createCatalogue({ prices: "openai/normal=1/1" });
     const { end } = await collect(createTestChain(standIn, ["anthropic/cut", "openai/normal"], { catalogue }));
     expect(end.type).toBe("finish");
     expect(end.costUsd).toBeNull();
   });
 
-  test("with a single model that model goes on with its own answer", async () => {
+  test("a single model continues its own answer", async () => {
     standIn.script("only", { text: "one two ", fault: "stall", after: 2 }, { text: "three four" });
     const { text, resets, end } = await collect(createTestChain(standIn, ["openai/only"]));
     expect(text).toBe("one two three four");
@@ -76,7 +76,7 @@ describe("a failover after text was shown", () => {
     expect(end).toMatchObject({ type: "finish", models: ["openai/only"] });
   });
 
-  test("every reset raises the attempt; a model that adds no text makes none", async () => {
+  test("every reset increases the attempt; a model that adds no text causes none", async () => {
     standIn.script("a", { pieces: ["alpha "], fault: "cut", after: 1 });
     standIn.script("b", { pieces: ["beta "], fault: "error_event", after: 1 });
     standIn.script("c", { fault: "status", status: 400 });
@@ -91,22 +91,22 @@ describe("a failover after text was shown", () => {
     expect(end.models).toEqual(["openai/a", "anthropic/b", "compatible/d"]);
   });
 
-  test("never continues after a tool call began: the step starts over", async () => {
+  test("never continues after a tool call started: the step starts over", async () => {
     const chain = createTestChain(standIn, ["openai/tool-call-cut", "anthropic/normal"]);
     const { text, resets, end } = await collect(chain);
     expect(text).toBe("Parley's stand-in answers in several pieces.");
     expect(resets).toEqual([{ type: "reset", model: "anthropic/normal", attempt: 2, text: "" }]);
     expect(end).toMatchObject({ type: "finish", model: "anthropic/normal", toolCalls: [] });
-    expect(sentTurns("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
+    expect(sentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
   });
 
-  test("ends where no other model is left after a tool call began", async () => {
+  test("fails if no other model is left after a tool call started", async () => {
     const { text, end } = await collect(createTestChain(standIn, ["openai/tool-call-cut"], { maxRetries: 0 }));
     expect(text).toBe("Parley's stand-in answers ");
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   });
 
-  test("but a tool call before any text may be made anew", async () => {
+  test("but a tool call before any text may be repeated", async () => {
     const chain = createTestChain(standIn, ["compatible/tool-call-cut?after=0", "anthropic/normal"]);
     expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
   });
@@ -114,12 +114,12 @@ describe("a failover after text was shown", () => {
   test("a long text is quoted from its end", async () => {
     standIn.script("first", { pieces: ["x".repeat(QUOTE_LENGTH_MAX), "The end"], fault: "cut", after: 2 });
     await collect(createTestChain(standIn, ["openai/first", "anthropic/second"]));
-    const content = sentTurns("second")[0]?.content ?? "";
+    const content = sentMessages("second")[0]?.content ?? "";
     expect(content).toContain("xThe end\n</partial_answer>");
     expect(content.length).toBeLessThan(QUOTE_LENGTH_MAX + 2_000);
   });
 
-  test("the offline model adds a paragraph of its own", async () => {
+  test("the offline model adds its own paragraph", async () => {
     const { text, end } = await collect(createTestChain(standIn, ["openai/cut", "offline/documents"]));
     expect(text).toStartWith("Parley's stand-in answers \n\nI am offline: none of the configured AI models");
     expect(end).toMatchObject({ type: "finish", model: "offline/documents" });
@@ -127,13 +127,13 @@ describe("a failover after text was shown", () => {
 });
 
 describe("a run that continues a stored text", () => {
-  test("begins with a reset to that text", async () => {
+  test("starts with a reset to that text", async () => {
     standIn.script("model", { text: "four five" });
     const chain = createTestChain(standIn, ["anthropic/model"]);
     const { parts, text } = await collect(chain, { resume: { text: "one two three ", attempt: 4 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/model", attempt: 5, text: "one two three " });
     expect(text).toBe("one two three four five");
-    expect(sentTurns("model")[0]?.content).toContain("one two three");
+    expect(sentMessages("model")[0]?.content).toContain("one two three");
   });
 
   test("starts over if nothing was stored", async () => {
@@ -141,12 +141,12 @@ describe("a run that continues a stored text", () => {
     const { parts, text } = await collect(chain, { resume: { text: "", attempt: 1 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/normal", attempt: 2, text: "" });
     expect(text).toBe("Parley's stand-in answers in several pieces.");
-    expect(sentTurns("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
+    expect(sentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
   });
 });
 
 describe("the requested model", () => {
-  test("is asked first, then the others in order", async () => {
+  test("is tried first, then the others in order", async () => {
     const chain = createTestChain(standIn, ["openai/refused", "anthropic/normal", "compatible/fails"], {
       maxRetries: 0,
     });
@@ -182,7 +182,7 @@ test("the log shows briefly why a model failed, without the key", async () => {
   expect(written).not.toContain(TEST_KEY);
 });
 
-test("100 answers at once", async () => {
+test("100 concurrent answers", async () => {
   const chain = createTestChain(standIn, ["openai/any?pieces=20&delay_ms=2", "anthropic/normal"], {
     firstTokenTimeoutMs: 5_000,
     idleTimeoutMs: 5_000,

@@ -5,49 +5,51 @@ import { createProviderError } from "../../src/ai/provider-error.ts";
 import { createExplainFailure } from "../../src/ai/providers/explain-failure.ts";
 import { createTestLog } from "../support/log.ts";
 
-const about = { message_id: "m1", request_id: "r1" };
+const context = { message_id: "m1", request_id: "r1" };
 const KEY = "sk-hunter2hunter2";
 
 function createTestFailures() {
   const { log, lines } = createTestLog();
   let nowMs = 0;
   const failures = createFailureLog({ log, explain: () => "do this", now: () => nowMs });
-  const told = (level: string) => lines.filter((line) => line.level === level);
+  const logged = (level: string) => lines.filter((line) => line.level === level);
   return {
-    told,
+    logged,
     pass(ms: number) {
       nowMs += ms;
     },
     fail: (code: ProviderErrorCode, model = "openai/a") =>
-      failures.record({ model, error: createProviderError(code, "cause") }, about, 0),
+      failures.record({ model, error: createProviderError(code, "cause") }, context, 0),
   };
 }
 
-test("a refused key is an error once a minute for each provider, however many answers fail", () => {
-  const { told, pass, fail } = createTestFailures();
+test("a rejected key is logged as an error once a minute per provider, however many answers fail", () => {
+  const { logged, pass, fail } = createTestFailures();
   for (let count = 0; count < 100; count += 1) fail("provider_unauthorized");
   fail("provider_unauthorized", "openai/other");
-  expect(told("error")).toMatchObject([{ ...about, model: "openai/a", code: "provider_unauthorized", msg: "do this" }]);
-  expect(told("warn")).toEqual([]);
-  expect(told("debug")).toHaveLength(100);
+  expect(logged("error")).toMatchObject([
+    { ...context, model: "openai/a", code: "provider_unauthorized", msg: "do this" },
+  ]);
+  expect(logged("warn")).toEqual([]);
+  expect(logged("debug")).toHaveLength(100);
   fail("provider_unauthorized", "anthropic/a");
-  expect(told("error")).toHaveLength(2);
+  expect(logged("error")).toHaveLength(2);
   pass(60_000);
   fail("provider_unauthorized");
-  expect(told("error")).toHaveLength(3);
+  expect(logged("error")).toHaveLength(3);
 });
 
 test("failures of a model are logged as warnings with their context, 20 in ten seconds, and the rest is counted", () => {
-  const { told, pass, fail } = createTestFailures();
+  const { logged, pass, fail } = createTestFailures();
   for (let count = 0; count < 50; count += 1) fail("provider_unavailable");
   fail("provider_timeout", "openai/b");
-  expect(told("warn")).toHaveLength(21);
-  expect(told("warn")[0]).toMatchObject({ ...about, model: "openai/a", msg: "model failed: do this" });
+  expect(logged("warn")).toHaveLength(21);
+  expect(logged("warn")[0]).toMatchObject({ ...context, model: "openai/a", msg: "model failed: do this" });
   pass(10_000);
   fail("provider_unavailable");
   fail("provider_unavailable");
-  expect(told("warn").slice(21)).toMatchObject([{ lines_left_out: 30 }, { model: "openai/a" }]);
-  expect(told("warn").at(-1)).not.toHaveProperty("lines_left_out");
+  expect(logged("warn").slice(21)).toMatchObject([{ lines_left_out: 30 }, { model: "openai/a" }]);
+  expect(logged("warn").at(-1)).not.toHaveProperty("lines_left_out");
 });
 
 const config = {

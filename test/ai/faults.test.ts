@@ -11,8 +11,8 @@ beforeAll(() => {
 afterEach(() => standIn.reset());
 afterAll(() => standIn.stop());
 
-const whole = "Parley's stand-in answers in several pieces.";
-const half = "Parley's stand-in answers ";
+const fullAnswer = "Parley's stand-in answers in several pieces.";
+const firstHalf = "Parley's stand-in answers ";
 
 /** The outcome of each fault, with one retry and a healthy second model. */
 const faults = [
@@ -46,9 +46,9 @@ describe.each(["openai", "anthropic", "compatible"])("%s fails over", (provider)
     if (model !== "refuse") expect(standIn.requestsOf(model).length).toBe(requests);
     expect(standIn.requestsOf("normal").length).toBe(1);
     expect(end).toMatchObject({ type: "finish", model: second, models: shown ? [first, second] : [second] });
-    expect(resets).toEqual(shown ? [{ type: "reset", model: second, attempt: 2, text: half }] : []);
-    // The second model starts over at the first word; the reader sees no repetition.
-    expect(text).toBe(whole);
+    expect(resets).toEqual(shown ? [{ type: "reset", model: second, attempt: 2, text: firstHalf }] : []);
+    // The second model starts over; the reader sees no repetition.
+    expect(text).toBe(fullAnswer);
     const failed = ["attempt", first, "failed", true, code];
     const attempts = [...Array(requests).fill(failed), ["attempt", second, "complete", true, null]];
     expect(events.filter(([name]) => name === "attempt")).toEqual(attempts);
@@ -56,25 +56,25 @@ describe.each(["openai", "anthropic", "compatible"])("%s fails over", (provider)
   });
 });
 
-test("a connection that is refused", async () => {
+test("a refused connection", async () => {
   const unused = Bun.serve({ port: 0, fetch: () => new Response() });
   const closedUrl = `http://127.0.0.1:${unused.port}`;
   await unused.stop(true);
   const gone: ProviderStandIn = { ...standIn, openaiUrl: `${closedUrl}/v1` };
   const { text, end } = await collect(createTestChain(gone, ["openai/normal", "anthropic/normal"]));
-  expect([text, end.type]).toEqual([whole, "finish"]);
+  expect([text, end.type]).toEqual([fullAnswer, "finish"]);
 });
 
-test("every model fails: one error, and the text so far stays", async () => {
+test("if every model fails: one error, and the text so far stays", async () => {
   const chain = createTestChain(standIn, ["openai/cut", "anthropic/fails"], { maxRetries: 0 });
   const { text, end } = await collect(chain);
-  expect(text).toBe(half);
+  expect(text).toBe(firstHalf);
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable", models: ["openai/cut"] });
-  expect(end.usage).toMatchObject({ estimated: true, output_tokens: estimateTokens(half) });
+  expect(end.usage).toMatchObject({ estimated: true, output_tokens: estimateTokens(firstHalf) });
 });
 
 describe("retries", () => {
-  test("500 twice, then the answer, from the same model", async () => {
+  test("after 500 twice, the same model answers", async () => {
     const chain = createTestChain(standIn, ["openai/fails-twice", "anthropic/normal"], { maxRetries: 2 });
     const { end } = await collect(chain);
     expect(end).toMatchObject({ type: "finish", model: "openai/fails-twice" });
@@ -100,14 +100,14 @@ describe("retries", () => {
     expect(standIn.requests.length).toBe(1);
   });
 
-  test("a run that is stopped before it begins calls no model", async () => {
+  test("a run stopped before it starts calls no model", async () => {
     const { parts, end } = await collect(createTestChain(standIn, ["openai/normal"]), { signal: AbortSignal.abort() });
     expect([parts, end]).toEqual([[], { type: "aborted", model: null, models: [], usage: null, costUsd: null }]);
     expect(standIn.requests.length).toBe(0);
   });
 });
 
-describe.each(["openai", "anthropic", "compatible"])("%s is survived", (provider) => {
+describe.each(["openai", "anthropic", "compatible"])("%s is handled", (provider) => {
   test("5 MB in one delta: the answer ends at its limit, in parts of bounded length", async () => {
     const { parts, text, end } = await collect(
       createTestChain(standIn, [`${provider}/big-delta`], { firstTokenTimeoutMs: 5_000 }),
@@ -118,7 +118,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s is survived", (provider
     expect(end).toMatchObject({ type: "finish", reason: "length" });
   });
 
-  test.each(["comment-storm", "endless-line"])("%s: ends at a bound, long before the watchdog", async (model) => {
+  test.each(["comment-storm", "endless-line"])("%s: ends at a limit, long before the watchdog", async (model) => {
     const options = { firstTokenTimeoutMs: 20_000, maxRetries: 0 };
     const startedMs = performance.now();
     const { end } = await collect(createTestChain(standIn, [`${provider}/${model}`], options));
@@ -126,7 +126,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s is survived", (provider
     expect(performance.now() - startedMs).toBeLessThan(5_000);
   });
 
-  test("a comment storm does not starve the watchdog", async () => {
+  test("a comment storm doesn't starve the watchdog", async () => {
     const startedMs = performance.now();
     const options = { firstTokenTimeoutMs: 1, maxRetries: 0 };
     const { end } = await collect(createTestChain(standIn, [`${provider}/comment-storm`], options));
@@ -135,7 +135,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s is survived", (provider
   });
 });
 
-test("text that can't be stored is repaired: NUL, lone surrogates, a pair in two deltas", async () => {
+test("text that can't be stored is repaired: NUL, lone surrogates, a pair split over two deltas", async () => {
   standIn.script("model", { pieces: ["a\0b ", "\ud83d", "\ude80 ", "x\udc00y", " end\ud83d"] });
   const { text } = await collect(createTestChain(standIn, ["compatible/model"]));
   expect(text).toBe("ab 🚀 x\ufffdy end");
@@ -145,18 +145,18 @@ describe("a complete answer whose stream doesn't end properly", () => {
   test("a finish_reason without [DONE]", async () => {
     standIn.script("model", { done: false });
     const { text, end } = await collect(createTestChain(standIn, ["compatible/model"]));
-    expect([text, end.type]).toEqual([whole, "finish"]);
+    expect([text, end.type]).toEqual([fullAnswer, "finish"]);
   });
 
-  test("a finish_reason, and then a connection that stays open", async () => {
+  test("a finish_reason, then a connection that stays open", async () => {
     standIn.script("model", { done: false, hold: true });
     const chain = createTestChain(standIn, ["compatible/model"], { idleTimeoutMs: 5_000 });
     const { text, end } = await collect(chain);
-    expect([text, end.type]).toEqual([whole, "finish"]);
+    expect([text, end.type]).toEqual([fullAnswer, "finish"]);
     expect(end.usage?.estimated).toBe(false);
   });
 
-  test("the end marker, and then a connection that stays open", async () => {
+  test("the end marker, then a connection that stays open", async () => {
     standIn.script("model", { hold: true });
     const startedMs = performance.now();
     const answers = ["openai", "anthropic", "compatible"].map((provider) =>

@@ -19,12 +19,15 @@ const finish: RunEnd = {
 };
 const start: AnswerPart = { type: "start", model: "a/b", attempt: 1 };
 const text = (value: string): AnswerPart => ({ type: "text", text: value });
-const never = () => new AbortController().signal;
+const neverAborted = () => new AbortController().signal;
 
 /** A run controlled by the test. */
 function createRun() {
   const ended = Promise.withResolvers<RunEnd>();
-  const given: { push: PushPart<AnswerPart>; request: Request } = { push: () => {}, request: { signal: never() } };
+  const given: { push: PushPart<AnswerPart>; request: Request } = {
+    push: () => {},
+    request: { signal: neverAborted() },
+  };
   const run = (request: Request, push: PushPart<AnswerPart>) => {
     Object.assign(given, { push, request });
     return ended.promise;
@@ -36,7 +39,7 @@ describe("a reader that never waits", () => {
   test("takes each part in its tick, and gets the end", async () => {
     const { run, given, end } = createRun();
     const seen: AnswerPart[] = [];
-    const followed = follow(run, { signal: never() }, (part) => void seen.push(part));
+    const followed = follow(run, { signal: neverAborted() }, (part) => void seen.push(part));
     given.push(start);
     given.push(text("a"));
     expect(seen).toEqual([start, text("a")]);
@@ -51,7 +54,7 @@ describe("a reader that waits at a part", () => {
     const { run, given, end } = createRun();
     const stored = Promise.withResolvers<void>();
     const seen: AnswerPart[] = [];
-    const followed = follow(run, { signal: never() }, (part) => {
+    const followed = follow(run, { signal: neverAborted() }, (part) => {
       if (part.type === "text") return void seen.push(part);
       return stored.promise.then(() => void seen.push(part));
     });
@@ -68,10 +71,10 @@ describe("a reader that waits at a part", () => {
     expect(given.request.pause?.isPaused).toBe(false);
   });
 
-  test("takes texts in their tick again after it", async () => {
+  test("takes texts in their tick again afterwards", async () => {
     const { run, given, end } = createRun();
     const seen: AnswerPart[] = [];
-    const followed = follow(run, { signal: never() }, (part) => {
+    const followed = follow(run, { signal: neverAborted() }, (part) => {
       seen.push(part);
       return part.type === "start" ? Bun.sleep(1) : undefined;
     });
@@ -84,19 +87,19 @@ describe("a reader that waits at a part", () => {
   });
 });
 
-describe("a reader that fails", () => {
+describe("a failing reader", () => {
   test.each([
     [
-      "at once",
+      "an immediate exception",
       () => {
         throw new Error("no room");
       },
     ],
-    ["later", () => Promise.reject(new Error("no room"))],
-  ] as [string, () => Promise<void>][])("%s ends the run, and takes no more", async (_when, failing) => {
+    ["a later rejection", () => Promise.reject(new Error("no room"))],
+  ] as [string, () => Promise<void>][])("%s ends the run, and takes nothing more", async (_when, failing) => {
     const { run, given } = createRun();
     let taken = 0;
-    const followed = follow(run, { signal: never() }, () => {
+    const followed = follow(run, { signal: neverAborted() }, () => {
       taken += 1;
       return failing();
     });
@@ -107,22 +110,22 @@ describe("a reader that fails", () => {
     expect([taken, given.request.signal.aborted]).toEqual([1, true]);
   });
 
-  test("does not wait for a run that ignores it", async () => {
+  test("doesn't wait for a run that ignores it", async () => {
     const { run, given } = createRun();
-    const followed = follow(run, { signal: never() }, () => Promise.reject(new Error("no room")));
+    const followed = follow(run, { signal: neverAborted() }, () => Promise.reject(new Error("no room")));
     given.push(start);
     await expect(followed).rejects.toThrow("no room");
   });
 });
 
-test("what the run throws is thrown", async () => {
+test("rethrows what the run throws", async () => {
   const { run, fail } = createRun();
-  const followed = follow(run, { signal: never() }, () => {});
-  fail(new Error("the database is away"));
-  await expect(followed).rejects.toThrow("the database is away");
+  const followed = follow(run, { signal: neverAborted() }, () => {});
+  fail(new Error("the database is unavailable"));
+  await expect(followed).rejects.toThrow("the database is unavailable");
 });
 
-describe("over the real transport", () => {
+describe("with the real transport", () => {
   let standIn: ProviderStandIn;
   beforeAll(() => {
     standIn = startProviderStandIn();
@@ -136,22 +139,25 @@ describe("over the real transport", () => {
     signal,
   });
 
-  test.each(["openai", "anthropic", "compatible"])("%s: a slow reader gets all of it, and no timeout", async (name) => {
-    standIn.script("model", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 5 });
-    const chain = createTestChain(standIn, [`${name}/model`], { idleTimeoutMs: 60, maxRetries: 0 });
-    let all = "";
-    const end = await follow(chain.run, request(never()), async (part) => {
-      await Bun.sleep(100);
-      if (part.type === "text") all += part.text;
-    });
-    expect([all, end.type]).toEqual(["one two three four", "finish"]);
-    expect(end.usage?.estimated).toBe(false);
-  });
+  test.each(["openai", "anthropic", "compatible"])(
+    "%s: a slow reader gets everything, without a timeout",
+    async (name) => {
+      standIn.script("model", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 5 });
+      const chain = createTestChain(standIn, [`${name}/model`], { idleTimeoutMs: 60, maxRetries: 0 });
+      let all = "";
+      const end = await follow(chain.run, request(neverAborted()), async (part) => {
+        await Bun.sleep(100);
+        if (part.type === "text") all += part.text;
+      });
+      expect([all, end.type]).toEqual(["one two three four", "finish"]);
+      expect(end.usage?.estimated).toBe(false);
+    },
+  );
 
-  test("a reader that fails ends the request at the provider", async () => {
+  test("a failing reader ends the request at the provider", async () => {
     standIn.script("model", { pieceDelayMs: 20, pieces: Array(200).fill("word ") });
     const chain = createTestChain(standIn, ["anthropic/model"]);
-    const followed = follow(chain.run, request(never()), (part) => {
+    const followed = follow(chain.run, request(neverAborted()), (part) => {
       if (part.type === "text") throw new Error("enough");
     });
     await expect(followed).rejects.toThrow("enough");

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { sendRequest } from "../../src/lib/http-client/client.ts";
 import { IDLE_MS_MAX } from "../../src/lib/http-client/connection-pool.ts";
 import { prepareRequest } from "../../src/lib/http-client/prepared-request.ts";
-import { ask, readAll, serveBytes, settle } from "./raw-server.ts";
+import { ask, readAll, serveBytes, untilReusable } from "./raw-server.ts";
 
 /** More than Bun's own `fetch` runs concurrently. */
 const REQUESTS = 400;
@@ -22,16 +22,16 @@ function serve(answer: Parameters<typeof serveBytes>[0]) {
   return server;
 }
 
-test("a connection serves one request after the other", async () => {
+test("a connection serves one request after another", async () => {
   const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   for (let n = 0; n < 5; n += 1) {
     expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
-    await settle();
+    await untilReusable();
   }
   expect(server.connections).toBe(1);
 });
 
-test("a connection that the server wants to close, or whose answer was given up, is not used again", async () => {
+test("a connection isn't reused if the server wants to close it or its answer was aborted", async () => {
   const server = serve((socket, request) => {
     const isLast = request.includes("/last");
     socket.write(
@@ -45,7 +45,7 @@ test("a connection that the server wants to close, or whose answer was given up,
   expect(server.connections).toBe(4);
 });
 
-test("an answer that is given up in the packet that ends it leaves no dead connection behind", async () => {
+test("an answer aborted in the packet that ends it leaves no dead connection behind", async () => {
   const server = serve((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     setTimeout(() => socket.write("2\r\nok\r\n0\r\n\r\n"), 20);
@@ -64,7 +64,7 @@ test("an answer that is given up in the packet that ends it leaves no dead conne
   expect(server.connections).toBe(2);
 });
 
-test("a request says what it must, and nothing that its body or headers could add", async () => {
+test("a request contains the required headers, and neither body nor headers can inject others", async () => {
   let request = "";
   const server = serve((socket, text) => {
     request = text;
@@ -83,7 +83,7 @@ test("a request says what it must, and nothing that its body or headers could ad
   expect(() => prepareRequest(smuggling)).toThrow("method");
 });
 
-test("a prepared request is sent with one body after the other, and no length of its own", async () => {
+test("a prepared request is sent with different bodies, each with its own length", async () => {
   const seen: [string | null, string][] = [];
   const server = Bun.serve({
     port: 0,
@@ -104,7 +104,7 @@ test("a prepared request is sent with one body after the other, and no length of
   ]);
 });
 
-test(`${REQUESTS} requests run at once`, async () => {
+test(`${REQUESTS} requests run concurrently`, async () => {
   let waiting = 0;
   const everybodyIsHere = Promise.withResolvers<void>();
   const server = Bun.serve({
@@ -122,7 +122,7 @@ test(`${REQUESTS} requests run at once`, async () => {
   expect(answers).toEqual(Array(REQUESTS).fill({ text: "ok", error: null }));
 }, 10_000);
 
-test("redirects are not followed", async () => {
+test("redirects aren't followed", async () => {
   const server = serve((socket) => {
     socket.write("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n");
   });
@@ -130,7 +130,7 @@ test("redirects are not followed", async () => {
   expect([response.status, response.headers.get("location")]).toEqual([302, "/elsewhere"]);
 });
 
-test("aborting before the head has come ends the request at the server", async () => {
+test("aborting before the response head ends the request at the server", async () => {
   const begun = Promise.withResolvers<void>();
   const hungUp = Promise.withResolvers<void>();
   const server = Bun.listen({
@@ -143,10 +143,10 @@ test("aborting before the head has come ends the request at the server", async (
   const reason = new Error("stopped");
   await expect(ask(url, "", { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   const stopping = new AbortController();
-  const asked = ask(url, "", { signal: stopping.signal });
+  const response = ask(url, "", { signal: stopping.signal });
   await begun.promise;
   stopping.abort(reason);
-  await expect(asked).rejects.toBe(reason);
+  await expect(response).rejects.toBe(reason);
   await hungUp.promise;
 });
 
@@ -154,7 +154,7 @@ test("an unreachable server", async () => {
   await expect(ask("http://127.0.0.1:1/")).rejects.toThrow();
 });
 
-test("a waiting connection that the server has just closed is no failure", async () => {
+test("an idle connection just closed by the server causes no failure", async () => {
   const first = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("first") });
   const { port, url } = first;
   expect((await readAll(await ask(url))).text).toBe("first");
@@ -165,7 +165,7 @@ test("a waiting connection that the server has just closed is no failure", async
   expect((await readAll(await ask(url))).text).toBe("second");
 });
 
-test("a large request and a large answer come whole, in both directions", async () => {
+test("a large request and a large response arrive complete", async () => {
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -207,17 +207,17 @@ test("the server has to wait while the reader is paused", async () => {
 });
 
 const broken: [name: string, answer: string, error: RegExp][] = [
-  ["no HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
+  ["invalid HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
   ["a broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", /chunk size/],
 ];
 for (const [name, answer, error] of broken)
-  test(`an answer with ${name} is an error`, async () => {
+  test(`a response with ${name} is an error`, async () => {
     const server = serve((socket) => void socket.write(answer));
     const outcome = await ask(server.url).then(readAll, ({ message }) => ({ text: "", error: message }));
     expect(outcome.error).toMatch(error);
   });
 
-test("an answer that is cut off is an error, and one without a length that ends is whole", async () => {
+test("a truncated response is an error; one without a length that ends is complete", async () => {
   const server = serve((socket, request) => {
     socket.write(`HTTP/1.1 200 OK\r\n${request.includes("/whole") ? "" : "Content-Length: 9\r\n"}\r\nhalf`);
     socket.end();
@@ -226,7 +226,7 @@ test("an answer that is cut off is an error, and one without a length that ends 
   expect(await readAll(await ask(new URL("/whole", server.url)))).toEqual({ text: "half", error: null });
 });
 
-test("aborting in the middle of an answer ends the connection, and the listener hears of it", async () => {
+test("aborting during a response closes the connection, and the listener is notified", async () => {
   const ended = Promise.withResolvers<void>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
@@ -245,7 +245,7 @@ test("aborting in the middle of an answer ends the connection, and the listener 
   await ended.promise;
 });
 
-test("a connection that was idle too long is not reused", async () => {
+test("a connection that was idle too long isn't reused", async () => {
   const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   try {
     const startMs = Date.now();
@@ -257,14 +257,14 @@ test("a connection that was idle too long is not reused", async () => {
       setSystemTime(startMs + elapsedMs);
       expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
       expect(server.connections).toBe(connections);
-      await settle();
+      await untilReusable();
     }
   } finally {
     setSystemTime();
   }
 });
 
-test("a request whose answer is broken is not sent again", async () => {
+test("a request with a broken response isn't sent again", async () => {
   let requests = 0;
   const server = serve((socket) => {
     requests += 1;
@@ -275,7 +275,7 @@ test("a request whose answer is broken is not sent again", async () => {
   expect(requests).toBe(2);
 });
 
-test("a connection that was paused when its answer ended serves the next one", async () => {
+test("a connection that was paused when its response ended serves the next one", async () => {
   const server = serve((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
     setTimeout(() => socket.write("ok"), 10);
@@ -284,7 +284,7 @@ test("a connection that was paused when its answer ended serves the next one", a
   const ended = Promise.withResolvers<Error | null>();
   body.listen({ onBytes: () => body.pause(), onEnd: ended.resolve });
   expect(await ended.promise).toBeNull();
-  await settle();
+  await untilReusable();
   expect(await readAll(await ask(server.url, "", { signal: AbortSignal.timeout(2_000) }))).toEqual({
     text: "ok",
     error: null,
@@ -302,14 +302,14 @@ test("aborting before the certificate is known closes the connection", async () 
   });
   stops.push(() => server.stop(true));
   const stopping = new AbortController();
-  const asked = ask(`https://127.0.0.1:${server.port}/`, "", { signal: stopping.signal });
+  const response = ask(`https://127.0.0.1:${server.port}/`, "", { signal: stopping.signal });
   await begun.promise;
   stopping.abort(new Error("enough"));
-  await expect(asked).rejects.toThrow("enough");
+  await expect(response).rejects.toThrow("enough");
   await closed.promise;
 });
 
-test("over TLS nothing is sent to a server whose certificate is not trusted", async () => {
+test("over TLS, nothing is sent to a server with an untrusted certificate", async () => {
   const folder = mkdtempSync(join(tmpdir(), "parley-tls-"));
   stops.push(() => rmSync(folder, { recursive: true }));
   const key = join(folder, "key.pem");
@@ -337,7 +337,7 @@ test("over TLS nothing is sent to a server whose certificate is not trusted", as
   await expect(ask(`https://localhost:${server.port}/`)).rejects.toThrow("certificate is not trusted");
   expect(requests).toBe(0);
 
-  // The same server, to a process that trusts the certificate, by the right name and by a wrong one.
+  // The same server, to a process that trusts the certificate, with the right name and a wrong one.
   const program = join(import.meta.dir, "fixtures/ask-https.ts");
   const run = async (url: string) => {
     const child = Bun.spawn([process.execPath, program, url], { env: { ...process.env, NODE_EXTRA_CA_CERTS: cert } });

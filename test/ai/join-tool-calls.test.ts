@@ -22,7 +22,7 @@ const rome = '{"city":"Rome"}';
 
 test.each<[string, unknown[][], [string | null, string, string][]]>([
   [
-    "two calls under two indexes, their pieces mixed",
+    "two calls with two indexes, their pieces interleaved",
     each(
       { i: 0, id: "a", n: "f", a: "" },
       { i: 1, id: "b", n: "g", a: '{"x"' },
@@ -35,7 +35,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "two calls under one index, told apart by their ids",
+    "two calls with the same index, distinguished by their ids",
     each({ i: 0, id: "a", n: "f" }, { i: 0, id: "b", n: "g" }, { i: 0, id: "a", a: paris }, { i: 0, id: "b", a: rome }),
     [
       ["a", "f", paris],
@@ -43,19 +43,19 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "null for arguments, before them and after",
+    "null arguments, before and after",
     each({ i: 0, id: "a", n: "f", a: null }, { i: 0, a: paris }, { i: 0, a: null }),
     [["a", "f", paris]],
   ],
-  ["null for all arguments", each({ i: 0, id: "a", n: "f", a: null }), [["a", "f", "{}"]]],
-  ["null for all arguments, as a text", each({ i: 0, id: "a", n: "f", a: "null" }), [["a", "f", "{}"]]],
+  ["only null arguments", each({ i: 0, id: "a", n: "f", a: null }), [["a", "f", "{}"]]],
+  ["only null arguments, as a string", each({ i: 0, id: "a", n: "f", a: "null" }), [["a", "f", "{}"]]],
   [
-    "a null within the arguments, as a piece of its own",
+    "a null within the arguments, as a separate piece",
     each({ i: 0, n: "f", a: '{"a":' }, { i: 0, a: "null" }, { i: 0, a: "}" }),
     [[null, "f", '{"a":null}']],
   ],
   [
-    "another name under the same index, without ids",
+    "another name with the same index, without ids",
     each({ i: 0, n: "f", a: '{"a":' }, { i: 0, a: "1}" }, { i: 0, n: "g", a: "{}" }),
     [
       [null, "f", '{"a":1}'],
@@ -92,7 +92,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     [[null, "f", paris]],
   ],
   [
-    "an object before, and no name",
+    "an object first, then no name",
     each({ i: 0, n: "f", a: paris }, { i: 0, a: '{"city":' }, { i: 0, a: '"Rome"}' }),
     [
       [null, "f", paris],
@@ -127,7 +127,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "one array under one index, of calls without arguments",
+    "one array with one index, of calls without arguments",
     together({ i: 0, n: "f" }, { i: 0, n: "f" }),
     [
       [null, "f", "{}"],
@@ -144,7 +144,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     [["a", "f", paris]],
   ],
   [
-    "no indexes, one call after the other",
+    "no indexes, one call after another",
     each({ id: "a", n: "f", a: '{"city":' }, { a: '"Paris"}' }, { id: "b", n: "f", a: "" }, { a: rome }),
     [
       ["a", "f", paris],
@@ -152,7 +152,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "names and ids of continuations as the text null, or empty",
+    "names and ids of continuations as the string null, or empty",
     each(
       { i: 0, id: "a", n: "f", a: "" },
       { i: 0, id: "null", n: "null", a: '{"city"' },
@@ -172,7 +172,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     [["a", "f", paris]],
   ],
   [
-    "ids that change with a name in each piece",
+    "ids that change, with a name in each piece",
     each(
       { i: 0, id: "a", n: "f", a: "" },
       { i: 0, id: "b", n: "f", a: '{"city":' },
@@ -206,23 +206,23 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "the whole call once more at its end",
+    "the whole call repeated at its end",
     each({ i: 0, id: "a", n: "f", a: '{"city":' }, { i: 0, a: '"Paris"}' }, { i: 0, id: "a", n: "f", a: paris }),
     [["a", "f", paris]],
   ],
   [
-    "an empty object that holds the place",
+    "an empty object as a placeholder",
     each({ i: 0, id: "a", n: "f", a: {} }, { i: 0, a: '{"city":' }, { i: 0, a: '"Paris"}' }),
     [["a", "f", paris]],
   ],
-  ["a bracket too many", each({ i: 0, n: "f", a: paris }, { i: 0, a: "}" }), [[null, "f", paris]]],
+  ["an extra bracket", each({ i: 0, n: "f", a: paris }, { i: 0, a: "}" }), [[null, "f", paris]]],
   [
     "an index that counts the pieces",
     each({ i: 0, id: "a", n: "f", a: '{"city":' }, { i: 1, a: '"Paris"' }, { i: 2, a: "}" }),
     [["a", "f", paris]],
   ],
   [
-    "indexes as texts",
+    "indexes as strings",
     each({ i: "0", n: "f", a: "" }, { i: "1", n: "f", a: "" }, { i: "0", a: paris }, { i: "1", a: rome }),
     [
       [null, "f", paris],
@@ -230,21 +230,21 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "indexes and ids of no use",
+    "useless indexes and ids",
     each({ i: {}, id: 5, n: "f", a: '{"city":' }, { i: null, id: {}, n: [], a: '"Paris"}' }),
     [[null, "f", paris]],
   ],
   [
-    "brackets and quotes in texts",
+    "brackets and quotes in strings",
     each({ i: 0, n: "f", a: '{"a":"}\\"{' }, { i: 0, n: "f", a: '}"}' }, { i: 0, n: "f", a: "{}" }),
     [
       [null, "f", '{"a":"}\\"{}"}'],
       [null, "f", "{}"],
     ],
   ],
-  ["arguments that are no JSON", each({ i: 0, id: "a", n: "f", a: "Par" }, { i: 0, a: "is" }), [["a", "f", "Paris"]]],
-  ["a name that comes late", each({ i: 0, id: "a" }, { i: 0, n: "f" }, { i: 0, a: paris }), [["a", "f", paris]]],
-  ["entries that are none", [[null, "f", 5], [piece({ i: 0, n: "f", a: paris })]], [[null, "f", paris]]],
+  ["invalid JSON as arguments", each({ i: 0, id: "a", n: "f", a: "Par" }, { i: 0, a: "is" }), [["a", "f", "Paris"]]],
+  ["a name that arrives late", each({ i: 0, id: "a" }, { i: 0, n: "f" }, { i: 0, a: paris }), [["a", "f", paris]]],
+  ["invalid entries", [[null, "f", 5], [piece({ i: 0, n: "f", a: paris })]], [[null, "f", paris]]],
 ])("%s", (_name, batches, calls) => {
   expect(join(...batches)).toEqual(calls);
 });
@@ -255,7 +255,7 @@ test("too many objects in one piece break the stream", () => {
   expect(() => joiner.add([piece({ i: 0, n: "f", a: text })])).toThrow(BrokenStreamError);
 });
 
-test("many small pieces take no longer than their characters", () => {
+test("many small pieces take time proportional to their characters", () => {
   const text = JSON.stringify({ text: "x".repeat(200_000) });
   const joiner = new ToolCallJoiner();
   const startedMs = performance.now();
@@ -275,8 +275,8 @@ const styles: Record<string, (call: Call, pieces: string[], index: number) => Pa
     ...pieces.map((a) => ({ i, id: null, n: null, a })),
     { i, id: null, n: null, a: null },
   ],
-  "under one index": ({ id, name }, pieces) => [{ i: 0, id, n: name, a: "" }, ...pieces.map((a) => ({ i: 0, a }))],
-  "under one index, without ids": ({ name }, [first, ...others]) => [
+  "with the same index": ({ id, name }, pieces) => [{ i: 0, id, n: name, a: "" }, ...pieces.map((a) => ({ i: 0, a }))],
+  "with the same index, without ids": ({ name }, [first, ...others]) => [
     { i: 0, n: name, a: first },
     ...others.map((a) => ({ i: 0, n: "null", a })),
   ],
@@ -302,10 +302,10 @@ const callArgument = fc.record({
 
 /** Splits at the cuts. A first piece with only the opening bracket is allowed. */
 function split(text: string, cuts: number[]): string[] {
-  const places = [0, ...cuts.map((cut) => cut % text.length), text.length].sort((a, b) => a - b);
-  return places
+  const cutIndexes = [0, ...cuts.map((cut) => cut % text.length), text.length].sort((a, b) => a - b);
+  return cutIndexes
     .slice(1)
-    .map((place, index) => text.slice(places[index], place))
+    .map((end, index) => text.slice(cutIndexes[index], end))
     .filter((cut) => cut !== "");
 }
 
@@ -317,7 +317,7 @@ describe("calls are assembled correctly however they are split", () => {
           ({ name, args, cuts }, index) =>
             styles[style]?.({ id: `id-${index}`, name, args }, split(args, cuts), index) ?? [],
         );
-        // Some proxies put everything they have into one array; without indexes that means something else.
+        // Some proxies put all pieces into one array; without indexes, that has another meaning.
         const isOneArray = areTogether && pieces.every(({ i }) => i !== undefined);
         const joined = join(...(isOneArray ? together(...pieces) : each(...pieces)));
         expect(joined.map(([, name, args]) => [name, args])).toEqual(calls.map(({ name, args }) => [name, args]));

@@ -35,16 +35,16 @@ describe.each([
   ["Chat Completions", createChatMapper, chunks],
   ["the Messages API", createMessagesMapper, messages],
   ["the Responses API", createResponsesMapper, responses],
-] as const)("events of %s as lines of JSON", (_name, createMapper, events) => {
+] as const)("events of %s as JSON lines", (_name, createMapper, events) => {
   const body = format([...events]);
   const answer = { text: 'a "} ü', end: "stop", usage: { input_tokens: 3, output_tokens: 4 } };
 
   test.each<[string, Iterable<string | Uint8Array>]>([
     ["in one packet", [body]],
-    ["a line in a packet", body.split(/(?<=\n)/)],
-    ["a byte in a packet", [...new TextEncoder().encode(body)].map((byte) => Uint8Array.of(byte))],
-    ["without line ends", [body.replaceAll("\n", "")]],
-    ["over several lines each", [events.map((event) => JSON.stringify(event, null, 2)).join("\r\n\r\n")]],
+    ["one line per packet", body.split(/(?<=\n)/)],
+    ["one byte per packet", [...new TextEncoder().encode(body)].map((byte) => Uint8Array.of(byte))],
+    ["without line breaks", [body.replaceAll("\n", "")]],
+    ["spread over several lines", [events.map((event) => JSON.stringify(event, null, 2)).join("\r\n\r\n")]],
   ])("%s", (_how, packets) => {
     expect(summarize(readBody(createMapper(), packets))).toMatchObject(answer);
   });
@@ -66,7 +66,7 @@ describe.each([
   });
 });
 
-test("[DONE] between lines of JSON is the end", () => {
+test("[DONE] between JSON lines is the end", () => {
   const body = `${format([chunk({ content: "a" })])}[DONE]\n`;
   expect(summarize(readBody(createChatMapper(), body))).toMatchObject({ text: "a", end: "stop" });
 });

@@ -27,16 +27,12 @@ const reasoning = (value: string) => ({ type: "reasoning", text: value });
 const failed = { type: "error", error: { code: "provider_unavailable", retryable: true } };
 
 test.each<[string, unknown[], unknown[]]>([
-  [
-    "[DONE] from a server that gives no finish_reason",
-    [delta({ content: "a" }), "[DONE]"],
-    [text("a"), finish("stop")],
-  ],
-  ["neither: no end", [delta({ content: "a" })], [text("a")]],
+  ["[DONE] without finish_reason", [delta({ content: "a" }), "[DONE]"], [text("a"), finish("stop")]],
+  ["neither: not ended", [delta({ content: "a" })], [text("a")]],
   ["text and end in one chunk", [delta({ content: "a" }, "length")], [text("a"), finish("length")]],
   ["reasoning and text in one chunk", [delta({ reasoning: "a", content: "b" })], [reasoning("a"), text("b")]],
   [
-    "thinking by all names",
+    "reasoning in all known fields",
     [
       delta({ reasoning: "a" }),
       delta({ reasoning_content: "b", reasoning: "b" }),
@@ -53,7 +49,7 @@ test.each<[string, unknown[], unknown[]]>([
     [reasoning("a"), reasoning("b"), reasoning("c"), reasoning("de"), reasoning(""), reasoning("f")],
   ],
   [
-    "a content in parts",
+    "content as an array of parts",
     [
       delta({
         content: [{ type: "thinking", thinking: "a" }, { type: "text", text: "b" }, "c", { type: "image", text: "d" }],
@@ -61,8 +57,8 @@ test.each<[string, unknown[], unknown[]]>([
     ],
     [reasoning("a"), text("bc")],
   ],
-  ["a part that is no array", [delta({ content: { type: "text", text: "a" } })], [text("a")]],
-  ["text by its old names", [delta({ text: "a" }), { choices: [{ text: "b" }] }], [text("a"), text("b")]],
+  ["a part that is not in an array", [delta({ content: { type: "text", text: "a" } })], [text("a")]],
+  ["text in legacy fields", [delta({ text: "a" }), { choices: [{ text: "b" }] }], [text("a"), text("b")]],
   ["a refusal", [delta({ content: null, refusal: "No." })], [text("No.")]],
   ["a whole message in the only chunk", [message({ content: "a" }, "stop")], [text("a"), finish("stop")]],
   [
@@ -72,12 +68,12 @@ test.each<[string, unknown[], unknown[]]>([
   ],
   ["a message in pieces", [message({ content: "Hi " }), message({ content: "you" })], [text("Hi "), text("you")]],
   [
-    "a message that repeats what the deltas brought",
+    "a message that repeats the deltas",
     [delta({ content: "a", reasoning: "r" }), message({ content: "a", reasoning_content: "r" }, "stop")],
     [reasoning("r"), text("a"), finish("stop")],
   ],
   [
-    "an empty delta beside a message",
+    "an empty delta next to a message",
     [{ choices: [{ delta: { content: "" }, message: { content: "a" }, finish_reason: "stop" }] }],
     [text("a"), finish("stop")],
   ],
@@ -90,7 +86,7 @@ test.each<[string, unknown[], unknown[]]>([
   expect(mapAll(datas)).toEqual(parts as MappedEvent[]);
 });
 
-test("fields of wrong types say nothing, and the text stays", () => {
+test("fields of wrong types are ignored, and the text stays", () => {
   const strange: unknown[] = [
     "",
     "null",
@@ -128,7 +124,7 @@ test("fields of wrong types say nothing, and the text stays", () => {
   expect(mapAll(datas)).toEqual([text("a"), text("b"), finish("stop")] as MappedEvent[]);
 });
 
-test("whatever fields hold that have no text, the text stays", () => {
+test("fields without text, whatever they contain, don't affect the text", () => {
   const names = ["id", "model", "created", "usage", "service_tier", "x_groq", "system_fingerprint"];
   const choiceNames = [
     "index",
@@ -160,7 +156,7 @@ test("whatever fields hold that have no text, the text stays", () => {
   );
 });
 
-describe("the reason of the end", () => {
+describe("the finish reason", () => {
   test.each([
     ["stop", ["stop", "STOP", "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE", "FinishReason.STOP"]],
     ["stop", ["FINISH_REASON_STOP", "stop_token"]],
@@ -181,11 +177,11 @@ describe("the reason of the end", () => {
     "network_error",
     "FINISH_REASON_UNSPECIFIED",
     "5",
-  ])("%s: the answer has broken off", (word) => {
+  ])("%s: the answer broke off", (word) => {
     expect(mapAll([delta({ content: "a" }, word), "[DONE]"])).toMatchObject([text("a"), failed]);
   });
 
-  test("another reason behind it, known or not, loses nothing", () => {
+  test("another reason after it, known or not, loses nothing", () => {
     const parts = [text("a"), finish("length")] as MappedEvent[];
     expect(mapAll([delta({ content: "a" }, "length"), delta({}, "error"), "[DONE]"])).toEqual(parts);
   });
@@ -198,15 +194,15 @@ describe("tool calls", () => {
 
   test.each<[string, unknown[]]>([
     ["in a delta", [delta({ tool_calls: [call] }), delta({}, "tool_calls")]],
-    ["without a list", [delta({ tool_calls: call }), delta({}, "tool_calls")]],
-    ["with another reason", [delta({ tool_calls: [call] }), delta({}, "stop")]],
+    ["without an array", [delta({ tool_calls: call }), delta({}, "tool_calls")]],
+    ["with another finish reason", [delta({ tool_calls: [call] }), delta({}, "stop")]],
     [
-      "by their old name",
+      "in legacy fields",
       [delta({ function_call: { name: "f" } }), delta({ function_call: { arguments: '{"a":1}' } }, "function_call")],
     ],
     ["in a message", [message({ content: null, tool_calls: [call] }, "tool_calls")]],
     [
-      "in deltas, and once more in a message",
+      "in deltas, and repeated in a message",
       [delta({ tool_calls: [call] }), message({ tool_calls: [call] }, "tool_calls")],
     ],
   ])("%s", (_name, datas) => {
@@ -215,13 +211,13 @@ describe("tool calls", () => {
     expect(new Set(parts.slice(0, -1).map(({ type }) => type))).toEqual(new Set(["tool_call"]));
   });
 
-  test("are not executed if they may be cut off", () => {
+  test("aren't executed if they may be truncated", () => {
     expect(mapAll([delta({ tool_calls: [call] }), delta({}, "length")]).at(-1)).toEqual(
       finish("length") as MappedEvent,
     );
   });
 
-  test("come behind the text of their chunk", () => {
+  test("come after the text of their chunk", () => {
     expect(mapAll([delta({ content: "a", tool_calls: [call] })]).map(({ type }) => type)).toEqual([
       "text",
       "tool_call",
@@ -238,7 +234,7 @@ describe("usage", () => {
   const usage = { ...noUsage, input_tokens: 100, output_tokens: 40 };
 
   test.each<[string, unknown[], object]>([
-    ["of the last chunk", [delta({}, "stop"), { choices: [], usage: counted }], {}],
+    ["in the last chunk", [delta({}, "stop"), { choices: [], usage: counted }], {}],
     ["with the end", [{ ...delta({}, "stop"), usage: counted }], {}],
     ["in the choice", [{ choices: [{ delta: {}, finish_reason: "stop", usage: counted }] }], {}],
     ["in Groq's own fields", [{ ...delta({}, "stop"), x_groq: { usage: counted } }], {}],
@@ -251,7 +247,7 @@ describe("usage", () => {
       {},
     ],
     [
-      "that is lost again",
+      "that is missing later",
       [{ choices: [], usage: counted }, { choices: [], usage: { prompt_tokens: -1 } }, { usage: {} }],
       {},
     ],
@@ -263,7 +259,7 @@ describe("usage", () => {
     ["from DeepSeek's cache", [{ usage: { ...counted, prompt_cache_hit_tokens: 60 } }], { cached_input_tokens: 60 }],
     ["from Moonshot's cache", [{ usage: { ...counted, cached_tokens: 60 } }], { cached_input_tokens: 60 }],
     [
-      "that writes OpenRouter's cache",
+      "that OpenRouter writes to the cache",
       [{ usage: { ...counted, prompt_tokens_details: { cached_tokens: 10, cache_write_tokens: 60 } } }],
       { cached_input_tokens: 10, cache_write_tokens: 60 },
     ],
@@ -273,30 +269,26 @@ describe("usage", () => {
       { reasoning_tokens: 30 },
     ],
     [
-      "with reasoning beside it, by the sum",
+      "with reasoning not included, from the total",
       [{ usage: { ...counted, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 30 } } }],
       { output_tokens: 70, reasoning_tokens: 30 },
     ],
+    ["with reasoning known only from the total", [{ usage: { ...counted, total_tokens: 170 } }], { output_tokens: 70 }],
+    ["with a total that is too small", [{ usage: { ...counted, total_tokens: 20 } }], {}],
+    ["with an impossible total", [{ usage: { ...counted, total_tokens: 1e15 } }], {}],
+    ["with an implausible total", [{ usage: { ...counted, total_tokens: 1_000_000 } }], {}],
     [
-      "with reasoning that only the sum tells of",
-      [{ usage: { ...counted, total_tokens: 170 } }],
-      { output_tokens: 70 },
-    ],
-    ["with a sum that is too small", [{ usage: { ...counted, total_tokens: 20 } }], {}],
-    ["with a sum that cannot be", [{ usage: { ...counted, total_tokens: 1e15 } }], {}],
-    ["with a sum that nobody thinks", [{ usage: { ...counted, total_tokens: 1_000_000 } }], {}],
-    [
-      "with a sum of more, but no reasoning",
+      "with a larger total, but no reasoning",
       [{ usage: { ...counted, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 0 } } }],
       {},
     ],
     [
-      "with a cache that is not part of the prompt",
+      "with a cache not included in the prompt",
       [{ usage: { ...counted, total_tokens: 640, prompt_tokens_details: { cached_tokens: 500 } } }],
       { cached_input_tokens: 100 },
     ],
     [
-      "with more reasoning than completion",
+      "with more reasoning than completion tokens",
       [{ usage: { ...counted, total_tokens: null, completion_tokens_details: { reasoning_tokens: 50 } } }],
       { output_tokens: 90, reasoning_tokens: 50 },
     ],
@@ -309,31 +301,31 @@ describe("usage", () => {
     expect(usageOf(...datas)).toEqual({ ...usage, ...parts });
   });
 
-  test.each([7.5, 1e15, "7", -1, {}, null, true])("a count of %p is none", (count) => {
+  test.each([7.5, 1e15, "7", -1, {}, null, true])("a count of %p is ignored", (count) => {
     const odd = { prompt_tokens: count, completion_tokens: count, total_tokens: count };
     expect(usageOf({ usage: odd })).toBeNull();
     expect(usageOf({ usage: { ...odd, prompt_tokens: 100 } })).toEqual({ ...usage, output_tokens: null });
   });
 
-  test("is known before the end, for the case that the stream breaks", () => {
+  test("is available before the end, in case the stream breaks", () => {
     expect(mapAll([{ choices: [], usage: counted }])).toEqual([{ type: "usage", usage }]);
   });
 });
 
 describe("an error in the stream", () => {
   test.each<[string, unknown]>([
-    ["a text", { error: "out of memory" }],
+    ["a string", { error: "out of memory" }],
     ["a number", { error: 500 }],
     ["a code", { error: { message: "no", code: 503 } }],
     ["a type", { error: { message: "no", type: "server_error" } }],
-    ["an error without anything", { error: {} }],
-    ["an object that is one", { object: "error", message: "no", type: "InternalServerError", code: 500 }],
+    ["an empty error", { error: {} }],
+    ["an object that is an error", { object: "error", message: "no", type: "InternalServerError", code: 500 }],
     [
       "an error in the choice",
       { choices: [{ delta: { content: "" }, error: { code: 502, message: "no" }, finish_reason: "error" }] },
     ],
     ["Groq's", { ...delta({}), x_groq: { error: "overloaded" } }],
-    ["a status alone", { status: 500, message: "no" }],
+    ["only a status", { status: 500, message: "no" }],
   ])("%s", (_name, data) => {
     expect(mapAll([data, "[DONE]"])).toMatchObject([failed]);
   });
@@ -342,19 +334,19 @@ describe("an error in the stream", () => {
     ["DashScope's", { code: "InvalidParameter", message: "no", request_id: "x" }],
     ["Bedrock's", { __type: "ValidationException", message: "no" }],
     ["FastAPI's", { detail: [{ loc: ["body", "n"], msg: "no", type: "value_error.missing" }] }],
-    ["one by its number alone", { error_code: 17, error_msg: "invalid model" }],
-    ["a list, as Google's", [{ error: { code: 400, message: "no", status: "INVALID_ARGUMENT" } }]],
-    ["one in its message", { error: { message: { code: 400, message: "no" } } }],
-  ])("a refusal, and no model is asked twice: %s", (_name, data) => {
+    ["only a number", { error_code: 17, error_msg: "invalid model" }],
+    ["an array, as Google sends", [{ error: { code: 400, message: "no", status: "INVALID_ARGUMENT" } }]],
+    ["an object in its message", { error: { message: { code: 400, message: "no" } } }],
+  ])("a rejection isn't retried: %s", (_name, data) => {
     const parts = mapAll([data, "[DONE]"]);
     expect(parts).toMatchObject([{ type: "error", error: { cause: expect.stringMatching(/no\b|invalid model/) } }]);
     if (!/number/.test(_name)) expect(parts).toMatchObject([{ error: { code: "provider_refused", retryable: false } }]);
   });
 
   test.each<[string, object]>([
-    ["a good code", { code: 0, message: "success" }],
-    ["a good name", { code: "Success", message: "" }],
-    ["a word of progress", { status: "queued", message: "one moment" }],
+    ["a success code", { code: 0, message: "success" }],
+    ["a success name", { code: "Success", message: "" }],
+    ["a progress report", { status: "queued", message: "one moment" }],
     ["another one", { type: "progress", detail: "30 %" }],
   ])("no error: %s", (_name, fields) => {
     expect(mapAll([fields, { ...delta({ content: "a" }, "stop"), ...fields }, "[DONE]"])).toEqual([
@@ -363,21 +355,21 @@ describe("an error in the stream", () => {
     ] as MappedEvent[]);
   });
 
-  test("the provider's words are in the cause", () => {
+  test("the provider's message is included in the cause", () => {
     const error = mapAll([{ error: { message: "model is loading", code: "warming_up" } }]).at(0);
     expect(error).toMatchObject({ error: { cause: expect.stringContaining("warming_up: model is loading") } });
   });
 });
 
-describe("a document instead of a stream", () => {
+describe("a JSON document instead of a stream", () => {
   const mapWhole = (document: unknown) => createChatMapper().mapWhole?.(document);
 
   test.each<[string, unknown, unknown[]]>([
     ["a completion", message({ role: "assistant", content: "a" }, "stop"), [text("a"), finish("stop")]],
-    ["one without a reason", message({ content: "a" }), [text("a"), finish("stop")]],
-    ["an old one", { choices: [{ text: "a", finish_reason: "length" }] }, [text("a"), finish("length")]],
+    ["without a finish reason", message({ content: "a" }), [text("a"), finish("stop")]],
+    ["in a legacy format", { choices: [{ text: "a", finish_reason: "length" }] }, [text("a"), finish("length")]],
     [
-      "one with counts and thoughts",
+      "with token counts and reasoning",
       {
         ...message({ content: "a", reasoning_content: "r" }, "stop"),
         usage: { prompt_tokens: 3, completion_tokens: 4 },
@@ -414,8 +406,8 @@ describe("a document instead of a stream", () => {
   test.each<[string, unknown]>([
     ["another document", { status: "ok" }],
     ["a list", []],
-    ["a text", "ok"],
-  ])("%s is none", (_name, document) => {
+    ["a string", "ok"],
+  ])("%s is not an answer", (_name, document) => {
     expect(mapWhole(document)).toEqual([]);
   });
 });

@@ -4,7 +4,7 @@ import { createCatalogue, findCheapestModel, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_
 import { noUsage } from "../../src/ai/usage.ts";
 import type { PriceTable } from "../../src/lib/prices.ts";
 
-test("budgets keep the answer's share free, cap what is shown, and know what to do with an unknown model", () => {
+test("token budgets reserve the answer's share, limit the context, and have a default for unknown models", () => {
   const { budgetOf } = createCatalogue();
   expect(budgetOf("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
   expect(budgetOf("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
@@ -14,7 +14,7 @@ test("budgets keep the answer's share free, cap what is shown, and know what to 
   expect(large("compatible/llama3.2").inputTokens).toBe(500_000);
 });
 
-test("the cheapest known model writes in the background, else the last, never an offline one", () => {
+test("background texts use the cheapest known model, else the last, never the offline model", () => {
   const find = (...models: string[]) => findCheapestModel(models, createCatalogue().prices);
   expect(find("openai/gpt-5.2", "openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "offline/documents")).toBe(
     "openai/gpt-5-nano",
@@ -46,24 +46,24 @@ test.each([
   ["openai/o1-2024-12-17", 100_000],
   ["openai/gpt-6.2-sol", 128_000],
   ["compatible/gpt-4", null],
-])("%s is asked for no longer answer than it can give", (model, tokens) => {
+])("%s isn't asked for a longer answer than it supports", (model, tokens) => {
   expect(createCatalogue().budgetOf(model).outputTokensMax).toBe(tokens);
 });
 
-test("a small window has room for a prompt beside the answer", () => {
+test("a small context window leaves room for a prompt and an answer", () => {
   const { budgetOf } = createCatalogue({ inputTokens: 10_000_000 });
   expect(budgetOf("openai/gpt-4")).toEqual({ inputTokens: 4_096, outputTokensMax: 4_096 });
   expect(budgetOf("openai/gpt-5-pro").inputTokens).toBe(128_000);
   expect(budgetOf("anthropic/claude-opus-4-6").inputTokens).toBe(872_000);
 });
 
-test("a model of no family may do anything, the offline model nothing", () => {
+test("a model of an unknown family supports everything, the offline model nothing", () => {
   const { can } = createCatalogue();
   expect([can("openai/gpt-5.2", "thinking"), can("openai/gpt-4o", "thinking")]).toEqual([true, false]);
   expect([can("compatible/llama3.2", "tools"), can("offline/documents", "tools")]).toEqual([true, false]);
 });
 
-test("behind a gateway a model can do what its maker's can, and its limits and prices are the gateway's", () => {
+test("a model behind a gateway has its original features, with the gateway's limits and prices", () => {
   const { can, budgetOf, prices } = createCatalogue();
   expect([can("openrouter/openai/gpt-5.2", "thinking"), can("openrouter/openai/gpt-4o", "thinking")]).toEqual([
     true,
@@ -82,7 +82,7 @@ test("behind a gateway a model can do what its maker's can, and its limits and p
   expect(calculate("x/a/b:free", createCatalogue({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
 });
 
-/** A million tokens in and out, from requests with short prompts. */
+/** A million input and output tokens, from requests with short prompts. */
 const million = { ...noUsage, input_tokens: 100_000, output_tokens: 100_000 };
 const calculate = (model: string, prices: PriceTable) => {
   const cost = calculateCostUsd(model, million, prices);
@@ -99,7 +99,7 @@ test.each([
   ["openai/gpt-5.2-unheard-of", null],
   ["compatible/gpt-5.2", null],
   ["constructor", null],
-])("a million tokens in and out of %s cost %p", (model, cost) => {
+])("a million input and output tokens of %s cost %p", (model, cost) => {
   expect(calculate(model, createCatalogue().prices)).toBe(cost);
 });
 

@@ -51,7 +51,7 @@ const kinds = [
 ];
 
 describe.each(kinds)("$name", ({ create, junk: junkOf, text, end }) => {
-  test("no field of a wrong type fails an answer that has text", () => {
+  test("no field of a wrong type fails an answer with text", () => {
     fc.assert(
       fc.property(fc.array(junkOf), fc.array(junkOf), fc.jsonValue(), (before, after, odd) => {
         const body = [...before, text, ...after, ...end(odd)].map((data) => event(null, data)).join("");

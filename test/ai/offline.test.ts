@@ -12,16 +12,16 @@ const createOfflineChain = (search: SearchDocuments, models: string[] = []) =>
   createChain({ ...createProviders({ AI_MODELS: models }, search), ...options });
 
 test("answers from the documents, says that no model is configured, and cites the files", async () => {
-  const asked: unknown[] = [];
+  const searches: unknown[] = [];
   const chain = createOfflineChain(async (query, limit) => {
-    asked.push([query, limit]);
+    searches.push([query, limit]);
     return [
       { path: "guides/start.md", title: "Start", heading: "Install", snippet: "Run `make run`.\nThen wait." },
       { path: "README.md", title: "Parley", heading: null, snippet: "A chat backend." },
     ];
   });
   const { parts, text, end } = await collect(chain);
-  expect(asked).toEqual([["What is Parley?", 3]]);
+  expect(searches).toEqual([["What is Parley?", 3]]);
   expect(text).toContain("I am offline: no AI model is configured");
   expect(text).toContain("**Start › Install** (`guides/start.md`)\n\n> Run `make run`.\n> Then wait.");
   expect(text).toEndWith("Sources: `guides/start.md`, `README.md`");
@@ -38,28 +38,28 @@ test("answers from the documents, says that no model is configured, and cites th
   expect(chain.models()).toEqual([{ id: "offline/documents", provider: "offline", state: "available" }]);
 });
 
-test("says when nothing fits", async () => {
+test("says so if nothing matches", async () => {
   const { text } = await collect(createOfflineChain(async () => []));
   expect(text).toContain("found no passage that fits");
 });
 
-test("a search that fails is an error without its text", async () => {
+test("a failing search is an error without details", async () => {
   const { parts, end } = await collect(createOfflineChain(() => Promise.reject(new Error("relation is missing"))));
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   expect(JSON.stringify([parts, end])).not.toContain("relation");
 });
 
-test("a search that hangs meets the watchdog", async () => {
+test("a hanging search is stopped by the watchdog", async () => {
   const { end } = await collect(createOfflineChain(() => new Promise(() => {})));
   expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
 });
 
-test("there is no other offline model", async () => {
+test("no other offline model exists", async () => {
   const { end } = await collect(createOfflineChain(async () => [], ["offline/other"]));
   expect(end).toMatchObject({ type: "error", code: "provider_refused" });
 });
 
-test("only what is configured is built; without models it stays offline", () => {
+test("only configured providers are built; without models it stays offline", () => {
   const search: SearchDocuments = async () => [];
   const keyed = createProviders({ OPENAI_API_KEY: "k", AI_MODELS: [] }, search);
   expect([[...keyed.providers.keys()], keyed.models]).toEqual([["offline", "openai"], ["offline/documents"]]);

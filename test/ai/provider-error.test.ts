@@ -29,68 +29,76 @@ test.each([
 
 const unavailable = { code: "provider_unavailable", retryable: true };
 const limited = { code: "provider_rate_limited", retryable: true };
-const spent = { code: "provider_rate_limited", retryable: false };
+const outOfCredit = { code: "provider_rate_limited", retryable: false };
 const unauthorized = { code: "provider_unauthorized", retryable: false };
 const refused = { code: "provider_refused", retryable: false };
 
-/** Errors as providers, servers and gateways send them; over HTTP with 500, and inside a stream, they mean the same. */
+/** Errors as providers, servers and gateways send them; over HTTP with 500 and within a stream they mean the same. */
 const bodies: [name: string, body: unknown, expected: object][] = [
   [
-    "OpenAI: context",
+    "OpenAI: context length",
     { error: { message: "x", type: "invalid_request_error", param: "messages", code: "context_length_exceeded" } },
     { ...refused, providerCode: "context_length_exceeded", param: "messages" },
   ],
   [
-    "OpenAI: no such model",
+    "OpenAI: unknown model",
     { error: { message: "x", type: "invalid_request_error", param: null, code: "model_not_found" } },
     { ...refused, providerCode: "model_not_found", param: null },
   ],
   [
-    "OpenAI: an empty account",
+    "OpenAI: no credit",
     { error: { message: "x", type: "insufficient_quota", param: null, code: "insufficient_quota" } },
-    { ...spent, providerCode: "insufficient_quota" },
+    { ...outOfCredit, providerCode: "insufficient_quota" },
   ],
-  ["OpenAI: too fast", { error: { type: "tokens", code: "rate_limit_exceeded" } }, limited],
-  ["OpenAI: a wrong key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorized],
-  ["OpenAI: its policy", { error: { type: "invalid_request_error", code: "content_policy_violation" } }, refused],
+  ["OpenAI: rate limit", { error: { type: "tokens", code: "rate_limit_exceeded" } }, limited],
+  ["OpenAI: an invalid key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorized],
+  ["OpenAI: content policy", { error: { type: "invalid_request_error", code: "content_policy_violation" } }, refused],
   ["OpenAI: an event", { type: "error", code: "rate_limit_exceeded", message: "x", param: null }, limited],
   ["OpenAI: a response", { type: "response.failed", response: { error: { code: "server_error" } } }, unavailable],
-  ["Anthropic: busy", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailable],
-  ["Anthropic: too fast", { type: "error", error: { type: "rate_limit_error" } }, limited],
-  ["Anthropic: a wrong key", { type: "error", error: { type: "authentication_error" } }, unauthorized],
-  ["Anthropic: not allowed", { type: "error", error: { type: "permission_error" } }, unauthorized],
-  ["Anthropic: a bill", { type: "error", error: { type: "billing_error" } }, spent],
+  ["Anthropic: overloaded", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailable],
+  ["Anthropic: rate limit", { type: "error", error: { type: "rate_limit_error" } }, limited],
+  ["Anthropic: an invalid key", { type: "error", error: { type: "authentication_error" } }, unauthorized],
+  ["Anthropic: no permission", { type: "error", error: { type: "permission_error" } }, unauthorized],
+  ["Anthropic: billing", { type: "error", error: { type: "billing_error" } }, outOfCredit],
   [
-    "Anthropic: an empty account",
+    "Anthropic: no credit",
     { type: "error", error: { type: "invalid_request_error", message: "Your credit balance is too low to go on." } },
-    spent,
+    outOfCredit,
   ],
-  ["Anthropic: too long", { error: { type: "invalid_request_error", message: "prompt is too long: 9 > 8" } }, refused],
-  ["Google: too fast", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...limited, status: 429 }],
-  ["Google: a wrong key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorized],
-  ["Google: a wrong request", [{ error: { code: 400, status: "INVALID_ARGUMENT" } }], refused],
-  ["Azure: too fast", { error: { code: "RateLimitReached" } }, limited],
-  ["DeepSeek: an empty account", { error: { message: "Insufficient Balance", code: "unknown" } }, spent],
   [
-    "vLLM: a wrong request",
+    "Anthropic: prompt too long",
+    { error: { type: "invalid_request_error", message: "prompt is too long: 9 > 8" } },
+    refused,
+  ],
+  ["Google: rate limit", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...limited, status: 429 }],
+  ["Google: an invalid key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorized],
+  ["Google: an invalid request", [{ error: { code: 400, status: "INVALID_ARGUMENT" } }], refused],
+  ["Azure: rate limit", { error: { code: "RateLimitReached" } }, limited],
+  ["DeepSeek: no credit", { error: { message: "Insufficient Balance", code: "unknown" } }, outOfCredit],
+  [
+    "vLLM: an invalid request",
     { object: "error", message: "x", type: "BadRequestError", param: null, code: 400 },
     refused,
   ],
-  ["vLLM, in a stream", { error: { object: "error", type: "NotFoundError", code: "404" } }, refused],
-  ["OpenRouter: no money", { error: { code: 402, message: "x" } }, { ...spent, providerCode: "402", status: 402 }],
+  ["vLLM: within a stream", { error: { object: "error", type: "NotFoundError", code: "404" } }, refused],
   [
-    "OpenRouter: what the provider said",
+    "OpenRouter: no credit",
+    { error: { code: 402, message: "x" } },
+    { ...outOfCredit, providerCode: "402", status: 402 },
+  ],
+  [
+    "OpenRouter: the provider's message",
     { error: { code: 502, message: "x", metadata: { raw: '{"error":{"code":"context_length_exceeded"}}' } } },
     { ...refused, providerCode: "context_length_exceeded" },
   ],
-  ["an error in a text", { error: { message: '{"error":{"code":"invalid_api_key"}}' } }, unauthorized],
-  ["two levels down", { error: { error: { error: { code: "model_not_found", param: "model" } } } }, { param: "model" }],
-  ["a number as a text", { error: { code: "429" } }, limited],
+  ["an error within a string", { error: { message: '{"error":{"code":"invalid_api_key"}}' } }, unauthorized],
+  ["nested twice", { error: { error: { error: { code: "model_not_found", param: "model" } } } }, { param: "model" }],
+  ["a number as a string", { error: { code: "429" } }, limited],
   ["a status with its name", { error: { code: "400 Bad Request" } }, { ...refused, status: 400 }],
-  ["a list of errors", { success: false, errors: [{ code: "invalid_api_key", message: "x" }] }, unauthorized],
+  ["an array of errors", { success: false, errors: [{ code: "invalid_api_key", message: "x" }] }, unauthorized],
   ["in detail", { detail: { error: { code: "model_not_found" } } }, refused],
   [
-    "pydantic: a field too many",
+    "pydantic: an extra field",
     {
       detail: [
         { type: "extra_forbidden", loc: ["body", "messages", 0, "name"], msg: "Extra inputs are not permitted" },
@@ -98,15 +106,15 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     },
     { param: "messages.0.name", providerCode: "extra_forbidden" },
   ],
-  ["Azure: its policy", { error: { code: "x", innererror: { code: "ResponsibleAIPolicyViolation" } } }, refused],
-  ["no level beyond a null", { error: { code: "rate_limit_exceeded", error: null, response: null } }, limited],
+  ["Azure: content policy", { error: { code: "x", innererror: { code: "ResponsibleAIPolicyViolation" } } }, refused],
+  ["a null level is not followed", { error: { code: "rate_limit_exceeded", error: null, response: null } }, limited],
   ["401", { error: { code: 401 } }, unauthorized],
   ["403", { code: "403" }, unauthorized],
   ["404", { error: { status: 404 } }, refused],
   ["413", { error: { status_code: "413" } }, refused],
   ["422", { error: { code: 422 } }, refused],
   ["503", { error: { code: 503, type: "invalid_request_error" } }, unavailable],
-  ["a text of an error", { error: "model 'x' is overloaded" }, unavailable],
+  ["an error as a string", { error: "model 'x' is overloaded" }, unavailable],
   ["wrong types", { error: { code: {}, type: [], message: 7, param: {}, status: null } }, unavailable],
 ];
 
@@ -120,7 +128,7 @@ test.each(bodies)("%s: the same over HTTP and in a stream", (_name, body, expect
 
 test.each([
   ["general names count less than the status", 401, { type: "invalid_request_error", code: null }, unauthorized],
-  ["a status of its own", 400, { code: "1113" }, refused],
+  ["a vendor code", 400, { code: "1113" }, refused],
   ["nothing known", 418, {}, refused],
   ["no body", 503, undefined, unavailable],
 ] as const)("over HTTP: %s", (_name, status, body, expected) => {
@@ -135,7 +143,7 @@ test.each([
   [{ retry_after: 1e300 }, 86_400_000],
   [{ retry_after: -1 }, null],
   [{ retry_after: "soon", retry_after_ms: {} }, null],
-] as const)("an error event that says when to retry: %p", (body, retryAfterMs) => {
+] as const)("an error event with a retry delay: %p", (body, retryAfterMs) => {
   expect(mapErrorFields(body, []).retryAfterMs).toBe(retryAfterMs);
   expect(mapHttpFailure({ status: 429, headers: null, message: "", body }, []).retryAfterMs).toBe(retryAfterMs);
   const headers = new Headers({ "retry-after": "2" });
@@ -150,7 +158,7 @@ test.each([
   ["my-secret-word", null],
   [1234, "1234"],
   [null, null],
-])("the provider's code %p is handed on as %p", (code, expected) => {
+])("the provider's code %p is passed on as %p", (code, expected) => {
   expect(mapErrorFields({ error: { code } }, ["my-secret-word"]).providerCode).toBe(expected);
 });
 
@@ -162,11 +170,11 @@ test.each([
   ["my-secret-word", null],
   ["a.my-secret-word", null],
   [7, null],
-])("the parameter %p is handed on as %p", (param, expected) => {
+])("the parameter %p is passed on as %p", (param, expected) => {
   expect(mapErrorFields({ error: { param } }, ["my-secret-word"]).param).toBe(expected);
 });
 
-test("a good answer is no error", () => {
+test("a valid answer is not an error", () => {
   for (const value of [{ error: null }, { error: {} }, { error: "" }, { error: false }, {}, [], "error", 7, null])
     expect(isErrorValue(value)).toBeFalse();
   expect(isErrorValue({ error: { message: "", code: null, status: 0 } })).toBeFalse();
@@ -181,7 +189,7 @@ test("a good answer is no error", () => {
     expect(isErrorValue(value)).toBeTrue();
 });
 
-test("an empty account is not retried", () => {
+test("an account without credit isn't retried", () => {
   const failure = { status: 429, headers: null, message: "You exceeded your quota [insufficient_quota]" };
   expect(mapHttpFailure(failure, [])).toMatchObject({ code: "provider_rate_limited", retryable: false });
 });
@@ -211,7 +219,7 @@ test.each([
   expect(parseRetryAfter(new Headers(headers), Date.parse("2026-11-01T12:00:00Z"))).toBe(expected);
 });
 
-test("the cause holds no key, is one line and short", () => {
+test("the cause contains no key, and is one short line", () => {
   const secret = "plainly-secret-value";
   const text = `bad key ${secret}\nsk-proj-abc_DEF123 Authorization: Bearer abc.def\n${"x".repeat(5_000)}`;
   const { cause } = createProviderError("provider_unavailable", text, { secrets: [secret] });
@@ -219,13 +227,13 @@ test("the cause holds no key, is one line and short", () => {
   expect(cause.length).toBe(300);
 });
 
-test.each(["ollama", "EMPTY"])("the placeholder %s in the place of a key hides nothing of a cause", (secret) => {
-  const said = 'model "a" not found, try ollama pull a, or EMPTY';
-  const { cause } = createProviderError("provider_refused", said, { secrets: [secret] });
-  expect(cause).toBe(said);
+test.each(["ollama", "EMPTY"])("a placeholder key such as %s hides nothing in a cause", (secret) => {
+  const message = 'model "a" not found, try ollama pull a, or EMPTY';
+  const { cause } = createProviderError("provider_refused", message, { secrets: [secret] });
+  expect(cause).toBe(message);
 });
 
-test("an error without the usual marks is told from news", () => {
+test("an unusual error is distinguished from normal data", () => {
   for (const value of [
     { code: "InvalidParameter", message: "no" },
     { type: "BadRequestError", detail: "no" },
@@ -246,7 +254,7 @@ test("an error without the usual marks is told from news", () => {
     expect(isBareError(value)).toBeFalse();
 });
 
-test("a key is not cut in half before it is known", () => {
+test("a key is never cut before it is redacted", () => {
   const secret = "plainly-secret-value-of-a-key";
   for (let length = 250; length < 300; length += 1) {
     const message = `${"x".repeat(length)}${secret}`;
@@ -257,7 +265,7 @@ test("a key is not cut in half before it is known", () => {
   }
 });
 
-test("a key is hidden as a whole, however long it is and wherever an error is cut", () => {
+test("a key is redacted completely, however long it is and wherever an error is cut", () => {
   const key = Array.from({ length: 400 }, (_, index) => `part${index}-`).join("");
   const message = `Invalid key ${key}, and once more ${key}`;
   const hidden = "Invalid key [key], and once more [key]";

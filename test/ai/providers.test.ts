@@ -48,19 +48,19 @@ describe.each(providers)("%s", (provider) => {
   test.each([
     ["length", "length"],
     ["content_filter", "content_filter"],
-  ] as const)("reports the end reason %s", async (finish, reason) => {
+  ] as const)("reports the finish reason %s", async (finish, reason) => {
     standIn.script("model", { finish });
     const { end } = await collect(createTestChain(standIn, [`${provider}/model`]));
     expect(end).toMatchObject({ type: "finish", reason });
   });
 
-  test("puts characters together that arrive byte by byte", async () => {
+  test("assembles characters that arrive byte by byte", async () => {
     const { text, end } = await collect(createTestChain(standIn, [`${provider}/split-bytes`]));
     expect(text).toBe("Grüße, 世界 — 👩‍👩‍👧 und 🚀 Ende.");
     expect(end.type).toBe("finish");
   });
 
-  test("the next request takes the same connection", async () => {
+  test("reuses the connection for the next request", async () => {
     const chain = createTestChain(standIn, [`${provider}/normal`]);
     for (let index = 0; index < 3; index += 1) {
       await collect(chain);
@@ -71,19 +71,19 @@ describe.each(providers)("%s", (provider) => {
     expect(new Set(ports).size).toBe(1);
   });
 
-  test("thinking keeps the watchdog quiet", async () => {
+  test("reasoning resets the watchdog", async () => {
     standIn.script("model", { thinking: 5, pieceDelayMs: 80, pieces: ["Done."] });
     const chain = createTestChain(standIn, [`${provider}/model`], { maxRetries: 0 });
     const { text, end } = await collect(chain);
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("the output limit reaches the provider", async () => {
+  test("sends the output limit to the provider", async () => {
     await collect(createTestChain(standIn, [`${provider}/normal`]), { outputTokensMax: 77 });
     expect(JSON.stringify(standIn.requests[0]?.body)).toContain(":77");
   });
 
-  test("without reported usage the tokens are estimated, and said to be", async () => {
+  test("estimates tokens that aren't reported, and marks them as estimated", async () => {
     standIn.script("model", { usage: false });
     const { end } = await collect(createTestChain(standIn, [`${provider}/model`]));
     const input_tokens = countMessages([{ role: "user", content: "What is Parley?" }]);
@@ -97,7 +97,7 @@ describe.each(providers)("%s", (provider) => {
     ["fails", "provider_unavailable"],
     ["rate-limited-long", "provider_rate_limited"],
     ["error-event", "provider_unavailable"],
-  ])("%s: no foreign text, no key in what clients see", async (model, code) => {
+  ])("%s: clients see neither the provider's message nor the key", async (model, code) => {
     const { parts, end } = await collect(createTestChain(standIn, [`${provider}/${model}`]));
     expect(end).toMatchObject({ type: "error", code });
     const seen = JSON.stringify([parts, end]);
@@ -105,7 +105,7 @@ describe.each(providers)("%s", (provider) => {
     expect(seen).not.toContain(TEST_KEY);
   });
 
-  test("stopping ends the request at the provider, and the run as `aborted`", async () => {
+  test("stopping ends the request at the provider, and the run with `aborted`", async () => {
     standIn.script("model", { pieceDelayMs: 30, pieces: Array(100).fill("word ") });
     const controller = new AbortController();
     const running = collect(createTestChain(standIn, [`${provider}/model`]), { signal: controller.signal });
@@ -123,7 +123,7 @@ describe.each(providers)("%s", (provider) => {
   });
 });
 
-test("every conversation is brought into the form that the strictest provider takes", async () => {
+test("every conversation is normalized for the strictest provider", async () => {
   const chain = createTestChain(standIn, ["anthropic/normal"]);
   const { end } = await collect(chain, {
     messages: [
@@ -148,7 +148,7 @@ test("every conversation is brought into the form that the strictest provider ta
   });
 });
 
-test("a model that thinks is asked for summaries of it, and no other one", async () => {
+test("a reasoning model is asked for summaries, other models aren't", async () => {
   for (const model of ["gpt-5.2", "gpt-4o", "unknown"]) await collect(createTestChain(standIn, [`openai/${model}`]));
   const summary = { summary: "auto" };
   expect(standIn.requests.map(({ body }) => body.reasoning)).toEqual([summary, undefined, summary]);

@@ -15,13 +15,13 @@ afterAll(() => standIn.stop());
 
 const words = (parts: AnswerPart[]) => parts.map((part) => (part.type === "text" ? part.text : part.type));
 
-test.each(["openai", "anthropic", "compatible"])("%s: every piece comes as a part of its own", async (provider) => {
+test.each(["openai", "anthropic", "compatible"])("%s: every piece is a separate part", async (provider) => {
   standIn.script("steady", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 20 });
   const { parts } = await collect(createTestChain(standIn, [`${provider}/steady`]));
   expect(words(parts)).toEqual(["start", "one ", "two ", "three ", "four"]);
 });
 
-test("a reset comes before the first text of the attempt that goes on", async () => {
+test("a reset comes before the first text of the attempt that continues", async () => {
   standIn.script("first", { pieces: ["The capital ", "of ", "France"], pieceDelayMs: 20, fault: "cut", after: 3 });
   standIn.script("second", { pieces: [" is", " the city", " of Paris."], pieceDelayMs: 20 });
   const { parts, text } = await collect(createTestChain(standIn, ["openai/first", "anthropic/second"]));

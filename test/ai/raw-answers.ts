@@ -3,13 +3,13 @@ import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 
 /** A server's response to one request, byte by byte. */
 export type RawAnswer = {
-  /** Absent: no header field. */
+  /** Default: no header. */
   contentType?: string;
   status?: number;
-  /** The body; texts are sent one at a time, `pauseMs` apart. */
+  /** The body; strings are sent one at a time, `pauseMs` apart. */
   packets: string[];
   pauseMs?: number;
-  /** How it ends: normally, with a reset connection, or not at all. */
+  /** How it ends: normally, with a connection reset, or not at all. */
   end?: "whole" | "reset" | "open";
 };
 
@@ -17,8 +17,8 @@ export type RawAnswer = {
 export type RawAnswers = {
   answers: Map<string, RawAnswer>;
   /** The requested models, in order. */
-  asked: string[];
-  /** The addresses for the providers of `createTestChain`. */
+  requestedModels: string[];
+  /** The URLs for the providers of `createTestChain`. */
   standIn: ProviderStandIn;
   stop(): void;
 };
@@ -26,7 +26,7 @@ export type RawAnswers = {
 /** Starts it. Models without a scripted response don't respond. */
 export function serveRawAnswers(standIn: ProviderStandIn): RawAnswers {
   const answers = new Map<string, RawAnswer>();
-  const asked: string[] = [];
+  const requestedModels: string[] = [];
   const requests = new WeakMap<Socket, string>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
@@ -39,7 +39,7 @@ export function serveRawAnswers(standIn: ProviderStandIn): RawAnswers {
         const length = Number(/content-length: (\d+)/.exec(request)?.[1]);
         if (model === undefined || Buffer.byteLength(request.split("\r\n\r\n")[1] ?? "") < length) return;
         requests.delete(socket);
-        asked.push(model);
+        requestedModels.push(model);
         const answer = answers.get(model);
         if (answer) void send(socket, answer);
       },
@@ -49,7 +49,7 @@ export function serveRawAnswers(standIn: ProviderStandIn): RawAnswers {
   const origin = `http://127.0.0.1:${server.port}`;
   return {
     answers,
-    asked,
+    requestedModels,
     standIn: { ...standIn, openaiUrl: `${origin}/v1`, anthropicUrl: origin },
     stop: () => server.stop(true),
   };

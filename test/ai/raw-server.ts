@@ -22,7 +22,7 @@ export function readAll({ body }: IncomingResponse): Promise<{ text: string; err
 }
 
 /** Resolves when a connection whose response has ended is reusable: data after the response has been read. */
-export const settle = (): Promise<void> =>
+export const untilReusable = (): Promise<void> =>
   new Promise((resolve) => void setImmediate(() => setImmediate(() => setImmediate(resolve))));
 
 export type RawServer = {

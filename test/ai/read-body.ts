@@ -22,7 +22,7 @@ export function readBody(
     { mapper, origin: "HTTP 200 with text/event-stream", secrets: [] },
     {
       take(mapped) {
-        if (isOver) throw new Error("something after the end");
+        if (isOver) throw new Error("a part after the end");
         taken.push(mapped);
         isOver = mapped.type === "finish" || mapped.type === "error";
       },

@@ -22,12 +22,12 @@ describe("an answer of the Messages API", () => {
       { text: "ab", end: "stop" },
     ],
     [
-      "text at the beginning of its block",
+      "text at the start of its block",
       start() + block({ type: "text", text: "a" }) + text("b") + stop("end_turn") + end,
       { text: "ab", end: "stop" },
     ],
     [
-      "text at the beginning of the message",
+      "text at the start of the message",
       start(
         {},
         {
@@ -42,7 +42,7 @@ describe("an answer of the Messages API", () => {
       { text: "a", reasoning: "hm", end: "stop" },
     ],
     [
-      "types only in the name of the event",
+      "types only in the event name",
       event("content_block_delta", { delta: { type: "text_delta", text: "a" } }) + event("message_stop", {}),
       { text: "a", end: "stop" },
     ],
@@ -81,7 +81,7 @@ describe("an answer of the Messages API", () => {
       { end: "tool_calls", calls: ['look_up {"q":1}'] },
     ],
     [
-      "two calls at one index",
+      "two calls with the same index",
       block(tool) +
         delta({ type: "input_json_delta", partial_json: '{"q":1}' }) +
         block({ ...tool, id: 7, input: { q: 2 } }) +
@@ -92,29 +92,25 @@ describe("an answer of the Messages API", () => {
       { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":2}', 'look_up {"q":3}'] },
     ],
     [
-      "a call whose input comes as an object",
+      "a call whose input is an object",
       block(tool) + delta({ type: "input_json_delta", partial_json: { q: 1 } }) + stop("tool_use") + end,
       { end: "tool_calls", calls: ['look_up {"q":1}'] },
     ],
-    ["a call that was cut", block(tool) + stop("max_tokens") + end, { end: "length", calls: [] }],
+    ["a truncated call", block(tool) + stop("max_tokens") + end, { end: "length", calls: [] }],
     ["a refusal", text("No.") + stop("refusal") + end, { text: "No.", end: "content_filter" }],
-    ["a full window", text("a") + stop("model_context_window_exceeded") + end, { text: "a", end: "length" }],
+    ["a full context window", text("a") + stop("model_context_window_exceeded") + end, { text: "a", end: "length" }],
     ["another protocol's reason", text("a") + stop("STOP") + end, { text: "a", end: "stop" }],
-    ["the text null for a reason", text("a") + stop("null") + stop("end_turn") + end, { text: "a", end: "stop" }],
-    ["a connection that breaks after the end was said", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
-    ["an end of the body after the end was said", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
+    ["null as a string for a reason", text("a") + stop("null") + stop("end_turn") + end, { text: "a", end: "stop" }],
+    ["a connection that breaks after the end", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
+    ["an end of the body after the end", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
     [
-      "an error after the end was said",
+      "an error after the end",
       text("a") + stop("end_turn") + typed("error", { error: {} }),
       { text: "a", end: "stop" },
     ],
+    ["invalid JSON after the end", text("a") + stop("end_turn") + event(null, '{"type"'), { text: "a", end: "stop" }],
     [
-      "no JSON after the end was said",
-      text("a") + stop("end_turn") + event(null, '{"type"'),
-      { text: "a", end: "stop" },
-    ],
-    [
-      "half an event after the end was said, breaks",
+      "half an event after the end, and the connection breaks",
       `${text("a") + stop("end_turn")}data: {"ty`,
       { text: "a", end: "stop" },
     ],
@@ -149,43 +145,54 @@ describe("an answer of the Messages API", () => {
   });
 
   const cached = { cache_read_input_tokens: 100, cache_creation_input_tokens: 20 };
-  const counted = { ...noUsage, input_tokens: 123, cached_input_tokens: 100, cache_write_tokens: 20, output_tokens: 9 };
+  const countedUsage = {
+    ...noUsage,
+    input_tokens: 123,
+    cached_input_tokens: 100,
+    cache_write_tokens: 20,
+    output_tokens: 9,
+  };
   test.each<[string, unknown, unknown, object | null]>([
-    ["at the beginning", { input_tokens: 3, ...cached, output_tokens: 1 }, { output_tokens: 9 }, counted],
-    ["late", {}, { input_tokens: 3, ...cached, output_tokens: 9 }, counted],
+    ["at the start", { input_tokens: 3, ...cached, output_tokens: 1 }, { output_tokens: 9 }, countedUsage],
+    ["late", {}, { input_tokens: 3, ...cached, output_tokens: 9 }, countedUsage],
     [
-      "late, and 0 or null before",
+      "late, with 0 or null before",
       { input_tokens: 0, cache_read_input_tokens: null, output_tokens: 0 },
       { input_tokens: 3, ...cached, output_tokens: 9 },
-      counted,
+      countedUsage,
     ],
     [
       "twice",
       { input_tokens: 3, ...cached, output_tokens: 1 },
       { input_tokens: 3, ...cached, output_tokens: 9 },
-      counted,
+      countedUsage,
     ],
     [
-      "and 0 at the end",
+      "with 0 at the end",
       { input_tokens: 3, ...cached, output_tokens: 9 },
       { input_tokens: 0, output_tokens: 0 },
-      counted,
+      countedUsage,
     ],
     [
-      "with what was thought",
+      "with reasoning",
       { input_tokens: 123, output_tokens: 1 },
       { output_tokens: 9, output_tokens_details: { thinking_tokens: 4 } },
       { ...noUsage, input_tokens: 123, output_tokens: 9, reasoning_tokens: 4 },
     ],
-    ["in odd numbers", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: -1, output_tokens: 1e15 }, null],
-    ["in no numbers", "x", { input_tokens: {}, output_tokens: [] }, null],
-    ["half of them odd", { input_tokens: {}, ...cached }, { output_tokens: 9 }, { ...counted, input_tokens: null }],
-  ])("counts %s", (_name, first, last, usage) => {
+    ["invalid numbers", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: -1, output_tokens: 1e15 }, null],
+    ["that are not numbers", "x", { input_tokens: {}, output_tokens: [] }, null],
+    [
+      "with some invalid numbers",
+      { input_tokens: {}, ...cached },
+      { output_tokens: 9 },
+      { ...countedUsage, input_tokens: null },
+    ],
+  ])("usage %s", (_name, first, last, usage) => {
     const body = start(first) + text("a") + stop("end_turn", last) + end;
     expect(read(body)).toMatchObject({ text: "a", end: "stop", usage });
   });
 
-  test("what is counted so far is told, for an answer that breaks off", () => {
+  test("the usage so far is reported, in case an answer breaks off", () => {
     const [usage] = readBody(createMessagesMapper(), start({ input_tokens: 3, output_tokens: 1 }) + text("a"));
     expect(usage).toEqual({ type: "usage", usage: { ...noUsage, input_tokens: 3, output_tokens: 1 } });
   });
@@ -195,29 +202,33 @@ describe("a failure of the Messages API", () => {
   test.each<[string, string, object]>([
     ["no end marker", start() + text("a"), { text: "a", end: "provider_unavailable" }],
     ["a pause", text("a") + stop("pause_turn") + end, { text: "a", end: "provider_unavailable" }],
-    ["a reason to stop that every object has", text("a") + stop("constructor") + end, { end: "provider_unavailable" }],
-    ["an unknown reason to stop", text("a") + stop("aborted") + end, { text: "a", end: "provider_unavailable" }],
+    [
+      "a stop reason that is a property of every object",
+      text("a") + stop("constructor") + end,
+      { end: "provider_unavailable" },
+    ],
+    ["an unknown stop reason", text("a") + stop("aborted") + end, { text: "a", end: "provider_unavailable" }],
     ["an error event", typed("error", { error: { type: "rate_limit_error" } }), { end: "provider_rate_limited" }],
     [
-      "an error event without a type in it",
+      "an error event without a type",
       event("error", { error: { type: "invalid_request_error" } }),
       { end: "provider_refused" },
     ],
     [
-      "an error in data alone",
+      "an error without an event name",
       event(null, { error: { type: "authentication_error" } }),
       { end: "provider_unauthorized" },
     ],
-    ["an error that is a text", event(null, { error: "overloaded" }), { end: "provider_unavailable" }],
-    ["an error by its object", event(null, { object: "error", code: 413 }), { end: "provider_refused" }],
+    ["an error that is a string", event(null, { error: "overloaded" }), { end: "provider_unavailable" }],
+    ["an error object", event(null, { object: "error", code: 413 }), { end: "provider_refused" }],
     ["the field error", 'error: {"error": {"code": "402"}}\n\n', { end: "provider_rate_limited" }],
-    ["an error event with no JSON", event("error", "<h1>down</h1>"), { end: "provider_unavailable" }],
+    ["an error event without JSON", event("error", "<h1>down</h1>"), { end: "provider_unavailable" }],
   ])("%s", (_name, body, expected) => {
     expect(read(body)).toMatchObject(expected);
   });
 });
 
-describe("a whole document of the Messages API", () => {
+describe("a JSON document of the Messages API", () => {
   const usage = { input_tokens: 3, cache_read_input_tokens: 2, output_tokens: 4 };
   test.each<[string, unknown, object]>([
     [
@@ -240,8 +251,8 @@ describe("a whole document of the Messages API", () => {
         usage: { ...noUsage, input_tokens: 5, cached_input_tokens: 2, output_tokens: 4 },
       },
     ],
-    ["an answer as a text", { content: "ab", stop_reason: "max_tokens" }, { text: "ab", end: "length" }],
-    ["one that paused", { content: "ab", stop_reason: "pause_turn" }, { text: "ab", end: "provider_unavailable" }],
+    ["content as a string", { content: "ab", stop_reason: "max_tokens" }, { text: "ab", end: "length" }],
+    ["a paused turn", { content: "ab", stop_reason: "pause_turn" }, { text: "ab", end: "provider_unavailable" }],
     ["an error", { type: "error", error: { type: "overloaded_error" } }, { end: "provider_unavailable" }],
     ["something else", { hello: "world" }, { end: "UnexpectedAnswerError" }],
   ])("%s", (_name, document, expected) => {

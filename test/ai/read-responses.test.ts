@@ -24,7 +24,7 @@ describe("an answer of the Responses API", () => {
       { text: "ab", end: "stop" },
     ],
     [
-      "text only at the end of its part, by the part's event",
+      "text only at the end of its part, in the part's event",
       typed("response.content_part.done", { output_index: 0, content_index: 0, part: { text: "ab" } }) + completed(),
       { text: "ab", end: "stop" },
     ],
@@ -34,7 +34,7 @@ describe("an answer of the Responses API", () => {
       { text: "ab", end: "stop" },
     ],
     [
-      "a second text that only comes whole",
+      "a second text that arrives only as a whole",
       delta("ab") +
         typed("response.output_text.done", { output_index: 0, content_index: 0, text: "ab" }) +
         typed("response.output_text.done", { output_index: 1, content_index: 0, text: "cd" }) +
@@ -42,7 +42,7 @@ describe("an answer of the Responses API", () => {
       { text: "abcd", end: "stop" },
     ],
     [
-      "everything said four times, at places that do not agree",
+      "everything repeated four times, with conflicting indexes",
       delta("ab", {}) +
         typed("response.output_text.done", { output_index: 1, content_index: 0, text: "ab" }) +
         typed("response.content_part.done", { output_index: 2, content_index: 1, part: { text: "ab" } }) +
@@ -51,38 +51,38 @@ describe("an answer of the Responses API", () => {
       { text: "ab", end: "stop" },
     ],
     [
-      "a refusal, whole",
+      "a refusal as a whole",
       completed({ output: [{ type: "message", content: [{ type: "refusal", refusal: "No." }] }] }),
       { text: "No.", end: "stop" },
     ],
     [
-      "types only in the name of the event",
+      "types only in the event name",
       event("response.output_text.delta", { delta: "a" }) + event("response.completed", {}),
       { text: "a", end: "stop" },
     ],
     ["a call only in the last event", completed({ output: [call] }), { end: "tool_calls", calls: ['look_up {"q":1}'] }],
     [
-      "a call that is said twice",
+      "a repeated call",
       typed("response.output_item.added", { output_index: 0, item: { ...call, arguments: "" } }) +
         typed("response.output_item.done", { output_index: 0, item: call }) +
         completed({ output: [call, { ...call, call_id: "call_2" }] }),
       { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":1}'] },
     ],
     [
-      "two calls at one index, without ids, and no arguments",
+      "two calls with the same index, without ids and arguments",
       typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1, arguments: null } }) +
         typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1 } }) +
         completed(),
       { end: "tool_calls", calls: ["look_up {}", 'look_up {"q":1}'] },
     ],
     [
-      "a call without ids that is said twice",
+      "a repeated call without ids",
       typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 5 } }) +
         completed({ output: [{ ...call, call_id: null }] }),
       { end: "tool_calls", calls: ['look_up {"q":1}'] },
     ],
     [
-      "calls that never come whole",
+      "calls that are never complete",
       [call, { ...call, call_id: "call_2" }]
         .map(
           (item, output_index) =>
@@ -95,18 +95,18 @@ describe("an answer of the Responses API", () => {
       { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":1}'] },
     ],
     [
-      "pieces of no call",
+      "pieces without a call",
       typed("response.function_call_arguments.delta", { delta: "{" }) + delta("a") + completed(),
       { text: "a", end: "stop" },
     ],
-    ["text only beside the output", completed({ output: [], output_text: "ab" }), { text: "ab", end: "stop" }],
+    ["text only in output_text", completed({ output: [], output_text: "ab" }), { text: "ab", end: "stop" }],
     [
-      "text in the output and beside it",
+      "text in output and in output_text",
       completed({ output: [message("ab")], output_text: "ab" }),
       { text: "ab", end: "stop" },
     ],
     [
-      "reasoning that only comes whole",
+      "reasoning that arrives only as a whole",
       typed("response.output_item.done", { item: { type: "reasoning", summary: [{ text: "hm" }] } }) +
         delta("a") +
         completed(),
@@ -121,22 +121,22 @@ describe("an answer of the Responses API", () => {
       { reasoning: "hm", text: "a", end: "stop" },
     ],
     [
-      "the status of before in the last event",
+      "an outdated status in the last event",
       delta("a") + completed({ status: "in_progress" }),
       { text: "a", end: "stop" },
     ],
     [
-      "an end by response.done",
+      "an end with response.done",
       delta("a") + typed("response.done", { response: { status: "completed" } }),
       { text: "a", end: "stop" },
     ],
     [
-      "an answer that was cut",
+      "a truncated answer",
       delta("a") + typed("response.incomplete", { response: { incomplete_details: { reason: "max_output_tokens" } } }),
       { text: "a", end: "length" },
     ],
     [
-      "a last event without its blank line, and a connection that breaks",
+      "a last event without its blank line, then a connection that breaks",
       delta("a") + completed().trimEnd(),
       { text: "a", end: "stop" },
     ],
@@ -163,7 +163,7 @@ describe("an answer of the Responses API", () => {
   ])("%s", (name, body, expected) => {
     const fault = name.includes("breaks") ? new Error("reset") : null;
     expect(read(body, fault)).toMatchObject(expected);
-    // Cut anywhere, it says the same.
+    // Split anywhere, the result is the same.
     const bytes = [...new TextEncoder().encode(body)].map((byte) => new Uint8Array([byte]));
     expect(summarize(readBody(createResponsesMapper(), bytes, fault))).toMatchObject(expected);
   });
@@ -180,14 +180,14 @@ describe("an answer of the Responses API", () => {
       { input_tokens: 9, cached_input_tokens: 4, output_tokens: 5, reasoning_tokens: 3 },
     ],
     ["odd", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: null, output_tokens: null }],
-    ["odd in another way", { input_tokens: 1e15, output_tokens: -1 }, { input_tokens: null, output_tokens: null }],
-    ["half odd", { input_tokens: {}, output_tokens: 5 }, { input_tokens: null, output_tokens: 5 }],
+    ["invalid in another way", { input_tokens: 1e15, output_tokens: -1 }, { input_tokens: null, output_tokens: null }],
+    ["partly invalid", { input_tokens: {}, output_tokens: 5 }, { input_tokens: null, output_tokens: 5 }],
     [
-      "odd in their parts",
+      "with invalid parts",
       { input_tokens: 3, input_tokens_details: { cached_tokens: 9 }, output_tokens: 5, output_tokens_details: [] },
       { input_tokens: 3, cached_input_tokens: 3, output_tokens: 5, reasoning_tokens: 0 },
     ],
-  ])("counts that are %s", (_name, usage, expected) => {
+  ])("usage %s", (_name, usage, expected) => {
     expect(read(delta("a") + completed({ usage }))).toMatchObject({
       end: "stop",
       usage: { ...noUsage, ...expected },
@@ -204,20 +204,20 @@ describe("a failure of the Responses API", () => {
       delta("a") + typed("response.failed", { response: { error: { code: "rate_limit_exceeded", message: "x" } } }),
       { text: "a", end: "provider_rate_limited" },
     ],
-    ["a failed response without a word", typed("response.failed", { response: null }), { end: "provider_unavailable" }],
     [
-      "an error whose code is nested",
+      "a failed response without details",
+      typed("response.failed", { response: null }),
+      { end: "provider_unavailable" },
+    ],
+    [
+      "an error with a nested code",
       typed("error", { error: { error: { code: "context_length_exceeded" } } }),
       { end: "provider_refused" },
     ],
-    [
-      "an error that is flat",
-      typed("error", { code: "invalid_api_key", message: null }),
-      { end: "provider_unauthorized" },
-    ],
-    ["an error in data alone", event(null, { error: { code: "429" } }), { end: "provider_rate_limited" }],
-    ["an error by its object", event(null, { object: "error", code: 404 }), { end: "provider_refused" }],
-    ["an error event with a text", event("error", "rate limit exceeded"), { end: "provider_rate_limited" }],
+    ["a flat error", typed("error", { code: "invalid_api_key", message: null }), { end: "provider_unauthorized" }],
+    ["an error without an event name", event(null, { error: { code: "429" } }), { end: "provider_rate_limited" }],
+    ["an error object", event(null, { object: "error", code: 404 }), { end: "provider_refused" }],
+    ["an error event with a string", event("error", "rate limit exceeded"), { end: "provider_rate_limited" }],
     ["an error event without data", "event: error\n\n", { end: "provider_unavailable" }],
     [
       "an error between the events",
@@ -225,29 +225,29 @@ describe("a failure of the Responses API", () => {
       { text: "a", end: "provider_rate_limited" },
     ],
     ["the field error", 'error: {"code": 401, "message": "no"}\n\n', { end: "provider_unauthorized" }],
-    ["the field error with a text", "error: overloaded\n", { end: "provider_unavailable" }],
+    ["the field error with a string", "error: overloaded\n", { end: "provider_unavailable" }],
     ["an unknown status", delta("a") + completed({ status: "expired" }), { text: "a", end: "provider_unavailable" }],
     ["a completed response with an error", completed({ error: { code: 401 } }), { end: "provider_unauthorized" }],
-    ["an event that every object has", event("constructor", {}), { end: "provider_unavailable" }],
+    ["an event type that is a property of every object", event("constructor", {}), { end: "provider_unavailable" }],
     ["a cancelled response", typed("response.cancelled", { response: {} }), { end: "provider_unavailable" }],
     [
-      "an unknown reason to stop",
+      "an unknown reason for an incomplete response",
       delta("a") + typed("response.incomplete", { response: { incomplete_details: { reason: "interrupted" } } }),
       { text: "a", end: "provider_unavailable" },
     ],
-    ["no JSON", event(null, '{"type":'), { end: "SyntaxError" }],
+    ["invalid JSON", event(null, '{"type":'), { end: "SyntaxError" }],
   ])("%s", (_name, body, expected) => {
     expect(read(body)).toMatchObject(expected);
   });
 
-  test("a failed response tells what it has cost", () => {
+  test("a failed response reports its usage", () => {
     const usage = { input_tokens: 8, output_tokens: 2 };
     const [cost] = readBody(createResponsesMapper(), typed("response.failed", { response: { usage } }));
     expect(cost).toEqual({ type: "usage", usage: { ...noUsage, ...usage } });
   });
 });
 
-describe("a whole document of the Responses API", () => {
+describe("a JSON document of the Responses API", () => {
   test.each<[string, unknown, object]>([
     [
       "an answer",
@@ -267,14 +267,14 @@ describe("a whole document of the Responses API", () => {
       },
     ],
     [
-      "a cut answer",
+      "a truncated answer",
       { status: "incomplete", incomplete_details: { reason: "content_filter" }, output: [message("ab")] },
       { text: "ab", end: "content_filter" },
     ],
-    ["a failed one", { status: "failed", error: { code: "server_error" } }, { end: "provider_unavailable" }],
-    ["one that still runs", { status: "in_progress", output: [] }, { end: "provider_unavailable" }],
+    ["a failed response", { status: "failed", error: { code: "server_error" } }, { end: "provider_unavailable" }],
+    ["a running response", { status: "in_progress", output: [] }, { end: "provider_unavailable" }],
     ["an error", { error: { message: "x", code: "model_not_found" } }, { end: "provider_refused" }],
-    ["an error in a list", [{ error: { code: 429 } }], { end: "provider_rate_limited" }],
+    ["an error in an array", [{ error: { code: 429 } }], { end: "provider_rate_limited" }],
     ["something else", { hello: "world" }, { end: "UnexpectedAnswerError" }],
   ])("%s", (_name, document, expected) => {
     for (const text of [JSON.stringify(document), `\ufeff\n ${JSON.stringify(document, null, 2)}\n`])

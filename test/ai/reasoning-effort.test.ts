@@ -11,19 +11,29 @@ beforeAll(() => {
 });
 afterAll(() => server.stop());
 
-type Asked = { model: string; effort: ReasoningEffort | null; options?: AnswerOptions; outputTokensMax?: number };
+type EffortRequest = {
+  model: string;
+  effort: ReasoningEffort | null;
+  options?: AnswerOptions;
+  outputTokensMax?: number;
+};
 
 /** Returns what a model receives. */
-async function sentTo({ model, effort, options = {}, outputTokensMax }: Asked): Promise<Record<string, unknown>> {
+async function requestTo({
+  model,
+  effort,
+  options = {},
+  outputTokensMax,
+}: EffortRequest): Promise<Record<string, unknown>> {
   server.refuse(() => null);
-  const chain = createTestChain(server.place, [model]);
-  const asked = { options: { ...options, reasoningEffort: effort }, outputTokensMax: outputTokensMax ?? null };
-  const { text } = await collect(chain, asked);
+  const chain = createTestChain(server.urls, [model]);
+  const request = { options: { ...options, reasoningEffort: effort }, outputTokensMax: outputTokensMax ?? null };
+  const { text } = await collect(chain, request);
   expect(text).toBe("Done.");
   return server.bodies[0] ?? {};
 }
 
-describe("OpenAI's models get the nearest effort that they take", () => {
+describe("OpenAI's models get the nearest effort that they support", () => {
   test.each([
     ["o3", { none: "low", minimal: "low", medium: "medium", xhigh: "high" }],
     ["gpt-5-mini", { none: "minimal", minimal: "minimal", high: "high", xhigh: "high" }],
@@ -37,7 +47,7 @@ describe("OpenAI's models get the nearest effort that they take", () => {
     ["fine-tuned", { minimal: "minimal" }],
   ])("%s", async (model, efforts) => {
     for (const [effort, sent] of Object.entries(efforts)) {
-      const { reasoning } = await sentTo({ model: `openai/${model}`, effort: effort as ReasoningEffort });
+      const { reasoning } = await requestTo({ model: `openai/${model}`, effort: effort as ReasoningEffort });
       expect([effort, reasoning]).toEqual([
         effort,
         { effort: sent, ...(sent !== "none" && { summary: "auto" }) } as Record<string, unknown>,
@@ -45,20 +55,22 @@ describe("OpenAI's models get the nearest effort that they take", () => {
     }
   });
 
-  test("a model that doesn't think isn't sent it, and without a wish nothing is said", async () => {
-    expect(await sentTo({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
-    expect(await sentTo({ model: "openai/gpt-5.2", effort: null })).toMatchObject({ reasoning: { summary: "auto" } });
-    expect(await sentTo({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
+  test("a model without reasoning gets no effort, and no effort is sent without a setting", async () => {
+    expect(await requestTo({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
+    expect(await requestTo({ model: "openai/gpt-5.2", effort: null })).toMatchObject({
+      reasoning: { summary: "auto" },
+    });
+    expect(await requestTo({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
       "thinking",
     );
-    const chat = await sentTo({ model: "compatible/any", effort: null });
+    const chat = await requestTo({ model: "compatible/any", effort: null });
     expect(Object.keys(chat)).not.toContain("reasoning_effort");
   });
 });
 
 const adaptive = { type: "adaptive", display: "summarized" };
 
-describe("Claude is told by effort, or by a budget", () => {
+describe("Claude gets an effort or a budget", () => {
   test.each([
     ["claude-opus-5-5", "none", undefined, { effort: "low" }],
     ["claude-fable-5-1", "none", undefined, { effort: "low" }],
@@ -81,29 +93,29 @@ describe("Claude is told by effort, or by a budget", () => {
     ["claude-opus-4-8", null, undefined, undefined],
     ["claude-next", null, undefined, undefined],
   ] as const)("%s, %s", async (model, effort, thinking, config) => {
-    const { thinking: sent, output_config } = await sentTo({ model: `anthropic/${model}`, effort });
+    const { thinking: sent, output_config } = await requestTo({ model: `anthropic/${model}`, effort });
     expect([sent, output_config]).toEqual([thinking, config] as unknown[]);
   });
 
   test("a budget leaves room for the text; without room there is none", async () => {
     const model = "anthropic/claude-sonnet-4-5";
-    const large = await sentTo({ model, effort: "xhigh", outputTokensMax: 10_000 });
+    const large = await requestTo({ model, effort: "xhigh", outputTokensMax: 10_000 });
     expect(large).toMatchObject({ max_tokens: 10_000, thinking: { type: "enabled", budget_tokens: 8_000 } });
-    expect(await sentTo({ model, effort: "high", outputTokensMax: 1_200 })).not.toHaveProperty("thinking");
+    expect(await requestTo({ model, effort: "high", outputTokensMax: 1_200 })).not.toHaveProperty("thinking");
   });
 
-  test("what isn't taken beside it is left out", async () => {
+  test("incompatible parameters are omitted", async () => {
     const tools = [{ name: "f", description: null, parameters: { type: "object" } }];
     const model = "anthropic/claude-sonnet-4-5";
-    const forced = await sentTo({ model, effort: "high", options: { tools, toolChoice: "required" } });
+    const forced = await requestTo({ model, effort: "high", options: { tools, toolChoice: "required" } });
     expect(forced).not.toHaveProperty("thinking");
-    const sampled = await sentTo({ model, effort: "high", options: { temperature: 0.5, topP: 0.5 } });
+    const sampled = await requestTo({ model, effort: "high", options: { temperature: 0.5, topP: 0.5 } });
     expect(sampled).toHaveProperty("thinking");
     expect(["temperature", "top_p"].filter((name) => name in sampled)).toEqual([]);
   });
 });
 
-describe("servers of Chat Completions", () => {
+describe("Chat Completions servers", () => {
   test.each([
     ["any", "xhigh", { reasoning_effort: "xhigh" }],
     ["any", "none", { reasoning_effort: "none" }],
@@ -112,24 +124,27 @@ describe("servers of Chat Completions", () => {
     ["deepseek-v4-pro", "none", { thinking: { type: "disabled" } }],
     ["kimi-k3", "none", { thinking: { type: "disabled" } }],
   ] as const)("%s, %s", async (model, effort, fields) => {
-    const { reasoning_effort, chat_template_kwargs, thinking } = await sentTo({ model: `compatible/${model}`, effort });
+    const { reasoning_effort, chat_template_kwargs, thinking } = await requestTo({
+      model: `compatible/${model}`,
+      effort,
+    });
     const sent = { reasoning_effort, chat_template_kwargs, thinking };
     expect(JSON.parse(JSON.stringify(sent))).toEqual(fields as object);
   });
 });
 
 /** Rejects every effort not in the list, with this message. */
-function refuseAllBut(taken: readonly string[], say: (effort: string) => unknown): void {
+function rejectAllExcept(supported: readonly string[], say: (effort: string) => unknown): void {
   server.refuse((body) => {
     const { effort } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
     const sent = effort ?? (body.reasoning_effort as string | undefined);
-    return sent === undefined || taken.includes(sent) ? null : { status: 400, body: say(sent) };
+    return sent === undefined || supported.includes(sent) ? null : { status: 400, body: say(sent) };
   });
 }
 
 /** The efforts sent for two answers. */
 async function askTwice(model: string, effort: ReasoningEffort): Promise<unknown[]> {
-  const chain = createTestChain(server.place, [model]);
+  const chain = createTestChain(server.urls, [model]);
   for (const _ of [1, 2]) expect((await collect(chain, { options: { reasoningEffort: effort } })).text).toBe("Done.");
   return server.bodies.map((body) => {
     const { effort: sent } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
@@ -137,22 +152,22 @@ async function askTwice(model: string, effort: ReasoningEffort): Promise<unknown
   });
 }
 
-describe("a value that is refused", () => {
-  test("gives way to the nearest one that the refusal names, for good", async () => {
+describe("a rejected value", () => {
+  test("is replaced by the nearest one that the error lists, permanently", async () => {
     const say = (effort: string) =>
       openAi(
         `Unsupported value: '${effort}' is not supported with the 'own' model. Supported values are: 'none', 'low', 'medium', and 'high'.`,
         "reasoning.effort",
         "unsupported_value",
       );
-    refuseAllBut(["none", "low", "medium", "high"], say);
+    rejectAllExcept(["none", "low", "medium", "high"], say);
     expect(await askTwice("openai/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
-    refuseAllBut(["none", "low", "medium", "high"], say);
+    rejectAllExcept(["none", "low", "medium", "high"], say);
     expect(await askTwice("openai/own", "minimal")).toEqual(["minimal", "none", "none"]);
   });
 
-  test("also where the list has no quotes, or comes from FastAPI", async () => {
-    refuseAllBut(["low", "medium"], () => openAi("`reasoning_effort` must be one of low, medium"));
+  test("also if the list has no quotes, or comes from FastAPI", async () => {
+    rejectAllExcept(["low", "medium"], () => openAi("`reasoning_effort` must be one of low, medium"));
     expect(await askTwice("compatible/own", "none")).toEqual(["none", "low", "low"]);
     const detail = [
       {
@@ -162,28 +177,28 @@ describe("a value that is refused", () => {
         input: "xhigh",
       },
     ];
-    refuseAllBut(["low", "medium", "high"], () => ({ detail }));
+    rejectAllExcept(["low", "medium", "high"], () => ({ detail }));
     expect(await askTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
   });
 
-  test("is lowered step by step if none is named, and is left out at last", async () => {
-    refuseAllBut(["medium"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
+  test("is lowered step by step if none is listed, and finally omitted", async () => {
+    rejectAllExcept(["medium"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
     expect(await askTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "medium", "medium"]);
-    refuseAllBut([], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
+    rejectAllExcept([], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
     expect(await askTwice("compatible/own", "minimal")).toEqual(["minimal", "none", null, null]);
   });
 
-  test("is left out at once where the model takes no effort at all", async () => {
-    refuseAllBut([], () => openAi("Argument not supported on this model: reasoningEffort"));
+  test("is omitted immediately if the model supports no effort", async () => {
+    rejectAllExcept([], () => openAi("Argument not supported on this model: reasoningEffort"));
     expect(await askTwice("compatible/own", "high")).toEqual(["high", null, null]);
-    refuseAllBut([], () => ({
+    rejectAllExcept([], () => ({
       type: "error",
       error: { type: "invalid_request_error", message: "This model does not support the effort parameter." },
     }));
     expect(await askTwice("anthropic/own", "high")).toEqual(["high", null, null]);
   });
 
-  test("of a mode that a Claude model doesn't have is left out, and the effort stays", async () => {
+  test("of a mode that a Claude model doesn't have is omitted, and the effort stays", async () => {
     const message =
       '"thinking.type.adaptive" is not supported for this model. Use "thinking.type.enabled" to control thinking behavior.';
     server.refuse((body) =>
@@ -195,9 +210,9 @@ describe("a value that is refused", () => {
     expect(server.bodies.map(({ thinking }) => thinking !== undefined)).toEqual([true, false, false]);
   });
 
-  test("teaches of that value alone, whatever was learned before", async () => {
-    const chain = createTestChain(server.place, ["compatible/own"]);
-    refuseAllBut(["low"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
+  test("only affects that value, whatever was learned before", async () => {
+    const chain = createTestChain(server.urls, ["compatible/own"]);
+    rejectAllExcept(["low"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
     for (const reasoningEffort of ["high", "xhigh", "low", "xhigh"] as const)
       expect((await collect(chain, { options: { reasoningEffort } })).text).toBe("Done.");
     expect(server.bodies.map(({ reasoning_effort }) => reasoning_effort)).toEqual([

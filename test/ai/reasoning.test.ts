@@ -12,13 +12,13 @@ beforeAll(() => {
 afterEach(() => standIn.reset());
 afterAll(() => standIn.stop());
 
-const say = (parts: AnswerPart[]) => parts.map((part) => [part.type, "text" in part ? part.text : null]);
+const listParts = (parts: AnswerPart[]) => parts.map((part) => [part.type, "text" in part ? part.text : null]);
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
-  test("what the model thinks comes as parts of its own, before its text", async () => {
+  test("reasoning arrives as separate parts, before the text", async () => {
     standIn.script("thinks", { thinking: ["First, ", "a plan."], pieces: ["The ", "answer."], pieceDelayMs: 20 });
     const { parts, text, reasoning, end } = await collect(createTestChain(standIn, [`${provider}/thinks`]));
-    expect(say(parts)).toEqual([
+    expect(listParts(parts)).toEqual([
       ["start", null],
       ["reasoning", "First, "],
       ["reasoning", "a plan."],
@@ -30,12 +30,12 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
   });
 
-  test("a model that fails while it thinks has written nothing: its thoughts are dropped", async () => {
+  test("the reasoning of a model that fails before it writes text is dropped", async () => {
     standIn.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
     standIn.script("second", { thinking: ["A better one."], pieces: ["Done."] });
     const chain = createTestChain(standIn, [`${provider}/first`, `${provider}/second`], { maxRetries: 0 });
     const { parts, text, reasoning, end } = await collect(chain);
-    expect(say(parts)).toEqual([
+    expect(listParts(parts)).toEqual([
       ["start", null],
       ["reasoning", "A wrong idea."],
       ["reset", ""],
@@ -48,7 +48,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(parts[2]).not.toHaveProperty("reasoning");
   });
 
-  test("text that is kept keeps what led to it", async () => {
+  test("kept text keeps its reasoning", async () => {
     standIn.script("first", { thinking: ["Think."], pieces: ["One ", "two"], fault: "cut", after: 2 });
     standIn.script("second", { thinking: ["Go on."], pieces: [], fault: "cut", after: 0 });
     standIn.script("third", { thinking: ["On."], pieces: [" three."] });
@@ -63,13 +63,13 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(end.models).toEqual([`${provider}/first`, `${provider}/third`]);
   });
 
-  test("without readers for it, nothing is pushed before the first text, and it is counted all the same", async () => {
+  test("if reasoning isn't shown, nothing is pushed before the first text, but it is still counted", async () => {
     standIn.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
     standIn.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], usage: false });
     const models = [`${provider}/first`, `${provider}/second`];
     const chain = createTestChain(standIn, models, { maxRetries: 0, showsReasoning: false });
     const { parts, end } = await collect(chain);
-    expect(say(parts)).toEqual([
+    expect(listParts(parts)).toEqual([
       ["start", null],
       ["text", "Done."],
     ]);
@@ -77,7 +77,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(end.usage?.output_tokens).toBeGreaterThan(end.usage?.reasoning_tokens ?? 0);
   });
 
-  test("what is shown fits to be stored: no NUL, no half character, and not more than the limit", async () => {
+  test("shown reasoning can be stored: no NUL, no half characters, and limited in length", async () => {
     const start = "\n  \0Plan 👩‍👩‍👧\ud83d";
     const thinking = [start, "\ude00!", ...Array.from({ length: 30 }, () => "thought ".repeat(1_000))];
     standIn.script("endless", { thinking, pieces: ["Done."] });
@@ -91,7 +91,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 });
 
-test("a think block in front of the text is reasoning", async () => {
+test("a think block before the text is reasoning", async () => {
   standIn.script("local", { pieces: ["<thi", "nk>\nLet me ", "see.\n</think>", "\n\nThe answer."] });
   const { text, reasoning } = await collect(createTestChain(standIn, ["compatible/local"]));
   expect(text).toBe("The answer.");
@@ -104,7 +104,7 @@ test("an empty think block is no reasoning", async () => {
   expect(parts.map(({ type }) => type)).toEqual(["start", "text"]);
 });
 
-test("steps of one answer have one reasoning, with a blank line between them", async () => {
+test("steps of one answer share one reasoning, separated by blank lines", async () => {
   standIn.script("model", { thinking: ["More."], pieces: ["Done."] });
   const resume = { text: "Looking.", reasoning: "Where?", attempt: 1, step: "next" } as const;
   const { reasoning, parts } = await collect(createTestChain(standIn, ["anthropic/model"]), { resume });
@@ -112,7 +112,7 @@ test("steps of one answer have one reasoning, with a blank line between them", a
   expect(parts.map(({ type }) => type)).toEqual(["reasoning", "text"]);
 });
 
-test("a step that fails in a tool call loses its own reasoning alone", async () => {
+test("a step that fails in a tool call only loses its own reasoning", async () => {
   standIn.script("first", { thinking: ["Call it."], pieces: ["Let me see. "], fault: "tool_call_cut", after: 1 });
   standIn.script("second", { pieces: ["Done."] });
   const chain = createTestChain(standIn, ["anthropic/first", "anthropic/second"], { maxRetries: 0 });
@@ -122,7 +122,7 @@ test("a step that fails in a tool call loses its own reasoning alone", async () 
   expect(reasoning).toBe("Where?");
 });
 
-test("an answer that is taken over goes on from its reasoning, if it has text", async () => {
+test("an answer taken over continues its reasoning, if it has text", async () => {
   standIn.script("model", { thinking: ["On."], pieces: [" two."] });
   const chain = createTestChain(standIn, ["openai/model"]);
   const one = await collect(chain, { resume: { text: "One", reasoning: "Count.", attempt: 1 } });
@@ -140,7 +140,7 @@ test("the first token is the first of the text", async () => {
   expect(events).toContainEqual(["tokens", "openai/first", "reasoning", true]);
 });
 
-test("summaries of OpenAI and blocks of Anthropic stand apart", async () => {
+test("OpenAI's summaries and Anthropic's blocks are separated", async () => {
   const summary = (output: number, index: number, delta: string) =>
     `data: ${JSON.stringify({ type: "response.reasoning_summary_text.delta", output_index: output, summary_index: index, delta })}\n\n`;
   const completed = `data: ${JSON.stringify({
@@ -162,7 +162,7 @@ test("summaries of OpenAI and blocks of Anthropic stand apart", async () => {
   expect(anthropic.reasoning).toBe("A a.\n\nB.");
 });
 
-test("OpenAI is asked for summaries where somebody reads them, or where silence would count as a failure", async () => {
+test("OpenAI is asked for summaries if readers see them, or if silence would count as a failure", async () => {
   standIn.script("gpt-5", { pieces: ["Done."] });
   const ask = async (options: Parameters<typeof createTestChain>[2]) => {
     await collect(createTestChain(standIn, ["openai/gpt-5"], options));
@@ -175,7 +175,7 @@ test("OpenAI is asked for summaries where somebody reads them, or where silence 
   expect(await ask({ showsReasoning: false })).toBe("auto");
 });
 
-test("a text of nothing but space keeps no reasoning", async () => {
+test("a text of only spaces keeps no reasoning", async () => {
   standIn.script("first", { thinking: ["A wrong idea."], pieces: [" ".repeat(100), "x"], fault: "cut", after: 1 });
   standIn.script("second", { pieces: ["Done."] });
   const chain = createTestChain(standIn, ["openai/first", "anthropic/second"], { maxRetries: 0 });
@@ -183,7 +183,7 @@ test("a text of nothing but space keeps no reasoning", async () => {
   expect([text.trim(), reasoning]).toEqual(["Done.", ""]);
 });
 
-test("a text that is corrected for its format keeps all reasoning", async () => {
+test("a text corrected for its format keeps all reasoning", async () => {
   standIn.script(
     "model",
     { thinking: ["Which colour?"], pieces: ["It is red."] },

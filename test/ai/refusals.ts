@@ -1,4 +1,4 @@
-/* Refusals of parameters in the forms that servers give them. */
+/** Rejections of parameters in the formats of known servers. */
 
 export const openAi = (message: string, param: string | null = null, code: string | null = null) => ({
   error: { message, type: "invalid_request_error", param, code },
@@ -10,27 +10,27 @@ export const pydantic = (name: string, ...place: (string | number)[]) => ({
   input: { temperature: "it stands in what was sent" },
 });
 
-/** Which model rejects which parameter, and its message. */
-type Case = { name: string; model: string; parameter: string; status?: number; says: unknown };
+/** A model that rejects a parameter, and its message. */
+type Rejection = { name: string; model: string; parameter: string; status?: number; rejection: unknown };
 export const unsupported = (name: string) =>
   openAi(`Unsupported parameter: '${name}' is not supported with this model.`, name, "unsupported_parameter");
 
-export const refusals: Case[] = [
-  { name: "OpenAI", model: "openai/own", parameter: "temperature", says: unsupported("temperature") },
-  { name: "OpenAI", model: "openai/own", parameter: "top_p", says: unsupported("top_p") },
-  { name: "OpenAI", model: "openai/own", parameter: "store", says: unsupported("store") },
-  { name: "OpenAI", model: "openai/own", parameter: "strict", says: unsupported("tools[0].strict") },
+export const refusals: Rejection[] = [
+  { name: "OpenAI", model: "openai/own", parameter: "temperature", rejection: unsupported("temperature") },
+  { name: "OpenAI", model: "openai/own", parameter: "top_p", rejection: unsupported("top_p") },
+  { name: "OpenAI", model: "openai/own", parameter: "store", rejection: unsupported("store") },
+  { name: "OpenAI", model: "openai/own", parameter: "strict", rejection: unsupported("tools[0].strict") },
   {
     name: "OpenAI",
     model: "openai/own",
     parameter: "parallel_tool_calls",
-    says: openAi("Unknown parameter: 'parallel_tool_calls'.", "parallel_tool_calls", "unknown_parameter"),
+    rejection: openAi("Unknown parameter: 'parallel_tool_calls'.", "parallel_tool_calls", "unknown_parameter"),
   },
   {
-    name: "OpenAI's words for a value",
+    name: "OpenAI's message for a value",
     model: "compatible/own",
     parameter: "temperature",
-    says: openAi(
+    rejection: openAi(
       "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
       "temperature",
       "unsupported_value",
@@ -40,19 +40,19 @@ export const refusals: Case[] = [
     name: "Azure",
     model: "compatible/own",
     parameter: "stream_options",
-    says: openAi("Unrecognized request argument supplied: stream_options"),
+    rejection: openAi("Unrecognized request argument supplied: stream_options"),
   },
   {
     name: "Azure",
     model: "compatible/own",
     parameter: "stop",
-    says: openAi("Unrecognized request argument supplied: stop"),
+    rejection: openAi("Unrecognized request argument supplied: stop"),
   },
   {
     name: "Anthropic",
     model: "anthropic/own",
     parameter: "temperature",
-    says: {
+    rejection: {
       type: "error",
       error: { type: "invalid_request_error", message: "`temperature` is deprecated for this model." },
       request_id: "req_1",
@@ -62,7 +62,7 @@ export const refusals: Case[] = [
     name: "Anthropic",
     model: "anthropic/own",
     parameter: "stop_sequences",
-    says: {
+    rejection: {
       type: "error",
       error: { type: "invalid_request_error", message: "stop_sequences: Extra inputs are not permitted" },
     },
@@ -71,7 +71,7 @@ export const refusals: Case[] = [
     name: "Anthropic",
     model: "anthropic/own",
     parameter: "disable_parallel_tool_use",
-    says: {
+    rejection: {
       type: "error",
       error: {
         type: "invalid_request_error",
@@ -84,27 +84,31 @@ export const refusals: Case[] = [
     model: "compatible/own",
     parameter: "stream_options",
     status: 422,
-    says: { detail: [pydantic("stream_options", "include_usage")] },
+    rejection: { detail: [pydantic("stream_options", "include_usage")] },
   },
   {
     name: "FastAPI",
     model: "compatible/own",
     parameter: "strict",
     status: 422,
-    says: { detail: [pydantic("tools", 0, "function", "strict")] },
+    rejection: { detail: [pydantic("tools", 0, "function", "strict")] },
   },
   {
     name: "Mistral",
     model: "compatible/own",
     parameter: "parallel_tool_calls",
     status: 422,
-    says: { object: "error", message: { detail: [pydantic("parallel_tool_calls")] }, type: "invalid_request_error" },
+    rejection: {
+      object: "error",
+      message: { detail: [pydantic("parallel_tool_calls")] },
+      type: "invalid_request_error",
+    },
   },
   {
     name: "vLLM",
     model: "compatible/own",
     parameter: "stop",
-    says: {
+    rejection: {
       object: "error",
       message:
         "[{'type': 'extra_forbidden', 'loc': ('body', 'stop'), 'msg': 'Extra inputs are not permitted', 'input': {'temperature': 1}}]",
@@ -117,7 +121,7 @@ export const refusals: Case[] = [
     name: "pydantic, as text",
     model: "compatible/own",
     parameter: "stop",
-    says: {
+    rejection: {
       error: "1 validation error for ChatRequest\nstop\n  Extra inputs are not permitted [type=extra_forbidden]",
     },
   },
@@ -126,25 +130,28 @@ export const refusals: Case[] = [
     model: "compatible/own",
     parameter: "parallel_tool_calls",
     status: 422,
-    says: "Failed to deserialize: unknown field `parallel_tool_calls`, expected one of `model`, `temperature`, `top_p`",
+    rejection:
+      "Failed to deserialize: unknown field `parallel_tool_calls`, expected one of `model`, `temperature`, `top_p`",
   },
   {
-    name: "serde, in the middle of a list",
+    name: "serde, within a list",
     model: "compatible/own",
     parameter: "stop",
-    says: { message: "unknown field `stop`, expected one of `model`, `messages`, `temperature` at line 1 column 9" },
+    rejection: {
+      message: "unknown field `stop`, expected one of `model`, `messages`, `temperature` at line 1 column 9",
+    },
   },
   {
     name: "Go",
     model: "compatible/own",
     parameter: "stream_options",
-    says: { error: { message: 'json: unknown field "stream_options"' } },
+    rejection: { error: { message: 'json: unknown field "stream_options"' } },
   },
   {
     name: "Gemini",
     model: "compatible/own",
     parameter: "parallel_tool_calls",
-    says: [
+    rejection: [
       {
         error: {
           code: 400,
@@ -158,27 +165,27 @@ export const refusals: Case[] = [
     name: "LiteLLM",
     model: "compatible/own",
     parameter: "parallel_tool_calls",
-    says: openAi(
+    rejection: openAi(
       "litellm.UnsupportedParamsError: groq does not support parameters: ['parallel_tool_calls'], for model=own.",
       "None",
     ),
   },
   {
-    name: "Azure, spelled otherwise",
+    name: "Azure, in another spelling",
     model: "compatible/own",
     parameter: "max_tokens",
-    says: openAi("this model is not supported MaxTokens, please use MaxCompletionTokens"),
+    rejection: openAi("this model is not supported MaxTokens, please use MaxCompletionTokens"),
   },
   {
-    name: "a server written in Java",
+    name: "a Java server",
     model: "compatible/own",
     parameter: "parallel_tool_calls",
-    says: { message: "parallelToolCalls is not supported" },
+    rejection: { message: "parallelToolCalls is not supported" },
   },
   {
     name: "Moonshot",
     model: "compatible/own",
     parameter: "temperature",
-    says: openAi("invalid temperature: only 1 is allowed for this model"),
+    rejection: openAi("invalid temperature: only 1 is allowed for this model"),
   },
 ];

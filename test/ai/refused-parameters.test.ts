@@ -25,14 +25,14 @@ const everything = {
   stop: ["END"],
   areParallelToolCallsAllowed: false,
 };
-const asked: Partial<RunRequest> = { options: everything, outputTokensMax: 500 };
+const fullRequest: Partial<RunRequest> = { options: everything, outputTokensMax: 500 };
 
 const has = (body: SentBody, name: string): boolean => JSON.stringify(body).includes(`"${name}":`);
 
 /** Requests two answers; returns whether both succeeded, and the number of requests for each. */
-async function askTwice(model: string, request: Partial<RunRequest> = asked) {
+async function askTwice(model: string, request: Partial<RunRequest> = fullRequest) {
   const { observe, events } = createRecorder();
-  const chain = createTestChain(server.place, [model, "anthropic/spare"], { observe, maxRetries: 3 });
+  const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe, maxRetries: 3 });
   const first = await collect(chain, request);
   const requests = server.bodies.length;
   const second = await collect(chain, request);
@@ -40,13 +40,13 @@ async function askTwice(model: string, request: Partial<RunRequest> = asked) {
   return { first, second, requests: [requests, server.bodies.length - requests], events };
 }
 
-describe("a refused parameter is left out, in the same attempt", () => {
-  test.each(refusals)("$name: $parameter ($model)", async ({ model, parameter, status = 400, says }) => {
-    server.refuse((body) => (has(body, parameter) ? { status, body: says } : null));
+describe("a rejected parameter is omitted, in the same attempt", () => {
+  test.each(refusals)("$name: $parameter ($model)", async ({ model, parameter, status = 400, rejection }) => {
+    server.refuse((body) => (has(body, parameter) ? { status, body: rejection } : null));
     const { first, second, requests, events } = await askTwice(model);
     expect([first.text, second.text]).toEqual(["Done.", "Done."]);
     // The rejection is remembered, unless only the value was rejected.
-    const isLearned = !JSON.stringify(says).includes("invalid temperature");
+    const isLearned = !JSON.stringify(rejection).includes("invalid temperature");
     expect(requests).toEqual([2, isLearned ? 1 : 2]);
     const [refused, taken] = server.bodies;
     expect([has(refused ?? {}, parameter), has(taken ?? {}, parameter)]).toEqual([true, false]);
@@ -63,7 +63,7 @@ describe("a refused parameter is left out, in the same attempt", () => {
     expect(first.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3, estimated: false });
   });
 
-  test("of `temperature` and `top_p` together the first stays", async () => {
+  test("of conflicting `temperature` and `top_p`, the first is kept", async () => {
     const message = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
     server.refuse((body) =>
       has(body, "temperature") && has(body, "top_p")
@@ -75,7 +75,7 @@ describe("a refused parameter is left out, in the same attempt", () => {
     expect([has(server.bodies[1] ?? {}, "temperature"), has(server.bodies[1] ?? {}, "top_p")]).toEqual([true, false]);
   });
 
-  test("`max_tokens` gets its other name, and keeps its value", async () => {
+  test("`max_tokens` is renamed, and keeps its value", async () => {
     const message =
       "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
     server.refuse((body) => (has(body, "max_tokens") ? { status: 400, body: openAi(message, "max_tokens") } : null));
@@ -84,7 +84,7 @@ describe("a refused parameter is left out, in the same attempt", () => {
     expect(server.bodies[1]).toMatchObject({ max_completion_tokens: 500 });
   });
 
-  test("several are left out one after the other, or at once where all are named", async () => {
+  test("several are omitted one by one, or together if all are listed", async () => {
     const names = ["temperature", "top_p", "stop", "stream_options"];
     server.refuse((body) => {
       const name = names.find((each) => has(body, each));
@@ -100,13 +100,13 @@ describe("a refused parameter is left out, in the same attempt", () => {
     expect([all.first.text, all.requests]).toEqual(["Done.", [2, 1]]);
   });
 
-  test("a value that is out of bounds is left out once, and not for others", async () => {
+  test("an out-of-range value is omitted once, but other values aren't", async () => {
     server.refuse((body) =>
       Number(body.temperature ?? 0) > 1
         ? { status: 400, body: openAi("Invalid 'temperature': expected a value <= 1, but got 1.5.", "temperature") }
         : null,
     );
-    const chain = createTestChain(server.place, ["compatible/own"]);
+    const chain = createTestChain(server.urls, ["compatible/own"]);
     const high = await collect(chain, { options: { temperature: 1.5 } });
     const low = await collect(chain, { options: { temperature: 0.5 } });
     expect([high.text, low.text]).toEqual(["Done.", "Done."]);
@@ -114,7 +114,7 @@ describe("a refused parameter is left out, in the same attempt", () => {
   });
 
   test.each(["openai/model", "anthropic/model", "compatible/model"])(
-    "%s: a refusal in a good response, as an event or a document, is one too",
+    "%s: a rejection in a successful response, as an event or a document, counts too",
     async (model) => {
       const error = {
         type: "invalid_request_error",
@@ -122,8 +122,8 @@ describe("a refused parameter is left out, in the same attempt", () => {
         param: "temperature",
       };
       const body = { type: "error", error };
-      for (const says of [body, `data: ${JSON.stringify(body)}\n\ndata: [DONE]\n\n`]) {
-        server.refuse((sent) => (has(sent, "temperature") ? { status: 200, body: says } : null));
+      for (const rejection of [body, `data: ${JSON.stringify(body)}\n\ndata: [DONE]\n\n`]) {
+        server.refuse((sent) => (has(sent, "temperature") ? { status: 200, body: rejection } : null));
         const { first, second, requests, events } = await askTwice(model);
         expect([first.text, second.text, first.end.type]).toEqual(["Done.", "Done.", "finish"]);
         expect(requests).toEqual([2, 1]);
@@ -132,14 +132,14 @@ describe("a refused parameter is left out, in the same attempt", () => {
     },
   );
 
-  test("a refusal behind a text is the end of that attempt", async () => {
+  test("a rejection after some text ends the attempt", async () => {
     const text = JSON.stringify({ choices: [{ delta: { content: "Half. " } }] });
     const error = JSON.stringify({ error: { message: "Unsupported parameter: 'temperature'", code: 400 } });
     server.refuse((sent) =>
       sent.model === "model" ? { status: 200, body: `data: ${text}\n\ndata: ${error}\n\n` } : null,
     );
-    const chain = createTestChain(server.place, ["compatible/model", "anthropic/spare"]);
-    const { text: written, end } = await collect(chain, asked);
+    const chain = createTestChain(server.urls, ["compatible/model", "anthropic/spare"]);
+    const { text: written, end } = await collect(chain, fullRequest);
     expect([written, end.model, server.bodies.length]).toEqual(["Half. Done.", "anthropic/spare", 2]);
   });
 
@@ -147,8 +147,8 @@ describe("a refused parameter is left out, in the same attempt", () => {
     server.refuse(({ model, ...body }) =>
       model === "own" && has(body, "temperature") ? { status: 400, body: unsupported("temperature") } : null,
     );
-    const chain = createTestChain(server.place, ["compatible/own", "compatible/other"]);
-    for (const model of ["compatible/own", "compatible/other"]) await collect(chain, { ...asked, model });
+    const chain = createTestChain(server.urls, ["compatible/own", "compatible/other"]);
+    for (const model of ["compatible/own", "compatible/other"]) await collect(chain, { ...fullRequest, model });
     expect(server.bodies.map((body) => [body.model, has(body, "temperature")])).toEqual([
       ["own", true],
       ["own", false],
@@ -157,7 +157,7 @@ describe("a refused parameter is left out, in the same attempt", () => {
   });
 });
 
-describe("it is asked only once", () => {
+describe("isn't retried", () => {
   const others: [name: string, status: number, body: unknown][] = [
     ["a model that does not exist", 404, openAi("The model 'temperature' does not exist", null, "model_not_found")],
     ["a conversation that is too long", 400, openAi("Too long; temperature", "messages", "context_length_exceeded")],
@@ -169,16 +169,20 @@ describe("it is asked only once", () => {
     ["messages", 400, openAi("Invalid value: 'temperature' is not a role.", "messages[0].role", "invalid_value")],
     ["tools", 400, openAi("Invalid schema for function 'stop'.", "tools[0].function.parameters", "invalid_schema")],
     ["an answer limit that is too large", 400, openAi("max_tokens is too large: 500. At most 100.", "max_tokens")],
-    ["words that are no names", 400, openAi("This request can not be served; stop sending it, or store it.")],
-    ["a parameter that was not sent", 400, openAi("Unsupported parameter: 'logprobs'", "logprobs")],
-    ["an error of the server", 500, openAi("Unsupported parameter: 'temperature'", "temperature")],
+    [
+      "words that are not parameter names",
+      400,
+      openAi("This request can not be served; stop sending it, or store it."),
+    ],
+    ["a parameter that wasn't sent", 400, openAi("Unsupported parameter: 'logprobs'", "logprobs")],
+    ["a server error", 500, openAi("Unsupported parameter: 'temperature'", "temperature")],
     ["no text", 400, ""],
     ["a web page", 400, "<!doctype html><title>400 Bad Request</title>"],
   ];
   test.each(others)("%s", async (_name, status, body) => {
     server.refuse(({ model }) => (model === "own" ? { status, body } : null));
-    const chain = createTestChain(server.place, ["compatible/own"], { maxRetries: 0 });
-    const { end } = await collect(chain, asked);
+    const chain = createTestChain(server.urls, ["compatible/own"], { maxRetries: 0 });
+    const { end } = await collect(chain, fullRequest);
     expect([end.type, server.bodies.length]).toEqual(["error", 1]);
   });
 
@@ -194,96 +198,99 @@ describe("it is asked only once", () => {
     expect(requests[0]).toBe(ADAPTATIONS_MAX + 2);
   });
 
-  test("what didn't help is not remembered", async () => {
+  test("omissions that didn't help aren't remembered", async () => {
     server.refuse(({ model }) => (model === "own" ? { status: 400, body: unsupported("temperature") } : null));
-    const chain = createTestChain(server.place, ["compatible/own"]);
-    await collect(chain, asked);
+    const chain = createTestChain(server.urls, ["compatible/own"]);
+    await collect(chain, fullRequest);
     server.refuse(() => null);
-    await collect(chain, asked);
+    await collect(chain, fullRequest);
     expect(server.bodies.map((body) => has(body, "temperature"))).toEqual([true]);
   });
 });
 
-describe("what is learned", () => {
-  const says = JSON.stringify(unsupported("temperature"));
+describe("learned parameters", () => {
+  const rejection = JSON.stringify(unsupported("temperature"));
   const begin = (adapter: ParameterAdapter, model: string) => adapter.begin({ model, temperature: 0.2 });
 
-  test("is told once for each model and parameter", () => {
-    const told: string[][] = [];
-    const adapter = createParameterAdapter({ api: "chat", onLearned: (...what) => told.push(what) });
+  test("are reported once per model and parameter", () => {
+    const learned: string[][] = [];
+    const adapter = createParameterAdapter({ api: "chat", onLearned: (...what) => learned.push(what) });
     const atOnce = ["a", "a", "b"].map((model) => begin(adapter, model));
-    for (const { retry } of atOnce) expect(has(retry(400, says) ?? {}, "temperature")).toBe(false);
-    expect(told).toEqual([
+    for (const { retry } of atOnce) expect(has(retry(400, rejection) ?? {}, "temperature")).toBe(false);
+    expect(learned).toEqual([
       ["a", "temperature"],
       ["b", "temperature"],
     ]);
   });
 
-  test("is told once, with the model's whole name", async () => {
+  test("are logged once, with the model's full name", async () => {
     server.refuse((body) => (has(body, "top_p") ? { status: 400, body: unsupported("top_p") } : null));
     const lines: unknown[] = [];
     const observeRequests = { onLearned: (model: string, parameter: string) => lines.push({ model, parameter }) };
-    const chain = createTestChain(server.place, ["anthropic/own"], { observeRequests });
-    for (let index = 0; index < 3; index += 1) await collect(chain, asked);
+    const chain = createTestChain(server.urls, ["anthropic/own"], { observeRequests });
+    for (let index = 0; index < 3; index += 1) await collect(chain, fullRequest);
     expect(lines).toEqual([{ model: "anthropic/own", parameter: "top_p" }]);
   });
 
-  test("has a bound: the model that was learned first is forgotten", () => {
+  test("are limited: the model learned first is forgotten", () => {
     const adapter = createParameterAdapter({ api: "chat" });
-    for (let index = 0; index <= LEARNED_MODELS_MAX; index += 1) begin(adapter, `model${index}`).retry(400, says);
+    for (let index = 0; index <= LEARNED_MODELS_MAX; index += 1) begin(adapter, `model${index}`).retry(400, rejection);
     const isSent = (model: string) => has(begin(adapter, model).body, "temperature");
     expect(["model0", "model1", `model${LEARNED_MODELS_MAX}`].map(isSent)).toEqual([true, false, false]);
   });
 });
 
-describe("parameters that stand deeper", () => {
+describe("nested parameters", () => {
   /** Returns what is sent after a rejection. */
-  function retry(api: "responses" | "messages", body: Record<string, unknown>, says: unknown) {
-    return createParameterAdapter({ api }).begin(body).retry(400, JSON.stringify(says));
+  function retry(api: "responses" | "messages", body: Record<string, unknown>, rejection: unknown) {
+    return createParameterAdapter({ api }).begin(body).retry(400, JSON.stringify(rejection));
   }
   const notVerified = "Your organization must be verified to generate reasoning summaries.";
 
   test.each([
     ["its field", openAi(notVerified, "reasoning.summary", "unsupported_value")],
     ["a sentence", openAi(notVerified)],
-  ])("a summary of reasoning that is refused by %s goes alone", (_name, says) => {
+  ])("only a reasoning summary rejected by %s is removed", (_name, rejection) => {
     const reasoning = { effort: "high", summary: "auto" };
-    expect(retry("responses", { model: "m", reasoning }, says)).toEqual({ model: "m", reasoning: { effort: "high" } });
-    expect(retry("responses", { model: "m", reasoning: { summary: "auto" } }, says)).toEqual({ model: "m" });
+    expect(retry("responses", { model: "m", reasoning }, rejection)).toEqual({
+      model: "m",
+      reasoning: { effort: "high" },
+    });
+    expect(retry("responses", { model: "m", reasoning: { summary: "auto" } }, rejection)).toEqual({ model: "m" });
   });
 
-  test("reasoning that a model doesn't have goes as a whole", () => {
-    const says = unsupported("reasoning.effort");
-    expect(retry("responses", { model: "m", reasoning: { summary: "auto" } }, says)).toEqual({ model: "m" });
+  test("reasoning that a model doesn't support is removed completely", () => {
+    const rejection = unsupported("reasoning.effort");
+    expect(retry("responses", { model: "m", reasoning: { summary: "auto" } }, rejection)).toEqual({ model: "m" });
   });
 
-  test("marks for a cache go wherever they stand, and the texts stay", () => {
+  test("cache markers are removed everywhere, and the texts stay", () => {
     const mark = { cache_control: { type: "ephemeral" } };
     const block = { type: "text", text: "Hello." };
     const messages = [
       { role: "user", content: "Hello." },
       { role: "assistant", content: [block, { ...block, ...mark }] },
     ];
-    const says = { error: { message: "system.0.cache_control: Extra inputs are not permitted" } };
-    expect(retry("messages", { model: "m", system: [{ ...block, ...mark }], messages }, says)).toEqual({
+    const rejection = { error: { message: "system.0.cache_control: Extra inputs are not permitted" } };
+    expect(retry("messages", { model: "m", system: [{ ...block, ...mark }], messages }, rejection)).toEqual({
       model: "m",
       system: [block],
       messages: [messages[0], { role: "assistant", content: [block, block] }],
     });
   });
 
-  test("a choice of tools goes only if it is the usual one", () => {
-    const says = openAi("Unrecognized request argument supplied: tool_choice");
-    expect(retry("responses", { model: "m", tool_choice: "auto" }, says)).toEqual({ model: "m" });
+  test("tool_choice is removed only if it has the default value", () => {
+    const rejection = openAi("Unrecognized request argument supplied: tool_choice");
+    expect(retry("responses", { model: "m", tool_choice: "auto" }, rejection)).toEqual({ model: "m" });
     for (const tool_choice of ["required", "none", { type: "function", name: "f" }])
-      expect(retry("responses", { model: "m", tool_choice }, says)).toBeNull();
+      expect(retry("responses", { model: "m", tool_choice }, rejection)).toBeNull();
   });
 });
 
-describe("what a model is known to refuse is not sent", () => {
-  const sent = async (model: string, request: Partial<RunRequest> = asked): Promise<SentBody> => {
+describe("parameters that a model is known to reject aren't sent", () => {
+  const sent = async (model: string, request: Partial<RunRequest> = fullRequest): Promise<SentBody> => {
     server.refuse(() => null);
-    await collect(createTestChain(server.place, [model]), request);
+    await collect(createTestChain(server.urls, [model]), request);
     return server.bodies[0] ?? {};
   };
 
@@ -302,7 +309,7 @@ describe("what a model is known to refuse is not sent", () => {
   );
 
   test.each(["openai/gpt-5-chat-latest", "openai/gpt-4o", "compatible/gpt-oss-120b", "compatible/openai/gpt-5-chat"])(
-    "%s takes all of it",
+    "%s accepts all of them",
     async (model) => {
       const body = await sent(model);
       expect(body).toMatchObject({ temperature: 0.2, top_p: 0.9 });
@@ -315,14 +322,14 @@ describe("what a model is known to refuse is not sent", () => {
     ["claude-opus-5", false],
     ["claude-sonnet-4-20250514", true],
     ["claude-3-5-haiku-latest", true],
-  ])("anthropic/%s: `top_p` beside `temperature` is sent: %p", async (model, isSent) => {
+  ])("anthropic/%s: sends `top_p` with `temperature`: %p", async (model, isSent) => {
     const body = await sent(`anthropic/${model}`);
     expect([body.temperature, has(body, "top_p")]).toEqual([0.2, isSent]);
     const alone = await sent(`anthropic/${model}`, { options: { topP: 0.9 } });
     expect(alone.top_p).toBe(0.9);
   });
 
-  test("a server that does not know the other name of `max_tokens` gets the first one", async () => {
+  test("a server that doesn't know the new name of `max_tokens` gets the old one", async () => {
     server.refuse((body) =>
       has(body, "max_completion_tokens")
         ? { status: 400, body: openAi("Unrecognized request argument supplied: max_completion_tokens") }
@@ -334,14 +341,14 @@ describe("what a model is known to refuse is not sent", () => {
   });
 });
 
-describe("a refusal in a successful response", () => {
+describe("a rejection in a successful response", () => {
   const error = unsupported("temperature");
   const document = JSON.stringify(error);
   test.each([
     ["a document", document, "application/json"],
     ["an event", `data: ${document}\n\n`, "text/event-stream"],
     ["an error event", `: wait\n\nevent: error\ndata: ${document}\n\n`, "text/event-stream"],
-  ])("%s is one too", async (_name, body, type) => {
+  ])("%s counts too", async (_name, body, type) => {
     for (const model of ["openai/gpt-4o", "anthropic/claude-3-opus", "compatible/any"]) {
       server.refuse((sent) => (has(sent, "temperature") ? { status: 200, body, type } : null));
       const { first, second, requests, events } = await askTwice(model);
@@ -354,7 +361,7 @@ describe("a refusal in a successful response", () => {
     }
   });
 
-  test("one of anything else is asked once", async () => {
+  test("of anything else isn't retried", async () => {
     const other = 'data: {"error":{"code":"context_length_exceeded","message":"temperature is not supported"}}\n\n';
     server.refuse((sent) => (sent.model === "any" ? { status: 200, body: other, type: "text/event-stream" } : null));
     const { requests } = await askTwice("compatible/any");
@@ -362,7 +369,7 @@ describe("a refusal in a successful response", () => {
     expect(server.bodies.map(({ model }) => model)).toEqual(["any", "spare", "any", "spare"]);
   });
 
-  test("one behind the beginning of an answer ends it", async () => {
+  test("after the start of an answer ends it", async () => {
     const begun = `data: {"choices":[{"delta":{"content":"Do"}}]}\n\ndata: ${document}\n\n`;
     server.refuse((sent) => (sent.model === "any" ? { status: 200, body: begun, type: "text/event-stream" } : null));
     await askTwice("compatible/any");

@@ -1,8 +1,8 @@
 import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
 
 export type SentBody = Record<string, unknown>;
-/** A rejection to send, or null to answer. `type` is for a text body; default: `text/plain`. */
-type Refuse = (body: SentBody) => { status: number; body: unknown; type?: string } | null;
+/** A rejection to send, or null to answer. `type` is for a string body; default: `text/plain`. */
+type Reject = (body: SentBody) => { status: number; body: unknown; type?: string } | null;
 
 const event = (data: object) => `event: ${"type" in data ? data.type : "message"}\ndata: ${JSON.stringify(data)}\n\n`;
 
@@ -22,10 +22,10 @@ const answers: Record<string, string> = {
     event({ type: "message_stop" }),
 };
 
-/** Speaks all three wire formats and rejects requests as instructed. `bodies` are the requests in order. */
+/** A server for all three wire formats that rejects requests as instructed. `bodies` are the requests in order. */
 export function startRefusingServer() {
   const bodies: SentBody[] = [];
-  let refuse: Refuse = () => null;
+  let refuse: Reject = () => null;
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -49,9 +49,9 @@ export function startRefusingServer() {
   const origin = `http://127.0.0.1:${server.port}`;
   return {
     bodies,
-    /** Its addresses, for `createTestChain`. */
-    place: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as ProviderStandIn,
-    refuse(next: Refuse): void {
+    /** Its URLs, for `createTestChain`. */
+    urls: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as ProviderStandIn,
+    refuse(next: Reject): void {
       refuse = next;
       bodies.length = 0;
     },

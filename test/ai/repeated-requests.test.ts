@@ -3,7 +3,7 @@ import type { Socket } from "bun";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import { createProviders } from "../../src/ai/providers/create-providers.ts";
 import { REPEAT_MS_MAX } from "../../src/lib/http-client/client.ts";
-import { ask, readAll, serveBytes, settle } from "./raw-server.ts";
+import { ask, readAll, serveBytes, untilReusable } from "./raw-server.ts";
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const KEPT_CONNECTIONS = 20;
@@ -29,11 +29,11 @@ function serveOnce(later: (socket: Socket) => void, answer: string = ok) {
 async function keepConnections(url: string, count: number): Promise<void> {
   const responses = await Promise.all(Array.from({ length: count }, () => ask(url)));
   await Promise.all(responses.map(readAll));
-  await settle();
+  await untilReusable();
 }
 
-/** Sends a request; returns how it ended, how many requests arrived for it, and how many repeats were reported. */
-async function askOnce(server: ReturnType<typeof serveOnce>, signal: AbortSignal | null = null) {
+/** Sends a request; returns its result, how many requests arrived for it, and how many repeats were reported. */
+async function sendOnce(server: ReturnType<typeof serveOnce>, signal: AbortSignal | null = null) {
   const before = server.requests.length;
   const connectionsBefore = server.connections;
   let repeats = 0;
@@ -55,60 +55,60 @@ const closings: [name: string, close: (socket: Socket) => void][] = [
   ["RST", (socket) => void socket.terminate()],
 ];
 test.each(closings)(
-  "a reused connection that the server closes at once (%s): one repeat, on a new connection",
+  "a reused connection that the server closes immediately (%s): one repeat, on a new connection",
   async (_name, close) => {
     const server = serveOnce(close);
     await keepConnections(server.url, KEPT_CONNECTIONS);
-    expect(await askOnce(server)).toEqual({ outcome: "ok", requests: 2, repeats: 1, connections: 1 });
+    expect(await sendOnce(server)).toEqual({ outcome: "ok", requests: 2, repeats: 1, connections: 1 });
   },
 );
 
-test("a repeat that the server closes too is a failure, whatever else waits", async () => {
+test("a repeat that the server closes too is a failure, however many idle connections remain", async () => {
   let isClosing = false;
   const server = serveBytes((socket) => void (isClosing ? socket.end() : socket.write(ok)));
   stops.push(server.stop);
   await keepConnections(server.url, KEPT_CONNECTIONS);
   isClosing = true;
   const expected = { outcome: "connection lost", requests: 2, repeats: 1, connections: 1 };
-  expect(await askOnce(server)).toEqual(expected);
+  expect(await sendOnce(server)).toEqual(expected);
 });
 
-const say = (text: string, ending: "end" | "terminate") => (socket: Socket) => {
+const respond = (text: string, ending: "end" | "terminate") => (socket: Socket) => {
   socket.write(text);
   socket[ending]();
 };
 const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp][] = [
-  ["closes after a byte", say("H", "end"), /lost/],
-  ["closes after an interim answer", say("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
-  ["closes in the head", say("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
-  ["answers nonsense", say("nonsense\r\n\r\n", "end"), /status line/],
+  ["closes after a byte", respond("H", "end"), /lost/],
+  ["closes after an interim response", respond("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
+  ["closes in the head", respond("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
+  ["sends garbage", respond("nonsense\r\n\r\n", "end"), /status line/],
   ["closes late", (socket) => void setTimeout(() => socket.end(), REPEAT_MS_MAX + 100), /lost/],
 ];
-test.each(failures)("a server that %s is not asked again", async (_name, later, outcome) => {
+test.each(failures)("a server that %s gets no second request", async (_name, later, outcome) => {
   const server = serveOnce(later);
   await keepConnections(server.url, 2);
-  const asked = await askOnce(server);
-  expect(asked).toMatchObject({ requests: 1, repeats: 0, connections: 0 });
-  expect(asked.outcome).toMatch(outcome);
+  const result = await sendOnce(server);
+  expect(result).toMatchObject({ requests: 1, repeats: 0, connections: 0 });
+  expect(result.outcome).toMatch(outcome);
 });
 
-test("a new connection that the server closes is no stale one", async () => {
+test("a new connection that the server closes is not a stale one", async () => {
   const server = serveBytes((socket) => void socket.end());
   stops.push(server.stop);
-  expect(await askOnce(server)).toEqual({ outcome: "connection lost", requests: 1, repeats: 0, connections: 1 });
+  expect(await sendOnce(server)).toEqual({ outcome: "connection lost", requests: 1, repeats: 0, connections: 1 });
 });
 
-test("a request that was given up is not sent again", async () => {
+test("an aborted request isn't sent again", async () => {
   const stopping = new AbortController();
   const server = serveOnce((socket) => {
     stopping.abort(new Error("stopped"));
     socket.end();
   });
   await keepConnections(server.url, 2);
-  expect(await askOnce(server, stopping.signal)).toMatchObject({ outcome: "stopped", requests: 1, repeats: 0 });
+  expect(await sendOnce(server, stopping.signal)).toMatchObject({ outcome: "stopped", requests: 1, repeats: 0 });
 });
 
-test("every repeat is reported, with the name of the provider", async () => {
+test("every repeat is reported, with the provider's name", async () => {
   const body = 'data: {"choices":[{"delta":{"content":"Hi."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
   const head = `HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: ${body.length}\r\n\r\n`;
   const server = serveOnce((socket) => void socket.end(), head + body);
@@ -135,7 +135,7 @@ test("every repeat is reported, with the name of the provider", async () => {
       () => {},
     );
     expect(end.type).toBe("finish");
-    await settle();
+    await untilReusable();
   }
   // The second and third were sent on a connection that had already served a response.
   expect({ repeats, requests: server.requests.length }).toEqual({ repeats: ["compatible", "compatible"], requests: 5 });

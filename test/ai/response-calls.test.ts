@@ -12,8 +12,8 @@ const call = (text: unknown, fields: object = {}) => ({
   arguments: text,
   ...fields,
 });
-const added = (item: object, place: unknown = 0) => typed("response.output_item.added", { output_index: place, item });
-const done = (item: object, place: unknown = 0) => typed("response.output_item.done", { output_index: place, item });
+const added = (item: object, index: unknown = 0) => typed("response.output_item.added", { output_index: index, item });
+const done = (item: object, index: unknown = 0) => typed("response.output_item.done", { output_index: index, item });
 const piece = (text: unknown, fields: object = { output_index: 0, item_id: "fc_1" }) =>
   typed("response.function_call_arguments.delta", { ...fields, delta: text });
 const text = (whole: unknown, fields: object = { output_index: 0, item_id: "fc_1" }) =>
@@ -24,8 +24,8 @@ const two = ['look_up {"q":1}', 'look_up {"q":2}'];
 const pieces = piece('{"q"') + piece(null) + piece(":1}");
 
 test.each([
-  ["arguments in deltas alone", added(call("")) + pieces + completed(), one],
-  ["arguments that are whole alone", added(call(null)) + text('{"q":1}') + completed(), one],
+  ["arguments only in deltas", added(call("")) + pieces + completed(), one],
+  ["arguments only as a whole", added(call(null)) + text('{"q":1}') + completed(), one],
   ["arguments in both", added(call("")) + pieces + text('{"q":1}') + done(call('{"q":1}')) + completed(), one],
   ["an end without arguments", added(call("")) + pieces + done(call("")) + completed(), one],
   ["an end without a name", added(call("")) + pieces + done(call(undefined, { name: undefined })) + completed(), one],
@@ -33,18 +33,18 @@ test.each([
   ["an item that ends twice", done(call('{"q":1}')) + done(call('{"q":1}')) + completed(), one],
   ["another id in the last event", done(call('{"q":1}')) + completed([call('{ "q": 1 }', { call_id: "call_9" })]), one],
   [
-    "an id of the item, and one of the call in the last event",
+    "an item id first, and a call id in the last event",
     done(call('{"q":1}', { call_id: null })) + completed([call('{"q":1}')]),
     one,
   ],
   ["two calls with one id", done(call('{"q":1}')) + done(call('{"q":2}'), 1) + completed(), two],
   [
-    "two calls one after the other at one place, by deltas",
+    "two calls in sequence with the same index, in deltas",
     added(call("")) + pieces + done(call("")) + added(call("")) + piece('{"q":2}') + done(call("")) + completed(),
     two,
   ],
   [
-    "two calls at once at two places, with ids that change",
+    "two concurrent calls with two indexes, and ids that change",
     added(call("")) +
       added(call("", { id: "fc_2", call_id: "call_2" }), 1) +
       piece('{"q":', { output_index: 1, item_id: "x" }) +
@@ -54,7 +54,7 @@ test.each([
     two,
   ],
   [
-    "places by ids alone",
+    "indexes only from ids",
     typed("response.output_item.added", { item: call("") }) +
       piece('{"q":1}', { item_id: "fc_1" }) +
       typed("response.output_item.done", { item: call("") }) +
@@ -62,21 +62,21 @@ test.each([
     one,
   ],
   [
-    "a second call that only the last event has",
+    "a second call only in the last event",
     done(call('{"q":1}')) + completed([call('{"q":1}'), call('{"q":2}', { id: "fc_2", call_id: "call_2" })]),
     two,
   ],
   [
-    "a first call that only the last event has",
+    "a first call only in the last event",
     done(call('{"q":2}', { call_id: "call_2" })) + completed([call('{"q":1}', { id: "fc_2" }), call('{"q":2}')]),
     [...two].reverse(),
   ],
-  ["no arguments at all", added(call(null)) + done(call(null)) + completed([call(null)]), ["look_up {}"]],
+  ["no arguments", added(call(null)) + done(call(null)) + completed([call(null)]), ["look_up {}"]],
 ])("%s", (_name, body, calls) => {
   expect(summarize(readBody(createResponsesMapper(), [body]))).toMatchObject({ end: "tool_calls", calls });
 });
 
-test("calls of an answer that was cut are not carried out", () => {
+test("calls of a truncated answer aren't executed", () => {
   const cut = typed("response.incomplete", { response: { incomplete_details: { reason: "max_output_tokens" } } });
   expect(summarize(readBody(createResponsesMapper(), [added(call("")) + pieces + cut])).end).toBe("length");
 });

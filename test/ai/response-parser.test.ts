@@ -36,7 +36,7 @@ function read(...packets: string[]): Read & { isWhole: boolean } {
 const head = (...fields: string[]) => ["HTTP/1.1 200 OK", ...fields, "", ""].join("\r\n");
 const chunked = head("Transfer-Encoding: chunked");
 
-/** Whole answers and what is in them. */
+/** Complete responses and their contents. */
 const answers: [name: string, text: string, body: string, canReuse: boolean][] = [
   ["with a length", `${head("Content-Length: 5")}hello`, "hello", true],
   ["without a body", head("content-length: 0"), "", true],
@@ -59,13 +59,13 @@ const answers: [name: string, text: string, body: string, canReuse: boolean][] =
 ];
 
 for (const [name, text, body, canReuse] of answers)
-  test(`an answer ${name} is the same however it is cut`, () => {
+  test(`a response ${name} is the same however it is split`, () => {
     expect(read(text)).toMatchObject({ body, canReuse, isWhole: true });
     expect(read(...text)).toMatchObject({ body, canReuse, isWhole: true });
     fc.assert(
       fc.property(fc.array(fc.nat(text.length), { maxLength: 6 }), (cuts) => {
-        const places = [0, ...cuts.sort((a, b) => a - b), text.length];
-        const packets = places.slice(1).map((to, index) => text.slice(places[index], to));
+        const cutIndexes = [0, ...cuts.sort((a, b) => a - b), text.length];
+        const packets = cutIndexes.slice(1).map((to, index) => text.slice(cutIndexes[index], to));
         expect(read(...packets)).toMatchObject({ body, canReuse, isWhole: true });
       }),
     );
@@ -73,11 +73,11 @@ for (const [name, text, body, canReuse] of answers)
 
 const followed = [`${head("Content-Length: 2")}ok`, `${chunked}2\r\nok\r\n0\r\n\r\n`, head("Content-Length: 0")];
 for (const text of followed)
-  test(`bytes behind the answer are dropped, and the connection with them: ${JSON.stringify(text.slice(15))}`, () => {
+  test(`data after the response is dropped, and the connection closed: ${JSON.stringify(text.slice(15))}`, () => {
     const body = text.includes("ok") ? "ok" : "";
     for (const surplus of ["\r\n", "ay", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"]) {
       expect(read(text + surplus)).toMatchObject({ body, canReuse: false, isWhole: true });
-      // In a separate packet they belong to no request.
+      // In a separate packet, it belongs to no request.
       expect(() => read(text, surplus)).toThrow("data after the response");
     }
   });
@@ -90,11 +90,11 @@ test.each([
   ["timeout=", null],
   ["timeout=-1", null],
   ["timeout=9999999999", null],
-])("how long a connection is kept: %s", (field, seconds) => {
+])("keep-alive timeout: %s", (field, seconds) => {
   expect(read(`${head("Content-Length: 0", `Keep-Alive: ${field}`)}`).keepAliveSeconds).toBe(seconds);
 });
 
-test("status and fields are read; what is said twice is a list", () => {
+test("status and headers are read; repeated headers become a list", () => {
   const { status, headers } = read(
     "HTTP/1.1 429 Too Many\r\nRetry-After:  7 \r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n",
   );
@@ -109,7 +109,7 @@ const cut = [
   "HTTP/1.1 2",
 ];
 for (const text of cut)
-  test(`is not whole: ${JSON.stringify(text.slice(-30))}`, () => expect(read(text).isWhole).toBe(false));
+  test(`is incomplete: ${JSON.stringify(text.slice(-30))}`, () => expect(read(text).isWhole).toBe(false));
 
 const malformed = [
   "HTTP/2 200\r\n\r\n",
@@ -134,12 +134,12 @@ const malformed = [
   `${chunked}${"0".repeat(5000)}`,
 ];
 for (const text of malformed)
-  test(`is refused: ${JSON.stringify(text.slice(0, 60))}`, () => {
+  test(`is rejected: ${JSON.stringify(text.slice(0, 60))}`, () => {
     expect(() => read(text)).toThrow(MalformedResponseError);
     expect(() => read(...text)).toThrow(MalformedResponseError);
   });
 
-test("bytes of any kind are read or refused, and nothing else", () => {
+test("any bytes are either read or rejected, without other errors", () => {
   fc.assert(
     fc.property(fc.array(fc.string({ unit: "binary-ascii" })), (packets) => {
       try {

@@ -9,13 +9,13 @@ import { mapToResponsesRequest } from "../../src/ai/providers/openai/map-respons
 import { createOpenAiClient, createOpenAiProvider } from "../../src/ai/providers/openai/provider.ts";
 import { TEST_KEY } from "./collect.ts";
 
-type Seen = { line: string; headers: Record<string, string>; body: string };
+type ReceivedRequest = { line: string; headers: Record<string, string>; body: string };
 
-const seen: Seen[] = [];
+const seen: ReceivedRequest[] = [];
 /** The server's response; its content doesn't matter, only the requests and the errors. */
 let answer: () => Response;
 let server: ReturnType<typeof Bun.serve>;
-let hangUps = 0;
+let disconnects = 0;
 
 const emptyStream = () => new Response("", { headers: { "content-type": "text/event-stream" } });
 
@@ -26,7 +26,7 @@ beforeAll(() => {
     idleTimeout: 0,
     async fetch(request) {
       request.signal.addEventListener("abort", () => {
-        hangUps += 1;
+        disconnects += 1;
       });
       const { pathname, search } = new URL(request.url);
       const headers = Object.fromEntries(request.headers);
@@ -56,14 +56,14 @@ const createRequest = (content: string): ProviderRequest => ({
   pause: new PauseSignal(),
 });
 
-type Side = {
+type Client = {
   name: string;
   create(baseUrl: string): Provider;
-  /** The same request by the SDK alone, over the runtime's `fetch`. */
+  /** The same request sent by the SDK, with the runtime's `fetch`. */
   askBySdk(baseUrl: string, request: ProviderRequest): Promise<Response>;
 };
 
-const createCompatible = (apiKey: string | undefined): Omit<Side, "name"> => ({
+const createCompatible = (apiKey: string | undefined): Omit<Client, "name"> => ({
   create: (baseUrl) => createCompatibleProvider({ apiKey, baseUrl }),
   askBySdk: (baseUrl, request) =>
     createOpenAiClient(apiKey ?? "none", baseUrl, fetch)
@@ -74,7 +74,7 @@ const createCompatible = (apiKey: string | undefined): Omit<Side, "name"> => ({
       .asResponse(),
 });
 
-const sides: Side[] = [
+const clients: Client[] = [
   {
     name: "openai",
     create: (baseUrl) => createOpenAiProvider({ apiKey: TEST_KEY, baseUrl }),
@@ -95,7 +95,7 @@ const sides: Side[] = [
   { name: "compatible without a key", ...createCompatible(undefined) },
 ];
 
-/** The server's redirect, and what is logged of it. */
+/** The server's redirect, and what is logged about it. */
 const redirects: [status: number, location: string | null, target: string][] = [
   [301, "https://other.example/v2/models", "https://other.example/v2/models"],
   [302, "/login?next=secret#secret", "[server]/login"],
@@ -116,33 +116,36 @@ async function ask(provider: Provider, request: ProviderRequest): Promise<Provid
 }
 
 /** These two headers come from the transport, not the SDK. */
-function withoutTransport({ headers, ...rest }: Seen): Seen {
+function withoutTransport({ headers, ...rest }: ReceivedRequest): ReceivedRequest {
   const { "accept-encoding": _coding, connection: _connection, ...others } = headers;
   return { ...rest, headers: others };
 }
 
-describe.each(sides)("$name", ({ name, create, askBySdk }) => {
+describe.each(clients)("$name", ({ name, create, askBySdk }) => {
   // A query in the base URL is part of the SDK's request.
-  test.each(["/v1", "/gateway/v1?region=north"])("asks at %s as its SDK would, every time anew", async (path) => {
-    const baseUrl = new URL(path, server.url).href;
-    const provider = create(baseUrl);
-    for (const content of ["What is Parley?", "Grüße, 世界 🚀", "a lone \ud83d surrogate"]) {
-      const request = createRequest(content);
-      await ask(provider, request);
-      await askBySdk(baseUrl, request);
-      const [ours, sdks] = seen.splice(0);
-      if (!ours || !sdks) throw new Error("two requests were due");
-      expect(withoutTransport(ours)).toEqual(withoutTransport(sdks));
-      expect(ours.headers).toMatchObject({ "accept-encoding": "identity", connection: "keep-alive" });
-      expect(ours.headers["content-length"]).toBe(String(Buffer.byteLength(ours.body)));
-      expect(JSON.stringify(ours.headers).includes(TEST_KEY)).toBe(name !== "compatible without a key");
-      expect(Object.keys(ours.headers).includes("authorization")).toBe(
-        Object.keys(sdks.headers).includes("authorization"),
-      );
-    }
-  });
+  test.each(["/v1", "/gateway/v1?region=north"])(
+    "sends the same request to %s as its SDK, every time",
+    async (path) => {
+      const baseUrl = new URL(path, server.url).href;
+      const provider = create(baseUrl);
+      for (const content of ["What is Parley?", "Grüße, 世界 🚀", "a lone \ud83d surrogate"]) {
+        const request = createRequest(content);
+        await ask(provider, request);
+        await askBySdk(baseUrl, request);
+        const [ours, sdks] = seen.splice(0);
+        if (!ours || !sdks) throw new Error("expected two requests");
+        expect(withoutTransport(ours)).toEqual(withoutTransport(sdks));
+        expect(ours.headers).toMatchObject({ "accept-encoding": "identity", connection: "keep-alive" });
+        expect(ours.headers["content-length"]).toBe(String(Buffer.byteLength(ours.body)));
+        expect(JSON.stringify(ours.headers).includes(TEST_KEY)).toBe(name !== "compatible without a key");
+        expect(Object.keys(ours.headers).includes("authorization")).toBe(
+          Object.keys(sdks.headers).includes("authorization"),
+        );
+      }
+    },
+  );
 
-  test("requests at once are prepared once, and each has its own body", async () => {
+  test("concurrent requests share one preparation, and each has its own body", async () => {
     const provider = create(server.url.href);
     const contents = Array.from({ length: 20 }, (_, index) => `Question ${"ä".repeat(index)}.`);
     await Promise.all(contents.map((content) => ask(provider, createRequest(content))));
@@ -161,7 +164,7 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
       { code: "provider_rate_limited", retryable: true, retryAfterMs: 250 },
     ],
     [
-      "an empty account",
+      "an account without credit",
       () => Response.json({ error: { message: "no money", code: "insufficient_quota" } }, { status: 429 }),
       { code: "provider_rate_limited", retryable: false },
     ],
@@ -176,14 +179,14 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
       { code: "provider_refused", retryable: false },
     ],
     [
-      "a page of HTML",
+      "an HTML page",
       () => new Response("<h1>upstream down</h1>", { status: 502, headers: { "content-type": "text/html" } }),
       { code: "provider_unavailable", retryable: true },
     ],
-    ["JSON that is no object", () => Response.json("down", { status: 503 }), { code: "provider_unavailable" }],
+    ["JSON that is not an object", () => Response.json("down", { status: 503 }), { code: "provider_unavailable" }],
     ["no body", () => new Response(null, { status: 500 }), { code: "provider_unavailable" }],
     ["304", () => new Response(null, { status: 304 }), { code: "provider_refused" }],
-    ["a code of its own", () => new Response("odd", { status: 529 }), { code: "provider_unavailable" }],
+    ["an unusual status", () => new Response("odd", { status: 529 }), { code: "provider_unavailable" }],
   ];
   test.each(failures)("%s is the SDK's error", async (failure, response, expected) => {
     answer = response;
@@ -192,10 +195,10 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     expect(error).toMatchObject(expected);
     expect(JSON.stringify(error)).not.toContain(TEST_KEY);
     const thrown = await askBySdk(baseUrl, createRequest("What is Parley?")).catch((reason: Error) => reason);
-    if (!(thrown instanceof Error) || !("status" in thrown)) throw new Error("the SDK took it for an answer");
+    if (!(thrown instanceof Error) || !("status" in thrown)) throw new Error("the SDK accepted it as an answer");
     const cause = `HTTP ${thrown.status}: ${thrown.message}`.replaceAll(TEST_KEY, "[key]");
     // The `openai` SDK adds a code to its message.
-    const code = failure === "an empty account" && name !== "anthropic" ? " [insufficient_quota]" : "";
+    const code = failure === "an account without credit" && name !== "anthropic" ? " [insufficient_quota]" : "";
     expect(error.cause).toBe(`${cause}${code}`);
     expect(seen.length).toBe(2);
   });
@@ -205,22 +208,22 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     ["in `error`", { error: refusal }],
     ["in `error` of an error", { type: "error", error: refusal }],
     ["flat", { object: "error", ...refusal }],
-    ["two levels down", { error: { error: refusal, message: "x" } }],
-  ])("what an error says is read wherever it stands: %s", async (_name, body) => {
+    ["nested twice", { error: { error: refusal, message: "x" } }],
+  ])("error fields are read wherever they are: %s", async (_name, body) => {
     answer = () => Response.json(body, { status: 400 });
     const error = await ask(create(server.url.href), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_refused", status: 400, providerCode: refusal.code, param: "top_p" });
     expect(error.cause).toMatch(/Not that\.|^HTTP 400: 400 x/);
   });
 
-  test("an error that only its name makes final is not asked again", async () => {
+  test("an error that is final only by its name isn't retried", async () => {
     answer = () => Response.json({ code: "context_length_exceeded", retry_after: 3 }, { status: 500 });
     const error = await ask(create(server.url.href), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_refused", retryable: false, status: 500, retryAfterMs: 3_000 });
   });
 
   test.each(redirects)(
-    "a redirect (%d to %s) is not followed; the log says where it points",
+    "a redirect (%d to %s) isn't followed; the log says where it points",
     async (status, location, target) => {
       answer = () => new Response("Moved", { status, headers: location === null ? {} : { location } });
       const error = await ask(create(server.url.href), createRequest("What is Parley?"));
@@ -234,7 +237,7 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     },
   );
 
-  test("the address of a redirect is cut, and no key with it", async () => {
+  test("a redirect's address is shortened, without any key", async () => {
     const location = `https://other.example/${"x".repeat(165)}/${TEST_KEY}`;
     answer = () => new Response(null, { status: 302, headers: { location } });
     const { cause } = await ask(create(server.url.href), createRequest("What is Parley?"));
@@ -242,14 +245,14 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     expect(cause).not.toContain(TEST_KEY.slice(0, 5));
   });
 
-  test("a good answer without a body", async () => {
+  test("a successful response without a body", async () => {
     answer = () => new Response(null, { status: 204 });
     const error = await ask(create(server.url.href), createRequest("What is Parley?"));
     expect(error.code).toBe("provider_unavailable");
     expect(error.cause).toContain("without a body");
   });
 
-  test("an endless error is cut", async () => {
+  test("an endless error is truncated", async () => {
     let pulled = 0;
     const chunk = new Uint8Array(65_536).fill(120);
     const pull = (controller: ReadableStreamDefaultController) => {
@@ -270,14 +273,14 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     expect(error.cause).not.toContain(TEST_KEY);
   });
 
-  test("an address that is none fails every time, and says so", async () => {
+  test("an invalid URL fails every time, and is reported", async () => {
     const provider = create("nonsense");
     for (let n = 0; n < 2; n += 1)
       expect((await ask(provider, createRequest("What is Parley?"))).code).toBe("provider_unavailable");
   });
 
-  test("stopping before the head has come ends the request at the server, and gives nothing", async () => {
-    hangUps = 0;
+  test("stopping before the response head ends the request at the server, and returns nothing", async () => {
+    disconnects = 0;
     const begun = Promise.withResolvers<void>();
     answer = () => {
       begun.resolve();
@@ -290,8 +293,8 @@ describe.each(sides)("$name", ({ name, create, askBySdk }) => {
     void create(server.url.href).stream(request, push).then(push);
     await begun.promise;
     stopping.abort();
-    for (let n = 0; n < 100 && hangUps === 0; n += 1) await Bun.sleep(10);
-    expect(hangUps).toBe(1);
+    for (let n = 0; n < 100 && disconnects === 0; n += 1) await Bun.sleep(10);
+    expect(disconnects).toBe(1);
     expect(given).toEqual([]);
   });
 });

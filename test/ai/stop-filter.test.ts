@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { createStopFilter } from "../../src/ai/attempt/stop-filter.ts";
 import { countRuns } from "../support/properties.ts";
 
-/** The text shown for these pieces, up to its stop or its end. */
+/** The text shown for these pieces, up to its stop sequence or its end. */
 function filter(stops: readonly string[], pieces: readonly string[]): string {
   const stopFilter = createStopFilter(stops);
   const shown: string[] = [];
@@ -11,7 +11,7 @@ function filter(stops: readonly string[], pieces: readonly string[]): string {
   return shown.join("") + stopFilter.end();
 }
 
-test("only what may begin a stop is held back", () => {
+test("only a possible start of a stop sequence is held back", () => {
   const stopFilter = createStopFilter(["END", "\n\n"]);
   expect(stopFilter.push("One E")).toBe("One ");
   expect(stopFilter.push("N")).toBe("");
@@ -20,11 +20,11 @@ test("only what may begin a stop is held back", () => {
   expect([stopFilter.push("\nthree"), stopFilter.isStopped(), stopFilter.push("four")]).toEqual(["", true, ""]);
 });
 
-test("of two stops the one counts that is complete first", () => {
+test("of two stop sequences, the first complete one applies", () => {
   for (const pieces of [["aab", "x"], ["aabx"], ["a", "a", "b", "x"]]) expect(filter(["aabx", "b"], pieces)).toBe("aa");
 });
 
-test("however a text is cut, it ends before its stop, and without one it stays whole", () => {
+test("however a text is split, it ends before its stop sequence, and is complete without one", () => {
   const letters = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), maxLength: 12 });
   const stops = fc.array(fc.string({ unit: fc.constantFrom("a", "b", "🦊"), minLength: 1, maxLength: 4 }), {
     maxLength: 4,
@@ -32,7 +32,7 @@ test("however a text is cut, it ends before its stop, and without one it stays w
   fc.assert(
     fc.property(fc.array(letters, { maxLength: 6 }), stops, (pieces, wanted) => {
       const text = pieces.join("");
-      // The oracle writes the text unit by unit.
+      // The oracle processes the text unit by unit.
       let expected = text;
       for (let end = 1; end <= text.length && expected === text; end += 1) {
         const stop = wanted.filter((one) => text.slice(0, end).endsWith(one)).sort((a, b) => b.length - a.length)[0];

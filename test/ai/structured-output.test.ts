@@ -25,21 +25,21 @@ const schemaFormat = (schema: Record<string, unknown> = closed): AnswerFormat =>
 });
 const providers = ["openai", "anthropic", "compatible"] as const;
 const bodyOf = (model: string, at = -1): Record<string, unknown> => standIn.requestsOf(model).at(at)?.body ?? {};
-const good = '{"city":"Wien","people":2000000}';
+const validText = '{"city":"Wien","people":2000000}';
 
 describe("the format on the wire", () => {
-  test.each(providers)("a schema goes to %s in its own words", async (provider) => {
-    standIn.script("m", { text: good });
+  test.each(providers)("a schema is sent to %s in its own format", async (provider) => {
+    standIn.script("m", { text: validText });
     const { end } = await collect(createTestChain(standIn, [`${provider}/m`]), { options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", output: { value: { city: "Wien", people: 2_000_000 } } });
-    const asked = readFormat(bodyOf("m"));
-    expect(asked.type).toBe("json_schema");
+    const format = readFormat(bodyOf("m"));
+    expect(format.type).toBe("json_schema");
     // Claude supports no bounds: they are moved into the description.
-    if (provider === "anthropic") expect(JSON.stringify(asked.schema)).toContain("minimum: 0");
-    else expect(asked).toMatchObject({ name: "place", strict: true, schema: closed });
+    if (provider === "anthropic") expect(JSON.stringify(format.schema)).toContain("minimum: 0");
+    else expect(format).toMatchObject({ name: "place", strict: true, schema: closed });
   });
 
-  test.each(["openai", "compatible"] as const)("an open schema is not strict at %s", async (provider) => {
+  test.each(["openai", "compatible"] as const)("an open schema isn't strict for %s", async (provider) => {
     standIn.script("m", { text: '{"a":1,"b":2}' });
     const open = { type: "object", properties: { a: { type: "number" } } };
     await collect(createTestChain(standIn, [`${provider}/m`]), { options: { format: schemaFormat(open) } });
@@ -55,7 +55,7 @@ describe("the format on the wire", () => {
     ],
     ["allOf", { type: "object", properties: { a: {} }, allOf: [{ properties: { b: { type: "null" } } }] }, '{"a":1}'],
   ];
-  test.each(unclosable)("Claude is told of %s in words", async (_name, schema, text) => {
+  test.each(unclosable)("Claude gets %s as an instruction", async (_name, schema, text) => {
     standIn.script("m", { text });
     const { end } = await collect(createTestChain(standIn, ["anthropic/m"]), {
       options: { format: schemaFormat(schema) },
@@ -65,7 +65,7 @@ describe("the format on the wire", () => {
     expect(JSON.stringify(bodyOf("m").system)).toContain("valid for this JSON schema");
   });
 
-  test.each(providers)("any object at %s, which is told to write JSON", async (provider) => {
+  test.each(providers)("any object from %s, which is instructed to write JSON", async (provider) => {
     standIn.script("m", { text: '{"any":[1]}' });
     const { end } = await collect(createTestChain(standIn, [`${provider}/m`]), {
       options: { format: { type: "json_object" } },
@@ -75,8 +75,8 @@ describe("the format on the wire", () => {
     expect(JSON.stringify(bodyOf("m"))).toContain("one JSON object");
   });
 
-  test("beside tools that may be called, a compatible server is told in words", async () => {
-    standIn.script("m", { text: good });
+  test("with callable tools, a compatible server gets an instruction", async () => {
+    standIn.script("m", { text: validText });
     const tools = [{ name: "f", description: null, parameters: { type: "object" } }];
     const options = { tools, format: schemaFormat() };
     await collect(createTestChain(standIn, ["compatible/m"]), { options });
@@ -89,19 +89,19 @@ describe("the format on the wire", () => {
   });
 });
 
-describe("a text without the format", () => {
+describe("a text that doesn't match the format", () => {
   const bad = '{"city":"Wien","people":"many"}';
 
-  test.each(providers)("is given back once to %s, with what is wrong", async (provider) => {
-    standIn.script("m", { text: bad }, { text: good });
+  test.each(providers)("is returned once to %s, with the error", async (provider) => {
+    standIn.script("m", { text: bad }, { text: validText });
     const chain = createTestChain(standIn, [`${provider}/m`, "openai/other"]);
     const { end, text, resets } = await collect(chain, { options: { format: schemaFormat() } });
-    expect(end).toMatchObject({ type: "finish", model: `${provider}/m`, output: { value: JSON.parse(good) } });
-    expect(text).toBe(good);
+    expect(end).toMatchObject({ type: "finish", model: `${provider}/m`, output: { value: JSON.parse(validText) } });
+    expect(text).toBe(validText);
     expect(resets).toMatchObject([{ attempt: 2, text: "" }]);
-    const asked = JSON.stringify(bodyOf("m", 1));
-    expect(asked).toContain("#/people");
-    expect(asked).toContain("many");
+    const request = JSON.stringify(bodyOf("m", 1));
+    expect(request).toContain("#/people");
+    expect(request).toContain("many");
     // Both are charged.
     expect(end.usage?.output_tokens).toBe(2);
     expect(standIn.requestsOf("other")).toHaveLength(0);
@@ -109,8 +109,8 @@ describe("a text without the format", () => {
 
   test.each([
     ["words", "Here it is: {}"],
-    ["half of it", '{"city":"Wien"'],
-    ["a list too deep", "[".repeat(200_000)],
+    ["truncated JSON", '{"city":"Wien"'],
+    ["an array that is too deep", "[".repeat(200_000)],
   ])("twice is a failure: %s", async (_name, text) => {
     standIn.script("m", { pieces: [text] });
     const { end, text: kept } = await collect(createTestChain(standIn, ["openai/m", "openai/other"]), {
@@ -122,7 +122,7 @@ describe("a text without the format", () => {
     expect(standIn.requestsOf("other")).toHaveLength(0);
   });
 
-  test("is not asked for again where it cannot be taken back", async () => {
+  test("isn't requested again if it can't be taken back", async () => {
     standIn.script("m", { text: bad });
     const { end } = await collect(createTestChain(standIn, ["openai/m"]), {
       options: { format: schemaFormat() },
@@ -132,7 +132,7 @@ describe("a text without the format", () => {
     expect(standIn.requestsOf("m")).toHaveLength(1);
   });
 
-  test.each(["length", "content_filter"] as const)("cut off by %s ends as it is", async (finish) => {
+  test.each(["length", "content_filter"] as const)("cut off by %s stays as it is", async (finish) => {
     standIn.script("m", { text: '{"city":"Wi', finish });
     const { end } = await collect(createTestChain(standIn, ["compatible/m"]), { options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", reason: finish });
@@ -140,9 +140,9 @@ describe("a text without the format", () => {
     expect(standIn.requestsOf("m")).toHaveLength(1);
   });
 
-  test("the question stays, and what tools gave to it, however small the model's window is", async () => {
-    standIn.script("m", { text: bad }, { text: good });
-    const asked: ChatMessage[] = [
+  test("the question stays, with its tool results, however small the model's window is", async () => {
+    standIn.script("m", { text: bad }, { text: validText });
+    const messages: ChatMessage[] = [
       { role: "user", content: "An older question." },
       { role: "assistant", content: "An older answer." },
       { role: "user", content: `Which city? ${"word ".repeat(2_000)}` },
@@ -151,8 +151,8 @@ describe("a text without the format", () => {
     ];
     const catalogue = createCatalogue({ inputTokens: 1_000 });
     const chain = createTestChain(standIn, ["compatible/m"], { catalogue });
-    const { end } = await collect(chain, { messages: asked, isFitted: true, options: { format: schemaFormat() } });
-    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
+    const { end } = await collect(chain, { messages, isFitted: true, options: { format: schemaFormat() } });
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
     expect(standIn.requestsOf("m")).toHaveLength(2);
     for (const { body } of standIn.requestsOf("m")) {
       expect(JSON.stringify(body)).toContain("Which city?");
@@ -161,7 +161,7 @@ describe("a text without the format", () => {
     }
   });
 
-  test("a failure of the repair keeps the first text", async () => {
+  test("a failed repair keeps the first text", async () => {
     standIn.script("m", { text: bad }, { fault: "status", status: 400 });
     const { end, text } = await collect(createTestChain(standIn, ["openai/m"]), {
       options: { format: schemaFormat() },
@@ -171,57 +171,57 @@ describe("a text without the format", () => {
   });
 });
 
-describe("a code fence around all of it", () => {
+describe("a code fence around the whole text", () => {
   test.each([
-    ["whole", ["```json\n", good, "\n```"]],
-    ["in pieces", [..."```json\r\n", ...good, ..."\n```\n"]],
-    ["without a language", ["```\n", `${good}\n`, "```"]],
-  ])("is taken off: %s", async (_name, pieces) => {
+    ["whole", ["```json\n", validText, "\n```"]],
+    ["in pieces", [..."```json\r\n", ...validText, ..."\n```\n"]],
+    ["without a language", ["```\n", `${validText}\n`, "```"]],
+  ])("is removed: %s", async (_name, pieces) => {
     standIn.script("m", { pieces });
     const { end, text } = await collect(createTestChain(standIn, ["openai/m"]), {
       options: { format: schemaFormat() },
     });
-    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
-    expect(text).toBe(good);
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
+    expect(text).toBe(validText);
     expect(standIn.requestsOf("m")).toHaveLength(1);
   });
 
-  test("a text with a fence in it keeps it, and is no JSON", async () => {
-    const text = `Here:\n\`\`\`json\n${good}\n\`\`\``;
-    standIn.script("m", { text }, { text: good });
+  test("a text that contains a fence keeps it, and isn't JSON", async () => {
+    const text = `Here:\n\`\`\`json\n${validText}\n\`\`\``;
+    standIn.script("m", { text }, { text: validText });
     const { end } = await collect(createTestChain(standIn, ["openai/m"]), { options: { format: schemaFormat() } });
-    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
     expect(JSON.stringify(bodyOf("m", 1))).toContain("Here:");
   });
 
-  test("JSON that holds fences is left as it is", async () => {
+  test("JSON that contains fences is unchanged", async () => {
     const value = { city: "```\nx\n```", people: 1 };
     standIn.script("m", { pieces: [JSON.stringify(value, null, 2)] });
     const { end } = await collect(createTestChain(standIn, ["openai/m"]), { options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", output: { value } });
   });
 
-  test("a text that asks for no format keeps its fence", async () => {
+  test("a text without a requested format keeps its fence", async () => {
     standIn.script("m", { text: "```json\n{}\n```" });
     expect((await collect(createTestChain(standIn, ["openai/m"]))).text).toBe("```json\n{}\n```");
   });
 });
 
 describe("failover", () => {
-  test("goes on with the next model where one refuses the format", async () => {
+  test("falls back to the next model if one rejects the format", async () => {
     standIn.script("one", { refusesFormats: true });
-    standIn.script("two", { text: good });
+    standIn.script("two", { text: validText });
     const { end } = await collect(createTestChain(standIn, ["compatible/one", "openai/two"]), {
       options: { format: schemaFormat() },
     });
-    expect(end).toMatchObject({ type: "finish", model: "openai/two", output: { value: JSON.parse(good) } });
-    // It is not sent without the format.
+    expect(end).toMatchObject({ type: "finish", model: "openai/two", output: { value: JSON.parse(validText) } });
+    // It isn't sent without the format.
     expect(standIn.requestsOf("one")).toHaveLength(1);
   });
 
-  test("passes over models that cannot", async () => {
+  test("skips models that don't support it", async () => {
     standIn.script("gpt-5", { fault: "status", status: 500 });
-    standIn.script("three", { text: good });
+    standIn.script("three", { text: validText });
     const models = [
       "openai/gpt-5",
       "openai/gpt-4-turbo",
@@ -233,31 +233,31 @@ describe("failover", () => {
     const { end } = await collect(chain, { options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", model: "compatible/three" });
     expect(standIn.requests.map(({ model }) => model)).toEqual(["gpt-5", "three"]);
-    // Without a format it is tried.
+    // Without a format, it is tried.
     standIn.script("gpt-4-turbo", { text: "Hello." });
     expect((await collect(chain)).end).toMatchObject({ model: "openai/gpt-4-turbo" });
   });
 
-  test("in the middle of an answer begins anew, since JSON of two models is none", async () => {
+  test("mid-answer starts over, since JSON can't be continued by another model", async () => {
     standIn.script("one", { pieces: ['{"city":', '"Wi', "never sent"], fault: "cut", after: 2 });
-    standIn.script("two", { text: good });
+    standIn.script("two", { text: validText });
     const { end, text, resets } = await collect(createTestChain(standIn, ["openai/one", "anthropic/two"]), {
       options: { format: schemaFormat() },
     });
     expect(end).toMatchObject({ type: "finish", model: "anthropic/two" });
-    expect(text).toBe(good);
+    expect(text).toBe(validText);
     expect(resets).toMatchObject([{ text: "" }]);
     expect(JSON.stringify(bodyOf("two"))).not.toContain("partial_answer");
   });
 
-  test("a successor begins anew", async () => {
-    standIn.script("m", { text: good });
+  test("a successor starts over", async () => {
+    standIn.script("m", { text: validText });
     const { end, text, resets } = await collect(createTestChain(standIn, ["openai/m"]), {
       options: { format: schemaFormat() },
       resume: { text: '{"city":"Gr', attempt: 3 },
     });
-    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(good) } });
-    expect(text).toBe(good);
+    expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
+    expect(text).toBe(validText);
     expect(resets).toMatchObject([{ attempt: 4, text: "" }]);
   });
 });

@@ -2,13 +2,13 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { createTextCleaner, TEXT_PART_LENGTH_MAX } from "../../src/ai/attempt/text-cleaner.ts";
 
-/** A cleaner, and what it has shown. */
+/** A cleaner, and its output. */
 function createShown(room: number) {
   const shown: string[] = [];
   return { shown, cleaner: createTextCleaner(room, (text) => shown.push(text)) };
 }
 
-test("pieces are well-formed, bounded, and hold all that fits", () => {
+test("pieces are well-formed, limited, and contain everything that fits", () => {
   const unit = fc.constantFrom("a", "\0", "\ud83d", "\ude80", "é");
   fc.assert(
     fc.property(
@@ -43,7 +43,7 @@ test("a large text is cut between characters", () => {
   for (const piece of shown) expect(piece.length <= TEXT_PART_LENGTH_MAX && piece.isWellFormed()).toBe(true);
 });
 
-test("it is full at its bound, and shows nothing more", () => {
+test("at its limit it is full, and outputs nothing more", () => {
   const { shown, cleaner } = createShown(5);
   cleaner.push("abc");
   expect(shown).toEqual(["abc"]);

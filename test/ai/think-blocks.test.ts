@@ -11,7 +11,7 @@ afterEach(() => standIn.reset());
 afterAll(() => standIn.stop());
 
 test.each(["openai", "anthropic", "compatible"])(
-  "%s: a think block in front is reasoning, with any of the answer's models",
+  "%s: a leading think block is reasoning, from any of the answer's models",
   async (provider) => {
     standIn.script("thinks", {
       pieces: ["<thi", "nk>Which ", "Paris?</thi", "nk>\n", "\nThe ", "capital "],
@@ -33,7 +33,7 @@ test.each(["openai", "anthropic", "compatible"])(
   },
 );
 
-test("a think block in front of a tool call is reasoning, in every step", async () => {
+test("a think block before a tool call is reasoning, in every step", async () => {
   const chain = createTestChain(standIn, ["compatible/model"]);
   const toolCalls = [{ name: "f", arguments: "{}" }];
   standIn.script("model", { pieces: ["<think>Look.</think>", "Let me look."], toolCalls });
@@ -45,17 +45,17 @@ test("a think block in front of a tool call is reasoning, in every step", async 
   expect(second.end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
 
-test("a text that is written in the background has no think block", async () => {
+test("a background text has no think block", async () => {
   standIn.script("writer", { pieces: ["<think>Short, they said.</thi", "nk>", "\n\nA title"] });
   const chain = createTestChain(standIn, ["compatible/writer"]);
   const writer = createWriter({ chain, model: "compatible/writer", charge: async () => {} });
-  const asked = {
+  const request = {
     system: "Write a title.",
     text: "Hello",
     outputTokensMax: 50,
     payerId: null,
     about: { message_id: "m", request_id: null },
   };
-  const written = await writer.write({ ...asked, signal: new AbortController().signal });
+  const written = await writer.write({ ...request, signal: new AbortController().signal });
   expect(written.text).toBe("A title");
 });

@@ -13,49 +13,49 @@ function filter(...pieces: string[]): { text: string; reasoning: string } {
 }
 
 const cases: [name: string, text: string, shown: string, reasoning: string][] = [
-  ["a block in front", "<think>Hm.\n</think>\n\nParis.", "Paris.", "Hm.\n"],
-  ["space before it", " \n<think>Hm.</think> Paris. ", "Paris. ", "Hm."],
+  ["a leading block", "<think>Hm.\n</think>\n\nParis.", "Paris.", "Hm.\n"],
+  ["spaces before it", " \n<think>Hm.</think> Paris. ", "Paris. ", "Hm."],
   ["an empty block", "<think></think>\n\nParis.", "Paris.", ""],
-  ["a block that never ends", "<think>Hm. Paris", "", "Hm. Paris"],
-  ["a block that ends in the beginning of a tag", "<think>Hm.</thi", "", "Hm.</thi"],
+  ["an unclosed block", "<think>Hm. Paris", "", "Hm. Paris"],
+  ["a block that ends with the start of a tag", "<think>Hm.</thi", "", "Hm.</thi"],
   [
     "tags within a block",
     "<think>a < b, <think>, </thin and </p></think>Paris.",
     "Paris.",
     "a < b, <think>, </thin and </p>",
   ],
-  ["two blocks in front", "<think>a</think>\n<think>b</think>\nParis.", "Paris.", "ab"],
-  ["nothing behind it", "<think>a</think>\n\n", "", "a"],
-  ["a tag in the middle", "Write <think>this</think>.", "Write <think>this</think>.", ""],
-  ["a tag behind the first text", "<think>a</think>Paris <think>b</think>", "Paris <think>b</think>", "a"],
+  ["two leading blocks", "<think>a</think>\n<think>b</think>\nParis.", "Paris.", "ab"],
+  ["nothing after it", "<think>a</think>\n\n", "", "a"],
+  ["a tag within the text", "Write <think>this</think>.", "Write <think>this</think>.", ""],
+  ["a tag after the first text", "<think>a</think>Paris <think>b</think>", "Paris <think>b</think>", "a"],
   ["another tag", "<thinker>a</thinker>", "<thinker>a</thinker>", ""],
   ["another case", "<Think>a</Think>", "<Think>a</Think>", ""],
-  ["the beginning of a tag and no more", " <thi", " <thi", ""],
-  ["a closing tag alone", "</think>Paris.", "</think>Paris.", ""],
-  ["space in front of a text", "\n\n  Paris.", "\n\n  Paris.", ""],
-  ["much space", `${" ".repeat(500)}<think>a`, `${" ".repeat(500)}<think>a`, ""],
-  ["nothing but space", " \n ", "", ""],
+  ["only the start of a tag", " <thi", " <thi", ""],
+  ["only a closing tag", "</think>Paris.", "</think>Paris.", ""],
+  ["spaces before a text", "\n\n  Paris.", "\n\n  Paris.", ""],
+  ["many spaces", `${" ".repeat(500)}<think>a`, `${" ".repeat(500)}<think>a`, ""],
+  ["only spaces", " \n ", "", ""],
   ["no text", "", "", ""],
 ];
 
-test.each(cases)("%s, whole and in single characters", (_name, text, shown, reasoning) => {
+test.each(cases)("%s, complete and in single characters", (_name, text, shown, reasoning) => {
   expect(filter(text)).toEqual({ text: shown, reasoning });
   expect(filter(...text)).toEqual({ text: shown, reasoning });
 });
 
-test("it makes no difference how a text is cut", () => {
+test("the result doesn't depend on how a text is split", () => {
   const words = fc.array(fc.constantFrom("<think>", "</think>", "<thi", "</", "think>", " ", "\n", "a", "<", "🚀"));
   fc.assert(
     fc.property(words, fc.array(fc.nat()), (parts, cuts) => {
       const text = parts.join("");
-      const places = [0, ...cuts.map((cut) => cut % (text.length + 1)), text.length].sort((a, b) => a - b);
-      const pieces = places.slice(1).map((place, index) => text.slice(places[index], place));
+      const cutIndexes = [0, ...cuts.map((cut) => cut % (text.length + 1)), text.length].sort((a, b) => a - b);
+      const pieces = cutIndexes.slice(1).map((end, index) => text.slice(cutIndexes[index], end));
       expect(filter(...pieces)).toEqual(filter(text));
     }),
   );
 });
 
-test("no more is held back than a tag and the space before it", () => {
+test("only a tag and the spaces before it are held back", () => {
   const thoughts: string[] = [];
   const thinkFilter = createThinkFilter((thought) => thoughts.push(thought));
   expect(thinkFilter.push("Paris")).toBe("Paris");

@@ -60,18 +60,18 @@ const plain: Thinking = {
   data: { model: "model", field: "reasoning_content", text: "Thought" },
 };
 
-const ask = (model: string, messages: ChatMessage[], place: ProviderStandIn = server.place) =>
-  collect(createTestChain(place, [model]), { messages, options: { tools: [tool] } });
+const ask = (model: string, messages: ChatMessage[], provider: ProviderStandIn = server.urls) =>
+  collect(createTestChain(provider, [model]), { messages, options: { tools: [tool] } });
 
-/** The turn with the calls, as sent to the model. */
+/** The message with the calls, as sent to the model. */
 async function sentBack(model: string, messages: ChatMessage[]): Promise<unknown> {
   server.refuse(() => null);
   expect((await ask(model, messages)).text).toBe("Done.");
-  const { messages: turns, input } = server.bodies[0] ?? {};
-  return input ?? (turns as { role: string }[]).find(({ role }) => role === "assistant");
+  const { messages: sentMessages, input } = server.bodies[0] ?? {};
+  return input ?? (sentMessages as { role: string }[]).find(({ role }) => role === "assistant");
 }
 
-describe("what goes back is in its places", () => {
+describe("thinking is sent back in its original position", () => {
   test("Anthropic's blocks between texts and calls", async () => {
     const call = { type: "tool_use", name: "f", input: {} };
     expect(await sentBack("anthropic/model", loop(signed, "Let me look."))).toEqual({
@@ -86,7 +86,7 @@ describe("what goes back is in its places", () => {
     });
   });
 
-  test("a text that another model has begun comes behind the thinking, whole", async () => {
+  test("text started by another model comes after the thinking, complete", async () => {
     const sent = (await sentBack("anthropic/model", loop(signed, "Well. Let me look."))) as {
       content: { type: string }[];
     };
@@ -113,14 +113,14 @@ describe("what goes back is in its places", () => {
     ]);
   });
 
-  test("a call without a result of before is not awaited: reasoning without what followed it is left out", async () => {
+  test("an earlier call without a result isn't awaited: reasoning without its follow-up is omitted", async () => {
     const { data } = encrypted as { data: { items: object[] } };
     const items = [...data.items, { type: "reasoning", id: "rs_2", summary: [], encrypted_content: "last" }];
     const sent = await sentBack("openai/model", loop({ provider: "openai", data: { model: "model", items } }));
     expect(JSON.stringify(sent)).not.toContain("rs_2");
   });
 
-  test("the text of a chat model under the name that it came with, and of the same server for another model too", async () => {
+  test("a chat model's reasoning in its original field, also to another model of the same server", async () => {
     expect(await sentBack("compatible/model", loop(plain))).toMatchObject({ reasoning_content: "Thought" });
     expect(await sentBack("compatible/other", loop(plain))).toMatchObject({ reasoning_content: "Thought" });
     const vllm: Thinking = { provider: "compatible", data: { model: "model", field: "reasoning", text: "Thought" } };
@@ -138,12 +138,12 @@ describe("what goes back is in its places", () => {
     ["compatible/model", { provider: "compatible", data: null }],
     ["anthropic/model", { provider: "anthropic", data: { model: "model", blocks: "none" } }],
     ["openai/model", { provider: "openai", data: { model: "model", items: [null, 1, {}] } }],
-  ] as [string, Thinking][])("%s gets none of another model, server, or form", async (model, thinking) => {
+  ] as [string, Thinking][])("%s gets none of another model, server, or format", async (model, thinking) => {
     const sent = await sentBack(model, loop(thinking, "Let me look."));
     expect(JSON.stringify(sent)).not.toMatch(/Thought|signed|encrypted|redacted/);
   });
 
-  test("a budget is not set where the loop has begun without thinking", async () => {
+  test("no budget is set if the loop started without thinking", async () => {
     const model = "anthropic/claude-sonnet-4-5";
     const own = { ...signed, data: { ...(signed.data as object), model: "claude-sonnet-4-5" } };
     const later: ChatMessage[] = [
@@ -159,14 +159,14 @@ describe("what goes back is in its places", () => {
     ] as [ChatMessage[], boolean][]) {
       server.refuse(() => null);
       const options = { tools: [tool], reasoningEffort: "high" as const };
-      await collect(createTestChain(server.place, [model]), { messages, options });
+      await collect(createTestChain(server.urls, [model]), { messages, options });
       expect("thinking" in (server.bodies[0] ?? {})).toBe(isSet);
       expect(JSON.stringify(server.bodies[0]).includes('"signature":"signed"')).toBe(isSet);
     }
   });
 });
 
-describe("thinking that is refused, or missing, is mended in the same attempt", () => {
+describe("rejected or missing thinking is repaired in the same attempt", () => {
   const has = (body: object, word: string) => JSON.stringify(body).includes(word);
   const anthropic = (message: string) => ({ type: "error", error: { type: "invalid_request_error", message } });
 
@@ -201,28 +201,31 @@ describe("thinking that is refused, or missing, is mended in the same attempt", 
       "Thought",
       [{ error: { code: 400, message: "Thought signature is not valid.", status: "INVALID_ARGUMENT" } }],
     ],
-  ] as [string, Thinking, string, unknown][])("%s: refused, it is left out", async (model, thinking, word, body) => {
-    const { observe, events } = createRecorder();
-    // As JSON, or as an event in a successful response.
-    for (const status of [400, 200]) {
-      if (status === 200 && Array.isArray(body)) continue;
-      server.refuse((sent) => (has(sent, word) ? { status, body } : null));
-      const chain = createTestChain(server.place, [model, "anthropic/spare"], { observe });
-      const { text, end } = await collect(chain, { messages: loop(thinking), options: { tools: [tool] } });
-      expect([text, end.type === "finish" && end.model, server.bodies.length]).toEqual(["Done.", model, 2]);
-    }
-    expect(events.filter(([what]) => what === "failover")).toEqual([]);
-  });
+  ] as [string, Thinking, string, unknown][])(
+    "%s: rejected thinking is omitted",
+    async (model, thinking, word, body) => {
+      const { observe, events } = createRecorder();
+      // As JSON, or as an event in a successful response.
+      for (const status of [400, 200]) {
+        if (status === 200 && Array.isArray(body)) continue;
+        server.refuse((sent) => (has(sent, word) ? { status, body } : null));
+        const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe });
+        const { text, end } = await collect(chain, { messages: loop(thinking), options: { tools: [tool] } });
+        expect([text, end.type === "finish" && end.model, server.bodies.length]).toEqual(["Done.", model, 2]);
+      }
+      expect(events.filter(([what]) => what === "failover")).toEqual([]);
+    },
+  );
 
-  test("a server that still refuses is asked twice, and then the next model", async () => {
+  test("a server that still rejects it is called twice, then the next model", async () => {
     const body = anthropic("messages.1.content.0: Invalid `signature` in `thinking` block");
     server.refuse(({ model }) => (model === "model" ? { status: 400, body } : null));
-    const chain = createTestChain(server.place, ["anthropic/model", "anthropic/spare"]);
+    const chain = createTestChain(server.urls, ["anthropic/model", "anthropic/spare"]);
     const { end } = await collect(chain, { messages: loop(signed), options: { tools: [tool] } });
     expect([end.model, server.bodies.length]).toEqual(["anthropic/spare", 3]);
   });
 
-  test("DeepSeek's own field is empty for calls of others", async () => {
+  test("DeepSeek's field is empty for calls of other models", async () => {
     server.refuse((sent) =>
       has(sent, '"reasoning_content":""')
         ? null
@@ -232,14 +235,14 @@ describe("thinking that is refused, or missing, is mended in the same attempt", 
     expect(server.bodies).toHaveLength(2);
   });
 
-  test("Gemini is told to skip the signature of calls of others", async () => {
+  test("Gemini is told to skip the signature of other models' calls", async () => {
     const message = "Function call is missing a thought_signature in functionCall parts.";
     server.refuse((sent) =>
       has(sent, "skip_thought_signature_validator") ? null : { status: 400, body: [{ error: { code: 400, message } }] },
     );
     expect((await ask("compatible/model", loop())).text).toBe("Done.");
-    const turns = (server.bodies[1]?.messages ?? []) as { tool_calls?: { extra_content?: unknown }[] }[];
-    expect(turns[1]?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
+    const sentMessages = (server.bodies[1]?.messages ?? []) as { tool_calls?: { extra_content?: unknown }[] }[];
+    expect(sentMessages[1]?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
       { google: { thought_signature: "skip_thought_signature_validator" } },
       undefined,
     ]);
@@ -258,10 +261,10 @@ async function readThinking(recording: string): Promise<unknown> {
   return (end.thinking?.data as object) ?? null;
 }
 
-describe("what a chat server gives is read", () => {
+describe("a chat server's thinking is read", () => {
   const end = `${chunk({ tool_calls: [called] }, "tool_calls")}data: [DONE]\n\n`;
 
-  test("under either name, also if it is empty, and once where a server says it twice", async () => {
+  test("in either field, also if empty, and once if a server sends both", async () => {
     expect(await readThinking(chunk({ reasoning: "One " }) + chunk({ reasoning: "two" }) + end)).toEqual({
       model: "model",
       field: "reasoning",
@@ -275,13 +278,13 @@ describe("what a chat server gives is read", () => {
     expect(await readThinking(chunk({ reasoning_content: null }) + end)).toBeNull();
   });
 
-  test("of one document", async () => {
+  test("from a JSON document", async () => {
     const message = { role: "assistant", content: null, reasoning_content: "Whole", tool_calls: [called] };
     const document = JSON.stringify({ choices: [{ index: 0, message, finish_reason: "tool_calls" }] });
     expect(await readThinking(document)).toMatchObject({ field: "reasoning_content", text: "Whole" });
   });
 
-  test("Gemini's signatures of calls and of a text, also behind the call", async () => {
+  test("Gemini's signatures of calls and of a text, also after the call", async () => {
     const extra_content = { google: { thought_signature: "signed" } };
     const apart = chunk({ tool_calls: [called] }) + chunk({ tool_calls: [{ index: 0, extra_content }] }, "tool_calls");
     expect(await readThinking(`${apart}data: [DONE]\n\n`)).toMatchObject({ extras: [["call_1", extra_content]] });
@@ -291,7 +294,7 @@ describe("what a chat server gives is read", () => {
     expect(await readThinking(`${thought}data: [DONE]\n\n`)).toBeNull();
   });
 
-  test("up to a limit; an answer with more goes on without", async () => {
+  test("up to a limit; a longer one is dropped, and the answer continues", async () => {
     const half = "x".repeat(THINKING_LENGTH_MAX / 2 + 1);
     expect(await readThinking(chunk({ reasoning_content: half }) + end)).toMatchObject({ text: half });
     expect(

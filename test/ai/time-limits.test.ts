@@ -9,7 +9,7 @@ import { collect, createRecorder, createTestChain } from "./collect.ts";
 const { can } = createCatalogue();
 const createOf = (settings: Record<string, unknown>) => createTimeoutsOf(settings, (model) => can(model, "thinking"));
 
-describe("how long a model may be silent", () => {
+describe("the timeout of a silent model", () => {
   test.each([
     ["openai/gpt-4o", SILENCE_MS],
     ["openai/gpt-4o-mini-2024-07-18", SILENCE_MS],
@@ -29,11 +29,11 @@ describe("how long a model may be silent", () => {
     ["anthropic/claude-sonnet-4-5", THINKING_SILENCE_MS],
     ["compatible/deepseek-r1", THINKING_SILENCE_MS],
     ["offline/documents", SILENCE_MS],
-  ])("%s, without any setting: %i ms", (model, ms) => {
+  ])("%s, without settings: %i ms", (model, ms) => {
     expect(createOf({})(model)).toEqual({ firstTokenMs: ms, idleMs: ms });
   });
 
-  test("a setting for all models wins over what a model is, one for its provider over both", () => {
+  test("a general setting overrides the model's default, and a provider's setting overrides both", () => {
     const timeoutsOf = createOf({
       AI_FIRST_TOKEN_TIMEOUT_MS: 1_000,
       AI_COMPATIBLE_FIRST_TOKEN_TIMEOUT_MS: 2_000,
@@ -47,7 +47,7 @@ describe("how long a model may be silent", () => {
   });
 });
 
-test("the settings are read, within bounds", () => {
+test("the settings are read, within limits", () => {
   const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
   const timeoutsOf = createOf(load({ AI_IDLE_TIMEOUT_MS: "1000", AI_ANTHROPIC_FIRST_TOKEN_TIMEOUT_MS: "600000" }));
   expect(timeoutsOf("anthropic/claude-3-haiku")).toEqual({ firstTokenMs: 600_000, idleMs: 1_000 });
@@ -57,7 +57,7 @@ test("the settings are read, within bounds", () => {
   expect(() => load({ AI_COMPATIBLE_IDLE_TIMEOUT_MS: "600001" })).toThrow("AI_COMPATIBLE_IDLE_TIMEOUT_MS");
 });
 
-describe("the time of a whole answer", () => {
+describe("the timeout of a whole answer", () => {
   let standIn: ProviderStandIn;
   beforeAll(() => {
     standIn = startProviderStandIn();
@@ -68,7 +68,7 @@ describe("the time of a whole answer", () => {
   const words = Array.from({ length: 400 }, (_, index) => `word${index} `);
   const providers = ["openai", "anthropic", "compatible"];
 
-  test.each(providers)("%s: it ends what would go on, keeps the text, and asks no other model", async (provider) => {
+  test.each(providers)("%s: stops an ongoing answer, keeps the text, and tries no other model", async (provider) => {
     standIn.script("model", { pieces: words, pieceDelayMs: 20 });
     const { observe, events } = createRecorder();
     const models = [`${provider}/model`, "compatible/other"];
@@ -82,11 +82,11 @@ describe("the time of a whole answer", () => {
     await Bun.sleep(20);
     expect(standIn.requests.map(({ model, aborted }) => [model, aborted])).toEqual([["model", true]]);
     expect(events).toContainEqual(["attempt", models[0], "failed", true, "provider_timeout"]);
-    // The model was alive: others may have used most of the time.
+    // The model was active: other attempts may have used most of the time.
     expect(chain.models().map(({ state }) => state)).toEqual(["available", "available"]);
   });
 
-  test.each(providers)("%s: endless signs of life are ended by nothing else", async (provider) => {
+  test.each(providers)("%s: is the only limit of an endless active stream", async (provider) => {
     standIn.script("model", { thinking: 1_000, pieceDelayMs: 20 });
     const options = { answerTimeoutMs: 400, firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0 };
     const startedMs = performance.now();
@@ -96,7 +96,7 @@ describe("the time of a whole answer", () => {
     expect(standIn.requests.length).toBe(1);
   });
 
-  test("it bounds retries and their pauses together", async () => {
+  test("includes retries and their pauses", async () => {
     const options = { answerTimeoutMs: 300, maxRetries: 10, backoffBaseMs: 20 };
     const startedMs = performance.now();
     const { end } = await collect(createTestChain(standIn, ["openai/rate-limited"], options));
@@ -106,7 +106,7 @@ describe("the time of a whole answer", () => {
     expect(standIn.requests.length).toBe(1);
   });
 
-  test("it goes on while the reader holds the answer back", async () => {
+  test("continues while the reader pauses the answer", async () => {
     const chain = createTestChain(standIn, ["openai/stall"], { answerTimeoutMs: 300, idleTimeoutMs: 5_000 });
     const pause = new PauseSignal();
     pause.set(true);
@@ -116,7 +116,7 @@ describe("the time of a whole answer", () => {
     expect(performance.now() - startedMs).toBeWithin(295, 1_000);
   });
 
-  test("a run that is not the first of its answer has what is left, or asks nobody", async () => {
+  test("a later run of an answer has the remaining time, or calls no model", async () => {
     standIn.script("model", { pieces: words, pieceDelayMs: 20 });
     const chain = createTestChain(standIn, ["openai/model"], { answerTimeoutMs: 10_000 });
     const startedMs = performance.now();
@@ -129,7 +129,7 @@ describe("the time of a whole answer", () => {
   });
 });
 
-describe("signs of life", () => {
+describe("activity", () => {
   /** Sends each piece after a pause of `pauseMs`, as raw bytes of one response. */
   async function ask(
     pieces: string[],
@@ -164,7 +164,7 @@ describe("signs of life", () => {
   const closing = [chunk({ content: "Done." }), chunk({}, "stop"), "data: [DONE]\n\n"];
 
   test.each([
-    ["the head of the response alone", [head, ": c\n\n"]],
+    ["only the head of the response", [head, ": c\n\n"]],
     ["comments", [head, ": ping\n\n", ": ping\n\n", ": ping\n\n"]],
     ["empty lines", [head, "\n", "\n", "\n"]],
     ["empty deltas", [head, chunk({ role: "assistant", content: "" }), chunk({}), chunk({ content: "" })]],
@@ -172,12 +172,12 @@ describe("signs of life", () => {
     ["reasoning", [head, chunk({ reasoning_content: "hm" }), chunk({ reasoning: "hm" })]],
     ["interim responses", ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n", head]],
     ["parts of the head", [head.slice(0, 10), head.slice(10, 30), head.slice(30)]],
-  ])("%s: slower than the limit as a whole, and alive", async (_name, pieces) => {
+  ])("%s: slower than the timeout in total, but active", async (_name, pieces) => {
     const { text, end } = await ask([...pieces, ...closing], 120, { firstTokenTimeoutMs: 200, idleTimeoutMs: 200 });
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("invalid chunk size, byte by byte: alive", async () => {
+  test("invalid chunk size, byte by byte: active", async () => {
     const body = closing.join("");
     const chunkedHead = head.replace("connection: close", "transfer-encoding: chunked");
     const size = Buffer.byteLength(body).toString(16).padStart(4, "0");
@@ -186,7 +186,7 @@ describe("signs of life", () => {
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("after them, silence counts from the last byte", async () => {
+  test("afterwards, silence counts from the last byte", async () => {
     const startedMs = performance.now();
     const { end } = await ask([head, ": ping\n\n", ...Array(40).fill("")], 100, {
       firstTokenTimeoutMs: 300,

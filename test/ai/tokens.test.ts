@@ -26,12 +26,12 @@ const counted: [string, number][] = [
   ["สุนัขจิ้งจอกสีน้ำตาลกระโดดข้ามสุนัขขี้เกียจ", 28],
   ["🚀🎉😀👍🏽👩‍👩‍👧", 16],
 ];
-test.each(counted)("the tokens of %j are estimated within a quarter", (text, tokens) => {
+test.each(counted)("the token count of %j is estimated within 25 percent", (text, tokens) => {
   expect(estimateTokens(text) / tokens).toBeGreaterThan(0.8);
   expect(estimateTokens(text) / tokens).toBeLessThan(1.25);
 });
 
-test("nothing has none, and no text takes long", () => {
+test("an empty text has none, and no text takes long", () => {
   expect(estimateTokens("")).toBe(0);
   for (const unit of ["a", "世", " ", "\n", "-", "🚀", "a1"]) {
     const text = unit.repeat(200_000);
@@ -50,7 +50,7 @@ test("a message takes more than its text", () => {
   expect(countMessages([])).toBe(0);
 });
 
-test("what a message calls counts like its text", () => {
+test("a message's calls count like text", () => {
   const argumentsText = JSON.stringify({ query: "all that was written about the harbour".repeat(1_000) });
   const message: ChatMessage = {
     role: "assistant",

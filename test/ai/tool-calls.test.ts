@@ -7,7 +7,7 @@ import {
 } from "../../src/ai/providers/tool-calls.ts";
 import { BrokenStreamError } from "../../src/ai/transport/event-stream.ts";
 
-test("pieces are put together by their key, in the order in which the calls began", () => {
+test("pieces are joined by key, in the order in which the calls started", () => {
   const calls = createToolCalls();
   calls.add("a", { id: "1", name: "f", arguments: '{"x"' });
   calls.add("b", { id: "2", name: "g", arguments: { y: 2 } });
@@ -18,14 +18,14 @@ test("pieces are put together by their key, in the order in which the calls bega
   ]);
 });
 
-test("a call without an id gets one, one without a name is left out, and all can be stored", () => {
+test("a call without an id gets one, one without a name is dropped, and all can be stored", () => {
   const calls = createToolCalls();
   calls.add(0, { name: "f", arguments: "a\0b\ud800" });
   calls.add(1, { id: "2", arguments: "{}" });
   expect(calls.list()).toEqual([{ id: expect.stringMatching(/^call_/), name: "f", arguments: "ab\ufffd" }]);
 });
 
-test("null is no arguments, no id and no name, also as a text of the latter", () => {
+test("null means no arguments, id or name; so does the string null for the latter two", () => {
   const calls = createToolCalls();
   calls.add(0, { id: "1", name: "f", arguments: null });
   calls.add(0, { id: "null", name: "null", arguments: '{"x":1}' });
@@ -33,7 +33,7 @@ test("null is no arguments, no id and no name, also as a text of the latter", ()
   expect(calls.list()).toEqual([{ id: "1", name: "f", arguments: '{"x":1}' }]);
 });
 
-test("every call has an id of its own, because its result is found by it", () => {
+test("every call has a unique id, because its result is found by it", () => {
   const calls = createToolCalls();
   for (const key of [0, 1, 2]) calls.add(key, { id: "same", name: "f", arguments: "{}" });
   calls.add(3, { id: "x".repeat(TOOL_LABEL_LENGTH_MAX + 1), name: "f" });
@@ -43,7 +43,7 @@ test("every call has an id of its own, because its result is found by it", () =>
   expect(ids[3]).toStartWith("call_");
 });
 
-test("too many calls, and arguments without end, break the stream", () => {
+test("too many calls, or endless arguments, break the stream", () => {
   const calls = createToolCalls();
   for (let key = 0; key < TOOL_CALLS_MAX; key += 1) calls.add(key, { name: "f" });
   expect(() => calls.add(TOOL_CALLS_MAX, { name: "f" })).toThrow(BrokenStreamError);

@@ -25,7 +25,7 @@ const sent = (model: string) => {
 };
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
-  test("gives the calls whole, with text before them", async () => {
+  test("returns the calls complete, with text before them", async () => {
     standIn.script("model", { text: "Let me look.", toolCalls: [call("Paris"), call("Rome")] });
     const chain = createTestChain(standIn, [`${provider}/model`]);
     const { text, end } = await collect(chain, { options: options() });
@@ -40,20 +40,20 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(JSON.stringify(standIn.requests[0]?.body)).toContain('"required":["city"]');
   });
 
-  test("a call without text is a whole answer, and its arguments may be no JSON", async () => {
+  test("a call without text is a complete answer, and its arguments may be invalid JSON", async () => {
     standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
     const { parts, end } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
     expect(parts.map(({ type }) => type)).toEqual(["start"]);
     expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
   });
 
-  test("no arguments are an empty object", async () => {
+  test("no arguments become an empty object", async () => {
     standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: "" }] });
     const { end } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
     expect(end).toMatchObject({ toolCalls: [{ arguments: "{}" }] });
   });
 
-  test("calls and results of the conversation reach the model in the form it takes", async () => {
+  test("calls and results of the conversation are sent in the model's format", async () => {
     const toolCalls = [
       { id: "a.1", name: "get_weather", arguments: '{"city":"Paris"}' },
       { id: "a.2", name: "get_weather", arguments: "no JSON" },
@@ -61,7 +61,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     const messages: ChatMessage[] = [
       { role: "user", content: "The weather?" },
       { role: "assistant", content: "", toolCalls },
-      // The second call has no result, and one result no call.
+      // The second call has no result, and one result has no call.
       { role: "tool", toolCallId: "a.1", content: "Sunny." },
       { role: "tool", toolCallId: "a.9", content: "Stray." },
     ];
@@ -74,7 +74,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(text).not.toContain("Please go on.");
   });
 
-  test("a broken step after results is gone on with, without its beginning", async () => {
+  test("a broken step after results is continued, without the earlier steps", async () => {
     standIn.script("first", { pieces: ["It is ", "sunny", "never sent"], fault: "cut", after: 2 });
     standIn.script("second", { text: " today." });
     const messages: ChatMessage[] = [
@@ -91,7 +91,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(seen).toContain("<partial_answer>\\nIt is sunny\\n</partial_answer>");
   });
 
-  test("a step that is restarted begins with a reset to the steps before", async () => {
+  test("a restarted step begins with a reset to the steps before", async () => {
     standIn.script("model", { text: "Sunny." });
     const chain = createTestChain(standIn, [`${provider}/model`]);
     const resume = { text: "One moment. ", attempt: 3, step: "restarted" as const };
@@ -101,7 +101,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(JSON.stringify(sent("model"))).not.toContain("partial_answer");
   });
 
-  test("a cut call is never acted on, and the step starts again after the steps before", async () => {
+  test("a truncated call is never executed, and the step restarts after the earlier steps", async () => {
     standIn.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", after: 2 });
     standIn.script("second", { toolCalls: [call("Rome")] });
     const chain = createTestChain(standIn, [`${provider}/first`, `${provider}/second`]);
@@ -112,7 +112,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city":"Rome"}' }] });
   });
 
-  test("the options are given in the provider's own words", async () => {
+  test("the options are sent in the provider's format", async () => {
     const chain = createTestChain(standIn, [`${provider}/normal`]);
     await collect(chain, {
       options: options({
@@ -140,7 +140,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(body).toMatchObject(own ?? {});
   });
 
-  test("without options none are sent", async () => {
+  test("no options are sent if none are given", async () => {
     await collect(createTestChain(standIn, [`${provider}/normal`]));
     const names = Object.keys(standIn.requestsOf("normal")[0]?.body ?? {});
     for (const name of ["tools", "tool_choice", "temperature", "top_p", "stop", "stop_sequences"])

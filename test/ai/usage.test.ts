@@ -6,9 +6,9 @@ import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 
 const question = { role: "user" as const, content: "What is the capital of France, and of Germany?" };
-const asked = { messages: [question], partial: null, options: {} };
+const request = { messages: [question], partial: null, options: {} };
 const record = {
-  asked,
+  asked: request,
   hasOutput: false,
   readWritten: () => "",
   toolCalls: [],
@@ -18,20 +18,20 @@ const record = {
 };
 const promptTokens = countMessages([question]);
 
-test("what the provider reported at the end counts as it is", () => {
+test("usage reported at the end is used unchanged", () => {
   const reported = { ...noUsage, input_tokens: 3, output_tokens: 4 };
   const ended = { ...record, hasOutput: true, reported, isFinal: true };
   expect(countUsage(ended)).toEqual({ ...reported, estimated: false });
 });
 
-test("a request that failed before its first sign costs nothing, unless the provider said so", () => {
+test("a request that failed before any activity costs nothing, unless the provider reports usage", () => {
   expect(countUsage(record)).toBeNull();
   expect(countUsage({ ...record, reported: { ...noUsage, input_tokens: null, output_tokens: null } })).toBeNull();
   const reported = { ...noUsage, input_tokens: 200_000, output_tokens: 0 };
   expect(countUsage({ ...record, reported })).toEqual({ ...reported, estimated: false });
 });
 
-test("what broke off is estimated, as everywhere, and never below what was reported", () => {
+test("a broken-off answer is estimated, and never below the reported usage", () => {
   const written = "Paris, and Berlin.";
   const broken = { ...record, hasOutput: true, readWritten: () => written };
   const estimate = { ...noUsage, input_tokens: promptTokens, output_tokens: estimateTokens(written) };
@@ -45,7 +45,7 @@ test("what broke off is estimated, as everywhere, and never below what was repor
   expect(countUsage({ ...broken, reported: early })?.output_tokens).toBe(estimate.output_tokens);
 });
 
-test("thoughts without an answer cost what they seem to be, and those that nobody is shown at least the prompt", () => {
+test("reasoning without an answer costs its estimate, and hidden reasoning at least the prompt", () => {
   const reasoning = "First the capital of France, then that of Germany.";
   const tokens = estimateTokens(reasoning);
   const thought = { ...record, hasOutput: true, reasoning };
@@ -58,14 +58,14 @@ test("thoughts without an answer cost what they seem to be, and those that nobod
   });
 });
 
-test("the prompt is estimated with the beginning of the answer and the tools that were sent along", () => {
+test("the prompt estimate includes the start of the answer and the tools", () => {
   const partial = "Paris is the capital of France, and";
   const tools = [{ name: "look_up", description: "Looks a word up.", parameters: { type: "object" } }];
-  const usage = countUsage({ ...record, hasOutput: true, asked: { ...asked, partial, options: { tools } } });
+  const usage = countUsage({ ...record, hasOutput: true, asked: { ...request, partial, options: { tools } } });
   expect(usage?.input_tokens).toBe(promptTokens + estimateTokens(partial) + estimateTokens(JSON.stringify(tools)));
 });
 
-test("of a report with one good number the other one is estimated", () => {
+test("in a report with one valid number, the other one is estimated", () => {
   const ended = { ...record, hasOutput: true, readWritten: () => "Paris, and Berlin.", isFinal: true };
   const onlyOutput = { ...noUsage, input_tokens: null, output_tokens: 7 };
   expect(countUsage({ ...ended, reported: onlyOutput })).toEqual({
@@ -84,7 +84,7 @@ test("of a report with one good number the other one is estimated", () => {
   });
 });
 
-test("a prompt that is not counted is at least as long as what was read from the cache and written to it", () => {
+test("an uncounted prompt is at least as long as its tokens read from and written to the cache", () => {
   const reported = {
     ...noUsage,
     input_tokens: null,
@@ -100,7 +100,7 @@ test("a prompt that is not counted is at least as long as what was read from the
   });
 });
 
-test("no part is larger than what it is a part of, so that no cost is below zero", () => {
+test("no part exceeds its total, so that no cost is negative", () => {
   const reported = {
     input_tokens: 10,
     output_tokens: 5,
@@ -118,7 +118,7 @@ test("no part is larger than what it is a part of, so that no cost is below zero
   });
 });
 
-test("a number that comes late replaces an earlier one, and one that is missing does not", () => {
+test("a later number replaces an earlier one, but a missing one doesn't", () => {
   const early = { ...noUsage, input_tokens: 40, output_tokens: 1, cached_input_tokens: 30 };
   const late = { ...noUsage, input_tokens: null, output_tokens: 12 };
   expect(mergeReports(early, late)).toEqual({ ...early, output_tokens: 12 });
@@ -130,11 +130,11 @@ test("a number that comes late replaces an earlier one, and one that is missing 
   expect([mergeReports(null, late), mergeReports(late, null)]).toEqual([late, late]);
 });
 
-test("a bill sums its attempts; one without a known price makes the cost unknown", () => {
-  const told: [string, string | number, number?][] = [];
+test("the cost is the sum of all attempts; without a price for one of them it is unknown", () => {
+  const recorded: [string, string | number, number?][] = [];
   const bill = createBill(createCatalogue().prices, {
-    onCost: (model, usd) => told.push([model, usd]),
-    onTokens: (model, kind, count) => told.push([model, kind, count]),
+    onCost: (model, usd) => recorded.push([model, usd]),
+    onTokens: (model, kind, count) => recorded.push([model, kind, count]),
   });
   expect(bill.sum()).toEqual({ usage: null, costUsd: null });
   bill.add("openai/gpt-5.2", null);
@@ -149,7 +149,7 @@ test("a bill sums its attempts; one without a known price makes the cost unknown
     usage: { ...noUsage, input_tokens: 200_001, output_tokens: 2, estimated: true },
     costUsd: null,
   });
-  expect(told).toEqual([
+  expect(recorded).toEqual([
     ["anthropic/claude-opus-4-6", "input", 200_000],
     ["anthropic/claude-opus-4-6", "output", 0],
     ["anthropic/claude-opus-4-6", 1],
@@ -158,7 +158,7 @@ test("a bill sums its attempts; one without a known price makes the cost unknown
   ]);
 });
 
-test("a sum is at most what can be stored", () => {
+test("a sum is limited to the storable maximum", () => {
   const huge = { ...noUsage, input_tokens: USAGE_TOKENS_MAX, output_tokens: 1, estimated: false };
   expect(addUsage(huge, huge)).toEqual({ ...huge, output_tokens: 2 });
 });

@@ -5,7 +5,7 @@ import type { ProviderEnd, ProviderPart, PushPart } from "../../src/ai/provider.
 
 type Open = (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>;
 
-const never = () => new Promise<never>(() => {});
+const neverResolves = () => new Promise<never>(() => {});
 const text = (value: string): ProviderPart => ({ type: "text", text: value });
 const finish: ProviderEnd = { type: "finish", reason: "stop", usage: null };
 const createOptions = () => ({
@@ -16,7 +16,7 @@ const createOptions = () => ({
   endsAtMs: Number.POSITIVE_INFINITY,
 });
 
-/** The parts taken, how it ended, and how long it took. */
+/** The parts taken, the result, and the duration. */
 async function run(open: Open, options = createOptions()) {
   const startedMs = performance.now();
   const parts: ProviderPart[] = [];
@@ -25,68 +25,68 @@ async function run(open: Open, options = createOptions()) {
   return { parts, end, codes: [...parts.map(({ type }) => type), code], ms: performance.now() - startedMs };
 }
 
-test("a provider that hangs and ignores its signal cannot hold the answer", async () => {
+test("a provider that hangs and ignores its signal can't block the answer", async () => {
   const { codes, ms } = await run(async (_signal, push) => {
     push(text("a"));
-    return never();
+    return neverResolves();
   });
   expect(codes).toEqual(["text", "provider_timeout"]);
   expect(ms).toBeGreaterThanOrEqual(29);
   expect(ms).toBeLessThan(1_000);
 });
 
-test("a short idle limit is kept although the first token may take long", async () => {
+test("a short idle timeout applies although the first token may take long", async () => {
   const slow: Open = async (_signal, push) => {
     await Bun.sleep(40);
     push(text("a"));
-    return never();
+    return neverResolves();
   };
   const { codes, ms } = await run(slow, { ...createOptions(), firstTokenTimeoutMs: 5_000 });
   expect(codes).toEqual(["text", "provider_timeout"]);
   expect(ms).toBeLessThan(1_000);
 });
 
-test("the provider is told of every end that is not its own", async () => {
-  let told: AbortSignal | undefined;
+test("the provider is notified of every end that it didn't cause", async () => {
+  let receivedSignal: AbortSignal | undefined;
   const open: Open = (signal, push) => {
-    told = signal;
+    receivedSignal = signal;
     push(text("a"));
-    return never();
+    return neverResolves();
   };
   await run(open);
-  expect(told?.aborted).toBe(true);
+  expect(receivedSignal?.aborted).toBe(true);
   const early = await watch(open, createOptions(), () => finish);
-  expect([early, told?.aborted]).toEqual([finish, true]);
+  expect([early, receivedSignal?.aborted]).toEqual([finish, true]);
   const controller = new AbortController();
   setTimeout(() => controller.abort(), 5);
   const { codes } = await run(open, { ...createOptions(), signal: controller.signal });
-  expect([codes, told?.aborted]).toEqual([["text", "aborted"], true]);
+  expect([codes, receivedSignal?.aborted]).toEqual([["text", "aborted"], true]);
   await run(async (signal) => {
-    told = signal;
+    receivedSignal = signal;
     return finish;
   });
-  expect(told?.aborted).toBe(false);
+  expect(receivedSignal?.aborted).toBe(false);
 });
 
-test("after the end nothing is taken", async () => {
+test("nothing is taken after the end", async () => {
   let late: PushPart<ProviderPart> = () => {};
   const { parts } = await run((_signal, push) => {
     push(text("a"));
     late = push;
-    return never();
+    return neverResolves();
   });
   late(text("b"));
   expect(parts).toEqual([text("a")]);
 });
 
-test("silence does not count while the reader is paused", async () => {
+test("silence doesn't count while the reader is paused", async () => {
   const options = createOptions();
   const endsAtMs = performance.now() + 100;
   const open: Open = async (_signal, push) => {
     push(text("a"));
     options.pause.set(true);
     setTimeout(() => options.pause.set(false), 100);
-    return never();
+    return neverResolves();
   };
   const { codes } = await run(open, options);
   expect(codes).toEqual(["text", "provider_timeout"]);
@@ -94,7 +94,7 @@ test("silence does not count while the reader is paused", async () => {
   expect(performance.now()).toBeGreaterThanOrEqual(endsAtMs + 29);
 });
 
-test("nor does it before the first token", async () => {
+test("nor while it is paused before the first token", async () => {
   const options = { ...createOptions(), firstTokenTimeoutMs: 150, idleTimeoutMs: 150 };
   options.pause.set(true);
   setTimeout(() => options.pause.set(false), 300);
@@ -108,13 +108,13 @@ test("nor does it before the first token", async () => {
 
 test.each([
   [
-    "at once",
+    "immediately",
     () => () => {
       throw new Error("broken inside");
     },
   ],
   ["later", () => () => Promise.reject(new Error("broken inside"))],
-] as [string, () => Open][])("what a provider throws %s becomes an error", async (_when, create) => {
+] as [string, () => Open][])("an exception thrown by a provider %s becomes an error", async (_when, create) => {
   const { end } = await run(create());
   expect(end).toMatchObject({
     type: "error",
@@ -122,12 +122,12 @@ test.each([
   });
 });
 
-test("if aborted before it begins, the provider is not called", async () => {
-  let asked = 0;
+test("if aborted before the start, the provider isn't called", async () => {
+  let calls = 0;
   const open: Open = async () => {
-    asked += 1;
+    calls += 1;
     return finish;
   };
   const { codes } = await run(open, { ...createOptions(), signal: AbortSignal.abort() });
-  expect([codes, asked]).toEqual([["aborted"], 0]);
+  expect([codes, calls]).toEqual([["aborted"], 0]);
 });

@@ -40,7 +40,7 @@ async function send(account: Account, conversationId: string, content: string, r
   return sent.body.message.id;
 }
 
-/** A message as if it had been sent at this time. */
+/** Stores a message as if it had been sent at this time. */
 async function sendAt(account: Account, conversationId: string, at: string): Promise<void> {
   const id = await send(account, conversationId, "late");
   await parley.database`update messages set created_at = ${at} where id = ${id}`;
@@ -48,7 +48,7 @@ async function sendAt(account: Account, conversationId: string, at: string): Pro
 }
 
 describe("access", () => {
-  test("is for administrators, with a session or a key of theirs that has the scope analytics:read", async () => {
+  test("requires an administrator's session, or an administrator's key with the scope analytics:read", async () => {
     const user = createRest(parley, await parley.register());
     const keys = await Promise.all(
       ["analytics:read", "users:read", "admin"].map(async (scope) => {
@@ -69,7 +69,7 @@ describe("access", () => {
 });
 
 describe("figures", () => {
-  test("show at once what was sent, answered, rated and deleted", async () => {
+  test("include sent, answered, rated and deleted messages immediately", async () => {
     const before = await overview();
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
@@ -81,7 +81,7 @@ describe("figures", () => {
       (await rest.get<Found>(`/conversations/${id}/messages`)).body.data.find(({ role }) => role === "assistant");
     let answer = await findAnswer();
     for (; answer?.status === "streaming"; answer = await findAnswer()) await Bun.sleep(20);
-    if (answer?.status !== "complete") throw new Error(`The answer ended as ${answer?.status}.`);
+    if (answer?.status !== "complete") throw new Error(`The answer ended with status ${answer?.status}.`);
     await rest.ask("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: -1 });
     const after = await overview();
     expect(after.messages - before.messages).toBe(3);
@@ -110,7 +110,7 @@ describe("figures", () => {
     });
   });
 
-  test("count a span from its first moment up to its end", async () => {
+  test("count a time span from its start, inclusive, to its end, exclusive", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
     for (const second of ["10:07:30.000", "10:07:30.001", "10:22:00.000"])
@@ -124,7 +124,7 @@ describe("figures", () => {
     expect(await count("10:08:00", "10:08:00")).toBe(0);
   });
 
-  test("hold no text, and no id of a conversation that is gone", async () => {
+  test("contain no text, and no id of a deleted conversation", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
     await sendAt(account, id, "2025-02-05T10:00:00Z");
@@ -150,7 +150,7 @@ describe("series", () => {
   const usage = async (query: string) => (await admin.get<AnalyticsUsage>(`/analytics/usage?${query}`)).body.data;
   const starts = async (query: string) => (await usage(query)).map(({ start }) => start);
 
-  test("have days of 23 and 25 hours where clocks change, and every hour of them", async () => {
+  test("have days of 23 and 25 hours at clock changes, with all their hours", async () => {
     const spring = "from=2026-03-28T00:00:00%2B01:00&to=2026-03-31T00:00:00%2B02:00&time_zone=Europe/Berlin";
     expect(await starts(spring)).toEqual([
       "2026-03-27T23:00:00.000Z",
@@ -167,7 +167,7 @@ describe("series", () => {
     expect((await starts(`${newfoundland}&interval=hour`)).length).toBe(47);
   });
 
-  test("begin days and hours where zones of half and quarter hours do", async () => {
+  test("align days and hours to time zones with half and quarter hour offsets", async () => {
     expect(await starts("from=2026-05-01T20:00:00Z&to=2026-05-02T20:00:00Z&time_zone=Asia/Kolkata")).toEqual([
       "2026-05-01T18:30:00.000Z",
       "2026-05-02T18:30:00.000Z",
@@ -175,7 +175,7 @@ describe("series", () => {
     expect(
       await starts("from=2026-05-01T18:00:00Z&to=2026-05-01T19:20:00Z&time_zone=Asia/Kathmandu&interval=hour"),
     ).toEqual(["2026-05-01T17:15:00.000Z", "2026-05-01T18:15:00.000Z", "2026-05-01T19:15:00.000Z"]);
-    // Clocks go back by half an hour, and a midnight comes twice.
+    // Clocks go back by half an hour, so midnight happens twice.
     const lordHowe = "from=2026-04-04T13:00:00Z&to=2026-04-04T17:30:00Z&time_zone=Australia/Lord_Howe&interval=hour";
     expect((await starts(lordHowe)).slice(0, 4)).toEqual([
       "2026-04-04T13:00:00.000Z",
@@ -187,7 +187,7 @@ describe("series", () => {
     expect(await starts(havana)).toEqual(["2026-10-31T04:00:00.000Z", "2026-11-01T04:00:00.000Z"]);
   });
 
-  test("put a message into the day of the time zone, and name days without any", async () => {
+  test("assign a message to the day of the time zone, and include empty days", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
     await sendAt(account, id, "2025-05-02T18:29:59.999Z");
@@ -200,7 +200,7 @@ describe("series", () => {
 });
 
 describe("users", () => {
-  test("come in pages over one span, the most costly first, and go with the user", async () => {
+  test("are paged over one time span, most expensive first, without deleted users", async () => {
     const accounts = await Promise.all(Array.from({ length: 5 }, () => parley.register()));
     const day = "from=2024-06-01T00:00:00Z&to=2024-06-02T00:00:00Z";
     for (const [index, account] of accounts.entries()) {
@@ -224,7 +224,7 @@ describe("users", () => {
     expect(kept.length).toBe(0);
   });
 
-  test("keep the span of the first page", async () => {
+  test("keep the first page's time span", async () => {
     const account = await parley.register();
     for (const sender of [account, await parley.register()])
       await send(sender, (await createConversation(parley, sender)).id, "now");
@@ -238,7 +238,7 @@ describe("users", () => {
 });
 
 describe("CSV", () => {
-  test("has a line of names, ends lines as RFC 4180 says, and says that it depends on Accept", async () => {
+  test("has a header line and RFC 4180 line endings, and sends Vary: Accept", async () => {
     for (const path of paths) {
       const { response, text } = await readCsv(path);
       expect(response.status).toBe(200);
@@ -258,7 +258,7 @@ describe("CSV", () => {
     expect((await parley.fetch("/api/v1/analytics/usage", html)).status).toBe(406);
   });
 
-  test("has no formulas, and its numbers stay numbers", async () => {
+  test("escapes formulas, and keeps numbers as numbers", async () => {
     const names = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", '=HYPERLINK("http://x","y")', "Ann, B."];
     const span = "from=2024-07-01T00:00:00Z&to=2024-07-02T00:00:00Z";
     for (const [index, name] of names.entries()) {
@@ -272,7 +272,7 @@ describe("CSV", () => {
   });
 });
 
-test("bad input is 422, with the place and what to do", async () => {
+test("invalid input is 422, with a pointer and a remedy", async () => {
   const refused = async (path: string, query: string) => {
     const { status, errors } = await admin.refused("GET", `/analytics/${path}?${query}`);
     return [status, errors?.[0]?.pointer];

@@ -5,9 +5,9 @@ import * as queries from "../../src/modules/analytics/queries.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MESSAGES = 20_000;
-/** Of the hour that is counted. */
+/** Messages in the counted hour. */
 const COUNTED = 60;
-/** Different users of a day. */
+/** Different users per day. */
 const WRITERS = 400;
 
 let database: Database;
@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => database.end({ timeout: 1 }));
 
 test.each(["before the table is analysed", "after it"])(
-  "counting an hour reads the messages of that hour alone, %s",
+  "counting an hour reads only the messages of that hour, %s",
   async (when) => {
     if (when === "after it") await database`analyze messages, conversations`;
     const read = await database.begin(async (sql) => {
@@ -42,7 +42,7 @@ test.each(["before the table is analysed", "after it"])(
   },
 );
 
-test("days of another time zone are counted without the sets of their slots", async () => {
+test("days of other time zones are counted without the per-slot sets", async () => {
   await refreshAll();
   const starts = Array.from({ length: 9 }, (_, n) => new Date(Date.parse("2026-01-02T18:30:00Z") + n * 86_400_000));
   const [from, to] = [starts[0] as Date, starts[8] as Date];

@@ -12,7 +12,7 @@ const PER_USER = 6;
 
 export type Random = { below(n: number): number };
 
-/** Messages, answers, ratings, deletions and logins in a random order, at random times of the last weeks. */
+/** Messages, answers, ratings, deletions and logins in random order, at random times of the last weeks. */
 export function createHistory(database: Database, random: Random, daysBack: number) {
   const users: string[] = [];
   const conversations: string[] = [];
@@ -45,20 +45,20 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     return id;
   }
 
-  const take = async (sql: Sql, conversationId: string, messages: number) => {
+  const takeSeqs = async (sql: Sql, conversationId: string, messages: number) => {
     const [row] = await sql<{ seq: number | null }[]>`
       select first_seqs[1]::int as seq from take_positions(array[${conversationId}::uuid], array[1], array[${messages}::int])`;
     return row?.seq ?? null;
   };
 
-  /** As an import stores it: at any time, with its slot marked. */
+  /** Stored as an import does: at any time, with its slot marked. */
   async function addMessage(): Promise<void> {
     const conversationId = pick(conversations) ?? (await addConversation());
     const at = random.below(4) === 0 ? new Date() : pickTime();
     const role = pick(["user", "user", "user", "system", "tool"]) ?? "user";
     const author = role === "user" ? (pick(users) ?? null) : null;
     await withTransaction(database, async (sql) => {
-      const seq = await take(sql, conversationId, 1);
+      const seq = await takeSeqs(sql, conversationId, 1);
       if (seq === null) return;
       await sql`
         insert into messages (conversation_id, seq, id, role, author_id, content, created_at)
@@ -67,7 +67,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     });
   }
 
-  /** An answer that began at any time. */
+  /** An answer that started at any time. */
   async function addAnswer(): Promise<void> {
     const conversationId = pick(conversations);
     if (conversationId === undefined) return;
@@ -76,11 +76,11 @@ export function createHistory(database: Database, random: Random, daysBack: numb
       select id from messages where conversation_id = ${conversationId} and role = 'user'
       order by random() limit 1`;
     const generation = { id: createId(), message_id: createId(), conversation_id: conversationId, fence: 1 };
-    const asker = pick(users) ?? null;
+    const requester = pick(users) ?? null;
     const isAskedAgain = random.below(3) === 0;
-    const metadata = isAskedAgain && asker ? { requested_by: asker } : {};
+    const metadata = isAskedAgain && requester ? { requested_by: requester } : {};
     const isBegun = await withTransaction(database, async (sql) => {
-      const seq = await take(sql, conversationId, 1);
+      const seq = await takeSeqs(sql, conversationId, 1);
       if (seq === null) return false;
       await sql`
         insert into messages (conversation_id, seq, id, role, content, status, parent_id, metadata, created_at)
@@ -88,7 +88,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
           ${sql.json(metadata)}, ${at})`;
       await sql`
         insert into generations (conversation_id, id, message_id, message_seq, requested_by, status, owner, fence, created_at)
-        values (${conversationId}, ${generation.id}, ${generation.message_id}, ${seq}, ${asker}, 'running', ${createId()}, 1,
+        values (${conversationId}, ${generation.id}, ${generation.message_id}, ${seq}, ${requester}, 'running', ${createId()}, 1,
           ${at})`;
       await sql`select mark_analytics_slots(array[${at}::timestamptz])`;
       return true;
@@ -141,7 +141,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     const message = await findMessage(random.below(2) === 0 ? "user" : "assistant");
     if (!message) return;
     await withTransaction(database, async (sql) => {
-      const seq = await take(sql, message.conversation_id, 0);
+      const seq = await takeSeqs(sql, message.conversation_id, 0);
       await sql`
         update messages set deleted_at = now(), content = '' where conversation_id = ${message.conversation_id}
           and seq = ${message.seq}`;
@@ -204,10 +204,10 @@ export function createHistory(database: Database, random: Random, daysBack: numb
 
   return {
     async step(): Promise<void> {
-      let place = (random.below(1_000_000) / 1_000_000) * weight;
+      let remaining = (random.below(1_000_000) / 1_000_000) * weight;
       for (const [share, run] of steps) {
-        place -= share;
-        if (place < 0) return void (await run());
+        remaining -= share;
+        if (remaining < 0) return void (await run());
       }
     },
   };

@@ -25,9 +25,10 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-const inside = (rows: readonly RawMessage[], from: Date, to: Date) => rows.filter(({ at }) => at >= from && at < to);
+const filterByTime = (rows: readonly RawMessage[], from: Date, to: Date) =>
+  rows.filter(({ at }) => at >= from && at < to);
 
-/** The local day, or hour with its offset, that a time belongs to. */
+/** The local day, or hour with its offset, of a time. */
 function nameLocal(at: Date, timeZone: string, interval: "hour" | "day"): string {
   const options = { timeZone, year: "numeric", month: "2-digit", day: "2-digit" } as const;
   const day = new Intl.DateTimeFormat("en-CA", options).format(at);
@@ -47,7 +48,7 @@ function pickSpan(random: Random): Span {
   return { from: new Date(from), to: new Date(to), timeZone: zones[random.below(zones.length)] ?? "UTC" };
 }
 
-/** On a busy machine, figures may be a little old: counting has a pause then. */
+/** On a busy machine, counting pauses, and figures may be slightly outdated. */
 async function waitUntilCounted(): Promise<void> {
   const askedAt = new Date().toISOString();
   const { from, to } = { from: new Date(), to: new Date() };
@@ -55,7 +56,7 @@ async function waitUntilCounted(): Promise<void> {
 }
 
 async function checkSpan(raw: readonly RawMessage[], existing: ReadonlySet<string>, span: Span, random: Random) {
-  const rows = inside(raw, span.from, span.to);
+  const rows = filterByTime(raw, span.from, span.to);
   await waitUntilCounted();
   const overview = roundCost(await analytics.getOverview(span));
   expect(overview).toMatchObject(countAll(rows));
@@ -90,10 +91,10 @@ async function checkSpan(raw: readonly RawMessage[], existing: ReadonlySet<strin
   expect([...parts.keys()]).toEqual([]);
 }
 
-test("figures are what a recount of the messages gives, whatever was stored, changed and deleted, and however it was counted before", async () => {
-  /** The most of what there was to count, so that it is seen that there was something. */
+test("figures match a recount of the messages, whatever was stored, changed or deleted, and however it was counted before", async () => {
+  /** Maximum counts, to prove that there was something to count. */
   const most = { days: 0, messages: 0, ratings: 0, generations: 0 };
-  const note = async (raw: readonly RawMessage[]) => {
+  const recordMaxima = async (raw: readonly RawMessage[]) => {
     const [days] = await database<{ count: number }[]>`
       select count(*)::int from analytics_days where is_rolled_up`;
     const { messages, feedback, generations } = countAll(raw);
@@ -108,12 +109,12 @@ test("figures are what a recount of the messages gives, whatever was stored, cha
     fc.asyncProperty(fc.integer({ min: 1, max: 2 ** 31 - 1 }), async (seed) => {
       random = createRandom(seed);
       for (let steps = 25 + random.below(50); steps > 0; steps -= 1) await history.step();
-      // Sometimes it was counted in parts, and summed up by days, between the changes.
+      // Sometimes counts partially, and adds up days, between the changes.
       if (random.below(2) === 0) await queries.refresh(database, 1 + random.below(30));
       else await waitUntilCounted();
       for (let days = random.below(20); days > 0; days -= 1) await queries.rollUpDay(database);
       const raw = await readRaw(database);
-      await note(raw);
+      await recordMaxima(raw);
       const existing = new Set((await database<{ id: string }[]>`select id from users`).map(({ id }) => id));
       for (let spans = 0; spans < 2; spans += 1) await checkSpan(raw, existing, pickSpan(random), random);
     }),

@@ -19,7 +19,7 @@ export type RawMessage = {
   negative: number;
 };
 
-/** Every message that counts, as plainly as it can be asked for. */
+/** Every message that counts, with the simplest possible query. */
 export const readRaw = (sql: Sql): Promise<RawMessage[]> =>
   sql<RawMessage[]>`
     select m.created_at as at, m.role, m.status, m.model, m.finish_reason, m.conversation_id, m.author_id,
@@ -38,8 +38,8 @@ const sum = (rows: readonly RawMessage[], read: (row: RawMessage) => number): nu
   rows.reduce((total, row) => total + read(row), 0);
 const round = (usd: number): number => Math.round(usd * 1e6) / 1e6;
 
-/** The middle of the bucket that a time to the first token falls into, as the documentation describes it. */
-function blur(ms: number): number {
+/** The middle of the histogram bucket of a time to the first token, as documented. */
+function roundToBucket(ms: number): number {
   if (ms < 128) return ms;
   const step = Math.floor(Math.log(ms / 128) / Math.log(1.02));
   return Math.round(128 * 1.02 ** (step + 0.5));
@@ -48,7 +48,7 @@ function blur(ms: number): number {
 function findLatencies(rows: readonly RawMessage[]) {
   const known = rows.flatMap(({ first_token_ms }) => first_token_ms ?? []).sort((a, b) => a - b);
   if (known.length === 0) return null;
-  const at = (share: number) => blur(known[Math.ceil(share * known.length) - 1] ?? 0);
+  const at = (share: number) => roundToBucket(known[Math.ceil(share * known.length) - 1] ?? 0);
   return { p50: at(0.5), p95: at(0.95) };
 }
 
@@ -89,7 +89,7 @@ export type UserCount = {
   cost_usd: number;
 };
 
-/** By user who still exists. */
+/** By user, without deleted users. */
 export function countUsers(rows: readonly RawMessage[], existing: ReadonlySet<string>): Map<string, UserCount> {
   const ownerOf = (row: RawMessage) => (row.role === "assistant" ? row.asker_id : row.author_id);
   const owners = new Set(rows.flatMap((row) => ownerOf(row) ?? []).filter((id) => existing.has(id)));
@@ -103,7 +103,7 @@ export function countUsers(rows: readonly RawMessage[], existing: ReadonlySet<st
   );
 }
 
-/** A cost of the service as the recount has it: without the noise of doubles. */
+/** Rounds the service's cost as the recount does, to remove floating-point noise. */
 export const roundCost = <T extends { cost_usd: number }>(figures: T): T => ({
   ...figures,
   cost_usd: round(figures.cost_usd),

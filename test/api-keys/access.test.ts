@@ -29,11 +29,11 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const statusWith = async (token: string, path = "/api/v1/me") => (await parley.fetch(path, { token })).status;
+const getStatus = async (token: string, path = "/api/v1/me") => (await parley.fetch(path, { token })).status;
 const encode = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
 
-describe("a key calls for its owner", () => {
-  test("on REST, by either header", async () => {
+describe("a key acts for its owner", () => {
+  test("over REST, with either header", async () => {
     const { key } = await createKey(parley, anna);
     const ways: Record<string, string>[] = [{ authorization: `Bearer ${key}` }, { "x-api-key": key }];
     for (const headers of ways) {
@@ -81,7 +81,7 @@ describe("a key calls for its owner", () => {
     await socket.close();
   });
 
-  test("through OpenAI's own client, whole and streamed", async () => {
+  test("with OpenAI's own client, streamed and not", async () => {
     provider.script("one", { text: "Hello there." });
     const { key } = await createKey(parley, anna, { scopes: ["chat:completions"] });
     const client = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: key, maxRetries: 0 });
@@ -114,7 +114,7 @@ describe("scopes", () => {
     ["admin", "GET", "/api-keys", undefined],
   ];
 
-  test.each(calls)("%s is what %s %s takes, and admin", async (needed, method, path, json) => {
+  test.each(calls)("%s is what %s %s requires, or admin", async (needed, method, path, json) => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
     const { id } = await createConversation(parley, owner);
@@ -128,7 +128,7 @@ describe("scopes", () => {
     expect(await ask(["admin"])).toBeLessThan(300);
   });
 
-  test("never change the address, which is half of a login", async () => {
+  test("never allow changing the address, which is part of the login", async () => {
     const owner = await parley.register();
     const { key } = await createKey(parley, owner, { scopes: ["users:write"] });
     const change = (token: string) =>
@@ -140,7 +140,7 @@ describe("scopes", () => {
     expect(entries).toHaveLength(1);
   });
 
-  test("never open what takes a session", async () => {
+  test("never open routes that require a session", async () => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
     const { key } = await createKey(parley, owner, { scopes });
@@ -154,7 +154,7 @@ describe("scopes", () => {
       expect((await rest.refused(method, path, json)).code).toBe("forbidden");
   });
 
-  test("hold for what a socket listens to already, when it takes another credential", async () => {
+  test("apply to existing subscriptions when a socket switches to another credential", async () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     expect(await socket.ask({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
@@ -166,7 +166,7 @@ describe("scopes", () => {
     await socket.close();
   });
 
-  test("hold for the frames of a socket; an outsider's key finds nothing", async () => {
+  test("apply to socket frames; an outsider's key gets not_found", async () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const send = { type: "message.send", conversation_id, content: "x", client_message_id: "1", reply: false };
     const open = async (owner: Account, granted: Needed[]) =>
@@ -183,7 +183,7 @@ describe("scopes", () => {
     const outsider = await open(await parley.register(), ["messages:read", "messages:write"]);
     expect(await outsider.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
     expect(await outsider.ask({ ...send, client_message_id: "2" })).toMatchObject({ code: "not_found" });
-    // A ticket keeps the scopes of the key it was made with.
+    // A ticket keeps the scopes of its key.
     const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
     const answer = await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" });
     const { ticket } = (await answer.json()) as { ticket: string };
@@ -192,62 +192,62 @@ describe("scopes", () => {
     for (const socket of [reader, writer, outsider, ticketed]) await socket.close();
   });
 
-  test("of an owner who is no administrator open nothing that takes one", async () => {
+  test("don't open administrator routes if the owner is not an administrator", async () => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
     const { key } = await createKey(parley, owner, { scopes: ["admin"] });
     await parley.database`update users set role = 'user' where id = ${owner.user.id}`;
-    expect(await statusWith(key)).toBe(200);
-    expect(await statusWith(key, "/api/v1/users")).toBe(403);
+    expect(await getStatus(key)).toBe(200);
+    expect(await getStatus(key, "/api/v1/users")).toBe(403);
   });
 });
 
-describe("is refused", () => {
-  test("what is no key, an unknown one, and one that has expired", async () => {
+describe("rejects", () => {
+  test("malformed, unknown and expired keys", async () => {
     const { id, key } = await createKey(parley, anna, { expires_at: new Date(Date.now() + 60_000).toISOString() });
     const wrong = key.slice(0, -1) + (key.endsWith("0") ? "1" : "0");
     for (const token of [wrong, "pk_", "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"]) {
-      expect(await statusWith(token)).toBe(401);
+      expect(await getStatus(token)).toBe(401);
       expect((await parley.fetch("/api/v1/me", { headers: { "x-api-key": token } })).status).toBe(401);
       await expect(openSocket(parley.url, { token })).rejects.toThrow("refused");
     }
-    expect(await statusWith(key)).toBe(200);
+    expect(await getStatus(key)).toBe(200);
     const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
       ticket: string;
     };
-    // Looked up a moment ago, and still no longer good.
+    // It was cached a moment ago, and is still rejected.
     passTime(60_000);
-    expect(await statusWith(key)).toBe(401);
-    // Of a ticket's key the database's clock decides.
+    expect(await getStatus(key)).toBe(401);
+    // For a ticket's key, the database's clock decides.
     resetClock();
     await parley.database`update api_keys set expires_at = now() where id = ${id}`;
     await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
     expect((await createRest(parley, anna).get(`/api-keys/${id}`)).status).toBe(200);
   });
 
-  test("the key of a disabled user, until they are enabled again", async () => {
+  test("a disabled user's key, until the user is enabled again", async () => {
     const owner = await parley.register();
     const { key } = await createKey(parley, owner);
     await parley.database`update users set disabled_at = now() where id = ${owner.user.id}`;
-    expect(await statusWith(key)).toBe(401);
+    expect(await getStatus(key)).toBe(401);
     await parley.database`update users set disabled_at = null where id = ${owner.user.id}`;
     passTime(KEY_CACHE_MS);
-    expect(await statusWith(key)).toBe(200);
+    expect(await getStatus(key)).toBe(200);
   });
 });
 
-test("its last use is noted once a minute", async () => {
+test("records its last use once a minute", async () => {
   const { id, key } = await createKey(parley, anna);
   const read = async () => (await createRest(parley, anna).get<ApiKey>(`/api-keys/${id}`)).body.last_used_at;
   expect(await read()).toBeNull();
-  await statusWith(key);
+  await getStatus(key);
   let first: string | null = null;
-  for (let tries = 0; first === null && tries < 100; tries += 1) {
+  for (let attempts = 0; first === null && attempts < 100; attempts += 1) {
     await Bun.sleep(20);
     first = await read();
   }
   expect(Math.abs(Date.now() - Date.parse(first ?? ""))).toBeLessThan(10_000);
-  await Promise.all(Array.from({ length: 10 }, () => statusWith(key)));
+  await Promise.all(Array.from({ length: 10 }, () => getStatus(key)));
   await Bun.sleep(100);
   expect(await read()).toBe(first);
 });

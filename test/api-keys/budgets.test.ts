@@ -9,7 +9,7 @@ import { type ProviderStandIn, startProviderStandIn } from "../support/provider-
 import { openSocket } from "../support/socket.ts";
 import { createKey, registerAdmin } from "./create-key.ts";
 
-/** What is reserved for the first answer of a conversation: extra, the text, and the longest answer. */
+/** What is reserved for the first answer of a conversation: overhead, the text, and the longest answer. */
 const CONTENT = "x".repeat(30);
 const ANSWER_TOKENS = 100;
 const RESERVED_TOKENS = 500 + 10 + ANSWER_TOKENS;
@@ -60,19 +60,19 @@ const createConversations = (app: TestApp, owner: Account, count: number) =>
   Promise.all(Array.from({ length: count }, async () => (await createConversation(app, owner)).id));
 const count = <T>(values: T[], wanted: T) => values.filter((value) => value === wanted).length;
 
-async function untilIdle(app: TestApp): Promise<void> {
+async function waitUntilIdle(app: TestApp): Promise<void> {
   for (let waits = 0; waits < 400; waits += 1) {
     const rows = await app.database`
       select 1 from generations where status <> 'finished' union all select 1 from budget_reservations`;
     if (rows.length === 0) return;
     await Bun.sleep(25);
   }
-  throw new Error("Answers are still being written, or reserved for.");
+  throw new Error("Answers are still running or reserved.");
 }
 
 describe("the budget of a key", () => {
   test.each([1, 2])(
-    "for 20 answers lets 20 of 40 concurrent sends pass, on %p instances; sessions and other keys go on",
+    "for 20 answers accepts 20 of 40 concurrent sends, on %p instances; sessions and other keys are unaffected",
     async (instances) => {
       provider.script("one", { text: "Short.", firstDelayMs: 1_500 });
       const parley = await start({ BUDGET_KEY_TOKENS_PER_DAY: String(20 * RESERVED_TOKENS) }, instances);
@@ -97,7 +97,7 @@ describe("the budget of a key", () => {
       expect(during.day).toMatchObject({ reserved_tokens: 20 * RESERVED_TOKENS, limit_tokens: null });
       expect((await send(parley, second.key, ids[0] ?? "")).status).toBe(201);
       expect((await send(parley, anna.access_token, ids[1] ?? "")).status).toBe(201);
-      await untilIdle(parley);
+      await waitUntilIdle(parley);
       const [byFirst, bySecond] = [await getUsage(parley, first.key), await getUsage(parley, second.key)];
       const [stored] = await parley.database<{ tokens: number; usd: number }[]>`
         select sum(input_tokens + output_tokens)::int as tokens, sum(cost_usd)::float as usd from messages`;
@@ -111,7 +111,7 @@ describe("the budget of a key", () => {
     30_000,
   );
 
-  test("and that of its user hold both; who is refused by one leaves nothing reserved in the other", async () => {
+  test("applies together with the user's; a rejection by one leaves no reservation in the other", async () => {
     provider.script("one", { text: "Short.", firstDelayMs: 1_000 });
     const parley = await start({
       BUDGET_KEY_TOKENS_PER_DAY: String(3 * RESERVED_TOKENS),
@@ -130,10 +130,10 @@ describe("the budget of a key", () => {
       { scope: "user", reserved: 5 * RESERVED_TOKENS },
     ]);
     expect(await parley.database`select 1 from budget_reservations`).toHaveLength(10);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
   }, 20_000);
 
-  test("holds in one batch of frames, where many are committed together", async () => {
+  test("applies within a batch of frames that are committed together", async () => {
     provider.script("one", { text: "Short.", firstDelayMs: 1_000 });
     const limit = 20_000;
     const parley = await start({ BUDGET_KEY_TOKENS_PER_DAY: String(limit) });
@@ -152,21 +152,21 @@ describe("the budget of a key", () => {
     const taken = (api_key?.day.spent_tokens ?? 0) + (api_key?.day.reserved_tokens ?? 0);
     expect(taken).toBeLessThanOrEqual(limit);
     expect(taken).toBeGreaterThan(limit - 2 * RESERVED_TOKENS);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     await socket.close();
   }, 20_000);
 
-  test("holds for completions and for other answers to a message, in tokens and in money", async () => {
-    // $0.151 for an answer: 510 tokens in at $100, 100 out at $1,000 per million.
+  test("applies to completions and regenerated answers, in tokens and in money", async () => {
+    // $0.151 per answer: 510 input tokens at $100, 100 output tokens at $1,000 per million.
     const parley = await start({ BUDGET_KEY_USD_PER_MONTH: "0.5", BUDGET_KEY_TOKENS_PER_MONTH: "100000" });
     provider.script("one", { text: "Short." });
     const anna = await parley.register();
     const { id: keyId, key } = await createKey(parley, anna, { scopes });
     const [id = ""] = await createConversations(parley, anna, 1);
     const { reply } = (await (await send(parley, key, id)).json()) as { reply: { id: string } };
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     expect((await complete(parley, key)).status).toBe(200);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const spent = await getUsage(parley, key);
     expect(spent.api_key?.month).toMatchObject({
       spent_tokens: spent.month.spent_tokens,
@@ -181,11 +181,11 @@ describe("the budget of a key", () => {
     expect((await complete(parley, key)).status).toBe(429);
     expect((await complete(parley, anna.access_token)).status).toBe(200);
     expect((await parley.fetch(regenerate, { token: anna.access_token, json: {} })).status).toBe(201);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     expect(await parley.database`select 1 from budget_windows where scope_id = ${keyId}`).toHaveLength(2);
   }, 20_000);
 
-  test("counts what a service key asks for many users, each of whom has a budget too; nobody waits in a circle", async () => {
+  test("counts a service key's requests for many users, who each have their own budget, without deadlocks", async () => {
     provider.script("one", { text: "Short.", firstDelayMs: 500 });
     const parley = await start(
       {
@@ -204,14 +204,15 @@ describe("the budget of a key", () => {
       ),
     );
     const statuses = (await Promise.all(sends)).map(({ status }) => status);
-    // 24 by either: two keys for 12, three users for 8. In between, many may be refused for what another gives back.
+    // 24 by either limit: two keys for 12, three users for 8. Meanwhile, many may be rejected until another gives its
+    // reservation back.
     expect(count(statuses, 201) + count(statuses, 429)).toBe(60);
     expect(count(statuses, 201)).toBeGreaterThanOrEqual(12);
     const windows = await parley.database<{ scope: string; reserved: number }[]>`
       select scope, (reserved_tokens + spent_tokens)::int as reserved from budget_windows where period = 'day'`;
     for (const { scope, reserved } of windows)
       expect(reserved).toBeLessThanOrEqual((scope === "key" ? 12 : 8) * RESERVED_TOKENS);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const sums = await parley.database<{ scope: string; spent: number; reserved: number }[]>`
       select scope, sum(spent_tokens)::int as spent, sum(reserved_tokens)::int as reserved
       from budget_windows where period = 'day' group by 1 order by 1`;
@@ -219,12 +220,12 @@ describe("the budget of a key", () => {
     expect(sums[0]?.spent).toBe(sums[1]?.spent ?? -1);
   }, 30_000);
 
-  test("is forgotten with the key", async () => {
+  test("is deleted with the key", async () => {
     const parley = await start({ BUDGET_KEY_TOKENS_PER_DAY: "10000" });
     const anna = await parley.register();
     const { id: keyId, key } = await createKey(parley, anna, { scopes });
     expect((await complete(parley, key)).status).toBe(200);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const list = () => parley.database`select 1 from budget_windows where scope_id in (${keyId}, ${anna.user.id})`;
     expect(await list()).toHaveLength(4);
     await parley.fetch(`/api/v1/api-keys/${keyId}`, { method: "DELETE", token: anna.access_token });
@@ -238,7 +239,7 @@ test.each([
     { BUDGET_KEY_USD_PER_MONTH: "1", AI_MODELS: "compatible/own", COMPATIBLE_BASE_URL: "http://127.0.0.1:1/v1" },
     "AI_PRICES",
   ],
-])("settings %j are refused", (environment, problem) => {
+])("settings %j are rejected", (environment, problem) => {
   const load = () => loadConfig(environment as Record<string, string>, () => "", undefined, hasPrice);
   expect(load).toThrow(ConfigError);
   expect(load).toThrow(problem);

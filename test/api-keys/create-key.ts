@@ -3,7 +3,7 @@ import type { Account, TestApp } from "../support/app.ts";
 
 type Parley = Pick<TestApp, "fetch" | "register" | "database">;
 
-/** A new key of the account; `messages:read` and `messages:write` unless the input says otherwise. */
+/** Creates a key for the account; by default with `messages:read` and `messages:write`. */
 export async function createKey(
   parley: Pick<TestApp, "fetch">,
   account: Account,
@@ -17,7 +17,7 @@ export async function createKey(
   return (await response.json()) as CreatedApiKey;
 }
 
-/** A new user who is an administrator before anybody has looked at them. */
+/** A new administrator, promoted before anything caches the role. */
 export async function registerAdmin(parley: Parley): Promise<Account> {
   const account = await parley.register();
   await parley.database`update users set role = 'admin' where id = ${account.user.id}`;

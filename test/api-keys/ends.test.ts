@@ -9,8 +9,8 @@ import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { createKey, registerAdmin } from "./create-key.ts";
 
-/** What the contract allows for, on every instance. */
-const ENDED_WITHIN_MS = 2_000;
+/** From the contract, on every instance. */
+const CLOSED_WITHIN_MS = 2_000;
 
 let here: TestApp;
 let there: TestApp;
@@ -26,10 +26,13 @@ afterAll(async () => {
   await here.database.end({ timeout: 1 });
 });
 
-type Holding = { ends: () => Promise<{ codes: number[]; tookMs: number }>; stay: () => Promise<boolean> };
+type Connections = {
+  waitUntilClosed: () => Promise<{ codes: number[]; tookMs: number }>;
+  areOpen: () => Promise<boolean>;
+};
 
-/** A socket and a stream by a key on each instance. */
-async function hold(owner: Account, key: string, onBehalfOf?: Account): Promise<Holding> {
+/** Opens a socket and a stream with a key on each instance. */
+async function openConnections(owner: Account, key: string, onBehalfOf?: Account): Promise<Connections> {
   const { id } = await createConversation(here, onBehalfOf ?? owner);
   const headers = { "x-api-key": key, ...(onBehalfOf && { "x-on-behalf-of": onBehalfOf.user.id }) };
   const sockets = await Promise.all([here, there].map(({ url }) => openSocket(url, { headers })));
@@ -39,14 +42,14 @@ async function hold(owner: Account, key: string, onBehalfOf?: Account): Promise<
   let openStreams = streams.length;
   for (const stream of streams) void stream.ended.then(() => (openStreams -= 1));
   return {
-    async ends() {
+    async waitUntilClosed() {
       const fromMs = performance.now();
       const closed = Promise.all(sockets.map(async (socket) => (await socket.closed).code));
       const all = Promise.all([closed, ...streams.map(({ ended }) => ended)]);
       const codes = await Promise.race([all.then(([codes]) => codes), Bun.sleep(10_000).then(() => [])]);
       return { codes, tookMs: performance.now() - fromMs };
     },
-    async stay() {
+    async areOpen() {
       const pongs = await Promise.all(
         sockets.map(async ({ socket, send, waitFor }) => {
           if (socket.readyState !== WebSocket.OPEN) return false;
@@ -61,47 +64,47 @@ async function hold(owner: Account, key: string, onBehalfOf?: Account): Promise<
   };
 }
 
-async function expectEnd({ ends }: Holding, code: number): Promise<void> {
-  const { codes, tookMs } = await ends();
+async function expectClosed({ waitUntilClosed }: Connections, code: number): Promise<void> {
+  const { codes, tookMs } = await waitUntilClosed();
   expect(codes).toEqual([code, code]);
-  expect(tookMs).toBeLessThan(ENDED_WITHIN_MS);
+  expect(tookMs).toBeLessThan(CLOSED_WITHIN_MS);
 }
 
-describe("sockets and streams of a key end on both instances within 2 s", () => {
-  test("when it is deleted; those of other keys and of sessions stay", async () => {
+describe("sockets and streams of a key are closed on both instances within 2 s", () => {
+  test("when it is deleted; other keys' and sessions' stay open", async () => {
     const anna = await here.register();
     const [first, second] = [await createKey(here, anna), await createKey(here, anna)];
-    const held = await hold(anna, first.key);
-    const others = await hold(anna, second.key);
+    const held = await openConnections(anna, first.key);
+    const others = await openConnections(anna, second.key);
     const session = await openSocket(there.url, { token: anna.access_token });
     expect((await createRest(here, anna).ask("DELETE", `/api-keys/${first.id}`)).status).toBe(204);
-    await expectEnd(held, 4506);
+    await expectClosed(held, 4506);
     for (const { url } of [here, there]) {
       passTime(KEY_CACHE_MS);
       await expect(openSocket(url, { token: first.key })).rejects.toThrow("refused");
     }
-    expect(await others.stay()).toBe(true);
+    expect(await others.areOpen()).toBe(true);
     await session.close();
   }, 20_000);
 
-  test("when an administrator disables its owner, whose requests are refused at once", async () => {
+  test("when an administrator disables its owner, whose requests are rejected immediately", async () => {
     const anna = await here.register();
     const { key } = await createKey(here, anna);
-    const held = await hold(anna, key);
+    const held = await openConnections(anna, key);
     const disabled = await createRest(here, root).ask("PATCH", `/users/${anna.user.id}`, { disabled: true });
     expect(disabled.status).toBe(200);
     expect((await here.fetch("/api/v1/me", { token: key })).status).toBe(401);
-    await expectEnd(held, 4506);
+    await expectClosed(held, 4506);
   }, 20_000);
 
-  test("when its owner deletes the account; the key is gone then", async () => {
+  test("when its owner deletes the account, which deletes the key", async () => {
     const anna = await here.register();
     const { id, key } = await createKey(here, anna);
-    const held = await hold(anna, key);
+    const held = await openConnections(anna, key);
     const deleted = await createRest(here, anna).ask("DELETE", "/me", { current_password: TEST_PASSWORD });
     expect(deleted.status).toBe(204);
     expect((await here.fetch("/api/v1/me", { token: key })).status).toBe(401);
-    await expectEnd(held, 4506);
+    await expectClosed(held, 4506);
     expect(await here.database`select 1 from api_keys where id = ${id}`).toHaveLength(0);
   }, 20_000);
 
@@ -109,31 +112,35 @@ describe("sockets and streams of a key end on both instances within 2 s", () => 
     const anna = await here.register();
     const expires_at = new Date(Date.now() + 2_500).toISOString();
     const { key } = await createKey(here, anna, { expires_at });
-    const held = await hold(anna, key);
-    const { codes } = await held.ends();
+    const held = await openConnections(anna, key);
+    const { codes } = await held.waitUntilClosed();
     expect(codes).toEqual([4006, 4006]);
-    expect(Date.now() - Date.parse(expires_at)).toBeLessThan(ENDED_WITHIN_MS);
+    expect(Date.now() - Date.parse(expires_at)).toBeLessThan(CLOSED_WITHIN_MS);
   }, 20_000);
 
-  test("when the user whom it acts for is disabled, or becomes an administrator; its own stay", async () => {
+  test("when the user it acts for is disabled, or becomes an administrator; its own stay open", async () => {
     const { key } = await createKey(here, root, { service: true });
     const [anna, ben] = [await here.register(), await here.register()];
-    const [own, forAnna, forBen] = [await hold(root, key), await hold(root, key, anna), await hold(root, key, ben)];
+    const [own, forAnna, forBen] = [
+      await openConnections(root, key),
+      await openConnections(root, key, anna),
+      await openConnections(root, key, ben),
+    ];
     await here.database`update users set disabled_at = now() where id = ${anna.user.id}`;
-    await expectEnd(forAnna, 4506);
+    await expectClosed(forAnna, 4506);
     await here.database`update users set role = 'admin' where id = ${ben.user.id}`;
-    await expectEnd(forBen, 4506);
-    expect(await own.stay()).toBe(true);
+    await expectClosed(forBen, 4506);
+    expect(await own.areOpen()).toBe(true);
   }, 20_000);
 
-  test("when the owner of a service key is no administrator any more: what it holds for others", async () => {
+  test("when a service key's owner is no longer an administrator: those it opened for other users", async () => {
     const former = await registerAdmin(here);
     const { key } = await createKey(here, former, { service: true });
     const anna = await here.register();
-    const [own, forAnna] = [await hold(former, key), await hold(former, key, anna)];
+    const [own, forAnna] = [await openConnections(former, key), await openConnections(former, key, anna)];
     await here.database`update users set role = 'user' where id = ${former.user.id}`;
-    await expectEnd(forAnna, 4506);
-    expect(await own.stay()).toBe(true);
+    await expectClosed(forAnna, 4506);
+    expect(await own.areOpen()).toBe(true);
     passTime(KEY_CACHE_MS);
     const answer = await here.fetch("/api/v1/me", { token: key, headers: { "x-on-behalf-of": anna.user.id } });
     expect(answer.status).toBe(403);

@@ -14,7 +14,7 @@ const random = fc
   .array(fc.constantFrom(...ALPHABET), { minLength: 30, maxLength: 30 })
   .map((characters) => characters.join(""));
 
-/** CRC-32 as IEEE 802.3 defines it, bit by bit, and base62 by big integers: another way to the same number. */
+/** IEEE 802.3 CRC-32 bit by bit, and base62 with big integers: an independent implementation. */
 function checksumBitByBit(text: string): string {
   let crc = 0xffffffff;
   for (const byte of Buffer.from(text, "ascii")) {
@@ -30,12 +30,12 @@ function checksumBitByBit(text: string): string {
   return digits;
 }
 
-test("the checksum is the one of the published vector", () => {
+test("the checksum matches the published test vector", () => {
   expect(createChecksum("zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ")).toBe("0mLq17");
   expect(isKey("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toBe(true);
 });
 
-test("the checksum of any 30 characters is six digits of their CRC-32, and makes a key of them", () => {
+test("any 30 characters with the six digits of their CRC-32 are a valid key", () => {
   fc.assert(
     fc.property(random, (text) => {
       const checksum = createChecksum(text);
@@ -45,7 +45,7 @@ test("the checksum of any 30 characters is six digits of their CRC-32, and makes
   );
 });
 
-test("a key with one other character, or two swapped, is none", () => {
+test("a key with one wrong character, or two swapped, is invalid", () => {
   const change = fc.record({ at: fc.nat(35), to: fc.constantFrom(...ALPHABET) });
   fc.assert(
     fc.property(random, change, fc.nat(34), (text, { at, to }, swap) => {
@@ -58,7 +58,7 @@ test("a key with one other character, or two swapped, is none", () => {
   );
 });
 
-test("nothing else is a key", () => {
+test("everything else is invalid", () => {
   fc.assert(fc.property(fc.string(), (text) => !isKey(text) && !isKey(`pk_${text}`)));
   const key = createKey();
   for (const other of [
@@ -74,7 +74,7 @@ test("nothing else is a key", () => {
     expect(isKey(other)).toBe(false);
 });
 
-test("new keys are keys, each another one, of all characters alike", () => {
+test("new keys are valid and different, with evenly distributed characters", () => {
   const keys = Array.from({ length: 2_000 }, createKey);
   expect(new Set(keys).size).toBe(2_000);
   for (const key of keys) expect(isKey(key)).toBe(true);
@@ -82,11 +82,11 @@ test("new keys are keys, each another one, of all characters alike", () => {
   const drawn = createRandomBase62(62_000);
   for (const character of drawn) counts.set(character, (counts.get(character) ?? 0) + 1);
   expect(counts.size).toBe(62);
-  // 1,000 of each are expected, with a deviation of 31: seven of them is once in 10^11.
+  // 1,000 of each are expected, with a standard deviation of 31; seven deviations happen once in 10^11.
   for (const count of counts.values()) expect(Math.abs(count - 1_000)).toBeLessThan(220);
 });
 
-test("base62 pads on the left, and shows both ends of a key", () => {
+test("base62 pads on the left; the mask shows both ends of a key", () => {
   expect([0, 61, 62, 2 ** 32 - 1].map((value) => encodeBase62(value, 6))).toEqual([
     "000000",
     "00000z",
@@ -96,7 +96,7 @@ test("base62 pads on the left, and shows both ends of a key", () => {
   expect(showEnds("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toEqual({ prefix: "pk_zQWB", lastFour: "Lq17" });
 });
 
-test("a wrong form or checksum asks no database", async () => {
+test("a wrong format or checksum is rejected without a database query", async () => {
   let queries = 0;
   const database = (() => {
     queries += 1;
@@ -108,7 +108,7 @@ test("a wrong form or checksum asks no database", async () => {
   for (const wrong of [key.slice(0, -1) + last, "pk_", "pk_short", `${key}0`, key.replace("_", "-")])
     expect(await callers.findCaller(wrong, unknownOrigin)).toBeNull();
   expect(queries).toBe(0);
-  // The same with the right checksum is looked up, and found nowhere.
+  // With the right checksum, it is looked up, and not found.
   expect(await callers.findCaller(key, unknownOrigin)).toBeNull();
   expect(queries).toBeGreaterThan(0);
 });

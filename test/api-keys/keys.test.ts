@@ -20,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 const rest = (account: Account) => createRest(parley, account);
-const withKey = (key: string) => createRest(parley, { ...anna, access_token: key });
+const restWithKey = (key: string) => createRest(parley, { ...anna, access_token: key });
 const inAnHour = () => new Date(Date.now() + 3_600_000).toISOString();
 const input = { name: "backend", scopes: ["messages:read"] };
 
@@ -51,26 +51,26 @@ describe("a key", () => {
     expect(stored[0]?.row).not.toContain(key.slice(7, -4));
   });
 
-  test("is deleted once, and no longer good from then on", async () => {
+  test("is deleted once, and invalid from then on", async () => {
     const { id, key } = await createKey(parley, anna);
-    expect((await withKey(key).get("/me")).status).toBe(200);
+    expect((await restWithKey(key).get("/me")).status).toBe(200);
     expect((await rest(anna).ask("DELETE", `/api-keys/${id}`)).status).toBe(204);
-    expect((await withKey(key).refused("GET", "/me")).code).toBe("unauthorized");
+    expect((await restWithKey(key).refused("GET", "/me")).code).toBe("unauthorized");
     for (const method of ["GET", "DELETE"])
       expect((await rest(anna).refused(method, `/api-keys/${id}`)).code).toBe("not_found");
   });
 
-  test("belongs to its owner: nobody else reads or deletes it, not even an administrator", async () => {
+  test("belongs to its owner: nobody else can read or delete it, not even an administrator", async () => {
     const { id, key } = await createKey(parley, anna);
     for (const outsider of [ben, root])
       for (const method of ["GET", "DELETE"])
         expect((await rest(outsider).refused(method, `/api-keys/${id}`)).code).toBe("not_found");
     expect((await rest(ben).get<{ data: ApiKey[] }>("/api-keys")).body.data).toEqual([]);
-    expect((await withKey(key).get("/me")).status).toBe(200);
+    expect((await restWithKey(key).get("/me")).status).toBe(200);
     expect((await parley.fetch("/api/v1/api-keys")).status).toBe(401);
   });
 
-  test("its making and its end are in the audit record", async () => {
+  test("its creation and deletion are recorded in the audit log", async () => {
     const { id } = await createKey(parley, anna);
     await rest(anna).ask("DELETE", `/api-keys/${id}`);
     const entries = await parley.database`
@@ -100,26 +100,26 @@ test("the list is paged, newest first, and without the keys themselves", async (
 test.each([
   ["no scopes", { scopes: [] }, "#/scopes"],
   ["an unknown scope", { scopes: ["messages:read", "messages:delete"] }, "#/scopes/1"],
-  ["scopes that are no list", { scopes: "messages:read" }, "#/scopes"],
+  ["scopes that are not an array", { scopes: "messages:read" }, "#/scopes"],
   ["no name", { name: undefined }, "#/name"],
   ["a blank name", { name: "  " }, "#/name"],
   ["a long name", { name: "x".repeat(NAME_CHARS_MAX + 1) }, "#/name"],
-  ["an end in the past", { expires_at: new Date(Date.now() - 1_000).toISOString() }, "#/expires_at"],
-  ["an end that is no time", { expires_at: "tomorrow" }, "#/expires_at"],
+  ["an expiry in the past", { expires_at: new Date(Date.now() - 1_000).toISOString() }, "#/expires_at"],
+  ["an invalid expiry", { expires_at: "tomorrow" }, "#/expires_at"],
   ["an unknown field", { owner: "me" }, "#/owner"],
-])("with %s it is not made", async (_, change, pointer) => {
+])("%s is rejected", async (_, change, pointer) => {
   const refused = await rest(anna).refused("POST", "/api-keys", { ...input, ...change });
   expect(refused.status).toBe(422);
   expect(refused.errors?.map((error) => error.pointer)).toContain(pointer);
 });
 
-test("a name may have as many characters as it may; a scope that is named twice counts once", async () => {
+test("a name may have the maximum length; a duplicate scope counts once", async () => {
   const name = "x".repeat(NAME_CHARS_MAX);
   const key = await createKey(parley, anna, { name, scopes: ["messages:read", "messages:read"], expires_at: null });
   expect(key).toMatchObject({ name, scopes: ["messages:read"], expires_at: null });
 });
 
-test("of a user there are so many at most, also when they are made at the same time", async () => {
+test("the number of keys per user is limited, also for concurrent requests", async () => {
   const account = await parley.register();
   const quota = settings.properties.QUOTA_API_KEYS.default;
   await parley.database`
@@ -130,7 +130,7 @@ test("of a user there are so many at most, also when they are made at the same t
   expect(answers.map(({ status }) => status).sort()).toEqual([201, 201, 201, 403, 403, 403, 403, 403]);
 });
 
-describe("what only administrators may give", () => {
+describe("only administrators may grant", () => {
   test.each([
     ["the scope admin", { scopes: ["admin"] }],
     ["a service key", { service: true }],
@@ -140,8 +140,8 @@ describe("what only administrators may give", () => {
   });
 });
 
-describe("keys made with a key", () => {
-  test("take one with the scope admin; it reaches no further than its owner", async () => {
+describe("keys created with a key", () => {
+  test("require the scope admin, and grant no more than the owner has", async () => {
     const limited = await createKey(parley, root, { scopes: ["users:write", "conversations:write"] });
     for (const [method, path] of [
       ["POST", "/api-keys"],
@@ -149,52 +149,56 @@ describe("keys made with a key", () => {
       ["GET", `/api-keys/${limited.id}`],
       ["DELETE", `/api-keys/${limited.id}`],
     ] as const)
-      expect((await withKey(limited.key).refused(method, path, method === "POST" ? input : undefined)).code).toBe(
+      expect((await restWithKey(limited.key).refused(method, path, method === "POST" ? input : undefined)).code).toBe(
         "forbidden",
       );
     const full = await createKey(parley, root, { scopes: ["admin"] });
-    const made = await withKey(full.key).ask<CreatedApiKey>("POST", "/api-keys", { ...input, scopes: ["admin"] });
+    const made = await restWithKey(full.key).ask<CreatedApiKey>("POST", "/api-keys", { ...input, scopes: ["admin"] });
     expect(made.status).toBe(201);
-    expect((await withKey(full.key).ask("DELETE", `/api-keys/${made.body.id}`)).status).toBe(204);
+    expect((await restWithKey(full.key).ask("DELETE", `/api-keys/${made.body.id}`)).status).toBe(204);
   });
 
-  test("an owner who is no administrator any more gives away no more than they have", async () => {
+  test("a former administrator can't grant more than they have", async () => {
     const former = await registerAdmin(parley);
     const full = await createKey(parley, former, { scopes: ["admin"] });
     await parley.database`update users set role = 'user' where id = ${former.user.id}`;
-    expect((await withKey(full.key).refused("POST", "/api-keys", { ...input, scopes: ["admin"] })).code).toBe(
+    expect((await restWithKey(full.key).refused("POST", "/api-keys", { ...input, scopes: ["admin"] })).code).toBe(
       "forbidden",
     );
-    expect((await withKey(full.key).refused("POST", "/api-keys", { ...input, service: true })).code).toBe("forbidden");
+    expect((await restWithKey(full.key).refused("POST", "/api-keys", { ...input, service: true })).code).toBe(
+      "forbidden",
+    );
   });
 
-  test("act for others only where it does", async () => {
+  test("can only act for others if the creating key can", async () => {
     const asked = { ...input, service: true };
     const full = await createKey(parley, root, { scopes: ["admin"] });
-    expect((await withKey(full.key).refused("POST", "/api-keys", asked)).code).toBe("forbidden");
+    expect((await restWithKey(full.key).refused("POST", "/api-keys", asked)).code).toBe("forbidden");
     const service = await createKey(parley, root, { scopes: ["admin"], service: true });
-    expect((await withKey(service.key).ask("POST", "/api-keys", asked)).status).toBe(201);
+    expect((await restWithKey(service.key).ask("POST", "/api-keys", asked)).status).toBe(201);
   });
 
-  test("last no longer than it does", async () => {
+  test("can't outlive the creating key", async () => {
     const endsAt = new Date(Date.now() + 3_600_000).toISOString();
     const later = new Date(Date.parse(endsAt) + 1).toISOString();
     const brief = await createKey(parley, root, { scopes: ["admin"], expires_at: endsAt });
     for (const expires_at of [undefined, null, later])
-      expect((await withKey(brief.key).refused("POST", "/api-keys", { ...input, expires_at })).code).toBe("forbidden");
-    expect((await withKey(brief.key).ask("POST", "/api-keys", { ...input, expires_at: endsAt })).status).toBe(201);
+      expect((await restWithKey(brief.key).refused("POST", "/api-keys", { ...input, expires_at })).code).toBe(
+        "forbidden",
+      );
+    expect((await restWithKey(brief.key).ask("POST", "/api-keys", { ...input, expires_at: endsAt })).status).toBe(201);
   });
 
-  test("never for a user whom a service key acts for", async () => {
+  test("can't be created on behalf of another user", async () => {
     const service = await createKey(parley, root, { scopes: ["admin"], service: true });
     const headers = { "x-on-behalf-of": ben.user.id };
-    const answer = await withKey(service.key).ask<{ code: string }>("POST", "/api-keys", input, headers);
+    const answer = await restWithKey(service.key).ask<{ code: string }>("POST", "/api-keys", input, headers);
     expect(answer.body.code).toBe("forbidden");
     expect((await rest(ben).get<{ data: unknown[] }>("/api-keys")).body.data).toEqual([]);
   });
 });
 
-test("the export of a user has their keys, and not what these hash to", async () => {
+test("a user's export contains their keys, but not the hashes", async () => {
   const account = await parley.register();
   const { id, key } = await createKey(parley, account, { name: "in the export" });
   const text = await (await parley.fetch("/api/v1/me/export", { token: account.access_token })).text();
@@ -215,7 +219,7 @@ test("the export of a user has their keys, and not what these hash to", async ()
   for (const secret of [key, hash, Buffer.from(hash, "hex").toString("base64")]) expect(text).not.toContain(secret);
 });
 
-test("what expired long ago is swept; what expired lately is still listed", async () => {
+test("keys that expired long ago are deleted; recently expired ones are still listed", async () => {
   const account = await parley.register();
   const [old, recent] = [await createKey(parley, account), await createKey(parley, account)];
   await parley.database`update api_keys set expires_at = now() - interval '31 days' where id = ${old.id}`;

@@ -9,7 +9,7 @@ import { createKey, registerAdmin } from "./create-key.ts";
 let parley: TestApp;
 let root: Account;
 let anna: Account;
-/** A service key of `root`. */
+/** Creates a service key of `root`. */
 let service: { id: string; key: string };
 beforeAll(async () => {
   parley = await startApp();
@@ -29,7 +29,7 @@ describe("a service key acts", () => {
       expect(await (await me(service.key, forUser(id))).json()).toMatchObject({ id: anna.user.id, role: "user" });
   });
 
-  test("with the user's rights and its own scopes: what the user may not see, it does not find", async () => {
+  test("with the user's rights and its own scopes: resources hidden from the user are 404", async () => {
     const { id } = await createConversation(parley, root);
     const path = `/api/v1/conversations/${id}`;
     expect((await parley.fetch(path, { token: service.key })).status).toBe(200);
@@ -67,13 +67,13 @@ describe("a service key acts", () => {
     const auth = { type: "auth", token: service.key, on_behalf_of: anna.user.id };
     expect(await later.ask(auth)).toMatchObject({ type: "ack", expires_at: null });
     expect(later.list("ready")[0]?.user).toMatchObject({ id: anna.user.id });
-    // A connection stays with its user.
+    // A connection keeps its user.
     expect(await later.ask({ type: "auth", token: service.key })).toMatchObject({ code: "forbidden" });
     expect(await later.ask(auth)).toMatchObject({ type: "ack" });
     await Promise.all([stream.close(), socket.close(), later.close()]);
   });
 
-  test("by a ticket too, which stands for the key and the user", async () => {
+  test("with a ticket too, which represents the key and the user", async () => {
     const made = await parley.fetch("/api/v1/auth/ticket", {
       ...{ token: service.key, method: "POST", headers: forUser(anna.user.id) },
     });
@@ -83,7 +83,7 @@ describe("a service key acts", () => {
     await socket.close();
   });
 
-  test("and that is recorded once an hour for each user", async () => {
+  test("and that is recorded once an hour per user", async () => {
     const [ben, key] = [await parley.register(), await createKey(parley, root, { service: true })];
     for (let n = 0; n < 3; n += 1) expect((await me(key.key, forUser(ben.user.id))).status).toBe(200);
     await Bun.sleep(200);
@@ -102,8 +102,8 @@ describe("a service key acts", () => {
   });
 });
 
-describe("is refused, with the same answer for all", () => {
-  test("users who are administrators, disabled, unknown, or no user at all", async () => {
+describe("rejects, always with the same error", () => {
+  test("administrators, disabled users, unknown users, and ids that are not a user's", async () => {
     const [other, disabled] = [await registerAdmin(parley), await parley.register()];
     await parley.database`update users set disabled_at = now() where id = ${disabled.user.id}`;
     const answers: unknown[] = [];
@@ -117,14 +117,14 @@ describe("is refused, with the same answer for all", () => {
     expect(answers[0]).toMatchObject({ code: "forbidden" });
   });
 
-  test("an ordinary key, also of an administrator, and for its own owner", async () => {
+  test("ordinary keys, also an administrator's, and the key's own owner", async () => {
     const key = await createKey(parley, root, { scopes: ["admin"] });
     const own = await createKey(parley, anna);
     expect((await me(key.key, forUser(anna.user.id))).status).toBe(403);
     expect((await me(own.key, forUser(anna.user.id))).status).toBe(403);
   });
 
-  test("a session, also for itself; a wrong credential stays a wrong credential", async () => {
+  test("sessions, also for their own user; an invalid credential is still 401", async () => {
     for (const { access_token } of [root, anna])
       expect((await me(access_token, forUser(anna.user.id))).status).toBe(403);
     expect((await me("nonsense", forUser(anna.user.id))).status).toBe(401);
@@ -132,7 +132,7 @@ describe("is refused, with the same answer for all", () => {
     expect((await me(unknown, forUser(anna.user.id))).status).toBe(401);
   });
 
-  test("sockets: 403 at the upgrade, 4503 after a first frame, and a frame that names no id is invalid", async () => {
+  test("sockets: 403 at the upgrade, 4503 after a first frame, and a malformed id is an invalid frame", async () => {
     const headers = { "x-api-key": service.key, ...forUser(root.user.id) };
     const response = await parley.fetch("/realtime", {
       headers: {
@@ -150,14 +150,14 @@ describe("is refused, with the same answer for all", () => {
     });
     socket.send({ type: "auth", token: service.key, on_behalf_of: root.user.id });
     expect((await socket.closed).code).toBe(4503);
-    // Without a key beside it the header would be forgotten.
+    // Without a key in the same request, the header would be ignored.
     await expect(openSocket(parley.url, { headers: forUser(anna.user.id) })).rejects.toThrow("refused");
     const session = await openSocket(parley.url);
     session.send({ type: "auth", token: root.access_token, on_behalf_of: anna.user.id });
     expect((await session.closed).code).toBe(4503);
   });
 
-  test("a ticket that is asked to stand for somebody else", async () => {
+  test("a ticket requested for another user", async () => {
     const made = await parley.fetch("/api/v1/auth/ticket", { token: service.key, method: "POST" });
     const { ticket } = (await made.json()) as { ticket: string };
     const opened = openSocket(parley.url, { query: `?ticket=${ticket}`, headers: forUser(anna.user.id) });
@@ -165,7 +165,7 @@ describe("is refused, with the same answer for all", () => {
   });
 });
 
-test("browsers of other origins may send the header", async () => {
+test("allows browsers of other origins to send the header", async () => {
   const app = await startApp({ config: { CORS_ORIGINS: "https://app.example.com" } });
   const response = await app.fetch("/api/v1/me", {
     method: "OPTIONS",

@@ -23,8 +23,8 @@ const list = async (query = "") => (await admin.get<Page<AuditEvent>>(`/audit?${
 const actionsOf = async (userId: string) => (await list(`actor_id=${userId}`)).map(({ action }) => action).reverse();
 const tryLogin = (email: string, password: string) => parley.fetch("/api/v1/auth/login", { json: { email, password } });
 
-describe("reading", () => {
-  test("is for administrators, with a session or a key of theirs that has the scope admin", async () => {
+describe("reading the audit log", () => {
+  test("requires an administrator's session, or an administrator's key with the scope admin", async () => {
     const user = createRest(parley, await parley.register());
     expect(await user.refused("GET", "/audit")).toMatchObject({ status: 403, code: "forbidden" });
     expect((await parley.fetch("/api/v1/audit")).status).toBe(401);
@@ -37,7 +37,7 @@ describe("reading", () => {
     }
   });
 
-  test("comes in pages, newest first, filtered by all that an entry has", async () => {
+  test("returns pages, newest first, filtered by any field", async () => {
     const account = await parley.register();
     const other = await parley.register();
     const rest = createRest(parley, account);
@@ -61,7 +61,7 @@ describe("reading", () => {
     expect(await list(`target_id=${other.user.id}&actor_id=${account.user.id}`)).toEqual([]);
     const [newest, second] = rows;
     const about = `actor_id=${account.user.id}`;
-    // The end of a span is not part of it, its beginning is.
+    // The end of a time span is exclusive, its start inclusive.
     expect((await list(`${about}&to=${newest?.at}`)).map(({ id }) => id)).not.toContain(String(newest?.id));
     expect((await list(`${about}&from=${newest?.at}`)).map(({ id }) => id)).toContain(String(newest?.id));
     expect((await list(`${about}&from=${second?.at}&to=${second?.at}`)).length).toBe(0);
@@ -70,7 +70,7 @@ describe("reading", () => {
     expect((await rest.get("/audit")).status).toBe(403);
   });
 
-  test("refuses filters of another form", async () => {
+  test("rejects malformed filters", async () => {
     const bad = ["action=user.danced", "actor_id=me", "target_id=%00", "from=yesterday", "to=2026-13-45T00:00:00Z"];
     for (const query of [...bad, "from=0000-01-01T00:00:00Z", "limit=0"])
       expect({ query, status: (await admin.refused("GET", `/audit?${query}`)).status }).toEqual({ query, status: 422 });
@@ -78,8 +78,8 @@ describe("reading", () => {
   });
 });
 
-describe("what is written down", () => {
-  test("registration, logins, a password change, ended sessions, an export", async () => {
+describe("records", () => {
+  test("registration, logins, a password change, ended sessions, and an export", async () => {
     const account = await parley.register();
     const rest = createRest(parley, account);
     const second = await logIn(parley, account.user.email);
@@ -105,7 +105,7 @@ describe("what is written down", () => {
     expect(ends[0]?.target).toEqual({ type: "session", id: thirdId });
   });
 
-  test("a failed login, of a known and of an unknown address alike; never the address itself", async () => {
+  test("a failed login, for known and unknown addresses alike, without the address", async () => {
     const { user } = await parley.register();
     const unknown = `${createId()}@example.com`;
     const before = (await list("action=user.login_failed")).length;
@@ -123,7 +123,7 @@ describe("what is written down", () => {
     for (const secret of [user.email, unknown, "wrong password", TEST_PASSWORD]) expect(text).not.toContain(secret);
   });
 
-  test("a spent refresh token, with its session", async () => {
+  test("a reused refresh token, with its session", async () => {
     const account = await parley.register();
     const refresh = () => parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: account.refresh_token } });
     await refresh();
@@ -136,7 +136,7 @@ describe("what is written down", () => {
     expect(entry).toMatchObject({ actor_id: null, credential_id: session?.id, ip_address: "127.0.0.1" });
   });
 
-  test("nothing where nothing was done", async () => {
+  test("nothing if nothing was done", async () => {
     const account = await parley.register();
     const rest = createRest(parley, account);
     const before = await list("limit=1");
@@ -149,12 +149,12 @@ describe("what is written down", () => {
   });
 });
 
-describe("the record", () => {
+describe("the audit log", () => {
   const sql = () => parley.database;
   const record = (at: string) => sql()`
     insert into audit_events (id, action, ip_address, at) values (${createId()}, 'user.exported', '10.0.0.1', ${at}) returning id`;
 
-  test("is never changed: not by update, delete or truncate", async () => {
+  test("can't be changed by update, delete or truncate", async () => {
     const [row] = await record("2026-01-01T00:00:00Z");
     const id = row?.id as string;
     const attempts = [
@@ -162,7 +162,7 @@ describe("the record", () => {
       () => sql()`update audit_events set ip_address = null where id = ${id}`,
       () => sql()`delete from audit_events where id = ${id}`,
       () => sql()`truncate audit_events`,
-      // What may erase an address may change nothing else.
+      // The permission to erase an address allows no other change.
       () =>
         sql().begin(async (sql) => {
           await sql`select set_config('parley.audit_erasure', 'on', true)`;
@@ -201,7 +201,7 @@ describe("the record", () => {
     ]);
   });
 
-  test("keeps entries for as long as is set, and the settings of a sweep end with it", async () => {
+  test("keeps entries for the configured time, and the settings of a sweep end with it", async () => {
     const [old] = await record(new Date(Date.now() - 31 * 86_400_000).toISOString());
     const [kept] = await record(new Date(Date.now() - 29 * 86_400_000).toISOString());
     const log = createAuditLog({ database: sql(), config: { AUDIT_RETENTION_DAYS: 30 } });
@@ -218,7 +218,7 @@ describe("the record", () => {
       ).toBe("audit events are append-only");
   });
 
-  test("loses the addresses of one user and of their webhooks alone, and those of attempts on their account", async () => {
+  test("erases only the addresses of one user, their webhooks, and login attempts on their account", async () => {
     const [me, other] = [createId(), createId()];
     const { record, eraseAddresses } = createAuditService();
     const about = (actorId: string | null, target: string) => ({
@@ -246,7 +246,7 @@ describe("the record", () => {
     expect([...rows]).toEqual([erased, erased, erased, whole, whole, whole, { ip_address: null, details: {} }]);
   });
 
-  test("is read by an index, whatever the filter", async () => {
+  test("uses an index for every filter", async () => {
     const plan = async (where: string) =>
       JSON.stringify(
         await sql().begin(async (sql) => {

@@ -22,7 +22,7 @@ function forge(header: Parts, payload: Parts, secret: string, hash = "sha256"): 
 const refused = { status: 401, code: "unauthorized" };
 const ask = (token: string) => accounts.call("/me", { token });
 
-test("names user, session, times and issuer, signed with HS256", async () => {
+test("contains user, session, times and issuer, signed with HS256", async () => {
   const { access_token, user } = await accounts.register();
   const [header, payload] = access_token.split(".");
   expect(decode(header).alg).toBe("HS256");
@@ -33,13 +33,13 @@ test("names user, session, times and issuer, signed with HS256", async () => {
   expect(Number(claims.exp) - Number(claims.iat)).toBeLessThanOrEqual(900);
 });
 
-test("a token made with the right secret is good, so that what follows fails for its own reason", async () => {
+test("a correctly forged token is valid, which shows that the following ones fail for their stated reason", async () => {
   const { access_token } = await accounts.register();
   const [header, payload] = access_token.split(".");
   expect((await ask(forge(decode(header), decode(payload), JWT_SECRET))).status).toBe(200);
 });
 
-test("other algorithms, keys, claims and times are refused", async () => {
+test("rejects other algorithms, keys, claims and times", async () => {
   const { access_token } = await accounts.register();
   const other = await accounts.register();
   const [head, body, signature] = access_token.split(".");
@@ -51,7 +51,7 @@ test("other algorithms, keys, claims and times are refused", async () => {
   const { sid: _sid, ...withoutSession } = payload;
   const cases: Record<string, string> = {
     "alg none": `${encode({ ...header, alg: "none" })}.${body}.`,
-    "alg none with the signature": `${encode({ ...header, alg: "none" })}.${body}.${signature}`,
+    "alg none with a signature": `${encode({ ...header, alg: "none" })}.${body}.${signature}`,
     "HS512 with the right secret": forge({ ...header, alg: "HS512" }, payload, JWT_SECRET, "sha512"),
     "HS512 with another secret": forge({ ...header, alg: "HS512" }, payload, "x".repeat(64), "sha512"),
     "another secret": forge(header, payload, "x".repeat(64)),
@@ -61,15 +61,15 @@ test("other algorithms, keys, claims and times are refused", async () => {
     "no signature": `${head}.${body}.`,
     "another user's id in our own signature": forge(header, { ...payload, sub: other.user.id }, JWT_SECRET),
     "an unknown session": forge(header, { ...payload, sid: other.user.id }, JWT_SECRET),
-    "a session that is no id": forge(header, { ...payload, sid: "x" }, JWT_SECRET),
+    "a malformed session id": forge(header, { ...payload, sid: "x" }, JWT_SECRET),
     "no session": forge(header, withoutSession, JWT_SECRET),
     expired: forge(header, { ...payload, exp: now - 1 }, JWT_SECRET),
     "no end": forge(header, withoutEnd, JWT_SECRET),
     "not yet valid": forge(header, { ...payload, nbf: now + 60 }, JWT_SECRET),
     "another issuer": forge(header, { ...payload, iss: "somebody" }, JWT_SECRET),
     "no issuer": forge(header, withoutIssuer, JWT_SECRET),
-    "longer than any token of ours": forge(header, { ...payload, more: "x".repeat(2000) }, JWT_SECRET),
-    "no token at all": "x",
+    "longer than any token that Parley issues": forge(header, { ...payload, more: "x".repeat(2000) }, JWT_SECRET),
+    "not a token": "x",
     "a refresh token": other.refresh_token,
   };
   for (const [name, token] of Object.entries(cases))
@@ -77,7 +77,7 @@ test("other algorithms, keys, claims and times are refused", async () => {
   expect((await ask(access_token)).status).toBe(200);
 });
 
-test("a token that was good is refused from the second it expires", async () => {
+test("a token is rejected from the second it expires", async () => {
   const { access_token } = await accounts.register();
   const [header, payload] = access_token.split(".");
   const exp = Math.floor(Date.now() / 1000) + 60;
@@ -87,7 +87,7 @@ test("a token that was good is refused from the second it expires", async () => 
   expect(await readProblem(await ask(token))).toEqual(refused);
 });
 
-test("a disabled user and an ended session are noticed within a second, on every instance", async () => {
+test("a disabled user and an ended session are rejected within a second, on every instance", async () => {
   const elsewhere = await startAccounts({ database: accounts.database });
   const { access_token, user, refresh_token } = await accounts.register();
   const leaving = await accounts.login(user.email);
@@ -107,7 +107,7 @@ test("a disabled user and an ended session are noticed within a second, on every
   await elsewhere.stop();
 });
 
-test("the caller carries the user, the session and when the token ends", async () => {
+test("the caller contains the user, the session and the token's expiry", async () => {
   const { access_token, user } = await accounts.register();
   const caller = await accounts.auth.identify(access_token, unknownOrigin);
   const { sid, exp } = decode(access_token.split(".")[1]);

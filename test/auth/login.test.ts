@@ -12,7 +12,7 @@ const register = (json: unknown) => accounts.call("/auth/register", { json });
 const login = (email: unknown, password: unknown) => accounts.call("/auth/login", { json: { email, password } });
 
 describe("register", () => {
-  test("answers with the user and working tokens", async () => {
+  test("returns the user and working tokens", async () => {
     const response = await register({
       email: "  Ada@Example.com ",
       password: PASSWORD,
@@ -46,11 +46,11 @@ describe("register", () => {
     expect(JSON.stringify(row)).not.toContain(PASSWORD);
   });
 
-  test("takes the name from the address when none is given", async () => {
+  test("derives the name from the address if none is given", async () => {
     expect((await accounts.register("grace.hopper@example.com")).user.display_name).toBe("grace.hopper");
   });
 
-  test("refuses an address that is taken, whatever its case and form", async () => {
+  test("rejects a taken address, whatever its case and Unicode form", async () => {
     await accounts.register("zo\u00eb@example.com");
     for (const email of [
       "zo\u00eb@example.com",
@@ -64,7 +64,7 @@ describe("register", () => {
       });
   });
 
-  test("16 at once with one address: one is registered", async () => {
+  test("16 concurrent requests with one address: one succeeds", async () => {
     const all = await Promise.all(
       Array.from({ length: 16 }, () => register({ email: "race@example.com", password: PASSWORD })),
     );
@@ -76,25 +76,25 @@ describe("register", () => {
     ["no password", { email: "a@example.com" }],
     ["short password", { email: "a@example.com", password: "1234567" }],
     ["long password", { email: "a@example.com", password: "x".repeat(129) }],
-    ["password of another type", { email: "a@example.com", password: 12345678 }],
+    ["a password that is not a string", { email: "a@example.com", password: 12345678 }],
     ["no address", { email: "nobody", password: PASSWORD }],
     ["long address", { email: `${"a".repeat(250)}@example.com`, password: PASSWORD }],
     ["control character in the address", { email: "a\u0007b@example.com", password: PASSWORD }],
     ["blank name", { email: "a@example.com", password: PASSWORD, display_name: "   " }],
     ["long name", { email: "a@example.com", password: PASSWORD, display_name: "x".repeat(81) }],
     ["control character in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u001bb" }],
-    ["turned text in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u202eb" }],
+    ["a bidirectional override in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u202eb" }],
     ["NUL in the password", { email: "a@example.com", password: `${PASSWORD}\u0000` }],
     ["unknown field", { email: "a@example.com", password: PASSWORD, role: "admin" }],
     ["an array", [{ email: "a@example.com", password: PASSWORD }]],
-  ])("refuses %s", async (_, json) => {
+  ])("rejects %s", async (_, json) => {
     expect(await readProblem(await register(json))).toEqual({ status: 422, code: "invalid" });
     expect(
       await accounts.database`select 1 from users where email_key like 'a%@example.com' and email_key <> 'ada@example.com'`,
     ).toHaveLength(0);
   });
 
-  test("takes the shortest and the longest password", async () => {
+  test("accepts the shortest and the longest password", async () => {
     for (const [email, password] of [
       ["short@example.com", "kx4_pq9z"],
       ["long@example.com", "x".repeat(128)],
@@ -104,7 +104,7 @@ describe("register", () => {
     }
   });
 
-  test("is refused while registration is closed, and login is not", async () => {
+  test("is rejected while registration is closed, but login is not", async () => {
     const closed = await startAccounts({ registration: "closed", database: accounts.database });
     const known = await accounts.register();
     const refused = await closed.call("/auth/register", { json: { email: "new@example.com", password: PASSWORD } });
@@ -115,7 +115,7 @@ describe("register", () => {
 });
 
 describe("login", () => {
-  test("opens a session of its own each time", async () => {
+  test("opens a new session each time", async () => {
     const first = await accounts.register();
     const second = await accounts.login(first.user.email.toUpperCase());
     expect(second.user).toEqual(first.user);
@@ -123,7 +123,7 @@ describe("login", () => {
     expect(second.access_token).not.toBe(first.access_token);
   });
 
-  test("says the same of an unknown address, a wrong password and a disabled user's wrong password", async () => {
+  test("fails the same way for an unknown address, a wrong password and a disabled user's wrong password", async () => {
     const known = await accounts.register();
     const disabled = await accounts.register();
     await accounts.database`update users set disabled_at = now() where id = ${disabled.user.id}`;
@@ -141,19 +141,19 @@ describe("login", () => {
     expect(answers[2]).toEqual(answers[0] ?? {});
   });
 
-  test("tells a disabled user who knows the password, and opens no session", async () => {
+  test("reports the disabled account if the password is right, and opens no session", async () => {
     const { user } = await accounts.register();
     await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
     expect(await readProblem(await login(user.email, PASSWORD))).toEqual({ status: 403, code: "forbidden" });
     expect(await accounts.database`select 1 from sessions where user_id = ${user.id}`).toHaveLength(1);
   });
 
-  test("the same password typed on another keyboard is the same", async () => {
+  test("accepts the same password in another Unicode normalization form", async () => {
     await register({ email: "nfc@example.com", password: "pa\u00dfw\u00f6rter" });
     expect((await login("nfc@example.com", "pa\u00dfwo\u0308rter")).status).toBe(200);
   });
 
-  test("refuses what is no login at all", async () => {
+  test("rejects malformed requests", async () => {
     expect(await readProblem(await login("nobody", "x"))).toEqual({ status: 422, code: "invalid" });
     expect(await readProblem(await login("a@example.com", ""))).toEqual({ status: 422, code: "invalid" });
     const malformed = await fetch(`${accounts.url}/auth/login`, {
@@ -169,7 +169,7 @@ describe("login", () => {
     expect(await readProblem(form)).toEqual({ status: 415, code: "unsupported_media_type" });
   });
 
-  test("a login with the old password does not outlive a password change that comes in between", async () => {
+  test("a login with the old password doesn't survive a concurrent password change", async () => {
     const { user } = await accounts.register();
     const requester = { ipAddress: null, account: "anybody", knownBy: "nothing" } as const;
     const { passwordHash } = await accounts.users.checkCredentials(

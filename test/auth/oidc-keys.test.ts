@@ -25,7 +25,7 @@ afterEach(async () => {
 const refused = { status: 401, code: "unauthorized" };
 const unavailable = { status: 503, code: "unavailable" };
 
-/** An instance with its own memory of keys, whose times pass sooner than usual. */
+/** An instance with its own key cache, whose timeouts are shortened. */
 async function start(times: Partial<KeyTimes> = {}, jwksUrl?: string): Promise<Accounts> {
   const options = { issuer: issuer.url, audience: [AUDIENCE], jwksUrl, isProvisioning: true };
   const accounts = await startAccounts({ database, issuer: { ...options, times: { ...keyTimes, ...times } } });
@@ -35,7 +35,7 @@ async function start(times: Partial<KeyTimes> = {}, jwksUrl?: string): Promise<A
 const ask = (accounts: Accounts, token: string) => accounts.call("/me", { token });
 
 describe("rotation", () => {
-  test("a new key is found at its first use, and the old one works for as long as it is published", async () => {
+  test("a new key is found at its first use, and the old one works as long as it is published", async () => {
     const accounts = await start({ cooldownMs: 200 });
     const old = await issuer.sign();
     expect((await ask(accounts, old)).status).toBe(200);
@@ -46,26 +46,26 @@ describe("rotation", () => {
     issuer.keepOnly(newKey);
     await issuer.addKey("RS256");
     await Bun.sleep(220);
-    // Makes the instance look again: now the old key is gone.
+    // Makes the instance fetch the keys again, now without the old one.
     expect((await ask(accounts, await issuer.sign({}, { key: issuer.keys[1] }))).status).toBe(200);
     expect(await readProblem(await ask(accounts, await issuer.sign({}, { key: oldKey })))).toEqual(refused);
   });
 
-  test("a key that was withdrawn is forgotten by itself", async () => {
+  test("a withdrawn key is removed without a request for it", async () => {
     const accounts = await start({ refreshMs: 100 });
     const [oldKey] = issuer.keys;
     const used = await issuer.sign();
     expect((await ask(accounts, used)).status).toBe(200);
     issuer.keepOnly(await issuer.addKey("RS256"));
     await Bun.sleep(150);
-    // Still good: the keys are fetched beside this request.
+    // Still accepted: the keys are refreshed in the background.
     expect((await ask(accounts, await issuer.sign({}, { key: oldKey }))).status).toBe(200);
     await Bun.sleep(100);
     for (const token of [used, await issuer.sign({}, { key: oldKey })])
       expect(await readProblem(await ask(accounts, token))).toEqual(refused);
   });
 
-  test("a flood of unknown keys asks the issuer once per cooldown", async () => {
+  test("a flood of unknown keys causes one request to the issuer per cooldown", async () => {
     const accounts = await start({ cooldownMs: 1_000 });
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     const before = issuer.state.keyRequests;
@@ -87,8 +87,8 @@ describe("rotation", () => {
   });
 });
 
-describe("an issuer that is away", () => {
-  test("does not matter to known keys, also after they would be fetched again", async () => {
+describe("an unavailable issuer", () => {
+  test("doesn't affect known keys, even after their refresh interval", async () => {
     const accounts = await start({ refreshMs: 50, cooldownMs: 50, retryMs: 50 });
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     issuer.state.mode = "down";
@@ -106,7 +106,7 @@ describe("an issuer that is away", () => {
     expect((await ask(accounts, await issuer.sign({}, { key: unknown }))).status).toBe(200);
   });
 
-  test("for too long takes its keys with it", async () => {
+  test("for too long invalidates its keys", async () => {
     const accounts = await start({ keptMs: 200, retryMs: 50 });
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     issuer.state.mode = "down";
@@ -115,7 +115,7 @@ describe("an issuer that is away", () => {
     expect(await readProblem(await ask(accounts, await issuer.sign()))).toEqual(unavailable);
   });
 
-  test("is asked again only after a pause, however many tokens come", async () => {
+  test("is retried only after a pause, however many tokens arrive", async () => {
     issuer.state.mode = "down";
     const accounts = await start({ retryMs: 500 });
     const askAll = () =>
@@ -129,10 +129,10 @@ describe("an issuer that is away", () => {
   });
 });
 
-describe("answers that are no keys", () => {
+describe("invalid key documents", () => {
   const modes = ["html", "huge", "redirect", "no keys", "foreign document"] as const;
   for (const mode of modes)
-    test(`are refused: ${mode}`, async () => {
+    test(`are rejected: ${mode}`, async () => {
       const accounts = await start({ retryMs: 50, cooldownMs: 50 });
       issuer.state.mode = mode;
       const token = await issuer.sign();
@@ -143,7 +143,7 @@ describe("answers that are no keys", () => {
       issuer.state.mode = "good";
       await Bun.sleep(60);
       expect((await ask(accounts, token)).status).toBe(200);
-      // What was good stays good beside such an answer.
+      // Cached keys remain valid.
       issuer.state.mode = mode;
       await Bun.sleep(60);
       expect(await readProblem(await ask(accounts, await issuer.sign({}, { header: { kid: "x" } })))).toEqual(
@@ -152,7 +152,7 @@ describe("answers that are no keys", () => {
       expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     });
 
-  test("are refused: slow, without holding up other requests", async () => {
+  test("are rejected: slow, without delaying other requests", async () => {
     const accounts = await start({ timeoutMs: 300 });
     const { access_token } = await accounts.register();
     issuer.state.mode = "slow";
@@ -165,14 +165,14 @@ describe("answers that are no keys", () => {
   });
 });
 
-describe("where the keys are", () => {
+describe("the keys' URL", () => {
   test("is OIDC_JWKS_URL, which needs no discovery", async () => {
     const accounts = await start({}, `${issuer.url}/keys`);
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     expect(issuer.state).toMatchObject({ discoveries: 0, keyRequests: 1 });
   });
 
-  test("nobody home at all", async () => {
+  test("is reported as unavailable if it is unreachable", async () => {
     const accounts = await start({}, "http://127.0.0.1:1/keys");
     expect(await readProblem(await ask(accounts, await issuer.sign()))).toEqual(unavailable);
   });

@@ -42,8 +42,8 @@ const endCurrent = async (token: string) => {
 };
 const encode = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
 
-describe("a token of the issuer is taken", () => {
-  test("on REST, on streams and by OpenAI's clients", async () => {
+describe("a token of the issuer is accepted", () => {
+  test("over REST, on streams and from OpenAI clients", async () => {
     const token = await issuer.sign();
     const conversation = await parley.fetch("/api/v1/conversations", { token, json: { title: "Mine" } });
     expect(conversation.status).toBe(201);
@@ -83,7 +83,7 @@ describe("a token of the issuer is taken", () => {
     for (const socket of sockets) await socket.close();
   });
 
-  test("not on sockets when it is no good", async () => {
+  test("but not on sockets if it is invalid", async () => {
     const wrong = await issuer.sign({ aud: "somebody-else" });
     await expect(openSocket(parley.url, { token: wrong })).rejects.toThrow();
     await expect(openSocket(parley.url, { protocols: ["parley.v1", encode(wrong)] })).rejects.toThrow();
@@ -92,8 +92,8 @@ describe("a token of the issuer is taken", () => {
     expect((await socket.closed).code).toBe(4501);
   });
 
-  test("a little later, when its key could not be fetched at once", async () => {
-    // An instance that has not seen a key yet.
+  test("after a retry, if its key could not be fetched at first", async () => {
+    // An instance without cached keys.
     const late = await startApp({ database: server, config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE } });
     issuer.state.mode = "down";
     const token = await issuer.sign();
@@ -109,7 +109,7 @@ describe("a token of the issuer is taken", () => {
 });
 
 describe("the session of a token", () => {
-  test("is listed once and apart from that of an exchange", async () => {
+  test("is listed once, separately from an exchanged session", async () => {
     const token = await issuer.sign();
     const tokens = await readJson<Tokens>(await exchange(token));
     await me(token);
@@ -118,7 +118,7 @@ describe("the session of a token", () => {
     expect((await listSessions(tokens.access_token)).map(({ current }) => current)).toEqual([false, true]);
   });
 
-  test("ends with its sockets here and elsewhere; another token of the same person stays good", async () => {
+  test("ends with its sockets on all instances; another token of the same user stays valid", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     const second = await issuer.sign({ ...claims, jti: "second" });
@@ -142,7 +142,7 @@ describe("the session of a token", () => {
     await stays.close();
   });
 
-  test("that was ended is not brought back by another signature of the same token", async () => {
+  test("isn't revived by a different signature of the same token", async () => {
     const key = await issuer.addKey("ES256");
     const late = await startApp({ database: server, config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE } });
     const token = await issuer.sign({}, { key });
@@ -164,7 +164,7 @@ describe("the session of a token", () => {
     await late.stop();
   });
 
-  test("opened by exchange, once ended, takes the token with it", async () => {
+  test("opened by exchange, once ended, invalidates the token", async () => {
     const token = await issuer.sign();
     const tokens = await readJson<Tokens>(await exchange(token));
     expect((await exchange(token)).status).toBe(200);
@@ -173,7 +173,7 @@ describe("the session of a token", () => {
     expect(await readProblem(await me(token))).toEqual(refused);
   });
 
-  test("outlives the sweep of old sessions for as long as the token could come back", async () => {
+  test("survives the sweep of old sessions as long as the token is valid", async () => {
     const claims: JWTPayload = issuer.createClaims();
     const token = await issuer.sign({ ...claims, exp: Math.floor(Date.now() / 1000) + 10 * 24 * 3600 });
     const userId = await idOf(token);
@@ -195,7 +195,7 @@ describe("the session of a token", () => {
     expect(await sweep()).toBe(0);
   });
 
-  test("cannot be refreshed, since it has nothing that a refresh token could be made of", async () => {
+  test("can't be refreshed, since a refresh token can't be derived from it", async () => {
     const { createRefreshTokens } = await import("../../src/modules/auth/refresh-tokens.ts");
     const token = await issuer.sign();
     const [session] = await listSessions(token);
@@ -223,8 +223,8 @@ describe("the session of a token", () => {
   });
 });
 
-describe("a user who may not come in", () => {
-  test("because they are disabled, does so with no token, old or new", async () => {
+describe("a user without access", () => {
+  test("can't log in with any token, old or new, when disabled", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     const userId = await idOf(token);
@@ -243,7 +243,7 @@ describe("a user who may not come in", () => {
     expect(refusals.map(({ reason }) => reason)).toEqual(["disabled", "disabled"]);
   });
 
-  test("because they deleted their account, does so only by a new token, as somebody new", async () => {
+  test("can only log in with a new token, as a new user, after deleting the account", async () => {
     const claims = issuer.createClaims();
     const bearer = await issuer.sign(claims);
     const exchanged = await issuer.sign({ ...claims, jti: "exchanged" });
@@ -268,7 +268,7 @@ describe("a user who may not come in", () => {
 
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
-/** The other signature that an ECDSA key accepts for the same text: (r, n − s). */
+/** The other ECDSA signature that is valid for the same text: (r, n − s). */
 function mirrorSignature(token: string): string {
   const [head, body, signature = ""] = token.split(".");
   const bytes = Buffer.from(signature, "base64url");

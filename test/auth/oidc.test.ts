@@ -32,7 +32,7 @@ const listActions = async (userId: string) =>
   );
 
 describe("a token of the issuer", () => {
-  test("is a credential by itself, and makes the account at its first use", async () => {
+  test("works as a credential, and creates the account at its first use", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     const first = await readJson<Me>(await me(token));
@@ -48,7 +48,7 @@ describe("a token of the issuer", () => {
     ]);
   });
 
-  test("is exchanged for a session of ours, which is refreshed as any other", async () => {
+  test("can be exchanged for a Parley session, which is refreshed like any other", async () => {
     const claims = issuer.createClaims();
     const answer = await login(await issuer.sign(claims));
     expect(answer.status).toBe(200);
@@ -62,10 +62,10 @@ describe("a token of the issuer", () => {
     expect((await readJson<Me>(await me(await issuer.sign(claims)))).id).toBe(tokens.user.id);
   });
 
-  test("may be signed with any of the usual public-key algorithms", async () => {
+  test("may be signed with any usual public-key algorithm", async () => {
     for (const alg of ["RS256", "PS256", "ES256", "ES384", "EdDSA"]) {
       const key = await issuer.addKey(alg);
-      // Each key is new: the cooldown would hide it from the service that runs all along.
+      // The keys are new: the cooldown would hide them from the running service.
       const fresh = await startAccounts({ database: accounts.database, issuer: createOptions() });
       const answer = await fresh.call("/me", { token: await issuer.sign({}, { key }) });
       expect({ alg, status: answer.status }).toEqual({ alg, status: 200 });
@@ -73,7 +73,7 @@ describe("a token of the issuer", () => {
     }
   });
 
-  test("asks for the keys once, whatever comes", async () => {
+  test("causes one request for the keys, however many tokens arrive", async () => {
     const fresh = await startAccounts({ database: accounts.database, issuer: createOptions() });
     const before = { ...issuer.state };
     const tokens = await Promise.all(Array.from({ length: 10 }, () => issuer.sign()));
@@ -84,7 +84,7 @@ describe("a token of the issuer", () => {
     await fresh.stop();
   });
 
-  test("takes a name that cannot be shown from the address instead", async () => {
+  test("falls back to the address if the name can't be displayed", async () => {
     const claims = issuer.createClaims({ name: "Ada\u202eecalevoL" });
     const found = await readJson<Me>(await me(await issuer.sign(claims)));
     expect(found.display_name).toBe(claims.email?.toString().split("@")[0]?.slice(0, 80) ?? "");
@@ -104,8 +104,8 @@ describe("a token of the issuer", () => {
   });
 });
 
-describe("many first requests at once", () => {
-  test("make one account and one session of one token, also on two instances", async () => {
+describe("many concurrent first requests", () => {
+  test("create one account and one session for one token, also on two instances", async () => {
     const other = await startAccounts({ database: accounts.database, issuer: createOptions() });
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
@@ -121,7 +121,7 @@ describe("many first requests at once", () => {
     await other.stop();
   });
 
-  test("with different tokens and logins of one person make one account", async () => {
+  test("with different tokens and logins of one user create one account", async () => {
     const claims = issuer.createClaims();
     const tokens = await Promise.all(
       Array.from({ length: 12 }, (_, n) => issuer.sign({ ...claims, jti: `${n}`, email: `${n % 3}.${claims.email}` })),
@@ -135,8 +135,8 @@ describe("many first requests at once", () => {
   });
 });
 
-describe("an address that somebody has", () => {
-  test("is never taken over: not by a verified one, not in any way in", async () => {
+describe("an address that is already registered", () => {
+  test("is never taken over: not with a verified address, not through any route", async () => {
     const local = await accounts.register();
     const token = await issuer.sign({ email: local.user.email.toUpperCase(), email_verified: true });
     for (const answer of [await me(token), await login(token)])
@@ -146,7 +146,7 @@ describe("an address that somebody has", () => {
     expect((await accounts.database`select 1 from identities where user_id = ${local.user.id}`).length).toBe(0);
   });
 
-  test("is linked by its owner, with the password", async () => {
+  test("can be linked by its owner, with the password", async () => {
     const local = await accounts.register();
     const claims = issuer.createClaims({ email: local.user.email });
     const token = await issuer.sign(claims);
@@ -189,7 +189,7 @@ describe("an address that somebody has", () => {
     expect((await me(token)).status).toBe(200);
   });
 
-  test("can be unlinked again, which ends what the issuer's tokens opened", async () => {
+  test("can be unlinked, which ends sessions opened with the issuer's tokens", async () => {
     const local = await accounts.register();
     const claims = issuer.createClaims({ email: local.user.email });
     const token = await issuer.sign(claims);
@@ -208,7 +208,7 @@ describe("an address that somebody has", () => {
     expect(await listActions(local.user.id)).toContain("user.identity_unlinked");
   });
 
-  test("lets nobody in who shows a token while it is being unlinked", async () => {
+  test("can't be used with a token while it is being unlinked", async () => {
     const local = await accounts.register();
     const token = await issuer.sign(issuer.createClaims({ email: local.user.email }));
     await accounts.call("/me/identities", { token: local.access_token, json: { token, password: PASSWORD } });
@@ -218,21 +218,21 @@ describe("an address that somebody has", () => {
       late.push(login(token), me(token));
       const waiting = () => accounts.database`
         select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
-      // One waits for the row, the other one for its turn.
+      // One waits for the row lock, the other is queued behind it.
       while ((await waiting()).length === 0) await Bun.sleep(5);
       await sql`delete from identities where user_id = ${local.user.id}`;
     });
     for (const answer of late) expect(await readProblem(await answer)).toEqual({ status: 401, code: "unauthorized" });
   });
 
-  test("the only way in cannot be taken away", async () => {
+  test("the only login method can't be unlinked", async () => {
     const token = await issuer.sign();
     const page = await readJson<{ data: Identity[] }>(await accounts.call("/me/identities", { token }));
     const unlink = await accounts.call(`/me/identities/${page.data[0]?.id}`, { token, method: "DELETE" });
     expect(await readProblem(unlink)).toEqual({ status: 409, code: "conflict" });
   });
 
-  test("an account has a bounded number of identities", async () => {
+  test("the number of identities per account is limited", async () => {
     const local = await accounts.register();
     for (let n = 0; n < 20; n++)
       await accounts.database`
@@ -246,8 +246,8 @@ describe("an address that somebody has", () => {
   });
 });
 
-describe("without a password", () => {
-  test("nobody logs in with one, changes it, or guesses whether there is one", async () => {
+describe("an account without a password", () => {
+  test("can't log in with one or change it, and its absence isn't revealed", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     await me(token);
@@ -267,7 +267,7 @@ describe("without a password", () => {
 });
 
 describe("OIDC_PROVISION=off", () => {
-  test("lets in only who is linked", async () => {
+  test("only accepts linked users", async () => {
     const strict = await startAccounts({ database: accounts.database, issuer: createOptions(false) });
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
@@ -285,7 +285,7 @@ describe("OIDC_PROVISION=off", () => {
     await strict.stop();
   });
 
-  test("and REGISTRATION=closed by itself keeps nobody of the issuer out", async () => {
+  test("and REGISTRATION=closed alone doesn't affect the issuer's users", async () => {
     const closed = await startAccounts({
       database: accounts.database,
       registration: "closed",
@@ -296,7 +296,7 @@ describe("OIDC_PROVISION=off", () => {
   });
 });
 
-test("without an issuer nothing of this is there", async () => {
+test("without an issuer, its routes don't exist", async () => {
   const plain = await startAccounts({ database: accounts.database });
   const token = await issuer.sign();
   expect(await readProblem(await plain.call("/auth/oidc", { json: { token } }))).toEqual({

@@ -19,7 +19,7 @@ const newEmail = () => `moved-${++count}@example.com`;
 const needed = { status: 403, code: "reauthentication_required" };
 const nowS = () => Math.floor(Date.now() / 1_000);
 
-/** What changes or ends the account itself. */
+/** Operations that change or delete the account itself. */
 const operations: Record<string, (rest: Rest, proof?: object) => ReturnType<Rest["ask"]>> = {
   "changing the address": (rest, proof) => rest.ask("PATCH", "/me", { email: newEmail(), ...proof }),
   "deleting the account": (rest, proof) => rest.ask("DELETE", "/me", proof),
@@ -28,64 +28,63 @@ const makeOld = (id: string, seconds = 301) =>
   parley.database`
     update sessions set created_at = created_at - make_interval(secs => ${seconds}),
       authenticated_at = authenticated_at - make_interval(secs => ${seconds}) where user_id = ${id}`;
-async function joinLongAgo(): Promise<Rest> {
+async function registerLongAgo(): Promise<Rest> {
   const account = await parley.register();
   await makeOld(account.user.id);
   return createRest(parley, account);
 }
-const stillThere = async (rest: Rest) =>
-  (await rest.get<{ email: string }>("/me")).body.email === rest.account.user.email;
+const exists = async (rest: Rest) => (await rest.get<{ email: string }>("/me")).body.email === rest.account.user.email;
 
 describe.each(Object.keys(operations))("%s", (name) => {
   const operate = (rest: Rest, proof?: object) => operations[name]?.(rest, proof) as ReturnType<Rest["ask"]>;
 
-  test("takes a login younger than 5 minutes", async () => {
+  test("requires a login within 5 minutes", async () => {
     const account = await parley.register();
     await makeOld(account.user.id, 290);
     expect((await operate(createRest(parley, account))).status).toBeLessThan(300);
-    const old = await joinLongAgo();
+    const old = await registerLongAgo();
     const { status, body } = await operate(old);
     expect(body).toMatchObject(needed);
     expect(status).toBe(403);
-    expect(await stillThere(old)).toBe(true);
+    expect(await exists(old)).toBe(true);
   });
 
-  test("or the current password, and not another one", async () => {
-    const old = await joinLongAgo();
+  test("or the current password, but not a wrong one", async () => {
+    const old = await registerLongAgo();
     expect((await operate(old, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
-    expect(await stillThere(old)).toBe(true);
+    expect(await exists(old)).toBe(true);
     expect((await operate(old, { current_password: TEST_PASSWORD })).status).toBeLessThan(300);
     const young = createRest(parley, await parley.register());
     expect((await operate(young, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
-    expect(await stillThere(young)).toBe(true);
+    expect(await exists(young)).toBe(true);
   });
 
-  test("a refresh and a ticket make no login younger, and another session is another login", async () => {
-    const old = await joinLongAgo();
+  test("a refresh or a ticket doesn't renew the login, and another session's login doesn't count", async () => {
+    const old = await registerLongAgo();
     const refreshed = await parley.fetch("/api/v1/auth/refresh", {
       json: { refresh_token: old.account.refresh_token },
     });
     const again = createRest(parley, (await refreshed.json()) as Account);
     await again.ask("POST", "/auth/ticket");
     expect((await operate(again)).body).toMatchObject(needed);
-    // Somebody else logs in meanwhile: that is no proof for this session.
+    // A login in another session doesn't count for this one.
     const json = { email: old.account.user.email, password: TEST_PASSWORD };
     const other = (await (await parley.fetch("/api/v1/auth/login", { json })).json()) as Account;
     expect((await operate(again)).body).toMatchObject(needed);
     expect((await operate(createRest(parley, other))).status).toBeLessThan(300);
   });
 
-  test("no API key may do it, with the password neither", async () => {
+  test("is forbidden with an API key, even with the password", async () => {
     const account = await parley.register();
     const json = { name: "k", scopes: ["users:write", "users:read"] };
     const made = await createRest(parley, account).ask<{ key: string }>("POST", "/api-keys", json);
     const machine = createRest(parley, { ...account, access_token: made.body.key });
     for (const proof of [undefined, { current_password: TEST_PASSWORD }])
       expect((await operate(machine, proof)).body).toMatchObject({ status: 403, code: "forbidden" });
-    expect(await stillThere(machine)).toBe(true);
+    expect(await exists(machine)).toBe(true);
   });
 
-  test("who logs in by an issuer needs a login there that is younger than 5 minutes", async () => {
+  test("users of an issuer need a login there within 5 minutes", async () => {
     const claims = issuer.createClaims({ iat: nowS() - 301 });
     const sub = String(claims.sub);
     const asToken = async (changes: object) =>
@@ -100,25 +99,25 @@ describe.each(Object.keys(operations))("%s", (name) => {
       return createRest(parley, (await response.json()) as Account);
     };
     for (const open of [asToken, asLogin]) {
-      // An older token opens no younger session, and a renewed one says when its user has logged in.
+      // An older token doesn't open a newer session, and auth_time of a renewed token is respected.
       for (const changes of [{}, { iat: nowS(), auth_time: nowS() - 301 }, { iat: undefined }])
         expect({ changes, ...((await operate(await open(changes))).body as object) }).toMatchObject(needed);
-      const proof = { current_password: "there is none" };
+      const proof = { current_password: "none exists" };
       expect((await operate(await open({}), proof)).body).toMatchObject({ code: "forbidden" });
-      expect(await stillThere(await open({}))).toBe(true);
+      expect(await exists(await open({}))).toBe(true);
     }
     expect((await operate(await asLogin({ iat: nowS(), sub }))).status).toBeLessThan(300);
   });
 });
 
-test("the own address as it is needs no proof, nor does a name", async () => {
-  const old = await joinLongAgo();
+test("an unchanged address needs no reauthentication, nor does a name", async () => {
+  const old = await registerLongAgo();
   const json = { email: old.account.user.email, display_name: "Another name" };
   expect((await old.ask("PATCH", "/me", json)).body).toMatchObject(json);
   expect((await old.refused("PATCH", "/me", { email: old.account.user.email.toUpperCase() })).code).toBe(needed.code);
 });
 
-test("the page of the code says what to do", async () => {
+test("the error code's page says what to do", async () => {
   const response = await parley.fetch("/problems/reauthentication_required", {
     headers: { accept: "application/json" },
   });

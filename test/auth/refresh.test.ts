@@ -9,17 +9,17 @@ beforeAll(async () => {
 });
 afterAll(() => accounts.stop());
 
-const show = (refresh_token: string) => accounts.call("/auth/refresh", { json: { refresh_token } });
-const refresh = async (token: string) => readJson<Tokens>(await show(token));
+const postRefresh = (refresh_token: string) => accounts.call("/auth/refresh", { json: { refresh_token } });
+const refresh = async (token: string) => readJson<Tokens>(await postRefresh(token));
 const sessionOf = (token: string) => createRefreshTokens(JWT_SECRET).read(token)?.sessionId ?? "";
-/** As if the last refresh had been so long ago. */
+/** Backdates the last refresh. */
 const waitSeconds = (token: string, seconds: number) =>
   accounts.database`update sessions set rotated_at = rotated_at - make_interval(secs => ${seconds}::float8) where id = ${sessionOf(token)}`;
 
 const refused = { status: 401, code: "unauthorized" };
 const reused = { status: 401, code: "token_reused" };
 
-test("gives a new pair of tokens that work, for the same session", async () => {
+test("returns a new working pair of tokens for the same session", async () => {
   const first = await accounts.register();
   const second = await refresh(first.refresh_token);
   expect(second.user).toEqual(first.user);
@@ -30,7 +30,7 @@ test("gives a new pair of tokens that work, for the same session", async () => {
   expect((await accounts.call("/me", { token: third.access_token })).status).toBe(200);
 });
 
-test("the direct predecessor gets the same successor again within 10 s", async () => {
+test("the direct predecessor returns the same successor again within 10 s", async () => {
   const first = await accounts.register();
   const second = await refresh(first.refresh_token);
   await waitSeconds(first.refresh_token, 9);
@@ -40,14 +40,14 @@ test("the direct predecessor gets the same successor again within 10 s", async (
   expect((await refresh(second.refresh_token)).refresh_token).not.toBe(second.refresh_token);
 });
 
-test("the predecessor shown after 10 s ends the session, its tokens and its sockets", async () => {
+test("reusing the predecessor after 10 s ends the session, its tokens and its sockets", async () => {
   const first = await accounts.register();
   const second = await refresh(first.refresh_token);
   await waitSeconds(first.refresh_token, 11);
   accounts.ended.length = 0;
-  expect(await readProblem(await show(first.refresh_token))).toEqual(reused);
+  expect(await readProblem(await postRefresh(first.refresh_token))).toEqual(reused);
   expect(accounts.ended).toEqual([{ ids: [sessionOf(first.refresh_token)], reason: "token_reused" }]);
-  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
+  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(refused);
   expect(await readProblem(await accounts.call("/me", { token: second.access_token }))).toEqual(refused);
 });
 
@@ -56,32 +56,32 @@ test("an older generation ends the session even within 10 s, and only this sessi
   const other = await accounts.login(first.user.email);
   const second = await refresh(first.refresh_token);
   const third = await refresh(second.refresh_token);
-  expect(await readProblem(await show(first.refresh_token))).toEqual(reused);
-  expect(await readProblem(await show(third.refresh_token))).toEqual(refused);
-  expect((await show(other.refresh_token)).status).toBe(200);
+  expect(await readProblem(await postRefresh(first.refresh_token))).toEqual(reused);
+  expect(await readProblem(await postRefresh(third.refresh_token))).toEqual(refused);
+  expect((await postRefresh(other.refresh_token)).status).toBe(200);
 });
 
-test("a session that was ended for reuse is announced once", async () => {
+test("reports a session that ended because of reuse only once", async () => {
   const first = await accounts.register();
   await refresh((await refresh(first.refresh_token)).refresh_token);
   accounts.ended.length = 0;
-  const answers = await Promise.all(Array.from({ length: 8 }, () => show(first.refresh_token)));
+  const answers = await Promise.all(Array.from({ length: 8 }, () => postRefresh(first.refresh_token)));
   expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401]));
   expect(accounts.ended).toHaveLength(1);
 });
 
-test("16 refreshes at once: one moves the session, all get the same successor", async () => {
+test("16 concurrent refreshes: one advances the session, all get the same successor", async () => {
   const first = await accounts.register();
-  const answers = await Promise.all(Array.from({ length: 16 }, () => show(first.refresh_token)));
+  const answers = await Promise.all(Array.from({ length: 16 }, () => postRefresh(first.refresh_token)));
   expect(answers.map(({ status }) => status)).toEqual(Array(16).fill(200));
   const tokens = await Promise.all(answers.map((answer) => readJson<Tokens>(answer)));
   expect(new Set(tokens.map(({ refresh_token }) => refresh_token)).size).toBe(1);
   const [row] = await accounts.database`select generation from sessions where id = ${sessionOf(first.refresh_token)}`;
   expect(row?.generation).toBe(1);
-  expect((await show(tokens[0]?.refresh_token ?? "")).status).toBe(200);
+  expect((await postRefresh(tokens[0]?.refresh_token ?? "")).status).toBe(200);
 });
 
-test("a token with any bit changed is refused, and ends nothing", async () => {
+test("a token with any changed bit is rejected, and ends nothing", async () => {
   const { refresh_token } = await accounts.register();
   const text = refresh_token.slice(4);
   const bytes = Buffer.from(text, "base64url");
@@ -90,7 +90,7 @@ test("a token with any bit changed is refused, and ends nothing", async () => {
     copy[at] = (copy[at] ?? 0) ^ 1;
     return `prt_${copy.toString("base64url")}`;
   });
-  // The last character carries four bits that decode to nothing.
+  // The last character has four unused bits.
   const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   const respelled = `prt_${text.slice(0, -1)}${alphabet[alphabet.indexOf(text.at(-1) ?? "") + 1]}`;
   for (const token of [
@@ -103,11 +103,11 @@ test("a token with any bit changed is refused, and ends nothing", async () => {
     "x",
     `${refresh_token}\n`,
   ])
-    expect(await readProblem(await show(token))).toEqual(refused);
-  expect((await show(refresh_token)).status).toBe(200);
+    expect(await readProblem(await postRefresh(token))).toEqual(refused);
+  expect((await postRefresh(refresh_token)).status).toBe(200);
 });
 
-test("a forged older generation does not end the session", async () => {
+test("a forged older generation doesn't end the session", async () => {
   const first = await accounts.register();
   const second = await refresh(first.refresh_token);
   const third = await refresh(second.refresh_token);
@@ -116,11 +116,11 @@ test("a forged older generation does not end the session", async () => {
     generation: 0,
     refreshKey: Buffer.alloc(32),
   });
-  expect(await readProblem(await show(forged))).toEqual(refused);
-  expect((await show(third.refresh_token)).status).toBe(200);
+  expect(await readProblem(await postRefresh(forged))).toEqual(refused);
+  expect((await postRefresh(third.refresh_token)).status).toBe(200);
 });
 
-test("neither the server's secret nor a copy of the database makes a token", async () => {
+test("neither the server's secret nor a copy of the database is enough to forge a token", async () => {
   const { refresh_token } = await accounts.register();
   const sessionId = sessionOf(refresh_token);
   const [row] = await accounts.database<
@@ -133,19 +133,20 @@ test("neither the server's secret nor a copy of the database makes a token", asy
     refreshKey: Buffer.alloc(32),
   });
   const withRowOnly = createRefreshTokens("not the secret").create({ sessionId, generation: 0, refreshKey });
-  for (const token of [withSecretOnly, withRowOnly]) expect(await readProblem(await show(token))).toEqual(refused);
+  for (const token of [withSecretOnly, withRowOnly])
+    expect(await readProblem(await postRefresh(token))).toEqual(refused);
   expect(createRefreshTokens(JWT_SECRET).create({ sessionId, generation: 0, refreshKey })).toBe(refresh_token);
 });
 
-test("a token from the future of a restored database is refused, and ends nothing", async () => {
+test("a token newer than a restored database is rejected, and ends nothing", async () => {
   const first = await accounts.register();
   const second = await refresh(first.refresh_token);
   await accounts.database`update sessions set generation = 0 where id = ${sessionOf(first.refresh_token)}`;
-  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
-  expect((await show(first.refresh_token)).status).toBe(200);
+  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(refused);
+  expect((await postRefresh(first.refresh_token)).status).toBe(200);
 });
 
-test("a session ends after 30 idle days, and after 90 days whatever happens", async () => {
+test("a session expires after 30 idle days, and after 90 days in any case", async () => {
   const { refresh_token } = await accounts.register();
   const id = sessionOf(refresh_token);
   const days = async () => {
@@ -158,16 +159,16 @@ test("a session ends after 30 idle days, and after 90 days whatever happens", as
   const second = await refresh(refresh_token);
   expect(await days()).toBe(10);
   await accounts.database`update sessions set expires_at = now() where id = ${id}`;
-  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
+  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(refused);
 });
 
 test("a disabled user gets no new tokens", async () => {
   const { user, refresh_token } = await accounts.register();
   await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
-  expect(await readProblem(await show(refresh_token))).toEqual(refused);
+  expect(await readProblem(await postRefresh(refresh_token))).toEqual(refused);
 });
 
-test("logout ends the session with any of its tokens, again and again 204", async () => {
+test("logout ends the session with any of its tokens, and returns 204 every time", async () => {
   const logout = (refresh_token: string) => accounts.call("/auth/logout", { json: { refresh_token } });
   const first = await accounts.register();
   const other = await accounts.login(first.user.email);
@@ -179,7 +180,7 @@ test("logout ends the session with any of its tokens, again and again 204", asyn
     expect(await response.text()).toBe("");
   }
   expect(accounts.ended).toEqual([{ ids: [sessionOf(first.refresh_token)], reason: "logout" }]);
-  expect(await readProblem(await show(second.refresh_token))).toEqual(refused);
+  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(refused);
   expect(await readProblem(await accounts.call("/me", { token: second.access_token }))).toEqual(refused);
   expect((await accounts.call("/me", { token: other.access_token })).status).toBe(200);
 });

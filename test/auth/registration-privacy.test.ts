@@ -14,7 +14,7 @@ let owner: Account;
 beforeAll(async () => {
   issuer = await startIssuer();
   parley = await startAdministration({
-    // About 10 ms: what a taken address would save is noticeable.
+    // About 10 ms: skipping the hash for a taken address would be noticeable.
     passwords: { memoryKib: 8_192, passes: 1 },
     config: {
       REGISTRATION_PRIVACY: "on",
@@ -46,7 +46,7 @@ const shapeOf = (value: unknown): unknown =>
     : typeof value;
 
 describe("registering a taken address", () => {
-  test("is answered as a free one is, and gives nothing", async () => {
+  test("responds as for a free one, with useless tokens", async () => {
     const free = await register(newEmail());
     const taken = await register(owner.user.email.toUpperCase());
     expect(taken.status).toBe(201);
@@ -58,14 +58,14 @@ describe("registering a taken address", () => {
       expect(taken.body[field].length).toBe(free.body[field].length);
     expect(taken.body.user.id).not.toBe(owner.user.id);
     expect(taken.body.user).toMatchObject({ email: owner.user.email.toUpperCase(), role: "user", disabled: false });
-    // The tokens were never good.
+    // The tokens never worked.
     const { access_token: token, refresh_token } = taken.body;
     expect((await parley.fetch("/api/v1/me", { token })).status).toBe(401);
     expect((await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token } })).status).toBe(401);
     expect((await parley.fetch("/api/v1/me", { token: free.body.access_token })).status).toBe(200);
   });
 
-  test("leaves the account as it is, and stands in the audit record for its administrator", async () => {
+  test("leaves the account unchanged, and is recorded in the audit log for its administrator", async () => {
     await register(owner.user.email, { display_name: "A thief" });
     const json = { email: owner.user.email, password: "somebody's guess" };
     expect((await parley.fetch("/api/v1/auth/login", { json })).status).toBe(401);
@@ -76,7 +76,7 @@ describe("registering a taken address", () => {
     expect((await parley.admin.get<{ data: unknown[] }>(path)).body.data.length).toBeGreaterThan(0);
   });
 
-  test("a body that is not valid is told alike", async () => {
+  test("rejects an invalid body in the same way", async () => {
     for (const more of [{ password: "password" }, { display_name: "" }, { role: "admin" }]) {
       const strip = ({ status, body: { request_id, instance, ...body } }: Awaited<ReturnType<typeof register>>) => ({
         status,
@@ -86,19 +86,19 @@ describe("registering a taken address", () => {
     }
   });
 
-  test("takes as long as a free one", async () => {
+  test("takes as long as for a free one", async () => {
     const times = { free: [] as number[], taken: [] as number[] };
     for (let round = 0; round < 8; round += 1) {
       times.free.push((await register(newEmail())).tookMs);
       times.taken.push((await register(owner.user.email)).tookMs);
     }
     const median = (list: number[]) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? 0;
-    // Both wait for the same moment, and a hash is a small part of that.
+    // Both are padded to the same time, and a hash is a small part of it.
     for (const list of Object.values(times)) expect(median(list)).toBeGreaterThan(240);
     expect(Math.abs(median(times.free) - median(times.taken))).toBeLessThan(20);
   });
 
-  test("of 4 at once with one new address one has an account, and the others look the same", async () => {
+  test("of 4 concurrent requests with one new address, one creates the account, and the others look the same", async () => {
     const email = newEmail();
     const all = await Promise.all([0, 1, 2, 3].map(() => register(email)));
     expect(all.map(({ status }) => status)).toEqual([201, 201, 201, 201]);
@@ -109,7 +109,7 @@ describe("registering a taken address", () => {
   });
 });
 
-test("nobody changes their address by themselves, to a free one neither; an administrator does it for them", async () => {
+test("users can't change their address, not even to a free one; an administrator can", async () => {
   const account = await parley.register();
   const rest = createRest(parley, account);
   const strip = ({ request_id, instance, ...body }: Awaited<ReturnType<typeof rest.refused>>) => body;
@@ -124,7 +124,7 @@ test("nobody changes their address by themselves, to a free one neither; an admi
   expect((await parley.admin.refused("PATCH", `/users/${rest.id}`, { email: taken })).status).toBe(409);
 });
 
-test("an issuer's token learns of an account only if the issuer vouches for the address, and then in neutral words", async () => {
+test("an issuer's token reveals an account only if the issuer verified the address, and with a neutral error", async () => {
   const logInBy = async (claims: JWTPayload) => {
     const token = await issuer.sign(claims);
     const response = await parley.fetch("/api/v1/auth/oidc", { json: { token } });
@@ -142,14 +142,14 @@ test("an issuer's token learns of an account only if the issuer vouches for the 
   expect(JSON.stringify(taken.body)).not.toContain("exists");
 });
 
-test("members are not added by e-mail, unless the operator says so", async () => {
+test("members can't be added by e-mail, unless the operator enables it", async () => {
   const rest = createRest(parley, await parley.register());
   const { body } = await rest.ask<{ id: string }>("POST", "/conversations", {});
   for (const email of [owner.user.email, newEmail()])
     expect(await rest.refused("POST", `/conversations/${body.id}/members`, { email })).toMatchObject({ status: 403 });
 });
 
-test("many taken ones from one address wait as wrong passwords do, and free ones with them", async () => {
+test("many taken addresses from one client are delayed like wrong passwords, and free ones too", async () => {
   const statuses: number[] = [];
   for (let n = 0; n <= FREE_FAILURES && !statuses.includes(429); n += 8)
     statuses.push(

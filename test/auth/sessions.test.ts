@@ -14,13 +14,14 @@ const refused = { status: 401, code: "unauthorized" };
 const list = async (token: string, query = "") =>
   readJson<SessionPage>(await accounts.call(`/me/sessions${query}`, { token }));
 const end = (token: string, id: string) => accounts.call(`/me/sessions/${id}`, { token, method: "DELETE" });
-const isGood = async ({ access_token }: Tokens) => (await accounts.call("/me", { token: access_token })).status === 200;
+const isValid = async ({ access_token }: Tokens) =>
+  (await accounts.call("/me", { token: access_token })).status === 200;
 const currentOf = async ({ access_token }: Tokens) =>
   (await accounts.auth.identify(access_token, unknownOrigin)).credentialId;
 const sessionIdOf = ({ access_token }: Tokens): string =>
   (JSON.parse(Buffer.from(access_token.split(".")[1] ?? "", "base64url").toString()) as { sid: string }).sid;
 
-test("every route of the account needs a credential", async () => {
+test("every account route requires authentication", async () => {
   const routes: [string, string, unknown?][] = [
     ["GET", "/me"],
     ["PATCH", "/me", {}],
@@ -40,7 +41,7 @@ test("every route of the account needs a credential", async () => {
 });
 
 describe("sessions", () => {
-  test("are listed newest first, with where they come from", async () => {
+  test("are listed newest first, with their origin", async () => {
     const first = await accounts.register();
     const login = await accounts.call("/auth/login", {
       json: { email: first.user.email, password: PASSWORD },
@@ -67,7 +68,7 @@ describe("sessions", () => {
     ]);
   });
 
-  test("come in pages", async () => {
+  test("are paged", async () => {
     const first = await accounts.register();
     for (let count = 0; count < 4; count++) await accounts.login(first.user.email);
     const seen: string[] = [];
@@ -89,34 +90,34 @@ describe("sessions", () => {
       });
   });
 
-  test("are ended one by one; the socket follows, the others stay", async () => {
+  test("are ended individually; the socket is closed, the others stay", async () => {
     const first = await accounts.register();
     const second = await accounts.login(first.user.email);
     const id = await currentOf(second);
-    expect(await isGood(second)).toBe(true);
+    expect(await isValid(second)).toBe(true);
     accounts.ended.length = 0;
     expect((await end(first.access_token, id)).status).toBe(204);
     expect(accounts.ended).toEqual([{ ids: [id], reason: "ended" }]);
-    expect(await isGood(second)).toBe(false);
+    expect(await isValid(second)).toBe(false);
     expect((await accounts.call("/auth/refresh", { json: { refresh_token: second.refresh_token } })).status).toBe(401);
-    expect(await isGood(first)).toBe(true);
+    expect(await isValid(first)).toBe(true);
     expect((await list(first.access_token)).data).toHaveLength(1);
     expect((await end(first.access_token, id)).status).toBe(404);
   });
 
-  test("of others are neither seen nor ended", async () => {
+  test("of other users can neither be seen nor ended", async () => {
     const owner = await accounts.register();
     const outsider = await accounts.register();
     const id = await currentOf(owner);
     accounts.ended.length = 0;
     expect(await readProblem(await end(outsider.access_token, id))).toEqual({ status: 404, code: "not_found" });
     expect((await list(outsider.access_token)).data.map((session) => session.id)).not.toContain(id);
-    expect(await isGood(owner)).toBe(true);
+    expect(await isValid(owner)).toBe(true);
     expect(accounts.ended).toEqual([]);
     expect((await end(owner.access_token, "no-id")).status).toBe(422);
   });
 
-  test("all others are ended at once, with one entry in the record; with all=true the current one, too", async () => {
+  test("all others can be ended together, with one audit entry; with all=true the current one, too", async () => {
     const [current, outsider] = [await accounts.register(), await accounts.register()];
     const others = [await accounts.login(current.user.email), await accounts.login(current.user.email)];
     accounts.ended.length = 0;
@@ -126,12 +127,12 @@ describe("sessions", () => {
     expect((await endAll("")).status).toBe(204);
     const otherIds = await Promise.all(others.map((tokens) => sessionIdOf(tokens)));
     expect(accounts.ended).toEqual([{ ids: expect.arrayContaining(otherIds), reason: "ended" }]);
-    for (const other of others) expect(await isGood(other)).toBe(false);
-    expect(await isGood(current)).toBe(true);
-    expect(await isGood(outsider)).toBe(true);
+    for (const other of others) expect(await isValid(other)).toBe(false);
+    expect(await isValid(current)).toBe(true);
+    expect(await isValid(outsider)).toBe(true);
     expect((await endAll("?all=true")).status).toBe(204);
-    expect(await isGood(current)).toBe(false);
-    expect(await isGood(outsider)).toBe(true);
+    expect(await isValid(current)).toBe(false);
+    expect(await isValid(outsider)).toBe(true);
     const entries = await accounts.database`
       select actor_id, target_id, details from audit_events
       where action = 'session.ended' and target_id = ${current.user.id} order by id`;
@@ -144,13 +145,13 @@ describe("sessions", () => {
     );
   });
 
-  test("one can end the session one is in", async () => {
+  test("the current session can be ended", async () => {
     const tokens = await accounts.register();
     expect((await end(tokens.access_token, await currentOf(tokens))).status).toBe(204);
-    expect(await isGood(tokens)).toBe(false);
+    expect(await isValid(tokens)).toBe(false);
   });
 
-  test("ended ones can be found by other instances", async () => {
+  test("ended sessions can be found by other instances", async () => {
     const tokens = await accounts.register();
     const id = await currentOf(tokens);
     expect(await accounts.auth.findEndedSessions(5_000)).not.toContainEqual({ id, reason: "logout" });
@@ -160,7 +161,7 @@ describe("sessions", () => {
     expect(await accounts.auth.findEndedSessions(5_000)).not.toContainEqual({ id, reason: "logout" });
   });
 
-  test("that ended or expired a day ago are swept, with spent tickets; live ones stay", async () => {
+  test("that ended or expired a day ago are deleted, with used tickets; live ones stay", async () => {
     const kept = await accounts.register();
     const [revoked, expired, fresh] = await Promise.all([1, 2, 3].map(() => accounts.login(kept.user.email)));
     if (!revoked || !expired || !fresh) throw new Error("three logins");
@@ -186,24 +187,24 @@ describe("password", () => {
   const login = async (email: string, password: string) =>
     (await accounts.call("/auth/login", { json: { email, password } })).status;
 
-  test("is changed and ends all other sessions, not this one", async () => {
+  test("can be changed, which ends all sessions except this one", async () => {
     const first = await accounts.register();
     const others = [await accounts.login(first.user.email), await accounts.login(first.user.email)];
-    const stranger = await accounts.register();
+    const bystander = await accounts.register();
     const otherIds = await Promise.all(others.map(currentOf));
     accounts.ended.length = 0;
     expect((await change(first.access_token, PASSWORD, "a better one")).status).toBe(200);
     expect(accounts.ended).toEqual([{ ids: expect.arrayContaining(otherIds), reason: "password_changed" }]);
     expect(accounts.ended[0]?.ids).toHaveLength(2);
-    for (const other of others) expect(await isGood(other)).toBe(false);
-    expect(await isGood(first)).toBe(true);
+    for (const other of others) expect(await isValid(other)).toBe(false);
+    expect(await isValid(first)).toBe(true);
     expect((await accounts.call("/auth/refresh", { json: { refresh_token: first.refresh_token } })).status).toBe(200);
-    expect(await isGood(stranger)).toBe(true);
+    expect(await isValid(bystander)).toBe(true);
     expect(await login(first.user.email, PASSWORD)).toBe(401);
     expect(await login(first.user.email, "a better one")).toBe(200);
   });
 
-  test("stays when the current one is wrong or the new one is none", async () => {
+  test("stays if the current one is wrong or the new one invalid", async () => {
     const first = await accounts.register();
     const other = await accounts.login(first.user.email);
     expect(await readProblem(await change(first.access_token, "wrong", "a better one"))).toEqual({
@@ -212,17 +213,17 @@ describe("password", () => {
     });
     for (const bad of ["short", "x".repeat(129)])
       expect((await change(first.access_token, PASSWORD, bad)).status).toBe(422);
-    expect(await isGood(other)).toBe(true);
+    expect(await isValid(other)).toBe(true);
     expect(await login(first.user.email, PASSWORD)).toBe(200);
   });
 
-  test("two changes at once: one wins, the other is told", async () => {
+  test("of two concurrent changes, one succeeds, and the other fails", async () => {
     const first = await accounts.register();
     const wanted = ["the first of two", "the second of two"];
     const answers = await Promise.all(wanted.map((password) => change(first.access_token, PASSWORD, password)));
     const statuses = answers.map(({ status }) => status);
     expect(statuses.filter((status) => status === 200)).toHaveLength(1);
-    // The loser either met the lock or came so late that its current password was no longer right.
+    // The second one was either locked out, or its current password was no longer right.
     expect([403, 409]).toContain(statuses.find((status) => status !== 200) ?? 0);
     expect(await login(first.user.email, wanted[statuses.indexOf(200)] ?? "")).toBe(200);
   });

@@ -27,7 +27,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 export const JWT_SECRET = "a secret of the tests, long enough to be one";
 export const PASSWORD = "correct horse battery";
 
-/** The one whose tokens are accepted besides our own. */
+/** The issuer whose tokens are accepted. */
 type Issuer = {
   issuer: string;
   audience: string[];
@@ -45,7 +45,7 @@ type Options = {
 };
 type Call = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
 
-/** The accounts alone behind HTTP, with their services at hand and cheap hashes. */
+/** The account routes behind HTTP, with access to their services and cheap hashes. */
 export async function startAccounts({
   registration = "open",
   isPrivate = false,
@@ -127,7 +127,7 @@ export async function startAccounts({
     database,
     users,
     auth,
-    /** What the realtime hub would have been told. */
+    /** Calls that the realtime hub would have received. */
     ended,
     call,
     register,
@@ -147,7 +147,7 @@ export async function readJson<T>(response: Response): Promise<T> {
   return (await response.json()) as T;
 }
 
-/** The status and problem code of an answer, for one-line expectations. */
+/** The status and problem code of a response, for one-line expectations. */
 export async function readProblem(response: Response): Promise<{ status: number; code: string }> {
   const { code } = await readJson<{ code: string }>(response);
   return { status: response.status, code };

@@ -1,7 +1,7 @@
 import type { TLSOptions } from "bun";
 import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from "jose";
 
-/** What the stand-in answers where the keys are asked for. */
+/** The stub's response to requests for the keys. */
 type Mode = "good" | "down" | "html" | "huge" | "slow" | "redirect" | "no keys" | "foreign document";
 
 type SigningKey = { kid: string; alg: string; privateKey: CryptoKey; jwk: JWK };
@@ -10,13 +10,13 @@ export const AUDIENCE = "parley";
 
 export type Issuer = Awaited<ReturnType<typeof startIssuer>>;
 
-/** A stand-in for an OpenID Connect issuer: discovery, keys that rotate, tokens; and the ways in which one fails. */
+/** A stub of an OpenID Connect issuer: discovery, key rotation, tokens, and failure modes. */
 export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; tls?: TLSOptions } = {}) {
   const state = { mode: "good" as Mode, keyRequests: 0, discoveries: 0, secretReads: 0 };
   let keys: SigningKey[] = [];
   let subjects = 0;
 
-  // What a redirect leads to: something inside that nobody outside should make the server read.
+  // The target of a redirect: an internal resource that the server must not read.
   const inside = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -64,7 +64,7 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
     }
   }
 
-  /** Another key, beside the ones there are. */
+  /** Adds a key to the existing ones. */
   async function addKey(alg: string): Promise<SigningKey> {
     const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true });
     const kid = `${alg}-${keys.length + 1}-${crypto.randomUUID()}`;
@@ -73,7 +73,7 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
     return key;
   }
 
-  /** The claims of a usual ID token, for somebody new unless `sub` says otherwise. */
+  /** The claims of a normal ID token, of a new user unless `sub` is given. */
   function createClaims(changes: JWTPayload = {}): JWTPayload {
     const now = Math.floor(Date.now() / 1000);
     subjects += 1;
@@ -95,12 +95,12 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
       return keys;
     },
 
-    /** Takes all keys away but this one. */
+    /** Removes all keys except this one. */
     keepOnly(key: SigningKey): void {
       keys = [key];
     },
 
-    /** A signed token: a good one, but for what is changed. */
+    /** Signs a token, valid except for the changes. */
     sign(
       changes: JWTPayload = {},
       { key = keys[0], header = {} }: { key?: SigningKey | undefined; header?: Record<string, unknown> } = {},

@@ -18,7 +18,7 @@ async function getTicket({ access_token }: Tokens): Promise<string> {
   return body.ticket;
 }
 
-async function codeOf(ticket: string): Promise<string> {
+async function useTicket(ticket: string): Promise<string> {
   const error = await accounts.auth.redeemTicket(ticket, unknownOrigin).then(
     () => "redeemed",
     (reason: unknown) => reason,
@@ -26,45 +26,45 @@ async function codeOf(ticket: string): Promise<string> {
   return error instanceof Problem ? error.code : String(error);
 }
 
-test("stands for the caller, and ends when their token does", async () => {
+test("represents the caller, and expires with their token", async () => {
   const tokens = await accounts.register();
   expect(await accounts.auth.redeemTicket(await getTicket(tokens), unknownOrigin)).toEqual(
     await accounts.auth.identify(tokens.access_token, unknownOrigin),
   );
 });
 
-test("is good once, even for 16 at the same time", async () => {
+test("works once, even for 16 concurrent uses", async () => {
   const ticket = await getTicket(await accounts.register());
-  const codes = await Promise.all(Array.from({ length: 16 }, () => codeOf(ticket)));
+  const codes = await Promise.all(Array.from({ length: 16 }, () => useTicket(ticket)));
   expect(codes.sort()).toEqual(["redeemed", ...Array(15).fill("unauthorized")]);
 });
 
-test("is good for 30 s", async () => {
+test("expires after 30 s", async () => {
   const tokens = await accounts.register();
   const late = await getTicket(tokens);
   await accounts.database`update tickets set expires_at = expires_at - interval '30 s'`;
-  expect(await codeOf(late)).toBe("unauthorized");
+  expect(await useTicket(late)).toBe("unauthorized");
   const inTime = await getTicket(tokens);
   await accounts.database`update tickets set expires_at = expires_at - interval '29 s'`;
-  expect(await codeOf(inTime)).toBe("redeemed");
+  expect(await useTicket(inTime)).toBe("redeemed");
 });
 
-test("is refused after its session or its token has ended", async () => {
+test("is rejected after its session or its token has ended", async () => {
   const tokens = await accounts.register();
   const ticket = await getTicket(tokens);
   await accounts.call("/auth/logout", { json: { refresh_token: tokens.refresh_token } });
-  expect(await codeOf(ticket)).toBe("unauthorized");
+  expect(await useTicket(ticket)).toBe("unauthorized");
   const later = await getTicket(await accounts.register());
   await accounts.database`update tickets set credential_expires_at = now()`;
-  expect(await codeOf(later)).toBe("unauthorized");
+  expect(await useTicket(later)).toBe("unauthorized");
 });
 
-test("is stored as a hash only, and nothing else is a ticket", async () => {
+test("is stored as a hash only, and rejects everything else", async () => {
   const tokens = await accounts.register();
   const ticket = await getTicket(tokens);
   const rows = await accounts.database<{ hash: Uint8Array }[]>`select hash from tickets`;
   expect(rows.some(({ hash }) => Buffer.from(hash).toString("base64url") === ticket.slice(4))).toBe(false);
   for (const other of ["", "x", `${ticket}x`, ticket.slice(0, -1), `ptk_${"A".repeat(43)}`, tokens.access_token])
-    expect(await codeOf(other)).toBe("unauthorized");
-  expect(await codeOf(ticket)).toBe("redeemed");
+    expect(await useTicket(other)).toBe("unauthorized");
+  expect(await useTicket(ticket)).toBe("redeemed");
 });

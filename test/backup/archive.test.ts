@@ -10,18 +10,18 @@ import { fillDatabase, ODD_TEXTS, sumTables } from "./sample-data.ts";
 
 const secret = { value: "the secret of the tests, of 32 bytes and more", isConfigured: false };
 const emptyRemedy = "use another one";
-/** Made again by each build. */
-const left = ["sql_functions"];
+/** Rebuilt with each build. */
+const ignoredTables = ["sql_functions"];
 
-const undo: (() => Promise<unknown>)[] = [];
+const cleanups: (() => Promise<unknown>)[] = [];
 afterAll(async () => {
-  for (const step of undo.splice(0)) await step();
+  for (const step of cleanups.splice(0)) await step();
 });
 
 async function createDatabase({ isMigrated = true } = {}): Promise<Database> {
   const { database, target, name } = await createTestDatabase(3);
   if (isMigrated) {
-    undo.push(() => database.end({ timeout: 1 }));
+    cleanups.push(() => database.end({ timeout: 1 }));
     return database;
   }
   await database.end({ timeout: 1 });
@@ -30,7 +30,7 @@ async function createDatabase({ isMigrated = true } = {}): Promise<Database> {
   await admin.unsafe(`create database ${name}`);
   await admin.end();
   const empty = openDatabase({ target, poolSize: 3 });
-  undo.push(() => empty.end({ timeout: 1 }));
+  cleanups.push(() => empty.end({ timeout: 1 }));
   return empty;
 }
 
@@ -60,7 +60,7 @@ let encrypted: Buffer;
 beforeAll(async () => {
   source = await createDatabase();
   await fillDatabase(source);
-  // Several parts, and more than a connection takes at once.
+  // Several parts, and more data than a connection buffers.
   await source`
     insert into webhook_outbox (conversations, seqs, types, at)
     select array[md5(n::text)::uuid], array[n], array(select md5((n * 1000 + k)::text) from generate_series(1, 100) k), '2026-01-01'
@@ -76,10 +76,10 @@ describe("a restored database", () => {
     const summary = await restore(plain, target, { onSecret: async (value: string) => void secrets.push(value) });
     expect(secrets).toEqual([secret.value]);
     expect(summary.migrated).toEqual([]);
-    const sums = await sumTables(source, left);
+    const sums = await sumTables(source, ignoredTables);
     expect(Object.keys(sums).length).toBeGreaterThan(50);
     expect(sums.messages?.rows).toBe(200);
-    expect(await sumTables(target, left)).toEqual(sums);
+    expect(await sumTables(target, ignoredTables)).toEqual(sums);
     const [odd] = await target`
       select count(*)::int from messages where content = any (${ODD_TEXTS.map((text) => `${text} 8`)}::text[])`;
     expect(odd?.count).toBe(5);
@@ -89,14 +89,14 @@ describe("a restored database", () => {
     expect(sequence?.id).toBe(6);
   }, 60_000);
 
-  test("is made anew where a Parley has only started, and from an encrypted backup", async () => {
+  test("is recreated where only an empty Parley exists, also from an encrypted backup", async () => {
     const target = await createDatabase();
     await restore(encrypted, target, { getPassphrase: async () => "correct horse" });
-    expect(await sumTables(target, left)).toEqual(await sumTables(source, left));
+    expect(await sumTables(target, ignoredTables)).toEqual(await sumTables(source, ignoredTables));
     expect(await describeSchema(target)).toEqual(await describeSchema(source));
   }, 60_000);
 
-  test("of a backup of an older schema is migrated forward", async () => {
+  test("from an older schema's backup is migrated", async () => {
     const older = await createDatabase({ isMigrated: false });
     const migrations = carried.migrations.slice(0, 8);
     await migrate(older, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
@@ -130,7 +130,7 @@ describe("nothing is changed", () => {
     expect(await sumTables(target)).toEqual(before);
   }, 60_000);
 
-  test("by a backup that is damaged in its last bytes, truncated, or aborted; then a whole one is restored", async () => {
+  test("by a backup with damaged last bytes, truncated, or aborted; then an intact one is restored", async () => {
     const target = await createDatabase({ isMigrated: false });
     const damaged = Buffer.from(plain);
     damaged[damaged.length - 20] = (damaged[damaged.length - 20] ?? 0) ^ 1;
@@ -150,7 +150,7 @@ describe("nothing is changed", () => {
     expect((await sumTables(target)).messages?.rows).toBe(200);
   }, 60_000);
 
-  test("by a backup with a migration that this build does not know", async () => {
+  test("by a backup with a migration unknown to this build", async () => {
     const newer = await createDatabase();
     const bytes = await backUp(newer);
     await newer`insert into migrations (name, checksum, version) values ('0099_later.sql', 'x', '9.8.7')`;
@@ -171,7 +171,7 @@ describe("nothing is changed", () => {
     const database = openDatabase({ target, poolSize: 3 });
     const session = { application_name: "parley of others" };
     const other = openDatabase({ target, poolSize: 1, session });
-    undo.push(
+    cleanups.push(
       () => database.end({ timeout: 1 }),
       () => other.end({ timeout: 1 }),
     );
@@ -184,10 +184,10 @@ describe("nothing is changed", () => {
 });
 
 describe("a backup", () => {
-  test("is one snapshot: what is written meanwhile is not in it", async () => {
+  test("is one snapshot, without concurrent writes", async () => {
     const database = await createDatabase();
     await fillDatabase(database);
-    const before = await sumTables(database, left);
+    const before = await sumTables(database, ignoredTables);
     const pieces: Uint8Array[] = [];
     let isChanged = false;
     await writeBackup({
@@ -204,12 +204,12 @@ describe("a backup", () => {
     expect(isChanged).toBe(true);
     const target = await createDatabase();
     await restore(Buffer.concat(pieces), target);
-    expect(await sumTables(target, left)).toEqual(before);
+    expect(await sumTables(target, ignoredTables)).toEqual(before);
   }, 60_000);
 
-  test("is an archive that other programs unpack", async () => {
+  test("is an archive that other programs can unpack", async () => {
     if (!Bun.which("zstd") || !Bun.which("tar")) {
-      console.warn("zstd or tar is missing, so a backup is not unpacked by them.");
+      console.warn("zstd or tar is missing, so the backup is not unpacked with them.");
       return;
     }
     const unpack = Bun.spawn(["sh", "-c", "zstd -dc | tar -xO tables/users/000001.copy"], { stdin: new Blob([plain]) });
@@ -218,7 +218,7 @@ describe("a backup", () => {
     expect(rows.map((row) => row.split("\t")[1])).toEqual([1, 2, 3, 4, 5].map((n) => `p${n}@example.com`));
   });
 
-  test("is given up when its sink fails or it is aborted, and leaves the database usable", async () => {
+  test("is aborted if its sink fails or it is cancelled, and leaves the database usable", async () => {
     const failing = async () => Promise.reject(new Error("no room"));
     for (const passphrase of [undefined, "x"])
       await expect(writeBackup({ database: source, sink: failing, secret, passphrase })).rejects.toThrow("no room");
@@ -230,9 +230,9 @@ describe("a backup", () => {
     expect(open?.count).toBe(0);
   }, 60_000);
 
-  // Nothing stands before the embedded Postgres, whose folder is closed to others.
+  // The embedded Postgres can't have a pooler: its socket folder is private.
   test.skipIf(process.env.TEST_POSTGRES === "embedded")(
-    "is made behind PgBouncer in transaction mode, where a restore is refused",
+    "works behind PgBouncer in transaction mode, where a restore is rejected",
     async () => {
       const { target, name, database } = await createTestDatabase(3);
       await fillDatabase(database);
@@ -258,7 +258,7 @@ describe("a backup", () => {
     60_000,
   );
 
-  test("of a database without Parley's tables is refused", async () => {
+  test("of a database without Parley's tables is rejected", async () => {
     expect(await reasonOf(backUp(await createDatabase({ isMigrated: false })))).toBe("target");
   }, 60_000);
 });
@@ -267,7 +267,7 @@ describe("verify", () => {
   const verify = (bytes: Uint8Array, passphrase?: string) =>
     verifyBackup(sourceOf(bytes), passphrase === undefined ? {} : { getPassphrase: async () => passphrase });
 
-  test("tells what is in it, the same for a plain and an encrypted one, in pieces of any length", async () => {
+  test("reports the contents, the same for a plain and an encrypted one, in chunks of any length", async () => {
     const summary = await verify(plain);
     expect(summary.tables.find(({ name }) => name === "messages")).toMatchObject({ rows: 200 });
     expect(summary.migrations).toEqual(carried.migrations.map(({ name }) => name));
@@ -278,30 +278,30 @@ describe("verify", () => {
 
   test("finds each changed byte of a plain backup", async () => {
     const wrong: unknown[] = [];
-    // Every byte at the beginning and the end, others at random places.
+    // Every byte at the start and the end, others at random positions.
     const ends = Array.from({ length: 200 }, (_, n) => [n, plain.length - 1 - n]).flat();
     const others = Array.from({ length: 300 }, () => Math.floor(Math.random() * plain.length));
     for (const at of [...ends, ...others]) {
       const damaged = Buffer.from(plain);
       damaged[at] = (damaged[at] ?? 0) ^ (1 << Math.floor(Math.random() * 8));
       const reason = await reasonOf(verify(damaged));
-      // The first bytes are what tells that it is a backup.
+      // The first bytes identify a backup.
       if (reason !== "damaged" && !(at < 24 && reason === "foreign")) wrong.push([at, reason]);
     }
     expect(wrong).toEqual([]);
   }, 60_000);
 
-  test("finds where a plain one ends too early, wherever that is", async () => {
+  test("detects a truncated plain backup, wherever it ends", async () => {
     const wrong: unknown[] = [];
     for (let at = 1; at < plain.length; at += at < 100 ? 1 : Math.ceil(plain.length / 150)) {
       const reason = await reasonOf(verify(plain.subarray(0, at)));
-      // Of the very first bytes nobody can tell what they are of.
+      // The very first bytes could be of any format.
       if (reason !== "truncated") wrong.push([at, reason]);
     }
     expect(wrong).toEqual([]);
   }, 60_000);
 
-  test("refuses what follows its end, what is no backup, a newer format, and a missing passphrase", async () => {
+  test("rejects trailing data, other files, a newer format, and a missing passphrase", async () => {
     expect(await reasonOf(verify(Buffer.concat([plain, Buffer.from("x")])))).toBe("damaged");
     for (const foreign of ["", "SQLite format 3\0", "PK\u0003\u0004", "x".repeat(100_000)])
       expect(await reasonOf(verify(Buffer.from(foreign)))).toBe("foreign");
@@ -312,7 +312,7 @@ describe("verify", () => {
     expect(await reasonOf(verify(encrypted))).toBe("passphrase");
   }, 60_000);
 
-  test("of an encrypted one: a wrong passphrase, changed bytes, and a missing end are told apart", async () => {
+  test("of an encrypted one distinguishes a wrong passphrase, changed bytes, and a missing end", async () => {
     expect(await reasonOf(verify(encrypted, "wrong"))).toBe("passphrase");
     const damaged = Buffer.from(encrypted);
     damaged[1_000] = (damaged[1_000] ?? 0) ^ 1;
@@ -321,7 +321,7 @@ describe("verify", () => {
   }, 60_000);
 });
 
-/** Columns, indexes, constraints, triggers and functions, as Postgres describes them. */
+/** Columns, indexes, constraints, triggers and functions, as described by Postgres. */
 async function describeSchema(sql: Database): Promise<unknown> {
   const [schema] = await sql`
     select
@@ -339,9 +339,9 @@ async function describeSchema(sql: Database): Promise<unknown> {
 }
 
 test.each([
-  ["a line without an end", "-> scrypt aaaa", "a".repeat(65_536)],
-  ["lines without an end", "", "-> X25519 aaaa\n".repeat(4_096)],
-])("a header of encryption with %s is damaged, and is not collected", async (_what, begin, more) => {
+  ["an endless line", "-> scrypt aaaa", "a".repeat(65_536)],
+  ["endless lines", "", "-> X25519 aaaa\n".repeat(4_096)],
+])("an encryption header with %s is damaged, and is not buffered", async (_what, begin, more) => {
   let givenBytes = 0;
   async function* give(): ByteSource {
     yield Buffer.from(`age-encryption.org/v1\n${begin}`);

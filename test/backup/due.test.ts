@@ -17,24 +17,24 @@ describe("a backup is due", () => {
   });
 
   test.each([
-    ["before its time", "2026-11-29T02:14:59Z", "2026-11-28T02:15:30Z", "UTC", false],
-    ["at its time", "2026-11-29T02:15:00Z", "2026-11-28T02:15:30Z", "UTC", true],
-    ["once after days in which nothing ran", "2026-12-24T13:00:00Z", "2026-11-28T02:15:30Z", "UTC", true],
+    ["before its scheduled time", "2026-11-29T02:14:59Z", "2026-11-28T02:15:30Z", "UTC", false],
+    ["at its scheduled time", "2026-11-29T02:15:00Z", "2026-11-28T02:15:30Z", "UTC", true],
+    ["once after days without a running instance", "2026-12-24T13:00:00Z", "2026-11-28T02:15:30Z", "UTC", true],
     ["not again after that", "2026-12-24T13:00:05Z", "2026-12-24T13:00:03Z", "UTC", false],
-    ["by the clock of its time zone", "2026-07-01T00:15:00Z", "2026-06-30T00:16:00Z", "Europe/Berlin", true],
-    ["which is another one in winter", "2026-12-01T00:15:00Z", "2026-11-30T01:16:00Z", "Europe/Berlin", false],
+    ["at the local time of its time zone", "2026-07-01T00:15:00Z", "2026-06-30T00:16:00Z", "Europe/Berlin", true],
+    ["which has another offset in winter", "2026-12-01T00:15:00Z", "2026-11-30T01:16:00Z", "Europe/Berlin", false],
   ])("%s", (_, now, doneUntil, timeZone, isDue) => {
     expect(isBackupDue(stateAt(now, doneUntil), NIGHTLY, timeZone)).toBe(isDue);
   });
 
-  test("after a failure not before its retry", () => {
+  test("after a failure, not before its retry", () => {
     const state = (now: string) =>
       stateAt(now, "2026-11-28T02:15:30Z", { failures: 1, retryAt: new Date("2026-11-29T02:16:00Z") });
     expect(isBackupDue(state("2026-11-29T02:15:59Z"), NIGHTLY, "UTC")).toBe(false);
     expect(isBackupDue(state("2026-11-29T02:16:00Z"), NIGHTLY, "UTC")).toBe(true);
   });
 
-  test("retries wait longer each time, at most an hour", () => {
+  test("retries wait longer each time, up to an hour", () => {
     expect([1, 2, 3, 7, 100].map(findRetryMs)).toEqual([60_000, 120_000, 240_000, 3_600_000, 3_600_000]);
   });
 });

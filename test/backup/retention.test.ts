@@ -11,13 +11,13 @@ const expire = (
   proved = names[0] ?? "",
 ) => findExpired(names, { origin, proved, retention: { daily: 0, weekly: 0, ...retention } });
 
-test("the newest stay, whatever order they are listed in", () => {
+test("keeps the newest, whatever the listed order", () => {
   const names = ["2026-11-29T02:00:00", "2026-11-27T02:00:00", "2026-11-28T02:00:00"].map((time) => nameOf(time));
   expect(expire(names, { newest: 2 }, names[0])).toEqual([names[1] as string]);
   expect(expire(names, { newest: 3 })).toEqual([]);
 });
 
-test("of each of the last days and weeks that have one, the newest stays too", () => {
+test("also keeps the newest of each of the last days and weeks that have one", () => {
   const times = [
     "2026-11-29T18:00:00", // Sunday
     "2026-11-29T06:00:00",
@@ -38,7 +38,7 @@ test("of each of the last days and weeks that have one, the newest stays too", (
   expect(keep({ newest: 3, daily: 2, weekly: 2 })).toEqual([times[0], times[1], times[2], times[5]] as string[]);
 });
 
-test("only scheduled backups of the same database are ever deleted", () => {
+test("only deletes scheduled backups of the same database", () => {
   const others = [
     nameOf("2020-01-01T00:00:00", "ffffffff"),
     "my.backup",
@@ -52,12 +52,12 @@ test("only scheduled backups of the same database are ever deleted", () => {
   expect(expire([...others, newest, old], { newest: 1 }, newest)).toEqual([old]);
 });
 
-test("the one that was just made stays, though others claim later times", () => {
+test("keeps the newly made one, even if others claim later times", () => {
   const [future, made] = [nameOf("2099-01-01T00:00:00"), nameOf("2026-11-29T02:00:00")];
   expect(expire([future, made], { newest: 1 }, made)).toEqual([]);
 });
 
-test("whatever there is: the proved one and the newest are kept, and more is never deleted by keeping more", () => {
+test("always keeps the verified one and the newest; keeping more never deletes more", () => {
   const moment = fc.date({ min: new Date("2020-01-01"), max: new Date("2030-01-01"), noInvalidDate: true });
   const count = fc.integer({ min: 0, max: 10 });
   fc.assert(

@@ -38,7 +38,7 @@ async function readAll(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-test("what is written in pieces of any size is sent in parts, and read again byte by byte", async () => {
+test("data written in chunks of any size is sent in parts, and read back byte by byte", async () => {
   const store = createStore();
   await store.prepare(null);
   const content = Buffer.alloc(45 * MIB + 12_345);
@@ -75,7 +75,7 @@ test("memory stays bounded while the bucket is slow", async () => {
   expect(s3.objects.get("p/slow")?.length).toBe(96 * MIB);
 });
 
-test.each([1, 20])("of a discarded backup of %p MiB nothing stays", async (mib) => {
+test.each([1, 20])("a discarded backup of %p MiB leaves nothing behind", async (mib) => {
   const file = await createStore().create("b");
   for (let n = 0; n < mib; n += 1) await file.write(Buffer.alloc(MIB));
   await file.discard();
@@ -83,13 +83,13 @@ test.each([1, 20])("of a discarded backup of %p MiB nothing stays", async (mib) 
   expect(s3.uploads.size).toBe(0);
 });
 
-test("requests that fail for a moment are sent again; a lasting failure is an error with a remedy", async () => {
+test("requests with temporary failures are retried; a lasting failure is an error with a remedy", async () => {
   const store = createStore();
   let refusals = 2;
   const slowDown = () =>
     new Response("<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>", { status: 503 });
   s3.state.refuse = ({ query, method }) => {
-    // Bun's client asks once for the beginning of an upload: a backup that fails there is made again a minute later.
+    // Bun's client doesn't retry the start of an upload: such a backup is made again a minute later.
     if (method === "POST") return undefined;
     refusals -= query.get("partNumber") === "1" || !query.has("partNumber") ? 1 : 0;
     return refusals >= 0 ? slowDown() : undefined;
@@ -113,14 +113,14 @@ test.each([
   ],
   [{ bucket: "another" }, /NoSuchBucket.+; create the bucket, or correct BACKUP_S3_BUCKET\.$/],
   [{ endpoint: "http://127.0.0.1:1" }, /; check BACKUP_S3_ENDPOINT, and that the store is running\.$/],
-])("%j is told before anything is written, without the secret", async (more, said) => {
+])("%j is reported before anything is written, without the secret", async (more, expected) => {
   const message = await messageOf(createStore(more).prepare(null));
-  expect(message).toMatch(said);
+  expect(message).toMatch(expected);
   expect(message).not.toContain(s3.secretAccessKey);
   expect(message).not.toContain("wrong");
 });
 
-test("lists go on over pages, and name only what is below the prefix", async () => {
+test("lists span pages, and contain only names below the prefix", async () => {
   s3.state.pageKeys = 3;
   for (let n = 0; n < 8; n += 1) s3.objects.set(`p/${n}`, Buffer.from("x"));
   s3.objects.set("q/8", Buffer.from("x"));
@@ -130,7 +130,7 @@ test("lists go on over pages, and name only what is below the prefix", async () 
   expect(await store.list()).not.toContain("3");
 });
 
-test("a whole Parley backs up to the bucket, proves it, and deletes old ones there; the secret is in no log line", async () => {
+test("Parley backs up to the bucket, verifies the backup, and deletes old ones; the secret is never logged", async () => {
   const { log, lines } = createTestLog();
   const parley = await startApp({
     log,

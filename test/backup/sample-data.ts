@@ -1,6 +1,6 @@
 import type { Database, Sql } from "../../src/db/client.ts";
 
-/** Texts that a format of rows could trip over. */
+/** Texts that could break a row format. */
 export const ODD_TEXTS = [
   "tab\there",
   "two\nlines\r\nand three",
@@ -12,7 +12,7 @@ export const ODD_TEXTS = [
   "quote \" ' ; -- $$",
 ];
 
-/** Users, a conversation for each with messages, and rows of every kind of column. Everything by numbers, so it is the same each time. */
+/** Users, a conversation for each with messages, and rows with every type of column. Deterministic. */
 export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}): Promise<void> {
   await sql`
     insert into users (id, email, email_key, display_name, preferences, created_at)
@@ -61,14 +61,14 @@ export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}):
 
 export type TableSums = Record<string, { rows: number; checksum: string }>;
 
-/** Rows of each table of the schema, and a checksum of them in the order of their text: nothing of it comes from the backup's code. */
-export async function sumTables(database: Database, left: readonly string[] = []): Promise<TableSums> {
+/** Row counts and checksums of each table, sorted by text; independent of the backup's code. */
+export async function sumTables(database: Database, ignoredTables: readonly string[] = []): Promise<TableSums> {
   const tables = await database<{ name: string }[]>`
     select relname as name from pg_class
     where relnamespace = current_schema()::regnamespace and relkind = 'r' and relpersistence = 'p' order by 1`;
   const sums: TableSums = {};
   for (const { name } of tables) {
-    if (left.includes(name)) continue;
+    if (ignoredTables.includes(name)) continue;
     const [sum] = await database<{ rows: number; checksum: string }[]>`
       select count(*)::int as rows,
         coalesce(md5(string_agg(md5(t::text), '' order by t::text collate "C")), '') as checksum

@@ -24,9 +24,9 @@ import { createTestLog, silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { fillDatabase } from "./sample-data.ts";
 
-const undo: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterAll(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
 const secret = { value: "the secret of the tests, of 32 bytes and more", isConfigured: false };
@@ -40,10 +40,10 @@ beforeEach(async () => {
   const created = await createTestDatabase();
   database = created.database;
   folder = mkdtempSync(join(tmpdir(), "parley-schedule-"));
-  const [made, place] = [database, folder];
-  undo.push(
+  const [made, path] = [database, folder];
+  cleanups.push(
     () => made.end({ timeout: 1 }),
-    () => rmSync(place, { recursive: true, force: true }),
+    () => rmSync(path, { recursive: true, force: true }),
   );
 });
 
@@ -67,18 +67,18 @@ function createService({ pattern = SECONDLY, store, newest = 2, passphrase }: Op
   return { service, lines, readMetrics };
 }
 
-/** As if so much time had passed since the last one. */
+/** Backdates the last backup. */
 const passTime = (interval: string) =>
   database`update backup_schedule set done_until = done_until - ${interval}::interval, retry_at = retry_at - ${interval}::interval`;
 
-/** Names have seconds. */
-const untilNextSecond = () => Bun.sleep(1_010 - (Date.now() % 1_000));
+/** Backup names contain the time in seconds. */
+const waitUntilNextSecond = () => Bun.sleep(1_010 - (Date.now() % 1_000));
 
 const listBackups = () => readdirSync(folder).sort();
 const verifyFile = async (name: string, passphrase?: string) =>
   verifyBackup((await openBackupFile(join(folder, name))).source, { getPassphrase: async () => passphrase ?? "" });
 
-test("the first start begins the schedule; what passes while nothing runs is made up for by one backup", async () => {
+test("the first start begins the schedule; missed backups while nothing runs are replaced by one", async () => {
   await fillDatabase(database);
   const { service, readMetrics } = createService({ pattern: NIGHTLY });
   expect(await readMetrics()).toEqual([]);
@@ -100,20 +100,20 @@ test("the first start begins the schedule; what passes while nothing runs is mad
     `parley_backup_size_bytes ${statSync(join(folder, name)).size}`,
     'parley_backups_total{outcome="success"} 1',
   ]);
-  // Another instance, that has made none, tells the same.
+  // Another instance, which made none, reports the same.
   const other = createService({ pattern: NIGHTLY });
   await other.service.isDue();
   expect((await other.readMetrics()).join()).toContain(`parley_backup_size_bytes ${statSync(join(folder, name)).size}`);
 });
 
-test("old ones go, those of others stay", async () => {
+test("deletes old backups, but none of other databases", async () => {
   const foreign = ["notes.txt", "parley-20200101T000000Z-00000000.backup", "parley.backup"];
   for (const name of foreign) writeFileSync(join(folder, name), name);
   const { service } = createService();
   await service.isDue();
   const made: string[] = [];
   for (let n = 0; n < 3; n += 1) {
-    if (n > 0) await untilNextSecond();
+    if (n > 0) await waitUntilNextSecond();
     await passTime("1 minute");
     await service.makeDue(never);
     made.push(...listBackups().filter((name) => !foreign.includes(name) && !made.includes(name)));
@@ -123,7 +123,7 @@ test("old ones go, those of others stay", async () => {
   for (const name of foreign) expect(readFileSync(join(folder, name), "utf8")).toBe(name);
 });
 
-test("with a passphrase they are encrypted", async () => {
+test("encrypts backups with a passphrase", async () => {
   const { service } = createService({ passphrase: "correct horse" });
   await service.isDue();
   await passTime("1 minute");
@@ -133,12 +133,12 @@ test("with a passphrase they are encrypted", async () => {
   expect(readFileSync(join(folder, name)).includes("age-encryption")).toBe(true);
 }, 60_000);
 
-test("two instances make one backup; a stopped one leaves nothing, and the other makes it", async () => {
+test("two instances make one backup; a stopped one leaves nothing behind, and the other makes it", async () => {
   const slow: BackupStore = createFolderStore({ folder });
   let open = 0;
   let most = 0;
   let writes = 0;
-  let hold = true;
+  let isBlocked = true;
   const store: BackupStore = {
     ...slow,
     async create(name) {
@@ -151,7 +151,7 @@ test("two instances make one backup; a stopped one leaves nothing, and the other
       };
       return {
         async write(bytes) {
-          while (hold) await Bun.sleep(5);
+          while (isBlocked) await Bun.sleep(5);
           await file.write(bytes);
         },
         finish: () => file.finish().finally(close),
@@ -177,19 +177,19 @@ test("two instances make one backup; a stopped one leaves nothing, and the other
   expect({ writes, most }).toEqual({ writes: 1, most: 1 });
   const [{ owner } = { owner: "" }] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(owner).not.toBe("");
-  hold = false;
+  isBlocked = false;
   while (listBackups().filter((name) => name.endsWith(".backup")).length === 0) await Bun.sleep(5);
   await Bun.sleep(300);
   expect({ writes, most, open }).toEqual({ writes: 1, most: 1, open: 0 });
 
   // Stopped in the middle of the next one.
-  hold = true;
+  isBlocked = true;
   await passTime("2 days");
   while (writes === 1) await Bun.sleep(5);
   const [held] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(held).toBeDefined();
   const stops = instances.map((jobs) => jobs.stop(Date.now() + 5_000));
-  hold = false;
+  isBlocked = false;
   await Promise.all(stops);
   expect(listBackups()).toHaveLength(1);
   const next = createService({ pattern: NIGHTLY });
@@ -199,7 +199,7 @@ test("two instances make one backup; a stopped one leaves nothing, and the other
 }, 30_000);
 
 describe("a failure", () => {
-  test("is logged with what to do, counted, shown, and tried again; the last good backup stays", async () => {
+  test("is logged with a remedy, counted, shown, and retried; the last good backup stays", async () => {
     const { service, lines, readMetrics } = createService({ newest: 1 });
     await service.isDue();
     await passTime("1 minute");
@@ -228,12 +228,12 @@ describe("a failure", () => {
     expect((await full.readMetrics()).join()).toContain('parley_backups_total{outcome="failure"} 1');
     expect(full.service.isHealthy()).toBe(false);
     expect(await full.service.isDue()).toBe(false);
-    // The other instance tells it too.
+    // The other instance reports it too.
     expect(await service.isDue()).toBe(false);
     expect(service.isHealthy()).toBe(false);
     await passTime("61 seconds");
     expect(await service.isDue()).toBe(true);
-    await untilNextSecond();
+    await waitUntilNextSecond();
     await service.makeDue(never);
     expect(service.isHealthy()).toBe(true);
     expect(listBackups()).toHaveLength(1);
@@ -243,23 +243,23 @@ describe("a failure", () => {
   }, 30_000);
 
   test.each([
-    ["changed on the disk", (bytes: Buffer) => bytes.fill(0xff, bytes.length - 60, bytes.length - 59)],
-    ["cut off", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
-  ])("is a backup that was %s: it is removed, and the good one stays", async (_, spoil) => {
+    ["changed on disk", (bytes: Buffer) => bytes.fill(0xff, bytes.length - 60, bytes.length - 59)],
+    ["truncated", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
+  ])("is a backup that was %s: it is removed, and the good one stays", async (_, damage) => {
     const { service } = createService({ newest: 1 });
     await service.isDue();
     await passTime("1 minute");
     await service.makeDue(never);
     const good = listBackups();
     expect(good).toHaveLength(1);
-    await untilNextSecond();
+    await waitUntilNextSecond();
 
     const sound = createFolderStore({ folder });
     const store: BackupStore = {
       ...sound,
       async read(name, bytes) {
         const content = readFileSync(join(folder, name));
-        writeFileSync(join(folder, name), spoil(content));
+        writeFileSync(join(folder, name), damage(content));
         return sound.read(name, bytes);
       },
     };
@@ -270,7 +270,7 @@ describe("a failure", () => {
     expect(spoiled.service.isHealthy()).toBe(false);
   });
 
-  test("a folder that is no folder any more is named, and one that is gone is made again", async () => {
+  test("names a folder that is no longer a folder, and recreates a missing one", async () => {
     const { service, lines } = createService();
     await service.isDue();
     rmSync(folder, { recursive: true });
@@ -285,30 +285,30 @@ describe("a failure", () => {
     expect(statSync(folder).mode & 0o777).toBe(0o700);
   });
 
-  test("a full disk ends the backup before the database has no room left", async () => {
-    let looks = 0;
+  test("a full disk stops the backup before the database runs out of space", async () => {
+    let checks = 0;
     const findFree = async () => {
-      looks += 1;
-      return looks === 1 ? 1e12 : 100e6;
+      checks += 1;
+      return checks === 1 ? 1e12 : 100e6;
     };
     const { service, lines } = createService({ store: createFolderStore({ folder, findFree, lookBytes: 5_000 }) });
     await service.isDue();
     await passTime("1 minute");
     await service.makeDue(never);
-    expect(looks).toBe(2);
+    expect(checks).toBe(2);
     expect(lines.find(({ level }) => level === "error")?.reason).toMatch(/^The disk of .+ has 100\.0 MB free/);
     expect(listBackups()).toEqual([]);
   }, 60_000);
 });
 
-test("what killed writers left is cleared away, what others have is not", async () => {
+test("leftovers of killed writers are removed, other files are not", async () => {
   const left = ".parley-20200101T000000Z-0123abcd.backup.77-0123abcd.partial";
   const fresh = ".parley-20200102T000000Z-0123abcd.backup.77-0123abcd.partial";
   const foreign = ".other.77-0123abcd.partial";
   for (const name of [left, fresh, foreign]) writeFileSync(join(folder, name), "half");
   mkdirSync(join(folder, ".parley-20200103T000000Z-0123abcd.backup.77-0123abcd.partial"));
-  const longAgo = new Date(Date.now() - 3_600_000);
-  for (const name of [left, foreign]) utimesSync(join(folder, name), longAgo, longAgo);
+  const anHourAgo = new Date(Date.now() - 3_600_000);
+  for (const name of [left, foreign]) utimesSync(join(folder, name), anHourAgo, anHourAgo);
   await createFolderStore({ folder }).prepare(null);
   expect(listBackups()).not.toContain(left);
   expect(listBackups()).toHaveLength(3);

@@ -6,13 +6,13 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** What a prompt counts beside its text; and the tokens of a content of 30 bytes. */
-const EXTRA_TOKENS = 500;
+/** Tokens counted in addition to the text; and the tokens of 30 bytes of content. */
+const OVERHEAD_TOKENS = 500;
 const CONTENT = "x".repeat(30);
 const CONTENT_TOKENS = 10;
 const ANSWER_TOKENS = 100;
 /** What is reserved for the first answer of a conversation. */
-const RESERVED_TOKENS = EXTRA_TOKENS + CONTENT_TOKENS + ANSWER_TOKENS;
+const RESERVED_TOKENS = OVERHEAD_TOKENS + CONTENT_TOKENS + ANSWER_TOKENS;
 
 let provider: ProviderStandIn;
 let apps: TestApp[] = [];
@@ -24,7 +24,7 @@ beforeEach(() => provider.reset());
 afterEach(() => stop());
 afterAll(() => provider.stop());
 
-/** One or two instances on one database. */
+/** One or two instances with the same database. */
 async function start(config: Record<string, string>, instances = 1): Promise<TestApp> {
   const database = await createTestDatabase(10);
   const settings = {
@@ -56,14 +56,14 @@ const send = (app: TestApp, account: Account, conversationId: string, json: obje
 const getUsage = async (app: TestApp, account: Account): Promise<BudgetUsage> =>
   (await app.fetch("/api/v1/me/usage", { token: account.access_token })).json() as Promise<BudgetUsage>;
 
-async function untilIdle(app: TestApp): Promise<void> {
+async function waitUntilIdle(app: TestApp): Promise<void> {
   for (let waits = 0; waits < 400; waits += 1) {
     const [row] = await app.database<{ count: number }[]>`
       select count(*)::int as count from generations where status <> 'finished'`;
     if (row?.count === 0) return;
     await Bun.sleep(25);
   }
-  throw new Error("Answers are still being written.");
+  throw new Error("Answers are still running.");
 }
 
 const createConversations = (app: TestApp, account: Account, count: number) =>
@@ -71,7 +71,7 @@ const createConversations = (app: TestApp, account: Account, count: number) =>
 
 describe("a budget", () => {
   test.each([1, 2])(
-    "for 100 answers lets 100 of 200 concurrent sends pass, on %p instances, and nothing stays reserved",
+    "for 100 answers accepts 100 of 200 concurrent sends, on %p instances, and leaves no reservation",
     async (instances) => {
       provider.script("one", { text: "Short.", firstDelayMs: 2_000 });
       const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(100 * RESERVED_TOKENS) }, instances);
@@ -83,7 +83,7 @@ describe("a budget", () => {
       expect(statuses.filter((status) => status === 429)).toHaveLength(100);
       const during = await getUsage(parley, anna);
       expect(during.day.spent_tokens + during.day.reserved_tokens).toBe(100 * RESERVED_TOKENS);
-      await untilIdle(parley);
+      await waitUntilIdle(parley);
       expect(provider.requestsOf("one")).toHaveLength(100);
       const [stored] = await parley.database<{ messages: number; tokens: number; usd: number }[]>`
         select count(*)::int as messages, sum(input_tokens + output_tokens)::int as tokens, sum(cost_usd)::float as usd
@@ -99,7 +99,7 @@ describe("a budget", () => {
     30_000,
   );
 
-  test("for 100 answers holds in one conversation too, where sends are committed together", async () => {
+  test("for 100 answers also applies within one conversation, where sends are committed together", async () => {
     provider.script("one", { text: "Short.", firstDelayMs: 1_500 });
     const limit = 60_000;
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(limit) });
@@ -116,16 +116,16 @@ describe("a budget", () => {
     expect(Number(refused[0]?.retry_after_ms)).toBeGreaterThan(0);
     const { day } = await getUsage(parley, anna);
     expect(day.spent_tokens + day.reserved_tokens).toBeLessThanOrEqual(limit);
-    // The numbers have no gap where something was refused.
+    // Rejected sends leave no gap in the sequence numbers.
     const [row] = await parley.database<{ last_seq: number; messages: number }[]>`
       select last_seq, (select count(*)::int from messages) as messages from conversations where id = ${conversation_id}`;
     expect(row).toEqual({ last_seq: sent.length * 2, messages: sent.length * 2 });
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     expect((await getUsage(parley, anna)).day.reserved_tokens).toBe(0);
     await socket.close();
   }, 20_000);
 
-  test("reserves for the schema of an answer too, of the first one and of another one", async () => {
+  test("reserves for an answer's schema too, for the first answer and for a regenerated one", async () => {
     provider.script("one", { text: "{}", firstDelayMs: 2_000 });
     const reply_format = { schema: { type: "object", description: "d".repeat(6_000) } };
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(100 * RESERVED_TOKENS) });
@@ -135,21 +135,21 @@ describe("a budget", () => {
     const sent = await send(parley, anna, id, { reply_format });
     const { message } = (await sent.json()) as { message: { id: string } };
     expect(await reserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const path = `/api/v1/conversations/${id}/messages/${message.id}/regenerate`;
     expect((await parley.fetch(path, { token: anna.access_token, json: {} })).status).toBe(201);
     expect(await reserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     expect(await reserved()).toBe(0);
   });
 
-  test("that is used up is a problem with the time of the next window, and concerns its user alone", async () => {
+  test("when used up, is a problem with the time of the next window, for this user only", async () => {
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: "700", BUDGET_USER_TOKENS_PER_MONTH: "5000" });
     const [anna, ben] = await Promise.all([parley.register(), parley.register()]);
     const { id } = await createConversation(parley, anna, [ben]);
     const first = await send(parley, anna, id, { client_message_id: "same" });
     expect(first.status).toBe(201);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const { message, reply } = (await first.json()) as { message: { id: string }; reply: { id: string } };
     await parley.database`update budget_windows set spent_tokens = 690 where period = 'day'`;
     const [before] = await parley.database<{ last_seq: number }[]>`select last_seq from conversations where id = ${id}`;
@@ -179,25 +179,25 @@ describe("a budget", () => {
     const [after] = await parley.database<{ last_seq: number }[]>`select last_seq from conversations where id = ${id}`;
     expect(after?.last_seq).toBe(before?.last_seq ?? 0);
 
-    // What needs no model still works, and so does what was sent before.
+    // Requests without a model still work, and repeats of earlier messages too.
     expect((await send(parley, anna, id, { reply: false })).status).toBe(201);
     const repeated = await send(parley, anna, id, { client_message_id: "same" });
     expect(repeated.status).toBe(201);
     expect(((await repeated.json()) as { message: { id: string } }).message.id).toBe(message.id);
-    // Everybody has a budget of their own.
+    // Every user has a separate budget.
     const own = await createConversation(parley, ben);
     expect((await send(parley, ben, own.id)).status).toBe(201);
     expect((await getUsage(parley, ben)).day.spent_tokens).toBeLessThan(690);
     expect((await parley.fetch("/api/v1/me/usage")).status).toBe(401);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const text = await (await parley.fetch("/metrics")).text();
     expect(text).toMatch(/parley_budget_rejections_total\{period="day"\} 4/);
     expect(text).toMatch(/parley_ai_cost_usd_total\{model="openai\/one"\} 0\.\d/);
     expect(text).toContain('parley_ai_model_available{model="openai/one"} 1');
   }, 20_000);
 
-  test("in money counts by the price of the model, and its end of the month comes last", async () => {
-    // 510 tokens in at $100, 100 out at $1,000 per million: $0.151 reserved.
+  test("in money counts by the model's price; the monthly one resets last", async () => {
+    // 510 input tokens at $100, 100 output tokens at $1,000 per million: $0.151 reserved.
     const parley = await start({ BUDGET_USER_USD_PER_MONTH: "0.31", BUDGET_USER_USD_PER_DAY: "1" });
     provider.script("one", { text: "Short.", firstDelayMs: 500 });
     const anna = await parley.register();
@@ -207,7 +207,7 @@ describe("a budget", () => {
     const { month } = await getUsage(parley, anna);
     expect(month).toMatchObject({ limit_usd: 0.31, limit_tokens: null });
     expect(month.reserved_usd).toBeCloseTo(0.302, 6);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const after = await getUsage(parley, anna);
     const [stored] = await parley.database<{ usd: number }[]>`select sum(cost_usd)::float as usd from messages`;
     expect(after.month.spent_usd).toBeCloseTo(stored?.usd ?? -1, 6);
@@ -218,13 +218,13 @@ describe("a budget", () => {
     expect(Math.abs(Number(refused.headers.get("retry-after")) - secondsLeft)).toBeLessThan(5);
   }, 20_000);
 
-  test("bounds the length of answers; one that fails, or whose conversation goes, leaves nothing reserved", async () => {
+  test("limits the length of answers; failed answers and deleted conversations leave no reservation", async () => {
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: "100000" });
     const anna = await parley.register();
     const [failing = "", gone = ""] = await createConversations(parley, anna, 2);
     provider.script("one", { fault: "status", status: 500 });
     await send(parley, anna, failing);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     expect((await getUsage(parley, anna)).day).toMatchObject({ spent_tokens: 0, reserved_tokens: 0 });
     expect(provider.requests.at(-1)?.body.max_output_tokens).toBe(ANSWER_TOKENS);
 
@@ -233,7 +233,7 @@ describe("a budget", () => {
     await Bun.sleep(150);
     const deleted = await parley.fetch(`/api/v1/conversations/${gone}`, { method: "DELETE", token: anna.access_token });
     expect(deleted.status).toBe(204);
-    // At the latest by the sweep, which runs every 10 s: the run may notice the deletion before it ends.
+    // Released by the sweep at the latest, every 10 s: the answer may notice the deletion first.
     for (let waits = 0; waits < 480; waits += 1) {
       if ((await getUsage(parley, anna)).day.reserved_tokens === 0) break;
       await Bun.sleep(25);
@@ -243,13 +243,13 @@ describe("a budget", () => {
     expect(day.spent_tokens).toBeGreaterThan(0);
   }, 20_000);
 
-  test("never concerns the offline model", async () => {
+  test("never applies to the offline model", async () => {
     const parley = await start({ AI_MODELS: "offline/documents,openai/one", BUDGET_USER_TOKENS_PER_DAY: "101" });
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);
     for (let n = 0; n < 3; n += 1) expect((await send(parley, anna, id)).status).toBe(201);
     expect((await send(parley, anna, id, { model: "openai/one" })).status).toBe(429);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     expect((await getUsage(parley, anna)).day).toMatchObject({
       spent_tokens: 0,
       reserved_tokens: 0,
@@ -257,12 +257,12 @@ describe("a budget", () => {
     });
   }, 20_000);
 
-  test("that is not set limits nothing, and spending is shown all the same", async () => {
+  test("limits nothing if it isn't set, and spending is still shown", async () => {
     const parley = await start({});
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);
     await send(parley, anna, id);
-    await untilIdle(parley);
+    await waitUntilIdle(parley);
     const { day } = await getUsage(parley, anna);
     expect(day).toMatchObject({ limit_tokens: null, limit_usd: null, reserved_tokens: 0 });
     expect(day.spent_tokens).toBeGreaterThan(0);

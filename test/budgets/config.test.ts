@@ -43,7 +43,7 @@ test.each([
   ['{"compatible/own": {"input": "1", "output": 2}}', null],
   ['{"compatible/own": null}', null],
   ["{", null],
-])("prices %s are read, or refused", (text, expected) => {
+])("prices %s are parsed or rejected", (text, expected) => {
   const prices = parsePrices(text);
   if (expected === null) expect(prices).toBeNull();
   else expect(prices).toMatchObject(expected);
@@ -55,7 +55,7 @@ test.each([
 test.each([
   ["openai/a=1/2,compatible/own=1,openai/b=1/2", '"compatible/own=1" '],
   ['{"openai/a": {"input": 1, "output": 2, "cached": 3}}', '"{\\"openai/a\\":'],
-])("of prices %s the wrong one is named, with what to write", (text, wrong) => {
+])("of prices %s, the error names the wrong one and the correct format", (text, wrong) => {
   const [problem] = findProblems({ AI_PRICES: text });
   expect(problem).toStartWith(`AI_PRICES: ${wrong}`);
   expect(problem).toContain("model=input/output[/cached_input[/cache_write]]");
@@ -66,11 +66,11 @@ test.each([
   ["BUDGET_USER_TOKENS_PER_MONTH", "1.5"],
   ["BUDGET_USER_USD_PER_DAY", "-1"],
   ["BUDGET_USER_USD_PER_MONTH", "much"],
-])("%s=%s is refused", (name, value) => {
+])("%s=%s is rejected", (name, value) => {
   expect(findProblems({ [name]: value }).filter((problem) => problem.startsWith(name))).toHaveLength(1);
 });
 
-test("a budget that no answer fits into, or whose cost cannot be known, stops the start", () => {
+test("a budget too small for any answer, or with unknown costs, stops the start", () => {
   const problems = findProblems({
     COMPATIBLE_BASE_URL: "http://localhost:1",
     AI_MODELS: "compatible/own,offline/documents",

@@ -42,10 +42,10 @@ async function start(models: string[], config: Record<string, string> = {}): Pro
 const events = (list: Record<string, unknown>[]): string =>
   list.map((data) => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`).join("");
 
-/** As Anthropic counts: `input` is what no cache had a part in. */
-type ClaudeTurn = { input: number; written: number; read: number; output: number };
+/** Anthropic's counts: `input` excludes cached tokens. */
+type ClaudeCounts = { input: number; written: number; read: number; output: number };
 
-const openClaude = ({ input, written, read }: ClaudeTurn) => [
+const openClaude = ({ input, written, read }: ClaudeCounts) => [
   {
     type: "message_start",
     message: {
@@ -70,22 +70,22 @@ const openClaude = ({ input, written, read }: ClaudeTurn) => [
   { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "An answer." } },
 ];
 
-const recordClaude = (turn: ClaudeTurn): string =>
+const recordClaude = (counts: ClaudeCounts): string =>
   events([
-    ...openClaude(turn),
+    ...openClaude(counts),
     { type: "content_block_stop", index: 0 },
     {
       type: "message_delta",
       delta: { stop_reason: "end_turn", stop_sequence: null },
-      usage: { output_tokens: turn.output },
+      usage: { output_tokens: counts.output },
     },
     { type: "message_stop" },
   ]);
 
-/** As OpenAI counts: `input` has the cached tokens in it, and `output` the reasoning. */
-type GptTurn = { input: number; cached: number; output: number; reasoning: number };
+/** OpenAI's counts: `input` includes cached tokens, and `output` includes reasoning. */
+type GptCounts = { input: number; cached: number; output: number; reasoning: number };
 
-const recordGpt = ({ input, cached, output, reasoning }: GptTurn): string =>
+const recordGpt = ({ input, cached, output, reasoning }: GptCounts): string =>
   events([
     { type: "response.output_text.delta", item_id: "msg_1", output_index: 0, content_index: 0, delta: "An answer." },
     {
@@ -104,10 +104,10 @@ const recordGpt = ({ input, cached, output, reasoning }: GptTurn): string =>
     },
   ]);
 
-// The arithmetic of the providers' pages: $3, $3.75, $0.30 and $15; $1.75, $0.175 and $14, for a million tokens.
-const costOfClaude = ({ input, written, read, output }: ClaudeTurn): number =>
+// The providers' published prices: $3, $3.75, $0.30 and $15; $1.75, $0.175 and $14, per million tokens.
+const costOfClaude = ({ input, written, read, output }: ClaudeCounts): number =>
   (input * 3 + written * 3.75 + read * 0.3 + output * 15) / 1_000_000;
-const costOfGpt = ({ input, cached, output }: GptTurn): number =>
+const costOfGpt = ({ input, cached, output }: GptCounts): number =>
   ((input - cached) * 1.75 + cached * 0.175 + output * 14) / 1_000_000;
 
 const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
@@ -118,16 +118,16 @@ async function ask(parley: TestApp, account: Account, conversationId: string, mo
   const sent = await parley.fetch(path, { token: account.access_token, json });
   expect(sent.status).toBe(201);
   const { reply } = (await sent.json()) as { reply: Message };
-  return untilEnded(parley, account, `${path}/${reply.id}`);
+  return waitUntilEnded(parley, account, `${path}/${reply.id}`);
 }
 
-async function untilEnded(parley: TestApp, account: Account, path: string): Promise<Message> {
+async function waitUntilEnded(parley: TestApp, account: Account, path: string): Promise<Message> {
   for (let waits = 0; waits < 400; waits += 1) {
     const message = (await (await parley.fetch(path, { token: account.access_token })).json()) as Message;
     if (message.status !== "streaming") return message;
     await Bun.sleep(20);
   }
-  throw new Error("The answer did not end.");
+  throw new Error("The answer did not end in time.");
 }
 
 const getUsage = async (parley: TestApp, account: Account): Promise<BudgetUsage> =>
@@ -140,36 +140,39 @@ async function readMetric(parley: TestApp, name: string): Promise<Record<string,
   return Object.fromEntries(lines.map(([, labels = "", value]) => [labels, Number(value)]));
 }
 
-/** Of input and output: reasoning is a part of the output. */
+/** Input plus output; reasoning is part of the output. */
 const sumTokens = (tokens: Record<string, number>): number =>
   sum(Object.entries(tokens).flatMap(([labels, value]) => (labels.includes('kind="reasoning"') ? [] : [value])));
 
-describe("what answers cost", () => {
-  test("is the provider's own arithmetic over a conversation that is cached, wherever it is shown", async () => {
-    const claude: ClaudeTurn[] = [
+describe("the cost of answers", () => {
+  test("matches the provider's own calculation over a cached conversation, wherever it is shown", async () => {
+    const claude: ClaudeCounts[] = [
       { input: 21, written: 4_800, read: 0, output: 300 },
       { input: 50, written: 910, read: 4_800, output: 411 },
       { input: 12, written: 0, read: 5_710, output: 77 },
     ];
-    const gpt: GptTurn[] = [
+    const gpt: GptCounts[] = [
       { input: 5_000, cached: 0, output: 250, reasoning: 128 },
       { input: 5_433, cached: 4_992, output: 90, reasoning: 0 },
     ];
-    provider.script(CLAUDE, ...claude.map((turn) => ({ recording: recordClaude(turn) })));
-    provider.script(GPT, ...gpt.map((turn) => ({ recording: recordGpt(turn) })));
+    provider.script(CLAUDE, ...claude.map((counts) => ({ recording: recordClaude(counts) })));
+    provider.script(GPT, ...gpt.map((counts) => ({ recording: recordGpt(counts) })));
     const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
     const { id } = await createConversation(parley, anna);
     const costs: number[] = [];
-    for (const turn of claude) {
+    for (const counts of claude) {
       const { usage } = await ask(parley, anna, id, `anthropic/${CLAUDE}`);
-      expect(usage).toMatchObject({ input_tokens: turn.input + turn.written + turn.read, output_tokens: turn.output });
-      expect(usage?.cost_usd).toBeCloseTo(costOfClaude(turn), 8);
+      expect(usage).toMatchObject({
+        input_tokens: counts.input + counts.written + counts.read,
+        output_tokens: counts.output,
+      });
+      expect(usage?.cost_usd).toBeCloseTo(costOfClaude(counts), 8);
       costs.push(usage?.cost_usd ?? 0);
     }
-    for (const turn of gpt) {
+    for (const counts of gpt) {
       const { usage } = await ask(parley, anna, id, `openai/${GPT}`);
-      expect(usage).toMatchObject({ input_tokens: turn.input, output_tokens: turn.output });
-      expect(usage?.cost_usd).toBeCloseTo(costOfGpt(turn), 8);
+      expect(usage).toMatchObject({ input_tokens: counts.input, output_tokens: counts.output });
+      expect(usage?.cost_usd).toBeCloseTo(costOfGpt(counts), 8);
       costs.push(usage?.cost_usd ?? 0);
     }
     const claudeUsd = sum(claude.map(costOfClaude));
@@ -186,7 +189,9 @@ describe("what answers cost", () => {
     });
     const tokens = await readMetric(parley, "parley_ai_tokens_total");
     expect(tokens).toEqual({
-      [`model="anthropic/${CLAUDE}",kind="input"`]: sum(claude.map((turn) => turn.input + turn.written + turn.read)),
+      [`model="anthropic/${CLAUDE}",kind="input"`]: sum(
+        claude.map((counts) => counts.input + counts.written + counts.read),
+      ),
       [`model="anthropic/${CLAUDE}",kind="output"`]: sum(claude.map(({ output }) => output)),
       [`model="openai/${GPT}",kind="input"`]: sum(gpt.map(({ input }) => input)),
       [`model="openai/${GPT}",kind="output"`]: sum(gpt.map(({ output }) => output)),
@@ -195,7 +200,7 @@ describe("what answers cost", () => {
     expect(day.spent_tokens).toBe(sumTokens(tokens));
   });
 
-  test("includes attempts that failed, each under its own model, and for OpenAI's clients too", async () => {
+  test("includes failed attempts, each under its own model, also for OpenAI clients", async () => {
     const broken = { input: 40, written: 2_000, read: 3_000, output: 0 };
     const whole = { input: 6_000, cached: 5_000, output: 120, reasoning: 64 };
     provider.script(CLAUDE, { recording: events(openClaude(broken)) });
@@ -224,7 +229,7 @@ describe("what answers cost", () => {
     expect(day.spent_tokens).toBe(sumTokens(tokens));
   });
 
-  test("is reserved for as if all of the prompt were written to the cache", async () => {
+  test("is reserved as if the whole prompt were written to the cache", async () => {
     const [parley, anna] = await start([`anthropic/${CLAUDE}`], {
       BUDGET_USER_USD_PER_DAY: "1",
       BUDGET_ANSWER_TOKENS: "100",
@@ -237,10 +242,10 @@ describe("what answers cost", () => {
   });
 });
 
-describe("an answer that has no end", () => {
+describe("an answer that doesn't complete", () => {
   const outcome = (model: string, name: string) => `model="${model}",outcome="${name}"`;
 
-  test("names the model that was asked last, in its message and in the metrics", async () => {
+  test("records the last model tried, in its message and in the metrics", async () => {
     provider.script("one", { fault: "status", status: 500 });
     provider.script("two", { fault: "status", status: 500 });
     const [parley, anna] = await start(["openai/one", "anthropic/two"]);
@@ -257,8 +262,8 @@ describe("an answer that has no end", () => {
     });
   });
 
-  test("names the model that it was stopped at", async () => {
-    provider.script("one", { text: "never to come", firstDelayMs: 60_000 });
+  test("records the model at which it was stopped", async () => {
+    provider.script("one", { text: "never sent", firstDelayMs: 60_000 });
     const [parley, anna] = await start(["openai/one"]);
     const { id } = await createConversation(parley, anna);
     const path = `/api/v1/conversations/${id}/messages`;
@@ -267,7 +272,7 @@ describe("an answer that has no end", () => {
     const { reply } = (await sent.json()) as { reply: Message };
     while (provider.requestsOf("one").length === 0) await Bun.sleep(10);
     await parley.fetch(`${path}/${reply.id}/cancel`, { token: anna.access_token, method: "POST" });
-    const message = await untilEnded(parley, anna, `${path}/${reply.id}`);
+    const message = await waitUntilEnded(parley, anna, `${path}/${reply.id}`);
     expect(message).toMatchObject({ status: "cancelled", model: "openai/one", usage: null });
     expect(await readMetric(parley, "parley_generations_total")).toEqual({ [outcome("openai/one", "cancelled")]: 1 });
   });

@@ -32,23 +32,23 @@ afterAll(async () => {
 const long = { pieces: Array.from({ length: 500 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
 const token = () => anna.access_token;
 
-async function until(check: () => Promise<boolean>): Promise<void> {
+async function waitUntil(check: () => Promise<boolean>): Promise<void> {
   for (let waits = 0; waits < 600; waits += 1) {
     if (await check()) return;
     await Bun.sleep(25);
   }
-  throw new Error("It did not happen.");
+  throw new Error("The condition was not met in time.");
 }
 
 const count = async (sql: Promise<readonly unknown[]>) => (await sql).length;
 
-/** Asks for an answer, and waits until it is written. */
-async function begin(): Promise<{ conversationId: string; path: string }> {
+/** Asks for an answer, and waits until it starts. */
+async function startAnswer(): Promise<{ conversationId: string; path: string }> {
   const { id } = await createConversation(parley, anna);
   const path = `/api/v1/conversations/${id}/messages`;
   const sent = await parley.fetch(path, { token: token(), json: { content: "Talk to me.", reply: true } });
   const { reply } = (await sent.json()) as { reply: { id: string } };
-  await until(
+  await waitUntil(
     async () =>
       (await count(parley.database`
     select 1 from current_messages where id = ${reply.id} and content <> ''`)) > 0,
@@ -78,16 +78,18 @@ const readSpent = async () => {
   return row ?? { spent: 0, reserved: 0 };
 };
 
-/** What the metrics have counted is charged, and nothing stays reserved. */
+/** Expects that the budgets charged what the metrics counted, and that nothing stays reserved. */
 async function expectAgreement(): Promise<void> {
-  await until(async () => (await readSpent()).reserved === 0 && (await readSpent()).spent === (await countTokens()));
+  await waitUntil(
+    async () => (await readSpent()).reserved === 0 && (await readSpent()).spent === (await countTokens()),
+  );
 }
 
-test("what the metrics count is what is charged, however an answer ends", async () => {
+test("the charged tokens match the metrics, however an answer ends", async () => {
   let before = 0;
   const check = async (name: string) => {
     await expectAgreement().catch(async () => {
-      throw new Error(`${name}: ${await countTokens()} tokens are counted, ${JSON.stringify(await readSpent())}.`);
+      throw new Error(`${name}: ${await countTokens()} tokens counted, ${JSON.stringify(await readSpent())} charged.`);
     });
     const now = await countTokens();
     expect([name, now > before]).toEqual([name, true]);
@@ -96,21 +98,23 @@ test("what the metrics count is what is charged, however an answer ends", async 
 
   provider.script("one", { pieces: ["Some ", "text"], fault: "cut", after: 1 });
   provider.script("two", { text: "and its end." });
-  await begin();
-  await until(async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0);
-  await check("complete after a failover");
+  await startAnswer();
+  await waitUntil(
+    async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0,
+  );
+  await check("completed after a failover");
 
   provider.script("two", { pieces: ["Some ", "text"], fault: "cut", after: 1 });
   const failed = await complete({});
   expect(failed.status).toBe(503);
-  await check("failed below /v1");
+  await check("failed on /v1");
 
   provider.script("one", long);
-  const cancelled = await begin();
+  const cancelled = await startAnswer();
   await parley.fetch(`${cancelled.path}/cancel`, { method: "POST", token: token() });
   await check("cancelled");
 
-  const deleted = await begin();
+  const deleted = await startAnswer();
   await parley.fetch(`/api/v1/conversations/${deleted.conversationId}`, { method: "DELETE", token: token() });
   await check("conversation deleted");
 
@@ -119,20 +123,22 @@ test("what the metrics count is what is charged, however an answer ends", async 
   await stream.body?.getReader().read();
   await Bun.sleep(200);
   gone.abort();
-  await check("reader of /v1 gone");
+  await check("client of /v1 disconnected");
 
-  await begin();
+  await startAnswer();
   provider.script("one", { text: "and the end." });
   await parley.database`
     update generations set fence = fence + 1, owner = gen_random_uuid(), lease_until = now() + interval '1 s'
     where status = 'running'`;
-  await until(async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0);
+  await waitUntil(
+    async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0,
+  );
   await check("taken over");
 
   provider.script("one", long);
   const { id: stored } = await createConversation(parley, anna);
   const kept = complete({ metadata: { conversation_id: stored } }).catch(() => null);
-  await begin();
+  await startAnswer();
   await parley.stop();
   hasStopped = true;
   await kept;

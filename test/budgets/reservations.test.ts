@@ -14,7 +14,7 @@ import { createLossyDatabase } from "../support/lossy-database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MODEL = "compatible/own";
-/** 500 beside the prompt, 100 for its 300 bytes, 400 for the answer. */
+/** 500 overhead, 100 for the 300 bytes of the prompt, 400 for the answer. */
 const RESERVED_TOKENS = 1_000;
 
 let database: Database;
@@ -39,7 +39,7 @@ const createService = (
     log: silentLog,
     instanceId: createId(),
   });
-const goOn = new AbortController().signal;
+const neverAborted = new AbortController().signal;
 
 async function createUser(): Promise<string> {
   const id = createId();
@@ -63,10 +63,10 @@ const findDay = async (userId: string) => {
   return row;
 };
 
-/** An answer that used nothing. */
+/** An answer without usage. */
 const nothing = { usage: null, costUsd: null };
 
-test("completions at the same time share a budget, and what they did not use is free again", async () => {
+test("concurrent completions share a budget, and unused reservations are released", async () => {
   const budgets = createService(10 * RESERVED_TOKENS);
   const user = await createUser();
   const outcomes = await Promise.allSettled(Array.from({ length: 30 }, () => budgets.reserve(request(user))));
@@ -84,7 +84,7 @@ test("completions at the same time share a budget, and what they did not use is 
   await budgets.reserve(request(user));
 });
 
-test("a shorter answer reserves less; a longer one is cut to what may be reserved", async () => {
+test("a shorter answer reserves less; a longer one is limited to what may be reserved", async () => {
   const budgets = createService(100_000);
   const user = await createUser();
   expect((await budgets.reserve({ ...request(user), outputTokensMax: 10 })).outputTokensMax).toBe(10);
@@ -92,10 +92,10 @@ test("a shorter answer reserves less; a longer one is cut to what may be reserve
   expect((await budgets.reserve({ ...request(user), outputTokensMax: 9_999 })).outputTokensMax).toBe(400);
 });
 
-test("without limits, and of the offline model, nothing is reserved", async () => {
+test("reserves nothing without limits, or for the offline model", async () => {
   const user = await createUser();
   const countPromptTokens = () => {
-    throw new Error("Nobody needs to know.");
+    throw new Error("The prompt tokens must not be counted.");
   };
   const unlimited = { ...request(user), countPromptTokens, outputTokensMax: 9_999 };
   expect((await createService().reserve(unlimited)).outputTokensMax).toBe(9_999);
@@ -103,20 +103,20 @@ test("without limits, and of the offline model, nothing is reserved", async () =
   expect(await findDay(user)).toBeUndefined();
 });
 
-test("what a dead instance held expires, what a living one holds does not", async () => {
+test("a dead instance's reservations expire, a live one's don't", async () => {
   const [dead, living] = [createService(100_000), createService(100_000)];
   const user = await createUser();
   await dead.reserve(request(user));
   const { id } = await living.reserve(request(user));
   await database`update budget_reservations set lease_until = now() - interval '1 s'`;
   await living.renew();
-  await living.free(goOn);
+  await living.free(neverAborted);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: RESERVED_TOKENS });
   await living.settle({ id }, null, nothing);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 0 });
 });
 
-test("what was reserved for a generation is free again when that is gone or has ended, and not before", async () => {
+test("a generation's reservation is released when it is deleted or has ended, and not before", async () => {
   const budgets = createService(100_000);
   const user = await createUser();
   const conversation = createId();
@@ -137,10 +137,10 @@ test("what was reserved for a generation is free again when that is gone or has 
       model: MODEL,
     });
   expect((await findDay(user))?.reserved).toBe(3 * RESERVED_TOKENS);
-  await budgets.free(goOn);
+  await budgets.free(neverAborted);
   expect((await findDay(user))?.reserved).toBe(RESERVED_TOKENS);
   await database`delete from conversations where id = ${conversation}`;
-  await Promise.all([budgets.free(goOn), createService(1_000).free(goOn)]);
+  await Promise.all([budgets.free(neverAborted), createService(1_000).free(neverAborted)]);
   expect(await findDay(user)).toMatchObject({ reserved: 0, spent: 0 });
 });
 
@@ -156,7 +156,7 @@ test("what was reserved yesterday is charged to yesterday", async () => {
   expect([...days]).toEqual([{ spent_tokens: 3, reserved_tokens: 0 }]);
 });
 
-test("what was spent long ago is forgotten", async () => {
+test("deletes old spending", async () => {
   const budgets = createService(100_000);
   const [now, before] = [await createUser(), await createUser()];
   for (const user of [now, before]) {
@@ -175,12 +175,12 @@ test("what was spent long ago is forgotten", async () => {
   expect(await findDay(now)).toBeDefined();
 });
 
-test("what is charged again under one id is charged once, with a reservation, without one, and at the same time", async () => {
+test("a repeated charge with the same id counts once: with a reservation, without one, and concurrently", async () => {
   const budgets = createService(100_000);
   const user = await createUser();
   const used = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
   const { id } = await budgets.reserve(request(user));
-  for (let tries = 0; tries < 2; tries += 1) await budgets.settle({ id }, user, used);
+  for (let attempts = 0; attempts < 2; attempts += 1) await budgets.settle({ id }, user, used);
   expect(await findDay(user)).toEqual({ spent: 50, reserved: 0, usd: 0.5 });
   const other = createId();
   await Promise.all([1, 2, 3].map(() => createService().settle({ id: other }, user, used)));
@@ -194,7 +194,7 @@ test("what is charged again under one id is charged once, with a reservation, wi
   expect(kept.map((row) => row.id)).toEqual([other]);
 });
 
-test("a charge whose commit got no response is made once", async () => {
+test("a charge whose commit response was lost is made once", async () => {
   const lossy = await createLossyDatabase();
   const budgets = createService(undefined, lossy.database);
   const user = createId();
@@ -207,7 +207,7 @@ test("a charge whose commit got no response is made once", async () => {
   await lossy.end();
 });
 
-test("an answer with as many tokens as a message can store ends, and all of them are charged", async () => {
+test("an answer with the maximum token count completes, and all tokens are charged", async () => {
   const user = await createUser();
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode, last_seq) values (${conversationId}, 'direct', 'always', 1)`;
@@ -233,7 +233,7 @@ test("an answer with as many tokens as a message can store ends, and all of them
   await finisher.close();
 });
 
-test("a reservation counts the whole prompt at the price of writing it to the cache, where that is higher", async () => {
+test("a reservation counts the whole prompt at the cache-write price if that is higher", async () => {
   const price = { input: 1, output: 2, cached_input: 0.1, cache_write: 1.25 };
   const budgets = createService(1_000_000, database, { [MODEL]: price });
   expect(budgets.rules?.models[MODEL]).toEqual([1.25, 2, 100_000]);

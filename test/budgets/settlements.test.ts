@@ -7,7 +7,7 @@ import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MODEL = "compatible/own";
-/** 500 beside the prompt, 100 for it, 400 for the answer. */
+/** 500 overhead, 100 for the prompt, 400 for the answer. */
 const RESERVED_TOKENS = 1_000;
 const used = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
 const USED_TOKENS = 50;
@@ -51,23 +51,23 @@ const findTransactions = async (ids: readonly string[]) => {
   return row?.count ?? 0;
 };
 
-test("charges that come at the same time share commits, and each is made once", async () => {
+test("concurrent charges share commits, and each is made once", async () => {
   const budgets = createService();
   const users = Array.from({ length: 20 }, () => createId());
   const charges = users.flatMap((user) => Array.from({ length: 10 }, () => ({ id: createId(), user })));
-  // Each is asked for twice, as after a commit whose response was lost.
+  // Each is requested twice, as after a commit whose response was lost.
   await Promise.all([...charges, ...charges].map(({ id, user }) => budgets.settle({ id }, user, used)));
   for (const user of users) expect(await findDay(user)).toEqual({ spent: 10 * USED_TOKENS, reserved: 0, usd: 5 });
   expect(await findTransactions(charges.map(({ id }) => id))).toBeLessThan(20);
 });
 
-test("one reservation that two charges name is ended once, and both are charged", async () => {
+test("a reservation named by two charges is released once, and both are charged", async () => {
   const budgets = createService();
   const user = createId();
   const { id } = await reserve(budgets, user);
   const other = await reserve(budgets, user);
   const options = [{ id: createId(), reservationId: id }, { id: createId(), reservationId: id }, { id }];
-  // The first one is committed alone; those behind it go together.
+  // The first one is committed alone; the ones queued behind it are committed together.
   await Promise.all([
     budgets.settle({ id: createId() }, createId(), used),
     ...options.map((each) => budgets.settle(each, user, used)),
@@ -77,7 +77,7 @@ test("one reservation that two charges name is ended once, and both are charged"
   expect(await findDay(user)).toMatchObject({ spent: 3 * USED_TOKENS, reserved: 0 });
 });
 
-test("a payer that is locked holds up nobody else's charges, and its own are made once it is free", async () => {
+test("a locked payer doesn't delay other charges, and its own are made once it is unlocked", async () => {
   const budgets = createService();
   const [locked, other] = [createId(), createId()];
   for (const user of [locked, other]) await budgets.settle({ id: createId() }, user, used);
@@ -103,7 +103,7 @@ test("a payer that is locked holds up nobody else's charges, and its own are mad
   expect(await findDay(other)).toMatchObject({ spent: 21 * USED_TOKENS });
 }, 20_000);
 
-test("two instances that settle for the same users and keys end without a deadlock, and nothing stays reserved", async () => {
+test("two instances that settle for the same users and keys don't deadlock, and nothing stays reserved", async () => {
   const services = [createService(), createService()];
   const users = Array.from({ length: 5 }, () => createId());
   const keys = Array.from({ length: 3 }, () => createId());

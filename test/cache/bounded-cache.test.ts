@@ -3,7 +3,7 @@ import { BoundedCache } from "../../src/cache/bounded-cache.ts";
 
 const keysOf = (cache: BoundedCache<number>) => ["a", "b", "c", "d"].filter((key) => cache.get(key) !== undefined);
 
-test("a full cache loses what has not been used for longest", () => {
+test("a full cache evicts the least recently used entry", () => {
   const cache = new BoundedCache<number>({ max: 3 });
   for (const key of ["a", "b", "c"]) cache.set(key, 1);
   cache.get("a");
@@ -11,7 +11,7 @@ test("a full cache loses what has not been used for longest", () => {
   expect(keysOf(cache)).toEqual(["a", "c", "d"]);
 });
 
-test("an entry is not found once it is too old, however often it is used", () => {
+test("an entry expires, however often it is used", () => {
   let nowMs = 1_000;
   const cache = new BoundedCache<number>({ max: 3, keptMs: 100, now: () => nowMs });
   cache.set("a", 1);
@@ -21,7 +21,7 @@ test("an entry is not found once it is too old, however often it is used", () =>
   expect(cache.get("a")).toBeUndefined();
 });
 
-test("what is too old is cleared away by what comes, a part of it at a time", () => {
+test("inserts remove expired entries, a few at a time", () => {
   let nowMs = 1_000;
   const cache = new BoundedCache<number>({ max: 10_000, keptMs: 100, now: () => nowMs });
   for (let n = 0; n < 1_500; n += 1) cache.set(`old ${n}`, n);
@@ -32,7 +32,7 @@ test("what is too old is cleared away by what comes, a part of it at a time", ()
   expect(cache.size).toBe(2);
 });
 
-test("bytes are counted where they are told", () => {
+test("counts bytes if sizes are given", () => {
   const cache = new BoundedCache<string>({ max: 10, bytesOf: (text) => text.length });
   cache.set("a", "12345");
   cache.set("b", "12345");
@@ -43,7 +43,7 @@ test("bytes are counted where they are told", () => {
   expect(cache.get("c")).toBe("123");
 });
 
-test("a value that was replaced is not deleted in the place of the new one", () => {
+test("deleting a replaced value doesn't delete the new one", () => {
   const cache = new BoundedCache<number>({ max: 3 });
   cache.set("a", 2);
   cache.deleteValue("a", 1);
@@ -52,7 +52,7 @@ test("a value that was replaced is not deleted in the place of the new one", () 
   expect(cache.get("a")).toBeUndefined();
 });
 
-test("room for many entries takes no memory before they come", () => {
+test("capacity for many entries takes no memory in advance", () => {
   const before = process.memoryUsage().rss;
   const caches = Array.from({ length: 20 }, () => new BoundedCache<number>({ max: 100_000, keptMs: 1_000 }));
   expect(process.memoryUsage().rss - before).toBeLessThan(30 * 1024 * 1024);

@@ -5,7 +5,7 @@ const kept = { keptMs: 1_000, entriesMax: 10 };
 const user = { id: "u" };
 type User = typeof user | undefined;
 
-test("a burst for one key asks once, and again after a second", async () => {
+test("concurrent lookups of one key share one query, repeated after a second", async () => {
   let asked = 0;
   const identities = createLookupCache(async () => {
     asked++;
@@ -19,7 +19,7 @@ test("a burst for one key asks once, and again after a second", async () => {
   expect(asked).toBe(2);
 });
 
-test("what was forgotten while it was looked up is looked up again", async () => {
+test("a key invalidated during its lookup is looked up again", async () => {
   const answers: ((user: User) => void)[] = [];
   const identities = createLookupCache<User>(() => new Promise((resolve) => answers.push(resolve)), kept);
   const before = identities.find("s");
@@ -32,14 +32,14 @@ test("what was forgotten while it was looked up is looked up again", async () =>
   expect(await identities.find("s")).toBeUndefined();
 });
 
-test("a failed look-up is not remembered", async () => {
-  let isAway = true;
+test("a failed lookup isn't cached", async () => {
+  let isFailing = true;
   const identities = createLookupCache(async () => {
-    if (isAway) throw new Error("away");
+    if (isFailing) throw new Error("unavailable");
     return user;
   }, kept);
-  expect(identities.find("s")).rejects.toThrow("away");
+  expect(identities.find("s")).rejects.toThrow("unavailable");
   await Bun.sleep(0);
-  isAway = false;
+  isFailing = false;
   expect(await identities.find("s")).toEqual(user);
 });

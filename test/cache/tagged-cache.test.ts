@@ -16,13 +16,13 @@ function createCache(options: { bytesMax?: number; isTold?: () => boolean } = {}
     pass: (ms: number) => {
       nowMs += ms;
     },
-    /** Whether a value is known; if not, it is kept from now on. */
+    /** Whether a value is cached; if not, it is cached from now on. */
     isKnown: async (key: string, tags: string[] = [key]) =>
       (await cache.find({ key, tags, load: async () => ({ value: key }) })).isHit,
   };
 }
 
-/** A look-up that ends when it is told to. */
+/** A lookup that resolves on command. */
 function createSlow(value: string, tags?: string[]) {
   const gate = Promise.withResolvers<void>();
   const load = async () => {
@@ -32,7 +32,7 @@ function createSlow(value: string, tags?: string[]) {
   return { load, finish: gate.resolve };
 }
 
-test("a value is known until one of its tags is forgotten, or it is too old", async () => {
+test("a value is cached until one of its tags is invalidated, or it expires", async () => {
   const { cache, isKnown, pass } = createCache();
   expect(await isKnown("a", ["1", "2"])).toBe(false);
   expect(await isKnown("b", ["2", "3"])).toBe(false);
@@ -45,21 +45,21 @@ test("a value is known until one of its tags is forgotten, or it is too old", as
   expect(await isKnown("a")).toBe(false);
 });
 
-test("what was forgotten while it was looked up is given to who asked before, and not kept", async () => {
+test("a value invalidated during its lookup is returned to the waiting callers, but not cached", async () => {
   const { cache } = createCache();
   const old = createSlow("old");
   const before = cache.find({ key: "a", tags: ["1"], load: old.load });
-  const beside = cache.find({ key: "a", tags: ["1"], load: old.load });
+  const concurrent = cache.find({ key: "a", tags: ["1"], load: old.load });
   cache.forget("1");
   const after = cache.find({ key: "a", tags: ["1"], load: async () => ({ value: "new" }) });
   expect((await after).value).toBe("new");
   old.finish();
-  expect([(await before).value, (await beside).value]).toEqual(["old", "old"]);
+  expect([(await before).value, (await concurrent).value]).toEqual(["old", "old"]);
   const last = await cache.find({ key: "a", tags: ["1"], load: async () => ({ value: "newer" }) });
   expect(last).toEqual({ isHit: true, value: "new" });
 });
 
-test("a tag that only the value tells is forgotten from the beginning of its look-up on", async () => {
+test("a tag known only from the value is invalidated from the start of its lookup", async () => {
   const { cache } = createCache();
   const find = (slow: ReturnType<typeof createSlow>) =>
     cache.find({ key: "list", tags: ["user"], isOpen: true, load: slow.load });
@@ -79,7 +79,7 @@ test("a tag that only the value tells is forgotten from the beginning of its loo
   expect(await find(last)).toEqual({ isHit: false, value: "last" });
 });
 
-test("an open look-up during which very much changes is not kept", async () => {
+test("a lookup during which too much changes isn't cached", async () => {
   const { cache, isKnown } = createCache();
   const slow = createSlow("list", ["kept"]);
   const finding = cache.find({ key: "list", tags: ["user"], isOpen: true, load: slow.load });
@@ -89,7 +89,7 @@ test("an open look-up during which very much changes is not kept", async () => {
   expect(await isKnown("list")).toBe(false);
 });
 
-test("while changes are not told nothing is kept or taken from it", async () => {
+test("while change notifications are unavailable, nothing is cached or read from the cache", async () => {
   let isTold = true;
   const { isKnown } = createCache({ isTold: () => isTold });
   await isKnown("a");
@@ -99,7 +99,7 @@ test("while changes are not told nothing is kept or taken from it", async () => 
   expect([await isKnown("a"), await isKnown("b")]).toEqual([true, false]);
 });
 
-test("a look-up that fails or says so is not kept, nor is a long value", async () => {
+test("failed lookups, uncacheable results and large values aren't cached", async () => {
   const { cache, isKnown } = createCache();
   const failing = cache.find({ key: "a", tags: [], load: () => Promise.reject(new Error("away")) });
   expect(failing).rejects.toThrow("away");
@@ -109,7 +109,7 @@ test("a look-up that fails or says so is not kept, nor is a long value", async (
   expect([await isKnown("a"), await isKnown("b"), await isKnown("c")]).toEqual([false, false, false]);
 });
 
-test("after forgetAll nothing is known, and what is being looked up is not kept", async () => {
+test("after forgetAll, nothing is cached, including pending lookups", async () => {
   const { cache, isKnown } = createCache();
   await isKnown("a");
   const slow = createSlow("b");
@@ -120,7 +120,7 @@ test("after forgetAll nothing is known, and what is being looked up is not kept"
   expect([await isKnown("a"), await isKnown("b")]).toEqual([false, false]);
 });
 
-test("its bytes stay within the bound, tags included", async () => {
+test("the total size stays within the limit, including tags", async () => {
   const { cache, isKnown } = createCache({ bytesMax: 10_000 });
   const tags = Array.from({ length: 20 }, (_, n) => `tag ${n}`);
   for (let n = 0; n < 100; n += 1) await isKnown(`key ${n}`, tags);

@@ -34,7 +34,7 @@ const roleOf = async (email: string, password: string) =>
   ((await (await login(email, password)).json()) as { user?: { role: string } }).user?.role;
 
 describe("parley admin create", () => {
-  test("reads the password from standard input: its first line, with whatever end", async () => {
+  test("reads the first line of standard input as the password, with any line ending", async () => {
     for (const [email, input] of [
       ["plain@example.com", "no end of line"],
       ["unix@example.com", "one end of line\n"],
@@ -47,7 +47,7 @@ describe("parley admin create", () => {
     }
   });
 
-  test("an empty input is wrong usage, and makes nobody", async () => {
+  test("an empty input is a usage error, and creates no user", async () => {
     for (const input of [undefined, "", "\n", "\r\n", "\nsecond line"]) {
       const { code, stdout, stderr } = await admin(["create", "--email", "empty@example.com"], input);
       expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
@@ -57,7 +57,7 @@ describe("parley admin create", () => {
     expect((await admin(["password", "--email", "empty@example.com"], "is there now")).code).toBe(1);
   });
 
-  test("one that cannot be a password is told, by where it came from", async () => {
+  test("an invalid password is reported with its source", async () => {
     const bad: [string, string][] = [
       ["password", "The password is one of the most common passwords. Choose another one.\n"],
       ["Strict@Example.com", "The password must not be the e-mail address. Choose another one.\n"],
@@ -99,7 +99,7 @@ describe("parley admin password", () => {
     expect((end?.atMs ?? 1e9) - doneAtMs).toBeLessThan(2_000);
     const me = async (token: string) =>
       (await fetch(`${url}/api/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status;
-    // What an instance knows of a session is a second old at most.
+    // An instance caches sessions for a second.
     while ((await me(anna.access_token)) === 200 && performance.now() < doneAtMs + 2_000) await Bun.sleep(50);
     expect([await me(anna.access_token), await me(ben.access_token)]).toEqual([401, 200]);
     expect([(await login(email, TEST_PASSWORD)).status, (await login(email, "set by the operator")).status]).toEqual([
@@ -108,7 +108,7 @@ describe("parley admin password", () => {
     await sockets[1]?.close();
   });
 
-  test("without one makes one up and prints it, and nothing else, on standard output", async () => {
+  test("with empty input generates one, and prints only it on standard output", async () => {
     await register("carl@example.com");
     const seen = new Set<string>();
     for (const input of [undefined, "", "\n"]) {
@@ -123,7 +123,7 @@ describe("parley admin password", () => {
     expect(seen.size).toBe(3);
   });
 
-  test("of nobody, or one that cannot be a password, changes nothing", async () => {
+  test("for an unknown user, or with an invalid password, changes nothing", async () => {
     await register("dora@example.com");
     const nobody = await admin(["password", "--email", "nobody@example.com"], "a good password");
     expect({ ...nobody, stderr: "" }).toEqual({ code: 1, stdout: "", stderr: "" });
@@ -141,13 +141,13 @@ describe("parley admin password", () => {
   });
 });
 
-test("on a terminal both ask, show nothing of what is typed, and end with Ctrl-C", async () => {
+test("on a terminal, both prompt without echo, and exit on Ctrl-C", async () => {
   const created = await onTerminal(["create", "--email", "typed@example.com"], "typed on a terminal\r");
   expect(created.shown).toContain("Password of the administrator:");
   expect(created.shown).toContain("typed@example.com is now an administrator.");
   expect(created.shown).not.toContain("typed on");
   expect(await roleOf("typed@example.com", "typed on a terminal")).toBe("admin");
-  // Who has a password already isn't asked for one.
+  // A user with a password isn't asked for one.
   const again = await onTerminal(["create", "--email", "typed@example.com"], "");
   expect(again.shown).toContain("the password was not changed");
   expect(again.shown).not.toContain("Password of");
@@ -160,7 +160,7 @@ test("on a terminal both ask, show nothing of what is typed, and end with Ctrl-C
   expect(await roleOf("typed@example.com", password)).toBe("admin");
 });
 
-/** Runs it on a terminal of its own (script of util-linux), and types once it is asked. */
+/** Runs the command on a terminal (util-linux's script), and types after the prompt. */
 async function onTerminal(args: string[], typed: string): Promise<{ shown: string }> {
   const child = spawnParley(["admin", ...args], { env, isOnTerminal: true });
   let shown = "";

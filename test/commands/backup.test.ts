@@ -16,7 +16,7 @@ import { createFolder, runParley, spawnParley } from "./run-parley.ts";
 
 const executable = await buildExecutable();
 
-/** Runs a command with something on its standard input. */
+/** Runs a command with standard input. */
 async function runWithInput(args: string[], input: string | Blob, env: Record<string, string>) {
   const child = Bun.spawn([executable, ...args], {
     env: { PATH: process.env.PATH ?? "", ...env },
@@ -37,20 +37,20 @@ test.each([
   [["verify", "a", "b"], 'no argument "b"'],
   [["backup", "a", "--compress"], "no option --compress"],
   [["restore", "a", "--force"], "no option --force"],
-])("%j is wrong usage, said in one sentence", async (args, said) => {
+])("%j is a usage error with one sentence", async (args, sentence) => {
   using folder = createFolder();
   const { code, stdout, stderr } = await runParley(args, { env: { DATA_DIR: folder.path }, cwd: folder.path });
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  expect(stderr).toContain(said);
+  expect(stderr).toContain(sentence);
   expect(stderr.trim().split("\n")).toHaveLength(1);
   expect(readdirSync(folder.path)).toEqual([]);
 });
 
-describe("of an embedded database", () => {
+describe("a backup of an embedded database", () => {
   const folder = createFolder();
   const DATA_DIR = join(folder.path, "data");
   const env = { DATA_DIR };
-  const place = (name: string) => join(folder.path, name);
+  const pathOf = (name: string) => join(folder.path, name);
   const run = (args: string[], more: Record<string, string> = {}) => runParley(args, { env: { ...env, ...more } });
   const listFiles = () => readdirSync(folder.path).filter((name) => name !== "data");
 
@@ -60,8 +60,8 @@ describe("of an embedded database", () => {
   }, 60_000);
   afterAll(() => folder[Symbol.dispose]());
 
-  test("a backup is written for its owner only, proved, and never replaced unless asked for", async () => {
-    const file = place("one.parley");
+  test("is written for its owner only, verified, and only replaced with --force", async () => {
+    const file = pathOf("one.parley");
     const made = await run(["backup", file]);
     expect({ code: made.code, stderr: made.stderr }).toEqual({ code: 0, stderr: "" });
     expect(made.stdout).toContain(`Wrote ${file}.`);
@@ -83,29 +83,29 @@ describe("of an embedded database", () => {
     expect(listFiles()).toEqual(["one.parley"]);
   }, 60_000);
 
-  test("what a killed one left is removed, and a link leads to its file", async () => {
-    const file = place("linked.parley");
+  test("leftovers of a killed backup are removed, and a symlink is followed", async () => {
+    const file = pathOf("linked.parley");
     writeFileSync(file, "old");
-    symlinkSync(file, place("link"));
-    writeFileSync(place(".linked.parley.999999999-0123abcd.partial"), "half");
-    expect((await run(["backup", place("link"), "--force"])).code).toBe(0);
-    expect(existsSync(place(".linked.parley.999999999-0123abcd.partial"))).toBe(false);
+    symlinkSync(file, pathOf("link"));
+    writeFileSync(pathOf(".linked.parley.999999999-0123abcd.partial"), "half");
+    expect((await run(["backup", pathOf("link"), "--force"])).code).toBe(0);
+    expect(existsSync(pathOf(".linked.parley.999999999-0123abcd.partial"))).toBe(false);
     expect((await run(["verify", file])).code).toBe(0);
   }, 60_000);
 
-  test("standard output and input", async () => {
+  test("works with standard output and input", async () => {
     const made = await runWithInput(["backup", "-"], "", env);
     expect(made.code).toBe(0);
     expect(made.stderr).toContain("The JWT secret was not found");
     expect((await runWithInput(["verify", "-"], new Blob([made.stdout]), {})).code).toBe(0);
-    const restored = await runWithInput(["restore", "-"], new Blob([made.stdout]), { DATA_DIR: place("restored") });
+    const restored = await runWithInput(["restore", "-"], new Blob([made.stdout]), { DATA_DIR: pathOf("restored") });
     expect({ code: restored.code, stderr: restored.stderr }).toEqual({ code: 0, stderr: "" });
     const key = ["key", "create", "--name", "n", "--scopes", "admin"];
-    expect((await runParley(key, { env: { DATA_DIR: place("restored") } })).code).toBe(0);
+    expect((await runParley(key, { env: { DATA_DIR: pathOf("restored") } })).code).toBe(0);
   }, 60_000);
 
-  test("a reader that goes away is told of in one sentence", async () => {
-    const child = Bun.spawn(["sh", "-c", `"$0" backup - | head -c 10 >"$1"`, executable, place("begin")], {
+  test("reports a closed standard output in one sentence", async () => {
+    const child = Bun.spawn(["sh", "-c", `"$0" backup - | head -c 10 >"$1"`, executable, pathOf("begin")], {
       env: { PATH: process.env.PATH ?? "", ...env },
       stdio: ["ignore", "ignore", "pipe"],
     });
@@ -114,15 +114,15 @@ describe("of an embedded database", () => {
     );
   }, 60_000);
 
-  test("an encrypted one opens with its passphrase alone", async () => {
-    const file = place("secret.parley");
+  test("an encrypted backup can only be opened with its passphrase", async () => {
+    const file = pathOf("secret.parley");
     const passphrase = join(folder.path, "passphrase");
     writeFileSync(passphrase, "correct horse\n");
     expect((await runWithInput(["backup", file, "--encrypt"], "correct horse\n", env)).code).toBe(0);
     expect(readFileSync(file, "latin1")).toStartWith("age-encryption.org/v1\n");
     expect((await runWithInput(["verify", file], "correct horse\n", {})).code).toBe(0);
     expect((await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: passphrase } })).code).toBe(0);
-    expect(await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: place("missing") } })).toMatchObject({
+    expect(await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: pathOf("missing") } })).toMatchObject({
       code: 2,
       stderr: "BACKUP_PASSPHRASE_FILE: the file can't be read; use a file that exists and that this user may read.\n",
     });
@@ -133,16 +133,16 @@ describe("of an embedded database", () => {
     expect(wrong.stderr).not.toContain("wrong horse");
     for (const [args, input] of [
       [["verify", file], ""],
-      [["backup", place("none.parley"), "--encrypt"], ""],
+      [["backup", pathOf("none.parley"), "--encrypt"], ""],
     ] as const)
       expect(await runWithInput([...args], input, env)).toMatchObject({
         code: 2,
         stderr: "The backup needs a passphrase; set BACKUP_PASSPHRASE, or pass it on standard input.\n",
       });
     expect((await runWithInput(["verify", "-"], Bun.file(file), {})).code).toBe(2);
-    // With the setting alone, too.
-    expect((await run(["backup", place("set.parley")], { BACKUP_PASSPHRASE: "x" })).code).toBe(0);
-    expect(readFileSync(place("set.parley"), "latin1")).toStartWith("age-encryption.org/v1\n");
+    // Also with the setting.
+    expect((await run(["backup", pathOf("set.parley")], { BACKUP_PASSPHRASE: "x" })).code).toBe(0);
+    expect(readFileSync(pathOf("set.parley"), "latin1")).toStartWith("age-encryption.org/v1\n");
   }, 120_000);
 
   test.each<[string, string[], RegExp]>([
@@ -150,38 +150,38 @@ describe("of an embedded database", () => {
     ["a device", ["backup", "/dev/null"], /is not a regular file/],
     ["a missing folder", ["backup", "nowhere/file"], /doesn't exist/],
     ["a name that is too long", ["backup", "x".repeat(300)], /too long/],
-    ["a file that is missing", ["verify", "missing"], /doesn't exist/],
+    ["a missing file", ["verify", "missing"], /doesn't exist/],
     ["a folder", ["verify", "."], /is a folder/],
     ["another file", ["verify", "/etc/passwd"], /is not a Parley backup/],
     ["an empty file", ["verify", "/dev/null"], /empty/],
     ["another file", ["restore", "/etc/passwd"], /is not a Parley backup/],
   ])(
     "%s: %j fails with one sentence",
-    async (_what, args, said) => {
+    async (_what, args, sentence) => {
       const { code, stdout, stderr } = await runParley(args, {
-        env: { ...env, ...(args[0] === "restore" && { DATA_DIR: place("other") }) },
+        env: { ...env, ...(args[0] === "restore" && { DATA_DIR: pathOf("other") }) },
         cwd: folder.path,
       });
       expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
-      expect(stderr).toMatch(said);
+      expect(stderr).toMatch(sentence);
       expect(stderr.trim().split("\n")).toHaveLength(1);
       expect(listFiles().filter((name) => name.endsWith(".partial"))).toEqual([]);
     },
     60_000,
   );
 
-  test("a wrong DATA_DIR has nothing to back up, and is not made", async () => {
-    const wrong = place("wrong");
-    const { code, stderr } = await runParley(["backup", place("x")], { env: { DATA_DIR: wrong } });
+  test("a wrong DATA_DIR has nothing to back up, and isn't created", async () => {
+    const wrong = pathOf("wrong");
+    const { code, stderr } = await runParley(["backup", pathOf("x")], { env: { DATA_DIR: wrong } });
     expect({ code, isThere: existsSync(wrong) }).toEqual({ code: 1, isThere: false });
     expect(stderr).toContain("No embedded database exists");
   });
 
   test("a full disk leaves no file", async () => {
-    const small = place("small");
+    const small = pathOf("small");
     mkdirSync(small);
     if (Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=4k", "none", small]).exitCode !== 0) {
-      console.warn("No file system can be mounted here, so a full disk is not tried.");
+      console.warn("No file system can be mounted here, so the full disk is not tested.");
       return;
     }
     try {
@@ -196,8 +196,8 @@ describe("of an embedded database", () => {
     }
   }, 60_000);
 
-  test("Ctrl-C ends it without a file", async () => {
-    const child = spawnParley(["backup", place("interrupted.parley")], { env });
+  test("Ctrl-C stops it without leaving a file", async () => {
+    const child = spawnParley(["backup", pathOf("interrupted.parley")], { env });
     while (!readdirSync(folder.path).some((name) => name.startsWith(".interrupted"))) await Bun.sleep(5);
     child.kill("SIGINT");
     expect(await child.exited).toBe(1);
@@ -205,8 +205,8 @@ describe("of an embedded database", () => {
     expect(readdirSync(folder.path).filter((name) => name.includes("interrupted"))).toEqual([]);
   }, 60_000);
 
-  test("a restore refuses a database with users, and one that a Parley serves", async () => {
-    const file = place("one.parley");
+  test("a restore rejects a database with users, and one in use by a running Parley", async () => {
+    const file = pathOf("one.parley");
     const used = await run(["restore", file]);
     expect({ code: used.code, stdout: used.stdout }).toEqual({ code: 1, stdout: "" });
     expect(used.stderr).toBe(
@@ -214,15 +214,15 @@ describe("of an embedded database", () => {
     );
     const server = spawnParley(["serve"], { env: { ...env, PORT: "0", LOG_LEVEL: "silent" } });
     while (!existsSync(join(DATA_DIR, "postgres/postmaster.pid"))) await Bun.sleep(20);
-    const beside = await run(["restore", file]);
-    expect(beside.code).toBe(1);
-    expect(beside.stderr).toContain("Another Parley");
+    const whileServing = await run(["restore", file]);
+    expect(whileServing.code).toBe(1);
+    expect(whileServing.stderr).toContain("Another Parley");
     server.kill();
     await server.exited;
   }, 60_000);
 });
 
-test("a file of another user is refused in plain words", async () => {
+test("another user's file is reported in one sentence", async () => {
   if (process.getuid?.() !== 0) return;
   using folder = createFolder();
   chmodSync(folder.path, 0o755);

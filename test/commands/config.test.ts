@@ -20,7 +20,7 @@ const bad = {
 };
 
 test.each(["serve", "migrate", "config check"])(
-  "parley %s lists every error at once, and ends with 2",
+  "parley %s lists every error at once, and exits with 2",
   async (command) => {
     const { code, stdout, stderr } = await runParley(command.split(" "), { env: bad });
     expect(code).toBe(2);
@@ -46,7 +46,7 @@ test.each(["serve", "migrate", "config check"])(
   },
 );
 
-/** The settings that have a value, each with its source. */
+/** The settings with a value, each with its source. */
 function readLines(printed: string): Record<string, [value: string, source: string]> {
   return Object.fromEntries(
     [...printed.matchAll(/^([A-Z_\d]+)=(.*?) +# (.+)$/gm)].map(([, name, value = "", source = ""]) => [
@@ -56,7 +56,7 @@ function readLines(printed: string): Record<string, [value: string, source: stri
   );
 }
 
-test("parley config prints what is in effect, and no secret", async () => {
+test("parley config prints the effective configuration without secrets", async () => {
   const env = {
     JWT_SECRET: "0123456789abcdef0123456789abcdef",
     PORT: "4000",
@@ -101,7 +101,7 @@ test("a secret can come from a file, but not from both", async () => {
   });
 });
 
-test(".env is read in development, below the environment, and nowhere else", async () => {
+test(".env is only read in development, and the environment takes precedence", async () => {
   using folder = createFolder();
   const cwd = folder.path;
   writeFileSync(join(cwd, ".env"), "PORT=4001\nHOST=127.0.0.9\n");

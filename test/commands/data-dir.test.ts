@@ -6,9 +6,9 @@ import { createFolder, findFreePort, spawnParley, waitForStatus } from "./run-pa
 
 const isRoot = process.getuid?.() === 0;
 
-/** The command that makes `DATA_DIR` first is the one that needs a secret there, before Postgres does. */
+/** The command creates `DATA_DIR` itself when it needs a secret there, before Postgres starts. */
 test.skipIf(!isRoot)(
-  `serve as root in an empty folder: Postgres has no capability${isRoot ? "" : " (skipped: the tests do not run as root)"}`,
+  `serve as root in an empty folder: Postgres has no capabilities${isRoot ? "" : " (skipped: the tests do not run as root)"}`,
   async () => {
     using folder = createFolder();
     chmodSync(folder.path, 0o755);
@@ -31,13 +31,13 @@ test.skipIf(!isRoot)(
   60_000,
 );
 
-/** A user that has no name in /etc/passwd, as a container may be started with. */
-const STRANGER = 20_002;
+/** A user without an entry in /etc/passwd, as in some containers. */
+const UNNAMED_USER = 20_002;
 
 test.skipIf(!isRoot)(
   "a DATA_DIR of another user: the error names both and the remedy, also with a JWT_SECRET",
   async () => {
-    const site = await createSite({ user: { uid: STRANGER, gid: STRANGER } });
+    const site = await createSite({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
     try {
       const dataDir = join(site.directory, "data");
       const closedDir = join(site.directory, "closed");
@@ -46,17 +46,17 @@ test.skipIf(!isRoot)(
       chmodSync(closedDir, 0o700);
       const serve = (env: Record<string, string>) =>
         site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent", ...env });
-      const sentence = `User ${STRANGER} can't use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${STRANGER}:${STRANGER}\` on that folder or volume, or set another DATA_DIR.\n`;
+      const sentence = `User ${UNNAMED_USER} can't use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${UNNAMED_USER}:${UNNAMED_USER}\` on that folder or volume, or set another DATA_DIR.\n`;
       const JWT_SECRET = "0123456789abcdef0123456789abcdef";
       for (const more of [{}, { JWT_SECRET }] as Record<string, string>[])
         expect(await serve({ DATA_DIR: dataDir, ...more })).toEqual({ code: 1, output: "", errors: sentence });
-      const beyond = await serve({ DATA_DIR: join(closedDir, "data") });
-      expect(beyond).toMatchObject({
+      const belowClosed = await serve({ DATA_DIR: join(closedDir, "data") });
+      expect(belowClosed).toMatchObject({
         code: 1,
         errors: expect.stringContaining("can't enter the parent folders of DATA_DIR"),
       });
 
-      chownSync(dataDir, STRANGER, STRANGER);
+      chownSync(dataDir, UNNAMED_USER, UNNAMED_USER);
       chmodSync(dataDir, 0o500);
       const readOnly = await serve({ DATA_DIR: dataDir });
       expect(readOnly).toMatchObject({ code: 1, errors: expect.stringContaining(`run \`chmod u+rwx ${dataDir}\``) });
@@ -66,15 +66,15 @@ test.skipIf(!isRoot)(
   },
 );
 
-test.skipIf(!isRoot)("the embedded Postgres refuses a user without a name, and says what to do", async () => {
-  const site = await createSite({ user: { uid: STRANGER, gid: STRANGER } });
+test.skipIf(!isRoot)("the embedded Postgres rejects a user without a name, with a remedy", async () => {
+  const site = await createSite({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
   try {
     const { code, errors } = await site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent" });
     expect(code).toBe(1);
     expect(errors).toBe(
-      `The embedded Postgres needs a named user, and user ${STRANGER} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.\n`,
+      `The embedded Postgres needs a named user, and user ${UNNAMED_USER} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.\n`,
     );
-    // Nothing half is left for the next start.
+    // No partial files remain for the next start.
     expect(readdirSync(join(site.directory, "data")).filter((name) => name.startsWith("postgres-new-"))).toEqual([]);
   } finally {
     await site.remove();

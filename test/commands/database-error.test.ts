@@ -12,12 +12,12 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** What is said when this connection fails. */
+/** The message for this failing connection. */
 async function explain(wrong: Partial<Target>, statement = "select 1"): Promise<string | null> {
   const other = openDatabase({ target: { ...target, ...wrong }, poolSize: 1 });
   try {
     await other.unsafe(statement);
-    throw new Error("It did not fail.");
+    throw new Error("The statement did not fail.");
   } catch (error) {
     return explainDatabaseError(error);
   } finally {
@@ -25,19 +25,19 @@ async function explain(wrong: Partial<Target>, statement = "select 1"): Promise<
   }
 }
 
-test("a database that does not exist", async () => {
+test("a missing database", async () => {
   expect(await explain({ database: "nowhere" })).toBe(
     'The database does not exist (database "nowhere" does not exist); create it, or correct DATABASE_URL.',
   );
 });
 
-test("a user who does not exist", async () => {
+test("an unknown user", async () => {
   expect(await explain({ user: "nobody_here" })).toBe(
     'Postgres rejected the login (role "nobody_here" does not exist); correct the user and the password in DATABASE_URL.',
   );
 });
 
-test("a user who may do nothing", async () => {
+test("a user without permissions", async () => {
   await database.unsafe("create role weak_user login");
   const text = await explain({ user: "weak_user" }, "create table public.x ()");
   await database.unsafe("drop role weak_user");
@@ -46,13 +46,13 @@ test("a user who may do nothing", async () => {
   );
 });
 
-test("a server that is away", async () => {
+test("an unavailable server", async () => {
   expect(await explain({ socketDirectory: "/nonexistent" })).toMatch(
     /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.$/,
   );
 });
 
-test("any other error is nobody's sentence", async () => {
+test("other errors have no message", async () => {
   expect(await explain({}, "select nonsense")).toBeNull();
   expect(explainDatabaseError("text")).toBeNull();
 });

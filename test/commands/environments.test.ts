@@ -20,13 +20,13 @@ const secret = "nUwSdI5mBx8Lr2VfQk0Zt7PcYh3Je9Gao6Ti1Wq4Xs0=";
 const safe = { APP_ENV: "production", JWT_SECRET: secret, METRICS_TOKEN: "5f2c9a7e1d" };
 
 describe("the examples in deploy/env", () => {
-  test.each(["development", "staging"])("%s.env passes as it is", async (name) => {
+  test.each(["development", "staging"])("%s.env is valid unchanged", async (name) => {
     const env = readExample(name);
     expect(env.APP_ENV).toBe(name);
     expect(await check(env)).toMatchObject({ code: 0, stdout: "The configuration is valid.\n" });
   });
 
-  test("production.env asks for one value, JWT_SECRET, and passes with it", async () => {
+  test("production.env requires only JWT_SECRET", async () => {
     const env = readExample("production");
     expect(env.APP_ENV).toBe("production");
     const unfilled = await check(env);
@@ -37,7 +37,7 @@ describe("the examples in deploy/env", () => {
     expect(settingsOf(filled.stderr)).toEqual(["METRICS_TOKEN"]);
   });
 
-  test.each(["development", "staging", "production"])("the settings that %s.env leaves out exist", async (name) => {
+  test.each(["development", "staging", "production"])("every setting that %s.env omits exists", async (name) => {
     const text = readFileSync(join(folder, `${name}.env`), "utf8");
     const known = readFileSync(join(folder, "../../.env.example"), "utf8");
     const names = [...text.matchAll(/^(?:# )?([A-Z][A-Z_]+)=/gm)].map(([, name]) => name);
@@ -47,7 +47,7 @@ describe("the examples in deploy/env", () => {
 });
 
 describe("outside development", () => {
-  test.each(["staging", "production"])("placeholders are refused in %s, without being shown", async (APP_ENV) => {
+  test.each(["staging", "production"])("placeholders are rejected in %s, without being printed", async (APP_ENV) => {
     for (const placeholder of [
       "change-me-change-me-change-me-change-me",
       "<32 random bytes, see the operations guide>",
@@ -67,25 +67,25 @@ describe("outside development", () => {
     ]);
   });
 
-  test("a random secret is accepted, in each usual form", async () => {
+  test("a random secret is accepted, in each usual format", async () => {
     const bytes = crypto.getRandomValues(new Uint8Array(32));
     for (const JWT_SECRET of [bytes.toBase64(), bytes.toHex(), crypto.randomUUID()])
       expect(await check({ ...safe, JWT_SECRET })).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test("a pass phrase that only contains such letters is accepted", async () => {
+  test("a passphrase that only contains such letters is accepted", async () => {
     const admin = { ADMIN_EMAIL: "ada@example.com", ADMIN_PASSWORD: "exchange messages, replace meters" };
     expect(await check({ ...safe, ...admin })).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test("any origin is refused, in every environment", async () => {
+  test("a wildcard origin is rejected in every environment", async () => {
     for (const APP_ENV of ["development", "staging", "production"]) {
       const { code, stderr } = await check({ ...safe, APP_ENV, CORS_ORIGINS: "*" });
       expect({ APP_ENV, code, settings: settingsOf(stderr) }).toEqual({ APP_ENV, code: 2, settings: ["CORS_ORIGINS"] });
     }
   });
 
-  test("safe settings give no warning, unsafe ones one each", async () => {
+  test("safe settings cause no warning, unsafe ones one each", async () => {
     expect(
       await check({ ...safe, PUBLIC_URL: "https://chat.example.com", TRUSTED_PROXIES: "10.0.0.0/8,fd00::/8" }),
     ).toMatchObject({
@@ -123,7 +123,7 @@ describe("outside development", () => {
     expect(stderr).not.toContain(unsafe.JWT_SECRET);
   });
 
-  test("development has neither", async () => {
+  test("development has no warnings", async () => {
     const env = {
       APP_ENV: "development",
       JWT_SECRET: "change-me-change-me-change-me-change-me",

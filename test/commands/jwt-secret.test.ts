@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { loadJwtSecret } from "../../src/commands/jwt-secret.ts";
 import { createFolder } from "./run-parley.ts";
 
-test("a secret is made once, readable by its owner alone, and stays", () => {
+test("creates a secret once, readable only by its owner", () => {
   using folder = createFolder();
   const DATA_DIR = join(folder.path, "data");
   const secret = loadJwtSecret({ DATA_DIR });
@@ -14,20 +14,20 @@ test("a secret is made once, readable by its owner alone, and stays", () => {
   expect(statSync(join(DATA_DIR, "jwt-secret")).mode & 0o777).toBe(0o600);
 });
 
-test("one that is configured wins, and nothing is written", () => {
+test("a configured secret takes precedence, and no file is written", () => {
   using folder = createFolder();
   const JWT_SECRET = "0123456789abcdef0123456789abcdef";
   expect(loadJwtSecret({ DATA_DIR: folder.path, JWT_SECRET })).toBe(JWT_SECRET);
   expect(readdirSync(folder.path)).toEqual([]);
 });
 
-test.each(["", "short"])("a damaged file (%p) is refused, not used", (text) => {
+test.each(["", "short"])("a damaged file (%p) is rejected, not used", (text) => {
   using folder = createFolder();
   writeFileSync(join(folder.path, "jwt-secret"), text);
   expect(() => loadJwtSecret({ DATA_DIR: folder.path })).toThrow("is damaged; delete it");
 });
 
-test("a folder that cannot be written is named", () => {
+test("names a folder that isn't writable", () => {
   using folder = createFolder();
   writeFileSync(join(folder.path, "file"), "");
   const DATA_DIR = join(folder.path, "file");

@@ -3,7 +3,7 @@ import { isKey } from "../../src/modules/api-keys/key-format.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
 
-describe("beside a running server with the embedded database, parley key create", () => {
+describe("parley key create, next to a running server with the embedded database", () => {
   const folder = createFolder();
   const port = findFreePort();
   const env = { DATA_DIR: folder.path, PORT: String(port), HOST: "127.0.0.1", LOG_LEVEL: "silent" };
@@ -32,7 +32,7 @@ describe("beside a running server with the embedded database, parley key create"
     folder[Symbol.dispose]();
   });
 
-  test("without an administrator says how to make one", async () => {
+  test("without an administrator, says how to create one", async () => {
     const { code, stdout, stderr } = await create("--scopes", "messages:read");
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toContain("parley admin create");
@@ -52,7 +52,7 @@ describe("beside a running server with the embedded database, parley key create"
     ]);
   }, 20_000);
 
-  test("makes keys of others, service keys, and keys that end", async () => {
+  test("creates keys of other users, service keys, and expiring keys", async () => {
     const anna = await register("Anna@example.com");
     const own = await create("--scopes", "messages:read", "--email", "anna@EXAMPLE.com");
     expect(await (await me(own.stdout.trim())).json()).toMatchObject({ id: anna.id });
@@ -61,7 +61,7 @@ describe("beside a running server with the embedded database, parley key create"
     expect(await acting.json()).toMatchObject({ id: anna.id });
     const past = await create("--scopes", "messages:read", "--expires-at", "2001-01-31T00:00:00Z");
     expect(past).toEqual({ code: 2, stdout: "", stderr: "--expires-at must be a time in the future.\n" });
-    // What only administrators may have, and who is not there.
+    // Scopes that require an administrator, and an unknown user.
     for (const args of [
       ["--scopes", "admin", "--email", "anna@example.com"],
       ["--scopes", "messages:read", "--service", "--email", "anna@example.com"],
@@ -86,15 +86,15 @@ test.each([
   [["key", "create", "--name", "n", "--scopes", "admin", "--email", "nobody"], "--email"],
   [["key", "create", "--name", "n", "--scopes", "admin", "--expires-at", "tomorrow"], "--expires-at"],
   [["key", "create", "--name", "n", "--scopes", "admin", "--for", "ever"], "no option --for"],
-])("%j is wrong usage, said in one sentence", async (args, said) => {
+])("%j is a usage error with one sentence", async (args, sentence) => {
   using folder = createFolder();
   const { code, stdout, stderr } = await runParley(args, { env: { DATA_DIR: folder.path }, cwd: folder.path });
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  expect(stderr).toContain(said);
+  expect(stderr).toContain(sentence);
   expect(stderr.trim().split("\n")).toHaveLength(1);
 });
 
-test("its help names every scope", async () => {
+test("its help lists every scope", async () => {
   const { code, stdout } = await runParley(["key", "--help"]);
   expect(code).toBe(0);
   for (const scope of ["conversations:read", "chat:completions", "admin"]) expect(stdout).toContain(scope);

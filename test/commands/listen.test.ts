@@ -33,7 +33,7 @@ function createLogCollector() {
   return { log, lines: () => collected.map((line) => JSON.parse(line) as Record<string, unknown>) };
 }
 
-/** A server with one of each that outlives a moment: a socket, a stream, a slow answer. */
+/** A server with a socket, a stream and a slow response, which outlast a certificate change. */
 function start(env: Record<string, string> = {}, tls: { cert: string; key: string } | undefined = first) {
   const config = loadConfig({ HOST: "127.0.0.1", PORT: "0", ...env }, () => "");
   const app = new Elysia()
@@ -83,7 +83,7 @@ async function openSocket(url: string) {
 }
 
 describe("a new certificate", () => {
-  test("is served to who comes, and who is there stays", async () => {
+  test("is served to new connections, and existing ones stay", async () => {
     const { listener, url } = start();
     expect(await readServedNames(listener.port)).toEqual(["first.test"]);
     const early = await openSocket(url);
@@ -105,7 +105,7 @@ describe("a new certificate", () => {
     expect(early.isOpen()).toBe(true);
   });
 
-  test("may come again and again, and nothing piles up", async () => {
+  test("can be replaced repeatedly without leaks", async () => {
     const { listener, url } = start();
     const early = await openSocket(url);
     const listenersBefore = process.listenerCount("beforeExit");
@@ -116,7 +116,7 @@ describe("a new certificate", () => {
     await early.waitFor("once");
   });
 
-  test("that cannot be served changes nothing", async () => {
+  test("that is invalid changes nothing", async () => {
     const { listener, url } = start();
     const early = await openSocket(url);
     expect(() => listener.useTls({ cert: second.cert, key: first.key })).toThrow(CommandError);
@@ -126,7 +126,7 @@ describe("a new certificate", () => {
     expect(early.isOpen()).toBe(true);
   });
 
-  test("the end comes for the connections of both", async () => {
+  test("a shutdown closes connections of both certificates", async () => {
     const { listener, url } = start();
     const early = await openSocket(url);
     listener.useTls(second);
@@ -137,12 +137,12 @@ describe("a new certificate", () => {
   });
 });
 
-describe("read again on SIGHUP", () => {
+describe("reloading on SIGHUP", () => {
   const metrics = createMetrics({ version: "test", commit: "test" });
   const readExpiry = async () =>
     Number(/^parley_tls_certificate_expiry_timestamp_seconds (\d+)$/m.exec(await metrics.registry.metrics())?.[1]);
 
-  test("a good one is served, a broken one is not, and the log says so", async () => {
+  test("serves a valid certificate, keeps the current one if it is invalid, and logs both", async () => {
     const { listener } = start();
     const { log, lines } = createLogCollector();
     const [certFile, keyFile] = [certificates.path("live.crt"), certificates.path("live.key")];
@@ -156,7 +156,7 @@ describe("read again on SIGHUP", () => {
     expect(await readServedNames(listener.port)).toEqual(["second.test"]);
     expect(lines().at(-1)).toMatchObject({ level: "info", names: "CN=second.test" });
 
-    // Half of a renewal: the certificate is new, the key is not yet.
+    // An incomplete renewal: the new certificate with the old key.
     await Bun.write(certFile, first.cert);
     reloadTls(deps);
     expect(await readServedNames(listener.port)).toEqual(["second.test"]);
@@ -178,34 +178,34 @@ describe("read again on SIGHUP", () => {
     { days: -1, level: "warn", msg: "the certificate has expired; clients will refuse it" },
     { days: 13, level: "warn", msg: "the certificate expires soon" },
     { days: 15, level: "info", msg: "serving this certificate" },
-  ])("one that lasts $days days more: $msg", async ({ days, level, msg }) => {
+  ])("a certificate that expires in $days days: $msg", async ({ days, level, msg }) => {
     const { log, lines } = createLogCollector();
     logCertificate(certificates.create("aging.test", { days }), log, metrics);
     expect(lines()).toMatchObject([{ level, msg }]);
     expect(Math.round((await readExpiry()) - Date.now() / 1_000 - days * 86_400)).toBeWithin(-60, 60);
   });
 
-  test("without TLS there is no expiry", async () => {
+  test("without TLS, there is no expiry", async () => {
     const { registry } = createMetrics({ version: "test", commit: "test" });
     expect(await registry.metrics()).not.toMatch(/^parley_tls_certificate_expiry_timestamp_seconds /m);
   });
 });
 
 describe("a port with TLS", () => {
-  test("is not shared with a second Parley, although it could be", () => {
+  test("can't be shared with a second Parley, although SO_REUSEPORT would allow it", () => {
     const port = String(findFreePort());
     start({ PORT: port });
     expect(() => start({ PORT: port })).toThrow(`Port ${port} on 127.0.0.1 is in use`);
     expect(() => start({ PORT: port }, undefined)).toThrow(`Port ${port} on 127.0.0.1 is in use`);
   });
 
-  test("nor is one without", () => {
+  test("nor can a port without TLS", () => {
     const port = String(findFreePort());
     start({ PORT: port }, undefined);
     expect(() => start({ PORT: port })).toThrow(`Port ${port} on 127.0.0.1 is in use`);
   });
 
-  test("hangs up on plain HTTP, and lives", async () => {
+  test("closes plain HTTP connections, and keeps running", async () => {
     const { listener, url } = start();
     const plain = fetch(`http://127.0.0.1:${listener.port}/`).then(
       ({ status }) => status,
@@ -219,19 +219,19 @@ describe("a port with TLS", () => {
     ["-tls1_1", false],
     ["-tls1_2", true],
     ["-tls1_3", true],
-  ])("openssl s_client %s: %p", async (version, isTaken) => {
+  ])("openssl s_client %s: %p", async (version, isAccepted) => {
     const { listener } = start();
     const child = Bun.spawn(
       ["openssl", "s_client", version, "-cipher", "ALL:@SECLEVEL=0", "-connect", `127.0.0.1:${listener.port}`],
       { stdin: "ignore", stdout: "pipe", stderr: "ignore" },
     );
-    expect((await new Response(child.stdout).text()).includes("subject=CN = first.test")).toBe(isTaken);
+    expect((await new Response(child.stdout).text()).includes("subject=CN = first.test")).toBe(isAccepted);
   });
 
   test.each([
     ["on", "h2"],
     ["off", "http/1.1"],
-  ])("HTTP2=%s speaks %s to who offers both", async (setting, expected) => {
+  ])("HTTP2=%s negotiates %s with clients that support both", async (setting, expected) => {
     const { url } = start({ HTTP2: setting });
     const session = connectHttp2(url, { rejectUnauthorized: false });
     const outcome = await new Promise((resolve) => {
@@ -246,7 +246,7 @@ describe("a port with TLS", () => {
       expect(body).toBe("hello");
     }
     session.destroy();
-    // A client of HTTP/1.1 is served in any case, sockets too.
+    // HTTP/1.1 clients are served in any case, including sockets.
     expect(await get(url)).toBe("hello");
     const socket = await openSocket(url);
     expect(socket.isOpen()).toBe(true);

@@ -3,19 +3,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildExecutable } from "../acceptance/executable.ts";
 
-/** The form that is shipped; it also starts in a tenth of the time that the sources take. */
+/** The compiled executable; it starts ten times faster than the sources. */
 const executable = await buildExecutable();
 
 type RunOptions = {
   cwd?: string;
   env?: Record<string, string>;
-  /** What is on its standard input; absent: nothing. */
+  /** Its standard input; default: none. */
   input?: string;
-  /** Whether it runs on a terminal of its own (script of util-linux), whose keyboard is `stdin` then. */
+  /** Whether it runs on a terminal (util-linux's script), whose keyboard is `stdin`. */
   isOnTerminal?: boolean;
 };
 
-/** Starts the command line as a process of its own, with nothing of this one's environment but PATH. */
+/** Starts the command line in its own process, with only PATH from this environment. */
 export function spawnParley(
   args: string[],
   { cwd = tmpdir(), env = {}, input, isOnTerminal = false }: RunOptions = {},
@@ -31,7 +31,7 @@ export function spawnParley(
   });
 }
 
-/** Runs a command to its end. */
+/** Runs a command until it exits. */
 export async function runParley(args: string[], options: RunOptions = {}) {
   const child = spawnParley(args, options);
   const [stdout, stderr, code] = await Promise.all([
@@ -42,7 +42,7 @@ export async function runParley(args: string[], options: RunOptions = {}) {
   return { code, stdout, stderr };
 }
 
-/** An empty folder that is gone when the test is over: `using folder = createFolder()`. */
+/** An empty folder, removed after the test: `using folder = createFolder()`. */
 export function createFolder() {
   const path = mkdtempSync(join(tmpdir(), "parley-test-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
@@ -53,17 +53,17 @@ export function findFreePort(): number {
   const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
   const port = server.port;
   void server.stop(true);
-  if (port === undefined) throw new Error("There is no free port.");
+  if (port === undefined) throw new Error("No free port found.");
   return port;
 }
 
 /**
- * Asks until the answer has this status.
- * @throws Error when it never has, within 15 seconds.
+ * Polls until the response has this status.
+ * @throws Error if it doesn't within 15 seconds.
  */
 export async function waitForStatus(url: string, status: number): Promise<void> {
   let last: number | string = "nothing";
-  for (let tries = 0; tries < 300; tries += 1) {
+  for (let attempts = 0; attempts < 300; attempts += 1) {
     last = await fetch(url).then(
       (response) => response.status,
       (error: Error) => error.message,
@@ -71,5 +71,5 @@ export async function waitForStatus(url: string, status: number): Promise<void> 
     if (last === status) return;
     await Bun.sleep(50);
   }
-  throw new Error(`${url} never answered ${status}, but ${last}.`);
+  throw new Error(`${url} never responded with ${status}; last: ${last}.`);
 }

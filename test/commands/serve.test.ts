@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
 
-/** Each of these starts several processes. */
+/** Each of these tests starts several processes. */
 const TIMEOUT_MS = 30_000;
 setDefaultTimeout(TIMEOUT_MS);
 
@@ -12,7 +12,7 @@ type Child = ReturnType<typeof spawnParley>;
 const children: Child[] = [];
 const folders: ReturnType<typeof createFolder>[] = [];
 
-/** `parley serve` in an empty folder; what is left of it is gone after the test. */
+/** Runs `parley serve` in an empty folder, which is cleaned up after the test. */
 function serve(env: Record<string, string> = {}, cwd = newFolder()) {
   const port = findFreePort();
   const child = spawnParley([], { cwd, env: { PORT: String(port), HOST: "127.0.0.1", ...env } });
@@ -42,11 +42,11 @@ afterEach(async () => {
   for (const folder of folders.splice(0)) folder[Symbol.dispose]();
 });
 
-/** A database that nobody will ever find. */
-const away = { DATABASE_URL: "postgres://nobody:hunter2@127.0.0.1:1/nothing" };
+/** A database that doesn't exist. */
+const unavailable = { DATABASE_URL: "postgres://nobody:hunter2@127.0.0.1:1/nothing" };
 
 describe("with no configuration, in an empty folder", () => {
-  test("it serves, keeps all it has in ./data, refuses company, and ends at once", async () => {
+  test("serves, keeps all data in ./data, rejects a second instance, and shuts down quickly", async () => {
     const parley = serve();
     await waitForStatus(`${parley.url}/readyz`, 200);
     expect(existsSync(join(parley.cwd, "data/jwt-secret"))).toBe(true);
@@ -66,15 +66,15 @@ describe("with no configuration, in an empty folder", () => {
       /^Another Parley .* is running on DATA_DIR .*; stop it, or set another DATA_DIR\.\n$/,
     );
 
-    const beside = await runParley(["migrate", "--status"], { cwd: parley.cwd });
-    expect(beside.code).toBe(0);
-    expect(beside.stdout).toMatch(/^applied {2}0001_accounts\.sql \(\d{4}-/);
+    const migrationStatus = await runParley(["migrate", "--status"], { cwd: parley.cwd });
+    expect(migrationStatus.code).toBe(0);
+    expect(migrationStatus.stdout).toMatch(/^applied {2}0001_accounts\.sql \(\d{4}-/);
     const again = await runParley(["migrate"], { cwd: parley.cwd });
     expect(again).toMatchObject({ code: 0, stdout: "The database is up to date.\n" });
 
     const { code, ms } = await parley.end();
     expect(code).toBe(0);
-    // Far below the time that a shutdown may take; a busy machine takes more than a second.
+    // Far below the shutdown timeout; a busy machine takes more than a second.
     expect(ms).toBeLessThan(4_000);
     const log = await parley.logged;
     expect(log).toContain(`is ready: http://localhost:${parley.port}`);
@@ -85,9 +85,9 @@ describe("with no configuration, in an empty folder", () => {
   });
 });
 
-describe("while the database is away", () => {
-  test("it is alive, not ready, says 503, and ends when told", async () => {
-    const parley = serve(away);
+describe("while the database is unavailable", () => {
+  test("is live but not ready, returns 503, and shuts down on request", async () => {
+    const parley = serve(unavailable);
     await waitForStatus(`${parley.url}/livez`, 200);
     expect((await fetch(`${parley.url}/readyz`)).status).toBe(503);
     const refused = await fetch(`${parley.url}/api/v1/auth/login`, { method: "POST", body: "{}" });
@@ -108,8 +108,8 @@ describe("while the database is away", () => {
     expect(log).not.toContain("hunter2");
   });
 
-  test("a command says so in one sentence", async () => {
-    const { code, stdout, stderr } = await runParley(["migrate"], { env: away });
+  test("a command reports it in one sentence", async () => {
+    const { code, stdout, stderr } = await runParley(["migrate"], { env: unavailable });
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toMatch(
       /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.\n$/,
@@ -120,14 +120,14 @@ describe("while the database is away", () => {
 
 describe("in production", () => {
   const env = {
-    ...away,
+    ...unavailable,
     APP_ENV: "production",
     JWT_SECRET: "0123456789abcdef0123456789abcdef",
     SHUTDOWN_TIMEOUT_MS: "4000",
   };
 
   test.each(["production", "staging"])(
-    "it stays for a moment after SIGTERM in %s, alive and not ready",
+    "keeps serving for a moment after SIGTERM in %s, live but not ready",
     async (APP_ENV) => {
       const parley = serve({ ...env, APP_ENV });
       await waitForStatus(`${parley.url}/livez`, 200);
@@ -145,7 +145,7 @@ describe("in production", () => {
     },
   );
 
-  test("a second signal ends it at once", async () => {
+  test("a second signal exits immediately", async () => {
     const parley = serve(env);
     await waitForStatus(`${parley.url}/livez`, 200);
     const ended = parley.end();
@@ -156,7 +156,7 @@ describe("in production", () => {
     expect(ms).toBeLessThan(700);
   });
 
-  test("it makes no secret of its own", async () => {
+  test("doesn't generate a JWT secret", async () => {
     const cwd = newFolder();
     const { code, stderr } = await runParley([], { cwd, env: { APP_ENV: "production" } });
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/^JWT_SECRET: required in production/) });

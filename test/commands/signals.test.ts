@@ -14,7 +14,7 @@ async function start(what: string) {
   return { child, waitFor, end: async () => ({ code: await child.exited.finally(() => reading), text }) };
 }
 
-test("the first signal asks to stop, the second to hurry", async () => {
+test("the first signal requests a stop, the second an immediate one", async () => {
   const { child, waitFor, end } = await start("twice");
   child.kill("SIGTERM");
   await waitFor("stopping, crashed: false");
@@ -22,18 +22,18 @@ test("the first signal asks to stop, the second to hurry", async () => {
   expect((await end()).code).toBe(7);
 });
 
-test("an error that nobody caught is logged, and the process comes to an end", async () => {
+test("an uncaught error is logged, and the process shuts down", async () => {
   const { end } = await start("throw");
   const { code, text } = await end();
   expect(code).toBe(0);
   expect(text).toContain('"level":"fatal"');
-  expect(text).toContain("nobody caught this");
+  expect(text).toContain("an uncaught error");
   expect(text).toContain("stopping, crashed: true");
 });
 
-test("a rejection that nobody awaited is logged, and the process stays", async () => {
+test("an unhandled rejection is logged, and the process continues", async () => {
   const { child, waitFor, end } = await start("reject");
-  await waitFor("nobody awaited this");
+  await waitFor("an unhandled rejection");
   expect(child.exitCode).toBeNull();
   child.kill("SIGTERM");
   const { code, text } = await end();

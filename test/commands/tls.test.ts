@@ -16,11 +16,11 @@ describe("a certificate and its key", () => {
   const keyUnreadable = "TLS_KEY_FILE: the file contains no readable private key; PEM is expected.";
   const certUnreadable = "TLS_CERT_FILE: the file contains no readable certificate; PEM is expected.";
   const scenarios = [
-    { name: "that belong together are good", cert, key, problem: undefined },
-    { name: "with the issuer's certificate behind it are good", cert: cert + authority.cert, key, problem: undefined },
-    { name: "with text around them are good", cert: `Bag\n${cert}\nend`, key: `\n${key}`, problem: undefined },
+    { name: "that match are valid", cert, key, problem: undefined },
+    { name: "followed by the issuer's certificate are valid", cert: cert + authority.cert, key, problem: undefined },
+    { name: "surrounded by text are valid", cert: `Bag\n${cert}\nend`, key: `\n${key}`, problem: undefined },
     {
-      name: "with the issuer's first",
+      name: "with the issuer's certificate first",
       cert: authority.cert + cert,
       key,
       problem: "TLS_CERT_FILE: the server's own certificate must come first, followed by those of its issuers.",
@@ -38,12 +38,12 @@ describe("a certificate and its key", () => {
       key: encrypted,
       problem: "TLS_KEY_FILE: the key is encrypted; use one without a passphrase (openssl pkey -in KEY -out PLAIN).",
     },
-    { name: "with no key", cert, key: "", problem: keyUnreadable },
-    { name: "in the wrong place", cert: key, key: cert, problem: certUnreadable },
-    { name: "with a key that is cut off", cert, key: key.slice(0, 80), problem: keyUnreadable },
+    { name: "without a key", cert, key: "", problem: keyUnreadable },
+    { name: "with the files swapped", cert: key, key: cert, problem: certUnreadable },
+    { name: "with a truncated key", cert, key: key.slice(0, 80), problem: keyUnreadable },
     { name: "with a damaged certificate", cert: cert.replace("MII", "AAA"), key, problem: certUnreadable },
     {
-      name: "with a damaged certificate behind a good one",
+      name: "with a damaged certificate after a valid one",
       cert: cert + authority.cert.replace("MII", "AAA"),
       key,
       problem: certUnreadable,
@@ -58,7 +58,7 @@ describe("on the command line", () => {
   const env = (cert: string, key: string) => ({ TLS_CERT_FILE: cert, TLS_KEY_FILE: key });
 
   test.each(["config check", "serve", "healthcheck"])(
-    "a key that does not belong to its certificate is an error of the configuration (%s)",
+    "a key that doesn't match its certificate is a configuration error (%s)",
     async (command) => {
       const { code, stdout, stderr } = await runParley(command.split(" "), { env: env(ours.certFile, other.keyFile) });
       expect({ code, stdout, stderr }).toEqual({
@@ -70,7 +70,7 @@ describe("on the command line", () => {
     },
   );
 
-  test("so is an encrypted key, and its text is not shown", async () => {
+  test("an encrypted key is too, and its text is not printed", async () => {
     const { code, stderr } = await runParley(["config", "check"], {
       env: env(ours.certFile, `${ours.keyFile}.encrypted`),
     });
@@ -81,7 +81,7 @@ describe("on the command line", () => {
     expect(stderr.trim().split("\n")).toHaveLength(1);
   });
 
-  test("a good pair passes", async () => {
+  test("a valid pair is accepted", async () => {
     const { code } = await runParley(["config", "check"], { env: env(ours.certFile, ours.keyFile) });
     expect(code).toBe(0);
   });

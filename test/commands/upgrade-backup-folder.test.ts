@@ -7,7 +7,7 @@ import { createFolder } from "./run-parley.ts";
 const isRoot = process.getuid?.() === 0;
 const user = { uid: 65534, gid: 65534 };
 
-test.if(isRoot)("every folder that is made for the backup belongs to the user who writes it, and no other one", () => {
+test.if(isRoot)("every folder created for the backup, and no other, belongs to the user who writes it", () => {
   using folder = createFolder();
   const { uid } = statSync(folder.path);
   openBackupFolder(join(folder.path, "one", "two", "three"), user);
@@ -15,7 +15,7 @@ test.if(isRoot)("every folder that is made for the backup belongs to the user wh
     expect(statSync(join(folder.path, made))).toMatchObject({ uid: user.uid, gid: user.gid });
   expect(statSync(folder.path).uid).toBe(uid);
 
-  // One that was there keeps its owner, also behind a link.
+  // An existing folder keeps its owner, also behind a symlink.
   const other = join(folder.path, "other");
   openBackupFolder(other, undefined);
   symlinkSync(other, join(folder.path, "link"));
@@ -23,7 +23,7 @@ test.if(isRoot)("every folder that is made for the backup belongs to the user wh
   expect(statSync(other)).toMatchObject({ uid });
 });
 
-test("a file in its place is refused in one sentence", () => {
+test("a file in its place is rejected with one sentence", () => {
   using folder = createFolder();
   const file = join(folder.path, "file");
   writeFileSync(file, "");

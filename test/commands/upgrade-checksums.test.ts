@@ -20,7 +20,7 @@ test.each([
   expect(readChecksum(text, "parley")).toBe(expected);
 });
 
-test("a list of one file counts whatever its name, a longer one doesn't", () => {
+test("a list with one entry matches any name, a longer one doesn't", () => {
   expect(readChecksum(`${one}\n`, "parley", { isAlone: true })).toBe(one);
   expect(readChecksum(`${one}  parley-0.2.0-linux-x64\n`, "parley", { isAlone: true })).toBe(one);
   expect(readChecksum(`${one}  a\n${two}  b\n`, "parley", { isAlone: true })).toBeNull();

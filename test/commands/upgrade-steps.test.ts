@@ -11,11 +11,11 @@ const service = {
   database: "the embedded database in /var/lib/parley",
 };
 
-/** The lines below "To go back". */
+/** The lines below "To roll back". */
 const rollbackOf = (steps: Parameters<typeof describeNextSteps>[0]): string[] =>
   (describeNextSteps(steps).split("To roll back to 0.1.0 (0123456789ab):\n")[1] ?? "").split("\n");
 
-test("with new migrations, going back takes the old executable and the backup", () => {
+test("with new migrations, a rollback needs the old executable and the backup", () => {
   expect(describeNextSteps(service)).toStartWith(
     "The running server was not restarted. To use the new version: systemctl restart parley\nBackup: /var/lib/parley/backups/a.backup\n",
   );
@@ -38,7 +38,7 @@ test("without new migrations, the old executable is enough", () => {
   ]);
 });
 
-test("a database on a server is emptied by hand; names with spaces are quoted; without systemd the server is stopped by hand", () => {
+test("a server's database is recreated manually; names with spaces are quoted; without systemd the server is stopped manually", () => {
   const lines = rollbackOf({
     ...service,
     target: "/opt/my parley/it's",

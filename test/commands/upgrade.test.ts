@@ -24,7 +24,7 @@ setDefaultTimeout(60_000);
 
 const isRoot = process.getuid?.() === 0;
 let executable: string;
-/** What is installed, and what it is replaced by: the same program, so that one build is enough here. */
+/** The installed executable and its replacement are the same program, so that one build is enough. */
 let installed: string;
 let offered: string;
 let checksum: string;
@@ -70,7 +70,7 @@ async function expectUntouched(): Promise<void> {
   expect(await hash(installed)).toBe(checksum);
 }
 
-/** Refused with one sentence, and the old executable is as it was. */
+/** Expects a rejection with one sentence, and the old executable unchanged. */
 async function expectRefusal(args: string[], code: number, sentence: string | RegExp, options?: RunOptions) {
   const result = await upgrade(args, options);
   expect({ args, ...result }).toEqual({ args, code, output: "", errors: expect.stringMatching(sentence) });
@@ -78,7 +78,7 @@ async function expectRefusal(args: string[], code: number, sentence: string | Re
   await expectUntouched();
 }
 
-/** A file beside the offered one, gone after the test. */
+/** Creates a file next to the offered one, removed after the test. */
 function writeBeside(name: string, content: string) {
   const path = join(folder.path, "downloads", name);
   writeFileSync(path, content);
@@ -95,8 +95,8 @@ function createVariant(name: string, offset: number, bytes: number[]) {
   return { path, [Symbol.dispose]: () => rmSync(path) };
 }
 
-test("wrong usage is refused with exit code 2", async () => {
-  await expectRefusal([], 2, /^Name the file: `parley upgrade FILE`/);
+test("usage errors exit with code 2", async () => {
+  await expectRefusal([], 2, /^The file is missing: `parley upgrade FILE`/);
   await expectRefusal([offered, offered], 2, /takes no argument/);
   await expectRefusal(
     [offered, "--sha256", "12"],
@@ -114,7 +114,7 @@ test("wrong usage is refused with exit code 2", async () => {
   );
 });
 
-test("in a folder without data nothing is replaced, since there is nothing to back up", async () => {
+test("in a folder without data, nothing is replaced, since there is nothing to back up", async () => {
   await expectRefusal(
     [offered, "--sha256", checksum],
     1,
@@ -122,7 +122,7 @@ test("in a folder without data nothing is replaced, since there is nothing to ba
   );
 });
 
-test("without a checksum the file is refused, and the sentence has the remedy", async () => {
+test("rejects a file without a checksum, with a remedy", async () => {
   await expectRefusal(
     [offered, "--no-backup"],
     1,
@@ -132,17 +132,17 @@ test("without a checksum the file is refused, and the sentence has the remedy", 
   await expectRefusal([offered, "--no-backup"], 1, /^No checksum found/);
 });
 
-test("a wrong checksum is refused, wherever it comes from", async () => {
+test("rejects a wrong checksum from any source", async () => {
   const wrong = "0".repeat(64);
   const sentence = new RegExp(
-    `is damaged or was replaced: its SHA-256 is ${checksum}, expected is ${wrong}\\. Get it again\\.$`,
+    `is damaged or was tampered with: its SHA-256 is ${checksum}, expected ${wrong}\\. Download it again\\.$`,
     "m",
   );
   await expectRefusal([offered, "--no-backup", "--sha256", wrong], 1, sentence);
   {
     using _own = writeBeside("parley-new.sha256", `${wrong}  parley-new\n`);
     await expectRefusal([offered, "--no-backup"], 1, sentence);
-    // The right one in the general list doesn't outweigh it.
+    // A correct one in the general list doesn't override it.
     using _list = writeBeside("SHA256SUMS", `${checksum}  parley-new\n`);
     await expectRefusal([offered, "--no-backup"], 1, sentence);
   }
@@ -150,7 +150,7 @@ test("a wrong checksum is refused, wherever it comes from", async () => {
   await expectRefusal([offered, "--no-backup"], 1, sentence);
 });
 
-test("a file that is missing, a folder, or no Parley for this machine is refused", async () => {
+test("rejects a missing file, a folder, and a file that isn't a Parley for this machine", async () => {
   const refuse = async (path: string, sentence: RegExp) =>
     expectRefusal(
       [path, "--no-backup", "--sha256", existsSync(path) && statSync(path).isFile() ? await hash(path) : checksum],
@@ -180,49 +180,44 @@ test("a file that is missing, a folder, or no Parley for this machine is refused
   await refuse(damaged.path, /is not a Parley that runs on this machine: /);
 });
 
-test.if(isRoot)(
-  "a folder that this user can't write is refused, and a full disk leaves the old one whole",
-  async () => {
-    const wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
-    await expectRefusal(
-      [offered, "--no-backup", "--sha256", checksum],
-      1,
-      /can't be written by this user.*run this as root/,
-      { wrapper },
-    );
+test.if(isRoot)("rejects a folder without write permission; a full disk leaves the old executable intact", async () => {
+  const wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+  await expectRefusal(
+    [offered, "--no-backup", "--sha256", checksum],
+    1,
+    /can't be written by this user.*run this as root/,
+    { wrapper },
+  );
 
-    chmodSync(bin, 0o777);
-    chmodSync(offered, 0o600);
-    const unreadable = /parley-new can't be read by this user; change its rights/;
-    await expectRefusal([offered, "--no-backup", "--sha256", checksum], 1, unreadable, { wrapper });
-    chmodSync(offered, 0o644);
-    chmodSync(bin, 0o755);
+  chmodSync(bin, 0o777);
+  chmodSync(offered, 0o600);
+  const unreadable = /parley-new can't be read by this user; change its rights/;
+  await expectRefusal([offered, "--no-backup", "--sha256", checksum], 1, unreadable, { wrapper });
+  chmodSync(offered, 0o644);
+  chmodSync(bin, 0o755);
 
-    const small = join(folder.path, "small");
-    mkdirSync(small);
-    const bytes = statSync(installed).size;
-    expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", `size=${bytes + 20_000_000}`, "tmpfs", small]).exitCode).toBe(
-      0,
-    );
-    try {
-      const program = join(small, "parley");
-      copyFileSync(installed, program);
-      chmodSync(program, 0o755);
-      // Known before it begins, and, from a source of unknown length, found out on the way.
-      for (const source of [offered, `http://localhost:${server.port}/chunked`])
-        expect(await upgrade([source, "--no-backup", "--sha256", checksum], { program })).toMatchObject({
-          code: 1,
-          errors: expect.stringMatching(
-            /^(.* has not enough space for .*free some space|The disk of .* is full; free some space\. Nothing was replaced)\.\n$/,
-          ),
-        });
-      expect(readdirSync(small)).toEqual(["parley"]);
-      expect(await hash(program)).toBe(checksum);
-    } finally {
-      Bun.spawnSync(["umount", small]);
-    }
-  },
-);
+  const small = join(folder.path, "small");
+  mkdirSync(small);
+  const bytes = statSync(installed).size;
+  expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", `size=${bytes + 20_000_000}`, "tmpfs", small]).exitCode).toBe(0);
+  try {
+    const program = join(small, "parley");
+    copyFileSync(installed, program);
+    chmodSync(program, 0o755);
+    // Detected before the download, or during it if the length is unknown.
+    for (const source of [offered, `http://localhost:${server.port}/chunked`])
+      expect(await upgrade([source, "--no-backup", "--sha256", checksum], { program })).toMatchObject({
+        code: 1,
+        errors: expect.stringMatching(
+          /^(.* has not enough space for .*free some space|The disk of .* is full; free some space\. Nothing was replaced)\.\n$/,
+        ),
+      });
+    expect(readdirSync(small)).toEqual(["parley"]);
+    expect(await hash(program)).toBe(checksum);
+  } finally {
+    Bun.spawnSync(["umount", small]);
+  }
+});
 
 const server = Bun.serve({
   port: 0,
@@ -271,14 +266,14 @@ let slowRequests = Promise.withResolvers<void>();
 afterAll(() => server.stop(true));
 const at = (path: string) => `http://localhost:${server.port}${path}`;
 
-test("an address that can't be used is refused", async () => {
+test("rejects an unusable URL", async () => {
   await expectRefusal(
     [at("/missing?token=secret"), "--no-backup"],
     1,
     /\/missing can't be downloaded \(status 404\); check the address\.$/m,
   );
   await expectRefusal([at("/none/parley-1"), "--no-backup"], 1, /^No checksum found for http/);
-  await expectRefusal([at("/cut/parley-1"), "--no-backup"], 1, /is damaged or was replaced/);
+  await expectRefusal([at("/cut/parley-1"), "--no-backup"], 1, /is damaged or was tampered with/);
   await expectRefusal([at("/loop"), "--no-backup"], 1, /redirects more than 5 times/);
   await expectRefusal(
     [at("/away/parley-1?to=http://203.0.113.1/parley"), "--no-backup"],
@@ -297,7 +292,7 @@ test("an address that can't be used is refused", async () => {
   );
 });
 
-/** Answers every request with this text, and hangs up. */
+/** Responds to every request with this text, then closes the connection. */
 function answerRaw(text: string) {
   const listener = Bun.listen({
     hostname: "127.0.0.1",
@@ -312,7 +307,7 @@ function answerRaw(text: string) {
   return { url: `http://127.0.0.1:${listener.port}/parley`, [Symbol.dispose]: () => listener.stop(true) };
 }
 
-test("a download that is too large, or breaks off, is refused", async () => {
+test("rejects a download that is too large, or breaks off", async () => {
   const args = ["--no-backup", "--sha256", checksum];
   using huge = answerRaw("HTTP/1.1 200 OK\r\ncontent-length: 600000000\r\n\r\nabc");
   await expectRefusal([huge.url, ...args], 1, /is larger than 512 MiB, so it isn't Parley; check the name\.$/m);
@@ -320,7 +315,7 @@ test("a download that is too large, or breaks off, is refused", async () => {
   await expectRefusal([short.url, ...args], 1, /(could not be read completely|ended after 3 of 1000 bytes).*try again/);
 });
 
-test("over TLS, the certificate is checked", async () => {
+test("verifies the certificate over TLS", async () => {
   const certificates = createCertificates();
   const { cert, key, certFile } = certificates.create("localhost");
   using secure = Bun.serve({
@@ -342,7 +337,7 @@ test("over TLS, the certificate is checked", async () => {
   certificates.remove();
 });
 
-test("an interrupted or killed download leaves the old one whole, and the next upgrade cleans up", async () => {
+test("an interrupted or killed download leaves the old executable intact, and the next upgrade cleans up", async () => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
     slowRequests = Promise.withResolvers();
     const child = Bun.spawn([installed, "upgrade", at("/slow"), "--no-backup", "--sha256", checksum], {
@@ -363,7 +358,7 @@ test("an interrupted or killed download leaves the old one whole, and the next u
   await expectUntouched();
 });
 
-test("a checksum beside it is enough, from a file, an address, and through a redirect", async () => {
+test("a checksum file next to it is enough, for a file, a URL, and through a redirect", async () => {
   using _list = writeBeside("SHA256SUMS", `SHA256 (parley-new) = ${checksum.toUpperCase()}\n`);
   const link = join(folder.path, "link");
   symlinkSync(installed, link);
@@ -386,7 +381,7 @@ test("a checksum beside it is enough, from a file, an address, and through a red
     expect(after.mode & 0o777).toBe(0o755);
     expect(readdirSync(bin).sort()).toEqual(["parley", "parley.previous"]);
   }
-  // The same program again doesn't displace what the first one kept.
+  // Upgrading to the same program again doesn't replace the kept one.
   const kept = statSync(`${installed}.previous`).ino;
   await upgrade([offered, "--no-backup"]);
   expect(statSync(`${installed}.previous`).ino).toBe(kept);
@@ -394,7 +389,7 @@ test("a checksum beside it is enough, from a file, an address, and through a red
   await expectUntouched();
 });
 
-test("from source there is nothing to replace", async () => {
+test("can't replace anything when run from source", async () => {
   const child = Bun.spawn([process.execPath, "src/main.ts", "upgrade", offered, "--no-backup"], {
     cwd: join(import.meta.dir, "../.."),
     stdio: ["ignore", "pipe", "pipe"],

@@ -24,17 +24,17 @@ const wrong: [string, string][] = [
   ["admin", "An action is missing; `parley admin --help` shows the usage."],
 ];
 
-test.each(wrong)("parley %s is wrong usage: one sentence, exit code 2", async (args, sentence) => {
+test.each(wrong)("parley %s is a usage error: one sentence, exit code 2", async (args, sentence) => {
   expect(await runParley(args.split(" "))).toEqual({ code: 2, stdout: "", stderr: `${sentence}\n` });
 });
 
-test.each(["--version", "version"])("%s names the version and the commit", async (argument) => {
+test.each(["--version", "version"])("%s prints the version and the commit", async (argument) => {
   const { code, stdout, stderr } = await runParley([argument]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   expect(stdout).toMatch(new RegExp(`^parley ${version} \\(([0-9a-f]{12}|unknown)\\)\n$`));
 });
 
-test.each(["--help", "help"])("%s lists the commands, and each has a help of its own", async (argument) => {
+test.each(["--help", "help"])("%s lists the commands, and each has its own help", async (argument) => {
   const { code, stdout, stderr } = await runParley([argument]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   const names = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name = ""]) => name);
@@ -48,6 +48,7 @@ test.each(["--help", "help"])("%s lists the commands, and each has a help of its
     "restore",
     "config",
     "upgrade",
+    "selftest",
     "healthcheck",
   ]);
   const helps = await Promise.all(

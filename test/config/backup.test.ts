@@ -22,9 +22,12 @@ function problemsOf(environment: Record<string, string>, check?: (path: string) 
   }
 }
 
-test.each(["15 2 * * *", "*/5 * * * * *", "@daily", "0 3 * * MON-FRI", "0 0 L * *"])("%s is a schedule", (value) => {
-  expect(problemsOf({ BACKUP_SCHEDULE: value })).toEqual([]);
-});
+test.each(["15 2 * * *", "*/5 * * * * *", "@daily", "0 3 * * MON-FRI", "0 0 L * *"])(
+  "%s is a valid schedule",
+  (value) => {
+    expect(problemsOf({ BACKUP_SCHEDULE: value })).toEqual([]);
+  },
+);
 
 test.each([
   [
@@ -35,18 +38,18 @@ test.each([
   ["nightly", /^BACKUP_SCHEDULE: "nightly" is not a cron expression; write 0 2 \* \* \*\.$/],
   ["0 0 30 2 *", /it never matches/],
   ["0 2 * * * ; rm -rf /", /is not a cron expression/],
-])("the schedule %s is refused with a remedy", (value, said) => {
-  expect(problemsOf({ BACKUP_SCHEDULE: value })).toEqual([expect.stringMatching(said)]);
+])("the schedule %s is rejected with a remedy", (value, message) => {
+  expect(problemsOf({ BACKUP_SCHEDULE: value })).toEqual([expect.stringMatching(message)]);
 });
 
-test("time zones are those that the system knows", () => {
+test("accepts only time zones that the system knows", () => {
   expect(problemsOf({ BACKUP_SCHEDULE: "0 2 * * *", BACKUP_TIMEZONE: "America/New_York" })).toEqual([]);
   expect(problemsOf({ BACKUP_SCHEDULE: "0 2 * * *", BACKUP_TIMEZONE: "Berlin" })).toEqual([
     'BACKUP_TIMEZONE: "Berlin" is not a known time zone; write it like Europe/Berlin, or UTC.',
   ]);
 });
 
-test("the folder is checked where backups are scheduled, and never lies in the database's own", () => {
+test("checks the folder if backups are scheduled, and rejects the database's own folder", () => {
   const env = { BACKUP_SCHEDULE: "0 2 * * *", DATA_DIR: "/srv/parley" };
   expect(problemsOf({ ...env, BACKUP_DIR: "/srv/parley/postgres/base/.." })).toEqual([
     "BACKUP_DIR: /srv/parley/postgres is inside the database's folder, which must not contain other files; choose another folder.",
@@ -57,7 +60,7 @@ test("the folder is checked where backups are scheduled, and never lies in the d
   expect(findBackupDir({ DATA_DIR: "/srv/parley" })).toBe("/srv/parley/backups");
 });
 
-test("a folder that can be written to, or made, has no problem; a file does", () => {
+test("accepts a folder that is writable or can be created, and rejects a file", () => {
   expect(findFolderProblem("/tmp")).toBeNull();
   expect(findFolderProblem("/tmp/not-there/yet")).toBeNull();
   expect(findFolderProblem("/etc/passwd")).toBe("/etc/passwd is not a folder; use one.");
@@ -67,11 +70,11 @@ test("a folder that can be written to, or made, has no problem; a file does", ()
 test.each([
   [{ BACKUP_KEEP: "0" }, "BACKUP_KEEP: 0 is not a whole number from 1 to 10000; set 1 or more."],
   [{ BACKUP_KEEP_DAILY: "-1" }, "BACKUP_KEEP_DAILY: -1 is not a whole number from 0 to 10000; set 0 or more."],
-])("%j is refused", (env, said) => {
-  expect(problemsOf(env as Record<string, string>)).toEqual([said]);
+])("%j is rejected", (env, message) => {
+  expect(problemsOf(env as Record<string, string>)).toEqual([message]);
 });
 
-test("what is likely not meant so is warned of", () => {
+test("warns about likely mistakes", () => {
   const warn = (environment: Record<string, string>) => findWarnings(load(environment), { environment });
   expect(warn({ BACKUP_DIR: "/b" })).toEqual([
     expect.stringMatching(/^BACKUP_DIR is set, but BACKUP_SCHEDULE is not, .+; set /),
@@ -82,7 +85,7 @@ test("what is likely not meant so is warned of", () => {
   expect(warn({ BACKUP_SCHEDULE: "0 2 * * *", BACKUP_DIR: "/b" })).toEqual([]);
 });
 
-test("a bucket needs its key, and is the only target", () => {
+test("a bucket requires its key, and must be the only target", () => {
   const key = { BACKUP_S3_ACCESS_KEY_ID: "AKIA", BACKUP_S3_SECRET_ACCESS_KEY: "hunter2/secret" };
   const bucket = { BACKUP_SCHEDULE: "0 2 * * *", BACKUP_S3_BUCKET: "my-backups", ...key };
   expect(problemsOf(bucket)).toEqual([]);

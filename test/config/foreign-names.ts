@@ -1,6 +1,6 @@
 /**
- * Variables that are found in the environments of servers, containers, CI jobs and terminals: none of them is meant for
- * Parley, though some look like its settings.
+ * Environment variables found on servers, in containers, CI jobs and terminals. None is meant for Parley, though some
+ * look like its settings.
  */
 export const foreignNames: readonly string[] = `
   PATH HOME USER SHELL PWD OLDPWD LANG LANGUAGE LC_ALL LC_CTYPE TERM TERM_PROGRAM COLORTERM EDITOR VISUAL PAGER

@@ -23,10 +23,10 @@ test.each([
   ["http://user:pa%2Fss@proxy.test:3128/", "http://user:pa%2Fss@proxy.test:3128/"],
   ["HTTP://proxy.test:3128", "HTTP://proxy.test:3128"],
   ["http://[2001:db8::1]:3128", "http://[2001:db8::1]:3128"],
-  // As other programs take it.
+  // As other programs accept it.
   ["proxy.test:3128", "http://proxy.test:3128"],
   ["user:pass@proxy.test", "http://user:pass@proxy.test"],
-])("a proxy may be named %s", (value, kept) => {
+])("a proxy may be written as %s", (value, kept) => {
   for (const name of ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"])
     expect(load({ [name]: value })[name.toUpperCase() as "HTTP_PROXY"]).toBe(kept);
 });
@@ -42,7 +42,7 @@ test.each([
   ["http://us er:hunter2@proxy.test", "has a space;"],
   ["http://proxy.test:hunter2", "is not a URL"],
   ["http://", "is not a URL"],
-])("a proxy may not be named %s", (value, sentence) => {
+])("a proxy can't be written as %s", (value, sentence) => {
   for (const name of ["HTTPS_PROXY", "http_proxy"]) {
     const problems = findProblems({ [name]: value });
     expect(problems).toEqual([expect.stringContaining(sentence)]);
@@ -51,7 +51,7 @@ test.each([
   }
 });
 
-test("names in capitals go before those in small letters, which only some settings have", () => {
+test("uppercase names take precedence over lowercase ones, which only some settings have", () => {
   const config = load({ HTTP_PROXY: "http://a.test", http_proxy: "http://b.test", no_proxy: "c.test", port: "1" });
   expect(config.HTTP_PROXY).toBe("http://a.test");
   expect(config.NO_PROXY).toEqual(["c.test"]);
@@ -59,7 +59,7 @@ test("names in capitals go before those in small letters, which only some settin
   expect(load({ HTTP_PROXY: " ", http_proxy: "http://b.test" }).HTTP_PROXY).toBe("http://b.test");
 });
 
-test("NO_PROXY takes commas and spaces; what can't be understood stops the start", () => {
+test("NO_PROXY accepts commas and spaces; invalid entries stop the start", () => {
   expect(load({ NO_PROXY: " a.test, .b.test  10.0.0.0/8,,*.c.test:81 " }).NO_PROXY).toEqual([
     "a.test",
     ".b.test",
@@ -73,7 +73,7 @@ test("NO_PROXY takes commas and spaces; what can't be understood stops the start
   ]);
 });
 
-test("the credentials of a proxy are masked in prints, and known to the log", () => {
+test("a proxy's credentials are masked in output, and redacted in the log", () => {
   const config = load({ HTTPS_PROXY: "user:hunter2/3@proxy.test:3128".replace("/", "%2F") });
   expect(printConfig(config)).toContain("HTTPS_PROXY=http://********@proxy.test:3128");
   expect(printConfig(config)).not.toContain("hunter2");
@@ -82,7 +82,7 @@ test("the credentials of a proxy are masked in prints, and known to the log", ()
   );
 });
 
-test("what is seldom meant so is warned of, and names that other programs read are not", () => {
+test("warns about likely mistakes, but not about variables of other programs", () => {
   const warn = (environment: Record<string, string>) => findWarnings(load(environment), { environment });
   expect(warn({ http_proxy: "http://a.test" })).toEqual([expect.stringContaining("HTTPS_PROXY is not")]);
   expect(warn({ HTTPS_PROXY: "http://a.test", NO_PROXY: "*" })).toEqual([expect.stringContaining("have no effect")]);
@@ -93,7 +93,7 @@ test("what is seldom meant so is warned of, and names that other programs read a
   expect(warn({ EXTRA_CA_CERTS: "x" })).toEqual([expect.stringContaining("did you mean NODE_EXTRA_CA_CERTS?")]);
 });
 
-test("backups go to S3 by the same proxies and exceptions", async () => {
+test("backups to S3 use the same proxies and exceptions", async () => {
   const s3 = startS3();
   const proxy = await startHttpProxy("user:pass");
   const port = new URL(s3.endpoint).port;
@@ -112,7 +112,7 @@ test("backups go to S3 by the same proxies and exceptions", async () => {
     setRuntimeProxies(process.env, load(settings));
     expect(await list()).toEqual([]);
     expect(proxy.requests).toMatchObject([{ form: "absolute", target: `s3.test:${port}` }]);
-    // The runtime's own rules know no networks, nor spaces.
+    // The runtime's own rules support neither networks nor spaces.
     const excepted = load({
       ...settings,
       BACKUP_S3_ENDPOINT: `http://10.255.255.1:${port}`,

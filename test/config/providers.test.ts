@@ -30,7 +30,7 @@ const two = {
 };
 
 describe("servers of AI_PROVIDERS", () => {
-  test("each has settings of its own, and the built-in providers too", () => {
+  test("each has its own settings, as the built-in providers have", () => {
     const config = load(
       {
         ...two,
@@ -57,7 +57,7 @@ describe("servers of AI_PROVIDERS", () => {
     expect(timeoutsOf("groq/any").idleMs).toBe(1_000);
   });
 
-  test("names of models may have slashes and colons", () => {
+  test("model names may contain slashes and colons", () => {
     expect(load(two).AI_MODELS).toEqual(["groq/llama-3.3-70b", "my-gateway/meta-llama/llama-4:free"]);
     expect(findProblems({ AI_PROVIDERS: "ollama=http://localhost:11434/v1", AI_MODELS: "ollama/qwen3:8b" })).toEqual(
       [],
@@ -88,11 +88,11 @@ describe("servers of AI_PROVIDERS", () => {
     expect(problems[0]).toContain(problem);
   });
 
-  test("an address of Azure's models of others is not taken for one that was copied whole", () => {
+  test("an Azure URL with models of other vendors isn't mistaken for a full endpoint URL", () => {
     expect(findProblems({ AI_PROVIDERS: "foundry=https://x.services.ai.azure.com/models?api-version=1" })).toEqual([]);
   });
 
-  test("at most 50", () => {
+  test("at most 50 are allowed", () => {
     const entries = Array.from({ length: 51 }, (_, index) => `s${index}=https://s${index}.example/v1`);
     expect(findProblems({ AI_PROVIDERS: entries.slice(1).join() })).toEqual([]);
     expect(findProblems({ AI_PROVIDERS: entries.join() })).toEqual([
@@ -100,7 +100,7 @@ describe("servers of AI_PROVIDERS", () => {
     ]);
   });
 
-  test("a model of an unknown provider names those that are known; one whose address is wrong is not said twice", () => {
+  test("a model of an unknown provider lists the known ones; a wrong address is reported only once", () => {
     expect(findProblems({ ...two, AI_MODELS: "grok/x" })).toEqual([
       'AI_MODELS: "grok/x" names the provider "grok", which is not one of openai, anthropic, compatible, offline, groq, my-gateway; ' +
         "for another OpenAI-compatible server add grok=ITS_BASE_URL to AI_PROVIDERS.",
@@ -127,7 +127,7 @@ describe("servers of AI_PROVIDERS", () => {
     expect(findProblems({ AI_PROVIDERS, AI_GATE_HEADERS: '{"X-Team":"x"}' })).toEqual([]);
   });
 
-  test("all that is wrong is said at once", () => {
+  test("all errors are reported together", () => {
     const problems = findProblems({
       AI_PROVIDERS: "a=https://a.example/v1,b=nowhere",
       AI_A_API_KEY: "two words",
@@ -177,13 +177,13 @@ describe("header fields", () => {
     expect(problems[0]).not.toContain("hunter2");
   });
 
-  test("what may be sent is taken", () => {
+  test("accepts valid fields", () => {
     expect(explain('{"api-key":"hunter2","X-Title":"Parley, a chat"}')).toEqual([]);
     expect(explain("{}")).toEqual([]);
   });
 });
 
-test("the configuration is printed with names and addresses, and without what is secret", () => {
+test("the configuration is printed with names and addresses, but without secrets", () => {
   const config = load({
     AI_PROVIDERS: "gate=https://user:hunter2@gate.example/v1?api-version=1&key=hunter3,a=https://a.example/v1",
     AI_A_API_KEY: "hunter4-hunter4",
@@ -199,11 +199,11 @@ test("the configuration is printed with names and addresses, and without what is
   expect(printed).not.toMatch(/hunter/);
   const secrets = listSecrets(config);
   for (const secret of ["hunter2", "hunter3", "hunter4-hunter4", "hunter5-hunter5"]) expect(secrets).toContain(secret);
-  // What tells who asks would hide half of the log.
+  // Redacting the user name would remove half of the log.
   expect(secrets).not.toContain("Parley");
 });
 
-describe("names that are no settings", () => {
+describe("unknown variables", () => {
   const warn = (name: string, providers = ["groq=https://api.groq.com/v1"]) =>
     findUnknownNames({ [name]: "hunter2" }, undefined, { AI_PROVIDERS: providers }).join("");
 
@@ -213,7 +213,7 @@ describe("names that are no settings", () => {
     "AI_GROQ_HEADERS_FILE",
     "AI_GROQ_IDLE_TIMEOUT_MS",
     "AI_PROVIDERS_FILE",
-  ])("%s is one", (name) => expect(warn(name)).toBe(""));
+  ])("%s is known", (name) => expect(warn(name)).toBe(""));
 
   test.each<[name: string, remedy: string]>([
     ["AI_GROK_API_KEY", "did you mean AI_GROQ_API_KEY?"],
@@ -231,7 +231,7 @@ describe("names that are no settings", () => {
   });
 });
 
-test("a server that no model is asked of is warned of", () => {
+test("warns about a server without configured models", () => {
   const warn = (environment: Environment) => findWarnings(load(environment), { environment });
   expect(warn(two)).toEqual([]);
   expect(warn({ ...two, AI_MODELS: "groq/x" })).toEqual([

@@ -11,17 +11,17 @@ const known = new Set([
 ]);
 const find = (name: string, value = "x") => findUnknownNames({ [name]: value });
 
-test("names of other programs are no misspelt settings", () => {
+test("other programs' variables aren't mistaken for misspelled settings", () => {
   expect(new Set(foreignNames).size).toBeGreaterThan(350);
   const environment = Object.fromEntries(foreignNames.map((name) => [name, "x"]));
   expect(findUnknownNames(environment)).toEqual([]);
 });
 
-test("all settings, and the files of those that are secret, are known", () => {
+test("all settings are known, and the _FILE variants of secrets", () => {
   expect(findUnknownNames(Object.fromEntries([...known].map((name) => [name, "x"])))).toEqual([]);
 });
 
-test("what Kubernetes injects for services is not warned of, whatever they are called", () => {
+test("variables that Kubernetes injects for services cause no warnings, whatever their names", () => {
   for (const service of ["PARLEY", "REDIS", "WEBHOOK", "AI", "OIDC", "QUOTA"])
     expect(
       findUnknownNames({
@@ -37,7 +37,7 @@ test("what Kubernetes injects for services is not warned of, whatever they are c
   expect(find("AI_PORT", "80")).toHaveLength(1);
 });
 
-/** Each name with one or two slips of the fingers. */
+/** Variants of a name with one or two typos. */
 function misspell(name: string): string[] {
   const middle = Math.floor(name.length / 2);
   const swap = (at: number) => name.slice(0, at) + name.charAt(at + 1) + name.charAt(at) + name.slice(at + 2);
@@ -54,23 +54,23 @@ function misspell(name: string): string[] {
     name.replaceAll("_", "-").replace("-", "_").replace("-", "_"),
     name.replace("_", ""),
     name.toLowerCase(),
-  ].filter((misspelt) => misspelt !== name && !known.has(misspelt));
+  ].filter((misspelled) => misspelled !== name && !known.has(misspelled));
 }
 
-test("every setting of seven letters or more is named when it is misspelt", () => {
+test("suggests every setting of seven letters or more when misspelled", () => {
   const long = names.filter((name) => name.length >= 7);
   expect(long.length).toBeGreaterThan(80);
-  const missed = long.flatMap((name) => misspell(name).filter((misspelt) => find(misspelt).length !== 1));
-  // Dashes in place of more than two underscores are no slip.
+  const missed = long.flatMap((name) => misspell(name).filter((misspelled) => find(misspelled).length !== 1));
+  // Dashes in place of more than two underscores aren't a typo.
   expect(missed.filter((name) => (name.match(/-/g)?.length ?? 0) <= 2)).toEqual([]);
 });
 
-test("every setting of three words or more is named when one of them is left out", () => {
+test("suggests every setting of three words or more when one word is missing", () => {
   const missed: string[] = [];
   for (const name of names) {
     const words = name.split("_");
     if (words.length < 3) continue;
-    // What is left of the first word is sometimes anybody's: API_KEY, BASE_URL.
+    // Without its first word, the name can be another program's: API_KEY, BASE_URL.
     for (let left = 1; left < words.length; left += 1) {
       const short = words.filter((_, index) => index !== left).join("_");
       if (!known.has(short) && find(short).length !== 1) missed.push(short);
@@ -88,12 +88,12 @@ test.each([
   ["APP_EVN", "did you mean APP_ENV?"],
   ["Database_Url", "did you mean DATABASE_URL?"],
   ["COMPATIBLE_MODEL", "remove it, or find the right name in `parley config`."],
-])("%s is warned of by its name, with what to do", (name, remedy) => {
+])("%s causes a warning with its name and a remedy", (name, remedy) => {
   const value = "s3cret-value";
   expect(find(name, value)).toEqual([`${name} is not a setting of Parley and has no effect; ${remedy}`]);
 });
 
-test("a name in .env is said to be there, and thousands of names make few lines", () => {
+test("says if a name is in .env, and summarizes thousands of names in a few lines", () => {
   expect(findUnknownNames({ AI_MODLES: "x" }, () => true)[0]).toStartWith("AI_MODLES in .env is not");
   const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`AI_${index}`, "x"]));
   const lines = findUnknownNames(many);

@@ -8,7 +8,7 @@ const warn = (environment: Record<string, string>) =>
     { environment },
   );
 
-test("a server of models that is never asked is warned of, with what to set", () => {
+test("warns about a model server that is never used, with the settings to set", () => {
   expect(warn({ COMPATIBLE_BASE_URL: "http://localhost:11434/v1" })).toEqual([
     expect.stringMatching(/^COMPATIBLE_BASE_URL is set, but .+; set AI_MODELS=compatible\/NAME /),
   ]);

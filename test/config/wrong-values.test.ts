@@ -2,9 +2,9 @@ import { expect, test } from "bun:test";
 import { type SettingOptions, settingEntries } from "../../src/config/settings.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 
-/** The problems that are said of one setting. */
+/** The problems reported for one setting. */
 function findProblems(environment: Record<string, string>, name = Object.keys(environment)[0] ?? ""): string[] {
-  // Without it, an audience is told of besides.
+  // Without it, the audience is reported too.
   const issuer = name.startsWith("OIDC_") ? { OIDC_ISSUER: "https://login.example.com", OIDC_AUDIENCE: "a" } : {};
   try {
     loadConfig({ ...issuer, ...environment }, () => "");
@@ -24,7 +24,7 @@ type Schema = SettingOptions & {
   items?: { format?: string; pattern?: string };
 };
 
-/** Wrong values for a setting by what it takes. */
+/** Wrong values for a setting by its type. */
 function listWrong(schema: Schema): string[] {
   if (schema.type === "integer" || schema.type === "number") return ["many", "-5", "1e30", "12 parsecs", "1;2", "NaN"];
   if (schema.enum) return ["perhaps", "ja"];
@@ -40,10 +40,10 @@ function listWrong(schema: Schema): string[] {
 
 const SECRET = "hunter2";
 
-test("every wrong value of every setting is said with its setting, its value unless it is secret, and what to do", () => {
+test("every wrong value of every setting is reported with the setting, the value unless secret, and a remedy", () => {
   let count = 0;
   for (const [name, schema] of settingEntries) {
-    // JSON and quoted values of other forms are good secrets.
+    // JSON and quoted values of other formats are valid secrets.
     const quoted = ["JWT_SECRET", "ADMIN_PASSWORD"].includes(name) ? [] : [`"${SECRET}"`, `'${SECRET}'`];
     for (const value of [...listWrong(schema as Schema), ...quoted]) {
       const isMarked = schema.secret && value !== "short" && !value.includes(SECRET);
@@ -51,7 +51,7 @@ test("every wrong value of every setting is said with its setting, its value unl
       count += 1;
       expect({ name, value, problems: problems.length }).toEqual({ name, value, problems: 1 });
       const [problem = ""] = problems;
-      // What is wrong, a semicolon, what to do.
+      // The problem, a semicolon, and the remedy.
       expect(problem).toMatch(/^[A-Z0-9_]+: .{8,}[;,] .{8,}[.?]$/s);
       if (schema.secret) expect(problem).not.toContain(SECRET);
     }
@@ -59,7 +59,7 @@ test("every wrong value of every setting is said with its setting, its value unl
   expect(count).toBeGreaterThan(350);
 });
 
-test.each<[name: string, value: string, cure: string]>([
+test.each<[name: string, value: string, remedy: string]>([
   [
     "AI_MODELS",
     "gemini/gemini-3",
@@ -135,14 +135,14 @@ test.each<[name: string, value: string, cure: string]>([
   ["OIDC_AUDIENCE", "a;b", "separate values with commas: a,b."],
   ["ADMIN_EMAIL", "admin", "is not an e-mail address; write it like admin@example.com."],
   ["AI_PRICES", "a/b=1/2;c/d=1/2", "with commas between them, not semicolons."],
-])("%s=%s: %s", (name, value, cure) => {
+])("%s=%s: %s", (name, value, remedy) => {
   const problems = findProblems({ [name]: value });
   expect(problems).toHaveLength(1);
-  expect(problems[0]).toContain(cure);
+  expect(problems[0]).toContain(remedy);
   expect(problems[0]).not.toContain("hunter2");
 });
 
-test("spaces around a value don't matter, and an empty one is none", () => {
+test("ignores surrounding spaces, and treats an empty value as unset", () => {
   const config = loadConfig(
     { PORT: " 4000 ", AI_MODELS: " offline/documents , ", LOG_LEVEL: "", REDIS_URL: " " },
     () => "",
@@ -152,7 +152,7 @@ test("spaces around a value don't matter, and an empty one is none", () => {
 });
 
 test.each(["METRICS_TOKEN", "BACKUP_PASSPHRASE"])(
-  "%s_FILE must not be empty: it would leave open what it closes",
+  "%s_FILE must not be empty: protection would be off without notice",
   (name) => {
     expect(findProblems({ [`${name}_FILE`]: "/run/secrets/x" }, `${name}_FILE`)).toEqual([
       `${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`,
@@ -160,11 +160,11 @@ test.each(["METRICS_TOKEN", "BACKUP_PASSPHRASE"])(
   },
 );
 
-test("a secret's file that is empty is like an empty value", () => {
+test("an empty secret file is like an empty value", () => {
   expect(loadConfig({ OPENAI_API_KEY_FILE: "/run/secrets/key" }, () => " \n").OPENAI_API_KEY).toBeUndefined();
 });
 
-test("a key alone chooses its provider's default model; several make a chain; AI_MODELS goes before them", () => {
+test("a key alone selects its provider's default model; several keys form a chain; AI_MODELS takes precedence", () => {
   const modelsOf = (environment: Record<string, string>) => loadConfig(environment, () => "").AI_MODELS;
   expect(modelsOf({})).toEqual([]);
   expect(modelsOf({ OPENAI_API_KEY: "k" })).toEqual(["openai/gpt-5.2"]);
@@ -177,7 +177,7 @@ test("a key alone chooses its provider's default model; several make a chain; AI
   expect(modelsOf({ COMPATIBLE_BASE_URL: "http://localhost:1/v1" })).toEqual([]);
 });
 
-test("an administrator's password has 8 characters, not 8 UTF-16 units", () => {
+test("counts an administrator's password in characters, not UTF-16 units", () => {
   expect(findProblems({ ADMIN_PASSWORD: "🐘🌊🍋🚲", ADMIN_EMAIL: "ada@example.com" })).toEqual([
     "ADMIN_PASSWORD: the value is shorter than 8 characters; set a longer one.",
   ]);

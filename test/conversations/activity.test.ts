@@ -14,8 +14,8 @@ afterAll(() => parley.stop());
 
 const createPerson = async () => createRest(parley, await parley.register());
 
-/** Backdates the conversation's activity by this much. */
-async function age(id: string, minutes: number): Promise<void> {
+/** Backdates the conversation's activity. */
+async function backdate(id: string, minutes: number): Promise<void> {
   await parley.database`
     update conversations set updated_at = now() - ${minutes} * interval '1 minute', listed_at = now() - ${minutes} * interval '1 minute'
     where id = ${id}`;
@@ -27,7 +27,7 @@ async function createMany(person: Rest, count: number): Promise<string[]> {
   const ids: string[] = [];
   for (let n = 0; n < count; n += 1) {
     const { id } = await createConversation(parley, person.account);
-    await age(id, 1_000 - n);
+    await backdate(id, 1_000 - n);
     ids.unshift(id);
   }
   return ids;
@@ -36,7 +36,7 @@ async function createMany(person: Rest, count: number): Promise<string[]> {
 async function waitUntil(isDone: () => Promise<boolean>): Promise<void> {
   const endsAtMs = performance.now() + 15_000;
   while (!(await isDone())) {
-    if (performance.now() > endsAtMs) throw new Error("It did not come about.");
+    if (performance.now() > endsAtMs) throw new Error("The condition was not met in time.");
     await Bun.sleep(50);
   }
 }
@@ -46,8 +46,8 @@ const say = (person: Rest, id: string) =>
 const listIds = async (person: Rest, limit: number) =>
   (await person.all<Conversation>("/conversations", limit)).rows.map(({ id }) => id);
 
-describe("the order of a list of conversations", () => {
-  test("is right at once, after a long time and within a minute, in pages of any size", async () => {
+describe("the order of the conversation list", () => {
+  test("is correct immediately, after a long time and within a minute, in pages of any size", async () => {
     const anna = await createPerson();
     const ids = await createMany(anna, 12);
     const expected = [...ids];
@@ -60,7 +60,7 @@ describe("the order of a list of conversations", () => {
     }
   });
 
-  test("writes no row of a list for a conversation that was active within the minute", async () => {
+  test("writes no list rows for a conversation that was active in the last minute", async () => {
     const anna = await createPerson();
     const [id = ""] = await createMany(anna, 1);
     const findRow = async () => {
@@ -82,7 +82,7 @@ describe("the order of a list of conversations", () => {
     expect(later?.updated).not.toBe(moved?.updated as string);
   });
 
-  test("is right at once with very many members, whose rows a job moves", async () => {
+  test("is correct immediately with very many members, whose rows a job moves", async () => {
     const anna = await createPerson();
     const ids = await createMany(anna, 4);
     const large = ids[3] ?? "";
@@ -106,7 +106,7 @@ describe("the order of a list of conversations", () => {
     expect(await listIds(anna, 2)).toEqual([large, ...ids.slice(0, 3)]);
   });
 
-  test("is not put back by a job that comes late", async () => {
+  test("isn't reset by a late job", async () => {
     const anna = await createPerson();
     const [id = "", other = ""] = await createMany(anna, 2);
     await say(anna, other);
@@ -119,7 +119,7 @@ describe("the order of a list of conversations", () => {
     expect(row?.active).toBe(row?.listed as string);
   });
 
-  test("moves some thousand rows at once, and leaves the others to the job", async () => {
+  test("moves some thousand rows immediately, and leaves the rest to the job", async () => {
     const anna = await createPerson();
     const ids = await createMany(anna, 60);
     const users = Array.from({ length: 45 }, () => createId());
@@ -133,14 +133,14 @@ describe("the order of a list of conversations", () => {
       await sql`select take_positions(${ids}::uuid[], ${ids.map(() => 1)}::int[], ${ids.map(() => 1)}::int[])`;
       return (await sql`select 1 from activity_moves`).length;
     });
-    // 46 rows each: 43 conversations at once.
+    // 46 rows each: the limit is reached with 43 conversations.
     expect(waiting).toBe(17);
     const [first] = await listIds(anna, 60);
     expect(ids).toContain(first as string);
     expect(new Set(await listIds(anna, 7))).toEqual(new Set(ids));
   });
 
-  test("has a conversation for a new member where it is for the others, and not after they have left", async () => {
+  test("lists a conversation at the same position for a new member, and not after they left", async () => {
     const [anna, ben] = [await createPerson(), await createPerson()];
     const [id = ""] = await createMany(anna, 1);
     const own = await createMany(ben, 2);

@@ -28,7 +28,7 @@ afterAll(() => parley.stop());
 const metadataOf = (bytes: number) => ({ x: "ä".repeat((bytes - 8) / 2) });
 
 describe("create", () => {
-  test("with nothing but defaults", async () => {
+  test("with only defaults", async () => {
     const { status, headers, body } = await anna.ask<Conversation>("POST", "/conversations", {});
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1/conversations/${body.id}`);
@@ -53,7 +53,7 @@ describe("create", () => {
     expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
   });
 
-  test("with everything", async () => {
+  test("with all fields", async () => {
     const input = {
       title: "Weather ☔",
       kind: "group",
@@ -66,12 +66,12 @@ describe("create", () => {
     expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
   });
 
-  test("a group is not answered at each line unless it is asked for", async () => {
+  test("a group isn't answered automatically unless requested", async () => {
     const { body } = await anna.ask<Conversation>("POST", "/conversations", { kind: "group" });
     expect(body.reply_mode).toBe("mention");
   });
 
-  test("takes titles and metadata up to their limits", async () => {
+  test("accepts titles and metadata up to their limits", async () => {
     const input = { title: "x".repeat(TITLE_CHARS_MAX), metadata: metadataOf(METADATA_BYTES_MAX) };
     const { status, body } = await anna.ask<Conversation>("POST", "/conversations", input);
     expect(status).toBe(201);
@@ -80,19 +80,19 @@ describe("create", () => {
 
   const invalid: [string, unknown, string][] = [
     ["a title too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "#/title"],
-    ["a title that is no text", { title: 1 }, "#/title"],
+    ["a title that is not a string", { title: 1 }, "#/title"],
     ["NUL in the title", { title: "a\0b" }, "#/title"],
     ["an unknown kind", { kind: "public" }, "#/kind"],
     ["an unknown reply mode", { reply_mode: "sometimes" }, "#/reply_mode"],
     ["metadata too large", { metadata: metadataOf(METADATA_BYTES_MAX + 2) }, "#/metadata"],
-    ["metadata that is a list", { metadata: [] }, "#/metadata"],
+    ["metadata that is an array", { metadata: [] }, "#/metadata"],
     ["metadata that is null", { metadata: null }, "#/metadata"],
     ["a lone surrogate deep in the metadata", { metadata: { a: [{ "b/c": "\ud800" }] } }, "#/metadata/a/0/b~1c"],
     ["an unknown field", { titel: "x" }, "#/titel"],
-    ["a field of the server", { last_seq: 7 }, "#/last_seq"],
+    ["a read-only field", { last_seq: 7 }, "#/last_seq"],
     ["an empty model", { model: "" }, "#/model"],
   ];
-  test.each(invalid)("%s is 422 and says where", async (_name, input, pointer) => {
+  test.each(invalid)("%s is 422 with a pointer", async (_name, input, pointer) => {
     const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
     const before = await count();
     const problem = await anna.refused("POST", "/conversations", input);
@@ -101,21 +101,21 @@ describe("create", () => {
     expect(await count()).toBe(before);
   });
 
-  test("a model that is not configured is 422", async () => {
+  test("an unconfigured model is 422", async () => {
     expect(await anna.refused("POST", "/conversations", { model: "openai/none" })).toMatchObject({
       status: 422,
       code: "unknown_model",
     });
   });
 
-  test("a credential is required", async () => {
+  test("requires authentication", async () => {
     const response = await parley.fetch("/api/v1/conversations", { json: {} });
     expect(response.status).toBe(401);
   });
 });
 
 describe("read", () => {
-  test("answers 304 as long as nothing has changed, and anew after that", async () => {
+  test("returns 304 until something changes", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     const path = `/conversations/${id}`;
     const first = await anna.get<Conversation>(path);
@@ -134,25 +134,25 @@ describe("read", () => {
     expect(changed.headers.get("etag")).not.toBe(etag);
   });
 
-  test("an id in capital letters is the same conversation", async () => {
+  test("accepts an id in uppercase", async () => {
     const { id } = await createConversation(parley, annaAccount);
     expect((await anna.get<Conversation>(`/conversations/${id.toUpperCase()}`)).body.id).toBe(id);
   });
 
-  test.each(["nope", "1", `${createId()}0`, "%00", "..%2fusers"])("an id %p that is no UUID is 422", async (id) => {
+  test.each(["nope", "1", `${createId()}0`, "%00", "..%2fusers"])("an invalid id %p is 422", async (id) => {
     for (const [method, input] of [["GET"], ["PATCH", {}], ["DELETE"]] as const) {
       const problem = await anna.refused(method, `/conversations/${id}`, input);
       expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer: "#/params/id" }] });
     }
   });
 
-  test("one that does not exist is 404", async () => {
+  test("an unknown one is 404", async () => {
     expect(await anna.refused("GET", `/conversations/${createId()}`)).toMatchObject({ status: 404, code: "not_found" });
   });
 });
 
 describe("change", () => {
-  test("is stored, answered and pushed as an event", async () => {
+  test("is stored, returned and pushed as an event", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount], { metadata: { old: 1 } });
     const socket = await openSocket(parley.url, { token: benAccount.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
@@ -170,14 +170,14 @@ describe("change", () => {
     await socket.close();
   });
 
-  test("only what is named, and a model can be taken back", async () => {
+  test("only affects the given fields, and a model can be removed", async () => {
     const { id } = await createConversation(parley, annaAccount, [], { title: "T", model: "offline/documents" });
     await anna.ask("PATCH", `/conversations/${id}`, { title: "" });
     const { body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, { model: null });
     expect(body).toMatchObject({ title: "", model: null, reply_mode: "never", last_seq: 2 });
   });
 
-  test("with nothing in it changes nothing, and is no event", async () => {
+  test("without fields changes nothing and creates no event", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const before = (await anna.get(`/conversations/${id}`)).body;
     expect((await anna.ask("PATCH", `/conversations/${id}`, {})).body).toEqual(before);
@@ -185,13 +185,13 @@ describe("change", () => {
 
   const invalid: [string, unknown, string][] = [
     ["a title too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "invalid"],
-    ["the kind, which stays what it is,", { kind: "group" }, "invalid"],
+    ["the kind, which can't be changed,", { kind: "group" }, "invalid"],
     ["metadata too large", { metadata: metadataOf(METADATA_BYTES_MAX + 2) }, "invalid"],
-    ["a model that is not configured", { model: "openai/none" }, "unknown_model"],
-    ["a title of null", { title: null }, "invalid"],
+    ["an unconfigured model", { model: "openai/none" }, "unknown_model"],
+    ["a null title", { title: null }, "invalid"],
     ["a list", [], "invalid"],
   ];
-  test.each(invalid)("%s is refused, and nothing changes", async (_name, input, code) => {
+  test.each(invalid)("%s is rejected, and nothing changes", async (_name, input, code) => {
     const { id } = await createConversation(parley, annaAccount);
     const before = (await anna.get(`/conversations/${id}`)).body;
     expect(await anna.refused("PATCH", `/conversations/${id}`, input)).toMatchObject({ status: 422, code });
@@ -243,7 +243,7 @@ describe("delete", () => {
       ["POST", `${path}/messages`, { content: "late" }],
     ] as const)
       expect(await ben.refused(method, address, input)).toMatchObject({ status: 404, code: "not_found" });
-    // Its rows are erased by a job.
+    // A job erases its rows.
     const countRows = async () => {
       let rows = 0;
       for (const table of ["members", "messages", "events", "generations", "generation_pieces"])
@@ -256,7 +256,7 @@ describe("delete", () => {
   });
 
   /** Regression: it locked messages before their generations, and deadlocked with a checkpoint. */
-  test("does not get in the way of a checkpoint of an answer that is being written", async () => {
+  test("doesn't block a checkpoint of an answer in progress", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const generation = await insertAnswer(parley.database, { conversationId: id });
     const piece = { ...keyOf(generation), attempt: 1, n: 1, text: "so far" };

@@ -24,7 +24,7 @@ async function createOld(): Promise<Database> {
   return database;
 }
 
-test("conversations that were stored before are counted by the migration", async () => {
+test("the migration counts conversations that were stored before", async () => {
   const database = await createOld();
   const [anna, ben, cleo] = [createId(), createId(), createId()];
   const [group, quiet] = [createId(), createId()];
@@ -37,26 +37,26 @@ test("conversations that were stored before are counted by the migration", async
   await database`
     insert into members (conversation_id, user_id, role, last_read_seq)
     values (${group}, ${anna}, 'owner', 20), (${group}, ${ben}, 'member', 95), (${quiet}, ${anna}, 'owner', 0)`;
-  // Anna wrote the numbers 2, 4 … 60, Ben 62 … 100; two of the last ones are deleted.
+  // Anna wrote messages 2, 4 … 60, Ben 62 … 100; two of the last ones are deleted.
   await database`
     insert into messages (id, conversation_id, seq, role, author_id, content, deleted_at)
     select gen_random_uuid(), ${group}, n * 2, 'user', case when n <= 30 then ${anna}::uuid else ${ben}::uuid end, 'äx',
       case when n in (48, 49) then now() end
     from generate_series(1, 50) n`;
-  // And Cleo the number 5, before she left.
+  // Cleo wrote message 5 before she left.
   await database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
     values (gen_random_uuid(), ${group}, 5, 'user', ${cleo}, 'left')`;
   await migrate(database, silentLog);
 
-  const found = async (id: string, userId: string) => {
+  const findCounts = async (id: string, userId: string) => {
     const row = await queries.findConversation(database, id, userId);
     return { unread: row?.unread, read: row?.last_read_seq };
   };
-  // Up to her own last message; two of the twenty after it are deleted.
-  expect(await found(group, anna)).toEqual({ unread: 18, read: 60 });
-  expect(await found(group, ben)).toEqual({ unread: 0, read: 100 });
-  expect(await found(quiet, anna)).toEqual({ unread: 0, read: 0 });
+  // After her own last message; two of the twenty after it are deleted.
+  expect(await findCounts(group, anna)).toEqual({ unread: 18, read: 60 });
+  expect(await findCounts(group, ben)).toEqual({ unread: 0, read: 100 });
+  expect(await findCounts(quiet, anna)).toEqual({ unread: 0, read: 0 });
   const list = await queries.listConversations(database, anna, null, 10);
   expect(list.map(({ id }) => id)).toEqual([group, quiet]);
   const [row] =
@@ -67,11 +67,11 @@ test("conversations that were stored before are counted by the migration", async
   ]);
 }, 30_000);
 
-test("the functions that keep the counts right are applied in the transaction that counts", () => {
+test("the functions that maintain the counts are applied in the counting transaction", () => {
   expect(carried.migrations.at(-1)?.name).toBe(COUNTING);
 });
 
-test("large groups are counted in one pass, and reads go on meanwhile", async () => {
+test("large groups are counted in one statement, and reads continue meanwhile", async () => {
   const database = await createOld();
   const [messages, members] = [20_000, 500];
   const groups = [createId(), createId()];
@@ -85,12 +85,12 @@ test("large groups are counted in one pass, and reads go on meanwhile", async ()
     insert into members (conversation_id, user_id, role, last_read_seq)
     select id, lpad(to_hex(n), 32, '0')::uuid, 'member', n * 79
     from unnest(${groups}::uuid[]) id, generate_series(1, ${members}) n`;
-  // Every second number is a message.
+  // Every second sequence number is a message.
   await database`
     insert into messages (id, conversation_id, seq, role, content)
     select gen_random_uuid(), id, n * 2, 'tool', 'x' from unnest(${groups}::uuid[]) id, generate_series(1, ${messages}) n`;
 
-  // Its locks are held longer, so that the read is certain to wait for them.
+  // Holds its locks longer, so that the read certainly has to wait for them.
   const migrations = carried.migrations.map((one) =>
     one.name === COUNTING ? { ...one, text: `${one.text}; select pg_sleep(2);` } : one,
   );

@@ -33,7 +33,7 @@ const listIds = async (limit: number) =>
 const encode = (...parts: unknown[]) => Buffer.from(JSON.stringify(parts)).toString("base64url");
 
 describe("the list of conversations", () => {
-  test("is empty at first, and holds only one's own", async () => {
+  test("is empty at first, and contains only the user's own", async () => {
     await createUser();
     expect((await anna.get("/conversations")).body).toEqual({ data: [], next_cursor: null });
     const other = await parley.register();
@@ -44,7 +44,7 @@ describe("the list of conversations", () => {
     expect((await anna.get<Conversation>(`/conversations/${mine.id}`)).body).toEqual(body.data[0] as Conversation);
   });
 
-  test("goes by the latest activity, whatever it was", async () => {
+  test("is sorted by latest activity of any kind", async () => {
     await createUser();
     const [a = "", b = "", c = ""] = await createMany(3);
     expect(await listIds(50)).toEqual([c, b, a]);
@@ -56,7 +56,7 @@ describe("the list of conversations", () => {
     expect(await listIds(50)).toEqual([b, a, c]);
   });
 
-  test("comes in pages of any size, each row once, with a link to the next", async () => {
+  test("has pages of any size, each row once, with a link to the next", async () => {
     await createUser();
     const ids = (await createMany(7)).reverse();
     for (let limit = 1; limit <= 8; limit += 1) {
@@ -69,7 +69,7 @@ describe("the list of conversations", () => {
     for (const limit of [1, 3]) expect(await listIds(limit)).toEqual([...ids].sort().reverse());
   });
 
-  test("does not repeat or lose a quiet conversation while others are busy", async () => {
+  test("neither repeats nor loses a quiet conversation while others are busy", async () => {
     await createUser();
     const ids = await createMany(9);
     const busy = ids.filter((_, index) => index % 2 === 1);
@@ -87,7 +87,7 @@ describe("the list of conversations", () => {
     expect(seen.filter((id) => quiet.includes(id))).toEqual(quiet);
   });
 
-  test("has 50 rows in a page, or what is asked for, up to 200", async () => {
+  test("has 50 rows per page by default, or the limit up to 200", async () => {
     await createUser();
     const ids = Array.from({ length: 205 }, () => createId());
     await parley.database`
@@ -105,14 +105,14 @@ describe("the list of conversations", () => {
 
   const cursors: [string, string][] = [
     ["nonsense", "nonsense"],
-    ["no JSON", Buffer.from("{").toString("base64url")],
+    ["invalid JSON", Buffer.from("{").toString("base64url")],
     ["another version", encode("v0", "2026-01-01T00:00:00.000000Z", createId())],
     ["too few values", encode("v1", "2026-01-01T00:00:00.000000Z")],
     ["a number", encode("v1", 1, createId())],
-    ["no UUID", encode("v1", "2026-01-01T00:00:00.000000Z", "x")],
-    ["no time", encode("v1", "yesterday", createId())],
-    ["what only JavaScript takes for a time", encode("v1", "1", createId())],
-    ["a day that does not exist", encode("v1", "2026-02-30T00:00:00.000000Z", createId())],
+    ["an invalid UUID", encode("v1", "2026-01-01T00:00:00.000000Z", "x")],
+    ["an invalid time", encode("v1", "yesterday", createId())],
+    ["a time that only JavaScript accepts", encode("v1", "1", createId())],
+    ["a nonexistent day", encode("v1", "2026-02-30T00:00:00.000000Z", createId())],
     ["the year 0", encode("v1", "0000-01-01T00:00:00.000000Z", createId())],
     ["NUL", encode("v1", "2026-01-01T00:00:00.000000Z\0", createId())],
     ["the cursor of another list", encode("v1", createId())],

@@ -7,12 +7,12 @@ import { passTime, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
-const FREE = 3;
+const FREE_ATTEMPTS = 3;
 let parley: TestApp;
 let owner: Rest;
 let path: string;
 beforeAll(async () => {
-  parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_LOGIN_FAILURES: String(FREE) } });
+  parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_LOGIN_FAILURES: String(FREE_ATTEMPTS) } });
 });
 beforeEach(async () => {
   owner = createRest(parley, await parley.register());
@@ -25,8 +25,8 @@ const add = (email: string, by: Rest = owner) => by.ask<Member & { code?: string
 const unknown = () => `${createId()}@example.com`;
 const idsOf = async () => (await owner.all<Member>(path, 10)).rows.map(({ user_id }) => user_id).sort();
 
-describe("a user named by e-mail", () => {
-  test("is added as one named by id is, in any case of the address", async () => {
+describe("adding a member by e-mail", () => {
+  test("works as adding by id, with the address in any case", async () => {
     const ben = await parley.register(`Ben.${createId()}@Example.com`, "Ben");
     const { status, body } = await owner.ask<Member>("POST", path, {
       email: ` ${ben.user.email.toUpperCase()} `,
@@ -41,12 +41,12 @@ describe("a user named by e-mail", () => {
       joined_at: expect.any(String),
     });
     expect((await createRest(parley, ben).get(path)).status).toBe(200);
-    // Again: a member's role is changed.
+    // Again: changes the member's role.
     expect((await add(ben.user.email)).body.role).toBe("member");
     expect(await idsOf()).toEqual([owner.id, ben.user.id].sort());
   });
 
-  test("is 404 if the address has no account, if it is disabled, and if it is only like one", async () => {
+  test("is 404 if the address is unknown, if the user is disabled, and for a similar address", async () => {
     const ben = await parley.register();
     const gone = await parley.register();
     await parley.database`update users set disabled_at = now() where id = ${gone.user.id}`;
@@ -64,11 +64,11 @@ describe("a user named by e-mail", () => {
     path = `/conversations/${(await createConversation(parley, other.account)).id}/members`;
     expect((await add(ben.user.email.slice(1), other)).status).toBe(404);
     expect((await add(`%${ben.user.email.slice(1)}`, other)).status).toBe(404);
-    // A user's id in place of an address, as deleted users have.
+    // Deleted users have their id as address.
     expect((await other.refused("POST", path, { email: ben.user.id })).status).toBe(422);
   });
 
-  test("is named in one way", async () => {
+  test("accepts either an id or an address", async () => {
     const { user } = await parley.register();
     const both = await owner.refused("POST", path, { email: user.email, user_id: user.id });
     expect(both).toMatchObject({ status: 422, errors: [{ pointer: "#/email" }] });
@@ -77,12 +77,12 @@ describe("a user named by e-mail", () => {
     expect(await idsOf()).toEqual([owner.id]);
   });
 
-  test("is looked up for owners alone: others get the same for every address, and nothing is counted", async () => {
+  test("is looked up for owners only: others get the same response for every address, and nothing is counted", async () => {
     const { user } = await parley.register();
     const outsider = createRest(parley, await parley.register());
     const member = createRest(parley, await parley.register());
     await owner.ask("POST", path, { user_id: member.id });
-    for (let n = 0; n < FREE + 2; n += 1)
+    for (let n = 0; n < FREE_ATTEMPTS + 2; n += 1)
       for (const email of [user.email, unknown()]) {
         expect(await outsider.refused("POST", path, { email })).toMatchObject({ status: 404, code: "not_found" });
         expect(await member.refused("POST", path, { email })).toMatchObject({ status: 403, code: "forbidden" });
@@ -99,8 +99,8 @@ describe("a user named by e-mail", () => {
 });
 
 describe("addresses without an account", () => {
-  test("are rate-limited like wrong passwords, from the fourth on; the policy is named", async () => {
-    for (let n = 0; n < FREE; n += 1) expect((await add(unknown())).status).toBe(404);
+  test("are rate-limited like wrong passwords, from the fourth on, with the policy's name", async () => {
+    for (let n = 0; n < FREE_ATTEMPTS; n += 1) expect((await add(unknown())).status).toBe(404);
     const { user } = await parley.register();
     const refused = await add(user.email);
     expect(refused).toMatchObject({ status: 429, body: { code: "rate_limited" } });
@@ -109,43 +109,43 @@ describe("addresses without an account", () => {
       lookup_account_and_address: { r: 0, t: 1 },
     });
     expect(parseLimitHeader(refused.headers.get("ratelimit-policy"))).toEqual({
-      lookup_account_and_address: { q: FREE, w: 3_600 },
+      lookup_account_and_address: { q: FREE_ATTEMPTS, w: 3_600 },
     });
-    // Adding by id still works, and other callers are not limited.
+    // Adding by id still works, and other callers aren't limited.
     expect((await owner.ask("POST", path, { user_id: user.id })).status).toBe(201);
     passTime(1_010);
     expect((await add(unknown())).status).toBe(404);
     expect((await add(user.email)).status).toBe(429);
   });
 
-  test("a known address in between takes nothing back", async () => {
+  test("a known address in between doesn't reset the limit", async () => {
     const { user } = await parley.register();
-    for (let n = 0; n < FREE; n += 1) {
+    for (let n = 0; n < FREE_ATTEMPTS; n += 1) {
       expect((await add(user.email)).status).toBe(201);
       expect((await add(unknown())).status).toBe(404);
     }
     expect((await add(unknown())).status).toBe(429);
   });
 
-  test("asked for at once, no more of them are answered", async () => {
+  test("concurrent requests can't exceed the limit", async () => {
     const { user } = await parley.register();
     const all = await Promise.all([
       ...Array.from({ length: 12 }, () => add(unknown())),
       ...Array.from({ length: 12 }, () => add(user.email)),
     ]);
     const count = (status: number) => all.filter((answer) => answer.status === status).length;
-    expect(count(404)).toBeLessThanOrEqual(FREE);
+    expect(count(404)).toBeLessThanOrEqual(FREE_ATTEMPTS);
     expect(count(404) + count(429) + count(201)).toBe(24);
   });
 
   test("don't lock logins", async () => {
-    for (let n = 0; n <= FREE; n += 1) await add(unknown());
+    for (let n = 0; n <= FREE_ATTEMPTS; n += 1) await add(unknown());
     const json = { email: owner.account.user.email, password: "correct horse battery" };
     expect((await parley.fetch("/api/v1/auth/login", { json })).status).toBe(200);
   });
 });
 
-test("MEMBER_BY_EMAIL=off refuses every address alike, and goes on by id", async () => {
+test("MEMBER_BY_EMAIL=off rejects every address alike; adding by id still works", async () => {
   const closed = await startApp({ config: { MEMBER_BY_EMAIL: "off" } });
   try {
     const rest = createRest(closed, await closed.register());

@@ -31,7 +31,7 @@ const listRoles = async (path: string) =>
   Object.fromEntries((await anna.all<Member>(`${path}/members`, 2)).rows.map(({ user_id, role }) => [user_id, role]));
 
 describe("adding", () => {
-  test("makes a member who sees everything, and is an event", async () => {
+  test("gives access to everything, and creates an event", async () => {
     const path = await start();
     await anna.ask("POST", `${path}/messages`, { content: "before", reply: false });
     const { status, body } = await anna.ask<Member>("POST", `${path}/members`, { user_id: ben.id });
@@ -51,13 +51,13 @@ describe("adding", () => {
     expect((await ben.get<Conversation>(path)).body.role).toBe("member");
   });
 
-  test("again with the same role changes nothing", async () => {
+  test("a member again with the same role changes nothing", async () => {
     const path = await start(ben);
     expect((await setRole(path, ben, "member")).status).toBe(201);
     expect((await anna.get<Conversation>(path)).body.last_seq).toBe(1);
   });
 
-  test("a user id in capital letters is the same user", async () => {
+  test("accepts a user id in uppercase", async () => {
     const path = await start();
     const added = await anna.ask<Member>("POST", `${path}/members`, { user_id: ben.id.toUpperCase() });
     expect(added.body.user_id).toBe(ben.id);
@@ -74,7 +74,7 @@ describe("adding", () => {
     await socket.close();
   });
 
-  test("a user who does not exist, or is disabled, is 404", async () => {
+  test("an unknown or disabled user is 404", async () => {
     const path = await start();
     expect(await anna.refused("POST", `${path}/members`, { user_id: createId() })).toMatchObject({ status: 404 });
     const gone = await parley.register();
@@ -85,7 +85,7 @@ describe("adding", () => {
 
   const invalid: [string, object, string][] = [
     ["nobody", {}, "#/user_id"],
-    ["an id that is no UUID", { user_id: "me" }, "#/user_id"],
+    ["an invalid id", { user_id: "me" }, "#/user_id"],
     ["an unknown role", { user_id: createId(), role: "admin" }, "#/role"],
     ["an unknown field", { user_id: createId(), email: "x" }, "#/email"],
   ];
@@ -96,7 +96,7 @@ describe("adding", () => {
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
   });
 
-  test("the list comes in pages of any size", async () => {
+  test("the list has pages of any size", async () => {
     const path = await start(ben, carl);
     for (const limit of [1, 2, 3, 200]) {
       const { rows, pages } = await ben.all<Member>(`${path}/members`, limit);
@@ -109,7 +109,7 @@ describe("adding", () => {
 });
 
 describe("roles", () => {
-  test("a viewer reads and listens, and writes nothing, not even what they wrote before", async () => {
+  test("a viewer can read and subscribe, but write nothing, not even edit earlier messages", async () => {
     const path = await start(ben);
     const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
     const message = `${path}/messages/${sent.body.message.id}`;
@@ -132,7 +132,7 @@ describe("roles", () => {
     expect(await parley.database`select * from messages where conversation_id = ${idOf(path)}`).toEqual(before);
   });
 
-  test("a member writes, but changes neither the conversation nor its members", async () => {
+  test("a member can write, but change neither the conversation nor its members", async () => {
     const path = await start(ben);
     for (const [method, address, input] of [
       ["PATCH", path, { title: "b" }],
@@ -147,34 +147,34 @@ describe("roles", () => {
     expect(await listRoles(path)).toEqual({ [anna.id]: "owner", [ben.id]: "member" });
   });
 
-  test("a change of role counts at once, also on a socket that is open", async () => {
+  test("a changed role applies immediately, also to an open socket", async () => {
     const path = await start(ben);
     const conversation_id = idOf(path);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id });
     const send = () =>
       socket.ask({ type: "message.send", conversation_id, content: "x", client_message_id: createId() });
-    /** The error code of a typing frame, or null. */
-    const type = async () => {
+    /** Sends a typing frame. @returns the error code, or null. */
+    const sendTyping = async () => {
       const id = createId();
       socket.send({ type: "typing.start", id, conversation_id });
       await socket.ask({ type: "unsubscribe", conversation_id: createId() });
       return socket.frames.find((frame) => frame.id === id)?.code ?? null;
     };
-    expect([(await send()).type, await type()]).toEqual(["ack", null]);
+    expect([(await send()).type, await sendTyping()]).toEqual(["ack", null]);
     await setRole(path, ben, "viewer");
     expect(await socket.waitFor((frame) => frame.type === "member.added")).toMatchObject({
       data: { user_id: ben.id, role: "viewer" },
     });
-    expect([(await send()).code, await type()]).toEqual(["forbidden", "forbidden"]);
+    expect([(await send()).code, await sendTyping()]).toEqual(["forbidden", "forbidden"]);
     expect(socket.list("message.created")).toHaveLength(1);
     await setRole(path, ben, "owner");
-    expect([(await send()).type, await type()]).toEqual(["ack", null]);
+    expect([(await send()).type, await sendTyping()]).toEqual(["ack", null]);
     expect((await ben.ask("PATCH", path, { title: "Ben's" })).status).toBe(200);
     await socket.close();
   });
 
-  test("the last owner can neither step down nor leave; the second last can", async () => {
+  test("the last owner can neither step down nor leave; with two owners, one can", async () => {
     const path = await start(ben);
     const conflict = { status: 409, code: "conflict" };
     expect(await anna.refused("POST", `${path}/members`, { user_id: anna.id, role: "member" })).toMatchObject(conflict);
@@ -185,7 +185,7 @@ describe("roles", () => {
     expect((await anna.ask("DELETE", `${path}/members/${anna.id}`)).status).toBe(204);
   });
 
-  test("of two owners who remove each other at once, one stays", async () => {
+  test("of two owners who remove each other concurrently, one stays", async () => {
     for (let round = 0; round < 10; round += 1) {
       const path = await start();
       await setRole(path, ben, "owner");
@@ -205,7 +205,7 @@ describe("roles", () => {
     await setRole(path, ben, "owner");
     const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
     const message = `${path}/messages/${sent.body.message.id}`;
-    const tries = [
+    const attempts = [
       () => ben.refused("PATCH", path, { title: "mine" }),
       () => ben.refused("POST", `${path}/members`, { user_id: carl.id }),
       () => ben.refused("DELETE", path),
@@ -220,8 +220,8 @@ describe("roles", () => {
       await parley.database`update members set role = 'owner' where conversation_id = ${idOf(path)} and user_id = ${ben.id}`;
       const waiting = await parley.database.begin(async (sql) => {
         await sql`update conversations set updated_at = now() where id = ${idOf(path)}`;
-        const started = tries.map((attempt) => attempt());
-        // The first change, and the lane of the send; other changes wait in the process.
+        const started = attempts.map((attempt) => attempt());
+        // The first change, and the lane of the send; other changes wait within the process.
         while ((await countWaiting(parley)) < 2) await Bun.sleep(5);
         await Bun.sleep(100);
         if (role)
@@ -260,7 +260,7 @@ describe("leaving", () => {
     for (const socket of sockets) await socket.close();
   });
 
-  test("and coming back gives everything again", async () => {
+  test("and rejoining restores access to everything", async () => {
     const path = await start(ben);
     await ben.ask("DELETE", `${path}/members/${ben.id}`);
     await anna.ask("POST", `${path}/messages`, { content: "while he was away", reply: false });

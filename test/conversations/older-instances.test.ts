@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** The statements of the previous release, as its instances run them next to newer ones. */
+/** The statements of the previous release, which run next to newer instances. */
 const older = {
   create: async (ownerId: string) => {
     const id = createId();
@@ -53,7 +53,7 @@ const older = {
 type Unread = { unread: number; last_seq: number };
 const unreadOf = async (user: Rest, id: string) => (await user.get<Unread>(`/conversations/${id}`)).body.unread;
 
-test("what an older instance appends is counted, and moves in the lists", async () => {
+test("messages appended by an older instance are counted, and move the conversation up", async () => {
   const id = await older.create(anna.id);
   await older.add(id, ben.id, "member");
   await parley.database`
@@ -63,13 +63,13 @@ test("what an older instance appends is counted, and moves in the lists", async 
   const [row] = await parley.database`
     select active_at > '2026-01-02' as is_moved from member_activity where conversation_id = ${id} and user_id = ${ben.id}`;
   expect(row).toEqual({ is_moved: true });
-  // On the same connections: nothing is counted twice.
+  // On the same connections, nothing is counted twice.
   for (let n = 0; n < 15; n++) await anna.ask("POST", `/conversations/${id}/messages`, { content: "x" });
   expect(await unreadOf(ben, id)).toBe(17);
   expect(await unreadOf(anna, id)).toBe(0);
 });
 
-test("a read position that an older instance moves is counted", async () => {
+test("a read position set by an older instance is counted", async () => {
   const id = await older.create(anna.id);
   await older.add(id, ben.id, "member");
   await older.append(id, Array(5).fill("message.created"));
@@ -81,7 +81,7 @@ test("a read position that an older instance moves is counted", async () => {
   expect(await unreadOf(ben, id)).toBe(0);
 });
 
-test("a conversation that an older instance creates counts for its first owner alone", async () => {
+test("a conversation created by an older instance counts for its first owner only", async () => {
   const id = await older.create(anna.id);
   await older.add(id, ben.id, "owner");
   const rows = await parley.database<{ user_id: string; is_creator: boolean }[]>`
@@ -94,7 +94,7 @@ test("a conversation that an older instance creates counts for its first owner a
   );
 });
 
-test("a message that an older instance deletes loses all that it says", async () => {
+test("a message deleted by an older instance loses all contents", async () => {
   const id = await older.create(anna.id);
   await older.append(id, ["message.created"]);
   const [message] = await parley.database<{ id: string }[]>`

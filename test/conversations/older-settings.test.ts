@@ -33,7 +33,7 @@ const older = {
   },
   change: (id: string, metadata: Record<string, unknown>) => parley.database`
     update conversations set metadata = ${parley.database.json(metadata as never)} where id = ${id}`,
-  /** What it reads for an answer. */
+  /** The query for an answer's settings. */
   async read(id: string): Promise<{ documents: boolean; tools: boolean }> {
     const [row] = await parley.database<{ found: { metadata: Record<string, unknown> } }[]>`
       select read_answer_context(${id}, ${anna.id}, null, 10, 1000) as found`;
@@ -42,7 +42,7 @@ const older = {
   },
 };
 
-async function shown(id: string) {
+async function findSettings(id: string) {
   const { documents, tools, metadata } = (await anna.get<Conversation>(`/conversations/${id}`)).body;
   return { documents, tools, metadata };
 }
@@ -65,37 +65,37 @@ test.each([
   ],
 ])("of a conversation that an older instance creates with %j", async (metadata, settings) => {
   const id = await older.create(metadata);
-  expect(await shown(id)).toEqual({ ...settings, metadata } as never);
+  expect(await findSettings(id)).toEqual({ ...settings, metadata } as never);
   expect(await older.read(id)).toEqual(settings);
 });
 
-test("older instances set them by the metadata until somebody sets the field itself", async () => {
+test("older instances set them in the metadata until a client sets the field itself", async () => {
   const id = await older.create({});
   await older.change(id, { documents: true });
-  expect(await shown(id)).toMatchObject({ documents: true, tools: false });
+  expect(await findSettings(id)).toMatchObject({ documents: true, tools: false });
   await anna.ask("PATCH", `/conversations/${id}`, { documents: false });
   await older.change(id, { documents: true, tools: true });
-  expect(await shown(id)).toMatchObject({ documents: false, tools: true });
+  expect(await findSettings(id)).toMatchObject({ documents: false, tools: true });
   expect(await older.read(id)).toEqual({ documents: false, tools: true });
 });
 
-test("other metadata leaves them as an older instance has set them", async () => {
+test("other metadata leaves the settings made by an older instance", async () => {
   const id = await older.create({ documents: true, tools: true });
   const { body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, { metadata: { own: 1 } });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: { own: 1 } });
-  // From then on metadata no longer affects the settings.
+  // From then on, metadata no longer affects the settings.
   await anna.ask("PATCH", `/conversations/${id}`, { metadata: { documents: false, tools: false } });
-  expect(await shown(id)).toMatchObject({ documents: true, tools: true });
+  expect(await findSettings(id)).toMatchObject({ documents: true, tools: true });
 });
 
-test("older instances give what newer ones have set; of a list of tools none, rather than one that isn't in it", async () => {
+test("older instances return the settings of newer ones, except a list of tools, which they treat as none", async () => {
   const { body } = await anna.ask<Conversation>("POST", "/conversations", { documents: true, tools: true });
   expect(await older.read(body.id)).toEqual({ documents: true, tools: true });
   await anna.ask("PATCH", `/conversations/${body.id}`, { tools: ["search_documents"], metadata: { tools: true } });
   expect(await older.read(body.id)).toEqual({ documents: true, tools: false });
 });
 
-test("conversations that were stored before the upgrade keep them", async () => {
+test("conversations stored before the upgrade keep their settings", async () => {
   const shared = await createTestDatabase(10);
   const { database } = shared;
   await database`drop schema public cascade`;

@@ -68,7 +68,7 @@ describe("an outsider", () => {
     { method: "DELETE", at: () => path, own: 204 },
   ];
 
-  test("gets 404 everywhere, as for what does not exist, and changes nothing", async () => {
+  test("gets 404 everywhere, as for unknown conversations, and changes nothing", async () => {
     const before = await readAll();
     for (const { method, at, input } of requests) {
       const refused = await outsider.refused(method, at(), input?.());
@@ -79,7 +79,7 @@ describe("an outsider", () => {
     expect(await readAll()).toEqual(before);
   });
 
-  test("gets no stream either", async () => {
+  test("gets no stream", async () => {
     const headers = { accept: "text/event-stream" };
     const before = await readAll();
     for (const { method, at, input } of requests.filter(
@@ -92,19 +92,19 @@ describe("an outsider", () => {
     expect(await readAll()).toEqual(before);
   });
 
-  test("lists nothing of it", async () => {
+  test("doesn't see it in any list", async () => {
     expect((await outsider.get<{ data: unknown[] }>("/conversations")).body.data).toEqual([]);
   });
 
-  test("without a credential it is 401, whatever is asked", async () => {
+  test("without authentication, every request is 401", async () => {
     for (const { method, at, input } of requests) {
       const response = await parley.fetch(`/api/v1${at()}`, { method, ...(input && { json: input() }) });
       expect({ at: at(), status: response.status }).toEqual({ at: at(), status: 401 });
     }
   });
 
-  /** Last, since it ends with the conversation. */
-  test("is rejected as an outsider: the owner's same requests succeed", async () => {
+  /** Last, because it deletes the conversation. */
+  test("is rejected for being an outsider: the owner's same requests succeed", async () => {
     for (const { method, at, input, own } of requests) {
       const { status } = await owner.ask(method, at(), input?.());
       expect({ method, at: at(), status }).toEqual({ method, at: at(), status: own });

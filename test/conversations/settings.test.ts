@@ -41,20 +41,20 @@ const valid: Record<string, unknown>[] = [
   { reasoning_effort: null },
 ];
 const invalid: [string, unknown, string][] = [
-  ["documents that are no boolean", { documents: "true" }, "#/documents"],
-  ["documents of null", { documents: null }, "#/documents"],
-  ["tools of null", { tools: null }, "#/tools"],
-  ["tools as one text", { tools: "wiki_search" }, "#/tools"],
+  ["documents that are not a boolean", { documents: "true" }, "#/documents"],
+  ["null documents", { documents: null }, "#/documents"],
+  ["null tools", { tools: null }, "#/tools"],
+  ["tools as a single string", { tools: "wiki_search" }, "#/tools"],
   ["tools as an object", { tools: { wiki_search: true } }, "#/tools"],
   ["too many tools", { tools: Array.from({ length: 65 }, (_, n) => `tool_${n}`) }, "#/tools"],
   ["a name that is too long", { tools: ["ok", "a".repeat(65)] }, "#/tools/1"],
   ["an empty name", { tools: [""] }, "#/tools/0"],
-  ["a name with a blank", { tools: ["wiki search"] }, "#/tools/0"],
-  ["a name with a line break behind it", { tools: ["wiki_search\n"] }, "#/tools/0"],
+  ["a name with a space", { tools: ["wiki search"] }, "#/tools/0"],
+  ["a name with a trailing line break", { tools: ["wiki_search\n"] }, "#/tools/0"],
   ["a name that is a number", { tools: [1] }, "#/tools/0"],
   ["the same name twice", { tools: ["a", "a"] }, "#/tools"],
-  ["an effort that there is not", { reasoning_effort: "max" }, "#/reasoning_effort"],
-  ["an effort in capitals", { reasoning_effort: "High" }, "#/reasoning_effort"],
+  ["an unknown effort", { reasoning_effort: "max" }, "#/reasoning_effort"],
+  ["an effort in uppercase", { reasoning_effort: "High" }, "#/reasoning_effort"],
   ["an effort that is a number", { reasoning_effort: 3 }, "#/reasoning_effort"],
 ];
 
@@ -68,7 +68,7 @@ describe("create", () => {
     expect(rows.find(({ id }) => id === body.id)).toMatchObject({ ...nothing, ...input } as object);
   });
 
-  test.each(invalid)("%s is 422 and says where", async (_name, input, pointer) => {
+  test.each(invalid)("%s is 422 with a pointer", async (_name, input, pointer) => {
     const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
     const before = await count();
     const problem = await owner.refused("POST", "/conversations", input);
@@ -77,7 +77,7 @@ describe("create", () => {
     expect(await count()).toBe(before);
   });
 
-  test("metadata is the client's alone", async () => {
+  test("metadata doesn't affect them", async () => {
     const metadata = { documents: true, tools: true, reasoning_effort: "high" };
     const { body } = await owner.ask<Conversation>("POST", "/conversations", { metadata });
     expect(body).toMatchObject({ ...nothing, metadata });
@@ -89,7 +89,7 @@ describe("create", () => {
 });
 
 describe("change", () => {
-  test.each(valid)("%j is stored, and what isn't named stays", async (input) => {
+  test.each(valid)("%j is stored, and other settings stay", async (input) => {
     const id = await createShared(some);
     const { status, body } = await owner.ask<Conversation>("PATCH", `/conversations/${id}`, input);
     expect(status).toBe(200);
@@ -97,7 +97,7 @@ describe("change", () => {
     expect(await settingsOf(viewer, id)).toEqual({ ...some, ...input } as never);
   });
 
-  test.each(invalid)("%s is refused, and nothing changes", async (_name, input, pointer) => {
+  test.each(invalid)("%s is rejected, and nothing changes", async (_name, input, pointer) => {
     const id = await createShared(some);
     const before = (await owner.get(`/conversations/${id}`)).body;
     const problem = await owner.refused("PATCH", `/conversations/${id}`, input);
@@ -106,7 +106,7 @@ describe("change", () => {
     expect((await owner.get(`/conversations/${id}`)).body).toEqual(before);
   });
 
-  test("is for owners: a viewer gets 403, an outsider 404, and nothing changes", async () => {
+  test("requires an owner: a viewer gets 403, an outsider 404, and nothing changes", async () => {
     const id = await createShared(some);
     const change = { documents: false, tools: true, reasoning_effort: null };
     expect(await viewer.refused("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 403 });
@@ -115,7 +115,7 @@ describe("change", () => {
     expect(await settingsOf(owner, id)).toEqual(some as never);
   });
 
-  test("is pushed to the members' sockets and streams, and to nobody else", async () => {
+  test("is pushed to the members' sockets and streams only", async () => {
     const id = await createShared();
     const socket = await openSocket(parley.url, { token: viewer.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
@@ -135,7 +135,7 @@ describe("change", () => {
   });
 
   test.each([{ documents: true }, { tools: ["a"] }, { reasoning_effort: "low" }])(
-    "%j gives another ETag, which If-Match compares",
+    "%j changes the ETag, which If-Match compares",
     async (input) => {
       const id = await createShared();
       const path = `/conversations/${id}`;
@@ -150,7 +150,7 @@ describe("change", () => {
   );
 });
 
-test("they are in the exports of the conversation and of its members", async () => {
+test("settings are included in the exports of the conversation and of its members", async () => {
   const id = await createShared(some);
   const { body } = await viewer.get<{ conversation: Conversation }>(`/conversations/${id}/export?format=json`);
   expect(body.conversation).toMatchObject(some);

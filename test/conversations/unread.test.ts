@@ -46,7 +46,7 @@ const read = async (n: number, id: string, seq: number) =>
   });
 
 describe("unread", () => {
-  test("is what others wrote after one's own last message, but for what they deleted", async () => {
+  test("counts messages of others after the user's last one, except deleted ones", async () => {
     const id = await createGroup();
     expect(await findUnread(0, id)).toBe(0);
     const first = await send(1, id);
@@ -61,7 +61,7 @@ describe("unread", () => {
     expect(await findUnread(2, id)).toBe(2);
   });
 
-  test("is also right for several in one commit, with answers between them", async () => {
+  test("is also correct for several messages in one commit, with answers between them", async () => {
     const id = await createGroup();
     const sent = await Promise.all([0, 1, 0, 1, 0].map((n) => send(n, id)));
     await person(2).ask("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
@@ -84,7 +84,7 @@ describe("unread", () => {
     at: fc.double({ min: 0, max: 1, noNaN: true }),
   });
 
-  test("is always what counting the messages would give", async () => {
+  test("always matches a count of the messages", async () => {
     const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
       const id = await createGroup();
       const messages: { id: string; seq: number; by: number; isDeleted: boolean }[] = [];
@@ -113,7 +113,7 @@ describe("unread", () => {
     await fc.assert(property, { numRuns: countRuns(12) });
   }, 60_000);
 
-  test("is exact below 1000, and 1000 from there on; reading goes on from anywhere", async () => {
+  test("is exact below 1000, and 1000 above; reading works from any position", async () => {
     const id = await createGroup();
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content)
@@ -143,7 +143,7 @@ describe("unread", () => {
     expect(await findUnread(2, id)).toBe(601);
   });
 
-  test("is exact too where two thousand are deleted", async () => {
+  test("is also exact when two thousand are deleted", async () => {
     const id = await createGroup();
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content, deleted_at)
@@ -157,7 +157,7 @@ describe("unread", () => {
     expect(await findUnread(0, id)).toBe(500);
   });
 
-  test("goes on where it was for a member who comes back", async () => {
+  test("continues from the old position for a member who rejoins", async () => {
     const id = await createGroup();
     for (let n = 0; n < 5; n += 1) await send(1, id);
     await send(0, id);

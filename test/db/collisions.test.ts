@@ -39,17 +39,17 @@ async function runAll(work: () => Promise<unknown>): Promise<void> {
   );
 }
 
-test("the database's default is serializable, and single statements collide under it", async () => {
+test("the database's default is serializable, and single statements fail with it", async () => {
   const [row] = await database`show transaction_isolation`;
   expect(row?.transaction_isolation).toBe("serializable");
 });
 
-test("transactions are read committed, whatever the default is", async () => {
+test("transactions are read committed, whatever the default", async () => {
   const [row] = await withTransaction(database, (sql) => sql`show transaction_isolation`);
   expect(row?.transaction_isolation).toBe("read committed");
 });
 
-test("transactions of every pool are read committed, also those that are begun without `withTransaction`", async () => {
+test("transactions of every pool are read committed, also without `withTransaction`", async () => {
   const side = createSidePool(database, 1);
   for (const pool of [database, side.open()]) {
     const [row] = await pool.begin((sql) => sql`show transaction_isolation`);
@@ -58,29 +58,29 @@ test("transactions of every pool are read committed, also those that are begun w
   await side.close();
 });
 
-test("statements and transactions on the same row all count, however they collide", async () => {
+test("concurrent statements and transactions on the same row all succeed", async () => {
   await runAll(() => withTransaction(database, (sql) => sql`update counters set value = value + 1 where id = 1`));
   await runAll(() => withStatement(database, (sql) => sql`update counters set value = value + 1 where id = 1`));
   const [row] = await database`select value from counters where id = 1`;
   expect(row?.value).toBe(2 * WORKERS * ROUNDS);
 });
 
-test.each(["40001", "40P01"])("%s is tried again a bounded number of times, and nothing else is", async (code) => {
-  let tries = 0;
+test.each(["40001", "40P01"])("%s is retried a bounded number of times, and other errors are not", async (code) => {
+  let attempts = 0;
   const collide = async (failures: number, error: Error) => {
-    tries = 0;
+    attempts = 0;
     return await retryCollisions(async () => {
-      tries += 1;
-      if (tries <= failures) throw error;
+      attempts += 1;
+      if (attempts <= failures) throw error;
       return "done";
     });
   };
   expect(await collide(4, createCollision(code))).toBe("done");
-  expect(tries).toBe(5);
+  expect(attempts).toBe(5);
   const last = createCollision(code);
   expect(await collide(9, last).catch((error) => error)).toBe(last);
-  expect(tries).toBe(5);
+  expect(attempts).toBe(5);
   expect(findTemporaryProblem(last)?.code).toBe("overloaded");
   expect(await collide(1, createCollision("23505")).catch((error) => error.code)).toBe("23505");
-  expect(tries).toBe(1);
+  expect(attempts).toBe(1);
 });

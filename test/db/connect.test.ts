@@ -11,21 +11,21 @@ import { createPublicFolder } from "../support/small-parley.ts";
 
 setDefaultTimeout(60_000);
 
-const undo: (() => Promise<void> | void)[] = [];
+const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
 function createConfig(environment: Record<string, string> = {}) {
   const folder = createPublicFolder();
-  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   const variables = { DATA_DIR: join(folder, "data"), DATABASE_POOL_SIZE: "3", ...environment };
   return loadConfig(variables, () => "");
 }
 
 async function connect(...options: Parameters<typeof connectDatabase>): Promise<Connected> {
   const connected = await connectDatabase(...options);
-  undo.push(connected.close);
+  cleanups.push(connected.close);
   return connected;
 }
 
@@ -36,7 +36,7 @@ function createKeptLog() {
 }
 
 describe("connectDatabase", () => {
-  test("without DATABASE_URL starts the embedded Postgres, and close ends it and gives DATA_DIR back", async () => {
+  test("without DATABASE_URL starts the embedded Postgres; close stops it and releases DATA_DIR", async () => {
     const config = createConfig();
     const first = await connect(config, silentLog);
     expect(first.kind).toBe("embedded");
@@ -48,11 +48,11 @@ describe("connectDatabase", () => {
     expect(await second.database`select 1 as one`).toEqual([{ one: 1 }] as never);
   });
 
-  test("with DATABASE_URL uses that server, which close leaves alone", async () => {
+  test("with DATABASE_URL uses that server, and close leaves it running", async () => {
     const config = createConfig();
     const { socketDirectory, user, stop } = await startEmbeddedPostgres({ dataDir: config.DATA_DIR, log: silentLog });
-    undo.push(stop);
-    // The path of a socket has no place in a URL's host, so a small relay stands for the server's port.
+    cleanups.push(stop);
+    // A URL's host can't be a socket path, so a small relay listens on a port.
     const relay = Bun.listen<{ server: ReturnType<typeof connectSocket> }>({
       hostname: "127.0.0.1",
       port: 0,
@@ -68,7 +68,7 @@ describe("connectDatabase", () => {
         },
       },
     });
-    undo.push(() => relay.stop(true));
+    cleanups.push(() => relay.stop(true));
     const url = `postgres://${user}:unused@127.0.0.1:${relay.port}/parley`;
     const connected = await connect(createConfig({ DATABASE_URL: url }), silentLog);
     expect(connected.kind).toBe("server");
@@ -79,7 +79,7 @@ describe("connectDatabase", () => {
     await again.end();
   });
 
-  test("says that a DATABASE_URL is malformed without showing its password", async () => {
+  test("reports a malformed DATABASE_URL without its password", async () => {
     const config = createConfig({ DATABASE_URL: "postgres://parley:se/cret@db:port/parley" });
     const error = await connectDatabase(config, silentLog).catch((error: unknown) => error);
     expect(error).toBeInstanceOf(ConfigError);
@@ -87,7 +87,7 @@ describe("connectDatabase", () => {
     expect((error as Error).message).toContain("DATABASE_URL");
   });
 
-  test("refuses beside a living Parley, unless the caller can join it", async () => {
+  test("refuses to start next to a running Parley, unless the caller can share its database", async () => {
     const config = createConfig();
     const serving = await connect(config, silentLog);
     await serving.database`create table notes (text text)`;
@@ -110,7 +110,7 @@ describe("connectDatabase", () => {
 });
 
 describe("waitForDatabase", () => {
-  test("waits for a server that comes later, and logs each try that failed", async () => {
+  test("waits for a server that starts later, and logs each failed attempt", async () => {
     const { DATA_DIR } = createConfig();
     mkdirSync(DATA_DIR);
     const target = { socketDirectory: join(DATA_DIR, "postgres"), user: "parley" };
@@ -125,12 +125,12 @@ describe("waitForDatabase", () => {
     });
     expect(JSON.parse(lines[1] ?? "")).toMatchObject({ retry_in_ms: 500 });
     const { stop } = await startEmbeddedPostgres({ dataDir: DATA_DIR, log: silentLog });
-    undo.push(stop);
+    cleanups.push(stop);
     await waiting;
     await database.end({ timeout: 1 });
   });
 
-  test("ends at once when it is aborted, and never logs the password", async () => {
+  test("returns when aborted, and never logs the password", async () => {
     const database = openDatabase({ target: { url: "postgres://parley:se-cret@127.0.0.1:1/parley" }, poolSize: 1 });
     const { lines, log } = createKeptLog();
     const stopping = new AbortController();

@@ -5,10 +5,10 @@ import { startApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const POOL_SIZE = 5;
-/** The test passes a database that is open: only the form of the bus depends on this. */
+/** The bus variant depends only on whether this is set; the database is passed separately. */
 const DATABASE_URL = "postgres://parley@127.0.0.1:1/parley";
 
-test("all pools of an instance together have as many connections as the documentation says", async () => {
+test("all pools of an instance together have the documented number of connections", async () => {
   const database = await createTestDatabase(POOL_SIZE);
   const app = await startApp({ database, config: { DATABASE_URL } });
   expect(countConnections(database.database).max).toBe(POOL_SIZE + FURTHER_CONNECTIONS_MAX);
@@ -16,7 +16,7 @@ test("all pools of an instance together have as many connections as the document
   await database.database.end({ timeout: 1 });
 });
 
-test("the documentation names the number of connections everywhere", async () => {
+test("the documentation states the number of connections everywhere", async () => {
   const further = FURTHER_CONNECTIONS_MAX;
   const total = 10 + further;
   const read = (path: string) => Bun.file(new URL(`../../${path}`, import.meta.url)).text();

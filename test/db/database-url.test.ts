@@ -6,7 +6,7 @@ const check = (url: string, environment: Record<string, string> = {}) =>
   findDatabaseUrlProblems(url, {
     environment,
     readFile: (path) => {
-      if (path !== "/there") throw new Error("It is not there.");
+      if (path !== "/there") throw new Error("No such file.");
       return "";
     },
   });
@@ -16,7 +16,7 @@ const parse = (url: string) => {
   return parsed.address;
 };
 
-describe("forms of libpq", () => {
+describe("libpq formats", () => {
   test.each([
     ["postgres://u:p@db.example:6000/x", { host: "db.example", port: 6000, user: "u", password: "p", database: "x" }],
     ["postgresql://db", { host: "db", socketDirectory: undefined, port: undefined, database: undefined }],
@@ -39,7 +39,7 @@ describe("forms of libpq", () => {
   });
 });
 
-describe("is refused in a sentence that shows no secret", () => {
+describe("is rejected with an error that shows no secret", () => {
   test.each([
     [
       "an unknown parameter",
@@ -47,21 +47,25 @@ describe("is refused in a sentence that shows no secret", () => {
       "DATABASE_URL: the parameter `schema` is not supported; use `search_path`",
     ],
     ["another", "/x?pgbouncer=true", 'DATABASE_URL: unknown parameter "pgbouncer"'],
-    ["one of objects", "/x?constructor=1", 'DATABASE_URL: unknown parameter "constructor"'],
-    ["a mode of TLS", "/x?sslmode=on", "DATABASE_URL: sslmode=on is not supported; use one of disable, allow, prefer,"],
-    ["no mode", "/x?sslmode=", "DATABASE_URL: sslmode= is not supported"],
+    ["an Object property", "/x?constructor=1", 'DATABASE_URL: unknown parameter "constructor"'],
+    [
+      "an invalid TLS mode",
+      "/x?sslmode=on",
+      "DATABASE_URL: sslmode=on is not supported; use one of disable, allow, prefer,",
+    ],
+    ["an empty TLS mode", "/x?sslmode=", "DATABASE_URL: sslmode= is not supported"],
     ["channel binding", "/x?channel_binding=require", "DATABASE_URL: channel_binding=require is not supported"],
     ["a standby", "/x?target_session_attrs=standby", "DATABASE_URL: target_session_attrs=standby is not supported"],
     ["a missing file", "/x?sslmode=verify-ca&sslrootcert=/no", "DATABASE_URL: the file of sslrootcert can't be read"],
     [
-      "half of a certificate",
+      "an incomplete client certificate",
       "/x?sslmode=require&sslcert=/there",
       "DATABASE_URL: set both sslcert and sslkey, or neither.",
     ],
-    ["a port", ":99999/x", "DATABASE_URL: 99999 is not a port; use a number from 1 to 65535."],
+    ["an invalid port", ":99999/x", "DATABASE_URL: 99999 is not a port; use a number from 1 to 65535."],
     ["two hosts", ",db2/x", "DATABASE_URL: it has several hosts"],
     ["two hosts in the query", "/x?host=a,b", "DATABASE_URL: it has several hosts"],
-    ["a broken escape", "/%zz", "DATABASE_URL: the value is not a URL"],
+    ["an invalid escape", "/%zz", "DATABASE_URL: the value is not a URL"],
   ])("%s", (_name, rest, sentence) => {
     const problems = check(`postgres://u:hunter2@db${rest}`);
     expect(problems).toHaveLength(1);
@@ -70,7 +74,7 @@ describe("is refused in a sentence that shows no secret", () => {
   });
 
   test.each(["postgres://u:12/hunter2@db/x", "postgres://u:12?hunter2@db/x", "postgres://u:hunter2?a=b@db/x"])(
-    "a password that is not percent-encoded: %s",
+    "an unencoded password: %s",
     (url) => {
       const [problem] = check(url);
       expect(problem).toStartWith("DATABASE_URL: the value is not a URL");
@@ -78,7 +82,7 @@ describe("is refused in a sentence that shows no secret", () => {
     },
   );
 
-  test("a host or port that PGHOST and PGPORT would give to others", () => {
+  test("a host or port that libpq programs would take from PGHOST and PGPORT", () => {
     expect(check("postgres:///x", { PGHOST: "elsewhere" })).toHaveLength(1);
     expect(check("postgres:///x?host=/run/pg", { PGHOST: "elsewhere" })).toEqual([]);
     expect(check("postgres:///x?host=/run/pg", { PGPORT: "6000" })).toHaveLength(1);

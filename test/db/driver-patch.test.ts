@@ -7,19 +7,19 @@ const patches = join(import.meta.dir, "../../patches");
 const names = readdirSync(join(patches, "postgres")).sort();
 const read = (path: string) => readFileSync(join(patches, path), "utf8");
 
-test("the patch that is applied is what `make patches` writes: the repairs, then the other changes", () => {
+test("the applied patch is the one that `make patches` writes: the repairs, then the other changes", () => {
   expect(packageJson.patchedDependencies["postgres@3.4.9"]).toBe("patches/postgres@3.4.9.patch");
   expect(read("postgres@3.4.9.patch")).toBe(names.map((name) => read(`postgres/${name}`)).join(""));
 });
 
-test("each part states its reason, and has a test that is named after it", () => {
+test("each part states its reason, and has a test named after it", () => {
   expect(names.length).toBeGreaterThan(5);
   const tests = readFileSync(join(import.meta.dir, "driver-repairs.test.ts"), "utf8");
   for (const name of names) {
     const [kind = "", ...words] = name.replace(".patch", "").split("-");
     expect(read(`postgres/${name}`)).toMatch(/^(Repair|Speed|Timing|Turns|Waits): .+\n\n.+/);
     expect(read(`postgres/${name}`).toLowerCase()).toStartWith(`${kind}: `);
-    // As in "repair 3, half-read answers".
+    // For example "repair 3, half-read answers".
     const title = kind === "repair" ? `${kind} ${words.shift()}, ${words[0]}` : `${kind}, ${words[0]}`;
     expect(tests).toContain(`test("${title}`);
   }

@@ -16,25 +16,25 @@ import {
 
 const namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 const isRoot = process.getuid?.() === 0;
-// Each start of a server makes a cluster, which takes seconds on a busy machine.
+// Each server start creates a cluster, which takes seconds on a busy machine.
 setDefaultTimeout(60_000);
 
-const undo: (() => Promise<void> | void)[] = [];
+const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
 afterAll(removeSmallParley);
 
 function createFolder(): string {
   const folder = createPublicFolder();
-  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
 async function startChild(mode: string, dataDir: string, options: SmallParleyOptions = {}): Promise<SmallParley> {
   const child = await startSmallParley(mode, dataDir, options);
-  undo.push(async () => {
+  cleanups.push(async () => {
     child.kill("SIGTERM");
     await child.exited;
   });
@@ -51,7 +51,7 @@ async function listRows(dataDir: string, options: SmallParleyOptions = {}): Prom
 const readPid = (dataDir: string) =>
   Number(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0]);
 
-/** Null for a process that is gone; a zombie is gone, too. */
+/** Null if the process is gone, or a zombie. */
 function readState(pid: number): string | null {
   try {
     const state = /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? null;
@@ -61,9 +61,9 @@ function readState(pid: number): string | null {
   }
 }
 
-describe("a Parley that is killed", () => {
+describe("a killed Parley", () => {
   for (const asNobody of [false, true])
-    test(`in the middle of inserts loses no acknowledged row ${asNobody ? "(ordinary user)" : ""}`, async () => {
+    test(`during inserts loses no acknowledged row ${asNobody ? "(ordinary user)" : ""}`, async () => {
       const dataDir = join(createFolder(), "data");
       const acknowledged: number[] = [];
       for (let round = 0; round < 3; round++) {
@@ -79,7 +79,7 @@ describe("a Parley that is killed", () => {
       expect(acknowledged.filter((number) => !stored.has(number))).toEqual([]);
     });
 
-  test("takes its Postgres along", async () => {
+  test("takes its Postgres down with it", async () => {
     const dataDir = join(createFolder(), "data");
     const child = await startChild("serve", dataDir);
     await child.printed(1);
@@ -91,17 +91,17 @@ describe("a Parley that is killed", () => {
     expect(readState(pid)).toBeNull();
   });
 
-  test("in the middle of its first start leaves nothing half", async () => {
+  test("during its first start leaves nothing half-initialized", async () => {
     const dataDir = join(createFolder(), "data");
     const child = await startChild("serve", dataDir);
-    const isMaking = () => {
+    const isInitializing = () => {
       try {
         return readdirSync(dataDir).some((name) => name.startsWith("postgres-new-"));
       } catch {
         return false;
       }
     };
-    while (!isMaking()) await Bun.sleep(1);
+    while (!isInitializing()) await Bun.sleep(1);
     await Bun.sleep(100);
     child.kill("SIGKILL");
     await child.exited;
@@ -111,8 +111,8 @@ describe("a Parley that is killed", () => {
   });
 });
 
-describe("a Postgres that was left over", () => {
-  test("is ended before the next start", async () => {
+describe("a leftover Postgres", () => {
+  test("is stopped before the next start", async () => {
     const dataDir = join(createFolder(), "data");
     await listRows(dataDir);
     const clusterDir = join(dataDir, "postgres");
@@ -121,13 +121,13 @@ describe("a Postgres that was left over", () => {
     const settings = ["-c", "listen_addresses=", "-c", "unix_socket_directories=."];
     const leftover = launch(join(home, "bin/postgres"), ["-D", clusterDir, ...settings], "pipe");
     const ended = new Promise<number | null>((resolve) => leftover.once("exit", (code) => resolve(code)));
-    undo.push(() => void leftover.kill("SIGQUIT"));
+    cleanups.push(() => void leftover.kill("SIGQUIT"));
     while (!readdirSync(clusterDir).includes("postmaster.pid")) await Bun.sleep(5);
     expect(await listRows(dataDir)).toEqual([]);
     expect(await ended).toBe(0);
   });
 
-  /** Kills a Parley with its Postgres. @returns the folder, with the `postmaster.pid` that says "ready". */
+  /** Kills a Parley with its Postgres. @returns the folder, whose `postmaster.pid` still says "ready". */
   async function killBoth(): Promise<string> {
     const dataDir = join(createFolder(), "data");
     const child = await startChild("insert", dataDir);
@@ -153,60 +153,60 @@ describe("a Postgres that was left over", () => {
     }
   };
 
-  test("is not believed in if its PID was reused by an unrelated process", async () => {
+  test("is ignored if its PID was reused by an unrelated process", async () => {
     const dataDir = await killBoth();
-    // The stranger runs as the user of the server, so that the server itself would believe in it.
-    const stranger = createLauncher(findOwner(join(dataDir, "postgres")), dataDir, log)("sleep", ["60"], "pipe");
-    undo.push(() => void stranger.kill("SIGKILL"));
-    setPid(dataDir, stranger.pid ?? 0);
+    // The process runs as the server's user, so that Postgres itself would consider it alive.
+    const unrelated = createLauncher(findOwner(join(dataDir, "postgres")), dataDir, log)("sleep", ["60"], "pipe");
+    cleanups.push(() => void unrelated.kill("SIGKILL"));
+    setPid(dataDir, unrelated.pid ?? 0);
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
-    expect(readState(stranger.pid ?? 0)).not.toBeNull();
+    expect(readState(unrelated.pid ?? 0)).not.toBeNull();
   });
 
-  test("is not believed in if its PID was reused by Parley itself", async () => {
+  test("is ignored if its PID was reused by Parley itself", async () => {
     const dataDir = await killBoth();
     setPid(dataDir, process.pid);
     const postgres = await startEmbeddedPostgres({ dataDir, log });
-    undo.push(postgres.stop);
+    cleanups.push(postgres.stop);
     const database = openDatabase({ target: postgres, poolSize: 1 });
     const rows = await database`select number from entries`;
     await database.end();
     expect(rows.length).toBeGreaterThan(3);
   });
 
-  test("is not believed in if a process with its PID looks like a Postgres on this folder", async () => {
+  test("is ignored if a process with its PID looks like a Postgres on this folder", async () => {
     const dataDir = await killBoth();
     const clusterDir = join(dataDir, "postgres");
-    const stranger = Bun.spawn(["/bin/sh", "-c", "read line", clusterDir], {
+    const unrelated = Bun.spawn(["/bin/sh", "-c", "read line", clusterDir], {
       argv0: "/usr/bin/postgres",
       cwd: clusterDir,
       stdin: "pipe",
     });
-    undo.push(() => stranger.kill("SIGKILL"));
+    cleanups.push(() => unrelated.kill("SIGKILL"));
     const path = join(clusterDir, "postmaster.pid");
-    setPid(dataDir, stranger.pid);
+    setPid(dataDir, unrelated.pid);
     const lines = readFileSync(path, "utf8").split("\n");
     lines[2] = String(Number(lines[2]) - 3600);
     writeFileSync(path, lines.join("\n"));
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
-    expect(readState(stranger.pid ?? 0)).not.toBeNull();
+    expect(readState(unrelated.pid ?? 0)).not.toBeNull();
   });
 
-  test("may have been killed while it wrote its file", async () => {
+  test("may have been killed while it wrote its PID file", async () => {
     const dataDir = await killBoth();
     writeFileSync(join(dataDir, "postgres/postmaster.pid"), "");
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
   });
 });
 
-/** Why this machine cannot make a PID namespace; null if it can. */
+/** Why this machine can't create a PID namespace; null if it can. */
 const whyNoNamespace = (() => {
   const { exitCode, stderr } = Bun.spawnSync(["unshare", ...namespace, "true"], { stderr: "pipe" });
   return exitCode === 0 ? null : `unshare does not work: ${stderr.toString().trim()}`;
 })();
 
 describe(`a PID namespace, as in a container${whyNoNamespace ? ` (skipped, ${whyNoNamespace})` : ""}`, () => {
-  test.skipIf(whyNoNamespace !== null)("that is killed starts again each time, although PIDs repeat", async () => {
+  test.skipIf(whyNoNamespace !== null)("restarts after each kill, although PIDs repeat", async () => {
     const dataDir = join(createFolder(), "data");
     const acknowledged: number[] = [];
     const pids = new Set<number>();
@@ -225,8 +225,8 @@ describe(`a PID namespace, as in a container${whyNoNamespace ? ` (skipped, ${why
   });
 });
 
-describe("where DATA_DIR lies", () => {
-  test("below a folder that is closed to others", async () => {
+describe("the location of DATA_DIR", () => {
+  test("may be below a folder closed to other users", async () => {
     const closed = createFolder();
     chmodSync(closed, 0o700);
     const dataDir = join(closed, "data");
@@ -237,12 +237,12 @@ describe("where DATA_DIR lies", () => {
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
   });
 
-  test("may be changed by its owner between starts: root goes on as the user that made it", async () => {
+  test("may get another owner between starts: root then runs Postgres as that user", async () => {
     const folder = createFolder();
     const dataDir = join(folder, "data");
     await listRows(dataDir, { asNobody: true });
     const postgres = await startEmbeddedPostgres({ dataDir, log });
-    undo.push(postgres.stop);
+    cleanups.push(postgres.stop);
     const database = openDatabase({ target: postgres, poolSize: 1 });
     await database`insert into entries (text) values ('by the other')`;
     await database.end();
@@ -250,7 +250,7 @@ describe("where DATA_DIR lies", () => {
     expect(await listRows(dataDir, { asNobody: true })).toEqual([1]);
   });
 
-  test("where this user may not write: a plain refusal", async () => {
+  test("without write permission is rejected with a clear error", async () => {
     const folder = createFolder();
     mkdirSync(join(folder, "data"));
     chmodSync(join(folder, "data"), 0o500);

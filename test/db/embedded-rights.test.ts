@@ -14,14 +14,14 @@ const whyNotRoot = process.getuid?.() === 0 ? "" : " (skipped: the tests do not 
 const CAP_DAC_OVERRIDE = 1n << 1n;
 const CAP_DAC_READ_SEARCH = 1n << 2n;
 
-const undo: (() => Promise<void> | void)[] = [];
+const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
 function createFolder(): string {
   const folder = createPublicFolder();
-  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
@@ -39,7 +39,7 @@ async function start(dataDir: string) {
     for (const pool of opened.splice(0)) await pool.end({ timeout: 1 });
     await postgres.stop();
   };
-  undo.push(stop);
+  cleanups.push(stop);
   return { open, stop, warnings };
 }
 
@@ -51,29 +51,35 @@ function readCapabilities(dataDir: string): Record<string, bigint> {
   );
 }
 
-describe(`Postgres of a Parley that root starts${whyNotRoot}`, () => {
-  test.skipIf(whyNotRoot !== "")("has no capability if its user can pass, whatever the umask", async () => {
-    const folder = createFolder();
-    const dataDir = join(folder, "made/on the way/data");
-    const umask = process.umask(0o077);
-    undo.push(() => void process.umask(umask));
-    const { warnings } = await start(dataDir);
-    expect(readCapabilities(dataDir)).toEqual({ Inh: 0n, Prm: 0n, Eff: 0n, Amb: 0n });
-    expect(warnings).toEqual([]);
-    expect(statSync(dataDir).mode & 0o777).toBe(0o711);
-  });
+describe(`Postgres of a Parley started by root${whyNotRoot}`, () => {
+  test.skipIf(whyNotRoot !== "")(
+    "has no capabilities if its user can access the path, whatever the umask",
+    async () => {
+      const folder = createFolder();
+      const dataDir = join(folder, "made/on the way/data");
+      const umask = process.umask(0o077);
+      cleanups.push(() => void process.umask(umask));
+      const { warnings } = await start(dataDir);
+      expect(readCapabilities(dataDir)).toEqual({ Inh: 0n, Prm: 0n, Eff: 0n, Amb: 0n });
+      expect(warnings).toEqual([]);
+      expect(statSync(dataDir).mode & 0o777).toBe(0o711);
+    },
+  );
 
-  test.skipIf(whyNotRoot !== "")("has one capability below a closed folder, with a warning that names it", async () => {
-    const folder = createFolder();
-    chmodSync(folder, 0o700);
-    const dataDir = join(folder, "data");
-    const { warnings, open } = await start(dataDir);
-    const { Eff } = readCapabilities(dataDir);
-    expect([CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE]).toContain(Eff ?? 0n);
-    expect(warnings).toHaveLength(1);
-    expect(warnings[0]).toContain(`has no access to ${folder}. To avoid that, use \`chmod o+x ${folder}\``);
-    expect(await open()`select 1 as one`).toEqual([{ one: 1 }] as never);
-  });
+  test.skipIf(whyNotRoot !== "")(
+    "has one capability below a closed folder, with a warning that names the folder",
+    async () => {
+      const folder = createFolder();
+      chmodSync(folder, 0o700);
+      const dataDir = join(folder, "data");
+      const { warnings, open } = await start(dataDir);
+      const { Eff } = readCapabilities(dataDir);
+      expect([CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE]).toContain(Eff ?? 0n);
+      expect(warnings).toHaveLength(1);
+      expect(warnings[0]).toContain(`has no access to ${folder}. To avoid that, use \`chmod o+x ${folder}\``);
+      expect(await open()`select 1 as one`).toEqual([{ one: 1 }] as never);
+    },
+  );
 });
 
 const listOwners = (sql: Database) => sql<{ owner: string }[]>`
@@ -85,7 +91,7 @@ const listOwners = (sql: Database) => sql<{ owner: string }[]>`
     union all select datdba from pg_database where datname = 'parley') o join pg_roles r on r.oid = o.owner`;
 
 describe("Parley's role", () => {
-  test("is no superuser, owns all of its database, and no superuser is connected after the start", async () => {
+  test("is not a superuser, owns its whole database, and no superuser is connected after the start", async () => {
     const { open } = await start(join(createFolder(), "data"));
     const database = open();
     await migrate(database, silentLog);
@@ -104,7 +110,7 @@ describe("Parley's role", () => {
     await expect(database`select pg_read_file('/etc/passwd')`).rejects.toThrow("permission denied");
     await expect(database`copy (select 1) to program 'id'`).rejects.toThrow("permission denied");
     let superusers: readonly unknown[] = [];
-    for (let tries = 0; tries < 50; tries++) {
+    for (let attempts = 0; attempts < 50; attempts++) {
       superusers = await database`
         select pid from pg_stat_activity join pg_roles on rolname = usename where rolsuper`;
       if (superusers.length === 0) break;
@@ -113,7 +119,7 @@ describe("Parley's role", () => {
     expect(superusers).toEqual([]);
   });
 
-  test("takes over a database that an earlier version made as the superuser, once", async () => {
+  test("takes over a database created by an earlier version as superuser, once", async () => {
     const dataDir = join(createFolder(), "data");
     const first = await start(dataDir);
     const admin = first.open(SUPERUSER, "postgres");
@@ -143,7 +149,7 @@ describe("Parley's role", () => {
       await database`refresh materialized view noted`;
       await database`alter type mood add value if not exists 'better'`;
       await database`select nextval('"of their own"."counts it"')`;
-      // A function and a table of Parley can be changed, as migrations do.
+      // Functions and tables of Parley can be changed, as migrations do.
       await database`delete from sql_functions`;
       await migrate(database, silentLog);
       await database.unsafe(`alter table users add column extra_${round} integer`);
@@ -151,7 +157,7 @@ describe("Parley's role", () => {
     }
   });
 
-  test("gets its database if the first start was killed before it was made", async () => {
+  test("gets its database if the first start was killed before creating it", async () => {
     const dataDir = join(createFolder(), "data");
     const first = await start(dataDir);
     const admin = first.open(SUPERUSER, "postgres");

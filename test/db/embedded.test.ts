@@ -6,17 +6,17 @@ import { DataDirectoryInUseError, EmbeddedPostgresError, startEmbeddedPostgres }
 import { silentLog as log } from "../support/log.ts";
 import { createPublicFolder } from "../support/small-parley.ts";
 
-// Each start of a server makes a cluster, which takes seconds on a busy machine.
+// Each server start creates a cluster, which takes seconds on a busy machine.
 setDefaultTimeout(60_000);
 
-const undo: (() => Promise<void> | void)[] = [];
+const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
 function createDataDir(...below: string[]): string {
   const folder = createPublicFolder();
-  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   return join(folder, "data", ...below);
 }
 
@@ -27,19 +27,19 @@ async function start(dataDir: string): Promise<{ database: Database; stop(): Pro
     await database.end({ timeout: 1 });
     await postgres.stop();
   };
-  undo.push(stop);
+  cleanups.push(stop);
   return { database, stop };
 }
 
 const readPid = (dataDir: string) =>
   Number(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0]);
 
-/** A server still answers for a while after the signal, longer on a busy machine. */
+/** A server still responds for a while after the signal, longer on a busy machine. */
 async function waitUntilGone(pid: number): Promise<void> {
   while (existsSync(`/proc/${pid}`)) await Bun.sleep(5);
 }
 
-async function waitUntilItAnswers(database: Database): Promise<void> {
+async function waitUntilAvailable(database: Database): Promise<void> {
   for (;;) {
     try {
       await database`select 1`;
@@ -51,8 +51,8 @@ async function waitUntilItAnswers(database: Database): Promise<void> {
   }
 }
 
-describe("a start", () => {
-  test("makes a durable cluster with checksums that is reached by nobody but its owner", async () => {
+describe("starting", () => {
+  test("creates a durable cluster with checksums that only its owner can reach", async () => {
     const dataDir = createDataDir();
     const { database } = await start(dataDir);
     const settings = await database<{ name: string; setting: string }[]>`
@@ -74,7 +74,7 @@ describe("a start", () => {
     expect(statSync(join(dataDir, "postgres.log")).mode & 0o777).toBe(0o600);
   });
 
-  test("gives the server nothing of Parley's environment, which holds secrets", async () => {
+  test("passes none of Parley's environment to the server, since it contains secrets", async () => {
     const dataDir = createDataDir();
     await start(dataDir);
     const names = readFileSync(`/proc/${readPid(dataDir)}/environ`, "utf8")
@@ -83,7 +83,7 @@ describe("a start", () => {
     expect(names.filter((name) => name && !["PATH", "LC_ALL", "TZ", "PGDATA"].includes(name))).toEqual([]);
   });
 
-  test("finds the rows of the one before", async () => {
+  test("keeps the rows of the previous run", async () => {
     const dataDir = createDataDir();
     const first = await start(dataDir);
     await first.database`create table notes (text text)`;
@@ -94,7 +94,7 @@ describe("a start", () => {
     expect(await second.database`select text from notes`).toEqual([{ text: "Grüße" }] as never);
   });
 
-  test("is refused while another one lives on the same folder, and works after it", async () => {
+  test("is refused while another one runs on the same folder, and works afterwards", async () => {
     const dataDir = createDataDir();
     const first = await start(dataDir);
     const refusal = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
@@ -105,7 +105,7 @@ describe("a start", () => {
     await start(dataDir);
   });
 
-  test("works at a path that is too long for a socket, and with odd characters in it", async () => {
+  test("works at a path too long for a socket, and with unusual characters", async () => {
     const dataDir = createDataDir("ö".repeat(60), "with space, comma:colon'quote", "x".repeat(120));
     const first = await start(dataDir);
     await first.database`create table notes (text text)`;
@@ -114,7 +114,7 @@ describe("a start", () => {
     expect(await database`select count(*) as count from notes`).toEqual([{ count: 0 }] as never);
   });
 
-  test("does not touch a folder that is not a cluster", async () => {
+  test("doesn't touch a folder that isn't a cluster", async () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     rmSync(join(dataDir, "postgres"), { recursive: true });
@@ -124,14 +124,14 @@ describe("a start", () => {
     expect(readFileSync(join(dataDir, "postgres"), "utf8")).toBe("mine");
   });
 
-  test("says so when the cluster is of another major version", async () => {
+  test("reports a cluster of another major version", async () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     writeFileSync(join(dataDir, "postgres/PG_VERSION"), "17\n");
     expect(startEmbeddedPostgres({ dataDir, log })).rejects.toThrow(/created by PostgreSQL 17.*includes 18/);
   });
 
-  test("gives the server's reason when the server refuses", async () => {
+  test("includes the server's reason if the server fails", async () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     writeFileSync(join(dataDir, "postgres/postgresql.conf"), "no_such_setting = 1\n");
@@ -142,7 +142,7 @@ describe("a start", () => {
     await start(dataDir);
   });
 
-  test("mends programs that are not whole, and leaves nothing beside them", async () => {
+  test("repairs incomplete programs, and removes leftovers", async () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     const parent = process.getuid?.() === 0 ? "/var/cache/parley" : dataDir;
@@ -156,9 +156,9 @@ describe("a start", () => {
   });
 });
 
-describe("a server that ends by itself", () => {
+describe("a server that exits unexpectedly", () => {
   for (const signal of ["SIGKILL", "SIGINT"] as const)
-    test(`(${signal}) is started again, and the pool works again within seconds`, async () => {
+    test(`(${signal}) is restarted, and the pool works again within seconds`, async () => {
       const dataDir = createDataDir();
       const { database } = await start(dataDir);
       await database`create table notes (text text)`;
@@ -168,8 +168,8 @@ describe("a server that ends by itself", () => {
       process.kill(pid, signal);
       await waitUntilGone(pid);
       const startedAtMs = performance.now();
-      await waitUntilItAnswers(database);
-      await Promise.all(Array.from({ length: 20 }, () => waitUntilItAnswers(database)));
+      await waitUntilAvailable(database);
+      await Promise.all(Array.from({ length: 20 }, () => waitUntilAvailable(database)));
       expect(performance.now() - startedAtMs).toBeLessThan(10_000);
       expect(readPid(dataDir)).not.toBe(pid);
       expect(await database`select text from notes`).toEqual([{ text: "kept" }] as never);

@@ -13,16 +13,16 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all([database.end({ timeout: 1 }), killer.end({ timeout: 1 })]));
 
-/** What a promise is rejected with. */
-const fail = (work: Promise<unknown>): Promise<unknown> =>
+/** The error that a promise rejects with. */
+const rejection = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
-    () => Promise.reject(new Error("It did not fail.")),
+    () => Promise.reject(new Error("The promise did not reject.")),
     (error) => error,
   );
 
 const codeOf = (error: unknown) => (error instanceof Error && "code" in error ? error.code : undefined);
 
-/** A port on which nobody listens, or whose connections are cut at their first bytes. */
+/** A port that refuses connections, or cuts them at their first bytes. */
 async function openPort(isCut: boolean): Promise<{ port: number; server: NetServer }> {
   const server = createServer((socket) => {
     socket.on("error", () => {});
@@ -36,26 +36,26 @@ async function openPort(isCut: boolean): Promise<{ port: number; server: NetServ
 
 const openAt = (port: number) => openDatabase({ target: { url: `postgres://x@127.0.0.1:${port}/x` }, poolSize: 1 });
 
-/** Each with the codes that are seen here. */
+/** Each with the error codes that it causes. */
 const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
   "a server that refuses connections": [
     async () => {
       const away = openAt((await openPort(false)).port);
-      return fail(away`select 1`).finally(() => away.end({ timeout: 0 }));
+      return rejection(away`select 1`).finally(() => away.end({ timeout: 0 }));
     },
     /^ECONNREFUSED$/,
   ],
-  "the same for a connection that is reserved": [
+  "a server that refuses reserved connections": [
     async () => {
       const away = openAt((await openPort(false)).port);
-      return fail(away.reserve()).finally(() => away.end({ timeout: 0 }));
+      return rejection(away.reserve()).finally(() => away.end({ timeout: 0 }));
     },
     /^ECONNREFUSED$/,
   ],
-  "the same for a transaction": [
+  "a server that refuses transactions": [
     async () => {
       const away = openAt((await openPort(false)).port);
-      return fail(withTransaction(away, (sql) => sql`select 1`)).finally(() => away.end({ timeout: 0 }));
+      return rejection(withTransaction(away, (sql) => sql`select 1`)).finally(() => away.end({ timeout: 0 }));
     },
     /^ECONNREFUSED$/,
   ],
@@ -63,54 +63,54 @@ const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
     async () => {
       const { port, server } = await openPort(true);
       const away = openAt(port);
-      return fail(away`select 1`).finally(async () => {
+      return rejection(away`select 1`).finally(async () => {
         await away.end({ timeout: 0 });
         server.close();
       });
     },
     /^(ECONNRESET|CONNECTION_CLOSED)$/,
   ],
-  "a socket that is not there": [
+  "a missing socket": [
     async () => {
       const away = openDatabase({ target: { socketDirectory: "/nonexistent", user: "x" }, poolSize: 1 });
-      return fail(away`select 1`).finally(() => away.end({ timeout: 0 }));
+      return rejection(away`select 1`).finally(() => away.end({ timeout: 0 }));
     },
     /^ENOENT$/,
   ],
-  "a connection that was ended in the middle of a statement": [
+  "a connection terminated during a statement": [
     async () => {
       const [row] = await database<{ name: string }[]>`select current_database() as name`;
-      const failing = fail(database`select pg_sleep(10)`.execute());
+      const failing = rejection(database`select pg_sleep(10)`.execute());
       await Bun.sleep(100);
       await killer`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${row?.name ?? ""}`;
       return failing;
     },
     /^(57P01|CONNECTION_CLOSED|ECONNRESET)$/,
   ],
-  "a pool that was closed": [
+  "a closed pool": [
     async () => {
       const away = openAt(1);
       await away.end();
-      return fail(away`select 1`);
+      return rejection(away`select 1`);
     },
     /^CONNECTION_ENDED$/,
   ],
 };
 
 for (const [name, [work, codes]] of Object.entries(outages))
-  test(`the database is away: ${name}`, async () => {
+  test(`the database is unavailable: ${name}`, async () => {
     const error = await work();
     expect(codeOf(error)).toMatch(codes);
     expect(isDatabaseAway(error)).toBe(true);
     expect(findTemporaryProblem(error)?.code).toBe("unavailable");
   });
 
-/** Errors of files and peers, each with the code that a lost database has, too. */
+/** Errors of files and peers, with codes that a lost database also has. */
 const foreign: Record<string, [work: () => Promise<unknown>, code: string]> = {
-  "a file that is not there": [() => fail(readFile("/nonexistent")), "ENOENT"],
-  "the same in a transaction": [
+  "a missing file": [() => rejection(readFile("/nonexistent")), "ENOENT"],
+  "a missing file within a transaction": [
     () =>
-      fail(
+      rejection(
         withTransaction(database, async (sql) => {
           await sql`select 1`;
           await readFile("/nonexistent");
@@ -125,25 +125,25 @@ const foreign: Record<string, [work: () => Promise<unknown>, code: string]> = {
     },
     "ECONNREFUSED",
   ],
-  "the same in a transaction that has begun": [
+  "another server that refuses connections, within a started transaction": [
     async () => {
       const { port } = await openPort(false);
       const work = () => new Promise((_, reject) => connect(port, "127.0.0.1").on("error", reject));
-      return fail(withTransaction(database, work));
+      return rejection(withTransaction(database, work));
     },
     "ECONNREFUSED",
   ],
 };
 
 for (const [name, [work, code]] of Object.entries(foreign))
-  test(`the database is not away: ${name}`, async () => {
+  test(`the database is available: ${name}`, async () => {
     const error = await work();
     expect(codeOf(error)).toBe(code);
     expect(isDatabaseAway(error)).toBe(false);
     expect(findTemporaryProblem(error)).toBeUndefined();
   });
 
-test("a statement that a full pool refuses is overloaded, and told to come back", () => {
+test("a statement rejected by a full pool is overloaded, with Retry-After", () => {
   const error = Object.assign(new Error("Too many statements wait for a connection"), { code: "TOO_MANY_WAITING" });
   const problem = findTemporaryProblem(error);
   expect(problem?.code).toBe("overloaded");

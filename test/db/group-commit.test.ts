@@ -20,13 +20,13 @@ afterEach(resetClock);
 type Item = { key: string; sender: string; n: number; bytes?: number };
 
 const fail = (code: string) => Object.assign(new postgres.PostgresError(code), { code });
-const [LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, BAD_ROW, AWAY] = ["55P03", "40P01", "57014", "22021", "57P01"];
+const [LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, BAD_ROW, SHUTDOWN] = ["55P03", "40P01", "57014", "22021", "57P01"];
 
-/** A store in memory, some of whose conversations and senders are locked by somebody else. */
+/** An in-memory store, some of whose conversations and senders are locked by another transaction. */
 function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
   const stored: Item[] = [];
   const locked = new Map<string, Promise<void>>();
-  /** Items that cannot be written, by the error that their batch ends with. */
+  /** Items that can't be stored, by the error that fails their batch. */
   const faults = new Map<number, string>();
   const batches: Item[][] = [];
   const waits: Item[][] = [];
@@ -77,7 +77,7 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
     waits,
     faults,
     waitingMax: () => waitingMax,
-    /** Locks a conversation or a sender. @returns unlocks it. */
+    /** Locks a conversation or a sender. @returns a function that unlocks it. */
     lock(name: string): () => void {
       const { promise, resolve } = Promise.withResolvers<void>();
       locked.set(name, promise);
@@ -86,7 +86,7 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
         resolve();
       };
     },
-    /** @returns the number of the item, or the code of its failure. */
+    /** @returns the number of the item, or its error code. */
     submit: (key: string, sender: string, n: number): Promise<number | string> =>
       commits.submit({ key, sender, n }).catch((error: { code: string }) => error.code),
     ordersOf: (key: string) =>
@@ -100,15 +100,15 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
 const range = (count: number, from = 0) => Array.from({ length: count }, (_, n) => from + n);
 
 describe("a locked conversation", () => {
-  test("holds up nobody else, and gets all that waited for it in order", async () => {
+  test("blocks no other conversation, and gets all queued items in order", async () => {
     const store = createStore();
     const unlock = store.lock("locked");
-    const late = Array.from({ length: 50 }, (_, n) => store.commits.submit({ key: "locked", sender: "a", n }));
+    const queued = Array.from({ length: 50 }, (_, n) => store.commits.submit({ key: "locked", sender: "a", n }));
     for (let n = 100; n < 200; n += 1) expect(await store.commits.submit({ key: "free", sender: "a", n })).toBe(n);
-    late.push(store.commits.submit({ key: "locked", sender: "a", n: 50 }));
+    queued.push(store.commits.submit({ key: "locked", sender: "a", n: 50 }));
     expect(store.stored.filter(({ key }) => key === "locked")).toEqual([]);
     unlock();
-    expect(await Promise.all(late)).toEqual(Array.from({ length: 51 }, (_, n) => n));
+    expect(await Promise.all(queued)).toEqual(Array.from({ length: 51 }, (_, n) => n));
     expect(
       store
         .ordersOf("locked")
@@ -118,23 +118,23 @@ describe("a locked conversation", () => {
     expect(store.commits.waiting()).toBe(0);
   });
 
-  test("takes few connections, however many there are, and each has its turn", async () => {
+  test("takes few connections, however many there are, and each gets its turn", async () => {
     const store = createStore({ lockTimeoutMs: 5 });
     const unlocks = Array.from({ length: 20 }, (_, n) => store.lock(`${n}`));
     const all = Array.from({ length: 20 }, (_, n) => store.commits.submit({ key: `${n}`, sender: "a", n }));
     await Bun.sleep(50);
     unlocks.at(-1)?.();
-    // The last one is free: it comes to its turn while all others are still locked.
+    // The last one is unlocked: it gets its turn while all others are still locked.
     expect(await all.at(-1)).toBe(19);
     for (const unlock of unlocks) unlock();
     await Promise.all(all);
     expect(store.waitingMax()).toBe(LANES_WAITING_MAX);
   });
 
-  test("delays no stranger whose conversation was locked for a moment, however many are locked", async () => {
+  test("delays no unrelated conversation that was locked briefly, however many are locked", async () => {
     const store = createStore({ lockTimeoutMs: 1_500 });
     const unlocks = range(20).map((n) => store.lock(`${n}`));
-    const late = range(20).map((n) => store.submit(`${n}`, "a", n));
+    const queued = range(20).map((n) => store.submit(`${n}`, "a", n));
     for (const [n, untilMs] of [
       [100, 0],
       [101, 500],
@@ -148,30 +148,30 @@ describe("a locked conversation", () => {
       expect(performance.now() - startedAtMs).toBeLessThan(100);
     }
     for (const unlock of unlocks) unlock();
-    expect(await Promise.all(late)).toEqual(range(20));
+    expect(await Promise.all(queued)).toEqual(range(20));
   });
 
-  test("is waited for in the database once; as long as it stays locked, its first item alone is tried", async () => {
+  test("is waited for in the database once; while it stays locked, only its first item is attempted", async () => {
     const store = createStore({ lockTimeoutMs: 100 });
     const unlock = store.lock("locked");
-    const late = range(30).map((n) => store.submit("locked", "a", n));
+    const queued = range(30).map((n) => store.submit("locked", "a", n));
     await Bun.sleep(150);
-    // From then on its lane is slow.
+    // From then on, its lane is slow.
     passTime(1_000);
     await Bun.sleep(50);
     expect(store.waits.map((items) => items.length)).toEqual([30]);
     const before = store.batches.length;
     await Bun.sleep(500);
-    const tries = store.batches.slice(before);
-    expect(tries.length).toBeGreaterThan(1);
-    expect(tries.length).toBeLessThan(10);
-    expect(Math.max(...tries.map((items) => items.length))).toBe(1);
+    const attempts = store.batches.slice(before);
+    expect(attempts.length).toBeGreaterThan(1);
+    expect(attempts.length).toBeLessThan(10);
+    expect(Math.max(...attempts.map((items) => items.length))).toBe(1);
     unlock();
-    expect(await Promise.all(late)).toEqual(range(30));
+    expect(await Promise.all(queued)).toEqual(range(30));
     expect(store.stored.map(({ n }) => n)).toEqual(range(30));
   });
 
-  test("fails what has waited too long, and with it what its sender has sent after it", async () => {
+  test("fails items that waited too long, and later items of the same sender", async () => {
     const store = createStore({ lockTimeoutMs: 20, laneTimeoutMs: 300 });
     const unlock = store.lock("locked");
     const early = [store.submit("locked", "a", 1), store.submit("locked", "b", 2)];
@@ -185,19 +185,19 @@ describe("a locked conversation", () => {
     expect(store.commits.waiting()).toBe(0);
   });
 
-  test("expires with all others, also while it has no turn to wait in the database", async () => {
+  test("times out with all others, also while queued for the database", async () => {
     const store = createStore({ lockTimeoutMs: 5_000, laneTimeoutMs: 300 });
     for (const n of range(20)) store.lock(`${n}`);
     const startedAtMs = performance.now();
     const results: unknown[] = [];
     for (const n of range(20)) void store.submit(`${n}`, "a", n).then((result) => results.push(result));
-    // Which of them wait in the database is a matter of timing.
+    // Which of them wait in the database depends on timing.
     while (results.length < 20 - LANES_WAITING_MAX && performance.now() - startedAtMs < 2_000) await Bun.sleep(10);
     expect(results).toEqual(range(20 - LANES_WAITING_MAX).map(() => "overloaded"));
     expect(performance.now() - startedAtMs).toBeLessThan(1_500);
   });
 
-  test("is bounded: what comes beyond is refused for now", async () => {
+  test("has a bounded queue: items beyond it are rejected as overloaded", async () => {
     const store = createStore();
     const unlock = store.lock("locked");
     const all = Array.from({ length: LANE_ITEMS_MAX + 5 }, (_, n) =>
@@ -207,7 +207,7 @@ describe("a locked conversation", () => {
     unlock();
     const refused = (await Promise.all(all)).filter((result) => result instanceof Problem);
     expect(refused).toHaveLength(5);
-    // Each at its own moment: they would all come back together.
+    // With different delays, so that they don't all retry at once.
     for (const problem of refused) {
       expect(problem).toMatchObject({ code: "overloaded" });
       expect((problem as Problem).retryAfterMs).toBeWithin(1_000, 4_001);
@@ -217,19 +217,19 @@ describe("a locked conversation", () => {
 });
 
 describe("a locked sender", () => {
-  test("holds up nobody else in the conversation, nor elsewhere", async () => {
+  test("blocks no other sender in the conversation, nor in others", async () => {
     const store = createStore();
     const unlock = store.lock("payer");
-    const late = range(50).map((n) => store.submit("group", "payer", n));
+    const queued = range(50).map((n) => store.submit("group", "payer", n));
     for (const n of range(50, 100)) {
       const startedAtMs = performance.now();
       expect(await store.submit("group", "neighbour", n)).toBe(n);
       expect(performance.now() - startedAtMs).toBeLessThan(100);
     }
-    late.push(store.submit("group", "payer", 50));
+    queued.push(store.submit("group", "payer", 50));
     expect(store.waits).toEqual([]);
     unlock();
-    expect(await Promise.all(late)).toEqual(range(51));
+    expect(await Promise.all(queued)).toEqual(range(51));
     expect(
       store
         .ordersOf("group")
@@ -259,7 +259,7 @@ describe("a locked sender", () => {
     ).toEqual([0, 1, 2, 3, 4, 6, 7]);
   });
 
-  test("does not turn a batch into single commits, if all of it is locked for a moment", async () => {
+  test("doesn't split a batch into single commits if all of it is locked briefly", async () => {
     const store = createStore();
     const unlock = store.lock("payer");
     const all = range(500).map((n) => store.submit(`${n}`, "payer", n));
@@ -271,7 +271,7 @@ describe("a locked sender", () => {
 });
 
 describe("a batch", () => {
-  test("with an item that cannot be stored writes all others, and fails that one alone", async () => {
+  test("with an item that can't be stored stores all others, and fails only that one", async () => {
     const store = createStore();
     for (const n of [3, 77]) store.faults.set(n, BAD_ROW);
     const results = await Promise.all(range(100).map((n) => store.submit(`${n % 7}`, "a", n)));
@@ -279,7 +279,7 @@ describe("a batch", () => {
   });
 
   test.each([LOCK_TIMEOUT, DEADLOCK])(
-    "with an item that ends in %s writes all others; that one waits",
+    "with an item that fails with %s stores all others; that one waits",
     async (code) => {
       const store = createStore({ laneTimeoutMs: 5_000 });
       store.faults.set(33, code);
@@ -287,7 +287,7 @@ describe("a batch", () => {
       const others = await Promise.all(all.filter((_, n) => n !== 33));
       expect(others).toEqual(range(100).filter((n) => n !== 33));
       const before = store.batches.length;
-      // Its neighbours go on, and it is never written together with them.
+      // Others continue, and it is never batched with them again.
       expect(await store.submit("5", "neighbour", 100)).toBe(100);
       await Bun.sleep(700);
       expect(
@@ -302,7 +302,7 @@ describe("a batch", () => {
     },
   );
 
-  test("that takes too long is written in halves; the item at fault fails, and what its sender has sent after it", async () => {
+  test("that times out is split in halves; the bad item fails, and later items of its sender", async () => {
     const store = createStore();
     store.faults.set(42, STATEMENT_TIMEOUT);
     const results = await Promise.all(range(100).map((n) => store.submit(n % 10 === 2 ? "slow" : `${n}`, "a", n)));
@@ -310,32 +310,29 @@ describe("a batch", () => {
     expect(await store.submit("slow", "a", 100)).toBe(100);
   });
 
-  test("that the database does not take fails, with what the same senders have sent after it", async () => {
+  test("that the database rejects fails, with later items of the same senders", async () => {
     const store = createStore();
-    store.faults.set(0, AWAY);
+    store.faults.set(0, SHUTDOWN);
     const first = store.submit("a", "a", 0);
     await Bun.sleep(0);
     const later = [store.submit("a", "a", 1), store.submit("a", "b", 2), store.submit("b", "a", 3)];
-    expect(await Promise.all([first, ...later])).toEqual([AWAY, AWAY, 2, 3]);
+    expect(await Promise.all([first, ...later])).toEqual([SHUTDOWN, SHUTDOWN, 2, 3]);
   });
 
-  test.each([STATEMENT_TIMEOUT, AWAY])(
-    "of a lane that fails with %s fails what was sent after it as well",
-    async (code) => {
-      const store = createStore({ lockTimeoutMs: 500 });
-      const unlock = store.lock("locked");
-      store.faults.set(0, code);
-      const first = store.submit("locked", "a", 0);
-      await Bun.sleep(150);
-      expect(store.waits).toHaveLength(1);
-      const later = [store.submit("locked", "a", 1), store.submit("locked", "b", 2), store.submit("locked", "a", 3)];
-      unlock();
-      expect(await Promise.all([first, ...later])).toEqual([code, code, 2, code]);
-      expect(await store.submit("locked", "a", 4)).toBe(4);
-    },
-  );
+  test.each([STATEMENT_TIMEOUT, SHUTDOWN])("of a lane that fails with %s fails later items as well", async (code) => {
+    const store = createStore({ lockTimeoutMs: 500 });
+    const unlock = store.lock("locked");
+    store.faults.set(0, code);
+    const first = store.submit("locked", "a", 0);
+    await Bun.sleep(150);
+    expect(store.waits).toHaveLength(1);
+    const later = [store.submit("locked", "a", 1), store.submit("locked", "b", 2), store.submit("locked", "a", 3)];
+    unlock();
+    expect(await Promise.all([first, ...later])).toEqual([code, code, 2, code]);
+    expect(await store.submit("locked", "a", 4)).toBe(4);
+  });
 
-  test("is bounded by items and by bytes", async () => {
+  test("is limited by items and by bytes", async () => {
     const store = createStore();
     const all = Array.from({ length: BATCH_ITEMS_MAX + 1 }, (_, n) =>
       store.commits.submit({ key: "a", sender: "a", n, bytes: n === 0 ? 5_000_000 : 100_000 }),
@@ -349,7 +346,7 @@ describe("a batch", () => {
 test.each([
   ["items", Array.from({ length: WAITING_ITEMS_MAX }, () => 10)],
   ["bytes", Array.from({ length: 64 }, () => WAITING_BYTES_MAX / 64)],
-])("what waits in all lanes together is bounded by %s", async (_, sizes) => {
+])("the queues of all lanes together are limited by %s", async (_, sizes) => {
   const store = createStore({ laneTimeoutMs: 1_500 });
   for (const n of range(64)) store.lock(`${n}`);
   const all = sizes.map((bytes, n) =>
@@ -363,7 +360,7 @@ test.each([
   expect(store.commits.waiting()).toBe(0);
 });
 
-test("whatever is locked and whatever fails: each item ends once, nothing overtakes", async () => {
+test("with any locks and failures, each item completes once, and no item overtakes another", async () => {
   const [key, sender, ms] = [fc.nat(3), fc.nat(2), fc.nat(12)];
   const step = fc.oneof(
     { weight: 8, arbitrary: fc.record({ kind: fc.constant("send" as const), key, sender }) },
@@ -378,7 +375,7 @@ test("whatever is locked and whatever fails: each item ends once, nothing overta
         kind: fc.constant("fault" as const),
         key,
         sender,
-        code: fc.constantFrom(BAD_ROW, LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, AWAY),
+        code: fc.constantFrom(BAD_ROW, LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, SHUTDOWN),
       }),
     },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant("pause" as const), ms: fc.nat(3) }) },
@@ -387,8 +384,8 @@ test("whatever is locked and whatever fails: each item ends once, nothing overta
     fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 80 }), async (steps) => {
       const store = createStore({ lockTimeoutMs: 4 });
       const pending = new Map<number, string>();
-      /** Those that were sent after an item that has failed for now, before it failed. */
-      const late = new Set<number>();
+      /** Items sent after an item that failed temporarily, before its failure. */
+      const mustFail = new Set<number>();
       const failed = new Set<number>();
       const ends: Promise<number | string>[] = [];
       for (const [n, one] of steps.entries()) {
@@ -399,15 +396,15 @@ test("whatever is locked and whatever fails: each item ends once, nothing overta
           const order = `${key} ${sender}`;
           if (one.kind === "fault") {
             store.faults.set(n, one.code);
-            // Locks that are waited for inside the commit are gone after a while.
+            // Locks that are waited for within the commit are released after a while.
             if (one.code === LOCK_TIMEOUT || one.code === DEADLOCK) setTimeout(() => store.faults.delete(n), 20);
           }
           pending.set(n, order);
           const end = store.submit(key, sender, n).then((result) => {
             pending.delete(n);
             if (typeof result === "string") failed.add(n);
-            if (result === STATEMENT_TIMEOUT || result === AWAY)
-              for (const [later, itsOrder] of pending) if (itsOrder === order && later > n) late.add(later);
+            if (result === STATEMENT_TIMEOUT || result === SHUTDOWN)
+              for (const [later, itsOrder] of pending) if (itsOrder === order && later > n) mustFail.add(later);
             return result;
           });
           ends.push(end);
@@ -417,7 +414,7 @@ test("whatever is locked and whatever fails: each item ends once, nothing overta
       expect(results.filter((result) => result === LOCK_TIMEOUT || result === "overloaded")).toEqual([]);
       const numbers = results.filter((result) => typeof result === "number");
       expect(store.stored.map(({ n }) => n).sort((a, b) => a - b)).toEqual(numbers.sort((a, b) => a - b));
-      expect([...late].filter((n) => !failed.has(n))).toEqual([]);
+      expect([...mustFail].filter((n) => !failed.has(n))).toEqual([]);
       expect(store.commits.waiting()).toBe(0);
       for (const key of ["0", "1", "2", "3"])
         for (const items of store.ordersOf(key).values())

@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => Promise.all([pool.end({ timeout: 1 }), observer.end({ timeout: 1 })]));
 
-/** Connections of the pool alone. */
+/** The pool's connections only. */
 async function countConnections(): Promise<number> {
   const [row] = await observer<{ count: number }[]>`
     select count(*)::int as count from pg_stat_activity where datname = ${name} and pid <> pg_backend_pid()`;
@@ -28,16 +28,17 @@ async function countConnections(): Promise<number> {
 const findPid = async (sql: Pick<Database, "unsafe">): Promise<number> =>
   (await sql.unsafe<{ pid: number }[]>("select pg_backend_pid() as pid"))[0]?.pid ?? 0;
 
-/** All connections at once. */
+/** Uses all connections at once. */
 const makePeak = () => Promise.all(Array.from({ length: POOL_SIZE }, () => pool`select pg_sleep(0.05)`));
 
-test("connections that a peak has opened are closed beside a trickle of queries, which keeps one", async () => {
+test("connections opened at a peak are closed despite occasional queries, which keep one open", async () => {
   await makePeak();
   expect(await countConnections()).toBe(POOL_SIZE);
   const pid = await findPid(pool);
   const untilMs = performance.now() + LATER_MS;
   while (performance.now() < untilMs) {
-    // Always the connection that was used last (patches/postgres/speed-warmest-connection.patch): otherwise none of them would ever be idle.
+    // Always the most recently used connection (patches/postgres/speed-warmest-connection.patch): otherwise none would
+    // be idle.
     expect(await findPid(pool)).toBe(pid);
     await Bun.sleep(20);
   }
@@ -46,7 +47,7 @@ test("connections that a peak has opened are closed beside a trickle of queries,
   expect(await countConnections()).toBe(POOL_SIZE);
 });
 
-test("a connection that is reserved stays, however long it is silent", async () => {
+test("a reserved connection stays open, however long it is idle", async () => {
   const reserved = await pool.reserve();
   const pid = await findPid(reserved);
   await Bun.sleep(LATER_MS);
@@ -54,7 +55,7 @@ test("a connection that is reserved stays, however long it is silent", async () 
   reserved.release();
 });
 
-test("so does the connection of a transaction", async () => {
+test("the connection of a transaction does too", async () => {
   await pool.begin(async (sql) => {
     await sql`create temp table kept (one int) on commit drop`;
     await Bun.sleep(LATER_MS);

@@ -27,7 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all(open.map((one) => one.end({ timeout: 1 }))));
 
-/** A database with only what `sources` bring. */
+/** A database with only the contents of `sources`. */
 async function createEmpty(): Promise<Database> {
   const made = await createTestDatabase();
   open.push(made.database);
@@ -47,21 +47,21 @@ const base: SqlSources = {
 };
 const nameOf = async (sql: Database) => (await sql<{ name: string }[]>`select name_of() as name`)[0]?.name;
 
-test("a committed migration never changes: a change is a new migration, with a line of its own in SHA256SUMS", () => {
+test("committed migrations never change: a change needs a new migration, with its own line in SHA256SUMS", () => {
   const sums = parseSums(readFileSync(join(root, "sql/migrations/SHA256SUMS"), "utf8"));
   const files = readSqlFiles("migrations").map(addChecksum);
   expect(files.length).toBeGreaterThan(3);
   expect(Object.fromEntries(files.map(({ name, checksum }) => [name, checksum]))).toEqual(Object.fromEntries(sums));
 });
 
-test("a change of a function raises the revision: `make sql` does it", () => {
+test("a changed function increases the revision; `make sql` does that", () => {
   const functions = readSqlFiles("functions");
   expect(readFileSync(join(root, "sql/functions/REVISION"), "utf8")).toBe(
     formatRevision(carried.functionsRevision, hashFiles(functions)),
   );
 });
 
-test("the executable's SQL is that of the folders, and the database has a row for each migration", async () => {
+test("the executable contains the SQL of the folders, and the database has a row for each migration", async () => {
   expect(carried.migrations).toEqual(readSqlFiles("migrations").map(addChecksum));
   expect(carried.functions).toEqual(readSqlFiles("functions").map(addChecksum));
   const rows = await database<
@@ -72,26 +72,26 @@ test("the executable's SQL is that of the folders, and the database has a row fo
   expect((await listMigrations(database)).map(({ state }) => state)).toEqual(carried.migrations.map(() => "applied"));
 });
 
-test("no function is overloaded: one whose arguments change gets a new name, the old one stays for a release", async () => {
+test("no function is overloaded: with changed arguments it gets a new name, and the old one stays for a release", async () => {
   const rows = await database`
     select proname from pg_proc where pronamespace = 'public'::regnamespace group by 1 having count(*) > 1`;
   expect([...rows]).toEqual([]);
 });
 
-test("the last migration of a release stays the last, so that functions come in its transaction", () => {
+test("the last migration of a release stays the last, so that functions are applied in its transaction", () => {
   expect(carried.migrations.at(-1)?.name).toBe("0015_counts.sql");
 });
 
-test("a migration that came before others of its release is applied also where those are applied already", async () => {
+test("a migration inserted before others of its release is applied even if those are already applied", async () => {
   const sql = await createEmpty();
   const last = file("0003_last.sql", "create table last_ones (id int)");
   await run(sql, { ...base, migrations: [...base.migrations, last] });
-  const between = file("0002_between.sql", "alter table things add column size int");
+  const inserted = file("0002_between.sql", "alter table things add column size int");
   const sizeOf = file(
     "name_of.sql",
     "create or replace function name_of() returns text language sql as $$ select max(size)::text from things $$",
   );
-  const sources = { migrations: [...base.migrations, between, last], functions: [sizeOf], functionsRevision: 2 };
+  const sources = { migrations: [...base.migrations, inserted, last], functions: [sizeOf], functionsRevision: 2 };
   expect(await run(sql, sources)).toEqual(["0002_between.sql"]);
   await sql`insert into things (id, size) values (1, 7)`;
   expect(await nameOf(sql)).toBe("7");
@@ -106,7 +106,7 @@ describe("functions", () => {
     const changed = file("name_of.sql", base.functions[0]?.text.replace("old", "new") ?? "");
     await run(sql, { ...base, functions: [changed] });
     expect(await nameOf(sql)).toBe("new");
-    // Unchanged, it is left alone.
+    // Unchanged functions aren't applied again.
     await sql`create or replace function name_of() returns text language sql as $$ select 'by hand' $$`;
     await run(sql, { ...base, functions: [changed] });
     expect(await nameOf(sql)).toBe("by hand");
@@ -115,7 +115,7 @@ describe("functions", () => {
     expect(await nameOf(sql)).toBe("new");
   });
 
-  test("may name each other in any order", async () => {
+  test("may refer to each other in any order", async () => {
     const sql = await createEmpty();
     const first = file("a.sql", "create or replace function a() returns int language sql as 'select b()'");
     const second = file("b.sql", "create or replace function b() returns int language sql as 'select 7'");
@@ -123,7 +123,7 @@ describe("functions", () => {
     expect(await sql`select a()`).toMatchObject([{ a: 7 }]);
   });
 
-  test("of a newer version are left as they are by an older one, which starts all the same", async () => {
+  test("of a newer version are left unchanged by an older one, which still starts", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     const text = base.functions[0]?.text ?? "";
@@ -134,7 +134,7 @@ describe("functions", () => {
     expect(await nameOf(sql)).toBe("newest");
   });
 
-  test("wait for a table that is in use, in turns that hold up nobody for long", async () => {
+  test("wait for a locked table in short attempts that don't block others for long", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     const trigger = `${base.functions[0]?.text};
@@ -145,7 +145,7 @@ describe("functions", () => {
       await tx`insert into things values (1, 'x')`;
       const running = run(sql, { ...base, functions: [file("name_of.sql", trigger)] });
       await Bun.sleep(1_500);
-      // It has given up in between: a reader who came behind it was let through.
+      // It has paused in between: a queued reader was let through.
       const startedAt = performance.now();
       await sql`insert into things values (2, 'y')`;
       waited = performance.now() - startedAt;
@@ -156,7 +156,7 @@ describe("functions", () => {
     expect(await sql`select 1 from pg_trigger where tgname = 'things_none'`).toHaveLength(1);
   }, 20_000);
 
-  test("that fail leave the ones before as they were", async () => {
+  test("that fail leave the earlier ones unchanged", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     const changed = file("name_of.sql", base.functions[0]?.text.replace("old", "new") ?? "");
@@ -168,7 +168,7 @@ describe("functions", () => {
 });
 
 describe("a database of a newer version", () => {
-  test("is refused with the name of the migration and the version to use, and its functions stay", async () => {
+  test("is rejected with the migration's name and the version to use, and its functions stay", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     await sql`insert into migrations (name, checksum, version) values ('0002_later.sql', 'x', '9.8.7')`;
@@ -183,7 +183,7 @@ describe("a database of a newer version", () => {
     ]);
   });
 
-  test("is refused also if the newer version has migrated while this one waited for the lock", async () => {
+  test("is rejected even if the newer version migrated while this one waited for the lock", async () => {
     const sql = await createEmpty();
     const sources = { ...base, migrations: [...base.migrations, file("0002_mine.sql", "create table mine ()")] };
     await run(sql, base);
@@ -204,7 +204,7 @@ describe("a database of a newer version", () => {
     expect(await sql`select to_regclass('mine') as mine`).toMatchObject([{ mine: null }]);
   });
 
-  test("is not waited for when the process is told to stop", async () => {
+  test("isn't waited for when the process is stopped", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     const sources = { ...base, migrations: [...base.migrations, file("0002_mine.sql", "create table mine ()")] };
@@ -215,13 +215,13 @@ describe("a database of a newer version", () => {
         error = thrown;
       });
       await Bun.sleep(150);
-      stopping.abort(new Error("told to stop"));
+      stopping.abort(new Error("stop requested"));
       await waiting;
     });
-    expect(String(error)).toContain("told to stop");
+    expect(String(error)).toContain("stop requested");
   });
 
-  test("with another text of a migration is refused", async () => {
+  test("with a changed migration is rejected", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     const changed = { ...base, migrations: [file("0001_things.sql", "create table things (id bigint)")] };
@@ -248,7 +248,7 @@ describe("a migration outside a transaction", () => {
     { name: "things_name", valid: true },
   ];
 
-  test("builds indexes concurrently, also when several instances start at once", async () => {
+  test("builds indexes concurrently, also when several instances start together", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     await sql`insert into things select n, 'x' from generate_series(1, 20000) n`;
@@ -257,7 +257,7 @@ describe("a migration outside a transaction", () => {
     expect(await findIndexes(sql)).toEqual(both);
   }, 20_000);
 
-  test("that broke off is done again: an invalid index is dropped and rebuilt", async () => {
+  test("that was interrupted is repeated: an invalid index is dropped and rebuilt", async () => {
     const sql = await createEmpty();
     await run(sql, base);
     await sql`insert into things values (1, 'x'), (1, 'y')`;
@@ -274,7 +274,7 @@ describe("a migration outside a transaction", () => {
   }, 20_000);
 });
 
-test("instances that start at once on an empty database apply everything once", async () => {
+test("instances that start together on an empty database apply everything once", async () => {
   const empty = await createEmpty();
   const [row] = await empty<{ name: string }[]>`select current_database() as name`;
   const pools = Array.from({ length: 4 }, () =>

@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Postgres says what it says when it cannot write any more. */
+/** Makes Postgres fail as if it had run out of space. */
 async function fill(state: "53100" | "53200"): Promise<void> {
   await parley.database.unsafe(`
     create or replace function refuse() returns trigger language plpgsql as $$
@@ -27,7 +27,7 @@ async function fill(state: "53100" | "53200"): Promise<void> {
 const empty = () => parley.database.unsafe("drop event trigger refuse_table; drop trigger refuse on messages");
 
 test.each(["53100", "53200"] as const)(
-  "with no room (%s) messages are refused for now, and nothing is stored",
+  "without space (%s), messages are rejected temporarily, and nothing is stored",
   async (state) => {
     const { id } = await createConversation(parley, anna);
     const path = `/api/v1/conversations/${id}/messages`;
@@ -54,8 +54,8 @@ test.each(["53100", "53200"] as const)(
     });
     expect((await parley.fetch("/readyz?exclude=disk")).status).toBe(200);
     await empty();
-    const until = performance.now() + 5_000;
-    while ((await parley.fetch("/readyz")).status !== 200 && performance.now() < until) await Bun.sleep(20);
+    const deadline = performance.now() + 5_000;
+    while ((await parley.fetch("/readyz")).status !== 200 && performance.now() < deadline) await Bun.sleep(20);
     expect((await parley.fetch("/readyz")).status).toBe(200);
     expect(await socket.ask(frame)).toMatchObject({ type: "ack", duplicate: false, message: { seq: 1 } });
     expect((await send("there is room again")).status).toBe(201);

@@ -2,9 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Database, isDatabaseAway, withTransaction } from "../../src/db/client.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-// What the driver (with patches/postgres) promises when connections are lost in the middle of work. Without
-// the patch the process crashes, queries wait for ever, answers go to the wrong query, and statements of a dead
-// transaction run outside of it.
+// What the driver (with patches/postgres) guarantees when connections are lost during work. Without the patch, the
+// process crashes, queries hang, results go to the wrong query, and statements of a dead transaction run outside it.
 const ROUNDS = 12;
 const ROUND_MS = 120;
 
@@ -23,7 +22,7 @@ afterAll(async () => {
   await killer.end({ timeout: 1 });
 });
 
-test("connections that are lost lose no query, mix up no answers and split no transaction", async () => {
+test("lost connections lose no query, mix up no results and split no transaction", async () => {
   const [own] = await database<{ name: string }[]>`select current_database() as name`;
   const foreignErrors: unknown[] = [];
   const wrongAnswers: unknown[] = [];
@@ -70,7 +69,7 @@ test("connections that are lost lose no query, mix up no answers and split no tr
     async stubbornPair(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`.catch(() => {});
-        for (let tries = 0; tries < 40; tries++) await sql`select 1`.catch(() => Bun.sleep(5));
+        for (let attempts = 0; attempts < 40; attempts++) await sql`select 1`.catch(() => Bun.sleep(5));
         await sql`insert into pairs (pair) values (${number})`.catch(() => {});
       });
     },

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** The tables of a conversation: they can be partitioned by it. */
+/** Tables that belong to a conversation, and could be partitioned by it. */
 const ofConversations = [
   "activity_moves",
   "analytics_conversations",
@@ -31,10 +31,10 @@ const ofConversations = [
   "search_entries",
 ];
 
-/** They belong to a member, to a user, or to a webhook that outlives the conversation: they stay whole. */
+/** Tables that belong to a member, a user, or a webhook that outlives the conversation; not partitioned. */
 const besideConversations = ["hooks", "import_sources", "search_ranges", "webhook_deliveries"];
 
-test("every table of a conversation has it first in its key, and in every unique index", async () => {
+test("every table of a conversation starts its key, and every unique index, with the conversation", async () => {
   const tables = await database<{ table: string }[]>`
     select c.relname as table from pg_attribute a join pg_class c on c.oid = a.attrelid
     where a.attname = 'conversation_id' and c.relkind = 'r' and c.relnamespace = 'public'::regnamespace order by 1`;
@@ -59,7 +59,7 @@ test("messages are found by number, by id, and by their author's client id", asy
   expect(columnsOf("messages_id")).toStartWith("id");
 });
 
-test("a table partitioned by hash takes the keys, indexes and rows of messages, and is pruned by its look-ups", async () => {
+test("a table partitioned by hash supports the keys, indexes and rows of messages, and lookups are pruned", async () => {
   const rollback = new Error("rolled back");
   const work = database.begin(async (sql) => {
     await sql`create table parts (like messages including all) partition by hash (conversation_id)`;
@@ -91,22 +91,22 @@ test("a table partitioned by hash takes the keys, indexes and rows of messages, 
   });
 });
 
-describe("closed sets", () => {
+describe("value constraints", () => {
   const refused: [string, string, Record<string, unknown>][] = [
-    ["a role of a message", "messages", { role: "robot" }],
-    ["a status of a message", "messages", { status: "lost" }],
+    ["a message's role", "messages", { role: "robot" }],
+    ["a message's status", "messages", { status: "lost" }],
     ["a finish reason", "messages", { finish_reason: "bored" }],
-    ["a number of a message", "messages", { seq: 0 }],
-    ["a type of an event", "events", { type: "message.created" }],
-    ["a number of an event", "events", { seq: -1 }],
-    ["a status of a generation", "generations", { status: "waiting" }],
+    ["a message's number", "messages", { seq: 0 }],
+    ["an event's type", "events", { type: "message.created" }],
+    ["an event's number", "events", { seq: -1 }],
+    ["a generation's status", "generations", { status: "waiting" }],
     ["a running generation without an owner", "generations", { status: "running", lease_until: new Date() }],
     [
       "a running generation without a lease",
       "generations",
       { status: "running", owner: createId(), lease_until: null },
     ],
-    ["a role of a member", "members", { role: "guest" }],
+    ["a member's role", "members", { role: "guest" }],
   ];
   const valid: Record<string, Record<string, unknown>> = {
     messages: { seq: 1, id: createId(), role: "user", content: "" },
@@ -127,7 +127,7 @@ describe("closed sets", () => {
   });
 });
 
-describe("the log has one writer", () => {
+describe("the event log has one writer", () => {
   const list = (folder: string): string[] =>
     readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
       .filter((name) => /\.(?:ts|sql)$/.test(name))
@@ -138,12 +138,12 @@ describe("the log has one writer", () => {
   }));
   const findWriters = (pattern: RegExp) => texts.filter(({ text }) => pattern.test(text)).map(({ name }) => name);
 
-  test("take_positions alone writes last_seq", () => {
+  test("only take_positions writes last_seq", () => {
     expect(findWriters(/\bset\b[^;]*\blast_seq\s*=/i)).toEqual(["sql/functions/take_positions.sql"]);
     expect(findWriters(/insert\s+into\s+conversations\b[^;]*\blast_seq\b/i)).toEqual([]);
   });
 
-  test("append_events alone stores events, and nobody changes them but to forget a name or to erase a conversation", () => {
+  test("only append_events stores events, which are only changed to remove a name or to erase a conversation", () => {
     expect(findWriters(/insert\s+into\s+events\b/i)).toEqual(["sql/functions/append_events.sql"]);
     expect(findWriters(/(?:update|delete\s+from)\s+events\b/i)).toEqual([
       "sql/functions/erase_deleted.sql",
@@ -151,7 +151,7 @@ describe("the log has one writer", () => {
     ]);
   });
 
-  test("only the log publishes durable events: whoever else publishes to a conversation names what is not stored", () => {
+  test("only the log publishes durable events: all other publishers to conversations use event types that are not stored", () => {
     const publishers = texts.filter(({ text }) => /\bbus\.publish\(/i.test(text));
     const others = publishers.filter(({ name }) => name !== "src/events/log.ts");
     expect(others.length).toBe(publishers.length - 1);

@@ -7,7 +7,7 @@ import { findReason, openServerLog } from "../../src/db/embedded/server-log.ts";
 const folder = mkdtempSync(join(tmpdir(), "parley-log-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test("a log above its limit moves aside, and the server writes on in the empty file", () => {
+test("a log above its limit is rotated, and the server continues in the empty file", () => {
   const path = join(folder, "postgres.log");
   writeFileSync(path, "x".repeat(4_000_001));
   const log = openServerLog(path);
@@ -34,7 +34,7 @@ test.each([
   expect(findReason(text)).toBe(reason);
 });
 
-test("the reason is what the system refused, not what follows from it", () => {
+test("the reason is the system's error, not its consequence", () => {
   const text = [
     '2026-11-29 06:47:23.235 UTC [12912] FATAL:  could not extend file "base/1/2691": No space left on device',
     "2026-11-29 06:47:23.235 UTC [12912] HINT:  Check free disk space.",

@@ -29,7 +29,7 @@ const odd = {
 const made: Database[] = [];
 afterAll(() => Promise.all(made.map((one) => one.end({ timeout: 1 }))));
 
-/** A database whose own settings are all odd; `isEmpty` also without Parley's tables. */
+/** A database with unusual settings; with `isEmpty`, also without Parley's tables. */
 async function createOdd(isEmpty = false) {
   const { database, target, name } = await createTestDatabase();
   if (isEmpty) {
@@ -59,7 +59,7 @@ function createKeptLog() {
   return { lines, log: pino({ level: "trace" }, { write: (line: string) => void lines.push(line) }) };
 }
 
-test("a Parley on it: messages, metadata and times come back as they were", async () => {
+test("messages, metadata and times are returned unchanged", async () => {
   const account = await site.register();
   const text = "Ünïcödé 漢字 🦜 back\\slash 'quote' \\x41";
   const metadata = { ratio: 0.1234567890123, text, list: [1, "NULL"], date: "03/04/2026" };
@@ -85,7 +85,7 @@ test("a Parley on it: messages, metadata and times come back as they were", asyn
   });
 });
 
-test("the same request with its Idempotency-Key gets the stored response", async () => {
+test("a repeated request with its Idempotency-Key gets the stored response", async () => {
   const { access_token: token } = await site.register();
   const send = () =>
     site.fetch("/api/v1/conversations", {
@@ -100,7 +100,7 @@ test("the same request with its Idempotency-Key gets the stored response", async
   expect(await second.text()).toBe(await first.text());
 });
 
-test("documents are found and read", async () => {
+test("documents can be searched and read", async () => {
   const { access_token: token } = await site.register();
   const list = (await (await site.fetch("/api/v1/documents", { token })).json()) as { data: unknown[] };
   expect(list.data.length).toBeGreaterThan(3);
@@ -108,7 +108,7 @@ test("documents are found and read", async () => {
   expect(found.data.length).toBeGreaterThan(0);
 });
 
-test("all pools have the settings, those that are opened later as well", async () => {
+test("all pools have the settings, also those opened later", async () => {
   const { database } = await createOdd();
   const { lines, log } = createKeptLog();
   await prepareSession(database, log);
@@ -136,7 +136,7 @@ test("all pools have the settings, those that are opened later as well", async (
   }
 });
 
-test("a schema of its own stays Parley's", async () => {
+test("a separate schema is kept", async () => {
   const { database, target, name } = await createTestDatabase();
   made.push(database);
   await database`alter schema public rename to mine`;
@@ -150,7 +150,7 @@ test("a schema of its own stays Parley's", async () => {
   expect(lines).toEqual([]);
 });
 
-test("a pooler that takes fewer parameters gets fewer, and each setting that stays odd is warned about", async () => {
+test("a pooler that accepts fewer parameters gets fewer, and each remaining unusual setting causes a warning", async () => {
   const { target, name } = await createOdd();
   const documented = /ignore_startup_parameters = (\S+)/.exec(await Bun.file("docs/operations.md").text())?.[1] ?? "";
   const pooler = startPooler(join(target.socketDirectory, ".s.PGSQL.5432"), documented.split(","));

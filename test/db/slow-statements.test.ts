@@ -28,7 +28,7 @@ afterAll(() => close());
 
 const takeLines = () => lines.splice(0).filter(({ msg }) => msg === "slow query");
 
-test("a slow statement is one line, with its text and time and without its parameters", async () => {
+test("a slow statement is logged in one line, with text and duration and without parameters", async () => {
   await database`select ${"quick"}::text`;
   await database`
     select ${"a secret of the user"}::text as text,
@@ -40,7 +40,7 @@ test("a slow statement is one line, with its text and time and without its param
   expect(JSON.stringify(line)).not.toContain("secret");
 });
 
-test("so is one that fails, and one of a transaction", async () => {
+test("also if it fails, or is part of a transaction", async () => {
   const failing = database`select pg_sleep(0.06), 1 / (random() * 0)::int`;
   expect(failing).rejects.toThrow("division by zero");
   await failing.catch(() => {});
@@ -49,7 +49,7 @@ test("so is one that fails, and one of a transaction", async () => {
   expect(texts).toContain("select pg_sleep(0.06) as slow");
 });
 
-test("its time does not count the wait for a connection, which is told apart", async () => {
+test("its duration excludes the wait for a connection, which is reported separately", async () => {
   waitsMs.length = 0;
   await Promise.all([1, 2, 3, 4].map((n) => database`select pg_sleep(0.03) as wait, ${n}::int`));
   expect(takeLines()).toEqual([]);
@@ -57,7 +57,7 @@ test("its time does not count the wait for a connection, which is told apart", a
   expect(waitsMs.filter((waitMs) => waitMs >= 20).length).toBeGreaterThanOrEqual(2);
 });
 
-test("texts are bounded, lines in a time as well, and what was left out is counted", () => {
+test("limits text lengths and lines per interval, and counts the omitted ones", () => {
   const kept = createKeptLog();
   let nowMs = 0;
   const slow = createSlowStatements(kept.log, 100, () => nowMs);
@@ -74,7 +74,7 @@ test("texts are bounded, lines in a time as well, and what was left out is count
   ]);
 });
 
-test("with 0 nothing is logged", () => {
+test("with 0, nothing is logged", () => {
   const kept = createKeptLog();
   createSlowStatements(kept.log, 0).add("select 1", 1e9);
   expect(kept.lines).toEqual([]);

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { gatherStatistics } from "../../src/db/statistics.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-test("a table that was looked at before its rows were committed is looked at again, once", async () => {
+test("a table analyzed before its rows were committed is analyzed again, once", async () => {
   const { database } = await createTestDatabase();
   await database.begin(async (sql) => {
     await sql`
@@ -13,7 +13,7 @@ test("a table that was looked at before its rows were committed is looked at aga
   // The server counts rows a moment after their commit.
   const endsAtMs = Date.now() + 5_000;
   while (!(await gatherStatistics(database)).includes("conversations") && Date.now() < endsAtMs) await Bun.sleep(50);
-  // Or the server itself is at it just then.
+  // Or the server's autovacuum is running just then.
   const count = async () => {
     const [table] = await database<
       { reltuples: number }[]

@@ -22,7 +22,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** As the role of Parley over TCP. */
+/** Connects with Parley's role over TCP. */
 function open(name: string, query = ""): Database {
   const url = `postgres://parley:pw@127.0.0.1:${port}/${name}${query}`;
   const database = openDatabase({ target: { url }, poolSize: 2 });
@@ -30,7 +30,7 @@ function open(name: string, query = ""): Database {
   return database;
 }
 
-/** What `serve` ends with. */
+/** The error that `serve` exits with. */
 const prepare = (database: Database) =>
   waitForDatabase(database, silentLog, AbortSignal.timeout(10_000), () => migrate(database, silentLog));
 
@@ -39,7 +39,7 @@ const listRelations = async (database: Database) =>
     .map(({ name }) => name)
     .sort();
 
-describe("is refused, and stays as it was", () => {
+describe("is rejected, and left unchanged", () => {
   test.each<[string, string[], string[], RegExp]>([
     [
       "latin",
@@ -93,7 +93,7 @@ describe("is refused, and stays as it was", () => {
     expect((error as Error).message).toBe("The database is PostgreSQL 14.12; Parley needs 15 or newer.");
   });
 
-  test("tables of others beside Parley's own are no reason", async () => {
+  test("tables of other programs are accepted next to Parley's own", async () => {
     await server.psql("create database shared owner parley", "\\c shared", "create table invoices (id int)");
     const database = open("shared");
     await prepare(database);
@@ -102,14 +102,14 @@ describe("is refused, and stays as it was", () => {
   });
 });
 
-describe("is waited for with a reason in words, and works without a restart", () => {
-  test.each<[string, { name: string; query?: string; before: string[]; mend: string[]; reason: RegExp }]>([
+describe("is waited for with a readable reason, and works without a restart", () => {
+  test.each<[string, { name: string; query?: string; before: string[]; remedy: string[]; reason: RegExp }]>([
     [
-      "a role that may not log in",
+      "a role without login permission",
       {
         name: "locked",
         before: ["create database locked owner parley", "alter role parley nologin"],
-        mend: ["alter role parley login"],
+        remedy: ["alter role parley login"],
         reason: /^Postgres rejected the login \(role "parley" is not permitted to log in\); .*DATABASE_URL/,
       },
     ],
@@ -118,7 +118,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
       {
         name: "late",
         before: ["select 1"],
-        mend: ["create database late owner parley"],
+        remedy: ["create database late owner parley"],
         reason: /^The database does not exist \(database "late" does not exist\); .*DATABASE_URL/,
       },
     ],
@@ -127,7 +127,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
       {
         name: "frozen",
         before: ["create database frozen owner parley", "alter database frozen set default_transaction_read_only = on"],
-        mend: ["alter database frozen reset default_transaction_read_only"],
+        remedy: ["alter database frozen reset default_transaction_read_only"],
         reason: /^The database "frozen" is read-only for the role "parley" because default_transaction_read_only is on/,
       },
     ],
@@ -136,7 +136,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
       {
         name: "full",
         before: ['create database "full" owner parley connection limit 0'],
-        mend: ['alter database "full" connection limit -1'],
+        remedy: ['alter database "full" connection limit -1'],
         reason: /^The server of DATABASE_URL accepts no more connections \(too many connections for database "full"\)/,
       },
     ],
@@ -146,11 +146,11 @@ describe("is waited for with a reason in words, and works without a restart", ()
         name: "plain",
         query: "?sslmode=require",
         before: ["create database plain owner parley"],
-        mend: [],
+        remedy: [],
         reason: /^The server of DATABASE_URL \(127\.0\.0\.1:\d+\) has no TLS, but sslmode=require requires it/,
       },
     ],
-  ])("%s", async (_title, { name, query, before, mend, reason }) => {
+  ])("%s", async (_title, { name, query, before, remedy, reason }) => {
     await server.psql(...before);
     const lines: string[] = [];
     const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
@@ -159,22 +159,22 @@ describe("is waited for with a reason in words, and works without a restart", ()
     const waiting = waitForDatabase(database, log, stopping.signal, () => migrate(database, log));
     while (lines.length < 2) await Bun.sleep(20);
     for (const line of lines) {
-      const { level, reason: said } = JSON.parse(line) as { level: number; reason: string };
+      const { level, reason: logged } = JSON.parse(line) as { level: number; reason: string };
       expect(level).toBe(50);
-      expect(said).toMatch(reason);
+      expect(logged).toMatch(reason);
     }
-    if (mend.length === 0) {
-      stopping.abort(new Error("told to stop"));
-      expect(waiting).rejects.toThrow("told to stop");
+    if (remedy.length === 0) {
+      stopping.abort(new Error("stop requested"));
+      expect(waiting).rejects.toThrow("stop requested");
       return;
     }
-    await server.psql(...mend);
+    await server.psql(...remedy);
     await waiting;
     await database`create table written ()`;
     expect(lines.length).toBeLessThan(8);
   });
 
-  test("work that fails again and again does not fill the log", async () => {
+  test("repeated failures don't fill the log", async () => {
     await server.psql("create database flaky owner parley");
     const lines: string[] = [];
     const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
@@ -189,7 +189,7 @@ describe("is waited for with a reason in words, and works without a restart", ()
   });
 });
 
-test("sslmode=prefer takes a server without TLS, and a socket folder is what `?host=` says", async () => {
+test("sslmode=prefer accepts a server without TLS, and `?host=` may be a socket folder", async () => {
   await server.psql("create database reachable owner parley");
   const ask = async (url: string) => {
     const database = openDatabase({ target: { url }, poolSize: 1 });

@@ -8,18 +8,18 @@ const src = join(import.meta.dir, "../../src");
 const files = [...new Bun.Glob("**/*.ts").scanSync(src)].sort();
 const texts = new Map(files.map((file) => [file, readFileSync(join(src, file), "utf8")]));
 
-/** SQL that may wait for a row that somebody else has locked, and functions of the database that do. */
+/** SQL that may wait for a row locked by another transaction, and database functions that do. */
 const waitingSql =
   /\b(?:insert into|update \w+ |delete from|for (?:no key )?update|for (?:key )?share|reserve_\w+\(|settle_\w+\()/;
-/** Those of them that don't. */
+/** Statements that match, but don't wait. */
 const notWaiting: Record<string, string> = {
-  "modules/audit/queries.ts insertAuditEvent": "a new row that refers to no other one",
-  "http/idempotency-store.ts": "rows that this instance has claimed",
+  "modules/audit/queries.ts insertAuditEvent": "a new row without references",
+  "http/idempotency-store.ts": "rows claimed by this instance",
   "modules/documents/list-queries.ts renewList": "the row of this instance",
-  "modules/budgets/queries.ts settleCharges": "it waits only if it is told to, and then in a transaction",
+  "modules/budgets/queries.ts settleCharges": "waits only if requested, and then in a transaction",
   "jobs/queue.ts claimInterval": "one statement of one job",
-  "jobs/queue.ts complete": "rows that this instance has claimed",
-  "jobs/queue.ts postpone": "rows that this instance has claimed",
+  "jobs/queue.ts complete": "rows claimed by this instance",
+  "jobs/queue.ts postpone": "rows claimed by this instance",
   "modules/backups/queries.ts beginSchedule": "the one row of a job that one instance runs",
   "modules/backups/queries.ts recordSuccess": "the one row of a job that one instance runs",
   "modules/backups/queries.ts recordFailure": "the one row of a job that one instance runs",
@@ -32,12 +32,12 @@ const queries = [...texts].flatMap(([file, text]) =>
     .map(([, name = ""]) => ({ file, name })),
 );
 
-/** Statements that are written where they are used. */
+/** Statements that aren't in queries files. */
 const inline = [...texts].flatMap(([file, text]) =>
   [...text.matchAll(/\bdatabase`([^`]*)`/g)].filter(([, sql = ""]) => waitingSql.test(sql)).map(() => file),
 );
 
-test("statements that may wait for a row run in `withTransaction`, on no connection of the main pool", () => {
+test("statements that may wait for a row run in `withTransaction`, never on the main pool", () => {
   expect(queries.length).toBeGreaterThan(40);
   const wrong = queries.flatMap(({ file, name }) =>
     [...texts]
@@ -48,6 +48,6 @@ test("statements that may wait for a row run in `withTransaction`, on no connect
   expect([...wrong, ...inline].filter((query) => !(query in notWaiting))).toEqual([]);
 });
 
-test("the number of connections is the one that the settings name", () => {
+test("the number of connections matches the documented setting", () => {
   expect(settings.properties.DATABASE_POOL_SIZE.description).toContain(`up to ${FURTHER_CONNECTIONS_MAX} more`);
 });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { deployFolder, readYaml } from "./yaml-file.ts";
 
-/** What these tests look at in a service. The schema says what else there may be. */
+/** The parts of a service that these tests read. The schema defines the rest. */
 export type Service = {
   image: string;
   build?: { context: string };
@@ -40,18 +40,18 @@ export const composeFolder = join(deployFolder, "compose");
 
 /**
  * A compose file as Docker reads it, with these variables in place of `${NAME}`.
- * @throws Error with the file's own sentence for a variable that it requires.
+ * @throws Error with the file's own message for a missing required variable.
  */
 export function readCompose(environment: string, variables: Record<string, string | undefined> = {}): ComposeFile {
   const [content] = readYaml(join(composeFolder, `compose.${environment}.yaml`));
   return interpolate(content, variables) as ComposeFile;
 }
 
-/** The values of the example that lies beside a compose file. */
+/** The values of the example next to a compose file. */
 export const readExample = (environment: string) =>
   parseEnv(readFileSync(join(composeFolder, `${environment}.env.example`), "utf8")) as Record<string, string>;
 
-/** `${NAME}`, `${NAME:-default}` and `${NAME:?message}` in every text but keys; no other forms are used. */
+/** `${NAME}`, `${NAME:-default}` and `${NAME:?message}` in every string except keys; no other forms are used. */
 function interpolate(value: unknown, variables: Record<string, string | undefined>): unknown {
   if (Array.isArray(value)) return value.map((part) => interpolate(part, variables));
   if (typeof value === "object" && value !== null)
@@ -60,7 +60,7 @@ function interpolate(value: unknown, variables: Record<string, string | undefine
   return value.replaceAll(
     /\$(?:\{(\w+)(?::([-?])([^}]*))?\}|.?)/g,
     (form, name?: string, operator?: string, text = "") => {
-      if (name === undefined) throw new Error(`${form} in "${value}" is no form of a variable that Docker knows.`);
+      if (name === undefined) throw new Error(`${form} in "${value}" is not a variable form that Docker supports.`);
       const given = variables[name];
       if (given) return given;
       if (operator === "?") throw new Error(text);
@@ -73,6 +73,7 @@ function interpolate(value: unknown, variables: Record<string, string | undefine
 export function parseDurationMs(text: string): number {
   const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
   const parts = [...text.matchAll(/(\d+)(ms|[smh])/g)];
-  if (parts.length === 0 || parts.map(([part]) => part).join("") !== text) throw new Error(`${text} is no duration.`);
+  if (parts.length === 0 || parts.map(([part]) => part).join("") !== text)
+    throw new Error(`${text} is not a duration.`);
   return parts.reduce((sum, [, amount, unit = ""]) => sum + Number(amount) * (unitMs[unit] ?? Number.NaN), 0);
 }

@@ -27,19 +27,19 @@ const servicesOf = (environment: string) => Object.entries(read(environment).ser
 const parleysOf = (environment: string) => servicesOf(environment).filter(([name]) => name.startsWith("parley"));
 const networkNames = ({ networks = [] }: Service) => (Array.isArray(networks) ? networks : Object.keys(networks));
 
-// It names its meta-schema by an address that is not the one of JSON Schema.
+// Its $schema URL is not that of a JSON Schema meta-schema.
 const validate = new Ajv({ strict: false, allErrors: true, validateFormats: false, validateSchema: false }).compile(
   schema,
 );
 
-test.each(environments)("compose.%s.yaml has the form that the Compose Specification asks for", (environment) => {
+test.each(environments)("compose.%s.yaml matches the Compose Specification's schema", (environment) => {
   validate(readYaml(join(composeFolder, `compose.${environment}.yaml`))[0]);
   expect(validate.errors).toBeNull();
   validate(read(environment));
   expect(validate.errors).toBeNull();
 });
 
-test("the schema refuses what Docker doesn't know", () => {
+test("the schema rejects what Docker doesn't know", () => {
   const file = read("production");
   const caddy = file.services.caddy as Service;
   expect(validate({ ...file, services: { caddy: { ...caddy, stop_grace_priod: "20s" } } })).toBe(false);
@@ -49,13 +49,13 @@ test("the schema refuses what Docker doesn't know", () => {
   expect(validate({ ...file, services: { caddy: { ...caddy, read_only: { yes: 1 } } } })).toBe(false);
 });
 
-test.each(served)("compose.%s.yaml names every variable that is missing", (environment) => {
+test.each(served)("compose.%s.yaml reports every missing variable", (environment) => {
   const example = readExample(environment);
   for (const name of ["PARLEY_IMAGE", "PARLEY_DOMAIN", "ACME_EMAIL"])
     expect(() => readCompose(environment, { ...example, [name]: undefined })).toThrow(`Set ${name} to`);
 });
 
-test.each(environments)("in compose.%s.yaml, everything that a service names is there", (environment) => {
+test.each(environments)("in compose.%s.yaml, everything that a service refers to exists", (environment) => {
   const file = read(environment);
   for (const [name, service] of Object.entries(file.services)) {
     const named = {
@@ -81,7 +81,7 @@ test.each(environments)("in compose.%s.yaml, everything that a service names is 
       expect(existsSync(join(composeFolder, source))).toBe(true);
       expect(mode).toBe("ro");
     }
-    // What waits for health needs somebody who tells it.
+    // A service that others wait for needs a health check.
     for (const [other, { condition }] of Object.entries(service.depends_on ?? {}))
       if (condition === "service_healthy") expect(file.services[other]?.healthcheck).toBeDefined();
   }
@@ -95,7 +95,7 @@ test.each(environments)("in compose.%s.yaml, everything that a service names is 
 });
 
 test.each(environments)(
-  "every service of compose.%s.yaml tells its health, stops in time and has an exact image",
+  "every service of compose.%s.yaml has a health check, a sufficient stop period and a pinned image",
   (environment) => {
     for (const [name, service] of servicesOf(environment)) {
       expect(service.healthcheck?.test[0]).toMatch(/^CMD/);
@@ -106,43 +106,40 @@ test.each(environments)(
   },
 );
 
-test.each(served)(
-  "every service of compose.%s.yaml has limits, rotated logs and no more rights than it needs",
-  (environment) => {
-    for (const [name, service] of servicesOf(environment)) {
-      expect({ name, ...service }).toMatchObject({
-        name,
-        read_only: true,
-        cap_drop: ["ALL"],
-        security_opt: ["no-new-privileges:true"],
-        restart: "unless-stopped",
-        logging: {
-          driver: "json-file",
-          options: { "max-size": expect.stringMatching(/^\d+m$/), "max-file": expect.any(String) },
-        },
-      });
-      expect({ name, added: service.cap_add ?? [] }).toEqual({
-        name,
-        added: name === "caddy" ? ["NET_BIND_SERVICE"] : [],
-      });
-      const limits = service.deploy?.resources.limits;
-      expect({
-        name,
-        cpus: Number(limits?.cpus) > 0,
-        memory: /^\d+[mg]$/.test(limits?.memory ?? ""),
-        pids: Number(limits?.pids) > 0,
-      }).toEqual({
-        name,
-        cpus: true,
-        memory: true,
-        pids: true,
-      });
-    }
-  },
-);
+test.each(served)("every service of compose.%s.yaml has limits, log rotation and minimal privileges", (environment) => {
+  for (const [name, service] of servicesOf(environment)) {
+    expect({ name, ...service }).toMatchObject({
+      name,
+      read_only: true,
+      cap_drop: ["ALL"],
+      security_opt: ["no-new-privileges:true"],
+      restart: "unless-stopped",
+      logging: {
+        driver: "json-file",
+        options: { "max-size": expect.stringMatching(/^\d+m$/), "max-file": expect.any(String) },
+      },
+    });
+    expect({ name, added: service.cap_add ?? [] }).toEqual({
+      name,
+      added: name === "caddy" ? ["NET_BIND_SERVICE"] : [],
+    });
+    const limits = service.deploy?.resources.limits;
+    expect({
+      name,
+      cpus: Number(limits?.cpus) > 0,
+      memory: /^\d+[mg]$/.test(limits?.memory ?? ""),
+      pids: Number(limits?.pids) > 0,
+    }).toEqual({
+      name,
+      cpus: true,
+      memory: true,
+      pids: true,
+    });
+  }
+});
 
 test.each(served)(
-  "in compose.%s.yaml only Caddy can be reached from outside, and the databases can't reach out",
+  "in compose.%s.yaml only Caddy is reachable from outside, and the databases have no outgoing access",
   (environment) => {
     const file = read(environment);
     const published = servicesOf(environment).filter(([, { ports }]) => ports !== undefined);
@@ -158,38 +155,38 @@ test.each(served)(
   },
 );
 
-test.each(served)("Parley of compose.%s.yaml believes X-Forwarded-For of Caddy alone", (environment) => {
+test.each(served)("Parley of compose.%s.yaml trusts X-Forwarded-For only from Caddy", (environment) => {
   const file = read(environment);
   const { edge } = file.networks ?? {};
   const { subnet = "", ip_range: range = "" } = edge?.ipam?.config[0] ?? {};
   const networks = file.services.caddy?.networks as Record<string, { ipv4_address?: string }>;
   const address = networks.edge?.ipv4_address ?? "";
   for (const [, service] of parleysOf(environment)) expect(service.environment?.TRUSTED_PROXIES).toBe(address);
-  // Docker gives the others addresses of the range; Caddy's is in the subnet, and outside of it.
+  // Docker assigns the other addresses from the range; Caddy's is in the subnet but outside the range.
   const last = (text: string) => Number(text.split("/")[0]?.split(".")[3]);
   expect(subnet).toBe(`${address.replace(/\.\d+$/, "")}.${last(subnet)}/28`);
   expect(range).toBe(`${address.replace(/\.\d+$/, "")}.${last(subnet) + 8}/29`);
   expect(last(address) - last(subnet)).toBeWithin(2, 8);
 });
 
-test.each(environments)("compose.%s.yaml gives Parley longer to stop than it takes", (environment) => {
+test.each(environments)("compose.%s.yaml gives Parley more time to stop than it takes", (environment) => {
   const parleys = parleysOf(environment);
   expect(parleys).toHaveLength(environment === "development" ? 1 : 2);
   for (const [, service] of parleys) {
     const fallback = settingEntries.find(([name]) => name === "SHUTDOWN_TIMEOUT_MS")?.[1].default;
     const timeoutMs = Number(service.environment?.SHUTDOWN_TIMEOUT_MS ?? fallback);
-    // The embedded Postgres ends after Parley.
+    // The embedded Postgres stops after Parley.
     const ownMs = service.environment?.DATABASE_URL_FILE ? 5_000 : 15_000;
     expect(parseDurationMs(service.stop_grace_period ?? "")).toBeGreaterThanOrEqual(timeoutMs + ownMs);
   }
 });
 
-test("the instances of production differ in nothing", () => {
+test("the production instances are identical", () => {
   const [first, second] = parleysOf("production");
   expect(first?.[1]).toEqual(second?.[1] as Service);
 });
 
-test("staging is production without its monitoring, with names, addresses and limits of its own", () => {
+test("staging is production without monitoring, with its own names, addresses and limits", () => {
   const production = read("production");
   const staging = read("staging");
   const monitoring = ["prometheus", "grafana"];
@@ -208,7 +205,7 @@ test("staging is production without its monitoring, with names, addresses and li
 });
 
 test.each(environments)(
-  "each Parley of compose.%s.yaml starts with these settings: parley config check",
+  "each Parley of compose.%s.yaml starts with its settings: parley config check",
   async (environment) => {
     using folder = createFolder();
     const file = read(environment);
@@ -216,7 +213,7 @@ test.each(environments)(
     const known = new Set(settingEntries.flatMap(([name, { secret }]) => (secret ? [name, `${name}_FILE`] : [name])));
     const checks = parleysOf(environment).map(async ([, { environment: settings = {} }]) => {
       expect(Object.keys(settings).filter((name) => !known.has(name))).toEqual([]);
-      // A secret that is no file would be shown by `docker inspect`.
+      // A secret that isn't in a file would be visible in `docker inspect`.
       const bare = settingEntries.filter(([name, { secret }]) => secret && settings[name] !== undefined);
       if (environment !== "development") expect(bare.map(([name]) => name)).toEqual([]);
       const env = placeSecrets(settings, file, secrets);
@@ -249,7 +246,7 @@ test("development can use a server as well", async () => {
   expect(url).toContain(`//${POSTGRES_USER}:${POSTGRES_PASSWORD}@postgres`);
 });
 
-test("make-secrets.sh writes every secret that a file names, and a second run changes none", () => {
+test("make-secrets.sh writes every secret that a file refers to, and changes none when run again", () => {
   using folder = createFolder();
   const secrets = makeSecrets(folder.path);
   const names = served.flatMap((environment) =>
@@ -257,7 +254,7 @@ test("make-secrets.sh writes every secret that a file names, and a second run ch
   );
   const contents = new Map(names.map((name) => [name, readFileSync(join(secrets, name), "utf8")]));
   expect(contents.size).toBe(10);
-  // The containers' users read the files as others; the folder keeps out users of the machine.
+  // The containers' users read the files as others; the folder keeps out other users of the machine.
   for (const name of names) expect(statSync(join(secrets, name)).mode & 0o777).toBe(0o644);
   expect(statSync(secrets).mode & 0o777).toBe(0o700);
 
@@ -282,7 +279,7 @@ test("make-secrets.sh writes every secret that a file names, and a second run ch
   expect(contents.get("redis_url")).toBe(`redis://:${contents.get("valkey_conf")?.trim().split(" ")[1]}@valkey:6379\n`);
 });
 
-test("secrets beside the compose files aren't committed", () => {
+test("secrets next to the compose files aren't committed", () => {
   const ignored = Bun.spawnSync(
     ["git", "check-ignore", "secrets/jwt_secret", "secrets/staging/jwt_secret", "production.env", "staging.env"],
     {
@@ -292,7 +289,7 @@ test("secrets beside the compose files aren't committed", () => {
   expect(ignored.stdout.toString().trim().split("\n")).toHaveLength(4);
 });
 
-/** Runs make-secrets.sh. @returns the folder that it wrote to. */
+/** Runs make-secrets.sh. @returns the folder with the secrets. */
 function makeSecrets(parent: string): string {
   const secrets = join(parent, "secrets");
   const { exitCode, stderr } = Bun.spawnSync(["sh", join(composeFolder, "make-secrets.sh"), secrets]);
@@ -300,13 +297,13 @@ function makeSecrets(parent: string): string {
   return secrets;
 }
 
-/** The settings with the files of secrets where this machine has them. */
+/** The settings with the paths of the secrets on this machine. */
 function placeSecrets(settings: Record<string, string>, file: ComposeFile, secrets: string): Record<string, string> {
-  const place = (value: string) => {
+  const toLocalPath = (value: string) => {
     const name = /^\/run\/secrets\/(\w+)$/.exec(value)?.[1];
     if (name === undefined) return value;
     expect(Object.keys(file.secrets ?? {})).toContain(name);
     return join(secrets, name);
   };
-  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, place(value)]));
+  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, toLocalPath(value)]));
 }

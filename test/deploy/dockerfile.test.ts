@@ -5,7 +5,7 @@ import { join } from "node:path";
 const root = join(import.meta.dir, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 const dockerfile = read("Dockerfile");
-/** The instructions, each in one line and without comments. */
+/** The instructions, one line each and without comments. */
 const instructions = dockerfile
   .replaceAll(/^#.*\n/gm, "")
   .replaceAll(/\\\n\s*/g, "")
@@ -14,12 +14,12 @@ const instructions = dockerfile
 const stages = dockerfile.split(/^FROM /m).slice(1);
 const last = stages.at(-1) ?? "";
 
-test("the image is built with the Bun of the Makefile", () => {
+test("the image is built with the Makefile's version of Bun", () => {
   const version = /^BUN_VERSION := (\S+)$/m.exec(read("Makefile"))?.[1];
   expect(stages[0]).toStartWith(`--platform=$BUILDPLATFORM oven/bun:${version}-debian AS build\n`);
 });
 
-test(".dockerignore lets in exactly what the Dockerfile copies", () => {
+test(".dockerignore includes exactly what the Dockerfile copies", () => {
   const copied = instructions
     .filter((line) => line.startsWith("COPY ") && !line.includes("--from="))
     .flatMap((line) => line.split(" ").slice(1, -1));
@@ -33,19 +33,19 @@ test(".dockerignore lets in exactly what the Dockerfile copies", () => {
   expect(lines).toContain("**/.env*");
 });
 
-test("nothing runs in the stage of the target, so that an image for another architecture needs no emulation", () => {
+test("nothing runs in the target's stage, so that an image for another architecture needs no emulation", () => {
   expect(last).toStartWith("debian:bookworm-slim\n");
   expect(last).not.toMatch(/^RUN /m);
   for (const stage of stages.slice(0, -1)) expect(stage).toStartWith("--platform=$BUILDPLATFORM ");
 });
 
-test("the image runs as a numbered user, tells its health and says what it is", () => {
+test("the image runs as a numeric user, and has a health check and labels", () => {
   expect(last).toMatch(/^USER 10001:10001$/m);
   expect(last).toContain('CMD ["parley", "healthcheck"]');
   expect(last).toContain("STOPSIGNAL SIGTERM\n");
   expect(last).toContain("VOLUME /data\n");
   for (const label of ["title", "description", "licenses", "version", "revision", "base.name"])
     expect(last).toContain(`org.opencontainers.image.${label}=`);
-  // A secret that is an argument or a variable of the build stays in the image's history.
+  // A secret in a build argument or variable would stay in the image's history.
   expect(instructions.filter((line) => /^(ARG|ENV) .*(SECRET|TOKEN|PASSWORD|KEY)/.test(line))).toEqual([]);
 });

@@ -11,7 +11,7 @@ import { createRoot, type Machine, startMachine } from "./machine.ts";
 
 setDefaultTimeout(300_000);
 
-/** Only root may boot a container. */
+/** Only root can boot a container. */
 const isRoot = process.getuid?.() === 0;
 const drill = test.if(isRoot);
 
@@ -22,7 +22,7 @@ const builds = createFolder();
 const present = "/builds/parley-present";
 let machine: Machine;
 let laterChecksum: string;
-/** Where the later version is downloaded from. */
+/** The server from which the later version is downloaded. */
 let releases: ReturnType<typeof Bun.serve>;
 
 beforeAll(async () => {
@@ -58,7 +58,7 @@ const show = async (property: string) =>
   (await machine.mustRun("systemctl", "show", `--property=${property}`, "--value", "parley")).trim();
 const runningVersion = async () => ((await (await client.fetch("/version")).json()) as { version: string }).version;
 
-/** A path in the machine as seen from here. */
+/** The path of a file in the machine, from outside. */
 const inside = (path: string) => join(machine.directory, path);
 function writeDropIn(name: string, content: string): void {
   mkdirSync(inside("etc/systemd/system/parley.service.d"), { recursive: true });
@@ -81,7 +81,7 @@ async function waitForRestart(pidBefore: string): Promise<void> {
   }, START_TIMEOUT_MS);
 }
 
-drill("wrong files, and a port in use, are refused, and nothing is installed", async () => {
+drill("wrong files and a port in use are rejected, and nothing is installed", async () => {
   const refuse = async (args: string[], sentence: RegExp) => {
     const result = await install(...args);
     expect({ args, code: result.code, errors: result.errors }).toEqual({
@@ -92,7 +92,7 @@ drill("wrong files, and a port in use, are refused, and nothing is installed", a
   };
   await refuse(["/builds/nothing"], /there is no file \/builds\/nothing\./);
   await refuse(["/builds/parley-later"], /there is no checksum for \/builds\/parley-later.*--sha256 [0-9a-f]{64}\./);
-  await refuse(["--sha256", "0".repeat(64), present], /is damaged or was replaced/);
+  await refuse(["--sha256", "0".repeat(64), present], /is damaged or was tampered with/);
   await refuse(["--sha256", await hash(inside("bin/true")), "/bin/true"], /is not Parley|doesn't run on this machine/);
   await refuse(["--port", String(releases.port), present], new RegExp(`port ${releases.port} is in use`));
   const bus = "/run/dbus/system_bus_socket";
@@ -131,7 +131,7 @@ drill("installed on a clean Debian, Parley serves from within its sandbox", asyn
   ).toBe("640 root:parley\n700 parley:parley\n755 root:root\n");
   expect(await machine.run("systemd-analyze", "verify", "parley.service")).toEqual({ code: 0, output: "", errors: "" });
 
-  // By the wrapper, since in production nobody may register.
+  // With the wrapper, since registration is closed in production.
   await machine.mustRun("parley-run", "admin", "create", "--email", "ada@example.com", "--password", TEST_PASSWORD);
   const login = await client.fetch("/api/v1/auth/login", {
     json: { email: "ada@example.com", password: TEST_PASSWORD },
@@ -143,7 +143,7 @@ drill("installed on a clean Debian, Parley serves from within its sandbox", asyn
   expect((await machine.run("parley-run", "healthcheck")).code).toBe(0);
 });
 
-/** What the kernel says of the main process. */
+/** The kernel's status of the main process. */
 async function readProcessStatus(): Promise<string> {
   return await machine.mustRun("cat", `/proc/${await show("MainPID")}/status`);
 }
@@ -159,7 +159,7 @@ drill("running it again changes nothing", async () => {
 });
 
 drill(
-  "systemd restarts Parley after a kill, and, by the watchdog, after a hang; a reload restarts nothing",
+  "systemd restarts Parley after a crash, and, with the watchdog, after a hang; a reload restarts nothing",
   async () => {
     const pid = await show("MainPID");
     await machine.mustRun("systemctl", "reload", "parley");
@@ -182,7 +182,7 @@ drill(
   },
 );
 
-drill("wrong settings stop the start for good, with every error in the log", async () => {
+drill("wrong settings stop the start without restarts, with every error in the log", async () => {
   const env = readFileSync(inside("etc/parley/parley.env"), "utf8");
   writeFileSync(inside("etc/parley/parley.env"), `${env}\nLOG_LEVEL=loud\n`);
   expect((await machine.run("systemctl", "restart", "parley")).code).not.toBe(0);
@@ -195,7 +195,7 @@ drill("wrong settings stop the start for good, with every error in the log", asy
   await machine.mustRun("systemctl", "restart", "parley");
 });
 
-drill("a log in a file is rotated while Parley writes it", async () => {
+drill("a log file is rotated while Parley writes it", async () => {
   await machine.mustRun("install", "-d", "-m", "0750", "/var/log/parley");
   writeDropIn("log-to-file", readFileSync(join(import.meta.dir, "../../deploy/log-to-file.conf"), "utf8"));
   await machine.mustRun("install", "-m", "0644", "/deploy/parley.logrotate", "/etc/logrotate.d/parley");
@@ -213,7 +213,7 @@ drill("a log in a file is rotated while Parley writes it", async () => {
   await machine.mustRun("systemctl", "restart", "parley");
 });
 
-drill("an upgrade backs up, restarts and keeps the data, and going back works as printed", async () => {
+drill("an upgrade makes a backup, restarts and keeps the data, and the printed rollback works", async () => {
   const upgraded = await install(
     "--releases",
     `http://127.0.0.1:${releases.port}`,
@@ -228,7 +228,7 @@ drill("an upgrade backs up, restarts and keeps the data, and going back works as
   expect(await send("second")).toBe(201);
   const backup = /^Backup: (.*)$/m.exec(upgraded.output)?.[1] ?? "";
   expect(await machine.mustRun("stat", "--format=%a %U", backup)).toBe("600 parley\n");
-  // Nothing of it belongs to root now, which the service could not write.
+  // No file belongs to root, since the service couldn't write it.
   expect(await machine.mustRun("find", "/var/lib/parley", "!", "-user", "parley")).toBe("");
 
   const commands = (upgraded.output.split(/^To roll back to .*:$/m)[1] ?? "")
@@ -246,7 +246,7 @@ drill("an upgrade backs up, restarts and keeps the data, and going back works as
   expect(await listTexts()).toEqual(["first"]);
 });
 
-drill("if the new version doesn't become ready, the script fails and says how to go back", async () => {
+drill("if the new version doesn't become ready, the script fails and prints how to roll back", async () => {
   writeDropIn("broken", "[Service]\nExecStartPre=/bin/false\n");
   const failed = await install("--sha256", laterChecksum, "/builds/parley-later");
   expect(failed.code).toBe(1);
@@ -263,7 +263,7 @@ drill("if the new version doesn't become ready, the script fails and says how to
   expect(await listTexts()).toEqual(["first"]);
 });
 
-drill("--uninstall keeps data and settings, and a new installation finds them", async () => {
+drill("--uninstall keeps data and settings, and a new installation uses them", async () => {
   const removed = await install("--uninstall");
   expect({ code: removed.code, errors: removed.errors }).toEqual({ code: 0, errors: "" });
   expect((await machine.run("systemctl", "cat", "parley")).code).not.toBe(0);
@@ -300,11 +300,11 @@ drill("without a running systemd, as in an image, everything is installed and no
   expect(installed).toMatchObject({ code: 0, errors: "", output: expect.stringContaining("systemd doesn't run here") });
   expect(existsSync(join(directory, "etc/systemd/system/parley.service"))).toBe(true);
   expect((await inRoot("systemctl", "is-enabled", "parley")).output).toBe("enabled\n");
-  // Its settings pass, and say what a service of production needs.
+  // Its settings are valid, and warn about what production needs.
   const env = readFileSync(join(directory, "etc/parley/parley.env"), "utf8");
   expect(env).toMatch(/^JWT_SECRET=[0-9a-f]{64}$/m);
   expect(env).toMatch(/^APP_ENV=production$/m);
-  // With data, a backup would need the settings of the service.
+  // With data, a backup would need the service's settings.
   mkdirSync(join(directory, "var/lib/parley/postgres"));
   copyFileSync(join(builds.path, "parley-later"), join(directory, "parley-later"));
   const refused = await inRoot("/deploy/install.sh", "--sha256", laterChecksum, "/parley-later");

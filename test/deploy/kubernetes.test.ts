@@ -29,7 +29,7 @@ const folder = join(deployFolder, "kubernetes");
 const manifests = readYaml(join(folder, "parley.yaml")) as Kinds[keyof Kinds][];
 const packages = join(import.meta.dir, "../../node_modules");
 
-/** The one manifest of a kind. */
+/** The only manifest of a kind. */
 function get<Kind extends keyof Kinds>(kind: Kind): Kinds[Kind] {
   const found = manifests.filter((manifest) => manifest.kind === kind);
   expect(found).toHaveLength(1);
@@ -40,10 +40,10 @@ const spec = get("Deployment").spec;
 const pod = spec?.template.spec;
 const container = pod?.containers[0];
 const settings = get("ConfigMap").data ?? {};
-/** PostgreSQL's default, less what it keeps for superusers. */
+/** PostgreSQL's default, minus the connections reserved for superusers. */
 const POSTGRES_CONNECTIONS = 97;
 
-test("every manifest has the form that Kubernetes asks for", () => {
+test("every manifest matches Kubernetes' schema", () => {
   const kinds = [Namespace, ConfigMap, Deployment, Service, PodDisruptionBudget, Ingress];
   expect(manifests.map(({ kind }) => kind as string).sort()).toEqual(kinds.map(({ kind }) => kind as string).sort());
   new Namespace(get("Namespace")).validate();
@@ -56,8 +56,8 @@ test("every manifest has the form that Kubernetes asks for", () => {
   expect(() => new Deployment(wrong).validate()).toThrow("replicas must be integer");
 });
 
-/** The schema lets unknown fields pass, so a misspelt one would have no effect; the types of the same source don't. */
-test("no manifest has a field that Kubernetes doesn't know", async () => {
+/** The schema accepts unknown fields, so a typo would have no effect; the types from the same source don't. */
+test("no manifest has unknown fields", async () => {
   using work = createFolder();
   const check = async (name: string, checked: Kinds[keyof Kinds][]) => {
     const lines = checked.flatMap((manifest, index) => [
@@ -83,13 +83,13 @@ test("no manifest has a field that Kubernetes doesn't know", async () => {
     const tsc = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
     return (await new Response(tsc.stdout).text()) + (await new Response(tsc.stderr).text());
   };
-  const misspelt = { ...get("Deployment"), spec: { ...spec, replicaz: 2 } } as unknown as IDeployment;
-  const [good, bad] = await Promise.all([check("good.ts", manifests), check("bad.ts", [misspelt])]);
+  const misspelled = { ...get("Deployment"), spec: { ...spec, replicaz: 2 } } as unknown as IDeployment;
+  const [good, bad] = await Promise.all([check("good.ts", manifests), check("bad.ts", [misspelled])]);
   expect(good).toBe("");
   expect(bad).toMatch(/replicaz.* does not exist in type/);
 });
 
-test("a pod has longer to stop than Parley takes, and than its endpoints need to change", () => {
+test("a pod has more time to stop than Parley takes, and than its endpoints take to update", () => {
   const shutdownMs = Number(settings.SHUTDOWN_TIMEOUT_MS);
   expect(shutdownMs).toBeGreaterThanOrEqual(25_000);
   expect(Number(pod?.terminationGracePeriodSeconds) * 1_000).toBeGreaterThanOrEqual(shutdownMs + 10_000);
@@ -98,7 +98,7 @@ test("a pod has longer to stop than Parley takes, and than its endpoints need to
   expect(Number(periodSeconds) * Number(failureThreshold)).toBeLessThanOrEqual(5);
 });
 
-test("the probes ask what each of them is for", () => {
+test("each probe uses the right endpoint", () => {
   expect(container?.startupProbe?.httpGet).toEqual({ path: "/livez", port: "http" });
   expect(container?.readinessProbe?.httpGet).toEqual({ path: "/readyz", port: "http" });
   expect(container?.livenessProbe?.httpGet).toEqual({ path: "/livez", port: "http" });
@@ -106,7 +106,7 @@ test("the probes ask what each of them is for", () => {
   expect(settings.PORT ?? "3000").toBe("3000");
 });
 
-test("two instances, one of which always stays, and nothing is sticky", () => {
+test("two instances, one of which is always running, without session affinity", () => {
   expect(spec?.replicas).toBe(2);
   expect(spec?.strategy).toEqual({ type: "RollingUpdate", rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } });
   const labels = spec?.template.metadata?.labels;
@@ -123,7 +123,7 @@ test("two instances, one of which always stays, and nothing is sticky", () => {
   );
 });
 
-test("the instances of an upgrade find enough connections in a Postgres with its defaults", () => {
+test("the instances during an upgrade don't exceed a default Postgres' connections", () => {
   const instances = Number(spec?.replicas) + 1;
   const each = Number(settings.DATABASE_POOL_SIZE) + FURTHER_CONNECTIONS_MAX;
   expect(instances * each).toBeLessThanOrEqual(POSTGRES_CONNECTIONS);

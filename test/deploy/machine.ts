@@ -7,35 +7,35 @@ const root = resolve(import.meta.dir, "../..");
 const base = join(root, "dist/debian");
 const BOOT_TIMEOUT_MS = 60_000;
 const END_TIMEOUT_MS = 30_000;
-/** SIGRTMIN+3: systemd halts in order. */
+/** SIGRTMIN+3: systemd halts cleanly. */
 const HALT_SIGNAL = 37;
 
 type Result = { code: number; output: string; errors: string };
 export type Machine = {
-  /** The file system, as seen from here. */
+  /** The file system, from outside. */
   directory: string;
   run(...command: string[]): Promise<Result>;
-  /** @throws Error if it fails. @returns what it prints. */
+  /** @throws Error if it fails. @returns its output. */
   mustRun(...command: string[]): Promise<string>;
   remove(): Promise<void>;
 };
 
-/** A copy of a clean Debian, in a folder of its own. */
+/** A copy of a clean Debian in a new folder. */
 export async function createRoot(): Promise<{ home: string; directory: string }> {
   if (!existsSync(base))
-    await must(Bun.spawn([join(root, "scripts/debian-root.sh"), base], { stdio: ["ignore", "ignore", "pipe"] }));
+    await runOrThrow(Bun.spawn([join(root, "scripts/debian-root.sh"), base], { stdio: ["ignore", "ignore", "pipe"] }));
   const home = mkdtempSync(join(tmpdir(), "parley-machine-"));
   const directory = join(home, "root");
-  // With owners, which node:fs doesn't copy.
-  await must(
+  // Including owners, which node:fs doesn't copy.
+  await runOrThrow(
     Bun.spawn(["cp", "--archive", "--reflink=auto", base, directory], { stdio: ["ignore", "ignore", "pipe"] }),
   );
   return { home, directory };
 }
 
 /**
- * Boots a clean Debian with a systemd of its own (systemd-nspawn), which has the network of this machine. Needs root.
- * @param folders are there under the names that are given, read-only.
+ * Boots a clean Debian with its own systemd (systemd-nspawn), which shares this machine's network. Needs root.
+ * @param folders are mounted under these names, read-only.
  */
 export async function startMachine(folders: Record<string, string>): Promise<Machine> {
   const { home, directory } = await createRoot();
@@ -60,7 +60,7 @@ export async function startMachine(folders: Record<string, string>): Promise<Mac
   async function remove(): Promise<void> {
     if (isRemoved) return;
     isRemoved = true;
-    // The container follows, or is ended.
+    // The container stops too, or is killed.
     const init = findInit(container.pid);
     if (init !== null) process.kill(init, HALT_SIGNAL);
     const isGone = await Promise.race([container.exited.then(() => true), Bun.sleep(END_TIMEOUT_MS).then(() => false)]);
@@ -81,10 +81,10 @@ export async function startMachine(folders: Record<string, string>): Promise<Mac
 
   const deadlineMs = performance.now() + BOOT_TIMEOUT_MS;
   for (;;) {
-    if (container.exitCode !== null) throw new Error(`The machine doesn't boot: ${readConsole()}`);
+    if (container.exitCode !== null) throw new Error(`The machine didn't boot: ${readConsole()}`);
     const state = findInit(container.pid) === null ? "" : (await run("systemctl", "is-system-running")).output.trim();
     if (state === "running" || state === "degraded") break;
-    if (performance.now() > deadlineMs) throw new Error(`The machine is ${state || "not there"}: ${readConsole()}`);
+    if (performance.now() > deadlineMs) throw new Error(`The machine is ${state || "not up"}: ${readConsole()}`);
     await Bun.sleep(200);
   }
   return {
@@ -99,19 +99,19 @@ export async function startMachine(folders: Record<string, string>): Promise<Mac
   };
 }
 
-/** The first process of the container: the child of systemd-nspawn, once it is systemd. */
+/** The container's first process: the child of systemd-nspawn, once it is systemd. */
 function findInit(containerPid: number): number | null {
   for (const name of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
     try {
       const [before = "", after = ""] = readFileSync(`/proc/${name}/stat`, "utf8").split(") ");
       if (Number(after.split(" ")[1]) === containerPid && before.endsWith("(systemd")) return Number(name);
     } catch {
-      // It has ended meanwhile.
+      // It has exited meanwhile.
     }
   return null;
 }
 
-async function must(child: Bun.Subprocess<"ignore", "ignore", "pipe">): Promise<void> {
-  const said = await new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(said);
+async function runOrThrow(child: Bun.Subprocess<"ignore", "ignore", "pipe">): Promise<void> {
+  const errors = await new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(errors);
 }

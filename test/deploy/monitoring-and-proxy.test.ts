@@ -14,14 +14,14 @@ const instances = Object.keys(production.services)
   .filter((name) => name.startsWith("parley"))
   .map((name) => `${name}:3000`);
 
-/** Runs a program to its end. */
+/** Runs a program until it exits. */
 async function run(command: string[], env: Record<string, string> = {}) {
   const child = Bun.spawn(command, { env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   const output = (await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()])).join("");
   return { code: await child.exited, output };
 }
 
-test("Caddy accepts its Caddyfile with the variables that compose gives it, and needs them", async () => {
+test("Caddy accepts its Caddyfile with compose's variables, and requires them", async () => {
   using folder = createFolder();
   const path = join(folder.path, "Caddyfile");
   writeFileSync(path, readCaddyfile());
@@ -56,7 +56,7 @@ test("Caddy has the same settings in containers and on a server, except for name
   );
 });
 
-test("Prometheus accepts its configuration, and reads every instance with the token", async () => {
+test("Prometheus accepts its configuration, and scrapes every instance with the token", async () => {
   using folder = createFolder();
   const path = join(folder.path, "prometheus.yml");
   const token = join(folder.path, "metrics_token");
@@ -77,7 +77,7 @@ test("Prometheus accepts its configuration, and reads every instance with the to
   expect(production.services.prometheus?.secrets).toEqual(["metrics_token"]);
 });
 
-test("Grafana finds Prometheus", () => {
+test("Grafana is configured with Prometheus as data source", () => {
   const [provisioned] = readYaml(join(composeFolder, "grafana/prometheus.yaml")) as [
     { apiVersion: number; datasources: { type: string; url: string; isDefault: boolean }[] },
   ];

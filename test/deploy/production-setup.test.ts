@@ -25,7 +25,7 @@ beforeAll(async () => {
 }, 3 * TEST_TIMEOUT_MS);
 afterAll(() => setup?.stop());
 
-/** Through Caddy, whose certificate nobody else trusts. */
+/** Through Caddy, with its self-signed certificate. */
 function call(path: string, json?: unknown): Promise<Response> {
   return fetch(`${setup.url}${path}`, {
     tls,
@@ -38,7 +38,7 @@ function call(path: string, json?: unknown): Promise<Response> {
   });
 }
 
-/** The status and the text of a request whose path is sent as it is written. */
+/** The status line and body of a request whose path is sent unencoded. */
 function requestRaw(path: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port: setup.caddyPort, host: "localhost", servername: "localhost", ...tls }, () =>
@@ -53,7 +53,7 @@ function requestRaw(path: string): Promise<string> {
   });
 }
 
-test("Parley's role is no superuser and owns its database", async () => {
+test("Parley's role is not a superuser and owns its database", async () => {
   const isRight =
     "select 1 / count(*) from pg_database join pg_roles on datdba = pg_roles.oid where datname = 'parley' and rolname = 'parley' and not rolsuper and not rolcreaterole and not rolcreatedb";
   await setup.postgres.psql(isRight);
@@ -62,7 +62,7 @@ test("Parley's role is no superuser and owns its database", async () => {
   await setup.postgres.psql(isSet);
 });
 
-test("strangers can't register, and see no metrics in whatever way they write the path", async () => {
+test("outsiders can't register, and can't read metrics, however the path is written", async () => {
   const register = { email: "eve@example.com", password: TEST_PASSWORD };
   const response = await fetch(`${setup.url}/api/v1/auth/register`, {
     tls,
@@ -90,7 +90,7 @@ test("strangers can't register, and see no metrics in whatever way they write th
   expect((await call("/metrics")).status).toBe(404);
 });
 
-test("Prometheus reads the metrics of each instance with the token, and nobody without", async () => {
+test("Prometheus can read each instance's metrics with the token, and nobody without it", async () => {
   for (const { url } of setup.instances) {
     expect((await fetch(`${url}/metrics`)).status).toBe(401);
     const authorization = `Bearer ${setup.readSecret("metrics_token")}`;
@@ -99,7 +99,7 @@ test("Prometheus reads the metrics of each instance with the token, and nobody w
   }
 });
 
-test("the address of a client is its own, whatever it says", async () => {
+test("a client's address is the real one, whatever headers it sends", async () => {
   const curl = Bun.spawn(
     [
       "curl",
@@ -122,7 +122,7 @@ test("the address of a client is its own, whatever it says", async () => {
   expect(data[0]?.ip_address).toBe("127.0.0.2");
 });
 
-test("both instances are one behind Caddy: a message from one socket reaches those of the others", async () => {
+test("both instances act as one behind Caddy: a message from one socket reaches the sockets of both", async () => {
   const { id: conversation_id } = (await (await call("/api/v1/conversations", { reply_mode: "never" })).json()) as {
     id: string;
   };
@@ -145,7 +145,7 @@ test("both instances are one behind Caddy: a message from one socket reaches tho
   for (const socket of sockets) socket.socket.close();
 });
 
-test("instances are replaced one after the other, as the docs say, and no request fails", async () => {
+test("a rolling replacement, as documented, fails no requests", async () => {
   const { id } = (await (await call("/api/v1/conversations", { reply_mode: "never" })).json()) as { id: string };
   const failures: string[] = [];
   let sent = 0;
@@ -167,7 +167,7 @@ test("instances are replaced one after the other, as the docs say, and no reques
     const { code } = await setup.instances[n].stop();
     expect(code).toBe(0);
     setup.instances[n] = await setup.startInstance(n);
-    // Caddy looks every two seconds.
+    // Caddy's health checks run every two seconds.
     await Bun.sleep(3_000);
   }
   stop.abort();

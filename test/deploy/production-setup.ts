@@ -11,32 +11,32 @@ import { findProgram, readCaddyfile } from "./programs.ts";
 
 export type ProductionSetup = Awaited<ReturnType<typeof startProductionSetup>>;
 
-/** Where each connection of a test comes from is its own address; Caddy's is this one. */
+/** Each test connects from its own address; this one is Caddy's. */
 const CADDY_ADDRESS = "127.0.0.1";
 
 /**
- * The services of compose.production.yaml on this machine, with the settings, secrets and scripts of that file: Postgres and a
- * Redis of the machine's, two instances of the executable, and Caddy. Only addresses and paths are others.
+ * The services of compose.production.yaml on this machine, with the settings, secrets and scripts of that file:
+ * Postgres, the machine's Redis, two instances of the executable, and Caddy. Only addresses and paths differ.
  */
 export async function startProductionSetup() {
   const { services } = readCompose("production", { ...readExample("production"), PARLEY_DOMAIN: "localhost" });
   const folder = mkdtempSync(join(tmpdir(), "parley-production-"));
-  const undo: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
+  const cleanups: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
   const stop = async () => {
-    for (const step of undo.splice(0).reverse()) await step();
+    for (const step of cleanups.splice(0).reverse()) await step();
   };
   atEndOfRun(stop);
 
   const secrets = join(folder, "secrets");
   runToEnd(["sh", join(composeFolder, "make-secrets.sh"), secrets]);
   const readSecret = (name: string) => readFileSync(join(secrets, name), "utf8").trim();
-  /** What compose's network calls `postgres:5432` is elsewhere here. */
+  /** The local address of `postgres:5432` in compose's network. */
   const move = (name: string, from: string, to: string) =>
     writeFileSync(join(secrets, name), readSecret(name).replace(from, to));
 
   const postgresPort = await findFreePort();
   const postgres = await startInstalledPostgres({ port: postgresPort });
-  undo.push(postgres.stop);
+  cleanups.push(postgres.stop);
   const script = readFileSync(join(composeFolder, "postgres/create-parley.sh"), "utf8");
   writeFileSync(join(folder, "create-parley.sh"), script.replace("/run/secrets/", `${secrets}/`));
   runToEnd(["sh", join(folder, "create-parley.sh")], {
@@ -51,7 +51,7 @@ export async function startProductionSetup() {
   );
   const [directive = "", password = ""] = readSecret("valkey_conf").split(" ");
   const redis = await startRedis({ ...valkeySettings, [directive]: password });
-  undo.push(redis.stop);
+  cleanups.push(redis.stop);
   move("redis_url", "@valkey:6379", `@${new URL(redis.url).host}`);
 
   const settings = services["parley-1"]?.environment ?? {};
@@ -59,7 +59,7 @@ export async function startProductionSetup() {
     Object.entries(settings).map(([name, value]) => [name, value.replace("/run/secrets/", `${secrets}/`)]),
   );
   const site = await createSite({ env: { ...env, TRUSTED_PROXIES: CADDY_ADDRESS, HOST: "127.0.0.1" } });
-  undo.push(site.remove);
+  cleanups.push(site.remove);
   const ports = [await findFreePort(), await findFreePort()] as const;
   const startInstance = (n: 0 | 1): Promise<Parley> => site.start({ env: { PORT: String(ports[n]) } });
   const instances = [await startInstance(0), await startInstance(1)] as [Parley, Parley];
@@ -78,7 +78,7 @@ export async function startProductionSetup() {
     },
     stdio: ["ignore", "ignore", Bun.file(join(folder, "caddy.log"))],
   });
-  undo.push(async () => {
+  cleanups.push(async () => {
     caddy.kill("SIGKILL");
     await caddy.exited;
   });

@@ -13,17 +13,17 @@ import { findProgram, readProxyFile } from "./programs.ts";
 export type ProxyName = keyof typeof starters;
 export type Proxied = Awaited<ReturnType<typeof startProxied>>;
 
-/** Where the proxy connects from, as does everybody in a test who doesn't say otherwise. */
+/** The proxy's own address, and the default client address in tests. */
 const PROXY_ADDRESS = "127.0.0.1";
-/** Stands for the IPv6 listeners: a machine that runs tests may have no IPv6. */
+/** Replaces the IPv6 listeners, since a test machine may have no IPv6. */
 const SECOND_ADDRESS = "127.0.0.9";
 const isRoot = process.getuid?.() === 0;
 
-type Place = { folder: string; httpPort: number; httpsPort: number; upstreams: [number, number] };
+type Location = { folder: string; httpPort: number; httpsPort: number; upstreams: [number, number] };
 
 let authorityOfRun: ReturnType<typeof createAuthority> | undefined;
 
-/** The authority of the tests. A file of tests in the same process that ends before this one removes it. */
+/** The tests' CA. A test file that ends earlier in the same process may remove it. */
 function getAuthority() {
   authorityOfRun ??= createAuthority();
   return authorityOfRun;
@@ -38,15 +38,15 @@ function createAuthority() {
   return { certificates, authority: certificates.create("Authority of the tests", { extensions: "authority" }) };
 }
 
-/** deploy/proxies/nginx.conf in an nginx.conf that is otherwise as short as possible. */
-function startNginx({ folder, httpPort, httpsPort, upstreams }: Place) {
+/** deploy/proxies/nginx.conf, included in a minimal nginx.conf. */
+function startNginx({ folder, httpPort, httpsPort, upstreams }: Location) {
   const { certificates, authority } = getAuthority();
-  const place = (name: string) => {
+  const install = (name: string) => {
     const { cert, key } = certificates.create(name, { issuer: authority, extensions: "local" });
     writeFileSync(join(folder, "fullchain.pem"), cert + authority.cert);
     writeFileSync(join(folder, "privkey.pem"), key);
   };
-  place("first.test");
+  install("first.test");
   const site = readProxyFile("nginx.conf")
     .replaceAll("127.0.0.1:3001", `127.0.0.1:${upstreams[0]}`)
     .replaceAll("127.0.0.1:3002", `127.0.0.1:${upstreams[1]}`)
@@ -81,10 +81,10 @@ http {
   return {
     child: Bun.spawn(command, { stdio: ["ignore", "ignore", Bun.file(join(folder, "stderr.log"))] }),
     logs: ["main.log", "access.log", "parley.error.log", "stderr.log"],
-    /** With a new certificate, as after its renewal, and with a changed file. */
+    /** With a renewed certificate and a changed file. */
     async reload(change: (text: string) => string = (text) => text): Promise<void> {
       const before = countWorkers();
-      place("second.test");
+      install("second.test");
       writeFileSync(join(folder, "parley.conf"), change(site));
       runToEnd([...command, "-s", "reload"]);
       await waitUntil(() => countWorkers() >= before + 2);
@@ -92,8 +92,8 @@ http {
   };
 }
 
-/** deploy/proxies/Caddyfile with an authority of Caddy's own, as it has for `localhost`. */
-async function startCaddy({ folder, httpPort, httpsPort, upstreams }: Place) {
+/** deploy/proxies/Caddyfile with Caddy's internal CA, as for `localhost`. */
+async function startCaddy({ folder, httpPort, httpsPort, upstreams }: Location) {
   const config = join(folder, "Caddyfile");
   const adminPort = await findFreePort();
   const options = `\thttp_port ${httpPort}\n\thttps_port ${httpsPort}\n\tadmin 127.0.0.1:${adminPort}\n\tskip_install_trust\n`;
@@ -113,7 +113,7 @@ async function startCaddy({ folder, httpPort, httpsPort, upstreams }: Place) {
       stdio: ["ignore", "ignore", Bun.file(join(folder, "stderr.log"))],
     }),
     logs: ["stderr.log"],
-    /** With a header more, so that the new settings can be seen, and with a changed file. */
+    /** With an extra header, which shows that the new settings are active, and a changed file. */
     async reload(change: (text: string) => string = (text) => text): Promise<void> {
       writeFileSync(config, change(text).replace("\theader -Server\n", "\theader -Server\n\theader X-Reloaded yes\n"));
       runToEnd([caddy, "reload", ...more, "--address", `127.0.0.1:${adminPort}`], env);
@@ -123,7 +123,7 @@ async function startCaddy({ folder, httpPort, httpsPort, upstreams }: Place) {
 
 const starters = { nginx: startNginx, caddy: startCaddy };
 
-/** Starts a proxy with the file in deploy/proxies; only addresses, ports and paths are others. */
+/** Starts a proxy with the file in deploy/proxies; only addresses, ports and paths differ. */
 export async function startProxy(name: ProxyName, upstreams: [number, number]) {
   const folder = mkdtempSync(join(tmpdir(), "parley-proxy-"));
   const ports = { httpPort: await findFreePort(), httpsPort: await findFreePort() };
@@ -138,12 +138,12 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
   atEndOfRun(stop);
   const readLog = () => logs.map((log) => readIfThere(join(folder, log))).join("");
   const url = `https://localhost:${ports.httpsPort}`;
-  const look = () => fetch(url, { tls: { rejectUnauthorized: false } }).then(() => true);
+  const probe = () => fetch(url, { tls: { rejectUnauthorized: false } }).then(() => true);
   await waitUntil(() => {
-    if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}: ${readLog()}`);
-    return look().catch(() => false);
+    if (child.exitCode !== null) throw new Error(`${name} exited with ${child.exitCode}: ${readLog()}`);
+    return probe().catch(() => false);
   }, 20_000);
-  // The one whose certificate the proxy shows along with its own.
+  // The CA whose certificate the proxy sends with its own.
   const issuerFile =
     name === "nginx"
       ? getAuthority().authority.certFile
@@ -164,19 +164,19 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
   };
 }
 
-/** Two instances of the executable that share a database, behind a proxy. */
+/** Two instances of the executable with a shared database, behind a proxy. */
 export async function startProxied(name: ProxyName, env: Record<string, string> = {}) {
-  const undo: (() => Promise<void> | void)[] = [];
+  const cleanups: (() => Promise<void> | void)[] = [];
   const stop = async () => {
-    for (const step of undo.splice(0).reverse()) await step();
+    for (const step of cleanups.splice(0).reverse()) await step();
   };
   const database: DatabaseServer = await startDatabaseServer();
-  undo.push(database.stop);
+  cleanups.push(database.stop);
   const standIn: ProviderStandIn = startProviderStandIn();
-  undo.push(standIn.stop);
+  cleanups.push(standIn.stop);
   const upstreams: [number, number] = [await findFreePort(), await findFreePort()];
   const proxy = await startProxy(name, upstreams);
-  undo.push(proxy.stop);
+  cleanups.push(proxy.stop);
   const site = await createSite({
     env: {
       HOST: "127.0.0.1",
@@ -189,7 +189,7 @@ export async function startProxied(name: ProxyName, env: Record<string, string> 
       ...env,
     },
   });
-  undo.push(site.remove);
+  cleanups.push(site.remove);
   const startInstance = (n: 0 | 1): Promise<Parley> => site.start({ env: { PORT: String(upstreams[n]) } });
   const instances = [await startInstance(0), await startInstance(1)] as [Parley, Parley];
   await waitUntil(async () => (await proxy.fetch("/readyz")).status === 200, 30_000);

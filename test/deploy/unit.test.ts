@@ -7,7 +7,7 @@ import { createFolder } from "../commands/run-parley.ts";
 const deploy = resolve(import.meta.dir, "../../deploy");
 const unit = readFileSync(join(deploy, "parley.service"), "utf8");
 
-/** systemd's own scale goes from 0 (safest) to 10; the unit had 1.4 with systemd 252. */
+/** systemd's scale from 0 (safest) to 10; the unit scored 1.4 with systemd 252. */
 const EXPOSURE_MAX = 1.5;
 
 async function run(...command: string[]) {
@@ -21,21 +21,21 @@ async function run(...command: string[]) {
   return { code: await child.exited, output, errors };
 }
 
-/** The last value of a setting of the unit. */
+/** The last value of a setting in the unit. */
 const findValue = (name: string): string | undefined =>
   [...unit.matchAll(new RegExp(`^${name}=(.*)$`, "gm"))].at(-1)?.[1];
 
 test("systemd-analyze verify has no findings", async () => {
   using folder = createFolder();
   const path = join(folder.path, "parley.service");
-  // It looks whether the programs exist, and Parley isn't installed here.
+  // It checks that the programs exist, and Parley isn't installed here.
   writeFileSync(path, unit.replace("ExecStart=/usr/local/bin/parley", "ExecStart=/bin/sh"));
   expect(await run("systemd-analyze", "verify", "--man=no", path)).toEqual({ code: 0, output: "", errors: "" });
   writeFileSync(path, `${unit}\n[Service]\nNoSuchSetting=yes\n`);
   expect((await run("systemd-analyze", "verify", "--man=no", path)).errors).toContain("NoSuchSetting");
 });
 
-test("systemd-analyze security says that little is exposed", async () => {
+test("systemd-analyze security rates the exposure as low", async () => {
   const { output } = await run(
     "systemd-analyze",
     "security",
@@ -48,18 +48,18 @@ test("systemd-analyze security says that little is exposed", async () => {
   expect(exposure).toBeLessThanOrEqual(EXPOSURE_MAX);
 });
 
-test("systemd waits longer for the end than Parley takes", () => {
+test("systemd's stop timeout is longer than Parley's shutdown", () => {
   const shutdownMs = settings.properties.SHUTDOWN_TIMEOUT_MS.default;
   expect(Number(findValue("TimeoutStopSec")) * 1_000).toBeGreaterThan(shutdownMs + 30_000);
   expect(findValue("KillMode")).toBe("mixed");
 });
 
-test("the scripts have no findings of shellcheck", async () => {
+test("shellcheck has no findings in the scripts", async () => {
   const found = await run("shellcheck", join(deploy, "install.sh"), join(deploy, "parley-run"));
   expect(found).toEqual({ code: 0, output: "", errors: "" });
 });
 
-test("logrotate understands the example", async () => {
+test("logrotate accepts the example", async () => {
   using folder = createFolder();
   const config = join(folder.path, "parley");
   const log = join(folder.path, "parley.log");
@@ -77,7 +77,7 @@ test("logrotate understands the example", async () => {
   expect(readFileSync(log, "utf8")).toBe("");
 });
 
-test("install.sh refuses wrong usage before it changes anything", async () => {
+test("install.sh rejects wrong usage before changing anything", async () => {
   const install = join(deploy, "install.sh");
   const wrong: [string[], string][] = [
     [["--fly"], "There is no option --fly."],

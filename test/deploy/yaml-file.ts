@@ -2,12 +2,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 
-/** The folder with the files that are tested here. */
+/** The folder of the files under test. */
 export const deployFolder = join(import.meta.dir, "../../deploy");
 
 /**
  * The documents of a YAML file. Anchors are merged, as Docker and kubectl do.
- * @throws Error for anything that isn't valid YAML, also for a key that stands twice in a mapping.
+ * @throws Error if the YAML is invalid, or has duplicate keys in a mapping.
  */
 export function readYaml(path: string): unknown[] {
   return parseAllDocuments(readFileSync(path, "utf8"), { merge: true, uniqueKeys: true }).map((document) => {

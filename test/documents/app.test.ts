@@ -15,8 +15,8 @@ afterAll(async () => {
   folder.remove();
 });
 
-describe("documents in a whole Parley", () => {
-  test("are there from the first request on, for users only", async () => {
+describe("documents in a full Parley", () => {
+  test("are available from the first request, for users only", async () => {
     const response = await parley.fetch("/api/v1/documents?q=lunch", { token });
     expect(await response.json()).toMatchObject({
       data: [{ path: "team/handbook.md", title: "Handbook", snippet: "<mark>Lunch</mark> is at noon" }],
@@ -26,7 +26,7 @@ describe("documents in a whole Parley", () => {
     expect((await parley.fetch("/api/v1/documents/team%2Fhandbook.md")).status).toBe(401);
   });
 
-  test("keep the policy and the cache rules of their form beside those of every answer", async () => {
+  test("keep the CSP and the caching rules of their format, with every response's headers", async () => {
     const html = await parley.fetch("/api/v1/documents/team/handbook.md", { token, headers: { accept: "text/html" } });
     expect(html.headers.get("content-security-policy")).toContain("default-src 'none'; style-src 'sha256-");
     const vary = html.headers.get("vary")?.toLowerCase() ?? "";
@@ -36,14 +36,14 @@ describe("documents in a whole Parley", () => {
     expect(html.headers.get("x-request-id")).not.toBeNull();
   });
 
-  test("take no other method", async () => {
+  test("reject other methods", async () => {
     for (const path of ["/api/v1/documents", "/api/v1/documents/a.md", "/api/v1/documents/team/handbook.md"]) {
       const response = await parley.fetch(path, { token, method: "DELETE" });
       expect([path, response.status]).toEqual([path, 405]);
     }
   });
 
-  test("are found again after a change, by themselves", async () => {
+  test("are indexed again after a change, without a request", async () => {
     folder.write("team/handbook.md", "# Handbook\n\nDinner is at eight.\n");
     const find = async () =>
       ((await (await parley.fetch("/api/v1/documents?q=dinner", { token })).json()) as { data: unknown[] }).data.length;
@@ -52,7 +52,7 @@ describe("documents in a whole Parley", () => {
     expect(await find()).toBe(1);
   });
 
-  test("are in the OpenAPI document with each of their forms", async () => {
+  test("are in the OpenAPI document with all their formats", async () => {
     const { paths } = (await (await parley.fetch("/swagger/json")).json()) as {
       paths: Record<string, { get: { parameters: unknown[]; responses: Record<string, { content: object }> } }>;
     };

@@ -9,7 +9,7 @@ import { vectors } from "./xss-vectors.ts";
 
 setDefaultTimeout(120_000);
 
-/** What runs in the page that holds the vectors, each in a frame of its own so that none swallows the others. */
+/** The script of the page with the vectors, each in its own frame so that none affects the others. */
 const harness = `
 const hits = new Set();
 const use = (frame) => {
@@ -26,7 +26,7 @@ addEventListener("load", async () => {
   await wait(1500);
   for (const frame of frames) try { use(frame); } catch {}
   await wait(500);
-  // What changes its meaning when it is written and read again.
+  // Vectors that change their meaning when serialized and parsed again.
   for (const frame of frames) try { frame.contentDocument.body.innerHTML += ""; } catch {}
   await wait(1500);
   await fetch("/report", { method: "POST", body: JSON.stringify([...hits]) });
@@ -55,7 +55,7 @@ afterAll(() => server.stop(true));
 
 const withCanary = (vector: string) => vector.replaceAll("canary.test", `127.0.0.1:${server.port}/canary`);
 
-/** In a sandbox without `allow-modals`, so that no dialog holds up the rest. */
+/** In a sandbox without `allow-modals`, so that no dialog blocks the rest. */
 function createHarness(bodies: string[]): string {
   const frames = bodies.map((body, index) => {
     const own = `<!doctype html><script>alert = prompt = () => parent.hit(${index})</script><body>`;
@@ -64,7 +64,7 @@ function createHarness(bodies: string[]): string {
   return `<!doctype html><meta charset=utf-8><script>${harness}</script>${frames.join("\n")}`;
 }
 
-/** The vectors that ran, and the addresses that were loaded. */
+/** The vectors that ran, and the URLs that were loaded. */
 async function visit(bodies: string[]): Promise<{ hits: number[]; loads: string[] }> {
   report = Promise.withResolvers();
   loads.length = 0;
@@ -77,13 +77,13 @@ async function visit(bodies: string[]): Promise<{ hits: number[]; loads: string[
   }
 }
 
-test("Chromium runs and loads what is not sanitised", async () => {
+test("Chromium runs and loads unsanitized vectors", async () => {
   const { hits, loads } = await visit(vectors.map((vector) => Bun.markdown.html(withCanary(vector))));
   expect(hits.length).toBeGreaterThan(100);
   expect(loads.length).toBeGreaterThan(5);
 });
 
-test("Chromium runs and loads nothing of the documents", async () => {
+test("Chromium runs and loads nothing of the rendered documents", async () => {
   const bodies = vectors.map((vector) => /<main>(.*)<\/main>/s.exec(renderPage("t", withCanary(vector)))?.[1] ?? "");
   expect(bodies.filter((body) => body.trim() !== "").length).toBeGreaterThan(200);
   const { hits, loads } = await visit(bodies);
@@ -96,10 +96,10 @@ beforeAll(async () => {
 });
 afterAll(() => site.remove());
 
-/** Whether what follows is still a paragraph of its own. Unclosed comments, `<textarea>` and the like take the rest along. */
+/** Whether following text is still a separate paragraph. Unclosed comments, `<textarea>` and the like swallow it. */
 const isClosed = (vector: string) => renderPage("t", `${vector}\n\nwhat follows\n`).includes("<p>what follows</p>");
 
-test("the executable's own page, with its policy, holds all of them at once", async () => {
+test("the executable's own page, with its CSP, is safe with all of them together", async () => {
   const folder = join(site.directory, "documents");
   mkdirSync(folder);
   const closed = vectors.filter(isClosed);

@@ -15,7 +15,7 @@ function start(folder: string | null) {
   return { lines, ...createDisagreements({ log, place: { host: "here", folder } }) };
 }
 
-test("another folder is reported at once, with what differs", () => {
+test("reports another folder immediately, with the differences", () => {
   const { lines, set, report } = start("/a");
   set(createList("/a", { x: "1", y: "1", z: "1" }), [createList(null, { x: "1", y: "2", w: "1" })], 0);
   report(0);
@@ -25,7 +25,7 @@ test("another folder is reported at once, with what differs", () => {
   expect(lines[0]?.msg).toContain("Parley's own guides");
 });
 
-test("the same folder with other files is reported when that has lasted, however often they change", () => {
+test("reports the same folder with other files once that has lasted, however often they change", () => {
   const { lines, set, report } = start("/a");
   const own = createList("/a", { x: "1" });
   for (let part = 0; part < 10; part += 1) {
@@ -38,7 +38,7 @@ test("the same folder with other files is reported when that has lasted, however
   expect(lines).toHaveLength(1);
 });
 
-test("those that agree are not reported, and a new disagreement is", () => {
+test("doesn't report lists that match, but reports a new disagreement", () => {
   const { lines, set, report } = start("/a");
   const own = createList("/a", { x: "1" });
   set(own, [createList("/b", { x: "1" })], 0);

@@ -11,21 +11,21 @@ beforeAll(async () => {
 afterAll(() => server.stop());
 
 describe("without a folder, Parley's own guides", () => {
-  test("are listed, without what is for maintainers", async () => {
+  test("are listed, without maintainers' documents", async () => {
     const guides = readdirSync(docs, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".md"));
     const expected = guides.filter((path) => !path.startsWith("decisions/") && path !== "architecture.md").sort();
     expect(expected).toContain("getting-started.md");
     expect((await server.list("")).data.map(({ path }) => path)).toEqual(expected);
   });
 
-  test("are read word for word", async () => {
+  test("are returned unchanged", async () => {
     const text = readFileSync(join(docs, "realtime.md"), "utf8");
     expect(await (await server.get("/realtime.md")).text()).toBe(text);
     expect((await server.get("/decisions/README.md")).status).toBe(404);
     expect((await server.getRaw("%2e%2e%2fpackage.json")).status).toBe(404);
   });
 
-  test("are searched", async () => {
+  test("can be searched", async () => {
     expect((await server.list("?q=fallback%20chain")).data[0]).toMatchObject({ path: "models.md", title: "Models" });
     const [passage] = await server.documents.searchPassages("How do I recover what I missed?", 3);
     expect(passage).toMatchObject({
@@ -34,7 +34,7 @@ describe("without a folder, Parley's own guides", () => {
     });
   });
 
-  test("link only to guides that are there", async () => {
+  test("link only to existing guides", async () => {
     for (const { path } of (await server.list("")).data) {
       const text = await (await server.get(`/${encodeURIComponent(path)}`)).text();
       for (const [, link] of text.matchAll(/\]\(([\w./-]+\.md)(?:#[\w-]+)?\)/g))

@@ -49,7 +49,7 @@ afterAll(async () => {
 });
 
 describe("a hostile document as a page", () => {
-  test("brings no element and no attribute of its own", async () => {
+  test("adds no elements or attributes", async () => {
     const elements = new Map<string, Set<string>>();
     const rewriter = new HTMLRewriter().on("*", {
       element(element) {
@@ -70,7 +70,7 @@ describe("a hostile document as a page", () => {
     expect([...new Set(others)].sort()).toEqual(["dir", "id"]);
   });
 
-  test("links only to the web, to mail and to neighbours", async () => {
+  test("links only to the web, to mail and to other documents", async () => {
     const links: string[] = [];
     const rewriter = new HTMLRewriter().on("a", {
       element(element) {
@@ -91,7 +91,7 @@ describe("a hostile document as a page", () => {
     expect(page).toContain('<img src="https://evil.example.com/pixel.png" alt="an <b>image</b>">');
   });
 
-  test("has a policy that allows nothing but its own style", () => {
+  test("has a CSP that allows only its own style", () => {
     const policy = hostile.headers.get("content-security-policy") ?? "";
     const style = /<style>(.*?)<\/style>/s.exec(page)?.[1] ?? "";
     const hash = new Bun.CryptoHasher("sha256").update(style).digest("base64");
@@ -103,7 +103,7 @@ describe("a hostile document as a page", () => {
   });
 });
 
-test("the anchors of a page are those that the JSON form names", async () => {
+test("a page's anchors match those in the JSON format", async () => {
   const body = await (await server.get("/headings.md", { accept: "text/html" })).text();
   const { headings } = (await (await server.get("/headings.md", { accept: "application/json" })).json()) as {
     headings: { slug: string; text: string }[];
@@ -116,7 +116,7 @@ test("the anchors of a page are those that the JSON form names", async () => {
   ]);
 });
 
-test.each(["long.md", "deep.md"])("%s is shown as it is written, soon", async (path) => {
+test.each(["long.md", "deep.md"])("%s is shown as source text, quickly", async (path) => {
   const startedAt = performance.now();
   const body = await (await server.get(`/${path}`, { accept: "text/html" })).text();
   expect(body).toContain('<pre class="plain">');

@@ -13,35 +13,35 @@ import { createFolder, startDocuments, TEST_SCAN_MS } from "./start-documents.ts
 const FOUND_WITHIN_MS = 4_000;
 
 type Server = Awaited<ReturnType<typeof startDocuments>>;
-const undo: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
-function makeFolder(files: Record<string, string | Uint8Array> = {}) {
+function createTestFolder(files: Record<string, string | Uint8Array> = {}) {
   const folder = createFolder(files);
-  undo.push(folder.remove);
+  cleanups.push(folder.remove);
   return folder;
 }
 
 async function start(folder: string, shared?: Parameters<typeof startDocuments>[1]): Promise<Server> {
   const server = await startDocuments(folder, shared);
-  undo.push(server.stop);
+  cleanups.push(server.stop);
   return server;
 }
 
 const find = async (server: Server, q: string) =>
   (await server.list(`?q=${encodeURIComponent(q)}`)).data.map(({ path }) => path);
 const listPaths = async (server: Server) => (await server.list("")).data.map(({ path }) => path);
-/** Rows that were written, by their transaction: any rewrite changes it. */
+/** The rows' transaction ids, which any write changes. */
 const listVersions = async ({ database }: Server) =>
   (await database<{ path: string; xmin: string }[]>`select path, xmin::text from documents order by path`).map(
     ({ path, xmin }) => `${path} ${xmin}`,
   );
 
 describe("a change of the files", () => {
-  test("is found: new, changed, renamed and deleted files, and nothing else is touched", async () => {
-    const folder = makeFolder({ "a.md": "# Apple", "b.md": "# Banana", "sub/c.md": "# Cherry" });
+  test("is indexed: new, changed, renamed and deleted files; other rows aren't rewritten", async () => {
+    const folder = createTestFolder({ "a.md": "# Apple", "b.md": "# Banana", "sub/c.md": "# Cherry" });
     const server = await start(folder.folder);
     const before = await listVersions(server);
 
@@ -62,8 +62,8 @@ describe("a change of the files", () => {
     expect(await server.documents.searchPassages("apple", 5)).toEqual([]);
   });
 
-  test("is read at once, before it is indexed", async () => {
-    const folder = makeFolder({ "a.md": "# Old" });
+  test("is readable immediately, before it is indexed", async () => {
+    const folder = createTestFolder({ "a.md": "# Old" });
     const server = await start(folder.folder);
     folder.write("a.md", "# New");
     expect(await (await server.get("/a.md")).text()).toBe("# New");
@@ -73,8 +73,8 @@ describe("a change of the files", () => {
     expect((await server.get("/a.md")).status).toBe(404);
   });
 
-  test("of the same length and age is found", async () => {
-    const folder = makeFolder({ "a.md": "# Apple", "next.txt": "# Grape" });
+  test("with the same length and time is found", async () => {
+    const folder = createTestFolder({ "a.md": "# Apple", "next.txt": "# Grape" });
     const then = new Date("2026-01-01T00:00:00Z");
     for (const name of ["a.md", "next.txt"]) utimesSync(join(folder.folder, name), then, then);
     const server = await start(folder.folder);
@@ -83,8 +83,8 @@ describe("a change of the files", () => {
     expect(await find(server, "grape")).toEqual(["a.md"]);
   });
 
-  test("of its time alone is shown, and nothing is indexed again", async () => {
-    const folder = makeFolder({ "a.md": "# Apple" });
+  test("of only the time is shown, without indexing again", async () => {
+    const folder = createTestFolder({ "a.md": "# Apple" });
     const server = await start(folder.folder);
     const then = new Date("2026-01-01T00:00:00Z");
     utimesSync(join(folder.folder, "a.md"), then, then);
@@ -92,8 +92,8 @@ describe("a change of the files", () => {
     expect((await server.list("")).data[0]?.updated_at).toBe("2026-01-01T00:00:00.000Z");
   });
 
-  test("costs no query when there is none", async () => {
-    const folder = makeFolder({ "a.md": "# Apple" });
+  test("causes no query if there is none", async () => {
+    const folder = createTestFolder({ "a.md": "# Apple" });
     const server = await start(folder.folder);
     await server.database.end();
     await server.documents.rescan();
@@ -101,8 +101,8 @@ describe("a change of the files", () => {
     expect(server.documents.rescan()).rejects.toThrow();
   });
 
-  test("is found by itself within the interval, until it is stopped", async () => {
-    const folder = makeFolder({ "a.md": "# Apple" });
+  test("is found within the interval, until the indexer is stopped", async () => {
+    const folder = createTestFolder({ "a.md": "# Apple" });
     const server = await start(folder.folder);
     await server.documents.start();
     folder.write("b.md", "# Banana");
@@ -116,12 +116,12 @@ describe("a change of the files", () => {
   }, 30_000);
 });
 
-describe("several instances on one database", () => {
-  test("that start at once index everything once", async () => {
+describe("several instances with one database", () => {
+  test("that start together index everything once", async () => {
     const shared = await createTestDatabase(8);
-    undo.push(() => shared.database.end());
+    cleanups.push(() => shared.database.end());
     const files = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`f${index}.md`, `# Fruit ${index}`]));
-    const folders = [makeFolder(files), makeFolder(files), makeFolder(files)];
+    const folders = [createTestFolder(files), createTestFolder(files), createTestFolder(files)];
     const servers = await Promise.all(folders.map(({ folder }) => start(folder, shared)));
     for (const server of servers) expect((await listPaths(server)).length).toBe(50);
     const [passages] = await shared.database`select count(*)::int as count from document_passages`;
@@ -133,8 +133,8 @@ describe("several instances on one database", () => {
 
   test("see what one of them indexed", async () => {
     const shared = await createTestDatabase(8);
-    undo.push(() => shared.database.end());
-    const folder = makeFolder({ "a.md": "# Apple" });
+    cleanups.push(() => shared.database.end());
+    const folder = createTestFolder({ "a.md": "# Apple" });
     const [first, second] = [await start(folder.folder, shared), await start(folder.folder, shared)];
     folder.write("b.md", "# Banana");
     await first.documents.rescan();
@@ -143,10 +143,10 @@ describe("several instances on one database", () => {
     expect(await listPaths(first)).toEqual(["a.md", "b.md"]);
   });
 
-  test("find what changed in a search that was made before, page after page", async () => {
+  test("find changes in a repeated search, on all pages", async () => {
     const shared = await createTestDatabase(8);
-    undo.push(() => shared.database.end());
-    const folder = makeFolder({ "a.md": "# Apple", "b.md": "# Apple pie", "c.md": "Some text, and an apple." });
+    cleanups.push(() => shared.database.end());
+    const folder = createTestFolder({ "a.md": "# Apple", "b.md": "# Apple pie", "c.md": "Some text, and an apple." });
     const [first, second] = [await start(folder.folder, shared), await start(folder.folder, shared)];
     const page = await second.list("?q=apple&limit=2");
     expect(page.data.map(({ path, snippet }) => [path, snippet])).toEqual([
@@ -163,21 +163,21 @@ describe("several instances on one database", () => {
     expect(changed[0]?.snippet).toBe("An <mark>apple</mark> a day");
   });
 
-  test("started again on another folder show that one", async () => {
+  test("restarted with another folder show that folder", async () => {
     const shared = await createTestDatabase(8);
-    undo.push(() => shared.database.end());
-    const before = await start(makeFolder({ "a.md": "# Apple", "b.md": "# Banana" }).folder, shared);
+    cleanups.push(() => shared.database.end());
+    const before = await start(createTestFolder({ "a.md": "# Apple", "b.md": "# Banana" }).folder, shared);
     await before.documents.stop();
-    const server = await start(makeFolder({ "b.md": "# Blueberry" }).folder, shared);
+    const server = await start(createTestFolder({ "b.md": "# Blueberry" }).folder, shared);
     expect(await listPaths(server)).toEqual(["b.md"]);
     expect(await find(server, "blueberry")).toEqual(["b.md"]);
     expect(await find(server, "apple or banana")).toEqual([]);
   });
 });
 
-describe("what goes wrong", () => {
-  test("with the folder leaves the index as it is, and is made good when the folder is back", async () => {
-    const folder = makeFolder({ "a.md": "# Apple" });
+describe("failures", () => {
+  test("of the folder leave the index unchanged, and are repaired when the folder is back", async () => {
+    const folder = createTestFolder({ "a.md": "# Apple" });
     const server = await start(folder.folder);
     renameSync(folder.folder, `${folder.folder}.away`);
     expect(server.documents.rescan()).rejects.toThrow();
@@ -189,18 +189,18 @@ describe("what goes wrong", () => {
     expect(await listPaths(server)).toEqual(["a.md", "b.md"]);
   });
 
-  test("with the database at the start is tried again", async () => {
+  test("of the database at the start are retried", async () => {
     const { database } = await createTestDatabase(2);
-    undo.push(() => database.end());
+    cleanups.push(() => database.end());
     await database`alter table documents rename to documents_away`;
-    const folder = makeFolder({ "a.md": "# Apple" });
+    const folder = createTestFolder({ "a.md": "# Apple" });
     const documents = createDocumentService({
       database,
       config: { DOCUMENTS_DIR: folder.folder },
       scanIntervalMs: TEST_SCAN_MS,
       log: silentLog,
     });
-    undo.push(() => documents.stop());
+    cleanups.push(() => documents.stop());
     await documents.start();
     await database`alter table documents_away rename to documents`;
     const count = async () => (await documents.list({ limit: 10, after: null })).length;
@@ -211,9 +211,9 @@ describe("what goes wrong", () => {
 });
 
 describe("limits", () => {
-  test("a file above the size, or too deep, is left out, and its neighbours are not", async () => {
+  test("a file that is too large or too deep is skipped, and its neighbors are not", async () => {
     const folders = (count: number) => Array.from({ length: count }, () => "d").join("/");
-    const folder = makeFolder({
+    const folder = createTestFolder({
       "a.md": "# Apple",
       "large.md": "x".repeat(FILE_BYTES_MAX + 1),
       [`${folders(PATH_DEPTH_MAX - 1)}/in.md`]: "# In",
@@ -231,16 +231,16 @@ describe("limits", () => {
     ]);
   });
 
-  test("of more files than there may be the first are served", async () => {
-    const folder = makeFolder();
+  test("with too many files, the first ones are served", async () => {
+    const folder = createTestFolder();
     for (let index = 0; index <= FILES_MAX; index++) folder.write(`${String(index).padStart(6, "0")}.md`, "");
     const { entries, skipped } = await createFolderSource(folder.folder).list();
     expect(entries.length).toBe(FILES_MAX);
     expect(skipped).toEqual([{ path: `0${FILES_MAX}.md`, reason: `more than ${FILES_MAX} documents` }]);
   }, 60_000);
 
-  test("links to folders are not walked, so that a circle ends", async () => {
-    const folder = makeFolder({ "a.md": "# Apple" });
+  test("links to folders aren't followed, which avoids cycles", async () => {
+    const folder = createTestFolder({ "a.md": "# Apple" });
     mkdirSync(join(folder.folder, "sub"));
     symlinkSync("..", join(folder.folder, "sub/up"));
     const server = await start(folder.folder);
@@ -248,9 +248,9 @@ describe("limits", () => {
     expect((await server.get("/sub/up/a.md")).status).toBe(404);
   });
 
-  test("a document of nothing but headings, or of a million different words, is indexed in time", async () => {
+  test("a document with only headings, or a million different words, is indexed in time", async () => {
     const words = Array.from({ length: 90_000 }, (_, index) => `w${(index * 7919).toString(36)}q`).join(" ");
-    const folder = makeFolder({
+    const folder = createTestFolder({
       "headings.md": "# heading\n".repeat(100_000),
       "words.md": `# Words\n\nfirstword ${words} lastword`,
       "stars.md": `# Stars\n\n${"_a_".repeat(300_000)}`,
@@ -275,7 +275,7 @@ describe("limits", () => {
     const headings = (await server.list("")).data.find(({ path }) => path === "headings.md")?.headings;
     expect(headings?.length).toBe(HEADINGS_MAX);
     expect(headings?.at(-1)?.slug).toBe(`heading-${HEADINGS_MAX - 1}`);
-    // Its words do not all fit into one document's index; the passages still have them.
+    // Its words exceed one document's index entry; the passages still contain them.
     expect(await find(server, "firstword")).toEqual(["words.md"]);
     expect(await find(server, "lastword")).toEqual([]);
     expect((await server.documents.searchPassages("lastword", 1))[0]?.path).toBe("words.md");

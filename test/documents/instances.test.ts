@@ -10,32 +10,32 @@ import { createFolder } from "./start-documents.ts";
 
 const FOUND_WITHIN_MS = 20_000;
 const KEPT_MS = 400;
-/** Every scan is a report; nobody is forgotten within a test. */
-const patient = { reportMs: 0, listKeptMs: 60_000 };
-const impatient = { reportMs: 0, listKeptMs: KEPT_MS };
+/** Every scan is reported; no instance expires during a test. */
+const neverExpiring = { reportMs: 0, listKeptMs: 60_000 };
+const expiring = { reportMs: 0, listKeptMs: KEPT_MS };
 
 type Folder = ReturnType<typeof createFolder>;
-const undo: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const step of cleanups.splice(0).reverse()) await step();
 });
 
-function makeFolder(files: Record<string, string>): Folder {
+function createTestFolder(files: Record<string, string>): Folder {
   const folder = createFolder(files);
-  undo.push(folder.remove);
+  cleanups.push(folder.remove);
   return folder;
 }
 
 const countFiles = (prefix: string, count: number) =>
   Object.fromEntries(Array.from({ length: count }, (_, index) => [`${prefix}${index}.md`, `# ${prefix} ${index}`]));
 
-async function share() {
+async function createShared() {
   const shared = await createTestDatabase();
-  undo.push(() => shared.database.end());
+  cleanups.push(() => shared.database.end());
   const { database } = shared;
 
-  /** The index as one instance keeps it, with the warnings that it logs. `name` is what it takes for its folder's. */
-  function addInstance({ folder }: Folder, { name = folder, times = patient } = {}) {
+  /** Starts an indexer with its own folder, and records its warnings. `name` is the folder's name in its reports. */
+  function addInstance({ folder }: Folder, { name = folder, times = neverExpiring } = {}) {
     const warnings: string[] = [];
     const log = pino({ level: "warn" }, { write: (line: string) => void warnings.push(JSON.parse(line).msg) });
     return { ...createIndexer({ database, source: createFolderSource(folder), folder: name, times, log }), warnings };
@@ -48,12 +48,12 @@ async function share() {
   return { shared, database, addInstance, list, findTitle };
 }
 
-describe("instances with other folders", () => {
-  test("have the documents of both, and of the one that is left", async () => {
-    const { shared } = await share();
-    const [many, few] = [makeFolder(countFiles("many", 30)), makeFolder(countFiles("few", 2))];
+describe("instances with different folders", () => {
+  test("serve the documents of both, and later of the remaining one", async () => {
+    const { shared } = await createShared();
+    const [many, few] = [createTestFolder(countFiles("many", 30)), createTestFolder(countFiles("few", 2))];
     const first = await startApp({ database: shared, config: { DOCUMENTS_DIR: many.folder } });
-    undo.push(first.stop);
+    cleanups.push(first.stop);
     const { access_token: token } = await first.register();
     const count = async (q: string) =>
       ((await (await first.fetch(`/api/v1/documents?q=${q}&limit=100`, { token })).json()) as { data: unknown[] }).data
@@ -68,10 +68,10 @@ describe("instances with other folders", () => {
     expect([await count("many"), await count("few")]).toEqual([30, 0]);
   }, 60_000);
 
-  test("say so once, and again when it begins again", async () => {
-    const { addInstance } = await share();
-    const few = makeFolder(countFiles("few", 2));
-    const first = addInstance(makeFolder(countFiles("many", 30)));
+  test("warn once, and again when the disagreement starts again", async () => {
+    const { addInstance } = await createShared();
+    const few = createTestFolder(countFiles("few", 2));
+    const first = addInstance(createTestFolder(countFiles("many", 30)));
     await first.scan();
     expect(first.warnings).toEqual([]);
     const second = addInstance(few);
@@ -91,11 +91,11 @@ describe("instances with other folders", () => {
     expect(first.warnings).toHaveLength(2);
   });
 
-  test("compare all at the next scan after a report that found others", async () => {
-    const { addInstance, list } = await share();
+  test("compare everything at the next scan after a report that found others", async () => {
+    const { addInstance, list } = await createShared();
     const times = { reportMs: 300, listKeptMs: 60_000 };
-    const first = addInstance(makeFolder(countFiles("many", 3)), { times });
-    const second = addInstance(makeFolder(countFiles("few", 2)), { times });
+    const first = addInstance(createTestFolder(countFiles("many", 3)), { times });
+    const second = addInstance(createTestFolder(countFiles("few", 2)), { times });
     await first.scan();
     await second.scan();
     await second.leave();
@@ -106,12 +106,12 @@ describe("instances with other folders", () => {
     expect(await first.report()).toBe(false);
   });
 
-  test("put back what another one has taken away", async () => {
-    const { database, addInstance, list } = await share();
-    const first = addInstance(makeFolder(countFiles("many", 30)));
-    const second = addInstance(makeFolder(countFiles("few", 2)));
+  test("restore what another instance deleted", async () => {
+    const { database, addInstance, list } = await createShared();
+    const first = addInstance(createTestFolder(countFiles("many", 30)));
+    const second = addInstance(createTestFolder(countFiles("few", 2)));
     await first.scan();
-    // The second one has not heard of the first for too long, and forgets it.
+    // The first one's report has expired for the second one.
     await database`delete from document_lists`;
     await second.scan();
     expect(await list()).toEqual(["few0.md", "few1.md"]);
@@ -121,11 +121,11 @@ describe("instances with other folders", () => {
 });
 
 describe("instances with the same folder", () => {
-  test("whose files come at different times have the newest, without a warning", async () => {
-    const { addInstance, list, findTitle } = await share();
+  test("whose files arrive at different times serve the newest, without a warning", async () => {
+    const { addInstance, list, findTitle } = await createShared();
     const [old, next] = [
-      makeFolder({ "a.md": "# Old", "gone.md": "# Gone" }),
-      makeFolder({ "a.md": "# New", "b.md": "# B" }),
+      createTestFolder({ "a.md": "# Old", "gone.md": "# Gone" }),
+      createTestFolder({ "a.md": "# New", "b.md": "# B" }),
     ];
     const hourAgo = new Date(Date.now() - 3_600_000);
     utimesSync(join(old.folder, "a.md"), hourAgo, hourAgo);
@@ -149,9 +149,9 @@ describe("instances with the same folder", () => {
     expect([...first.warnings, ...second.warnings]).toEqual([]);
   });
 
-  test("have the files of the old one again when the new one is taken back", async () => {
-    const { addInstance, list, findTitle } = await share();
-    const [old, next] = [makeFolder({ "a.md": "# Old" }), makeFolder({ "a.md": "# New", "b.md": "# B" })];
+  test("serve the old files again after a rollback", async () => {
+    const { addInstance, list, findTitle } = await createShared();
+    const [old, next] = [createTestFolder({ "a.md": "# Old" }), createTestFolder({ "a.md": "# New", "b.md": "# B" })];
     const hourAgo = new Date(Date.now() - 3_600_000);
     utimesSync(join(old.folder, "a.md"), hourAgo, hourAgo);
     const first = addInstance(old, { name: "/documents" });
@@ -165,9 +165,9 @@ describe("instances with the same folder", () => {
     expect(await findTitle("a.md")).toBe("Old");
   });
 
-  test("index a file that they share once, and delete it when it is gone for all", async () => {
-    const { addInstance, list } = await share();
-    const folder = makeFolder({ "a.md": "# A", "b.md": "# B" });
+  test("index a shared file once, and delete it when all have deleted it", async () => {
+    const { addInstance, list } = await createShared();
+    const folder = createTestFolder({ "a.md": "# A", "b.md": "# B" });
     const [first, second] = [addInstance(folder), addInstance(folder)];
     await first.scan();
     await second.scan();
@@ -178,11 +178,11 @@ describe("instances with the same folder", () => {
   });
 });
 
-describe("an instance that is not heard of", () => {
-  test("is forgotten after a while, with its documents", async () => {
-    const { addInstance, list } = await share();
-    const first = addInstance(makeFolder(countFiles("many", 3)), { times: impatient });
-    await addInstance(makeFolder(countFiles("few", 2)), { times: impatient }).scan();
+describe("an instance without reports", () => {
+  test("expires after a while, with its documents", async () => {
+    const { addInstance, list } = await createShared();
+    const first = addInstance(createTestFolder(countFiles("many", 3)), { times: expiring });
+    await addInstance(createTestFolder(countFiles("few", 2)), { times: expiring }).scan();
     const deadline = performance.now() + FOUND_WITHIN_MS;
     while (performance.now() < deadline) {
       await first.scan();
@@ -192,13 +192,13 @@ describe("an instance that is not heard of", () => {
     expect(await list()).toEqual(["many0.md", "many1.md", "many2.md"]);
   }, 30_000);
 
-  test("is not one that is there and cannot write its index", async () => {
-    const { database, addInstance, list } = await share();
+  test("doesn't expire if it is running but can't write its index", async () => {
+    const { database, addInstance, list } = await createShared();
     const keptMs = 2_000;
     const times = { reportMs: 0, listKeptMs: keptMs };
-    const folder = makeFolder(countFiles("a", 2));
+    const folder = createTestFolder(countFiles("a", 2));
     const failing = addInstance(folder, { times });
-    const other = addInstance(makeFolder({ "b.md": "# B" }), { times });
+    const other = addInstance(createTestFolder({ "b.md": "# B" }), { times });
     await failing.scan();
     await other.scan();
     await database.unsafe(`
@@ -214,10 +214,10 @@ describe("an instance that is not heard of", () => {
     expect(await list()).toEqual(["a0.md", "a1.md", "b.md"]);
   }, 30_000);
 
-  test("is kept by one that was not heard of itself: the database may have been away", async () => {
-    const { addInstance, list } = await share();
-    const first = addInstance(makeFolder(countFiles("many", 3)), { times: impatient });
-    const second = addInstance(makeFolder(countFiles("few", 2)), { times: impatient });
+  test("isn't removed by an instance that has not reported either: the database may have been unavailable", async () => {
+    const { addInstance, list } = await createShared();
+    const first = addInstance(createTestFolder(countFiles("many", 3)), { times: expiring });
+    const second = addInstance(createTestFolder(countFiles("few", 2)), { times: expiring });
     await first.scan();
     await second.scan();
     await Bun.sleep(2 * KEPT_MS);
@@ -226,11 +226,11 @@ describe("an instance that is not heard of", () => {
   });
 });
 
-describe("a folder that is empty", () => {
-  test("takes nothing away, and is reported once", async () => {
-    const { addInstance, list } = await share();
+describe("an empty folder", () => {
+  test("deletes nothing, and is reported once", async () => {
+    const { addInstance, list } = await createShared();
     const files = countFiles("many", 20);
-    const folder = makeFolder(files);
+    const folder = createTestFolder(files);
     const only = addInstance(folder);
     await only.scan();
     for (const path of Object.keys(files)) rmSync(join(folder.folder, path));
@@ -244,11 +244,11 @@ describe("a folder that is empty", () => {
     expect(await list()).toEqual(["one.md"]);
   });
 
-  test("takes nothing away from other instances either", async () => {
-    const { addInstance, list } = await share();
-    const first = addInstance(makeFolder(countFiles("many", 20)));
+  test("deletes nothing of other instances either", async () => {
+    const { addInstance, list } = await createShared();
+    const first = addInstance(createTestFolder(countFiles("many", 20)));
     await first.scan();
-    const empty = addInstance(makeFolder({}));
+    const empty = addInstance(createTestFolder({}));
     await empty.scan();
     await first.leave();
     await empty.scan();

@@ -21,7 +21,7 @@ afterAll(async () => {
 });
 
 describe("the list of documents", () => {
-  test("has every markdown file by path, with title, size, time and headings, and nothing hidden", async () => {
+  test("has every Markdown file by path, with title, size, time and headings, and no hidden files", async () => {
     const { data, next_cursor } = await server.list("");
     expect(next_cursor).toBeNull();
     expect(data.map(({ path, title }) => [path, title])).toEqual([
@@ -46,7 +46,7 @@ describe("the list of documents", () => {
     expect(data.every((item) => !("rank" in item) && !("snippet" in item))).toBe(true);
   });
 
-  test("pages through all of them once, and links to the next page", async () => {
+  test("is paged, with a link to the next page", async () => {
     const seen: string[] = [];
     let query = "?limit=2";
     for (let page = 0; page < 3; page++) {
@@ -61,11 +61,11 @@ describe("the list of documents", () => {
     expect(seen).toEqual(["a.md", "a/z.md", "b.md", "closed.md", "Ünïcode dir/naïve file.md"]);
   });
 
-  test("is also there with a slash at its end", async () => {
+  test("is also available with a trailing slash", async () => {
     expect((await server.list("/")).data.length).toBe(5);
   });
 
-  test("is 304 for who has it already, and not once it changed", async () => {
+  test("returns 304 until it changes", async () => {
     const etag = (await server.get("")).headers.get("etag") ?? "";
     expect((await server.get("", { "if-none-match": etag })).status).toBe(304);
     expect((await server.get("", { "if-none-match": '"other"' })).status).toBe(200);
@@ -80,13 +80,13 @@ describe("the list of documents", () => {
     [`?q=beta&cursor=${Buffer.from('["v1","2","b.md"]').toString("base64url")}`, 400, "bad_cursor"],
     [`?q=beta&cursor=${Buffer.from('["v1","1e-400x","b.md"]').toString("base64url")}`, 400, "bad_cursor"],
     [`?q=beta&cursor=${Buffer.from('["v1","b.md"]').toString("base64url")}`, 400, "bad_cursor"],
-  ])("refuses %p with %i %s", async (query, status, code) => {
+  ])("rejects %p with %i %s", async (query, status, code) => {
     const response = await server.get(query);
     expect(response.status).toBe(status);
     expect(await response.json()).toMatchObject({ code });
   });
 
-  test("needs a credential, like each document", async () => {
+  test("requires authentication, as each document does", async () => {
     for (const path of ["", "?q=beta", "/b.md", "/a/z.md"]) {
       const response = await server.get(path, { authorization: "Bearer wrong" });
       expect([path, response.status]).toEqual([path, 401]);

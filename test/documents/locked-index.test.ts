@@ -13,7 +13,7 @@ test("an instance that waits for another one's indexing logs no error, and index
   const log = pino({ level: "info" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const release = Promise.withResolvers<void>();
   const locked = Promise.withResolvers<void>();
-  const holding = shared.database.begin(async (sql) => {
+  const blocking = shared.database.begin(async (sql) => {
     await lockIndex(sql);
     locked.resolve();
     await release.promise;
@@ -29,7 +29,7 @@ test("an instance that waits for another one's indexing logs no error, and index
   const starting = documents.start();
   await waitUntil(() => lines.some(({ msg }) => msg === "another instance is indexing documents; retrying"));
   release.resolve();
-  await holding;
+  await blocking;
   await starting;
   await waitUntil(async () => {
     const [row] = await shared.database`select 1 from documents where path = 'boats.md'`;

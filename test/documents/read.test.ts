@@ -28,7 +28,7 @@ beforeAll(async () => {
   symlinkSync("../../../../../../../../etc/passwd", join(folder.folder, "passwd.md"));
   symlinkSync(outside, join(folder.folder, "folder-out"));
   symlinkSync("loop.md", join(folder.folder, "loop.md"));
-  // A mounted Kubernetes ConfigMap looks like this.
+  // The layout of a mounted Kubernetes ConfigMap.
   mkdirSync(join(folder.folder, "..2026_01"));
   writeFileSync(join(folder.folder, "..2026_01/mounted.md"), "# Mounted");
   symlinkSync("..2026_01", join(folder.folder, "..data"));
@@ -44,7 +44,7 @@ afterAll(async () => {
 });
 
 describe("one document", () => {
-  test("is markdown as it is in the file when nothing else is asked for", async () => {
+  test("is returned as Markdown by default, unchanged", async () => {
     for (const accept of ["", "*/*", "text/*", "text/markdown;variant=GFM", "text/html;q=0.5, text/markdown"]) {
       const response = await server.get("/about.md", accept ? { accept } : {});
       expect(response.status).toBe(200);
@@ -54,7 +54,7 @@ describe("one document", () => {
     }
   });
 
-  test("is JSON with its structure", async () => {
+  test("is available as JSON with its structure", async () => {
     const response = await server.get("/about.md", { accept: "application/json" });
     expect(response.headers.get("content-type")).toBe("application/json");
     expect(await response.json()).toEqual({
@@ -75,7 +75,7 @@ describe("one document", () => {
   });
 
   test.each(["image/png", "text/markdown;q=0", "application/xml, text/plain", "text/html;q=0, application/json;q=0"])(
-    "cannot be had as %p",
+    "is not available as %p",
     async (accept) => {
       const response = await server.get("/about.md", { accept });
       expect(response.status).toBe(406);
@@ -83,7 +83,7 @@ describe("one document", () => {
     },
   );
 
-  test("has a tag of its own in each form, and is 304 for who has it", async () => {
+  test("has an ETag per format, and returns 304 until it changes", async () => {
     const tags = new Set<string>();
     for (const accept of ["text/markdown", "application/json", "text/html"]) {
       const first = await server.get("/about.md", { accept });
@@ -160,7 +160,7 @@ describe("one document", () => {
     expect(body).not.toContain("root:");
   });
 
-  test("lies outside of every list when it is not to be found", async () => {
+  test("is not listed if it can't be read", async () => {
     const { data } = await server.list("");
     expect(data.map(({ path }) => path)).toEqual([
       "100% sure.md",
@@ -174,18 +174,18 @@ describe("one document", () => {
     expect((await server.list("?q=secret")).data).toEqual([]);
   });
 
-  test("is found at the path that the list names, whatever is in it", async () => {
+  test("is found at its listed path, whatever characters that contains", async () => {
     for (const { path } of (await server.list("")).data)
       expect((await server.get(`/${encodeURIComponent(path)}`)).status).toBe(200);
   });
 
-  test("that is not UTF-8 is shown as far as it can be", async () => {
+  test("with invalid UTF-8 is shown as far as possible", async () => {
     const response = await server.get("/broken.md", { accept: "application/json" });
     expect(await response.json()).toMatchObject({ title: "\uFFFDA", size: 5, content: "# \uFFFD\u0000A" });
   });
 });
 
-test("a link that is turned outwards after it was indexed is followed no more", async () => {
+test("a link redirected outside after indexing is not followed", async () => {
   const moving = createFolder({ "a.md": "# A" });
   symlinkSync("a.md", join(moving.folder, "b.md"));
   const other = await startDocuments(moving.folder);

@@ -13,7 +13,7 @@ function listElements(node: Node): Element[] {
   return "attrs" in node ? [node, ...children] : children;
 }
 
-/** Written apart from the list that is tested. */
+/** Written independently of the list under test. */
 const harmless = new Set(
   (
     "html head body main h1 h2 h3 h4 h5 h6 p br hr div span blockquote pre ul ol li dl dt dd details summary table thead tbody " +
@@ -26,7 +26,7 @@ const harmlessAttributes = new Set(
   ),
 );
 
-/** What is wrong with a piece of HTML as a browser reads it. */
+/** Faults in a piece of HTML as parsed by a browser. */
 function findFaults(elements: Element[]): string[] {
   const faults: string[] = [];
   for (const { tagName, attrs, namespaceURI } of elements) {
@@ -40,7 +40,7 @@ function findFaults(elements: Element[]): string[] {
         faults.push(`${name}=${value}`);
     }
     if (tagName === "input" && !attrs.some(({ name, value }) => name === "type" && value === "checkbox"))
-      faults.push("an input that is no box");
+      faults.push("an input that is not a checkbox");
   }
   return faults;
 }
@@ -51,7 +51,7 @@ function isHarmlessAddress(address: string): boolean {
 }
 
 describe("a corpus of attacks", () => {
-  test("is a large one", () => {
+  test("is large", () => {
     expect(new Set(vectors).size).toBeGreaterThan(300);
   });
 
@@ -59,12 +59,12 @@ describe("a corpus of attacks", () => {
     const elements = listElements(parse(renderPage(vector, vector)));
     const isInHead = ({ parentNode }: Element) =>
       parentNode !== null && "tagName" in parentNode && parentNode.tagName === "head";
-    // The head is ours; nothing gets into it.
+    // The head is Parley's; nothing may be inserted.
     expect(elements.filter(isInHead).map(({ tagName }) => tagName)).toEqual(["meta", "meta", "title", "style"]);
     expect(findFaults(elements.filter((element) => !isInHead(element)))).toEqual([]);
   });
 
-  test("as HTML by itself, and the result stays the same when it is read and written again", () => {
+  test("as raw HTML is sanitized, and the result is stable when parsed and serialized again", () => {
     for (const vector of vectors) {
       const once = sanitizeHtml(vector, { nameHeadings: (found) => found.map(() => "x") }) ?? "";
       expect(findFaults(listElements(parseFragment(once)))).toEqual([]);
@@ -74,7 +74,7 @@ describe("a corpus of attacks", () => {
     }
   });
 
-  test("is seen by the check", () => {
+  test("is detected by the check", () => {
     const seen = vectors.filter((vector) => findFaults(listElements(parseFragment(vector))).length > 0);
     expect(seen.length).toBeGreaterThan(200);
   });
@@ -98,14 +98,14 @@ test.each([
   expect(render(markdown)).toBe(html);
 });
 
-test("tables keep their alignment, lists of tasks their boxes", () => {
+test("tables keep their alignment, and task lists their checkboxes", () => {
   expect(render("|a|b|\n|:-|-:|\n|1|2|")).toContain('<td align="left">1</td><td align="right">2</td>');
   expect(render("- [x] done\n- [ ] open")).toMatch(
     /<li class="task-list-item"><input type="checkbox" [^>]*checked>done/,
   );
 });
 
-test("a link finds the anchor that a document made itself, and its headings", () => {
+test("a link finds a document's own anchors, and its headings", () => {
   const html = render('<a id="own">x</a>\n\n# Part ü\n\n[a](#own) [b](#part-ü) [c](#part-%C3%BC)');
   expect(html).toContain('id="user-content-own"');
   expect([...html.matchAll(/href="([^"]*)"/g)].map(([, href]) => href)).toEqual([
@@ -141,7 +141,7 @@ test.each([
   expect(isSafeLink(href)).toBe(isSafe);
 });
 
-test("nothing is read in another way where the parser's input is divided", () => {
+test("splitting the parser's input doesn't change the result", () => {
   const piece = '<b title="😀 &amp; y">😀 &lt;x&gt; &eacute;</b><kbd onclick=x()>z</kbd>';
   const options = { nameHeadings: () => [] };
   const alone = sanitizeHtml(piece, options) ?? "";
@@ -149,7 +149,7 @@ test("nothing is read in another way where the parser's input is divided", () =>
     expect(sanitizeHtml("x".repeat(length) + piece, options)).toBe("x".repeat(length) + alone);
 });
 
-describe("a document that would take long", () => {
+describe("a document that would take too long", () => {
   const fill = (piece: string) => piece.repeat(Math.floor(HTML_SOURCE_CHARS_MAX / piece.length));
   const attributes = Array.from({ length: HTML_SOURCE_CHARS_MAX / 8 }, (_, index) => `a${index}`).join(" ");
   const reopened = Array.from({ length: 90 }, (_, index) => `<b id=${index} title=${"x".repeat(100)}>`).join("");
@@ -160,18 +160,18 @@ describe("a document that would take long", () => {
     ["nested elements", fill("<div>")],
     ["nested elements in blocks", fill("<blockquote>\n\n")],
     ["attributes of one tag", `<p ${attributes}>x`],
-    ["elements that are opened again", reopened + "<p>x".repeat(40_000)],
-    ["misplaced elements of a table", `<table>${"<i></i>".repeat(30_000)}`],
-    ["one reference, often", `[a]: <${"x".repeat(100_000)}>\n\n${"[a]".repeat(40_000)}`],
-    ["longer than is rendered", `<b>${fill("word ")}word`],
+    ["elements that are reopened", reopened + "<p>x".repeat(40_000)],
+    ["misplaced table elements", `<table>${"<i></i>".repeat(30_000)}`],
+    ["one reference, used often", `[a]: <${"x".repeat(100_000)}>\n\n${"[a]".repeat(40_000)}`],
+    ["longer than the render limit", `<b>${fill("word ")}word`],
   ];
-  test.each(hostile)("is shown as it is written: %s", (_, markdown) => {
+  test.each(hostile)("is shown as source text: %s", (_, markdown) => {
     const startedAt = performance.now();
     expect(renderPage("t", markdown)).toContain('<pre class="plain">');
     expect(performance.now() - startedAt).toBeLessThan(3_000);
   });
 
-  test("many neighbours without a parent of ours are rendered", () => {
+  test("many siblings without a parent element are rendered", () => {
     const wide = "x<br>".repeat(29_000);
     expect(render(`<foo>${wide}</foo>`)).toContain("x<br>x<br>x");
   });
@@ -193,13 +193,13 @@ describe("a document that would take long", () => {
     "# a\n",
     "x ",
   ];
-  test.each(dense)("no mark takes long, however often it stands there: %j", (mark) => {
+  test.each(dense)("no marker takes long, however often it is repeated: %j", (mark) => {
     const startedAt = performance.now();
     expect(renderPage("t", fill(mark))).toContain("<main>");
     expect(performance.now() - startedAt).toBeLessThan(3_000);
   });
 
-  test("what is nested less deep is rendered", () => {
+  test("less deep nesting is rendered", () => {
     expect(render(`${"> ".repeat(DEPTH_MAX - 10)}x`)).toStartWith("<blockquote>");
     expect(render(`${"> ".repeat(DEPTH_MAX + 10)}x`)).toStartWith('<pre class="plain">');
   });

@@ -34,7 +34,7 @@ const search = async (q: string, more = "") => (await server.list(`?q=${encodeUR
 const find = async (q: string) => (await search(q)).map(({ path }) => path);
 
 describe("a search", () => {
-  test("ranks the title above a heading, and a heading above the text", async () => {
+  test("ranks a title above a heading, and a heading above text", async () => {
     const found = await search("zebras");
     expect(found.map(({ path }) => path)).toEqual(["title.md", "heading.md", "body.md"]);
     const ranks = found.map(({ rank }) => rank ?? -1);
@@ -42,7 +42,7 @@ describe("a search", () => {
     expect(ranks).toEqual([...ranks].sort((a, b) => b - a));
   });
 
-  test("shows the place, with the words marked and everything else escaped", async () => {
+  test("shows a snippet with the words marked and everything else escaped", async () => {
     const [found] = await search("needles");
     expect(found?.snippet).toBe("A <mark>needle</mark> in a &lt; b &amp;&amp; &quot;c&quot; a <mark>needle</mark> x");
     const [oak] = await search("treasure oak");
@@ -102,13 +102,13 @@ describe("a search", () => {
     expect((await find(q)).sort()).toEqual([...paths].sort());
   });
 
-  test("marks words of scripts without spaces in the text as it was written", async () => {
+  test("marks words of scripts without spaces in the original text", async () => {
     expect((await search("数据库"))[0]?.snippet).toContain("请定期备份<mark>数据库</mark>，并检查恢复是否可行");
     expect((await search("備份 バックアップ"))[0]).toBeUndefined();
     expect((await search("バックアップ"))[0]?.snippet).toContain("<mark>バックアップ</mark>");
   });
 
-  test("is paged by rank without loss or repeat", async () => {
+  test("is paged by rank, without missing or repeated rows", async () => {
     const all = await search("striped or soup or needle or how");
     expect(all.length).toBeGreaterThan(5);
     const seen: (string | undefined)[] = [];
@@ -123,7 +123,7 @@ describe("a search", () => {
     expect(seen).toEqual(all.map(({ path }) => path));
   });
 
-  test("for nothing is the list", async () => {
+  test("without words returns the list", async () => {
     expect((await search("  ")).length).toBe((await server.list("")).data.length);
   });
 });
@@ -131,7 +131,7 @@ describe("a search", () => {
 describe("passages for a question", () => {
   const ask = (question: string, limit = 3) => server.documents.searchPassages(question, limit);
 
-  test("are those of the matter, not those with the words of every question", async () => {
+  test("match the topic, not common question words", async () => {
     const [first, ...others] = await ask("how do I back up the database?");
     expect(first).toEqual({
       path: "operations.md",
@@ -150,11 +150,11 @@ describe("passages for a question", () => {
     });
   });
 
-  test("are found with stop words where there is nothing else", async () => {
+  test("are found by stop words if there are no other words", async () => {
     expect((await ask("how do I?"))[0]?.path).toBe("how-to.md");
   });
 
-  test("are as many as wanted, whole and not too long", async () => {
+  test("are limited to the given number, complete and not too long", async () => {
     const found = await ask("soup weather code zebras", 50);
     expect(found.length).toBeGreaterThan(5);
     for (const { snippet } of found) expect(snippet.length).toBeLessThanOrEqual(PASSAGE_CHARS_MAX);
@@ -173,7 +173,7 @@ describe("passages for a question", () => {
     '"',
     "a".repeat(100_000),
     "word ".repeat(50_000),
-  ])("are none, and no error, for %#", async (question) => {
+  ])("are empty, without an error, for %#", async (question) => {
     expect(await ask(question)).toEqual([]);
   });
 });

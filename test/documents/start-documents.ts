@@ -19,7 +19,7 @@ import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** A change of the files is found soon after. */
+/** The interval of scans for changed files. */
 export const TEST_SCAN_MS = 50;
 
 const TOKEN = "the-token";
@@ -37,7 +37,7 @@ const caller = {
   ipAddress: null,
 };
 
-/** A new folder with these files, by path. */
+/** Creates a folder with these files, by path. */
 export function createFolder(files: Record<string, string | Uint8Array> = {}) {
   const folder = mkdtempSync(join(tmpdir(), "parley-documents-"));
   const write = (path: string, content: string | Uint8Array) => {
@@ -51,7 +51,7 @@ export function createFolder(files: Record<string, string | Uint8Array> = {}) {
 type Shared = Awaited<ReturnType<typeof createTestDatabase>>;
 type Options = { log?: Log; indexerTimes?: IndexerTimes };
 
-/** The document module alone behind a real port and on a real database, indexed once. Omit `documentsDir` for the guides. */
+/** The documents module behind a real port with a real database, indexed once. Omit `documentsDir` for the guides. */
 export async function startDocuments(documentsDir?: string, shared?: Shared, { log, indexerTimes }: Options = {}) {
   const { database } = shared ?? (await createTestDatabase(4));
   const metrics = createMetrics({ version: "test", commit: "test" });
@@ -96,7 +96,7 @@ export async function startDocuments(documentsDir?: string, shared?: Shared, { l
       if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
       return (await response.json()) as ListBody;
     },
-    /** Sends the bytes of the path as they are; `fetch` would tidy them up. */
+    /** Sends the path's bytes unchanged; `fetch` would normalize them. */
     async getRaw(path: string): Promise<{ status: number; body: string }> {
       const answer = await sendRaw(port, `GET /api/v1/documents/${path} HTTP/1.1`);
       return { status: Number(answer.slice(9, 12)), body: answer.slice(answer.indexOf("\r\n\r\n") + 4) };

@@ -1,7 +1,6 @@
 /**
- * Ways in which a text has made browsers run a script, load something or hide a property, as OWASP's and PortSwigger's
- * lists, the specification of HTML and the tests of sanitisers know them. What runs calls `alert(1)`; what loads asks
- * `//canary.test/`.
+ * Texts that have made browsers run scripts, load resources or hide a property, from OWASP's and PortSwigger's lists,
+ * the HTML specification and the tests of sanitizers. Scripts call `alert(1)`; loads request `//canary.test/`.
  */
 const elements = [
   `<script>alert(1)</script>`,
@@ -146,7 +145,7 @@ const elements = [
   `<noembed><img src=x onerror=alert(1)></noembed>`,
 ];
 
-/** Inline elements after which a renderer once left the text as it was. */
+/** Inline elements after which a renderer once left the text unescaped. */
 const unescaped = [
   "kbd",
   "pre",
@@ -195,7 +194,7 @@ const foreign = [
   `<math><a xlink:href=javascript:alert(1)>x</a></math>`,
 ];
 
-/** Harmless as it is parsed first, something else when what was written is parsed again. */
+/** Harmless when first parsed, but not when the serialized result is parsed again. */
 const mutations = [
   `<noscript><p title="</noscript><img src=x onerror=alert(1)>">`,
   `<noscript><style></noscript><img src=x onerror=alert(1)></style></noscript>`,
@@ -284,7 +283,7 @@ const schemes = [
   "https\u0000://canary.test/",
 ];
 
-/** Each address as a link of markdown, in its other forms, and as HTML. */
+/** Each URL as a Markdown link, in other forms, and as HTML. */
 const links = schemes.flatMap((address) => [
   `[x](<${address}>) [y](${address})`,
   `[x]\n\n[x]: <${address}> 'title'`,

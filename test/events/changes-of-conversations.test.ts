@@ -22,9 +22,9 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("every instance is told what happens in any conversation, without what is said there", async () => {
-  const told: ConversationsMessage[] = [];
-  const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => told.push(message), onGap() {} });
+test("every instance is notified of changes in any conversation, without message contents", async () => {
+  const received: ConversationsMessage[] = [];
+  const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => received.push(message), onGap() {} });
   const { id } = await createConversation(parley, anna, [ben]);
   const { body } = await rest.ask<SentMessage>("POST", `/conversations/${id}/messages`, {
     content: "Secret.",
@@ -35,7 +35,7 @@ test("every instance is told what happens in any conversation, without what is s
   await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
   await rest.ask("DELETE", `/conversations/${id}`);
   unsubscribe();
-  const changes = told.filter(({ conversation_id }) => conversation_id === id);
+  const changes = received.filter(({ conversation_id }) => conversation_id === id);
   const changed = { type: "conversation.changed", conversation_id: id, at: "" };
   const [by_ben, by_anna] = [{ user_id: ben.user.id }, { user_id: anna.user.id }];
   expect(changes.map((message) => ("at" in message ? { ...message, at: "" } : message) as unknown)).toEqual([
@@ -48,21 +48,21 @@ test("every instance is told what happens in any conversation, without what is s
     { ...changed, event: "conversation.deleted", seq: 6 },
     { type: "conversation.unlisted", conversation_id: id, seq: 6, at: "", user_ids: [anna.user.id] },
   ]);
-  expect(JSON.stringify(told)).not.toContain("Secret.");
+  expect(JSON.stringify(received)).not.toContain("Secret.");
 });
 
-test("the members of a deleted conversation are told in several messages, each of bounded size", async () => {
+test("the members of a deleted conversation are sent in several messages of bounded size", async () => {
   const { id } = await createConversation(parley, anna);
   const users = Array.from({ length: 250 }, createId);
   await parley.database`insert into users (id, email, email_key, display_name) select id, id, id, 'Somebody'
     from unnest(${users}::text[]::uuid[]) id`;
   await parley.database`insert into members (conversation_id, user_id, role)
     select ${id}, u, 'member' from unnest(${users}::uuid[]) u`;
-  const told: ConversationsMessage[] = [];
-  const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => told.push(message), onGap() {} });
+  const received: ConversationsMessage[] = [];
+  const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => received.push(message), onGap() {} });
   await rest.ask("DELETE", `/conversations/${id}`);
   unsubscribe();
-  const lists = told.flatMap((message) => (message.type === "conversation.unlisted" ? [message.user_ids] : []));
+  const lists = received.flatMap((message) => (message.type === "conversation.unlisted" ? [message.user_ids] : []));
   expect(lists.map(({ length }) => length)).toEqual([100, 100, 51]);
   expect(lists.flat().sort()).toEqual([anna.user.id, ...users].sort());
 });

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** A conversation with so many messages, of which one is edited and one deleted, and another title. */
+/** Creates a conversation with this many messages, one edited, one deleted, and a changed title. */
 async function fill(messages: number): Promise<string> {
   const { id } = await createConversation(parley, anna);
   const path = `/api/v1/conversations/${id}`;
@@ -32,7 +32,7 @@ const listEvents = async (id: string, afterSeq: number): Promise<DurableEvent[]>
   return ((await (await parley.fetch(path, { token: anna.access_token })).json()) as { data: DurableEvent[] }).data;
 };
 
-test("what several conversations miss at one moment is read together, each its own events in order", async () => {
+test("missed events of several conversations are loaded in one query, each conversation's in order", async () => {
   const ids = [await fill(3), await fill(5), await fill(1)] as const;
   const load = createLoadEvents(parley.database);
   const all = await Promise.all(ids.map((id) => listEvents(id, 0)));

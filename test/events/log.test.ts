@@ -23,7 +23,7 @@ afterAll(() => parley.stop());
 
 type Appended = { conversation_id: string; seq: number; type: string; message_id: string | null; at: Date };
 
-/** What comes by the extension point, in a table of the test's own. */
+/** Records the events of the extension point in a table of this test. */
 async function recordAppended(): Promise<void> {
   await parley.database`
     create table appended (conversation_id uuid, seq bigint, type text, message_id uuid, at timestamptz, xid xid8)`;
@@ -53,7 +53,7 @@ const listAppended = async (id: string): Promise<Appended[]> => [
 const listEvents = async (id: string): Promise<DurableEvent[]> =>
   (await anna.get<{ data: DurableEvent[] }>(`/conversations/${id}/events?limit=200`)).body.data;
 
-async function untilAnswered(id: string): Promise<void> {
+async function waitUntilAnswered(id: string): Promise<void> {
   const path = `/conversations/${id}/messages`;
   for (;;) {
     const { body } = await anna.get<{ data: { status: string }[] }>(path);
@@ -62,16 +62,16 @@ async function untilAnswered(id: string): Promise<void> {
   }
 }
 
-/** Everything that a conversation can live through, but its end. */
-async function live(): Promise<string> {
+/** Causes every kind of event in a conversation, except its deletion. */
+async function causeAllEvents(): Promise<string> {
   const { id } = await createConversation(parley, annaAccount, [benAccount], { title: "Before" });
   const path = `/conversations/${id}`;
   const send = (rest: Rest, content: string, reply: boolean) =>
     rest.ask<SentMessage>("POST", `${path}/messages`, { content, reply });
   const { body } = await send(anna, "Is anybody there?", true);
-  await untilAnswered(id);
+  await waitUntilAnswered(id);
   await anna.ask("POST", `${path}/messages/${body.reply?.id}/regenerate`);
-  await untilAnswered(id);
+  await waitUntilAnswered(id);
   const sent = await Promise.all(Array.from({ length: 20 }, (_, n) => send(n % 2 ? anna : ben, `${n}`, false)));
   await anna.ask("PATCH", `${path}/messages/${body.message.id}`, { content: "Is somebody there?" });
   await ben.ask("DELETE", `${path}/messages/${sent[0]?.body.message.id}`);
@@ -81,12 +81,12 @@ async function live(): Promise<string> {
   return id;
 }
 
-describe("the catalogue of events", () => {
-  test("describes what is pushed and what is replayed, of every type", async () => {
+describe("the event catalog", () => {
+  test("describes pushed and replayed events of every type", async () => {
     const socket = await openSocket(parley.url, { token: annaAccount.access_token });
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     await socket.ask({ type: "subscribe", conversation_id: id });
-    const other = await live();
+    const other = await causeAllEvents();
     const pushed: DurableEvent[] = [];
     await anna.ask("PATCH", `/conversations/${id}`, { title: "x" });
     await anna.ask("DELETE", `/conversations/${id}/members/${benAccount.user.id}`);
@@ -102,10 +102,10 @@ describe("the catalogue of events", () => {
 });
 
 describe("the extension point", () => {
-  test("gets every durable event in its own transaction, once, with its number and its time", async () => {
+  test("gets every durable event in the event's transaction, once, with number and time", async () => {
     await recordAppended();
     try {
-      const id = await live();
+      const id = await causeAllEvents();
       const appended = await listAppended(id);
       const events = await listEvents(id);
       expect(appended.map(({ seq }) => Number(seq))).toEqual(events.map(({ seq }) => seq));
@@ -135,7 +135,7 @@ describe("the extension point", () => {
     }
   });
 
-  test("takes the event back when it fails: nothing is stored, no number is lost, nothing is pushed", async () => {
+  test("a failing extension rolls the event back: nothing is stored or pushed, and no number is lost", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const socket = await openSocket(parley.url, { token: annaAccount.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
@@ -157,14 +157,14 @@ describe("the extension point", () => {
   });
 });
 
-describe("the time of an event", () => {
-  test("rises with the number, also for a transaction that began long before it got its turn", async () => {
+describe("an event's time", () => {
+  test("increases with the number, also for a transaction that started long before it got the lock", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const path = `/conversations/${id}`;
     let waiting: Promise<unknown>[] = [];
     await parley.database.begin(async (sql) => {
       await sql`select 1 from conversations where id = ${id} for update`;
-      // These begin now, and wait.
+      // These start now, and wait for the lock.
       waiting = [
         anna.ask("PATCH", path, { title: "late" }),
         anna.ask("POST", `${path}/messages`, { content: "late", reply: false }),
@@ -181,8 +181,8 @@ describe("the time of an event", () => {
     expect(times).toEqual([...times].sort((a, b) => a - b));
   });
 
-  test("is that of what it tells of, and of the conversation", async () => {
-    const id = await live();
+  test("matches the times of its subject and of the conversation", async () => {
+    const id = await causeAllEvents();
     const events = await listEvents(id);
     const [row] = await parley.database<{ updated_at: Date; wrong: number; generations: number }[]>`
       select updated_at,

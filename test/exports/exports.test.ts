@@ -27,7 +27,7 @@ const download = (account: Account, id: string, query = ""): Promise<Response> =
 const send = async (id: string, json: object): Promise<Message> =>
   (await rest.ask<{ message: Message }>("POST", `/conversations/${id}/messages`, json)).body.message;
 
-/** Messages that are too much for the buffers on the way. @returns their bytes. */
+/** Stores more messages than the buffers hold. @returns their size in bytes. */
 async function fill(id: string, count: number, chars: number): Promise<number> {
   await parley.database`
     insert into messages (conversation_id, seq, id, role, content)
@@ -37,7 +37,7 @@ async function fill(id: string, count: number, chars: number): Promise<number> {
   return count * chars;
 }
 
-/** Takes nothing between its first bytes and `readOn`. `isEnded`: the body came to its proper end. */
+/** Reads nothing between its first bytes and `readOn`. `isEnded`: the body ended properly. */
 function openSlowDownload(account: Account, path: string) {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
@@ -72,7 +72,7 @@ function openSlowDownload(account: Account, path: string) {
 }
 
 describe("the export of a conversation", () => {
-  test("is Markdown that a person can read, in which only the texts of messages are Markdown", async () => {
+  test("as Markdown is readable, and only message texts are rendered as Markdown", async () => {
     const { id } = await createConversation(parley, anna, [], {
       title: "# A *bold* title",
       model: "offline/documents",
@@ -108,7 +108,7 @@ describe("the export of a conversation", () => {
     expect(text).not.toContain("slip");
   });
 
-  test("is the conversation and its messages as the API shows them, as JSON and as JSON lines", async () => {
+  test("as JSON and JSON lines contains the conversation and its messages as in the API", async () => {
     const { id } = await createConversation(parley, anna, [bea]);
     for (const content of ["One", "Two\nlines", "Three \u2028"]) await send(id, { content });
     const conversation = (await rest.get<Conversation>(`/conversations/${id}`)).body;
@@ -133,14 +133,14 @@ describe("the export of a conversation", () => {
     ).toEqual([conversation, ...messages]);
   });
 
-  test("of an empty conversation is whole in every form", async () => {
+  test("of an empty conversation is complete in every format", async () => {
     const { id } = await createConversation(parley, anna, [], { title: "" });
     expect(await (await download(anna, id)).text()).toStartWith("# Untitled conversation\n\n- Started");
     expect(await (await download(anna, id, "?format=json")).json()).toMatchObject({ messages: [] });
     expect((await (await download(anna, id, "?format=jsonl")).text()).trimEnd().split("\n")).toHaveLength(1);
   });
 
-  test("has all of a long conversation, in pieces", async () => {
+  test("contains a whole long conversation, streamed in pieces", async () => {
     const { id } = await createConversation(parley, anna);
     const text = "long ".repeat(20_000);
     for (let n = 0; n < 30; n += 1) await send(id, { content: `${n} ${text}` });
@@ -148,7 +148,7 @@ describe("the export of a conversation", () => {
     expect(messages.map(({ content }) => content)).toEqual(Array.from({ length: 30 }, (_, n) => `${n} ${text}`));
   });
 
-  test("is not found by outsiders, in any form, and other forms are refused", async () => {
+  test("is 404 for outsiders, in every format, and unknown formats are rejected", async () => {
     const { id } = await createConversation(parley, anna);
     for (const query of ["", "?format=json", "?format=jsonl"]) {
       const response = await download(outsider, id, query);
@@ -160,7 +160,7 @@ describe("the export of a conversation", () => {
     expect((await download(anna, id, "?format=")).status).toBe(422);
   });
 
-  test("needs of a key that it may read messages", async () => {
+  test("requires messages:read of a key", async () => {
     const { id } = await createConversation(parley, anna);
     const key = await rest.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["conversations:read"] });
     const response = await parley.fetch(`/api/v1/conversations/${id}/export`, { token: key.body.key });
@@ -171,7 +171,7 @@ describe("the export of a conversation", () => {
     ["the membership ends", (id: string) => rest.ask("DELETE", `/conversations/${id}/members/${bea.user.id}`)],
     ["the session ends", () => parley.fetch("/api/v1/auth/logout", { json: { refresh_token: bea.refresh_token } })],
   ] as const)
-    test(`breaks off when ${what} in the middle`, async () => {
+    test(`breaks off when ${what} during the download`, async () => {
       bea = await parley.register(`${crypto.randomUUID()}@example.com`, "Bea");
       const { id } = await createConversation(parley, anna, [bea]);
       const wholeBytes = await fill(id, 300, 190_000);
@@ -184,7 +184,7 @@ describe("the export of a conversation", () => {
       expect(isEnded).toBe(false);
     });
 
-  test("has the text so far of an answer that is being written", async () => {
+  test("contains the text so far of an answer in progress", async () => {
     const { id } = await createConversation(parley, anna);
     await send(id, { content: "A question" });
     const [row] = await parley.database<{ id: string }[]>`
@@ -204,7 +204,7 @@ describe("the export of a conversation", () => {
   });
 });
 
-describe("the name of an exported file", () => {
+describe("the file name of an export", () => {
   const nameOf = async (title: string, format = "markdown") => {
     const { id } = await createConversation(parley, anna, [], { title });
     const response = await download(anna, id, `?format=${format}`);
@@ -212,13 +212,13 @@ describe("the name of an exported file", () => {
     return response.headers.get("content-disposition");
   };
 
-  test("is the title, also for clients that only know ASCII", async () => {
+  test("is the title, with a fallback for clients that only support ASCII", async () => {
     expect(await nameOf("Größe & Café", "json")).toBe(
       "attachment; filename=\"Groe & Cafe.json\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%26%20Caf%C3%A9.json",
     );
   });
 
-  test("is never a path, a hidden file or a second header", async () => {
+  test("can't contain a path, a hidden file, or a second header", async () => {
     expect(await nameOf('../../etc/"passwd"; x=')).toBe(
       "attachment; filename=\"etc passwd x=.md\"; filename*=UTF-8''etc%20passwd%20x%3D.md",
     );

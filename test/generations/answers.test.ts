@@ -22,7 +22,7 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      // Failing models are separate from answering ones, because their circuit breakers open.
+      // Failing models are separate from working ones, because their circuit breakers open.
       AI_MODELS: "openai/one,anthropic/two,compatible/three,openai/down,openai/cut",
       AI_MAX_RETRIES: "0",
       AI_FIRST_TOKEN_TIMEOUT_MS: "2000",
@@ -68,7 +68,7 @@ function readText(frames: Frame[], messageId: string, start = ""): string {
 
 describe("answers", () => {
   const providers = ["openai/one", "anthropic/two", "compatible/three"];
-  test.each(providers)("of %s stream in, and are stored with their usage", async (model) => {
+  test.each(providers)("from %s are streamed, and stored with their usage", async (model) => {
     provider.script(model.split("/")[1] ?? "", { text: "The quick brown fox – 🦊 – jumps.", pieceDelayMs: 10 });
     await say("Tell me.", { model });
     const completed = await socket.waitFor(isCompleted);
@@ -95,7 +95,7 @@ describe("answers", () => {
     expect(seqs).toEqual([2, 3, 4]);
   });
 
-  test("are given the conversation so far, the newest answer of several", async () => {
+  test("receive the conversation so far, with the newest of several answers", async () => {
     await say("First?");
     await socket.waitFor(isCompleted);
     const [, firstAnswer] = await messages();
@@ -103,15 +103,15 @@ describe("answers", () => {
     await socket.waitFor((frame) => isCompleted(frame) && frame.data?.id !== firstAnswer?.id);
     await say("Second?");
     await socket.waitFor((frame) => isCompleted(frame) && socket.list("message.completed").length === 3);
-    const asked = provider.requests.at(-1)?.body as { input: { role: string; content: unknown }[] };
-    expect(asked.input.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
-    expect(JSON.stringify(asked.input)).toContain("Second?");
+    const request = provider.requests.at(-1)?.body as { input: { role: string; content: unknown }[] };
+    expect(request.input.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
+    expect(JSON.stringify(request.input)).toContain("Second?");
     const all = await messages();
     expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "assistant", "user", "assistant"]);
     expect(all[2]?.parent_id).toBe(all[0]?.id ?? "");
   });
 
-  test("come from the next model when the first is down", async () => {
+  test("fall back to the next model if the first is down", async () => {
     provider.script("down", { fault: "refuse" });
     provider.script("one", { text: "I am the second." });
     await say("Anybody?", { model: "openai/down" });
@@ -122,7 +122,7 @@ describe("answers", () => {
     );
   });
 
-  test("go on with the next model after text was shown, and readers see one text", async () => {
+  test("continue with the next model after text was shown, and readers see one text", async () => {
     provider.script("cut", { pieces: ["One ", "two ", "three "], pieceDelayMs: 30, fault: "cut", after: 2 });
     provider.script("one", { text: "and four.", pieceDelayMs: 10 });
     await say("Count.", { model: "openai/cut" });
@@ -138,15 +138,15 @@ describe("answers", () => {
     });
   });
 
-  test("fail with a code, and keep the text so far, when every model does", async () => {
-    const lonely = await startApp({
+  test("fail with a code, and keep the text so far, if every model fails", async () => {
+    const singleModel = await startApp({
       config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/a,compatible/b", AI_MAX_RETRIES: "0" },
     });
-    const carl = await lonely.register();
+    const carl = await singleModel.register();
     provider.script("a", { pieces: ["Only ", "this"], pieceDelayMs: 30, fault: "cut", after: 1 });
     provider.script("b", { fault: "status", status: 500 });
-    const { id } = await createConversation(lonely, carl);
-    const reader = await openSocket(lonely.url, { token: carl.access_token });
+    const { id } = await createConversation(singleModel, carl);
+    const reader = await openSocket(singleModel.url, { token: carl.access_token });
     await reader.ask({ type: "subscribe", conversation_id: id });
     reader.send({
       type: "message.send",
@@ -161,7 +161,7 @@ describe("answers", () => {
     const error = completed.data?.error as { code: string; detail: string };
     expect(error.code).toStartWith("provider_");
     expect(error.detail).not.toContain("stand-in");
-    await lonely.stop();
+    await singleModel.stop();
   });
 
   test("stop when cancelled, and keep the text so far", async () => {
@@ -230,7 +230,7 @@ describe("answers", () => {
     expect(await cancelled.json()).toMatchObject({ status: "cancelled" });
   });
 
-  test("of a model that is not configured are refused before anything is stored", async () => {
+  test("from an unconfigured model are rejected before anything is stored", async () => {
     expect(await say("x", { model: "openai/unknown" })).toMatchObject({ type: "error", code: "unknown_model" });
     expect(await messages()).toEqual([]);
   });

@@ -34,7 +34,7 @@ afterAll(async () => {
 afterEach(() => void lines.splice(0));
 
 const failures = () => lines.filter(({ model, code }) => model !== undefined && code !== undefined);
-const untilFailed = () => waitUntil(() => failures().length > 0);
+const waitUntilFailed = () => waitUntil(() => failures().length > 0);
 type Sent = { message: { id: string }; reply: { id: string } };
 
 async function send(headers: Record<string, string> = {}, path = "messages") {
@@ -50,7 +50,7 @@ async function send(headers: Record<string, string> = {}, path = "messages") {
 test("a failed model is logged with its message and its request", async () => {
   const { text } = await send({ "x-request-id": "asked-by-rest" });
   const { reply } = JSON.parse(text) as Sent;
-  await untilFailed();
+  await waitUntilFailed();
   expect(failures()).toMatchObject([
     { model: "compatible/refused", level: "warn", message_id: reply.id, request_id: "asked-by-rest" },
   ]);
@@ -63,17 +63,17 @@ test("a failed model is logged with its message and its request", async () => {
   lines.splice(0);
   const again = await send({ "x-request-id": "asked-again" }, `messages/${reply.id}/regenerate`);
   const second = (JSON.parse(again.text) as Sent).reply;
-  await untilFailed();
+  await waitUntilFailed();
   expect(failures()[0]).toMatchObject({ message_id: second.id, request_id: "asked-again" });
 });
 
-test("a stream of the reply too", async () => {
+test("also for a streamed reply", async () => {
   const { text } = await send({ "x-request-id": "asked-by-stream", accept: "text/event-stream" });
   const [, id] = /"role":"assistant".*?/.exec(text) ? (/"message_id":"([^"]+)"/.exec(text) ?? []) : [];
   expect(failures()[0]).toMatchObject({ request_id: "asked-by-stream", message_id: id });
 });
 
-test("a message that comes by a socket names the request that opened it", async () => {
+test("a message over a socket is logged with the request that opened the socket", async () => {
   const socket = await openSocket(parley.url, { token: anna.access_token, headers: { "x-request-id": "upgraded" } });
   await socket.ask({
     type: "message.send",
@@ -82,7 +82,7 @@ test("a message that comes by a socket names the request that opened it", async 
     content: "Hello",
     reply: true,
   });
-  await untilFailed();
+  await waitUntilFailed();
   expect(failures()[0]).toMatchObject({ request_id: "upgraded", message_id: expect.any(String) });
   await socket.close();
 
@@ -96,12 +96,12 @@ test("a message that comes by a socket names the request that opened it", async 
     content: "Hello",
     reply: true,
   });
-  await untilFailed();
+  await waitUntilFailed();
   expect(failures()[0]).toMatchObject({ request_id: "upgraded-later" });
   await late.close();
 });
 
-test.each([false, true])("a completion of /v1 (stored: %p) too", async (isStored) => {
+test.each([false, true])("also for a completion on /v1 (stored: %p)", async (isStored) => {
   const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
     headers: { "x-request-id": "asked-by-v1" },
@@ -112,11 +112,11 @@ test.each([false, true])("a completion of /v1 (stored: %p) too", async (isStored
     },
   });
   const { id } = (await response.json()) as { id: string };
-  await untilFailed();
+  await waitUntilFailed();
   expect(failures()[0]).toMatchObject({ request_id: "asked-by-v1", message_id: id.replace("chatcmpl-", "") });
 });
 
-test("a post of a hook too", async () => {
+test("also for a hook's post", async () => {
   const made = await parley.fetch(`/api/v1/conversations/${conversationId}/hooks`, {
     token: anna.access_token,
     json: { name: "Build" },
@@ -126,12 +126,12 @@ test("a post of a hook too", async () => {
     headers: { "x-request-id": "posted" },
     json: { content: "Hello", reply: true },
   });
-  await untilFailed();
+  await waitUntilFailed();
   expect(failures()[0]).toMatchObject({ request_id: "posted", message_id: expect.any(String) });
   expect(JSON.stringify(lines)).not.toContain(token);
 });
 
-test("a refused key is an error that names its setting, once, and users learn nothing of it", async () => {
+test("a rejected key is logged as an error with its setting, once, and users see nothing of it", async () => {
   const ask = () =>
     parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
@@ -164,7 +164,7 @@ test("a failed title is logged with its answer and its request", async () => {
   expect(line).toMatchObject({ message_id: reply.id, request_id: "asked-untitled" });
 });
 
-test("a model that is not there says so to its readers without naming settings", async () => {
+test("an unreachable model is reported to readers without names of settings", async () => {
   provider.script("refused", { fault: "status", status: 404 });
   provider.script("spare", { fault: "status", status: 404 });
   const response = await parley.fetch("/v1/chat/completions", {
@@ -172,13 +172,13 @@ test("a model that is not there says so to its readers without naming settings",
     json: { model: "compatible/spare", messages: [{ role: "user", content: "Hello" }] },
   });
   await response.text();
-  await untilFailed();
+  await waitUntilFailed();
   expect(failures()[0]?.msg).toMatch(/^model failed: .+ has no model spare \(404\): check its name in AI_MODELS/);
   const { text } = await send({ accept: "text/event-stream" });
   expect(text).not.toMatch(/AI_MODELS|_BASE_URL/);
 });
 
-test("a model that starts to cool down is logged with the answer that failed last", async () => {
+test("a model whose circuit breaker opens is logged with the last failed answer", async () => {
   provider.script("spare", { fault: "status", status: 500 });
   const ask = (id: string) =>
     parley.fetch("/v1/chat/completions", {

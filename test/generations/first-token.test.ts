@@ -5,7 +5,7 @@ import { openSocket } from "../support/socket.ts";
 
 const DELAY_MS = 200;
 
-/** A provider whose first text comes late. */
+/** A provider whose first text is delayed. */
 const provider = Bun.serve({
   port: 0,
   async fetch() {
@@ -40,7 +40,7 @@ const findStored = async (conversationId: string) => {
   return row;
 };
 
-test("an answer is stored with the time to its first text, which clients are not shown", async () => {
+test("an answer is stored with the time to its first text, which clients don't see", async () => {
   const { id: conversation_id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.ask({ type: "subscribe", conversation_id });
@@ -51,7 +51,7 @@ test("an answer is stored with the time to its first text, which clients are not
   await socket.close();
 });
 
-test("so is the stored answer of a /v1 request, with who asked for it if there is no question", async () => {
+test("so is the stored answer of a /v1 request, with its requester if there is no question", async () => {
   const { id: conversation_id } = await createConversation(parley, anna);
   const answer = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,

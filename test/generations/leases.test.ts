@@ -50,10 +50,10 @@ const find = async (messageId: string): Promise<Stored | undefined> => {
   return row;
 };
 
-async function until(check: () => Promise<boolean>, waitMs: number): Promise<void> {
+async function waitUntil(check: () => Promise<boolean>, waitMs: number): Promise<void> {
   const endsAtMs = performance.now() + waitMs;
   while (!(await check())) {
-    if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+    if (performance.now() > endsAtMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
     await Bun.sleep(50);
   }
 }
@@ -62,22 +62,22 @@ describe("leases of generations", () => {
   test("a stop received by another instance is applied", async () => {
     provider.script("one", slow);
     const { conversationId, messageId } = await ask();
-    await until(async () => (await find(messageId))?.content !== "", 3_000);
+    await waitUntil(async () => (await find(messageId))?.content !== "", 3_000);
     const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/cancel`;
     expect((await second.fetch(path, { method: "POST", token: anna.access_token })).status).toBe(200);
-    await until(async () => (await find(messageId))?.status === "cancelled", 3_000);
+    await waitUntil(async () => (await find(messageId))?.status === "cancelled", 3_000);
   });
 
-  test("an answer whose owner is gone is finished by another instance, from where it was", async () => {
+  test("an answer whose owner died is completed by another instance, from where it was", async () => {
     provider.script("one", slow, { text: "and the end." });
     const { conversationId, messageId } = await ask();
-    await until(async () => ((await find(messageId))?.content.length ?? 0) > 20, 5_000);
+    await waitUntil(async () => ((await find(messageId))?.content.length ?? 0) > 20, 5_000);
     const sockets = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: anna.access_token })));
     for (const socket of sockets) await socket.ask({ type: "subscribe", conversation_id: conversationId });
     // Simulates a dead owner: its lease expires, and its further writes are rejected.
     await first.database`
       update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${messageId}`;
-    await until(async () => (await find(messageId))?.status === "complete", 12_000);
+    await waitUntil(async () => (await find(messageId))?.status === "complete", 12_000);
     // Either instance may have taken it over; listeners there saw it continue.
     await Bun.sleep(100);
     const frames = sockets.map((socket) => socket.frames).find((all) => all.some(({ attempt }) => attempt === 2)) ?? [];
@@ -101,7 +101,7 @@ describe("leases of generations", () => {
     const createdAt = new Date(Date.now() - 10_000);
     const forgotten = await insertAnswer(first.database, { conversationId, seq: 99, status: "pending", createdAt });
     const messageId = forgotten.message_id;
-    await until(async () => (await find(messageId))?.status === "complete", 8_000);
+    await waitUntil(async () => (await find(messageId))?.status === "complete", 8_000);
     expect((await find(messageId))?.content).toBe("Late, but here.");
   }, 15_000);
 });

@@ -33,7 +33,7 @@ function expectGapless(deltas: { offset: number; text: string }[], text: string)
   expect(deltas.map((delta) => delta.text).join("")).toBe(text);
 }
 
-test("pieces that a model writes 20 ms apart are pushed in the tick in which they come", async () => {
+test("pieces that arrive 20 ms apart are pushed immediately", async () => {
   const { live, deltas } = createAnswer();
   for (let n = 1; n <= 10; n += 1) {
     live.append(`${n} `);
@@ -43,7 +43,7 @@ test("pieces that a model writes 20 ms apart are pushed in the tick in which the
   expectGapless(deltas, "1 2 3 4 5 6 7 8 9 10 ");
 });
 
-test("of a model that writes many pieces within a moment several go together, and the last ones wait no longer than others", async () => {
+test("many pieces in quick succession are pushed together, and the last ones wait no longer than others", async () => {
   const { live, deltas } = createAnswer();
   let text = "";
   for (let n = 0; n < 300; n += 1) {
@@ -58,7 +58,7 @@ test("of a model that writes many pieces within a moment several go together, an
   expectGapless(deltas, text);
 });
 
-test("what a model thinks is pushed before its text, with offsets of its own, in frames that are not too long", () => {
+test("reasoning is pushed before its text, with its own offsets, in frames of bounded length", () => {
   const { live, deltas } = createAnswer();
   const long = `${"🤔".repeat(9_000)}!`;
   live.think(long);
@@ -72,7 +72,7 @@ test("what a model thinks is pushed before its text, with offsets of its own, in
   expect(live.snapshot()).toMatchObject({ text: "text", reasoning: long });
 });
 
-test.each([true, false])("pieces to store follow what is stored; with reasoning: %p", (storesReasoning) => {
+test.each([true, false])("pieces to store continue from what is stored; with reasoning: %p", (storesReasoning) => {
   const { live } = createAnswer({ storesReasoning });
   const kept = (reasoning: string) => (storesReasoning ? reasoning : "");
   live.think("Hm. ");

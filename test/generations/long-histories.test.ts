@@ -1,28 +1,28 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Account } from "../support/app.ts";
-import { type Asking, startAsking } from "./start-asking.ts";
+import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
-let asking: Asking;
+let app: ModelApp;
 let anna: Account;
 let id: string;
 /** Statements sent to the database. */
 const statements: string[] = [];
 
 async function start(tokens: string): Promise<void> {
-  asking = await startAsking({ AI_CONTEXT_TOKENS: tokens, AI_MODELS: "compatible/one,compatible/cheap" });
-  anna = await asking.parley.register(undefined, "Anna");
-  asking.parley.database.options.debug = (_connection, statement) => statements.push(statement);
+  app = await startModelApp({ AI_CONTEXT_TOKENS: tokens, AI_MODELS: "compatible/one,compatible/cheap" });
+  anna = await app.parley.register(undefined, "Anna");
+  app.parley.database.options.debug = (_connection, statement) => statements.push(statement);
 }
 
 const begin = async () => {
-  asking.provider.script("one", { text: "Understood." });
-  asking.provider.script("cheap", { text: "First summary." });
-  ({ id } = await asking.createConversation(anna));
+  app.provider.script("one", { text: "Understood." });
+  app.provider.script("cheap", { text: "First summary." });
+  ({ id } = await app.createConversation(anna));
 };
 
 /** Inserts old messages, each with its number, as an import would. */
-async function insertPast(count: number, text: string): Promise<void> {
-  const { database } = asking.parley;
+async function insertOldMessages(count: number, text: string): Promise<void> {
+  const { database } = app.parley;
   await database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
     select gen_random_uuid(), ${id}, c.last_seq + n, 'user', ${anna.user.id}, '<' || c.last_seq + n || '>' || ${text}
@@ -32,41 +32,41 @@ async function insertPast(count: number, text: string): Promise<void> {
 
 const numbersIn = (text: string): number[] => [...text.matchAll(/<(\d+)>/g)].map(([, n]) => Number(n));
 const summaryRequests = (): string[] =>
-  asking.provider.requestsOf("cheap").map(({ body }) => JSON.stringify(body.messages));
+  app.provider.requestsOf("cheap").map(({ body }) => JSON.stringify(body.messages));
 /** What the model received last: the summary, and the numbers of the messages. */
-function readShown(): { summary: string | undefined; numbers: number[] } {
-  const texts = asking.readShown().map(({ content }) => content);
+function readReceived(): { summary: string | undefined; numbers: number[] } {
+  const texts = app.readReceived().map(({ content }) => content);
   return { summary: /<summary>\n(.*)\n<\/summary>/.exec(texts.join("\n"))?.[1], numbers: numbersIn(texts.join("\n")) };
 }
 const listUntil = async () =>
   (
-    await asking.parley.database<{ until_seq: number }[]>`
+    await app.parley.database<{ until_seq: number }[]>`
       select until_seq from summaries where conversation_id = ${id} order by until_seq`
   ).map((row) => row.until_seq);
 
 /** Sends a question and waits until its summary is stored. @returns the summary requests. */
 async function ask(question: string): Promise<string[]> {
   const before = summaryRequests().length;
-  await asking.say(anna, id, question);
+  await app.say(anna, id, question);
   let seen = -1;
-  await asking.until(async () => {
-    const asked = summaryRequests().length;
-    const isSettled = asked === seen && (await listUntil()).length === asked;
-    seen = asked;
+  await app.waitUntil(async () => {
+    const requestCount = summaryRequests().length;
+    const isSettled = requestCount === seen && (await listUntil()).length === requestCount;
+    seen = requestCount;
     await Bun.sleep(200);
     return isSettled ? true : undefined;
   }, 15_000);
   return summaryRequests().slice(before);
 }
 
-describe("a history that is much longer than what fits", () => {
+describe("a history much longer than what fits", () => {
   beforeAll(() => start("1000"));
-  afterAll(() => asking.stop());
+  afterAll(() => app.stop());
   beforeEach(begin);
-  afterEach(() => asking.provider.reset());
+  afterEach(() => app.provider.reset());
 
-  test("is summarised by one request, about the messages just before those that are kept", async () => {
-    await insertPast(3_000, "some words of padding ".repeat(5));
+  test("is summarized with one request, from the messages just before the kept ones", async () => {
+    await insertOldMessages(3_000, "some words of padding ".repeat(5));
     statements.length = 0;
     const requests = await ask("What now?");
     expect(requests).toHaveLength(1);
@@ -76,14 +76,14 @@ describe("a history that is much longer than what fits", () => {
     expect(covered[0]).toBeGreaterThan(2_900);
 
     expect(await ask("And now?")).toEqual([]);
-    const { summary, numbers } = readShown();
+    const { summary, numbers } = readReceived();
     expect(summary).toBe("First summary.");
     expect(numbers[0]).toBe((covered.at(-1) ?? 0) + 1);
     expect(numbers.at(-1)).toBe(3_000);
   });
 
-  test("that is more than one request takes is summarised whole, one part after the other", async () => {
-    await insertPast(60, "some words of padding ".repeat(5));
+  test("that exceeds one request is summarized completely, part by part", async () => {
+    await insertOldMessages(60, "some words of padding ".repeat(5));
     const requests = await ask("What now?");
     expect(requests.length).toBeGreaterThan(1);
     expect(requests.length).toBeLessThanOrEqual(4);
@@ -92,52 +92,52 @@ describe("a history that is much longer than what fits", () => {
     expect((await listUntil()).at(-1)).toBe(covered.length);
     for (const [index, text] of requests.entries()) expect(text.includes("First summary.")).toBe(index > 0);
     expect(await ask("And now?")).toEqual([]);
-    expect(readShown()).toMatchObject({ summary: "First summary.", numbers: { 0: covered.length + 1 } });
+    expect(readReceived()).toMatchObject({ summary: "First summary.", numbers: { 0: covered.length + 1 } });
   });
 
-  test("goes on from the summary that it has, however far back that is", async () => {
-    await insertPast(40, "some words of padding ".repeat(5));
+  test("continues from the last summary, however old that is", async () => {
+    await insertOldMessages(40, "some words of padding ".repeat(5));
     expect((await ask("What now?")).length).toBeGreaterThan(0);
-    asking.provider.script("cheap", { text: "Next summary." });
-    await insertPast(3_000, "some words of padding ".repeat(5));
+    app.provider.script("cheap", { text: "Next summary." });
+    await insertOldMessages(3_000, "some words of padding ".repeat(5));
     const requests = await ask("What happened?");
     expect(requests.length).toBeGreaterThan(1);
     expect(requests.length).toBeLessThanOrEqual(4);
     expect(requests[0]).toContain("First summary.");
     for (const text of requests.slice(1)) expect(text).toContain("Next summary.");
     expect(await ask("And now?")).toEqual([]);
-    const { summary, numbers } = readShown();
+    const { summary, numbers } = readReceived();
     expect(summary).toBe("Next summary.");
     expect(numbers[0]).toBe((requests.flatMap(numbersIn).at(-1) ?? 0) + 1);
   });
 
-  test("of nothing but spaces fills neither the model's context nor the memory", async () => {
-    await insertPast(50, " ".repeat(10_000));
+  test("of only spaces fills neither the model's context nor the memory", async () => {
+    await insertOldMessages(50, " ".repeat(10_000));
     for (const request of await ask("What was that?")) expect(request.length).toBeLessThan(13_000);
-    expect(readShown().numbers).toEqual([50]);
+    expect(readReceived().numbers).toEqual([50]);
   });
 
-  test("does not show a summary that leaves no room for the question", async () => {
-    await insertPast(60, "some words of padding ".repeat(5));
+  test("doesn't include a summary that leaves no room for the question", async () => {
+    await insertOldMessages(60, "some words of padding ".repeat(5));
     expect((await ask("What now?")).length).toBeGreaterThan(0);
     const question = "word ".repeat(2_000).trim();
-    await asking.say(anna, id, question);
-    expect(asking.readShown()).toEqual([{ role: "user", content: question }]);
+    await app.say(anna, id, question);
+    expect(app.readReceived()).toEqual([{ role: "user", content: question }]);
   });
 });
 
 describe("a history of very many short messages", () => {
   beforeAll(() => start("30000"));
-  afterAll(() => asking.stop());
+  afterAll(() => app.stop());
 
-  test("has one summary until many more have come", async () => {
+  test("keeps one summary until many more messages were sent", async () => {
     await begin();
-    await insertPast(1_500, "ok");
+    await insertOldMessages(1_500, "ok");
     const requests = await ask("What now?");
     expect(requests.length).toBeGreaterThan(0);
-    expect(readShown().numbers).toHaveLength(999);
+    expect(readReceived().numbers).toHaveLength(999);
     expect(await ask("And now?")).toEqual([]);
-    const { summary, numbers } = readShown();
+    const { summary, numbers } = readReceived();
     expect(summary).toBe("First summary.");
     expect(numbers[0]).toBe((requests.flatMap(numbersIn).at(-1) ?? 0) + 1);
     expect(numbers.length).toBeLessThan(500);

@@ -46,9 +46,9 @@ const findSpent = async (): Promise<number> => {
   return row?.spent ?? 0;
 };
 
-// Leases are renewed every second: one that is checked before the commit is retried seems lost.
+// Leases are renewed every second: one checked before the commit is retried seems lost.
 test.each([0, 250, 500, 750])(
-  "an answer whose commit got no response is pushed, charged once, and followed by its title (%p)",
+  "an answer whose commit response was lost is pushed, charged once, and followed by its title (%p)",
   async (firstDelayMs) => {
     provider.script("one", { text: "A red animal.", firstDelayMs }, { text: "Foxes", firstDelayMs: 1_000 });
     const { id } = await createConversation(parley, anna, [], { title: "" });
@@ -74,7 +74,7 @@ test.each([0, 250, 500, 750])(
   },
 );
 
-test("the end of an answer that was released before is refused; one that is stored is found", async () => {
+test("the end of an answer that was already released is rejected; a stored one is found", async () => {
   const final: FinalState = {
     content: "A red animal.",
     status: "complete",
@@ -107,7 +107,7 @@ test("the end of an answer that was released before is refused; one that is stor
 test.each([
   ["store_answer(", "A red animal."],
   ["settle_charges(", "SELECT 1"],
-])("an answer below /v1 is stored, pushed and charged once if the response to %p is lost", async (sent, received) => {
+])("an answer on /v1 is stored, pushed and charged once if the response to %p is lost", async (sent, received) => {
   provider.script("one", { text: "A red animal." });
   const { id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -137,7 +137,7 @@ test.each([
   await socket.close();
 });
 
-test("the result of a tool whose commit got no response is stored once, and pushed", async () => {
+test("a tool result whose commit response was lost is stored once, and pushed", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found it.", firstDelayMs: 1_500 });
   const { id } = await createConversation(parley, anna, [], { tools: true });
@@ -162,7 +162,7 @@ test("the result of a tool whose commit got no response is stored once, and push
   await socket.close();
 });
 
-test("a message that is stored already is only published again", async () => {
+test("an already stored message is only published again", async () => {
   const published: DurableEvent[] = [];
   const bus = {
     publish(channel: string, create: () => Iterable<DurableEvent>) {

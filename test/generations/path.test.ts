@@ -21,7 +21,7 @@ type Row = {
   deleted_at: Date | null;
 };
 
-/** Stores a conversation of these messages. */
+/** Stores a conversation with these messages. */
 async function store(rows: Row[]): Promise<string> {
   const id = createId();
   await database`insert into conversations (id, kind, reply_mode, last_seq) values (${id}, 'group', 'never', 0)`;
@@ -43,7 +43,7 @@ const createRow = (seq: number, row: Partial<Row> = {}): Row => ({
 });
 
 /** The rule of decision 0011, applied message by message. */
-function listShown(rows: Row[], untilSeq: number): number[] {
+function listExpected(rows: Row[], untilSeq: number): number[] {
   const seqOf = new Map(rows.map(({ id, seq }) => [id, seq]));
   const shown: number[] = [];
   let upper = untilSeq;
@@ -68,11 +68,11 @@ function createRandom(seed: number): (below: number) => number {
   };
 }
 
-function createTangle(count: number, random: (below: number) => number): Row[] {
+function createRandomTree(count: number, random: (below: number) => number): Row[] {
   const rows: Row[] = [];
   let seq = 0;
   while (rows.length < count) {
-    // Other events have numbers as well.
+    // Other events have sequence numbers as well.
     seq += random(4) === 0 ? 2 : 1;
     const earlier = rows[random(rows.length)];
     const last = rows.at(-1);
@@ -92,8 +92,8 @@ const read = (id: string, untilSeq: number, rows: number, bytes: number) =>
   database<PathRow[]>`select * from list_path(${id}, ${untilSeq}, ${rows}, ${bytes}, ${null}, ${false})`;
 
 describe("a path", () => {
-  test.each([1, 2, 3])("is the same in portions of any size as from message to message (%d)", async (seed) => {
-    const rows = createTangle(250, createRandom(seed));
+  test.each([1, 2, 3])("is the same in portions of any size as message by message (%d)", async (seed) => {
+    const rows = createRandomTree(250, createRandom(seed));
     const id = await store(rows);
     for (const { seq } of rows.filter((_, index) => index % 9 === 0 || index > 240))
       for (const [rowsMax, bytes] of [
@@ -109,12 +109,12 @@ describe("a path", () => {
           expect(portion.length).toBeLessThanOrEqual(rowsMax);
           shown.push(...portion.filter(({ content }) => content !== null).map((row) => row.seq));
         }
-        expect({ seq, rowsMax, shown }).toEqual({ seq, rowsMax, shown: listShown(rows, seq) });
+        expect({ seq, rowsMax, shown }).toEqual({ seq, rowsMax, shown: listExpected(rows, seq) });
       }
   });
 
-  test("stops at a message with a summary, and goes on from there as before", async () => {
-    const rows = createTangle(120, createRandom(4));
+  test("stops at a message with a summary, and continues the same way from there", async () => {
+    const rows = createRandomTree(120, createRandom(4));
     const id = await store(rows);
     const all = (await read(id, 1_000, 1_000, 1_000_000)).map(({ seq }) => seq);
     const middle = all[Math.floor(all.length / 2)] ?? 0;
@@ -148,7 +148,7 @@ describe("a long path", () => {
   const BRANCHES = 20;
   const DEPTH = 475;
 
-  test("of a branch is read without what lies between its messages", async () => {
+  test("of a branch is read without the messages in between", async () => {
     const rows: Row[] = [];
     const ends: (string | null)[] = Array.from({ length: BRANCHES }, () => null);
     for (let pair = 0; pair < BRANCHES * DEPTH; pair += 1) {
@@ -168,7 +168,7 @@ describe("a long path", () => {
     expect(touched).toBeLessThan(5 * 2 * DEPTH);
   }, 30_000);
 
-  test("is read until a number of bytes, with one message at least", async () => {
+  test("is read up to a byte limit, with at least one message", async () => {
     const rows = Array.from({ length: 12 }, (_, n) => createRow(n + 1, { content: "x".repeat(200_000) }));
     const id = await store(rows);
     expect((await listHistory(database, id, 12, false)).map(({ continue_at }) => continue_at)).toEqual([null, 10]);
@@ -178,7 +178,7 @@ describe("a long path", () => {
     expect((await listPath(database, id, 12, 0)).map(({ content }) => content)).toEqual(rows.map(() => null));
   });
 
-  test("does not grow with what goes on from the same message", async () => {
+  test("doesn't get longer with other branches from the same message", async () => {
     const first = createRow(1);
     const others = Array.from({ length: 5_000 }, (_, n) => createRow(n + 2, { parent_id: first.id }));
     const answer = createRow(5_002, { role: "assistant", parent_id: first.id });

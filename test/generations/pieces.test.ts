@@ -26,7 +26,7 @@ const read = async (): Promise<string | undefined> => {
   return row?.content;
 };
 
-test("pieces follow each other; a repeated one replaces itself, a late shorter one does not", async () => {
+test("pieces are appended; a repeated one replaces itself, a late shorter one doesn't", async () => {
   expect(await read()).toBe("");
   expect(await store(1, "ab")).toBe(true);
   expect(await store(2, "cd")).toBe(true);
@@ -38,9 +38,9 @@ test("pieces follow each other; a repeated one replaces itself, a late shorter o
   expect(await read()).toBe("abcdefgh");
 });
 
-test("an attempt begins with its whole text, an older one stores nothing more", async () => {
+test("an attempt starts with its whole text, and an older one stores nothing more", async () => {
   for (const [n, text] of ["one ", "two ", "three"].entries()) await store(n + 1, text);
-  expect(await store(2, "of an attempt that never began", 2)).toBe(false);
+  expect(await store(2, "of an attempt that never started", 2)).toBe(false);
   expect(await store(1, "one again ", 2)).toBe(true);
   expect(await read()).toBe("one again ");
   expect(await store(4, "late", 1)).toBe(false);
@@ -50,7 +50,7 @@ test("an attempt begins with its whole text, an older one stores nothing more", 
   expect(await read()).toBe("");
 });
 
-test("only the owner of the lease stores, and a successor begins with all that was stored", async () => {
+test("only the lease's owner can store pieces, and a successor starts with all stored text", async () => {
   await store(1, "all of ");
   await store(2, "it");
   expect(await store(3, "!", 1, 2)).toBe(false);
@@ -64,24 +64,24 @@ test("only the owner of the lease stores, and a successor begins with all that w
   expect(await storePieces(database, [])).toEqual(new Set());
 });
 
-test("what the model thinks is in the same pieces: a successor begins with it, and readers see it", async () => {
+test("reasoning is stored in the same pieces: a successor starts with it, and readers see it", async () => {
   const key = { ...keyOf(generation), fence: 1, attempt: 1 };
   const put = async (n: number, piece: { text: string; reasoning?: string }) =>
     (await storePieces(database, [{ ...key, n, ...piece }])).has(generation.id);
-  const shown = async () => {
+  const readShown = async () => {
     const [row] = await database<{ content: string; reasoning: string | null }[]>`
       select content, reasoning from current_messages where id = ${generation.message_id}`;
     return row;
   };
-  expect(await shown()).toEqual({ content: "", reasoning: null });
+  expect(await readShown()).toEqual({ content: "", reasoning: null });
   expect(await put(1, { text: "", reasoning: "Let me " })).toBe(true);
   expect(await put(2, { text: "", reasoning: "think." })).toBe(true);
   expect(await put(3, { text: "Done", reasoning: " So." })).toBe(true);
-  // A late, shorter one of either kind does not replace it.
+  // A late, shorter one of either kind doesn't replace it.
   expect(await put(3, { text: "Do", reasoning: " So." })).toBe(false);
   expect(await put(3, { text: "Done" })).toBe(false);
   expect(await put(4, { text: "." })).toBe(true);
-  expect(await shown()).toEqual({ content: "Done.", reasoning: "Let me think. So." });
+  expect(await readShown()).toEqual({ content: "Done.", reasoning: "Let me think. So." });
   await database`update generations set lease_until = now() - interval '1 s' where id = ${generation.id}`;
   const [claimed] = await claimOrphans(database, createId(), 1_000, 10);
   expect(claimed).toMatchObject({ content: "Done.", reasoning: "Let me think. So." });

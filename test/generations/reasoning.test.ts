@@ -17,7 +17,7 @@ type Message = {
   usage: { output_tokens: number; reasoning_tokens: number };
 };
 
-/** Two instances that store reasoning, sharing a database and a bus; and two that don't, on other databases. */
+/** Two instances that store reasoning, with a shared database and bus; and two that don't, with other databases. */
 const link = linkBuses();
 let provider: ProviderStandIn;
 let shared: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -59,25 +59,27 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const ponder = {
+const thinkingScript = {
   thinking: Array.from({ length: 30 }, (_, n) => `🤔 ${n} `),
   pieces: ["The ", "answer."],
   pieceDelayMs: 8,
 };
-const pondered = ponder.thinking.join("");
+const fullReasoning = thinkingScript.thinking.join("");
 
-/** Scripts a model that thinks until told to write, so that others can join. @returns a function that makes it write. */
-function ponderUntil(more: object = {}): () => void {
+/**
+ * Scripts a model that thinks until told to write, so that others can join. @returns a function that makes it write.
+ */
+function scriptThinkingModel(more: object = {}): () => void {
   const { promise, resolve } = Promise.withResolvers<void>();
-  provider.script("three", { ...ponder, ...more, thinkUntil: promise });
+  provider.script("three", { ...thinkingScript, ...more, thinkUntil: promise });
   return resolve;
 }
 
 const send = (content: string, more: object = {}, from = socket, id = conversation_id) =>
   from.ask({ type: "message.send", conversation_id: id, content, client_message_id: content, ...more });
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
-const isThought = (frame: Frame) => frame.type === "message.delta" && frame.part === "reasoning";
-const untilCompleted = async (reader = socket): Promise<Message> =>
+const isReasoningDelta = (frame: Frame) => frame.type === "message.delta" && frame.part === "reasoning";
+const waitUntilCompleted = async (reader = socket): Promise<Message> =>
   (await reader.waitFor(isCompleted, 20_000)).data as unknown as Message;
 
 const find = async (id: string, app = first, account = anna): Promise<Message> =>
@@ -98,23 +100,23 @@ function read(frames: Frame[], messageId: string): { content: string; reasoning:
   return answer;
 }
 
-async function until(check: () => Promise<boolean>, waitMs = 15_000): Promise<void> {
+async function waitUntil(check: () => Promise<boolean>, waitMs = 15_000): Promise<void> {
   const endsAtMs = performance.now() + waitMs;
   while (!(await check())) {
-    if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+    if (performance.now() > endsAtMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
     await Bun.sleep(25);
   }
 }
 
-describe("what a model thinks", () => {
+describe("a model's reasoning", () => {
   test.each(["openai/one", "anthropic/two", "compatible/three"])(
     "%s: is streamed, stored and counted",
     async (model) => {
-      provider.script(model.split("/")[1] ?? "", { ...ponder, usage: false });
+      provider.script(model.split("/")[1] ?? "", { ...thinkingScript, usage: false });
       await send("Think.", { model });
-      const completed = await untilCompleted();
-      expect(completed).toMatchObject({ status: "complete", content: "The answer.", reasoning: pondered });
-      expect(read(socket.frames, completed.id)).toEqual({ content: "The answer.", reasoning: pondered });
+      const completed = await waitUntilCompleted();
+      expect(completed).toMatchObject({ status: "complete", content: "The answer.", reasoning: fullReasoning });
+      expect(read(socket.frames, completed.id)).toEqual({ content: "The answer.", reasoning: fullReasoning });
       // Before the text, and at most coalesced.
       const kinds = socket.frames.filter(({ type }) => type === "message.delta").map(({ part = "text" }) => part);
       expect(kinds.lastIndexOf("reasoning")).toBeLessThan(kinds.indexOf("text"));
@@ -130,40 +132,40 @@ describe("what a model thinks", () => {
   );
 
   test("is visible to members only", async () => {
-    const write = ponderUntil();
-    const stranger = await openSocket(first.url, { token: outsider.access_token });
-    expect(await stranger.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
+    const write = scriptThinkingModel();
+    const outsiderSocket = await openSocket(first.url, { token: outsider.access_token });
+    expect(await outsiderSocket.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
     await send("Think.");
-    const { message_id } = await socket.waitFor(isThought);
+    const { message_id } = await socket.waitFor(isReasoningDelta);
     const path = `/api/v1/conversations/${conversation_id}/messages/${message_id}`;
     expect((await first.fetch(path, { token: outsider.access_token })).status).toBe(404);
     expect((await find(String(message_id), first, ben)).reasoning).not.toBeNull();
     write();
-    await untilCompleted();
-    expect(stranger.frames.map(({ type }) => type)).toEqual(["ready", "error"]);
-    await stranger.close();
+    await waitUntilCompleted();
+    expect(outsiderSocket.frames.map(({ type }) => type)).toEqual(["ready", "error"]);
+    await outsiderSocket.close();
   });
 
-  test("is found by no search, and no model is shown it", async () => {
+  test("isn't searchable, and isn't sent to models", async () => {
     provider.script("three", { thinking: ["Quokkaesque musings."], pieces: ["Wombatlike answer."] });
     await send("Think.");
-    await untilCompleted();
+    await waitUntilCompleted();
     const rest = createRest(first, anna);
     const search = async (word: string) => (await rest.get<{ data: unknown[] }>(`/search?q=${word}`)).body.data.length;
-    await until(async () => (await search("wombatlike")) === 1);
+    await waitUntil(async () => (await search("wombatlike")) === 1);
     expect(await search("quokkaesque")).toBe(0);
     await send("And now?");
-    await until(async () => provider.requestsOf("three").length === 2);
-    const asked = JSON.stringify(provider.requestsOf("three")[1]?.body);
-    expect(asked).toContain("Wombatlike");
-    expect(asked).not.toContain("Quokkaesque");
+    await waitUntil(async () => provider.requestsOf("three").length === 2);
+    const request = JSON.stringify(provider.requestsOf("three")[1]?.body);
+    expect(request).toContain("Wombatlike");
+    expect(request).not.toContain("Quokkaesque");
   });
 
-  test("is dropped if its model fails before it writes", async () => {
-    provider.script("fails", { ...ponder, pieces: [], fault: "cut", after: 0 });
+  test("is dropped if its model fails before it writes text", async () => {
+    provider.script("fails", { ...thinkingScript, pieces: [], fault: "cut", after: 0 });
     provider.script("three", { thinking: ["Better."], pieces: ["Done."] });
     await send("Think.", { model: "compatible/fails" });
-    const completed = await untilCompleted();
+    const completed = await waitUntilCompleted();
     expect(completed).toMatchObject({ content: "Done.", reasoning: "Better.", model: "compatible/three" });
     expect(completed.metadata.models).toEqual(["compatible/three"]);
     const [reset] = socket.list("message.reset");
@@ -172,7 +174,7 @@ describe("what a model thinks", () => {
     expect(read(socket.frames, completed.id)).toEqual({ content: "Done.", reasoning: "Better." });
   });
 
-  test("is kept with the text that it led to, if another model goes on", async () => {
+  test("is kept with its text if another model continues", async () => {
     provider.script("cut", {
       thinking: ["Count."],
       pieces: ["One ", "two "],
@@ -182,37 +184,37 @@ describe("what a model thinks", () => {
     });
     provider.script("three", { thinking: ["Go on."], pieces: ["three."] });
     await send("Think.", { model: "compatible/cut" });
-    const completed = await untilCompleted();
+    const completed = await waitUntilCompleted();
     expect(completed).toMatchObject({ content: "One two three.", reasoning: "Count.\n\nGo on." });
     expect(socket.list("message.reset")).toMatchObject([{ text: "One two ", reasoning: "Count." }]);
     expect(read(socket.frames, completed.id)).toEqual({ content: "One two three.", reasoning: "Count.\n\nGo on." });
   });
 
-  test("stays with an answer that is stopped", async () => {
-    ponderUntil();
+  test("stays with a stopped answer", async () => {
+    scriptThinkingModel();
     await send("Think.");
-    const { message_id } = await socket.waitFor(isThought);
+    const { message_id } = await socket.waitFor(isReasoningDelta);
     await socket.ask({ type: "generation.cancel", conversation_id, message_id });
-    const completed = await untilCompleted();
+    const completed = await waitUntilCompleted();
     expect(completed).toMatchObject({ status: "cancelled", content: "" });
-    expect(pondered).toStartWith(String(completed.reasoning));
+    expect(fullReasoning).toStartWith(String(completed.reasoning));
     expect(read(socket.frames, completed.id).reasoning).toBe(String(completed.reasoning));
   });
 
-  test("goes with the message when it is deleted", async () => {
+  test("is deleted with the message", async () => {
     provider.script("three", { thinking: ["A secret."], pieces: ["Done."] });
     await send("Think.");
-    const { id } = await untilCompleted();
+    const { id } = await waitUntilCompleted();
     await socket.ask({ type: "message.delete", conversation_id, message_id: id });
     expect(await find(id)).toMatchObject({ content: "", reasoning: null });
     const path = `/api/v1/conversations/${conversation_id}/export?format=markdown`;
     expect(await (await first.fetch(path, { token: anna.access_token })).text()).not.toContain("secret");
   });
 
-  test("is a closed block of the exported Markdown, which nothing in it ends", async () => {
+  test("is a closed block in the exported Markdown, whatever it contains", async () => {
     provider.script("three", { thinking: ["Is it </details>?\n"], pieces: ["Done."] });
     await send("Think.");
-    await untilCompleted();
+    await waitUntilCompleted();
     const path = `/api/v1/conversations/${conversation_id}/export?format=markdown`;
     const text = await (await first.fetch(path, { token: anna.access_token })).text();
     expect(text).toEndWith(
@@ -222,44 +224,44 @@ describe("what a model thinks", () => {
 });
 
 describe("readers who join while a model thinks", () => {
-  test("get what it has thought, and go on from there, at both instances", async () => {
-    const write = ponderUntil();
+  test("get the reasoning so far, and continue from there, on both instances", async () => {
+    const write = scriptThinkingModel();
     const early = await openSocket(second.url, { token: ben.access_token });
     await early.ask({ type: "subscribe", conversation_id });
     await send("Think.");
-    await socket.waitFor((frame) => isThought(frame) && String(frame.text).includes("10"));
+    await socket.waitFor((frame) => isReasoningDelta(frame) && String(frame.text).includes("10"));
     const late = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: ben.access_token })));
     await Promise.all(late.map((reader) => reader.ask({ type: "subscribe", conversation_id })));
     write();
     const readers = [socket, early, ...late];
-    const [{ id }] = (await Promise.all(readers.map(untilCompleted))) as [Message];
+    const [{ id }] = (await Promise.all(readers.map(waitUntilCompleted))) as [Message];
     for (const reader of readers)
-      expect(read(reader.frames, id)).toEqual({ content: "The answer.", reasoning: pondered });
+      expect(read(reader.frames, id)).toEqual({ content: "The answer.", reasoning: fullReasoning });
     // Late readers started in the middle of it.
     for (const reader of late) {
       const start = reader.frames.find(({ message_id }) => message_id === id);
       expect(start).toMatchObject({ type: "message.reset", text: "" });
-      expect(String(start?.reasoning).length).toBeWithin(1, pondered.length);
+      expect(String(start?.reasoning).length).toBeWithin(1, fullReasoning.length);
     }
     await Promise.all([early, ...late].map((reader) => reader.close()));
   });
 
-  test("see it in the message, where it is written and elsewhere", async () => {
-    const write = ponderUntil();
+  test("see it in the message, on the writing instance and on others", async () => {
+    const write = scriptThinkingModel();
     await send("Think.");
-    const { message_id } = await socket.waitFor(isThought);
+    const { message_id } = await socket.waitFor(isReasoningDelta);
     const here = await find(String(message_id), first);
     expect(here).toMatchObject({ status: "streaming", content: "" });
-    expect(pondered).toStartWith(String(here.reasoning));
+    expect(fullReasoning).toStartWith(String(here.reasoning));
     // Stored with the next piece.
-    await until(async () => (await find(String(message_id), second)).reasoning !== null);
-    expect(pondered).toStartWith(String((await find(String(message_id), second)).reasoning));
+    await waitUntil(async () => (await find(String(message_id), second)).reasoning !== null);
+    expect(fullReasoning).toStartWith(String((await find(String(message_id), second)).reasoning));
     write();
-    await untilCompleted();
+    await waitUntilCompleted();
   });
 
   test("get it as server events, with the message that they sent and later", async () => {
-    const write = ponderUntil();
+    const write = scriptThinkingModel();
     const open = (app: TestApp, path: string, options: object = {}) =>
       app.fetch(`/api/v1/conversations/${conversation_id}${path}`, {
         token: anna.access_token,
@@ -268,7 +270,7 @@ describe("readers who join while a model thinks", () => {
       });
     const json = { content: "Think.", client_message_id: "sse" };
     const own = await open(first, "/messages", { json });
-    await socket.waitFor(isThought);
+    await socket.waitFor(isReasoningDelta);
     const again = [await open(first, "/messages", { json }), await open(second, "/messages", { json })];
     const feed = await open(second, "/events");
     write();
@@ -284,24 +286,24 @@ describe("readers who join while a model thinks", () => {
     };
     const hasEnd = (text: string) => /^data: .*"message\.completed".*\n\n/m.test(text);
     const streams = await Promise.all([own, ...again, feed].map((response) => readFrames(response, hasEnd)));
-    const { id } = await untilCompleted();
+    const { id } = await waitUntilCompleted();
     for (const frames of streams) {
       const created = frames.find(({ type, data }) => type === "message.created" && data?.id === id)?.data;
       const hasBegun = frames.some(({ type, offset }) => type === "message.reset" || offset === 0);
       expect(hasBegun).toBe(true);
       expect(created?.content ?? "").toBe("");
-      expect(read(frames, id)).toEqual({ content: "The answer.", reasoning: pondered });
+      expect(read(frames, id)).toEqual({ content: "The answer.", reasoning: fullReasoning });
     }
   });
 });
 
-describe("an answer that another instance takes over", () => {
+describe("an answer taken over by another instance", () => {
   const takeOver = async (app: TestApp, messageId: string) => {
     await app.database`
       update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${messageId}`;
   };
 
-  test("keeps what led to its text", async () => {
+  test("keeps the reasoning that led to its text", async () => {
     const slow = Array.from({ length: 400 }, (_, n) => `w${n} `);
     provider.script(
       "three",
@@ -314,13 +316,13 @@ describe("an answer that another instance takes over", () => {
     await send("Think.");
     const { message_id } = await socket.waitFor((frame) => frame.type === "message.delta" && !frame.part);
     const id = String(message_id);
-    // Both are in the database.
-    await until(async () => {
+    // Both are stored.
+    await waitUntil(async () => {
       const message = await find(id, second);
       return message.reasoning === "First, a plan." && message.content !== "";
     });
     await takeOver(first, id);
-    const completed = await untilCompleted();
+    const completed = await waitUntilCompleted();
     expect(completed.reasoning).toBe("First, a plan.\n\nWhere was I?");
     expect(completed.content).toEndWith("and the end.");
     expect(completed.content).toStartWith("w0 ");
@@ -328,14 +330,14 @@ describe("an answer that another instance takes over", () => {
     expect(read(socket.frames, id)).toEqual({ content: completed.content, reasoning: String(completed.reasoning) });
   }, 30_000);
 
-  test("that has no text yet begins anew", async () => {
+  test("without text starts over", async () => {
     const thinkUntil = Promise.withResolvers<void>().promise;
-    provider.script("three", { ...ponder, thinkUntil }, { thinking: ["Again."], pieces: ["Done."] });
+    provider.script("three", { ...thinkingScript, thinkUntil }, { thinking: ["Again."], pieces: ["Done."] });
     await send("Think.");
-    const { message_id } = await socket.waitFor(isThought);
-    await until(async () => (await find(String(message_id), second)).reasoning !== null);
+    const { message_id } = await socket.waitFor(isReasoningDelta);
+    await waitUntil(async () => (await find(String(message_id), second)).reasoning !== null);
     await takeOver(first, String(message_id));
-    const completed = await untilCompleted();
+    const completed = await waitUntilCompleted();
     expect(completed).toMatchObject({ content: "Done.", reasoning: "Again." });
     expect(read(socket.frames, completed.id)).toEqual({ content: "Done.", reasoning: "Again." });
   }, 30_000);
@@ -345,7 +347,7 @@ describe.each([
   ["stream", true],
   ["off", false],
 ])("with AI_REASONING=%s", (AI_REASONING, isSent) => {
-  test("nothing of it is stored", async () => {
+  test("stores no reasoning", async () => {
     const app = await startApp({ config: configure({ AI_REASONING }) });
     try {
       const account = await app.register();
@@ -353,23 +355,23 @@ describe.each([
       const reader = await openSocket(app.url, { token: account.access_token });
       await reader.ask({ type: "subscribe", conversation_id: id });
       const pieces = Array.from({ length: 60 }, (_, n) => `w${n} `);
-      provider.script("three", { ...ponder, pieces, pieceDelayMs: 20, usage: false });
+      provider.script("three", { ...thinkingScript, pieces, pieceDelayMs: 20, usage: false });
       await send("Think.", {}, reader, id);
-      // Until a piece is stored; returns what is stored of it.
-      await until(async () => (await app.database`select 1 from generation_pieces where text <> ''`).length > 0);
+      // Waits until a piece is stored; returns its contents.
+      await waitUntil(async () => (await app.database`select 1 from generation_pieces where text <> ''`).length > 0);
       expect(await app.database`select 1 from generation_pieces where reasoning <> ''`).toHaveLength(0);
       const path = `/conversations/${id}/messages`;
       const [, streaming] = (await createRest(app, account).get<{ data: Message[] }>(path)).body.data;
       expect(streaming).toMatchObject({ status: "streaming", reasoning: null });
       const late = await openSocket(app.url, { token: account.access_token });
       await late.ask({ type: "subscribe", conversation_id: id });
-      const completed = await untilCompleted(reader);
-      await untilCompleted(late);
+      const completed = await waitUntilCompleted(reader);
+      await waitUntilCompleted(late);
       expect(completed).toMatchObject({ status: "complete", reasoning: null });
       expect(completed.usage.reasoning_tokens).toBeGreaterThan(30);
       for (const { frames } of [reader, late]) {
         const { content, reasoning } = read(frames, completed.id);
-        expect([content, reasoning]).toEqual([completed.content, isSent ? pondered : ""]);
+        expect([content, reasoning]).toEqual([completed.content, isSent ? fullReasoning : ""]);
         if (!isSent) expect(frames.some((frame) => "part" in frame || frame.reasoning !== undefined)).toBe(false);
       }
       expect(await app.database`select 1 from messages where reasoning is not null`).toHaveLength(0);

@@ -1,53 +1,53 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { Account } from "../support/app.ts";
 import { openSocket } from "../support/socket.ts";
-import { type Asking, startAsking } from "./start-asking.ts";
+import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
-let asking: Asking;
+let app: ModelApp;
 let anna: Account;
 let ben: Account;
 let id: string;
 beforeAll(async () => {
-  asking = await startAsking();
-  [anna, ben] = [await asking.parley.register(), await asking.parley.register()];
+  app = await startModelApp();
+  [anna, ben] = [await app.parley.register(), await app.parley.register()];
 });
 beforeEach(async () => {
-  asking.provider.reset();
-  id = (await asking.createConversation(anna, [ben], { kind: "group" })).id;
+  app.provider.reset();
+  id = (await app.createConversation(anna, [ben], { kind: "group" })).id;
 });
-afterAll(() => asking.stop());
+afterAll(() => app.stop());
 
 const slow = { text: "Slow.", firstDelayMs: 700 };
 const regenerate = async (account: Account, messageId: string) => {
   const path = `/api/v1/conversations/${id}/messages/${messageId}/regenerate`;
-  const answer = await asking.parley.fetch(path, { method: "POST", token: account.access_token });
+  const answer = await app.parley.fetch(path, { method: "POST", token: account.access_token });
   const { code } = (await answer.json()) as { code?: string };
   return { status: answer.status, code };
 };
 const count = (all: { status: number }[], status: number) => all.filter((each) => each.status === status).length;
 
-test("of several who have the same question answered again, one runs and the others get 409", async () => {
-  asking.provider.script("one", { text: "First." }, slow);
-  const { message, reply } = await asking.say(anna, id, "What is it?");
+test("of several users who regenerate the same answer, one succeeds and the others get 409", async () => {
+  app.provider.script("one", { text: "First." }, slow);
+  const { message, reply } = await app.say(anna, id, "What is it?");
   const names = [message.id, reply?.id ?? "", message.id, reply?.id ?? ""];
   const all = await Promise.all(names.map((name, n) => regenerate(n % 2 === 0 ? anna : ben, name)));
   expect([count(all, 201), count(all, 409)]).toEqual([1, 3]);
   expect(all.filter(({ status }) => status === 409).every(({ code }) => code === "conflict")).toBe(true);
-  await asking.until(() => (asking.provider.requestsOf("one").length === 2 ? true : undefined));
-  // The answer that is being written has another sibling, which is named here.
+  await app.waitUntil(() => (app.provider.requestsOf("one").length === 2 ? true : undefined));
+  // The answer in progress has another sibling, whose id is used here.
   expect((await regenerate(ben, reply?.id ?? "")).status).toBe(409);
-  await asking.until(async () => {
-    const rows = await asking.parley
+  await app.waitUntil(async () => {
+    const rows = await app.parley
       .database`select 1 from messages where conversation_id = ${id} and status = 'streaming'`;
     return rows.length === 0 ? true : undefined;
   });
-  expect(asking.provider.requestsOf("one")).toHaveLength(2);
+  expect(app.provider.requestsOf("one")).toHaveLength(2);
   expect((await regenerate(ben, message.id)).status).toBe(201);
 });
 
-test("so do frames, also while the first answer is being written", async () => {
-  asking.provider.script("one", slow);
-  const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+test("the same applies to frames, also while the first answer is in progress", async () => {
+  app.provider.script("one", slow);
+  const socket = await openSocket(app.parley.url, { token: anna.access_token });
   const sent = await socket.ask({
     type: "message.send",
     conversation_id: id,
@@ -57,8 +57,8 @@ test("so do frames, also while the first answer is being written", async () => {
   });
   const message_id = (sent.message as { id: string }).id;
   expect(await socket.ask({ type: "generation.regenerate", message_id })).toMatchObject({ code: "conflict" });
-  await asking.until(async () => {
-    const rows = await asking.parley.database`
+  await app.waitUntil(async () => {
+    const rows = await app.parley.database`
       select 1 from messages where conversation_id = ${id} and status = 'complete' and role = 'assistant'`;
     return rows.length === 1 ? true : undefined;
   });
@@ -67,10 +67,10 @@ test("so do frames, also while the first answer is being written", async () => {
   await socket.close();
 });
 
-test("two questions of one conversation are answered again at the same time", async () => {
-  asking.provider.script("one", { text: "First." }, { text: "Second." }, slow);
-  const one = await asking.say(anna, id, "What is it?");
-  const two = await asking.say(anna, id, "And that?");
+test("two questions of one conversation can be regenerated concurrently", async () => {
+  app.provider.script("one", { text: "First." }, { text: "Second." }, slow);
+  const one = await app.say(anna, id, "What is it?");
+  const two = await app.say(anna, id, "And that?");
   const all = await Promise.all([regenerate(anna, one.message.id), regenerate(anna, two.message.id)]);
   expect(count(all, 201)).toBe(2);
 });

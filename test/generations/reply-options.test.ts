@@ -5,50 +5,50 @@ import type { Account } from "../support/app.ts";
 import { openStream } from "../support/event-stream.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { type Asking, startAsking } from "./start-asking.ts";
+import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
-let asking: Asking;
+let app: ModelApp;
 let anna: Account;
 let owner: Rest;
 let viewer: Rest;
 let outsider: Rest;
 beforeAll(async () => {
-  asking = await startAsking();
-  const accounts = await Promise.all([1, 2, 3].map(() => asking.parley.register()));
-  [owner, viewer, outsider] = accounts.map((account) => createRest(asking.parley, account)) as [Rest, Rest, Rest];
+  app = await startModelApp();
+  const accounts = await Promise.all([1, 2, 3].map(() => app.parley.register()));
+  [owner, viewer, outsider] = accounts.map((account) => createRest(app.parley, account)) as [Rest, Rest, Rest];
   anna = owner.account;
 });
-beforeEach(() => asking.provider.reset());
-afterAll(() => asking.stop());
+beforeEach(() => app.provider.reset());
+afterAll(() => app.stop());
 
 const schema = { type: "object", properties: { zebra: { type: "string" }, apple: { type: "integer" } } };
-const createIn = async (input: Record<string, unknown> = {}): Promise<string> =>
-  (await asking.createConversation(anna, [], { title: "Settings", ...input })).id;
+const createConversation = async (input: Record<string, unknown> = {}): Promise<string> =>
+  (await app.createConversation(anna, [], { title: "Settings", ...input })).id;
 
 /** The efforts in the provider's requests, in order. */
-const efforts = () => asking.provider.requests.map(({ body }) => body.reasoning_effort ?? null);
+const efforts = () => app.provider.requests.map(({ body }) => body.reasoning_effort ?? null);
 const generationOf = async (messageId: string) => {
-  const [row] = await asking.parley.database<{ reasoning_effort: string | null; reply_format: unknown }[]>`
+  const [row] = await app.parley.database<{ reasoning_effort: string | null; reply_format: unknown }[]>`
     select reasoning_effort, reply_format from generations where message_id = ${messageId}`;
   return row;
 };
-const countStored = async () => (await asking.parley.database`select count(*)::int as n from messages`)[0]?.n;
+const countStored = async () => (await app.parley.database`select count(*)::int as n from messages`)[0]?.n;
 const isCompleted = ({ type }: { type: string }) => type === "message.completed";
 
-/** Sends in each of the ways, and waits for the end of the answer. */
-const ways: Record<string, (id: string, options: object) => Promise<void>> = {
+/** Sends through each transport, and waits for the end of the answer. */
+const transports: Record<string, (id: string, options: object) => Promise<void>> = {
   async REST(id, options) {
-    await asking.say(anna, id, "Hello.", { ...options });
+    await app.say(anna, id, "Hello.", { ...options });
   },
   async SSE(id, options) {
     const path = `/conversations/${id}/messages`;
     const json = { content: "Hello.", reply: true, ...options };
-    const stream = await openStream(asking.parley, path, { token: anna.access_token, json });
+    const stream = await openStream(app.parley, path, { token: anna.access_token, json });
     await stream.waitFor(isCompleted);
     await stream.close();
   },
   async WebSocket(id, options) {
-    const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+    const socket = await openSocket(app.parley.url, { token: anna.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
     const frame = { type: "message.send", conversation_id: id, client_message_id: "c", content: "Hello.", reply: true };
     expect(await socket.ask({ ...frame, ...options })).toMatchObject({ type: "ack", duplicate: false });
@@ -57,39 +57,39 @@ const ways: Record<string, (id: string, options: object) => Promise<void>> = {
   },
 };
 
-describe.each(Object.keys(ways))("over %s", (way) => {
-  const send = (id: string, options: object) => ways[way]?.(id, options);
+describe.each(Object.keys(transports))("over %s", (transport) => {
+  const send = (id: string, options: object) => transports[transport]?.(id, options);
 
   test.each<[string, string | null, object, string | null]>([
-    ["the conversation's effort counts", "low", {}, "low"],
-    ["the message's wins over it", "low", { reasoning_effort: "high" }, "high"],
-    ["the message's counts alone", null, { reasoning_effort: "minimal" }, "minimal"],
-    ["null leaves it to the conversation", "medium", { reasoning_effort: null }, "medium"],
-    ["nobody has said anything", null, {}, null],
+    ["the conversation's effort applies", "low", {}, "low"],
+    ["the message's effort takes precedence", "low", { reasoning_effort: "high" }, "high"],
+    ["the message's effort alone", null, { reasoning_effort: "minimal" }, "minimal"],
+    ["null uses the conversation's effort", "medium", { reasoning_effort: null }, "medium"],
+    ["no effort set", null, {}, null],
   ])("%s", async (_name, ofConversation, options, effort) => {
-    const id = await createIn({ reasoning_effort: ofConversation });
+    const id = await createConversation({ reasoning_effort: ofConversation });
     await send(id, options);
     expect(efforts()).toEqual([effort]);
-    const [row] = await asking.parley.database`select reasoning_effort from generations where conversation_id = ${id}`;
+    const [row] = await app.parley.database`select reasoning_effort from generations where conversation_id = ${id}`;
     expect(row).toEqual({ reasoning_effort: effort });
   });
 
-  test("the format is stored as it was sent, with the order of its names", async () => {
-    const id = await createIn();
+  test("the format is stored as it was sent, with the properties in order", async () => {
+    const id = await createConversation();
     await send(id, { reply_format: { name: "fruit", schema } });
-    const [row] = await asking.parley.database<{ text: string }[]>`
+    const [row] = await app.parley.database<{ text: string }[]>`
       select reply_format::text as text from generations where conversation_id = ${id}`;
     expect(row?.text).toBe(JSON.stringify({ name: "fruit", schema }));
   });
 
   const invalid: [string, object, string][] = [
-    ["an effort that there is not", { reasoning_effort: "max" }, "#/reasoning_effort"],
+    ["an unknown effort", { reasoning_effort: "max" }, "#/reasoning_effort"],
     ["an effort that is a number", { reasoning_effort: 1 }, "#/reasoning_effort"],
     ["a format without a schema", { reply_format: { name: "x" } }, "#/reply_format/schema"],
-    ["a format that is a text", { reply_format: "json" }, "#/reply_format"],
-    ["a schema that is no object", { reply_format: { schema: [] } }, "#/reply_format/schema"],
-    ["a schema of true", { reply_format: { schema: true } }, "#/reply_format/schema"],
-    ["a name with a blank", { reply_format: { name: "a b", schema } }, "#/reply_format/name"],
+    ["a format that is a string", { reply_format: "json" }, "#/reply_format"],
+    ["a schema that is not an object", { reply_format: { schema: [] } }, "#/reply_format/schema"],
+    ["a schema that is true", { reply_format: { schema: true } }, "#/reply_format/schema"],
+    ["a name with a space", { reply_format: { name: "a b", schema } }, "#/reply_format/name"],
     ["a name that is too long", { reply_format: { name: "a".repeat(65), schema } }, "#/reply_format/name"],
     ["another field", { reply_format: { schema, strict: true } }, "#/reply_format/strict"],
     [
@@ -98,11 +98,11 @@ describe.each(Object.keys(ways))("over %s", (way) => {
       "#/reply_format/schema",
     ],
   ];
-  test.each(invalid)("%s is refused and says where, and nothing is stored", async (_name, options, pointer) => {
-    const id = await createIn();
+  test.each(invalid)("%s is rejected with a pointer, and nothing is stored", async (_name, options, pointer) => {
+    const id = await createConversation();
     const before = await countStored();
-    if (way === "WebSocket") {
-      const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+    if (transport === "WebSocket") {
+      const socket = await openSocket(app.parley.url, { token: anna.access_token });
       const frame = {
         type: "message.send",
         conversation_id: id,
@@ -115,7 +115,7 @@ describe.each(Object.keys(ways))("over %s", (way) => {
       expect(JSON.stringify(error.errors)).toContain(`"${pointer}"`);
       await socket.close();
     } else {
-      const headers: Record<string, string> = way === "SSE" ? { accept: "text/event-stream" } : {};
+      const headers: Record<string, string> = transport === "SSE" ? { accept: "text/event-stream" } : {};
       const input = { content: "Hello.", reply: true, ...options };
       const { status, body } = await owner.ask<{ errors: { pointer: string }[] }>(
         "POST",
@@ -127,15 +127,15 @@ describe.each(Object.keys(ways))("over %s", (way) => {
       expect(body.errors.map((error) => error.pointer)).toContain(pointer);
     }
     expect(await countStored()).toBe(before);
-    expect(asking.provider.requests).toEqual([]);
+    expect(app.provider.requests).toEqual([]);
   });
 });
 
-test("a schema may be as large as the limit says, and no deeper than other JSON", async () => {
-  const id = await createIn();
+test("a schema may have the maximum size, and the same depth as other JSON", async () => {
+  const id = await createConversation();
   const large = { x: "a".repeat(REPLY_SCHEMA_BYTES_MAX - 8) };
   expect(Buffer.byteLength(JSON.stringify(large))).toBe(REPLY_SCHEMA_BYTES_MAX);
-  const { message } = await asking.say(anna, id, "Hello.", { reply: false, reply_format: { schema: large } });
+  const { message } = await app.say(anna, id, "Hello.", { reply: false, reply_format: { schema: large } });
   expect(message.id).toBeString();
   let deep: Record<string, unknown> = {};
   for (let level = 0; level < 40; level += 1) deep = { properties: { x: deep } };
@@ -143,8 +143,8 @@ test("a schema may be as large as the limit says, and no deeper than other JSON"
   expect(await owner.refused("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 400 });
 });
 
-test("a viewer gets 403 and an outsider 404, and no model is asked", async () => {
-  const id = await createIn({ kind: "group" });
+test("a viewer gets 403 and an outsider 404, and no model is called", async () => {
+  const id = await createConversation({ kind: "group" });
   await owner.ask("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
   const input = { content: "Hello.", reply: true, reasoning_effort: "high", reply_format: { schema } };
   const before = await countStored();
@@ -155,21 +155,21 @@ test("a viewer gets 403 and an outsider 404, and no model is asked", async () =>
     const path = `/conversations/${id}/messages`;
     expect(await user.refused("POST", path, input)).toMatchObject({ status, code });
     expect(await user.ask("POST", path, input, { accept: "text/event-stream" })).toMatchObject({ status });
-    const socket = await openSocket(asking.parley.url, { token: user.account.access_token });
+    const socket = await openSocket(app.parley.url, { token: user.account.access_token });
     const frame = { type: "message.send", conversation_id: id, client_message_id: "c", ...input };
     expect(await socket.ask(frame)).toMatchObject({ type: "error", code });
     await socket.close();
   }
   expect(await countStored()).toBe(before);
-  expect(asking.provider.requests).toEqual([]);
+  expect(app.provider.requests).toEqual([]);
 });
 
-test("messages that are stored together keep what each of them asks for", async () => {
+test("messages stored together keep their own options", async () => {
   const words = ["none", "minimal", "low", "medium", "high", "xhigh", null];
   const ids = await Promise.all(
-    Array.from({ length: 21 }, (_, n) => createIn({ model: n % 2 ? "compatible/one" : null })),
+    Array.from({ length: 21 }, (_, n) => createConversation({ model: n % 2 ? "compatible/one" : null })),
   );
-  const socket = await openSocket(asking.parley.url, { token: anna.access_token });
+  const socket = await openSocket(app.parley.url, { token: anna.access_token });
   for (const id of ids) await socket.ask({ type: "subscribe", conversation_id: id });
   await Promise.all(
     ids.map((conversation_id, n) => {
@@ -178,14 +178,14 @@ test("messages that are stored together keep what each of them asks for", async 
       return socket.ask({ type: "message.send", ...about, ...options });
     }),
   );
-  await asking.until(() => (socket.frames.filter(isCompleted).length === ids.length ? true : undefined), 20_000);
-  const asked = asking.provider.requests.map(({ body }) => {
+  await app.waitUntil(() => (socket.frames.filter(isCompleted).length === ids.length ? true : undefined), 20_000);
+  const sent = app.provider.requests.map(({ body }) => {
     const [message] = body.messages as { content: string }[];
     return `${message?.content} ${body.reasoning_effort ?? null}`;
   });
-  // If the answer doesn't have the format, its model is tried again.
-  expect(new Set(asked)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
-  const rows = await asking.parley.database<{ id: string; reasoning_effort: string; name: string | null }[]>`
+  // If the answer doesn't match the format, its model is called again.
+  expect(new Set(sent)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
+  const rows = await app.parley.database<{ id: string; reasoning_effort: string; name: string | null }[]>`
     select conversation_id as id, reasoning_effort, reply_format ->> 'name' as name from generations
     where conversation_id = any (${ids}::uuid[])`;
   const stored = new Map(rows.map(({ id, reasoning_effort, name }) => [id, `${reasoning_effort} ${name}`]));
@@ -193,10 +193,10 @@ test("messages that are stored together keep what each of them asks for", async 
   await socket.close();
 }, 30_000);
 
-test("the same client_message_id keeps what was asked for first", async () => {
-  const id = await createIn();
-  const first = await asking.say(anna, id, "Hello.", { client_message_id: "one", reasoning_effort: "low" });
-  const again = await asking.say(anna, id, "Hello.", {
+test("a repeated client_message_id keeps the first options", async () => {
+  const id = await createConversation();
+  const first = await app.say(anna, id, "Hello.", { client_message_id: "one", reasoning_effort: "low" });
+  const again = await app.say(anna, id, "Hello.", {
     client_message_id: "one",
     reasoning_effort: "high",
     reply_format: { schema },
@@ -206,57 +206,57 @@ test("the same client_message_id keeps what was asked for first", async () => {
   expect(await generationOf(first.reply?.id ?? "")).toEqual({ reasoning_effort: "low", reply_format: null });
 });
 
-describe("another answer", () => {
-  test("has what the message asked for, whatever the conversation says by then", async () => {
-    const id = await createIn({ reasoning_effort: "low" });
+describe("regenerating", () => {
+  test("uses the message's options, even if the conversation's changed", async () => {
+    const id = await createConversation({ reasoning_effort: "low" });
     const format = { name: "fruit", schema };
-    asking.provider.script("one", ...Array(3).fill({ text: "{}" }));
-    const { reply } = await asking.say(anna, id, "Hello.", { reasoning_effort: "high", reply_format: format });
+    app.provider.script("one", ...Array(3).fill({ text: "{}" }));
+    const { reply } = await app.say(anna, id, "Hello.", { reasoning_effort: "high", reply_format: format });
     await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "minimal" });
-    const other = await asking.regenerate(anna, id, reply?.id ?? "");
+    const other = await app.regenerate(anna, id, reply?.id ?? "");
     expect(efforts()).toEqual(["high", "high"]);
     expect(await generationOf(other.id)).toEqual({ reasoning_effort: "high", reply_format: format });
     // Even after the first one's generation is deleted.
-    await asking.parley.database`delete from generations where conversation_id = ${id}`;
-    const third = await asking.regenerate(anna, id, reply?.id ?? "");
+    await app.parley.database`delete from generations where conversation_id = ${id}`;
+    const third = await app.regenerate(anna, id, reply?.id ?? "");
     expect(await generationOf(third.id)).toEqual({ reasoning_effort: "high", reply_format: format });
-    for (const { body } of asking.provider.requests)
+    for (const { body } of app.provider.requests)
       expect(body.response_format).toMatchObject({ json_schema: { name: "fruit" } });
   });
 
-  test("has the conversation's effort as it is now, where the message asked for none", async () => {
-    const id = await createIn({ reasoning_effort: "low" });
-    const { reply } = await asking.say(anna, id, "Hello.");
+  test("uses the conversation's current effort if the message had none", async () => {
+    const id = await createConversation({ reasoning_effort: "low" });
+    const { reply } = await app.say(anna, id, "Hello.");
     await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "medium" });
-    await asking.regenerate(anna, id, reply?.id ?? "");
+    await app.regenerate(anna, id, reply?.id ?? "");
     await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: null });
-    await asking.regenerate(anna, id, reply?.id ?? "");
+    await app.regenerate(anna, id, reply?.id ?? "");
     expect(efforts()).toEqual(["low", "medium", null]);
   });
 
-  test("has it also if the message had no answer before", async () => {
-    const id = await createIn();
-    const { message } = await asking.say(anna, id, "Hello.", { reply: false, reasoning_effort: "high" });
-    expect(asking.provider.requests).toEqual([]);
-    await asking.regenerate(anna, id, message.id);
+  test("also applies to a message without an earlier answer", async () => {
+    const id = await createConversation();
+    const { message } = await app.say(anna, id, "Hello.", { reply: false, reasoning_effort: "high" });
+    expect(app.provider.requests).toEqual([]);
+    await app.regenerate(anna, id, message.id);
     expect(efforts()).toEqual(["high"]);
   });
 });
 
-test("each step with tools has the effort, a title has none", async () => {
-  const { id } = await asking.createConversation(anna, [], { title: "", tools: true, reasoning_effort: "low" });
+test("every tool step has the effort, but a title has none", async () => {
+  const { id } = await app.createConversation(anna, [], { title: "", tools: true, reasoning_effort: "low" });
   const call = { name: "search_documents", arguments: '{"query":"backup"}' };
-  asking.provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found." }, { text: "A title" });
-  await asking.say(anna, id, "Look it up.", { reasoning_effort: "high" });
-  await asking.until(() => (asking.provider.requests.length >= 3 ? true : undefined));
+  app.provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found." }, { text: "A title" });
+  await app.say(anna, id, "Look it up.", { reasoning_effort: "high" });
+  await app.waitUntil(() => (app.provider.requests.length >= 3 ? true : undefined));
   expect(efforts()).toEqual(["high", "high", null]);
 });
 
-test("a deleted message takes what it asked for with it, and gives its bytes back", async () => {
-  const id = await createIn();
-  const { message } = await asking.say(anna, id, "Hello.", { reply: false, reply_format: { schema } });
+test("a deleted message loses its options, and its bytes are released", async () => {
+  const id = await createConversation();
+  const { message } = await app.say(anna, id, "Hello.", { reply: false, reply_format: { schema } });
   const read = async () => {
-    const [row] = await asking.parley.database<{ options: unknown; bytes: number }[]>`
+    const [row] = await app.parley.database<{ options: unknown; bytes: number }[]>`
       select x.reply_options as options, m.written_bytes::int as bytes
       from messages x join members m on m.conversation_id = x.conversation_id where x.id = ${message.id}`;
     return row;
@@ -264,7 +264,7 @@ test("a deleted message takes what it asked for with it, and gives its bytes bac
   const options = { reply_format: { schema } };
   expect(await read()).toEqual({ options, bytes: "Hello.".length + JSON.stringify(options).length });
   const exported = async () => {
-    const response = await asking.parley.fetch("/api/v1/me/export", { token: anna.access_token });
+    const response = await app.parley.fetch("/api/v1/me/export", { token: anna.access_token });
     const { messages } = (await response.json()) as { messages: (Message & { reply_options: unknown })[] };
     return messages.find((one) => one.id === message.id)?.reply_options;
   };
@@ -274,12 +274,12 @@ test("a deleted message takes what it asked for with it, and gives its bytes bac
   expect(await exported()).toBeNull();
 });
 
-test("a deleted question takes its format out of the generations of all its answers, and of no other", async () => {
-  const id = await createIn();
+test("a deleted question loses its format in the generations of all its answers, but of no others", async () => {
+  const id = await createConversation();
   const format = { schema };
   const [first, other] = [
-    await asking.say(anna, id, "Hello.", { reply_format: format }),
-    await asking.say(anna, id, "And now?", { reply_format: format }),
+    await app.say(anna, id, "Hello.", { reply_format: format }),
+    await app.say(anna, id, "And now?", { reply_format: format }),
   ];
   const { body } = await owner.ask<{ reply: Message }>(
     "POST",

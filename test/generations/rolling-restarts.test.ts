@@ -14,7 +14,7 @@ afterAll(() => provider.stop());
 /** The maximum number of interruptions of an answer (src/modules/generations/refused-ends.ts). */
 const RESTARTS = 5;
 
-test("an answer that is left to a successor at each of many shutdowns is written to its end", async () => {
+test("an answer handed to a successor at each of many shutdowns is completed", async () => {
   const options = {
     database: await createTestDatabase(10),
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },

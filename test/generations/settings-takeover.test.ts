@@ -31,10 +31,10 @@ afterAll(async () => {
 const schema = { type: "object", properties: { zebra: { type: "string" }, apple: { type: "string" } } };
 
 test.each([
-  ["that the message asked for", { reasoning_effort: "high", reply_format: { name: "fruit", schema } }, "high"],
-  ["of the conversation when it was asked", {}, "low"],
+  ["of the message", { reasoning_effort: "high", reply_format: { name: "fruit", schema } }, "high"],
+  ["of the conversation at the time of the question", {}, "low"],
 ])(
-  "an answer whose owner has died goes on with the effort and the format %s",
+  "an answer whose owner died continues with the effort and the format %s",
   async (_name, options, effort) => {
     provider.reset();
     const begun = Array.from({ length: 400 }, (_, n) => `begun${n} `);

@@ -5,7 +5,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** Two instances over one database without a bus between them: each learns of the other's requests from the database. */
+/** Two instances with one database and no bus between them: each learns of the other's requests from the database. */
 let provider: ProviderStandIn;
 let writing: TestApp;
 let other: TestApp;
@@ -39,12 +39,12 @@ afterAll(async () => {
   await writing.database.end({ timeout: 1 });
 });
 
-async function until<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
+async function waitUntil<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
   const endsAtMs = performance.now() + waitMs;
   for (;;) {
     const found = await find();
     if (found !== undefined) return found;
-    if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+    if (performance.now() > endsAtMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
     await Bun.sleep(10);
   }
 }
@@ -56,7 +56,7 @@ async function ask(account: Account): Promise<{ id: string }> {
     json: { content: "Talk to me.", reply: true },
   });
   const { reply } = (await sent.json()) as { reply: { id: string } };
-  await until(async () => {
+  await waitUntil(async () => {
     const rows = await writing.database`select 1 from current_messages where id = ${reply.id} and content <> ''`;
     return rows.length > 0 ? true : undefined;
   });
@@ -69,7 +69,7 @@ async function measureStop(stop: () => Promise<Response>): Promise<number> {
   const startedMs = performance.now();
   const [answer] = await Promise.all([
     stop(),
-    until(() => (provider.requestsOf("one")[0]?.aborted ? true : undefined), 4_000),
+    waitUntil(() => (provider.requestsOf("one")[0]?.aborted ? true : undefined), 4_000),
   ]);
   expect(answer.status).toBeLessThan(300);
   return performance.now() - startedMs;
@@ -93,11 +93,11 @@ const deleteUser = (account: Account) =>
 const deleteConversation = (account: Account) =>
   other.fetch(`/api/v1/conversations/${conversationId}`, { method: "DELETE", token: account.access_token });
 
-describe("an answer that is being written stops within two seconds", () => {
-  test("when its conversation is deleted; what was used is charged", async () => {
+describe("an answer in progress stops within two seconds", () => {
+  test("when its conversation is deleted; its usage is charged", async () => {
     await ask(anna);
     expect(await measureStop(() => deleteConversation(anna))).toBeLessThan(2_000);
-    await until(async () => {
+    await waitUntil(async () => {
       const { spent, reserved } = await findSpent(anna);
       return spent > 0 && reserved === 0 ? true : undefined;
     });
@@ -107,7 +107,7 @@ describe("an answer that is being written stops within two seconds", () => {
   test.each([
     ["disabled", disable],
     ["deleted", deleteUser],
-  ])("when the user who asked is %s; the others see its text as cancelled", async (_how, end) => {
+  ])("when its requester is %s; other users see its text as cancelled", async (_how, end) => {
     const socket = await openSocket(writing.url, { token: anna.access_token });
     await socket.ask({ type: "subscribe", conversation_id: conversationId });
     const { id } = await ask(ben);
@@ -119,12 +119,12 @@ describe("an answer that is being written stops within two seconds", () => {
     await socket.close();
   });
 
-  test("but not when the one who asked leaves", async () => {
+  test("but not when its requester leaves the conversation", async () => {
     provider.script("one", { pieces: Array.from({ length: 150 }, (_, n) => `w${n} `), pieceDelayMs: 20 });
     const { id } = await ask(ben);
     const path = `/api/v1/conversations/${conversationId}/members/${ben.user.id}`;
     expect((await other.fetch(path, { method: "DELETE", token: anna.access_token })).status).toBe(204);
-    const row = await until(async () => {
+    const row = await waitUntil(async () => {
       const [row] = await writing.database<{ status: string }[]>`
         select status from messages where id = ${id} and status <> 'streaming'`;
       return row;
@@ -144,7 +144,7 @@ describe("a request to /v1 stops within two seconds", () => {
       json: { messages, model: "compatible/one", stream, metadata },
     });
     const text = answer.then(async (response) => ({ status: response.status, text: await response.text() }));
-    await until(() => (provider.requestsOf("one").length > 0 ? true : undefined));
+    await waitUntil(() => (provider.requestsOf("one").length > 0 ? true : undefined));
     await Bun.sleep(300);
     return { text };
   }
@@ -159,11 +159,11 @@ describe("a request to /v1 stops within two seconds", () => {
   test.each(forms)("when its user is disabled (%p)", async (form) => {
     const { text } = await complete(form);
     expect(await measureStop(() => disable(ben))).toBeLessThan(2_000);
-    const told = await text;
-    expect(told.status).toBe(form.stream ? 200 : 401);
-    expect(told.text).toContain("The session or API key has ended.");
-    expect(told.text).not.toContain("[DONE]");
-    await until(async () => ((await findSpent(ben)).spent > 0 ? true : undefined));
+    const result = await text;
+    expect(result.status).toBe(form.stream ? 200 : 401);
+    expect(result.text).toContain("The session or API key has ended.");
+    expect(result.text).not.toContain("[DONE]");
+    await waitUntil(async () => ((await findSpent(ben)).spent > 0 ? true : undefined));
     if (!form.isStored) return;
     const [row] = await writing.database<{ status: string; content: string }[]>`
       select status, content from messages where conversation_id = ${conversationId} and role = 'assistant'`;
@@ -191,23 +191,23 @@ describe("a request to /v1 stops within two seconds", () => {
   test.each([{ stream: false }, { stream: true }])("when its conversation is deleted (%p)", async ({ stream }) => {
     const { text } = await complete({ stream, isStored: true });
     expect(await measureStop(() => deleteConversation(anna))).toBeLessThan(2_000);
-    const told = await text;
-    expect(told.status).toBe(stream ? 200 : 404);
-    expect(told.text).toContain("The conversation was deleted.");
-    await until(async () => ((await findSpent(ben)).spent > 0 ? true : undefined));
+    const result = await text;
+    expect(result.status).toBe(stream ? 200 : 404);
+    expect(result.text).toContain("The conversation was deleted.");
+    await waitUntil(async () => ((await findSpent(ben)).spent > 0 ? true : undefined));
   });
 });
 
-test("the title of a conversation is no longer written when that is deleted", async () => {
+test("title generation stops when the conversation is deleted", async () => {
   provider.script("one", { text: "Answer." }, { pieces: Array(500).fill("w "), pieceDelayMs: 20 });
   const { id } = await createConversation(writing, anna, [], { kind: "direct", title: "" });
   await writing.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
     json: { content: "Talk to me.", reply: true },
   });
-  await until(() => (provider.requestsOf("one").length === 2 ? true : undefined));
+  await waitUntil(() => (provider.requestsOf("one").length === 2 ? true : undefined));
   const startedMs = performance.now();
   await other.fetch(`/api/v1/conversations/${id}`, { method: "DELETE", token: anna.access_token });
-  await until(() => (provider.requestsOf("one")[1]?.aborted ? true : undefined));
+  await waitUntil(() => (provider.requestsOf("one")[1]?.aborted ? true : undefined));
   expect(performance.now() - startedMs).toBeLessThan(2_000);
 });

@@ -56,9 +56,9 @@ const schema = {
   required: ["city", "people"],
   additionalProperties: false,
 };
-const good = '{"city":"Wien","people":2000000}';
-const value = JSON.parse(good);
-const bad = '{"city":"Wien","people":"many"}';
+const validText = '{"city":"Wien","people":2000000}';
+const value = JSON.parse(validText);
+const invalidText = '{"city":"Wien","people":"many"}';
 
 const read = new Set<Frame>();
 const send = (more: object = {}) =>
@@ -76,16 +76,16 @@ async function readEnd(): Promise<Message> {
 
 describe("an answer in a format", () => {
   test("is parsed into output: over REST, on the socket, in history and export", async () => {
-    provider.script("one", { text: good });
+    provider.script("one", { text: validText });
     expect((await send()).status).toBe(201);
-    expect(await readEnd()).toMatchObject({ status: "complete", content: good, output: value, error: null });
+    expect(await readEnd()).toMatchObject({ status: "complete", content: validText, output: value, error: null });
     const exported = await anna.get<unknown>(`/conversations/${conversation_id}/export?format=json`);
     expect(JSON.stringify(exported.body)).toContain('"output":{"city":"Wien","people":2000000}');
     expect((await outsider.get(path)).status).toBe(404);
   });
 
-  test("comes over a socket, and as an event stream", async () => {
-    provider.script("one", { text: good });
+  test("works over a socket, and as an event stream", async () => {
+    provider.script("one", { text: validText });
     const sender = await openSocket(parley.url, { token: anna.account.access_token });
     const frame = { conversation_id, content: "Which city?", client_message_id: "c1", reply_format: { schema } };
     expect(await sender.ask({ type: "message.send", ...frame })).toMatchObject({ type: "ack" });
@@ -96,33 +96,33 @@ describe("an answer in a format", () => {
     expect(stream.frames().at(-1)).toMatchObject({ type: "message.completed", data: { output: value } });
   });
 
-  test("without one, and of a message itself, output is null", async () => {
-    provider.script("one", { text: good });
+  test("without a format, and for a user's message, output is null", async () => {
+    provider.script("one", { text: validText });
     await send({ reply_format: null });
-    expect(await readEnd()).toMatchObject({ status: "complete", content: good, output: null });
+    expect(await readEnd()).toMatchObject({ status: "complete", content: validText, output: null });
     expect((await list())[0]).toMatchObject({ role: "user", output: null });
   });
 
-  test("is asked for once more where the text does not have it; readers begin anew, and both are charged", async () => {
-    provider.script("one", { text: bad }, { text: good });
+  test("is requested again if the text doesn't match; readers start over, and both are charged", async () => {
+    provider.script("one", { text: invalidText }, { text: validText });
     await send();
     const answer = await readEnd();
-    expect(answer).toMatchObject({ status: "complete", content: good, output: value, model: "openai/one" });
+    expect(answer).toMatchObject({ status: "complete", content: validText, output: value, model: "openai/one" });
     const resets = socket.frames.filter(({ type }) => type === "message.reset");
     expect(resets).toMatchObject([{ attempt: 2, text: "" }]);
-    expect(readAnswer(socket.frames, answer.id).text).toBe(good);
+    expect(readAnswer(socket.frames, answer.id).text).toBe(validText);
     const inputs = provider.requestsOf("one").map(({ body }) => JSON.stringify(body).length);
     expect(inputs).toHaveLength(2);
     expect(answer.usage).toMatchObject({ input_tokens: (inputs[0] ?? 0) + (inputs[1] ?? 0), output_tokens: 2 });
     expect(answer.usage?.cost_usd).toBeGreaterThan(0);
   });
 
-  test("that does not come is a failure with the text", async () => {
-    provider.script("one", { text: bad });
+  test("that never matches fails with the text", async () => {
+    provider.script("one", { text: invalidText });
     await send();
     expect(await readEnd()).toMatchObject({
       status: "failed",
-      content: bad,
+      content: invalidText,
       output: null,
       finish_reason: "error",
       error: { code: "invalid_output", detail: expect.stringContaining("format") },
@@ -134,7 +134,7 @@ describe("an answer in a format", () => {
   test.each([
     ["length", "maximum length"],
     ["content_filter", "content filter"],
-  ] as const)("cut off by %s is a failure that says so, and is not asked for again", async (finish, detail) => {
+  ] as const)("cut off by %s fails with that reason, and isn't requested again", async (finish, detail) => {
     provider.script("one", { text: '{"city":"Wi', finish });
     await send();
     const error = { code: "invalid_output", detail: expect.stringContaining(detail) };
@@ -142,13 +142,13 @@ describe("an answer in a format", () => {
     expect(provider.requestsOf("one")).toHaveLength(1);
   });
 
-  test("cut off behind its last bracket it is whole", async () => {
-    provider.script("one", { text: good, finish: "length" });
+  test("cut off after its last bracket is complete", async () => {
+    provider.script("one", { text: validText, finish: "length" });
     await send();
     expect(await readEnd()).toMatchObject({ status: "complete", finish_reason: "length", output: value });
   });
 
-  test("cancelled it stays cancelled", async () => {
+  test("stays cancelled", async () => {
     provider.script("one", { pieces: ['{"city":', '"Wien"', ',"people":1}'], fault: "stall", after: 2 });
     const sent = (await send()).body;
     await socket.waitFor(({ type }) => type === "message.delta");
@@ -158,15 +158,20 @@ describe("an answer in a format", () => {
     expect(answer.content).toStartWith('{"city":');
   });
 
-  test("goes on with a model that can, from the beginning, and passes over one that cannot", async () => {
+  test("starts over with the next capable model, and skips others", async () => {
     provider.script("one", { pieces: ['{"city":', '"Gr', "never"], fault: "cut", after: 2 });
-    provider.script("two", { text: good });
+    provider.script("two", { text: validText });
     await send();
-    expect(await readEnd()).toMatchObject({ status: "complete", content: good, output: value, model: "anthropic/two" });
+    expect(await readEnd()).toMatchObject({
+      status: "complete",
+      content: validText,
+      output: value,
+      model: "anthropic/two",
+    });
     expect(provider.requestsOf("gpt-4-turbo")).toHaveLength(0);
   });
 
-  test("holds what Postgres cannot store in a form that it can", async () => {
+  test("stores values that Postgres can't represent in another form", async () => {
     const text = '{"city":"a\\u0000b\\ud800","people":9007199254740993}';
     provider.script("one", { pieces: [text] });
     await send();
@@ -175,7 +180,7 @@ describe("an answer in a format", () => {
   });
 
   test("keeps its format when another instance takes it over", async () => {
-    provider.script("one", { text: good });
+    provider.script("one", { text: validText });
     const question = (await send({ reply: false })).body.message;
     const row = await insertAnswer(parley.database, {
       conversationId: conversation_id,
@@ -189,12 +194,12 @@ describe("an answer in a format", () => {
       update generations set reply_format = ${parley.database.json({ schema })}, attempt = 1 where id = ${row.id}`;
     await parley.database`update conversations set last_seq = ${row.seq} where id = ${conversation_id}`;
     const answer = await readEnd();
-    expect(answer).toMatchObject({ id: row.message_id, status: "complete", content: good, output: value });
+    expect(answer).toMatchObject({ id: row.message_id, status: "complete", content: validText, output: value });
     expect(socket.list("message.reset").at(-1)).toMatchObject({ text: "", attempt: 2 });
   });
 
-  test("of another answer to the same message has the format too", async () => {
-    provider.script("one", { text: good });
+  test("of a regenerated answer has the format too", async () => {
+    provider.script("one", { text: validText });
     const { message } = (await send()).body;
     await readEnd();
     provider.script("two", { text: '{"city":"Graz","people":1}' });
@@ -210,9 +215,9 @@ describe("an answer in a format", () => {
     await anna.ask("PATCH", `/conversations/${conversation_id}`, { tools: true });
     const call = { name: "search_documents", arguments: '{"query":"Wien"}' };
     const before = "Let me look. ";
-    provider.script("one", { pieces: [before], toolCalls: [call] }, { text: bad }, { text: good });
+    provider.script("one", { pieces: [before], toolCalls: [call] }, { text: invalidText }, { text: validText });
     await send();
-    expect(await readEnd()).toMatchObject({ status: "complete", content: `${before}${good}`, output: value });
+    expect(await readEnd()).toMatchObject({ status: "complete", content: `${before}${validText}`, output: value });
     expect(socket.list("message.reset").at(-1)).toMatchObject({ text: before });
     const bodies = provider.requestsOf("one").map(({ body }) => body);
     expect(bodies.map(({ tool_choice }) => tool_choice ?? null)).toEqual([null, null, "none"]);
@@ -222,7 +227,7 @@ describe("an answer in a format", () => {
   });
 });
 
-describe("a format that cannot be asked for is refused before anything is stored", () => {
+describe("an unsupported format is rejected before anything is stored", () => {
   const refused: [string, object, string][] = [
     [
       "an invalid schema",
@@ -232,8 +237,8 @@ describe("a format that cannot be asked for is refused before anything is stored
     ["a remote reference", { schema: { $ref: "https://example.com/s" } }, "#/reply_format/schema/$ref"],
     ["an endless schema", { schema: { $ref: "#" } }, "#/reply_format/schema"],
     ["no schema", {}, "#/reply_format/schema"],
-    ["a long one", { schema: { description: "x".repeat(16_385) } }, "#/reply_format/schema"],
-    ["a wrong name", { name: "a b", schema }, "#/reply_format/name"],
+    ["a schema that is too long", { schema: { description: "x".repeat(16_385) } }, "#/reply_format/schema"],
+    ["an invalid name", { name: "a b", schema }, "#/reply_format/name"],
   ];
   test.each(refused)("%s", async (_name, reply_format, pointer) => {
     const { status, body } = await anna.ask<ProblemBody>("POST", path, { content: "?", reply_format });
@@ -251,7 +256,7 @@ describe("a format that cannot be asked for is refused before anything is stored
     expect(await list()).toEqual([]);
   });
 
-  test("by the model that is named", async () => {
+  test("by the requested model", async () => {
     const { status, body } = await send({ model: "openai/gpt-4-turbo" });
     expect(status).toBe(422);
     expect(body).toMatchObject({ detail: expect.stringContaining("openai/gpt-4-turbo") });
@@ -259,7 +264,7 @@ describe("a format that cannot be asked for is refused before anything is stored
     expect(provider.requests).toHaveLength(0);
   });
 
-  test("where no configured model can", async () => {
+  test("if no configured model supports it", async () => {
     const offline = await startApp();
     try {
       const account = await offline.register();
@@ -274,7 +279,7 @@ describe("a format that cannot be asked for is refused before anything is stored
   });
 });
 
-describe("schemas that are made to take long", () => {
+describe("schemas designed to be slow", () => {
   const forks = (levels: number) => {
     const defs: Record<string, unknown> = { [`d${levels}`]: { type: "number" } };
     for (let at = 0; at < levels; at += 1)
@@ -282,10 +287,10 @@ describe("schemas that are made to take long", () => {
     return { $ref: "#/$defs/d0", $defs: defs };
   };
 
-  test("are refused, or given up, while others are answered", async () => {
+  test("are rejected or aborted while other requests are answered", async () => {
     expect((await send({ reply_format: { schema: forks(50) } })).status).toBe(422);
-    // A pattern with catastrophic backtracking in JavaScript's engine, and a recursion that branches at each level of the
-    // answer.
+    // A pattern with catastrophic backtracking in JavaScript's engine, and a recursion that branches at each level of
+    // the answer.
     const child = { properties: { c: { $ref: "#" } } };
     const bombs: [object, string][] = [
       [{ properties: { a: { pattern: "^(a+)+$" } } }, JSON.stringify({ a: `${"a".repeat(50_000)}!` })],

@@ -1,31 +1,31 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { Account } from "../support/app.ts";
-import { type Asking, startAsking } from "./start-asking.ts";
+import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
-let asking: Asking;
+let app: ModelApp;
 let anna: Account;
 let id: string;
 
 beforeAll(async () => {
-  asking = await startAsking({ AI_CONTEXT_TOKENS: "1000", AI_MODELS: "compatible/one,compatible/cheap" });
-  anna = await asking.parley.register(undefined, "Anna");
+  app = await startModelApp({ AI_CONTEXT_TOKENS: "1000", AI_MODELS: "compatible/one,compatible/cheap" });
+  anna = await app.parley.register(undefined, "Anna");
 });
-afterAll(() => asking.stop());
+afterAll(() => app.stop());
 beforeEach(async () => {
-  asking.provider.script("one", { text: "Understood." });
-  asking.provider.script("cheap", { text: "Anna counts words." });
-  ({ id } = await asking.createConversation(anna));
+  app.provider.script("one", { text: "Understood." });
+  app.provider.script("cheap", { text: "Anna counts words." });
+  ({ id } = await app.createConversation(anna));
 });
-afterEach(() => asking.provider.reset());
+afterEach(() => app.provider.reset());
 
 const padding = "some more words of padding ".repeat(30);
 type Summary = { content: string; model: string; output_tokens: number };
 const listSummaries = async (): Promise<Summary[]> => [
-  ...(await asking.parley.database<Summary[]>`
+  ...(await app.parley.database<Summary[]>`
     select content, model, output_tokens from summaries where conversation_id = ${id} order by until_seq`),
 ];
-const untilSummaries = (count: number) =>
-  asking.until(async () => {
+const waitForSummaries = (count: number) =>
+  app.waitUntil(async () => {
     const rows = await listSummaries();
     return rows.length === count ? rows : undefined;
   });
@@ -33,46 +33,46 @@ const untilSummaries = (count: number) =>
 async function fill(): Promise<string[]> {
   const ids: string[] = [];
   for (let n = 0; n < 5; n += 1) {
-    const { message } = await asking.say(anna, id, `Number ${n}. ${padding}`);
+    const { message } = await app.say(anna, id, `Number ${n}. ${padding}`);
     ids.push(message.id);
   }
   return ids;
 }
 
-test("what no longer fits is summarised once by the cheapest model, and shown in place of the messages", async () => {
+test("messages that no longer fit are summarized once by the cheapest model, and replaced by the summary", async () => {
   await fill();
-  await untilSummaries(1);
-  const [request] = asking.provider.requestsOf("cheap");
-  const asked = JSON.stringify(request?.body.messages);
-  expect(asked).toContain("Anna: Number 0.");
-  expect(asked).toContain("assistant: Understood.");
-  await asking.say(anna, id, "What was it about?");
-  const [system, ...turns] = asking.readShown();
+  await waitForSummaries(1);
+  const [request] = app.provider.requestsOf("cheap");
+  const sent = JSON.stringify(request?.body.messages);
+  expect(sent).toContain("Anna: Number 0.");
+  expect(sent).toContain("assistant: Understood.");
+  await app.say(anna, id, "What was it about?");
+  const [system, ...messages] = app.readReceived();
   expect(system?.content).toContain("<summary>\nAnna counts words.\n</summary>");
-  expect(turns.map(({ content }) => content).join()).not.toContain("Number 0.");
-  expect(turns.at(-1)?.content).toBe("What was it about?");
+  expect(messages.map(({ content }) => content).join()).not.toContain("Number 0.");
+  expect(messages.at(-1)?.content).toBe("What was it about?");
   const [stored] = await listSummaries();
   expect(stored).toMatchObject({ content: "Anna counts words.", model: "compatible/cheap" });
   expect(stored?.output_tokens).toBeGreaterThan(0);
 });
 
-test("a summary rolls: the next one takes in the one before", async () => {
+test("the next summary includes the previous one", async () => {
   await fill();
-  await untilSummaries(1);
-  asking.provider.script("cheap", { text: "Anna counts further." });
-  for (let n = 5; n < 9; n += 1) await asking.say(anna, id, `Number ${n}. ${padding}`);
-  await asking.until(async () => ((await listSummaries()).length >= 2 ? true : undefined));
-  const asked = JSON.stringify(asking.provider.requestsOf("cheap")[1]?.body.messages);
-  expect(asked).toContain("Anna counts words.");
-  expect(asked).not.toContain("Number 0.");
+  await waitForSummaries(1);
+  app.provider.script("cheap", { text: "Anna counts further." });
+  for (let n = 5; n < 9; n += 1) await app.say(anna, id, `Number ${n}. ${padding}`);
+  await app.waitUntil(async () => ((await listSummaries()).length >= 2 ? true : undefined));
+  const sent = JSON.stringify(app.provider.requestsOf("cheap")[1]?.body.messages);
+  expect(sent).toContain("Anna counts words.");
+  expect(sent).not.toContain("Number 0.");
 });
 
 for (const change of ["PATCH", "DELETE"])
-  test(`a summary goes when a message that it covers is changed by ${change}, and stays when a newer one is`, async () => {
+  test(`a summary is deleted after a ${change} of one of its messages, and stays after one of a newer message`, async () => {
     const ids = await fill();
-    await untilSummaries(1);
+    await waitForSummaries(1);
     const alter = (messageId: string) =>
-      asking.parley.fetch(`/api/v1/conversations/${id}/messages/${messageId}`, {
+      app.parley.fetch(`/api/v1/conversations/${id}/messages/${messageId}`, {
         method: change,
         token: anna.access_token,
         ...(change === "PATCH" && { json: { content: "Another text." } }),
@@ -81,53 +81,53 @@ for (const change of ["PATCH", "DELETE"])
     expect(await listSummaries()).toHaveLength(1);
     expect((await alter(ids[0] ?? "")).status).toBeLessThan(300);
     expect(await listSummaries()).toEqual([]);
-    await asking.say(anna, id, "Go on.");
-    expect(JSON.stringify(asking.readShown())).not.toContain("Anna counts words.");
+    await app.say(anna, id, "Go on.");
+    expect(JSON.stringify(app.readReceived())).not.toContain("Anna counts words.");
   });
 
 for (const words of [2_000, 620])
-  test(`a prompt of ${words} words that leaves hardly any room takes nothing away once it is gone`, async () => {
+  test(`a prompt of ${words} words that leaves hardly any room has no effect after it is removed`, async () => {
     await fill();
-    await untilSummaries(1);
+    await waitForSummaries(1);
     const before = await listSummaries();
     const setPrompt = async (promptId: string | null) => {
       const path = `/api/v1/conversations/${id}`;
       const json = { prompt_id: promptId };
-      expect((await asking.parley.fetch(path, { method: "PATCH", token: anna.access_token, json })).status).toBe(200);
+      expect((await app.parley.fetch(path, { method: "PATCH", token: anna.access_token, json })).status).toBe(200);
     };
     const json = { name: `${words} words`, template: "word ".repeat(words) };
-    const created = await asking.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
+    const created = await app.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
     await setPrompt(((await created.json()) as { id: string }).id);
     const questions = ["alpha", "beta", "gamma", "delta"].map((name) => `Question ${name}: is it ${name}?`);
-    for (const question of questions) await asking.say(anna, id, question);
-    expect(asking.readShown()[0]?.content).toStartWith("word word");
+    for (const question of questions) await app.say(anna, id, question);
+    expect(app.readReceived()[0]?.content).toStartWith("word word");
     await setPrompt(null);
-    await asking.say(anna, id, "What was it about?");
+    await app.say(anna, id, "What was it about?");
     // Follow-ups run after the answer: those of earlier questions have had time to write.
     await Bun.sleep(300);
     expect(await listSummaries()).toEqual(before);
-    expect(asking.provider.requestsOf("cheap")).toHaveLength(1);
-    const shown = asking.readShown().map(({ content }) => content);
+    expect(app.provider.requestsOf("cheap")).toHaveLength(1);
+    const shown = app.readReceived().map(({ content }) => content);
     expect(shown[0]).toContain("<summary>\nAnna counts words.\n</summary>");
     for (const question of questions) expect(shown).toContain(question);
   });
 
-test("a summary is stored as long as the model's budget allows, and shown as long as the prompt does", async () => {
+test("a summary is stored as far as the model's budget allows, and sent as far as the prompt leaves room", async () => {
   const long = Array.from({ length: 170 }, (_, n) => `w${n % 10}`).join(" ");
-  asking.provider.script("cheap", { text: long });
+  app.provider.script("cheap", { text: long });
   await fill();
-  const [stored] = await untilSummaries(1);
+  const [stored] = await waitForSummaries(1);
   const kept = stored?.content ?? "";
   const json = { name: "half", template: "word ".repeat(420) };
-  const created = await asking.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
+  const created = await app.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
   const { id: promptId } = (await created.json()) as { id: string };
-  await asking.parley.fetch(`/api/v1/conversations/${id}`, {
+  await app.parley.fetch(`/api/v1/conversations/${id}`, {
     method: "PATCH",
     token: anna.access_token,
     json: { prompt_id: promptId },
   });
-  await asking.say(anna, id, "Short?");
-  const shown = asking.readShown().find(({ content }) => content.includes("<summary>"))?.content ?? "";
+  await app.say(anna, id, "Short?");
+  const shown = app.readReceived().find(({ content }) => content.includes("<summary>"))?.content ?? "";
   const part = /<summary>\n(.*)\n<\/summary>/.exec(shown)?.[1] ?? "";
   expect(part.length).toBeGreaterThan(0.3 * kept.length);
   expect(part.length).toBeLessThan(0.8 * kept.length);
@@ -136,18 +136,18 @@ test("a summary is stored as long as the model's budget allows, and shown as lon
 });
 
 test("an empty summary is not stored", async () => {
-  asking.provider.script("cheap", { text: " \n " });
+  app.provider.script("cheap", { text: " \n " });
   await fill();
-  await asking.until(() => asking.provider.requestsOf("cheap").at(0));
-  await asking.say(anna, id, "Still there?");
+  await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
+  await app.say(anna, id, "Still there?");
   expect(await listSummaries()).toEqual([]);
 });
 
-test("a summary of what was changed while it was written is not stored", async () => {
-  asking.provider.script("cheap", { text: "Old news.", firstDelayMs: 400 });
+test("a summary of messages changed meanwhile is not stored", async () => {
+  app.provider.script("cheap", { text: "Old news.", firstDelayMs: 400 });
   const ids = await fill();
-  await asking.until(() => asking.provider.requestsOf("cheap").at(0));
-  await asking.parley.fetch(`/api/v1/conversations/${id}/messages/${ids[0]}`, {
+  await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
+  await app.parley.fetch(`/api/v1/conversations/${id}/messages/${ids[0]}`, {
     method: "PATCH",
     token: anna.access_token,
     json: { content: "New." },
@@ -156,26 +156,26 @@ test("a summary of what was changed while it was written is not stored", async (
   expect(await listSummaries()).toEqual([]);
 });
 
-test("a branch that leaves before the summary's end is not shown it", async () => {
+test("a branch that starts before the summary's end doesn't include it", async () => {
   const ids = await fill();
-  await untilSummaries(1);
-  await asking.say(anna, id, "Elsewhere.", { parent_id: ids[0] });
-  expect(asking.readShown()[0]?.role).toBe("user");
-  expect(asking.readShown().at(-1)?.content).toStartWith("Number 0.");
-  expect(asking.readShown().at(-1)?.content).toEndWith("Elsewhere.");
+  await waitForSummaries(1);
+  await app.say(anna, id, "Elsewhere.", { parent_id: ids[0] });
+  expect(app.readReceived()[0]?.role).toBe("user");
+  expect(app.readReceived().at(-1)?.content).toStartWith("Number 0.");
+  expect(app.readReceived().at(-1)?.content).toEndWith("Elsewhere.");
 });
 
-test("a model that fails to write one does no harm", async () => {
-  asking.provider.script("cheap", { fault: "status", status: 400 });
+test("a failure to write a summary has no effect", async () => {
+  app.provider.script("cheap", { fault: "status", status: 400 });
   await fill();
-  await asking.until(() => asking.provider.requestsOf("cheap").at(0));
-  const { reply } = await asking.say(anna, id, "Still there?");
+  await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
+  const { reply } = await app.say(anna, id, "Still there?");
   expect(reply).toMatchObject({ status: "complete", content: "Understood." });
   expect(await listSummaries()).toEqual([]);
 });
 
-test("the offline model writes none and needs none", async () => {
-  const offline = await startAsking({ AI_MODELS: "offline/documents", AI_CONTEXT_TOKENS: "500" });
+test("the offline model writes no summary", async () => {
+  const offline = await startModelApp({ AI_MODELS: "offline/documents", AI_CONTEXT_TOKENS: "500" });
   const carl = await offline.parley.register();
   const conversation = await offline.createConversation(carl);
   for (let n = 0; n < 3; n += 1) await offline.say(carl, conversation.id, `Number ${n}. ${padding}`);

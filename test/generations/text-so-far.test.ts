@@ -12,7 +12,7 @@ import { openSocket } from "../support/socket.ts";
 let provider: ProviderStandIn;
 let instances: [TestApp, TestApp];
 let anna: Account;
-/** At the instance that writes, and at one that doesn't. */
+/** On the writing instance, and on another one. */
 let here: Rest;
 let there: Rest;
 
@@ -37,7 +37,7 @@ afterAll(async () => {
 const PIECES = Array.from({ length: 60 }, (_, n) => `word ${n} with ½ and 🙂, `);
 const TEXT = PIECES.join("");
 
-test("every reader on another instance gets the text that is stored of an answer in progress, and the whole at its end", async () => {
+test("every reader on another instance gets the stored text of an answer in progress, and the whole text at its end", async () => {
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const path = `/conversations/${id}`;
@@ -93,7 +93,7 @@ test("every reader on another instance gets the text that is stored of an answer
   expect(left).toHaveLength(0);
 }, 20_000);
 
-test("an answer that is stopped from another instance keeps all that was shown", async () => {
+test("an answer stopped by another instance keeps all text that was shown", async () => {
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const path = `/conversations/${id}`;
@@ -106,7 +106,7 @@ test("an answer that is stopped from another instance keeps all that was shown",
   expect(TEXT.startsWith(shown.content)).toBe(true);
 });
 
-test("a failover in mid-answer stores the text of the new attempt alone", async () => {
+test("a failover mid-answer stores only the new attempt's text", async () => {
   const second = "Something else altogether, and for long enough to be stored in between. ".repeat(3).split(/(?<= )/);
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40, fault: "cut", after: 20 });
   provider.script("two", { pieces: second, pieceDelayMs: 40 });

@@ -52,7 +52,7 @@ afterAll(async () => {
   await provider.stop(true);
 });
 
-test("an answer says which of its tokens came from a cache and which were reasoning, wherever it is shown", async () => {
+test("an answer reports cached and reasoning tokens wherever it is shown", async () => {
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.ask({ type: "subscribe", conversation_id });
   await socket.ask({ type: "message.send", conversation_id, client_message_id: "1", content: "Count.", reply: true });
@@ -85,7 +85,7 @@ test("so does the stored answer of a /v1 request", async () => {
   expect(body.data.find(({ role }) => role === "assistant")?.usage).toMatchObject(tokens);
 });
 
-test("where the parts are not known they are 0", async () => {
+test("unknown parts are 0", async () => {
   const { id } = await createConversation(parley, anna);
   const { message_id } = await insertAnswer(parley.database, { conversationId: id, status: "finished", text: "Old." });
   await parley.database`update messages set input_tokens = 5, output_tokens = 7 where id = ${message_id}`;
@@ -123,7 +123,7 @@ describe("the end of an answer", () => {
       where id = ${id}`
     )[0];
 
-  test("is stored also if its sums are beyond what the columns take", async () => {
+  test("is stored even if its sums exceed the columns' range", async () => {
     const huge = { input_tokens: 6e15, output_tokens: 2 ** 31, cached_input_tokens: 3e9, reasoning_tokens: 2 ** 31 };
     const generation = await insert(await createEmpty());
     const fitting = fitFinal({ ...final, usage: huge, costUsd: 1e9 });
@@ -141,7 +141,7 @@ describe("the end of an answer", () => {
     expect(fitFinal({ ...final, costUsd: Number.NaN }).costUsd).toBeNull();
   });
 
-  test("of an instance of the release before is stored without the parts", async () => {
+  test("of an instance of the previous release is stored without the parts", async () => {
     const { id, conversation_id: conversation, fence, message_id } = await insert(await createEmpty());
     const [row] = await parley.database`
       select outcome from finish_answers(array[${conversation}::uuid], array[${id}::uuid], array[${fence}::int], array[1],

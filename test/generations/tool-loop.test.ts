@@ -29,7 +29,7 @@ function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
   const run = async (request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd> => {
     const step = steps[asked.length];
     asked.push(request);
-    if (!step) throw new Error("more steps than there are");
+    if (!step) throw new Error("more steps than scripted");
     for (const part of step.parts) push(part);
     return step.end;
   };
@@ -42,7 +42,7 @@ const openTools = async (): Promise<AnswerTools> => ({
 });
 const request = { model, messages: [{ role: "user" as const, content: "?" }], signal: new AbortController().signal };
 
-test("calls wait until their step is taken, also when a reset takes long to be stored", async () => {
+test("calls wait until their step is accepted, also when storing a reset takes long", async () => {
   const { chain, asked } = createChain([
     {
       parts: [
@@ -72,7 +72,7 @@ test("calls wait until their step is taken, also when a reset takes long to be s
   expect(end).toMatchObject({ type: "finish", costUsd: 1, usage: { input_tokens: 2, output_tokens: 4 } });
 });
 
-test("a reader that fails ends the loop", async () => {
+test("a failing reader ends the loop", async () => {
   const { chain, asked } = createChain([{ parts: [{ type: "start", model, attempt: 1 }], end: finish([call]) }]);
   const failing = () => Promise.reject(new Error("no room"));
   const run = runWithTools({ chain, openTools, onResult: async () => {} }, request, null, failing);
@@ -80,7 +80,7 @@ test("a reader that fails ends the loop", async () => {
   expect(asked.length).toBe(1);
 });
 
-test("thinking goes back with its calls; beyond the limit of an answer the loop goes on without", async () => {
+test("thinking is sent back with its calls; beyond the limit of an answer, the loop continues without it", async () => {
   const half = (name: string): Thinking => ({ provider: name, data: "x".repeat(THINKING_LENGTH_MAX / 2) });
   const start: AnswerPart = { type: "start", model, attempt: 1 };
   const { chain, asked } = createChain([
@@ -94,7 +94,7 @@ test("thinking goes back with its calls; beyond the limit of an answer the loop 
   const progress = { messages: [], steps: 2, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
   const end = await runWithTools({ chain, openTools, onResult }, request, progress, () => undefined);
   expect(end.type).toBe("finish");
-  // With the first call of a step alone. The second half, with its quotes, is too much; less than that still fits.
+  // Only with the first call of a step. The second half, with its quotes, is too long; less still fits.
   expect(kept).toEqual(["first", undefined, undefined, "third"]);
   const last = asked.at(-1)?.messages ?? [];
   const thought = last.flatMap((message) => (message.role === "assistant" ? [message.thinking?.provider] : []));

@@ -1,47 +1,47 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createConversation } from "../support/conversation.ts";
 import { takeFreshServer } from "../support/postgres.ts";
-import { type Asking, startAsking } from "./start-asking.ts";
+import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
 const ANSWERS = 100;
 /** An answer of 10 s with 2.7 kB of text. */
 const PIECES = 200;
 const PIECE = "thirteen and½ ";
 const PIECE_DELAY_MS = 50;
-/** What such an answer may write to the database's log, including its question, leases, end and search index entries. */
+/** The limit of write-ahead log per answer, including its question, leases, end and search index entries. */
 const WAL_BYTES_MAX = 20_000;
 const HOT_SHARE_MIN = 0.95;
 
-let asking: Asking;
+let app: ModelApp;
 beforeAll(async () => {
   // The server's log is counted, for all databases.
   takeFreshServer();
-  asking = await startAsking();
-  asking.provider.script("one", { pieces: Array.from({ length: PIECES }, () => PIECE), pieceDelayMs: PIECE_DELAY_MS });
+  app = await startModelApp();
+  app.provider.script("one", { pieces: Array.from({ length: PIECES }, () => PIECE), pieceDelayMs: PIECE_DELAY_MS });
 });
-afterAll(() => asking.stop());
+afterAll(() => app.stop());
 
 type Updates = { table: string; updates: number; hot: number };
 
 async function readUpdates(): Promise<Map<string, Updates>> {
   // Statistics are written at most a second late, by an active backend.
   await Bun.sleep(1_100);
-  const rows = await asking.parley.database<Updates[]>`
+  const rows = await app.parley.database<Updates[]>`
     select relname as table, n_tup_upd as updates, n_tup_hot_upd as hot from pg_stat_user_tables`;
   return new Map(rows.map((row) => [row.table, row]));
 }
 
 async function readWalPosition(): Promise<bigint> {
-  const [row] = await asking.parley.database<{ bytes: string }[]>`
+  const [row] = await app.parley.database<{ bytes: string }[]>`
     select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text as bytes`;
   return BigInt(row?.bytes ?? 0);
 }
 
 const countUnfinished = async () =>
-  (await asking.parley.database`select 1 from generations where status <> 'finished'`).length;
+  (await app.parley.database`select 1 from generations where status <> 'finished'`).length;
 
 test("a long answer writes little: its updates are heap-only, its text is appended", async () => {
-  const { parley } = asking;
+  const { parley } = app;
   const anna = await parley.register();
   const conversations = await Promise.all(Array.from({ length: ANSWERS }, () => createConversation(parley, anna)));
   await parley.database`checkpoint`;
@@ -73,7 +73,7 @@ test("a long answer writes little: its updates are heap-only, its text is append
   ];
   expect(hot / updates).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
 
-  await asking.until(async () => ((await countUnfinished()) === 0 ? true : undefined), 15_000);
+  await app.waitUntil(async () => ((await countUnfinished()) === 0 ? true : undefined), 15_000);
   const walBytes = Number((await readWalPosition()) - walBefore) / ANSWERS;
   if (process.env.PRINT_WRITES) console.error({ walBytes, generations, changed, total: await readUpdates() });
   expect(walBytes).toBeLessThan(WAL_BYTES_MAX);

@@ -15,12 +15,13 @@ const notRun: Record<string, Reasons> = {
     "make run": "Builds the executable that all pages are run with.",
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
+  "docs/architecture.md": {
+    "flowchart TB": "A picture; test/docs.test.ts checks that the files in it exist.",
+  },
   "docs/getting-started.md": {
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
   "docs/backup.md": {
-    "parley backup  /backups": "Paths of a server; test/acceptance/backup.test.ts runs these commands.",
-    BACKUP_S3_BUCKET: "Names a secret's file; test/config/backup.test.ts reads these settings.",
     "parley backup move": "Needs another database; test/acceptance/backup.test.ts runs these commands.",
     "[global]": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
     archive_mode: "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
@@ -39,6 +40,10 @@ const notRun: Record<string, Reasons> = {
     "parley-compose": COMPOSE,
     "kubectl create": "Needs a cluster; test/deploy/kubernetes.test.ts checks the manifests.",
   },
+  "docs/deployment.md": {
+    "APP_ENV=production":
+      "Has placeholders, which Parley refuses; test/commands/environments.test.ts checks such a file.",
+  },
   "docs/environments.md": {
     "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
   },
@@ -47,9 +52,6 @@ const notRun: Record<string, Reasons> = {
       "Needs an export of yours; test/acceptance/imports.test.ts sends some.",
   },
   "docs/models.md": {
-    "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs them with a server like the one they name.",
-    "export OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
-    "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same.",
     "client = OpenAI": "Needs a key of a provider; test/sdk/openai-python.test.ts makes the same call.",
     "answer = client": "Needs a key of Anthropic; test/sdk/thinking.test.ts makes the same call.",
     "export AI_MODELS=openai/gpt-5.2,offline": "Needs a key of OpenAI; test/ai/failover.test.ts has such a chain.",
@@ -73,7 +75,13 @@ const notRun: Record<string, Reasons> = {
     "[databases]": "test/pooler runs PgBouncer with these settings.",
     "alter role": "Needs a role of yours; test/db/session.test.ts sets the same timeouts.",
   },
+  "docs/providers.md": {
+    "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs them with a server like the one they name.",
+    "export OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+    "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same.",
+  },
   "docs/proxies.md": {
+    "curl -sS https://chat": "Needs a domain; test/acceptance/proxies.test.ts opens such sockets through both proxies.",
     worker_rlimit_nofile: "Belongs into the main file of nginx, which tests write themselves.",
   },
   "docs/realtime.md": {
@@ -91,6 +99,12 @@ const notRun: Record<string, Reasons> = {
   "docs/security.md": {
     TLS_CERT_FILE: "Names files of yours; test/acceptance/tls.test.ts sets both.",
   },
+  "docs/scaling.md": {
+    "create role parley": "test/guides/scaling.test.ts has done it, on its own server.",
+  },
+  "docs/selftest.md": {
+    "parley selftest": "Takes minutes; test/commands/selftest.test.ts runs it.",
+  },
   "docs/tools.md": {
     "auth = JWTVerifier": "Needs FastMCP's Python package.",
     "const { payload }": "A part of a server; test/tools/mcp-identity.test.ts verifies such a token.",
@@ -101,12 +115,6 @@ const notRun: Record<string, Reasons> = {
     "systemctl stop": MACHINE,
     "[Journal]": "A setting of systemd's journal.",
     "sudo install": MACHINE,
-  },
-  "docs/webhooks.md": {
-    "curl -X POST http://localhost:3000/api/v1/webhooks": "test/webhooks/webhooks.test.ts sends the same.",
-    "import { createServer }": "test/webhooks/deliveries.test.ts verifies signatures with the same library.",
-    "POST /parley HTTP": "Shows what test/webhooks/deliveries.test.ts receives.",
-    "import os": "Needs the package standardwebhooks for Python.",
   },
   "docs/from-socket-io.md": {
     "npm install": PACKAGES,

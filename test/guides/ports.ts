@@ -11,7 +11,7 @@ export function replacePorts(text: string, ports: Map<number, number>): string {
   let replaced = text;
   for (const [port, free] of ports)
     replaced = replaced.replaceAll(
-      new RegExp(`((?::|P(?:ORT=|ort )|listen[( ]|Server\\(|http\\.server ))${port}\\b`, "g"),
+      new RegExp(`((?::|port: |P(?:ORT=|ort )|listen[( ]|Server\\(|http\\.server |\\("", ))${port}\\b`, "g"),
       `$1${free}`,
     );
   return replaced;

@@ -37,6 +37,8 @@ const root = join(import.meta.dir, "../..");
 export type GuideOptions = {
   /** Ports that the page names. Each is replaced by a free one. */
   ports?: number[];
+  /** Ports that the page names, of servers that the test has started, and their own ports. */
+  servers?: Record<number, number>;
   /** More of the environment of its terminals. */
   env?: Record<string, string>;
   /** Whether npm packages of test/sdk are installed in the reader's folder. */
@@ -70,6 +72,7 @@ export async function runGuide(page: string, options: GuideOptions = {}): Promis
 export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), "parley-guide-"));
   const ports = new Map((options.ports ?? [3000]).map((port) => [port, findFreePort()]));
+  for (const [printed, port] of Object.entries(options.servers ?? {})) ports.set(Number(printed), port);
   const terminals = new Map<string, Terminal>();
   try {
     const typist = await createTypist(home, ports, terminals, options);

@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
-import { type Asking, startAsking } from "../generations/start-asking.ts";
+import { type ModelApp, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
 import { createRest } from "../support/rest.ts";
 import { createHook, post } from "./start-hooks.ts";
 
-let asking: Asking;
+let asking: ModelApp;
 let anna: Account;
 
 beforeAll(async () => {
-  asking = await startAsking({ BUDGET_USER_TOKENS_PER_DAY: "100000", AI_PRICES: "compatible/one=1/1" });
+  asking = await startModelApp({ BUDGET_USER_TOKENS_PER_DAY: "100000", AI_PRICES: "compatible/one=1/1" });
   anna = await asking.parley.register(undefined, "Anna");
 });
 afterAll(() => asking.stop());
@@ -18,7 +18,7 @@ beforeEach(() => asking.provider.reset());
 
 async function waitForReply({ message, reply }: Pick<SentMessage, "message" | "reply">) {
   const id = reply?.id ?? "";
-  return asking.until(async () => {
+  return asking.waitUntil(async () => {
     const path = `/api/v1/conversations/${message.conversation_id}/messages/${id}`;
     const found = (await (await asking.parley.fetch(path, { token: anna.access_token })).json()) as { status: string };
     return found.status === "streaming" ? undefined : found;
@@ -40,8 +40,10 @@ describe("a post that a model answers", () => {
     const sent = (await post(asking.parley, hook, { content: "Build 7 is red", reply: true })).body;
     expect(sent.reply).toMatchObject({ role: "assistant", status: "streaming", parent_id: sent.message.id });
     expect(await waitForReply(sent)).toMatchObject({ status: "complete" });
-    expect(asking.readShown()).toEqual([{ role: "user", content: "What is going on?\n\nDeployments: Build 7 is red" }]);
-    await asking.until(async () => ((await spent()) > before ? true : undefined));
+    expect(asking.readReceived()).toEqual([
+      { role: "user", content: "What is going on?\n\nDeployments: Build 7 is red" },
+    ]);
+    await asking.waitUntil(async () => ((await spent()) > before ? true : undefined));
   });
 
   test("is shown so in a group, and in later turns", async () => {
@@ -49,21 +51,21 @@ describe("a post that a model answers", () => {
     const hook = await createHook(createRest(asking.parley, anna), id);
     await post(asking.parley, hook, { content: "Build 8 is red", display_name: "Robot" });
     await asking.say(anna, id, "Why?");
-    expect(asking.readShown().at(-1)).toEqual({ role: "user", content: "Robot: Build 8 is red\n\nAnna: Why?" });
+    expect(asking.readReceived().at(-1)).toEqual({ role: "user", content: "Robot: Build 8 is red\n\nAnna: Why?" });
     // Along a branch, too.
     const { message } = await asking.say(anna, id, "Aside", { reply: false });
     await asking.say(anna, id, "Not this way", { reply: false });
     await asking.say(anna, id, "And now?", { parent_id: message.id });
-    expect(asking.readShown().at(-1)?.content).not.toContain("Not this way");
-    expect(JSON.stringify(asking.readShown())).toContain("Robot: Build 8 is red");
+    expect(asking.readReceived().at(-1)?.content).not.toContain("Not this way");
+    expect(JSON.stringify(asking.readReceived())).toContain("Robot: Build 8 is red");
   });
 
   test("in Slack's form is answered where the conversation says so", async () => {
     const { id } = await asking.createConversation(anna, [], { reply_mode: "always" });
     const hook = await createHook(createRest(asking.parley, anna), id);
     expect((await post<string>(asking.parley, hook, { text: "Hello?" })).body).toBe("ok");
-    await asking.until(() => (asking.readShown().length > 0 ? true : undefined));
-    expect(asking.readShown()).toEqual([{ role: "user", content: "Deployments: Hello?" }]);
+    await asking.waitUntil(() => (asking.readReceived().length > 0 ? true : undefined));
+    expect(asking.readReceived()).toEqual([{ role: "user", content: "Deployments: Hello?" }]);
     await post(asking.parley, hook, { text: "Not this one", reply: false });
     expect(asking.provider.requestsOf("one")).toHaveLength(1);
   });

@@ -3,16 +3,16 @@ import { createImportJob } from "../../src/modules/imports/job.ts";
 import type { Import } from "../../src/modules/imports/model.ts";
 import { compressPiece, insertPiece } from "../../src/modules/imports/pieces.ts";
 import type { Conversation } from "../../src/protocol/conversation.ts";
-import { type Asking, startAsking } from "../generations/start-asking.ts";
+import { type ModelApp, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
 import { createChatGpt, createClaude, importFile, sendFile, waitForImport } from "../support/imports.ts";
 import { createRest } from "../support/rest.ts";
 
-let asking: Asking;
+let asking: ModelApp;
 let anna: Account;
 
 beforeAll(async () => {
-  asking = await startAsking({ QUOTA_CONVERSATIONS: "40", QUOTA_STORED_BYTES: "3000000" });
+  asking = await startModelApp({ QUOTA_CONVERSATIONS: "40", QUOTA_STORED_BYTES: "3000000" });
   anna = await asking.parley.register("anna@example.com", "Anna");
 });
 afterAll(() => asking.stop());
@@ -42,7 +42,7 @@ describe("an imported conversation", () => {
     ];
     await run("chatgpt", file);
     await asking.say(anna, await idOf("continued"), "And now?");
-    expect(asking.readShown()).toEqual([
+    expect(asking.readReceived()).toEqual([
       { role: "user", content: "First" },
       { role: "assistant", content: "First answer" },
       { role: "user", content: "Right question" },
@@ -285,7 +285,7 @@ describe("imports", () => {
     await insertPiece(asking.parley.database, id, 1, bytes.length, await compressPiece(bytes));
     await asking.parley.database`update imports set status = 'queued' where id = ${id}`;
     await asking.parley.database`insert into jobs (queue, key) values ('imports', ${id})`;
-    const ended = await asking.until(async () => {
+    const ended = await asking.waitUntil(async () => {
       const [found] = await asking.parley.database`
         select status, imported, error_code from imports where id = ${id} and finished_at is not null`;
       return found;
@@ -302,7 +302,7 @@ describe("imports", () => {
       current_password: "correct horse battery",
     });
     expect(removed.status).toBe(204);
-    await asking.until(async () => {
+    await asking.waitUntil(async () => {
       const rows = await asking.parley.database`select 1 from users where id = ${gina.user.id}`;
       return rows.length === 0 ? true : undefined;
     });

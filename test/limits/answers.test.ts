@@ -1,20 +1,20 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { createAnswerLimit } from "../../src/limits/answer-limit.ts";
-import { type Asking, startAsking } from "../generations/start-asking.ts";
+import { type ModelApp, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/client.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-let asking: Asking;
+let asking: ModelApp;
 afterEach(() => asking?.stop());
 
 /** Models that say a word and then nothing, until they are stopped. */
 const startSilent = async (config: Record<string, string>) => {
-  asking = await startAsking({ RATE_LIMIT_ENABLED: "true", AI_IDLE_TIMEOUT_MS: "60000", ...config });
+  asking = await startModelApp({ RATE_LIMIT_ENABLED: "true", AI_IDLE_TIMEOUT_MS: "60000", ...config });
   asking.provider.script("one", { text: "Well", fault: "stall", after: 1 });
 };
 const startQuick = async (config: Record<string, string>) => {
-  asking = await startAsking({ RATE_LIMIT_ENABLED: "true", ...config });
+  asking = await startModelApp({ RATE_LIMIT_ENABLED: "true", ...config });
   asking.provider.script("one", { text: "Yes." });
 };
 const join = async (): Promise<{ account: Account; rest: Rest }> => {
@@ -38,7 +38,7 @@ describe("answers that one user asks for", () => {
     const id = await openConversation(account);
     const first = await send(rest, id);
     expect(first.status).toBe(201);
-    await asking.until(async () => {
+    await asking.waitUntil(async () => {
       const path = `/conversations/${id}/messages/${first.body.reply?.id}`;
       return (await rest.get<{ status: string }>(path)).body.status === "complete" || undefined;
     });
@@ -140,7 +140,7 @@ describe("answers in progress of one user", () => {
     await first.body?.getReader().read();
     expect((await ask()).status).toBe(429);
     leave.abort();
-    await asking.until(async () => {
+    await asking.waitUntil(async () => {
       const again = new AbortController();
       const { status } = await ask(again.signal);
       again.abort();
@@ -171,7 +171,7 @@ test("live feeds of one user past the limit are refused, and one that ends makes
   expect(refused.status).toBe(429);
   expect(await refused.json()).toMatchObject({ code: "rate_limited" });
   await first.body?.cancel();
-  const third = await asking.until(async () => {
+  const third = await asking.waitUntil(async () => {
     const again = await open();
     return again.status === 200 ? again : undefined;
   });

@@ -1,19 +1,19 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
-import { type Asking, startAsking } from "../generations/start-asking.ts";
+import { type ModelApp, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { expectUndisturbed, measure, whileLocked } from "./strangers.ts";
 
-let asking: Asking;
+let asking: ModelApp;
 let anna: Rest;
 let ben: Rest;
 let group: string;
 let elsewhere: string;
 
 beforeAll(async () => {
-  asking = await startAsking({ BUDGET_USER_TOKENS_PER_DAY: "1000000000000" });
+  asking = await startModelApp({ BUDGET_USER_TOKENS_PER_DAY: "1000000000000" });
   const { parley } = asking;
   anna = createRest(parley, await parley.register(undefined, "Anna"));
   ben = createRest(parley, await parley.register(undefined, "Ben"));
@@ -71,7 +71,7 @@ test("delays only who pays from it, also in a group; what its owner has sent kee
   expect(results.map(({ status }) => status)).toEqual([201, 201, 201]);
   const numbers = results.map(({ seq }) => seq);
   expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
-  await asking.until(async () => ((await findDay(anna.id))?.reserved === 0 ? true : undefined));
+  await asking.waitUntil(async () => ((await findDay(anna.id))?.reserved === 0 ? true : undefined));
   expect((await findDay(anna.id))?.spent).toBeGreaterThan(before?.spent ?? 0);
 }, 30_000);
 
@@ -95,7 +95,7 @@ test("an answer that ends meanwhile delays nobody, keeps its lease, and is charg
       from generations where message_id = ${body.reply?.id ?? ""}`;
     return row;
   };
-  await asking.until(() => (provider.requestsOf("one").length > seen ? true : undefined));
+  await asking.waitUntil(() => (provider.requestsOf("one").length > seen ? true : undefined));
   const reserved = (await findDay(anna.id))?.reserved;
   await whilePayerIsLocked(anna.id, async () => {
     expect((await find())?.status).toBe("running");
@@ -104,7 +104,7 @@ test("an answer that ends meanwhile delays nobody, keeps its lease, and is charg
     expect(held?.status).toBe("running");
     expect(held?.left_ms).toBeGreaterThan(3_000);
   });
-  await asking.until(async () => ((await find())?.status === "finished" ? true : undefined));
+  await asking.waitUntil(async () => ((await find())?.status === "finished" ? true : undefined));
   expect((await find())?.fence).toBe(1);
   expect(reserved).toBeGreaterThan(0);
   const after = await findDay(anna.id);

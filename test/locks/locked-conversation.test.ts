@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { Message } from "../../src/protocol/message.ts";
-import { type Asking, startAsking } from "../generations/start-asking.ts";
+import { type ModelApp, startModelApp } from "../generations/start-model-app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { isSoak } from "../support/soak.ts";
@@ -12,7 +12,7 @@ import { expectUndisturbed, LOCK_CONVERSATIONS, measure, whileLocked } from "./s
 const MEASURED_MS = 14_000;
 const HELD_MS = isSoak ? 40_000 : MEASURED_MS + 500;
 
-let asking: Asking;
+let asking: ModelApp;
 let anna: Rest;
 let ben: Rest;
 let socket: TestSocket;
@@ -20,7 +20,7 @@ let locked: string;
 let free: string;
 
 beforeAll(async () => {
-  asking = await startAsking();
+  asking = await startModelApp();
   const { parley } = asking;
   anna = createRest(parley, await parley.register(undefined, "Anna"));
   ben = createRest(parley, await parley.register(undefined, "Ben"));
@@ -105,7 +105,7 @@ test("for longer than anybody waits is refused for now: sends, changes and stops
   expectUndisturbed(result.took);
   expectUndisturbed(result.health);
   // The model ended long ago; its answer is stored now, by the one who wrote it.
-  await asking.until(
+  await asking.waitUntil(
     async () => ((await anna.get<Message>(answer)).body.status === "complete" ? true : undefined),
     10_000,
   );
@@ -140,7 +140,7 @@ test.each([
       select id, status, fence from generations where message_id = ${answerId}`;
       return row;
     };
-    await asking.until(() => (provider.requestsOf("one").length > 0 ? true : undefined));
+    await asking.waitUntil(() => (provider.requestsOf("one").length > 0 ? true : undefined));
     const running = await find();
     expect(running?.status).toBe("running");
     const took = await whileLocked(parley.database, statement, parametersOf(running?.id ?? ""), async () => {
@@ -150,7 +150,7 @@ test.each([
       return took;
     });
     expectUndisturbed(took);
-    await asking.until(async () => ((await find())?.status === "finished" ? true : undefined));
+    await asking.waitUntil(async () => ((await find())?.status === "finished" ? true : undefined));
     expect((await find())?.fence).toBe(1);
   },
   30_000,

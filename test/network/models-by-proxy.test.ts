@@ -4,7 +4,7 @@ import { createExplainFailure } from "../../src/ai/providers/explain-failure.ts"
 import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
 import { createFindProxy, type FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { collect, createTestChain } from "../ai/collect.ts";
-import { settle } from "../ai/raw-server.ts";
+import { untilReusable } from "../ai/raw-server.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 import { createTestLog } from "../support/log.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -133,7 +133,7 @@ describe.each(forms)("by a proxy: %s", (form) => {
     const chain = createTestChain(addresses, ["openai/normal"], { findProxy: byForm(form) });
     for (let n = 0; n < 3; n += 1) {
       await collect(chain);
-      await settle();
+      await untilReusable();
     }
     expect(standIn.requests.length).toBe(3);
     expect(new Set(standIn.requests.map(({ clientPort }) => clientPort)).size).toBe(1);

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { createFindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { createGuardedSender } from "../../src/lib/outgoing/send-guarded.ts";
-import { settle } from "../ai/raw-server.ts";
+import { untilReusable } from "../ai/raw-server.ts";
 import { type Receiver, receive, request, respond } from "../lib/outgoing/receiver.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 
@@ -84,7 +84,7 @@ test("connections are kept by address", async () => {
   const send = sendTo(addresses);
   const url = `http://hooks.test:${receiver.port}/`;
   await send(request(url, toPublic));
-  await settle();
+  await untilReusable();
   await send(request(url, toPublic));
   expect(proxy.requests.length).toBe(1);
   const other = sendTo(["93.184.216.35"]);

@@ -13,8 +13,8 @@ beforeAll(async () => {
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",
-      OPENAI_BASE_URL: provider.place.openaiUrl,
-      COMPATIBLE_BASE_URL: provider.place.openaiUrl,
+      OPENAI_BASE_URL: provider.urls.openaiUrl,
+      COMPATIBLE_BASE_URL: provider.urls.openaiUrl,
       AI_MODELS: "compatible/own,openai/own,compatible/spare",
       AI_MAX_RETRIES: "0",
     },

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { openSubscribed } from "../acceptance/asking.ts";
+import { openSubscribed } from "../acceptance/chat.ts";
 import { type DatabaseServer, startDatabaseServer } from "../acceptance/database-server.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "../acceptance/site.ts";
 import { createConversation } from "../support/conversation.ts";

@@ -7,10 +7,10 @@ import type { Quirks } from "../support/compatible-servers/quirks.ts";
 
 export const allServers: readonly Quirks[] = [...localServers, ...hostedServers, ...cloudServers];
 
-/** A recipe of docs/models.md: the environment that its lines make, run by a shell. */
+/** A recipe of docs/providers.md: the environment that its lines make, run by a shell. */
 export type Recipe = { heading: string; block: number; lines: string; environment: Record<string, string> };
 
-const guide = readFileSync(join(import.meta.dir, "../../docs/models.md"), "utf8");
+const guide = readFileSync(join(import.meta.dir, "../../docs/providers.md"), "utf8");
 
 /** All recipes below the heading of several servers: one for each block of shell lines under a heading of its own. */
 export function listRecipes(): Recipe[] {

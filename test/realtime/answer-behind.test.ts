@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { openSubscribed } from "../acceptance/asking.ts";
+import { openSubscribed } from "../acceptance/chat.ts";
 import { listSeqs, range, readAnswer } from "../acceptance/reader.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";

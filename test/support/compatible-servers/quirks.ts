@@ -6,7 +6,7 @@ export type Counted = { input: number; output: number; cached?: number; reasonin
 
 /** How one kind of server differs from OpenAI. Each quirk names the place where it is described. */
 export type Quirks = {
-  /** The recipe in docs/models.md: its heading, and which block of it. */
+  /** The recipe in docs/providers.md: its heading, and which block of it. */
   recipe: { heading: string; block?: number };
   /** Where completions are asked for, with the query. */
   path: string;

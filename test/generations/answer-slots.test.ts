@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** A service without models: these tests write no answers. */
+/** A service without models: these tests generate no answers. */
 function createService() {
   const lifecycle = createLifecycle();
   lifecycle.markReady();
@@ -43,7 +43,7 @@ const createAnswer = (more: object = {}) => ({
   ...more,
 });
 
-test("a batch without a lease takes the free places, and does not stand in front of changes", async () => {
+test("a batch without a lease takes the free slots, and doesn't block other changes", async () => {
   const { liveAnswers } = createService();
   // None of them exists, so they only take the time of their claims.
   for (let n = 0; n < RUNNING_MAX + 100; n += 1) liveAnswers.handOver(createAnswer());
@@ -56,7 +56,7 @@ test("a batch without a lease takes the free places, and does not stand in front
   liveAnswers.takeLease(1)?.end();
 });
 
-test("contexts come with the commit of a batch of many short answers, which share its bytes; a larger batch reads none", () => {
+test("contexts are read with the commit of a small batch of answers, which share a byte limit; a larger batch reads none", () => {
   const { liveAnswers } = createService();
   const one = liveAnswers.takeLease(1);
   const many = liveAnswers.takeLease(CONTEXT_BATCH_MAX);
@@ -67,7 +67,7 @@ test("contexts come with the commit of a batch of many short answers, which shar
   for (const lease of [one, many, tooMany]) lease?.end();
 });
 
-test("while an instance shuts down, no answer begins; one whose lease was on its way is released", async () => {
+test("during a shutdown, no answer starts; one whose lease arrives late is released", async () => {
   const { service, liveAnswers, lifecycle, instanceId } = createService();
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'group', 'never')`;
@@ -90,7 +90,7 @@ test("while an instance shuts down, no answer begins; one whose lease was on its
   ]);
 });
 
-test("an answer that is handed over before the service is built is begun by it, and once", () => {
+test("an answer handed over before the service is built is started by it, once", () => {
   const lifecycle = createLifecycle();
   lifecycle.markReady();
   const liveAnswers = createLiveAnswers({ lifecycle, instanceId: createId() });
@@ -102,7 +102,7 @@ test("an answer that is handed over before the service is built is begun by it, 
   expect(taken).toEqual([early, late]);
 });
 
-test("an answer that found no place begins as soon as one is free, without the sweep", async () => {
+test("an answer without a free slot starts as soon as one is free, without the sweep", async () => {
   const { liveAnswers, instanceId } = createService();
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'group', 'never')`;
@@ -124,7 +124,7 @@ test("an answer that found no place begins as soon as one is free, without the s
   await Promise.all(others);
 });
 
-test("answers that wait begin in their order, as many as there is room for; beyond a number they are left to the sweep", () => {
+test("waiting answers start in order, as slots become free; beyond a limit they are left to the sweep", () => {
   let room = 0;
   const begun: string[] = [];
   const waiting = createWaitingAnswers({

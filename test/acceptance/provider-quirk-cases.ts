@@ -1,14 +1,14 @@
-import { brokenStream, politeChunks, type Reply, rawStream, stream, whole } from "./impolite-server.ts";
+import { brokenStream, completionChunks, type Reply, rawStream, stream, whole } from "./scripted-server.ts";
 
-/** One way in which a provider was seen to misbehave, and what becomes of the answer. */
-export type ImpoliteCase = {
+/** A provider's misbehavior seen in practice, and the expected result. */
+export type ProviderQuirk = {
   name: string;
   provider: "openai" | "anthropic" | "compatible";
   reply: Reply;
-  /** The text of this provider's answer; null: it has failed, and the next model answers. */
+  /** The expected text of this provider's answer; null: it fails, and the next model answers. */
   content: string | null;
-  /** How often it is asked; absent: once, or as often as a failure that may pass is tried. */
-  asked?: number;
+  /** The expected number of requests. Default: one, or the number of attempts after a transient failure. */
+  requests?: number;
   usage?: Record<string, unknown>;
 };
 
@@ -19,20 +19,20 @@ const text = (content: string) => delta({ content });
 const usageChunk = (usage: unknown) => ({ choices: [], usage });
 const end = delta({}, "stop");
 
-/** Some events and a proper end around what is strange. */
+/** A normal stream with an unusual usage. */
 const withUsage = (usage: unknown): Reply => stream(text("Fine."), end, usageChunk(usage), "[DONE]");
 
-const compatible: Omit<ImpoliteCase, "provider">[] = [
-  // Counts that cannot be.
+const compatible: Omit<ProviderQuirk, "provider">[] = [
+  // Impossible token counts.
   ...[7.5, 1e15, "7", -1, {}, null, [], true, Number.MAX_VALUE, ""].map((count) => ({
     name: `prompt and completion tokens of ${JSON.stringify(count)}`,
     reply: withUsage({ prompt_tokens: count, completion_tokens: count, total_tokens: count }),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   })),
-  { name: "usage is a text", reply: withUsage("none"), content: "Fine.", asked: 1 },
+  { name: "usage is a string", reply: withUsage("none"), content: "Fine.", requests: 1 },
   {
-    name: "details are no objects",
+    name: "details are not objects",
     reply: withUsage({
       prompt_tokens: 10,
       completion_tokens: 4,
@@ -46,10 +46,10 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
     name: "ids and models of wrong types",
     reply: stream({ id: 5, model: {}, created: "x", ...text("Fine.") }, end),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "strange choices between",
+    name: "malformed choices between valid ones",
     reply: stream(
       text("Fi"),
       { choices: {} },
@@ -61,10 +61,10 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
       end,
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "counted parts",
+    name: "usage details",
     reply: withUsage({
       prompt_tokens: 100,
       completion_tokens: 40,
@@ -75,7 +75,7 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
     usage: { input_tokens: 100, output_tokens: 40, cached_input_tokens: 60, reasoning_tokens: 30 },
   },
   {
-    name: "reasoning beside the completion",
+    name: "reasoning tokens outside of completion tokens",
     reply: withUsage({
       prompt_tokens: 100,
       completion_tokens: 10,
@@ -86,7 +86,7 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
     usage: { input_tokens: 100, output_tokens: 40, reasoning_tokens: 30 },
   },
   {
-    name: "hits and misses of DeepSeek's cache",
+    name: "DeepSeek's cache hits and misses",
     reply: withUsage({
       prompt_tokens: 100,
       completion_tokens: 10,
@@ -96,19 +96,24 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
     content: "Fine.",
     usage: { input_tokens: 100, cached_input_tokens: 64 },
   },
-  // The end was said.
+  // The end was already announced.
   {
     name: "a connection that breaks after finish_reason",
     reply: brokenStream(text("Fine."), end),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
-  { name: "no JSON after finish_reason", reply: stream(text("Fine."), end, "{broken"), content: "Fine.", asked: 1 },
+  {
+    name: "invalid JSON after finish_reason",
+    reply: stream(text("Fine."), end, "{broken"),
+    content: "Fine.",
+    requests: 1,
+  },
   {
     name: "an error after finish_reason",
     reply: stream(text("Fine."), end, { error: { message: "late", code: 500 } }),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   // Failures that look like answers.
   ...["insufficient_system_resource", "abort", "error", "malformed_function_call"].map((reason) => ({
@@ -120,16 +125,16 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
     name: "an unknown finish_reason after text",
     reply: stream(text("Half"), delta({}, "insufficient_system_resource"), "[DONE]"),
     content: null,
-    asked: 1,
+    requests: 1,
   },
   {
     name: "object: error",
     reply: stream({ object: "error", message: "no", type: "InternalServerError", code: 500 }, "[DONE]"),
     content: null,
   },
-  { name: "the field error:", reply: rawStream('error: {"message":"no"}\n\ndata: [DONE]\n\n'), content: null },
+  { name: "the SSE field error:", reply: rawStream('error: {"message":"no"}\n\ndata: [DONE]\n\n'), content: null },
   {
-    name: "event: error without a known shape",
+    name: "event: error with an unknown format",
     reply: rawStream('event: error\ndata: "broken"\n\ndata: [DONE]\n\n'),
     content: null,
   },
@@ -145,16 +150,16 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
     ),
     content: null,
   },
-  { name: "nothing but an end marker", reply: stream("[DONE]"), content: null },
+  { name: "only an end marker", reply: stream("[DONE]"), content: null },
   {
-    name: "nothing but finish_reason stop",
+    name: "only finish_reason stop",
     reply: stream(delta({ role: "assistant", content: "" }), end, "[DONE]"),
     content: null,
   },
-  { name: "nothing but white space", reply: stream(text("\n \n"), end, "[DONE]"), content: null },
-  { name: "nothing but reasoning", reply: stream(delta({ reasoning_content: "Hm." }), end, "[DONE]"), content: null },
+  { name: "only white space", reply: stream(text("\n \n"), end, "[DONE]"), content: null },
+  { name: "only reasoning", reply: stream(delta({ reasoning_content: "Hm." }), end, "[DONE]"), content: null },
   { name: "an empty body", reply: rawStream(""), content: null },
-  // Answers that look like nothing.
+  // Answers in unusual fields.
   {
     name: "text in message",
     reply: stream(
@@ -162,25 +167,25 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
       "[DONE]",
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "content as parts",
+    name: "content as an array of parts",
     reply: stream(
       delta({ content: [{ type: "text", text: "Fi" }] }),
       delta({ content: [{ type: "text", text: "ne." }] }),
       end,
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "finish_reason null as a text",
+    name: 'finish_reason "null" as a string',
     reply: stream(delta({ content: "Fi" }, "null"), delta({ content: "ne." }, "null"), end),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
-  // Errors inside a stream that no retry mends.
+  // Errors within a stream that a retry can't fix.
   ...[
     400,
     401,
@@ -197,50 +202,50 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
     name: `an error event with the code ${JSON.stringify(code)}`,
     reply: stream({ error: { message: "no", code } }),
     content: null,
-    asked: 1,
+    requests: 1,
   })),
   {
     name: "a nested error code",
     reply: stream({ error: { message: "no", error: { code: 400, message: "bad" } } }),
     content: null,
-    asked: 1,
+    requests: 1,
   },
   // Think blocks.
   {
     name: "a leading think block",
     reply: stream(text("<thi"), text("nk>Let me see"), text(".</thi"), text("nk>\n\nFi"), text("ne."), end),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
     name: "an empty think block",
     reply: stream(text("<think>\n\n</think>\n\nFine."), end),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "a tag in the middle",
+    name: "a tag within the text",
     reply: stream(text("Use <think> and </think>."), end),
     content: "Use <think> and </think>.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "a word that begins as the tag",
+    name: "a word that starts like the tag",
     reply: stream(text("<thinker> is no tag."), end),
     content: "<thinker> is no tag.",
-    asked: 1,
+    requests: 1,
   },
-  // Types of content.
+  // Content types.
   {
     name: "events as application/json",
     reply: rawStream(
-      politeChunks("Fine.")
+      completionChunks("Fine.")
         .map((event) => `data: ${JSON.stringify(event).replace('"[DONE]"', "[DONE]")}\n\n`)
         .join(""),
       "application/json",
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
     name: "events as text/html",
@@ -249,32 +254,32 @@ const compatible: Omit<ImpoliteCase, "provider">[] = [
       "text/html",
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "a whole document",
+    name: "a JSON response instead of a stream",
     reply: whole(200, {
       object: "chat.completion",
       choices: [{ index: 0, message: { role: "assistant", content: "Fine." }, finish_reason: "stop" }],
       usage: { prompt_tokens: 10, completion_tokens: 4 },
     }),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
     usage: { input_tokens: 10, output_tokens: 4 },
   },
   {
-    name: "a whole document as an event stream",
+    name: "a JSON response labelled as an event stream",
     reply: rawStream(JSON.stringify({ choices: [{ message: { content: "Fine." }, finish_reason: "stop" }] })),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
     name: "an error document under HTTP 200",
     reply: whole(200, { error: { message: "no such model", code: "model_not_found" } }),
     content: null,
-    asked: 1,
+    requests: 1,
   },
-  { name: "a web page", reply: rawStream("<!doctype html><p>Sign in</p>", "text/html"), content: null, asked: 1 },
+  { name: "a web page", reply: rawStream("<!doctype html><p>Sign in</p>", "text/html"), content: null, requests: 1 },
 ];
 
 const anthropicStart = (usage: unknown = { input_tokens: 10, output_tokens: 1 }) => ({
@@ -294,7 +299,7 @@ const anthropicEnd = (stop_reason: unknown = "end_turn", usage: unknown = { outp
 });
 const messageStop = { type: "message_stop" };
 
-const anthropic: Omit<ImpoliteCase, "provider">[] = [
+const anthropic: Omit<ProviderQuirk, "provider">[] = [
   ...[7.5, 1e15, "7", -1, {}].map((count) => ({
     name: `tokens of ${JSON.stringify(count)}`,
     reply: stream(
@@ -305,7 +310,7 @@ const anthropic: Omit<ImpoliteCase, "provider">[] = [
       messageStop,
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   })),
   {
     name: "cached tokens",
@@ -325,7 +330,7 @@ const anthropic: Omit<ImpoliteCase, "provider">[] = [
     usage: { input_tokens: 100, output_tokens: 4, cached_input_tokens: 80 },
   },
   {
-    name: "input tokens that come late",
+    name: "input tokens only in a late event",
     reply: stream(
       anthropicStart({ input_tokens: 0, output_tokens: 0 }),
       anthropicBlock,
@@ -340,7 +345,7 @@ const anthropic: Omit<ImpoliteCase, "provider">[] = [
     name: "a connection that breaks after stop_reason",
     reply: brokenStream(anthropicStart(), anthropicBlock, anthropicText("Fine."), anthropicEnd()),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
     name: "text in content_block_start",
@@ -352,20 +357,20 @@ const anthropic: Omit<ImpoliteCase, "provider">[] = [
       messageStop,
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   { name: "an end without text", reply: stream(anthropicStart(), anthropicEnd(), messageStop), content: null },
   {
-    name: "an invalid request inside the stream",
+    name: "an invalid_request_error within the stream",
     reply: stream(anthropicStart(), {
       type: "error",
       error: { type: "invalid_request_error", message: "prompt is too long" },
     }),
     content: null,
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "a whole document",
+    name: "a JSON response instead of a stream",
     reply: whole(200, {
       type: "message",
       role: "assistant",
@@ -374,7 +379,7 @@ const anthropic: Omit<ImpoliteCase, "provider">[] = [
       usage: { input_tokens: 10, output_tokens: 4 },
     }),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
     usage: { input_tokens: 10, output_tokens: 4 },
   },
 ];
@@ -390,7 +395,7 @@ const output = (value: string) => [
   { type: "message", role: "assistant", content: [{ type: "output_text", text: value }] },
 ];
 
-const openai: Omit<ImpoliteCase, "provider">[] = [
+const openai: Omit<ProviderQuirk, "provider">[] = [
   ...[7.5, 1e15, "7", -1, {}].map((count) => ({
     name: `tokens of ${JSON.stringify(count)}`,
     reply: stream(
@@ -398,7 +403,7 @@ const openai: Omit<ImpoliteCase, "provider">[] = [
       completed({ status: "completed", output: output("Fine."), usage: { input_tokens: count, output_tokens: count } }),
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   })),
   {
     name: "text only in the final event",
@@ -406,17 +411,17 @@ const openai: Omit<ImpoliteCase, "provider">[] = [
       completed({ status: "completed", output: output("Fine."), usage: { input_tokens: 10, output_tokens: 4 } }),
     ),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
     usage: { input_tokens: 10, output_tokens: 4 },
   },
   {
     name: "a connection that breaks after the end",
     reply: brokenStream(outputText("Fine."), completed({ status: "completed", output: output("Fine.") })),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
   {
-    name: "counted parts",
+    name: "usage details",
     reply: stream(
       outputText("Fine."),
       completed({
@@ -433,19 +438,19 @@ const openai: Omit<ImpoliteCase, "provider">[] = [
     usage: { input_tokens: 100, output_tokens: 40, cached_input_tokens: 60, reasoning_tokens: 30 },
   },
   {
-    name: "a failure with a code that no retry mends",
+    name: "a failure with a code that a retry can't fix",
     reply: stream({
       type: "response.failed",
       response: { error: { code: "context_length_exceeded", message: "too long" } },
     }),
     content: null,
-    asked: 1,
+    requests: 1,
   },
   {
     name: "an error event with a nested code",
     reply: stream({ type: "error", error: { code: "invalid_api_key", message: "no" } }),
     content: null,
-    asked: 1,
+    requests: 1,
   },
   {
     name: "an end without output",
@@ -453,7 +458,7 @@ const openai: Omit<ImpoliteCase, "provider">[] = [
     content: null,
   },
   {
-    name: "a whole document",
+    name: "a JSON response instead of a stream",
     reply: whole(200, {
       object: "response",
       status: "completed",
@@ -461,12 +466,12 @@ const openai: Omit<ImpoliteCase, "provider">[] = [
       usage: { input_tokens: 10, output_tokens: 4 },
     }),
     content: "Fine.",
-    asked: 1,
+    requests: 1,
   },
 ];
 
-/** Every case, each under a model of its own. */
-export const impoliteCases: (ImpoliteCase & { model: string })[] = [
+/** All cases, each under its own model name. */
+export const providerQuirks: (ProviderQuirk & { model: string })[] = [
   ...compatible.map((one) => ({ ...one, provider: "compatible" as const })),
   ...anthropic.map((one) => ({ ...one, provider: "anthropic" as const })),
   ...openai.map((one) => ({ ...one, provider: "openai" as const })),

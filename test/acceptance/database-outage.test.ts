@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createConversation } from "../support/conversation.ts";
-import { openSubscribed } from "./asking.ts";
+import { openSubscribed } from "./chat.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
 import { contentOf, readHistory, type StoredMessage } from "./load.ts";
 import { range } from "./reader.ts";
@@ -9,10 +9,10 @@ import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const RETRY_MS = 50;
-const BETWEEN_ANSWERS_MAX_MS = 3_000;
+const RESPONSE_MAX_MS = 3_000;
 
-/** Sends one message after the other, each again until it is acknowledged. */
-async function startPatientSender(parley: Parley) {
+/** Sends messages one by one, retrying each until it is acknowledged. */
+async function startRetryingSender(parley: Parley) {
   const account = await parley.register();
   const { id: conversationId } = await createConversation(parley, account);
   const socket = await openSubscribed(parley, account, conversationId);
@@ -47,10 +47,10 @@ async function startPatientSender(parley: Parley) {
   };
 }
 
-type PatientSender = Awaited<ReturnType<typeof startPatientSender>>;
+type RetryingSender = Awaited<ReturnType<typeof startRetryingSender>>;
 
-/** The sender has kept its connection all the time, and all of what it was told is stored is there. */
-async function expectNothingLost(parley: Parley, sender: PatientSender): Promise<void> {
+/** Expects that the sender kept its connection, and that every acknowledged message is stored. */
+async function expectNothingLost(parley: Parley, sender: RetryingSender): Promise<void> {
   const ackedBefore = sender.acked.length;
   while (sender.acked.length < ackedBefore + 5) await Bun.sleep(RETRY_MS);
   await sender.stop();
@@ -73,11 +73,11 @@ async function expectUnavailable(parley: Parley, token: string): Promise<void> {
     const problem = (await response.json()) as Record<string, unknown>;
     expect({ status: response.status, ...problem }).toMatchObject({ status: 503, code: "unavailable" });
     expect(JSON.stringify(problem)).not.toMatch(/ECONN|127\.0\.0\.1|postgres|CONNECTION/i);
-    expect(performance.now() - startedAtMs).toBeLessThan(BETWEEN_ANSWERS_MAX_MS);
+    expect(performance.now() - startedAtMs).toBeLessThan(RESPONSE_MAX_MS);
   }
 }
 
-describe("a Postgres server that goes away", () => {
+describe("a Postgres server that becomes unavailable", () => {
   let server: DatabaseServer;
   let site: Site;
   let parley: Parley;
@@ -90,7 +90,7 @@ describe("a Postgres server that goes away", () => {
     await server?.stop();
   });
 
-  test("at the start: alive, not ready, and ready by itself once it is there", async () => {
+  test("at start: live but not ready, and ready as soon as the server responds", async () => {
     await server.halt("fast");
     parley = await site.start({ until: "listening" });
     await Bun.sleep(500);
@@ -103,16 +103,16 @@ describe("a Postgres server that goes away", () => {
     await parley.waitReady();
   });
 
-  test.each(["fast", "immediate"] as const)("later, by a %s stop: 503 meanwhile, and nothing is lost", async (mode) => {
-    const sender = await startPatientSender(parley);
+  test.each(["fast", "immediate"] as const)("during a %s stop: responds 503, and loses nothing", async (mode) => {
+    const sender = await startRetryingSender(parley);
     while (sender.acked.length < 20) await Bun.sleep(RETRY_MS);
     await server.halt(mode);
     await waitForStatus(parley, "/readyz", 503);
     expect((await parley.fetch("/livez")).status).toBe(200);
     await expectUnavailable(parley, sender.account.access_token);
-    const ackedMeanwhile = sender.acked.length;
+    const ackedDuringOutage = sender.acked.length;
     await Bun.sleep(500);
-    expect(sender.acked.length).toBe(ackedMeanwhile);
+    expect(sender.acked.length).toBe(ackedDuringOutage);
     await server.start();
     await waitForStatus(parley, "/readyz", 200);
     await expectNothingLost(parley, sender);
@@ -128,11 +128,11 @@ describe("the embedded Postgres", () => {
   });
   afterAll(() => site?.remove());
 
-  test("that is killed is started again, and nothing is lost", async () => {
-    const sender = await startPatientSender(parley);
+  test("is restarted after a kill, and loses nothing", async () => {
+    const sender = await startRetryingSender(parley);
     while (sender.acked.length < 20) await Bun.sleep(RETRY_MS);
     const pid = site.findPostgres();
-    if (pid === null) throw new Error("There is no embedded Postgres.");
+    if (pid === null) throw new Error("The embedded Postgres is not running.");
     process.kill(pid, "SIGKILL");
     while (sender.errors.size === 0) await Bun.sleep(RETRY_MS);
     await waitForStatus(parley, "/readyz", 200);

@@ -10,28 +10,28 @@ export type StoredMessage = {
   parent_id: string | null;
   metadata: Record<string, unknown>;
 };
-export type ShownMessage = { role: string; content: string };
+export type ReceivedMessage = { role: string; content: string };
 type Sent = { message: StoredMessage; reply: StoredMessage | null };
 
-/** A Parley whose models are the stand-in's, over Chat Completions, so that tests can read what models received. */
-export async function startAsking(config: Record<string, string> = {}) {
+/** An app whose models are served by the stub over Chat Completions, so that tests can read the requests. */
+export async function startModelApp(config: Record<string, string> = {}) {
   const provider = startProviderStandIn();
   const parley = await startApp({
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0", ...config },
   });
 
-  async function until<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
+  async function waitUntil<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
     const endsAtMs = performance.now() + waitMs;
     for (;;) {
       const found = await find();
       if (found !== undefined) return found;
-      if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+      if (performance.now() > endsAtMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
       await Bun.sleep(10);
     }
   }
 
   async function waitForAnswer(account: Account, conversationId: string, id: string): Promise<StoredMessage> {
-    return until(async () => {
+    return waitUntil(async () => {
       const path = `/api/v1/conversations/${conversationId}/messages/${id}`;
       const message = (await (await parley.fetch(path, { token: account.access_token })).json()) as StoredMessage;
       return message.status === "streaming" ? undefined : message;
@@ -41,7 +41,7 @@ export async function startAsking(config: Record<string, string> = {}) {
   return {
     provider,
     parley,
-    until,
+    waitUntil,
     createConversation: (owner: Account, members: Account[] = [], input: Record<string, unknown> = {}) =>
       createConversation(parley, owner, members, { kind: "direct", ...input }),
 
@@ -69,9 +69,9 @@ export async function startAsking(config: Record<string, string> = {}) {
       return waitForAnswer(account, conversationId, reply?.id ?? "");
     },
 
-    /** What a model received last. */
-    readShown(model = "one"): ShownMessage[] {
-      return (provider.requestsOf(model).at(-1)?.body.messages ?? []) as ShownMessage[];
+    /** The messages that a model received last. */
+    readReceived(model = "one"): ReceivedMessage[] {
+      return (provider.requestsOf(model).at(-1)?.body.messages ?? []) as ReceivedMessage[];
     },
 
     async stop(): Promise<void> {
@@ -81,4 +81,4 @@ export async function startAsking(config: Record<string, string> = {}) {
   };
 }
 
-export type Asking = Awaited<ReturnType<typeof startAsking>>;
+export type ModelApp = Awaited<ReturnType<typeof startModelApp>>;

@@ -16,7 +16,7 @@ async function openSite(...options: Parameters<typeof createSite>): Promise<Site
   return site;
 }
 
-/** What an operator sees: sentences, no stack and no object. */
+/** Expects plain sentences, without stack traces or objects. */
 function expectSentences(errors: string, count: number): void {
   const lines = errors.trim().split("\n");
   expect(lines).toHaveLength(count);
@@ -24,7 +24,7 @@ function expectSentences(errors: string, count: number): void {
   expect(errors).not.toMatch(/\bat .*:\d+:\d+|Error:/);
 }
 
-test("a second Parley on the same DATA_DIR is refused, and the first one goes on", async () => {
+test("refuses a second Parley on the same DATA_DIR, and the first one keeps running", async () => {
   const site = await openSite();
   const first = await site.start();
   const { user, access_token } = await first.register();
@@ -37,7 +37,7 @@ test("a second Parley on the same DATA_DIR is refused, and the first one goes on
   expect(await me.json()).toMatchObject({ id: user.id });
 });
 
-test("a taken port is refused, and leaves nothing behind", async () => {
+test("refuses a port in use, and leaves nothing behind", async () => {
   const first = await (await openSite()).start();
   const other = await openSite({ env: { PORT: new URL(first.url).port } });
   const { code, errors } = await other.run([]);
@@ -50,7 +50,7 @@ test("a taken port is refused, and leaves nothing behind", async () => {
   expect((await again.stop()).code).toBe(0);
 });
 
-test("every error of the configuration is listed at once", async () => {
+test("lists every error of the configuration at once", async () => {
   const site = await openSite();
   const { code, errors } = await site.run([], { PORT: "no-port", LOG_LEVEL: "loud", APP_ENV: "moon" });
   expect(code).toBe(2);
@@ -58,7 +58,7 @@ test("every error of the configuration is listed at once", async () => {
   for (const name of ["PORT", "LOG_LEVEL", "APP_ENV"]) expect(errors).toContain(`${name}: `);
 });
 
-test("a DATA_DIR that cannot be used is refused", async () => {
+test("refuses an unusable DATA_DIR", async () => {
   const site = await openSite();
   writeFileSync(join(site.directory, "a-file"), "");
   const { code, errors } = await site.run([], { DATA_DIR: "./a-file" });
@@ -67,7 +67,7 @@ test("a DATA_DIR that cannot be used is refused", async () => {
   expect(errors).toContain("DATA_DIR");
 });
 
-test("an ordinary user has a whole Parley in a folder of their own", async () => {
+test("an unprivileged user can run everything in their own folder", async () => {
   const site = await openSite({ user: { uid: 65534, gid: 65534 } });
   const first = await site.start();
   const { user, access_token } = await first.register();
@@ -79,7 +79,7 @@ test("an ordinary user has a whole Parley in a folder of their own", async () =>
   expect(site.findPostgres()).toBeNull();
 });
 
-test("an ordinary user who may not write here is told so", async () => {
+test("an unprivileged user without write permission gets an error", async () => {
   const site = await openSite({ user: { uid: 65534, gid: 65534 } });
   mkdirSync(join(site.directory, "closed"), { mode: 0o500 });
   const { code, errors } = await site.run([], { DATA_DIR: "./closed/data" });

@@ -4,7 +4,7 @@ import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { type Reading, readAnswer } from "./reader.ts";
 import type { Parley } from "./site.ts";
 
-/** An answer as its message, in the wire's words. */
+/** An answer's message, as the API returns it. */
 export type Answer = {
   id: string;
   seq: number;
@@ -16,10 +16,10 @@ export type Answer = {
   error: { code: string; detail: string } | null;
 };
 
-export type Asking = Awaited<ReturnType<typeof startAsking>>;
+export type Chat = Awaited<ReturnType<typeof openChat>>;
 
-/** Somebody with a conversation of their own, and a socket that is subscribed to it. */
-export async function startAsking(parley: Parley) {
+/** A user with a conversation and a subscribed socket. */
+export async function openChat(parley: Parley) {
   const account = await parley.register();
   const { id: conversationId } = await createConversation(parley, account);
   const socket = await openSubscribed(parley, account, conversationId);
@@ -29,7 +29,7 @@ export async function startAsking(parley: Parley) {
     conversationId,
     socket,
 
-    /** Sends a question. @returns the answer's id, as soon as the answer has begun. */
+    /** Sends a question. @returns the answer's id, once the answer has started. */
     async ask(model?: string, content = "What do you say?"): Promise<string> {
       const client_message_id = crypto.randomUUID();
       const frame = { conversation_id: conversationId, client_message_id, content, reply: true };
@@ -40,10 +40,10 @@ export async function startAsking(parley: Parley) {
       return created.data?.id ?? "";
     },
 
-    /** Reads on until the answer's end. */
+    /** Reads until the answer is complete. */
     readToEnd: (answerId: string, waitMs?: number) => readToEnd(socket, answerId, waitMs),
 
-    /** The message as REST gives it. */
+    /** The message as REST returns it. */
     async get(from: Parley, answerId: string): Promise<Answer> {
       const path = `/api/v1/conversations/${conversationId}/messages/${answerId}`;
       const response = await from.fetch(path, { token: account.access_token });
@@ -53,7 +53,7 @@ export async function startAsking(parley: Parley) {
   };
 }
 
-/** A socket that hears what happens in the conversation from now on. */
+/** A socket subscribed to the conversation. */
 export async function openSubscribed(
   parley: Pick<Parley, "url">,
   account: Account,
@@ -77,13 +77,13 @@ export async function readToEnd(
   return { ...reading, message: reading.final as Answer };
 }
 
-/** Waits until the reader has at least so much of the answer. */
+/** Waits until the reader has at least `length` characters of the answer. */
 export async function waitForText(socket: TestSocket, answerId: string, length: number): Promise<void> {
-  const isFar = (frame: Frame) =>
+  const hasReached = (frame: Frame) =>
     frame.type === "message.delta" &&
     frame.message_id === answerId &&
     (frame.offset as number) + (frame.text as string).length >= length;
-  await socket.waitFor(isFar);
+  await socket.waitFor(hasReached);
 }
 
 function isAnswerTo({ type, data }: Frame, questionId: string): boolean {

@@ -13,14 +13,14 @@ beforeAll(() => {
 });
 afterEach(() => {
   raw.answers.clear();
-  raw.asked.length = 0;
+  raw.requestedModels.length = 0;
 });
 afterAll(async () => {
   raw.stop();
   await standIn.stop();
 });
 
-/** One answer in each protocol: its text, and its end event. */
+/** An answer in each protocol: its text, and its end event. */
 const protocols = [
   {
     provider: "openai",
@@ -45,21 +45,21 @@ const protocols = [
 /** Requests `<provider>/raw`, with one retry and no other model. */
 async function ask(provider: string, answer: RawAnswer, options: Parameters<typeof createTestChain>[2] = {}) {
   raw.answers.set("raw", answer);
-  let signs = 0;
+  let activity = 0;
   const startedMs = performance.now();
   const chain = createTestChain(raw.standIn, [`${provider}/raw`], options);
-  const { text, end } = await collect(chain, { onActivity: () => void signs++ });
-  return { text, end, asked: raw.asked.length, signs, ms: performance.now() - startedMs };
+  const { text, end } = await collect(chain, { onActivity: () => void activity++ });
+  return { text, end, requests: raw.requestedModels.length, activity, ms: performance.now() - startedMs };
 }
 
 describe.each(protocols)("$provider: events after the end don't change the answer", ({ provider, text, end }) => {
   test.each<[string, Partial<RawAnswer>]>([
-    ["a connection that is cut off", { packets: [text, end], end: "reset" }],
-    ["a connection that is cut off in the same packet", { packets: [text + end], end: "reset" }],
+    ["a connection that is reset", { packets: [text, end], end: "reset" }],
+    ["a connection that is reset in the same packet", { packets: [text + end], end: "reset" }],
     ["an error event", { packets: [text, end, event("error", { error: { code: 500 } })] }],
     ["an error event in the same packet", { packets: [text + end + event("error", "x")], end: "reset" }],
     ["the field error", { packets: [text, end, "error: x\n\n"] }],
-    ["what is no JSON", { packets: [text, end, event(null, '{"half'), text] }],
+    ["invalid JSON", { packets: [text, end, event(null, '{"half'), text] }],
     ["half an event", { packets: [text, end, 'data: {"half'], end: "reset" }],
     ["silence", { packets: [text, end], end: "open" }],
   ])("%s", async (_name, answer) => {
@@ -68,12 +68,12 @@ describe.each(protocols)("$provider: events after the end don't change the answe
       { contentType: "text/event-stream", packets: [], ...answer },
       { idleTimeoutMs: 5_000 },
     );
-    expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" }, asked: 1 });
+    expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" }, requests: 1 });
     expect(result.ms).toBeLessThan(2_000);
   });
 });
 
-describe.each(protocols)("$provider: the first bytes decide what a body is", ({ provider, text, end }) => {
+describe.each(protocols)("$provider: the first bytes determine the type of the body", ({ provider, text, end }) => {
   test.each(["application/json", "text/html; charset=utf-8", "text/plain", "application/octet-stream", undefined])(
     "an event stream as %p",
     async (contentType) => {
@@ -81,13 +81,13 @@ describe.each(protocols)("$provider: the first bytes decide what a body is", ({ 
         const result = await ask(provider, { contentType, packets: [start + text, end] } as RawAnswer);
         expect(result).toMatchObject({ text: "Hi.", end: { type: "finish" } });
       }
-      expect(raw.asked.length).toBe(4);
+      expect(raw.requestedModels.length).toBe(4);
     },
   );
 
   test("events without blank lines between them", async () => {
     const packets = [(text + text + end).replaceAll("\n\n", "\n")];
-    expect(await ask(provider, { packets })).toMatchObject({ text: "Hi.Hi.", end: { type: "finish" }, asked: 1 });
+    expect(await ask(provider, { packets })).toMatchObject({ text: "Hi.Hi.", end: { type: "finish" }, requests: 1 });
   });
 
   test.each<[string, RawAnswer, string, number]>([
@@ -98,35 +98,45 @@ describe.each(protocols)("$provider: the first bytes decide what a body is", ({ 
       1,
     ],
     ["a web page as events", { contentType: "text/event-stream", packets: [" \n<html>"] }, "provider_unavailable", 1],
-    ["a document of something else", { packets: ['{"hello":"world"}'] }, "provider_unavailable", 1],
+    ["a JSON document of something else", { packets: ['{"hello":"world"}'] }, "provider_unavailable", 1],
     ["JSON lines", { packets: ['{"response":"H"}\n', '{"response":"i"}\n'] }, "provider_unavailable", 1],
     ["JSON lines in one packet", { packets: ['{"response":"H"}\n{"response":"i"}\n'] }, "provider_unavailable", 1],
     ["half a document", { packets: ['{"output":[{"type"'] }, "provider_unavailable", 2],
-    ["half a document, cut off", { packets: ['{"output":[{"type"'], end: "reset" }, "provider_unavailable", 2],
-    ["brackets that are no JSON", { packets: ["{oops}"] }, "provider_unavailable", 1],
-    ["a text", { contentType: "text/plain", packets: ["upstream down\n"] }, "provider_unavailable", 2],
+    ["half a document, then a reset", { packets: ['{"output":[{"type"'], end: "reset" }, "provider_unavailable", 2],
+    ["brackets that are not JSON", { packets: ["{oops}"] }, "provider_unavailable", 1],
+    ["a string", { contentType: "text/plain", packets: ["upstream down\n"] }, "provider_unavailable", 2],
     ["nothing", { contentType: "application/json", packets: [] }, "provider_unavailable", 2],
-    ["an error as a document", { packets: ['{"error":{"code":"context_length_exceeded"}}'] }, "provider_refused", 1],
     [
-      "an error as a document, of events",
+      "an error as a JSON document",
+      { packets: ['{"error":{"code":"context_length_exceeded"}}'] },
+      "provider_refused",
+      1,
+    ],
+    [
+      "an error as a JSON document, as an event stream",
       { contentType: "text/event-stream", packets: ['{"error":{"code":', '"401"}}'] },
       "provider_unauthorized",
       1,
     ],
-    ["an error as a list", { packets: ['[{"error":{"code":402}}]'] }, "provider_rate_limited", 1],
-    ["an error that may pass", { packets: ['{"object":"error","code":503}'] }, "provider_unavailable", 2],
-    ["an error with a code alone", { packets: ['{"code":"401","message":"no"}'] }, "provider_unauthorized", 1],
-    ["an error by its type", { packets: ['{"type":"invalid_request_error","detail":"no"}'] }, "provider_refused", 1],
+    ["an error as an array", { packets: ['[{"error":{"code":402}}]'] }, "provider_rate_limited", 1],
+    ["a transient error", { packets: ['{"object":"error","code":503}'] }, "provider_unavailable", 2],
+    ["an error with only a code", { packets: ['{"code":"401","message":"no"}'] }, "provider_unauthorized", 1],
+    [
+      "an error known by its type",
+      { packets: ['{"type":"invalid_request_error","detail":"no"}'] },
+      "provider_refused",
+      1,
+    ],
     ["an error before JSON lines", { packets: ['{"error":"model not found"}\n{"x":1}\n'] }, "provider_refused", 1],
-  ])("%s is a failure", async (_name, answer, code, asked) => {
+  ])("%s is a failure", async (_name, answer, code, requests) => {
     const result = await ask(provider, answer);
-    expect(result).toMatchObject({ text: "", end: { type: "error", code }, asked });
+    expect(result).toMatchObject({ text: "", end: { type: "error", code }, requests });
   });
 });
 
-describe.each(protocols)("$provider: a whole document", ({ provider, whole }) => {
+describe.each(protocols)("$provider: a JSON document instead of a stream", ({ provider, whole }) => {
   test.each(["application/json", "text/event-stream", undefined])(
-    "a document as %p, in pieces, with a connection that goes on or breaks",
+    "a document as %p, in pieces, with a connection that stays open or breaks",
     async (contentType) => {
       const document = JSON.stringify(whole, null, 2);
       const packets = ["\n", document.slice(0, 30), document.slice(30)];
@@ -135,75 +145,82 @@ describe.each(protocols)("$provider: a whole document", ({ provider, whole }) =>
         expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" } });
         expect(result.ms).toBeLessThan(250);
       }
-      expect(raw.asked.length).toBe(3);
+      expect(raw.requestedModels.length).toBe(3);
     },
   );
 });
 
-describe.each(protocols)("$provider: an error inside a stream is that of the table", ({ provider, text }) => {
-  test.each<[string, string, number, object]>([
-    [
-      "context_length_exceeded",
-      event(null, { error: { code: "context_length_exceeded" } }),
-      1,
-      { code: "provider_refused", providerCode: "context_length_exceeded" },
-    ],
-    ["400", event("error", { error: { code: 400 } }), 1, { code: "provider_refused", status: 400 }],
-    [
-      "a nested 401 as a text",
-      event("error", { error: { error: { code: "401" } } }),
-      1,
-      { code: "provider_unauthorized", status: 401 },
-    ],
-    ["402", event("error", { code: 402 }), 1, { code: "provider_rate_limited", status: 402 }],
-    ["404", event("error", { error: { status: 404 } }), 1, { code: "provider_refused", status: 404 }],
-    [
-      "429 with a pause",
-      event("error", { error: { code: 429, retry_after: 60 } }),
-      1,
-      { code: "provider_rate_limited", retryAfterMs: 60_000 },
-    ],
-    ["429", event("error", { error: { code: "429" } }), 2, { code: "provider_rate_limited", status: 429 }],
-    ["insufficient_quota", 'error: {"type":"insufficient_quota"}\n\n', 1, { code: "provider_rate_limited" }],
-    [
-      "400 as it is, on several lines",
-      `: wait\n\n${JSON.stringify({ error: { code: 400, data: "no" } }, null, 2)}\n`,
-      1,
-      { code: "provider_refused", status: 400 },
-    ],
-    ["a bare status", event(null, { status: 403, detail: "no" }), 1, { code: "provider_unauthorized", status: 403 }],
-    ["a bare code", event(null, { code: "model_not_found", message: "no" }), 1, { code: "provider_refused" }],
-    ["no name", event("error", {}), 2, { code: "provider_unavailable" }],
-  ])("%s", async (_name, error, asked, expected) => {
-    const result = await ask(provider, { contentType: "text/event-stream", packets: [error] });
-    expect(result).toMatchObject({ text: "", end: { type: "error", ...expected }, asked });
-    const later = await ask(provider, { contentType: "text/event-stream", packets: [text, error] }, { maxRetries: 0 });
-    expect(later).toMatchObject({
-      text: "Hi.",
-      end: { type: "error", code: result.end.type === "error" && result.end.code },
+describe.each(protocols)(
+  "$provider: an error within a stream is classified like an HTTP error",
+  ({ provider, text }) => {
+    test.each<[string, string, number, object]>([
+      [
+        "context_length_exceeded",
+        event(null, { error: { code: "context_length_exceeded" } }),
+        1,
+        { code: "provider_refused", providerCode: "context_length_exceeded" },
+      ],
+      ["400", event("error", { error: { code: 400 } }), 1, { code: "provider_refused", status: 400 }],
+      [
+        "a nested 401 as a string",
+        event("error", { error: { error: { code: "401" } } }),
+        1,
+        { code: "provider_unauthorized", status: 401 },
+      ],
+      ["402", event("error", { code: 402 }), 1, { code: "provider_rate_limited", status: 402 }],
+      ["404", event("error", { error: { status: 404 } }), 1, { code: "provider_refused", status: 404 }],
+      [
+        "429 with a pause",
+        event("error", { error: { code: 429, retry_after: 60 } }),
+        1,
+        { code: "provider_rate_limited", retryAfterMs: 60_000 },
+      ],
+      ["429", event("error", { error: { code: "429" } }), 2, { code: "provider_rate_limited", status: 429 }],
+      ["insufficient_quota", 'error: {"type":"insufficient_quota"}\n\n', 1, { code: "provider_rate_limited" }],
+      [
+        "unframed 400, on several lines",
+        `: wait\n\n${JSON.stringify({ error: { code: 400, data: "no" } }, null, 2)}\n`,
+        1,
+        { code: "provider_refused", status: 400 },
+      ],
+      ["a bare status", event(null, { status: 403, detail: "no" }), 1, { code: "provider_unauthorized", status: 403 }],
+      ["a bare code", event(null, { code: "model_not_found", message: "no" }), 1, { code: "provider_refused" }],
+      ["no name", event("error", {}), 2, { code: "provider_unavailable" }],
+    ])("%s", async (_name, error, requests, expected) => {
+      const result = await ask(provider, { contentType: "text/event-stream", packets: [error] });
+      expect(result).toMatchObject({ text: "", end: { type: "error", ...expected }, requests });
+      const later = await ask(
+        provider,
+        { contentType: "text/event-stream", packets: [text, error] },
+        { maxRetries: 0 },
+      );
+      expect(later).toMatchObject({
+        text: "Hi.",
+        end: { type: "error", code: result.end.type === "error" && result.end.code },
+      });
     });
-  });
-});
+  },
+);
 
 test.each(["reset", "open"] as const)("an error whose body doesn't end (%s) keeps its status", async (end) => {
   const limits = { firstTokenTimeoutMs: 10_000, idleTimeoutMs: 10_000 };
   const answer = { status: 401, contentType: "application/json", packets: ['{"error":{"code":"inv'], end };
   const result = await ask("openai", answer, limits);
-  expect(result).toMatchObject({ end: { type: "error", code: "provider_unauthorized", status: 401 }, asked: 1 });
+  expect(result).toMatchObject({ end: { type: "error", code: "provider_unauthorized", status: 401 }, requests: 1 });
   expect(result.ms).toBeLessThan(ERROR_BODY_TIMEOUT_MS + 1_000);
 });
 
-test("a document that is read slowly gives signs of life", async () => {
+test("a document that arrives slowly counts as activity", async () => {
   const document = JSON.stringify(protocols[1].whole);
   const packets = document.match(/.{1,12}/g) ?? [];
   const limits = { firstTokenTimeoutMs: 200, idleTimeoutMs: 200, maxRetries: 0 };
-  const { text, ms, signs } = await ask("anthropic", { packets, pauseMs: 60 }, limits);
-  expect([text, signs]).toEqual(["Hi.", 1]);
+  const { text, ms, activity } = await ask("anthropic", { packets, pauseMs: 60 }, limits);
+  expect([text, activity]).toEqual(["Hi.", 1]);
   expect(ms).toBeGreaterThan(300);
 });
 
-test("after its head a response without a body is silence", async () => {
+test("silence after the response head times out", async () => {
   const limits = { firstTokenTimeoutMs: 150, maxRetries: 0 };
-  const { end, signs } = await ask("anthropic", { packets: [], end: "open" }, limits);
-  expect([end, signs]).toMatchObject([{ type: "error", code: "provider_timeout" }, 0]);
+  const { end, activity } = await ask("anthropic", { packets: [], end: "open" }, limits);
+  expect([end, activity]).toMatchObject([{ type: "error", code: "provider_timeout" }, 0]);
 });

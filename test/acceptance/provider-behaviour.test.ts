@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { type Asking, startAsking } from "./asking.ts";
+import { type Chat, openChat } from "./chat.ts";
 import {
-  type ImpoliteServer,
+  completionChunks,
   nothing,
-  politeChunks,
   type Reply,
+  type ScriptedServer,
   type SeenRequest,
   slowStream,
-  startImpoliteServer,
+  startScriptedServer,
   stream,
   whole,
-} from "./impolite-server.ts";
+} from "./scripted-server.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
@@ -23,13 +23,13 @@ const delta = (fields: unknown, finish_reason: string | null = null) => ({
   choices: [{ index: 0, delta: fields, finish_reason }],
 });
 const event = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`;
-const fine = politeChunks("Fine.")
+const fine = completionChunks("Fine.")
   .map((data) => (data === "[DONE]" ? "data: [DONE]\n\n" : event(data)))
   .join("");
-/** Signs of life, each within the limit and together far above it. */
-const every = (sign: string): Reply => slowStream(...Array.from({ length: 5 }, () => [600, sign]).flat(), fine);
-const page = (bytes: number): Reply => whole(500, "x".repeat(bytes), { "content-type": "text/html" });
-/** More events and pings than the whole answer may take. */
+/** Signs of life with pauses below the idle timeout, and a total far above it. */
+const keptAlive = (packet: string): Reply => slowStream(...Array.from({ length: 5 }, () => [600, packet]).flat(), fine);
+const errorPage = (bytes: number): Reply => whole(500, "x".repeat(bytes), { "content-type": "text/html" });
+/** Events and pings for longer than the answer timeout. */
 const endless = slowStream(...Array.from({ length: 60 }, () => [500, ": ping\n\n"]).flat());
 const parameterError = (param: string): Reply =>
   whole(400, {
@@ -43,25 +43,26 @@ const parameterError = (param: string): Reply =>
 const call = (fields: Record<string, unknown>) => delta({ tool_calls: [fields] });
 const fn = (name: unknown, text: unknown) => ({ function: { name, arguments: text } });
 
-type Answering = (request: SeenRequest, count: number) => Reply;
+type ReplyTo = (request: SeenRequest, count: number) => Reply;
 
-const models: Record<string, Answering> = {
-  pings: () => every(": ping\n\n"),
-  reasoning: () => every(event(delta({ reasoning_content: "Hm. " }))),
-  "empty-deltas": () => every(event(delta({ content: "" }))),
-  "role-only": () => every(event(delta({ role: "assistant" }))),
+const models: Record<string, ReplyTo> = {
+  pings: () => keptAlive(": ping\n\n"),
+  reasoning: () => keptAlive(event(delta({ reasoning_content: "Hm. " }))),
+  "empty-deltas": () => keptAlive(event(delta({ content: "" }))),
+  "role-only": () => keptAlive(event(delta({ role: "assistant" }))),
   endless: () => endless,
   "error-then-end": () => stream({ error: { message: "overloaded", code: 503 } }, "[DONE]"),
-  "long-page": () => page(100 * 1024),
-  "page-of-a-megabyte": () => page(1024 * 1024),
-  "closes-waiting": (_request, count) => (count <= 3 ? stream(...politeChunks("Fine.")) : nothing),
-  temperature: ({ body }) => ("temperature" in body ? parameterError("temperature") : stream(...politeChunks("Fine."))),
+  "long-page": () => errorPage(100 * 1024),
+  "page-of-a-megabyte": () => errorPage(1024 * 1024),
+  "closes-waiting": (_request, count) => (count <= 3 ? stream(...completionChunks("Fine.")) : nothing),
+  temperature: ({ body }) =>
+    "temperature" in body ? parameterError("temperature") : stream(...completionChunks("Fine.")),
   "stream-options": ({ body }) =>
     "stream_options" in body
       ? whole(422, {
           detail: [{ type: "extra_forbidden", loc: ["body", "stream_options"], msg: "Extra inputs are not permitted" }],
         })
-      : stream(...politeChunks("Fine.")),
+      : stream(...completionChunks("Fine.")),
   "max-tokens": ({ body }) =>
     "max_tokens" in body
       ? whole(400, {
@@ -72,7 +73,7 @@ const models: Record<string, Answering> = {
             code: "unsupported_parameter",
           },
         })
-      : stream(...politeChunks("Fine.")),
+      : stream(...completionChunks("Fine.")),
   slow: () =>
     slowStream(
       event(delta({ content: "word " })),
@@ -126,22 +127,22 @@ const models: Record<string, Answering> = {
   "object-arguments": () => stream(call({ index: 0, id: "a", ...fn("one", { x: 1 }) }), delta({}, "tool_calls")),
 };
 
-/** Waits until it is so, for longer than any limit here. */
-async function eventually(isSo: () => boolean): Promise<void> {
-  for (let leftMs = 5_000; !isSo(); leftMs -= 10) {
-    if (leftMs <= 0) throw new Error("it did not come to be so");
+/** Waits for the condition, longer than any timeout of these tests. */
+async function waitUntil(isMet: () => boolean): Promise<void> {
+  for (let leftMs = 5_000; !isMet(); leftMs -= 10) {
+    if (leftMs <= 0) throw new Error("The condition was not met in time.");
     await Bun.sleep(10);
   }
 }
 
-let server: ImpoliteServer;
+let server: ScriptedServer;
 let site: Site;
 let parley: Parley;
-let asking: Asking;
+let chat: Chat;
 
 beforeAll(async () => {
-  server = startImpoliteServer(
-    (request, count) => models[request.model]?.(request, count) ?? stream(...politeChunks("Healthy.")),
+  server = startScriptedServer(
+    (request, count) => models[request.model]?.(request, count) ?? stream(...completionChunks("Healthy.")),
   );
   site = await createSite({
     env: {
@@ -158,47 +159,47 @@ beforeAll(async () => {
     },
   });
   parley = await site.start();
-  asking = await startAsking(parley);
+  chat = await openChat(parley);
 });
 afterAll(async () => {
-  await asking?.socket.close();
+  await chat?.socket.close();
   await site?.remove();
   server?.stop();
 });
 
-async function answerOf(model: string) {
-  const id = await asking.ask(`compatible/${model}`);
-  return (await asking.readToEnd(id, 20_000)).message;
+async function askModel(model: string) {
+  const id = await chat.ask(`compatible/${model}`);
+  return (await chat.readToEnd(id, 20_000)).message;
 }
 
 const complete = (model: string, body: Record<string, unknown> = {}): Promise<Response> =>
   parley.fetch("/v1/chat/completions", {
-    token: asking.account.access_token,
+    token: chat.account.access_token,
     json: { model: `compatible/${model}`, messages: [{ role: "user", content: "Hello" }], ...body },
   });
 
-describe("every byte is a sign of life", () => {
+describe("any received byte resets the idle timeout", () => {
   test.each(["pings", "reasoning", "empty-deltas", "role-only"])("%s", async (model) => {
-    expect(await answerOf(model)).toMatchObject({ status: "complete", content: "Fine.", model: `compatible/${model}` });
+    expect(await askModel(model)).toMatchObject({ status: "complete", content: "Fine.", model: `compatible/${model}` });
     expect(server.requestsOf(model).length).toBe(1);
   });
 
-  test("signs of life without end: the whole answer has a limit, and no other model is asked", async () => {
+  test("an endless stream without content hits the answer timeout, and isn't retried on another model", async () => {
     const startedMs = performance.now();
-    const message = await answerOf("endless");
+    const message = await askModel("endless");
     expect(message).toMatchObject({
       status: "failed",
       error: { code: "provider_timeout" },
       model: "compatible/endless",
     });
     expect(performance.now() - startedMs).toBeWithin(ANSWER_TIMEOUT_MS - 500, ANSWER_TIMEOUT_MS + 3_000);
-    await eventually(() => server.aborted.some(({ model }) => model === "endless"));
+    await waitUntil(() => server.aborted.some(({ model }) => model === "endless"));
   });
 });
 
 describe("connections", () => {
   test.each(["error-then-end", "long-page", "page-of-a-megabyte"])(
-    "ten times %s, and a healthy server answers all the same",
+    "after ten times %s, a healthy server still responds in time",
     async (model) => {
       for (let index = 0; index < 10; index += 1) await complete(model);
       const startedMs = performance.now();
@@ -208,7 +209,7 @@ describe("connections", () => {
     },
   );
 
-  test("a paid request is repeated at most once, when a waiting connection was closed", async () => {
+  test("repeats a billable request at most once when an idle connection was closed", async () => {
     await Promise.all([1, 2, 3].map(() => complete("closes-waiting")));
     const before = server.requestsOf("closes-waiting").length;
     const response = await complete("closes-waiting");
@@ -216,33 +217,33 @@ describe("connections", () => {
     expect(((await response.json()) as { model: string }).model).toBe(HEALTHY);
   });
 
-  test("the user of a base URL is sent as Basic authorization, and never shown", async () => {
+  test("sends the base URL's user as Basic authorization, and never logs it", async () => {
     await complete("healthy");
     const { headers } = server.requestsOf("healthy").at(-1) as SeenRequest;
     expect(/^authorization: (.*)$/im.exec(headers)?.[1]).toBe(`Basic ${btoa("user:pass word")}`);
     expect(site.readLog()).not.toMatch(/pass(%20| )word/);
   });
 
-  test("a redirect is refused, and the log says where it pointed, without secrets", async () => {
-    expect(await answerOf("redirects")).toMatchObject({ model: HEALTHY });
+  test("rejects a redirect, and logs its target without secrets", async () => {
+    expect(await askModel("redirects")).toMatchObject({ model: HEALTHY });
     expect(server.requestsOf("redirects").length).toBe(1);
     expect(site.readLog()).toContain("https://elsewhere.example.com/v1");
     expect(site.readLog()).not.toContain("secret");
   });
 });
 
-describe("parameters that a model refuses", () => {
+describe("parameters that a model rejects", () => {
   test.each([
     ["temperature", { temperature: 0.2 }],
     ["stream-options", {}],
     ["max-tokens", { max_tokens: 50 }],
-  ])("%s: asked once more without it, and later at once", async (model, body) => {
+  ])("%s: retries once without it, and omits it from later requests", async (model, body) => {
     const first = (await (await complete(model, body)).json()) as { model: string };
     expect([first.model, server.requestsOf(model).length]).toEqual([`compatible/${model}`, 2]);
     const second = (await (await complete(model, body)).json()) as { model: string };
     expect([second.model, server.requestsOf(model).length]).toEqual([`compatible/${model}`, 3]);
-    const { body: asked } = server.requestsOf(model).at(-1) as SeenRequest;
-    if (model === "max-tokens") expect(asked).toMatchObject({ max_completion_tokens: 50 });
+    const { body: sent } = server.requestsOf(model).at(-1) as SeenRequest;
+    if (model === "max-tokens") expect(sent).toMatchObject({ max_completion_tokens: 50 });
   });
 });
 
@@ -266,7 +267,7 @@ describe("tool calls", () => {
     };
     const [choice] = body.choices;
     expect(choice?.finish_reason).toBe("tool_calls");
-    expect(choice?.message.tool_calls.map((made) => made.function)).toEqual(expected);
+    expect(choice?.message.tool_calls.map((call) => call.function)).toEqual(expected);
     expect(new Set(choice?.message.tool_calls.map(({ id }) => id)).size).toBe(expected.length);
   });
 });
@@ -274,14 +275,14 @@ describe("tool calls", () => {
 describe("/v1 streams", () => {
   const readAll = async (response: Response) => ({ status: response.status, text: await response.text() });
 
-  test("a stream opens after 2 s at the latest, and stays alive", async () => {
+  test("a stream starts after 2 s at the latest, and stays open", async () => {
     const startedMs = performance.now();
     const response = await complete("refused-late", { stream: true, model: "openai/refused-late" });
     expect(performance.now() - startedMs).toBeWithin(1_500, 2_900);
     expect((await readAll(response)).text).toContain("Healthy.");
   });
 
-  test("a stream opens with the first byte of the model", async () => {
+  test("a stream starts with the model's first byte", async () => {
     const startedMs = performance.now();
     const response = await complete("silent-then-fine", { stream: true });
     expect(performance.now() - startedMs).toBeLessThan(1_000);
@@ -291,38 +292,38 @@ describe("/v1 streams", () => {
   });
 });
 
-describe("two wishes at once", () => {
-  test("two regenerates: one runs, the other is a conflict", async () => {
-    const question = await parley.fetch(`/api/v1/conversations/${asking.conversationId}/messages`, {
-      token: asking.account.access_token,
+describe("concurrent requests", () => {
+  test("of several concurrent regenerates, one runs and the others conflict", async () => {
+    const question = await parley.fetch(`/api/v1/conversations/${chat.conversationId}/messages`, {
+      token: chat.account.access_token,
       json: { content: "Hello", reply: false },
     });
     const { message } = (await question.json()) as { message: { id: string } };
-    const path = `/api/v1/conversations/${asking.conversationId}/messages/${message.id}/regenerate`;
+    const path = `/api/v1/conversations/${chat.conversationId}/messages/${message.id}/regenerate`;
     const regenerate = () =>
-      parley.fetch(path, { token: asking.account.access_token, json: { model: "compatible/slow" } });
+      parley.fetch(path, { token: chat.account.access_token, json: { model: "compatible/slow" } });
     const statuses = (await Promise.all([regenerate(), regenerate(), regenerate()])).map(({ status }) => status);
     expect(statuses.toSorted()).toEqual([201, 409, 409]);
   });
 
-  test("deleting the conversation stops the provider's call within 2 s", async () => {
-    const other = await startAsking(parley);
+  test("deleting the conversation aborts the provider request within 2 s", async () => {
+    const other = await openChat(parley);
     const before = server.aborted.length;
     await other.ask("compatible/slow");
-    await eventually(() => server.requestsOf("slow").length >= 2);
+    await waitUntil(() => server.requestsOf("slow").length >= 2);
     const deleted = await parley.fetch(`/api/v1/conversations/${other.conversationId}`, {
       token: other.account.access_token,
       method: "DELETE",
     });
     expect(deleted.status).toBe(204);
     const startedMs = performance.now();
-    await eventually(() => server.aborted.length > before);
+    await waitUntil(() => server.aborted.length > before);
     expect(performance.now() - startedMs).toBeLessThan(2_000);
     await other.socket.close();
   });
 });
 
-test("a refusal in the history of /v1 is a text", async () => {
+test("accepts a refusal in the history of /v1 as text", async () => {
   const messages = [
     { role: "user", content: "Do it." },
     { role: "assistant", content: [{ type: "refusal", refusal: "I will not." }] },

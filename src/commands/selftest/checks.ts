@@ -1,0 +1,27 @@
+import type { Check } from "./check.ts";
+import { backupCheck } from "./checks/backup.ts";
+import { deliveryCheck } from "./checks/delivery.ts";
+import { failoverCheck } from "./checks/failover.ts";
+import { idempotencyCheck } from "./checks/idempotency.ts";
+import { instancesCheck } from "./checks/instances.ts";
+import { killCheck } from "./checks/kill.ts";
+import { outsiderCheck } from "./checks/outsider.ts";
+import { resumeCheck } from "./checks/resume.ts";
+import { shutdownCheck } from "./checks/shutdown.ts";
+import { startCheck } from "./checks/start.ts";
+import { stormCheck } from "./checks/storm.ts";
+
+/** All claims, in the order in which they are checked: each builds on those before it. */
+export const checks: readonly Check[] = [
+  startCheck,
+  deliveryCheck,
+  idempotencyCheck,
+  outsiderCheck,
+  failoverCheck,
+  killCheck,
+  stormCheck,
+  resumeCheck,
+  instancesCheck,
+  backupCheck,
+  shutdownCheck,
+];

@@ -1,0 +1,76 @@
+import type { Check } from "../check.ts";
+import { findPercentile, formatCount, formatMs, roundMs } from "../figures.ts";
+import { listCreated, listSeqs } from "../reading.ts";
+import type { Account } from "../rest.ts";
+import { type Sender, startSender } from "../sender.ts";
+import { openSocket } from "../socket.ts";
+import type { Stage } from "../stage.ts";
+import { findLossProblems, findSequenceProblems } from "../verdicts.ts";
+
+const MESSAGES_PER_USER = 500;
+const IN_FLIGHT = 4;
+const ARRIVAL_TIMEOUT_MS = 20_000;
+
+export const deliveryCheck: Check = {
+  name: "delivery",
+  claim: "Messages reach the other user's WebSocket in order, without gaps or duplicates.",
+  timeoutMs: 45_000,
+
+  async run(stage) {
+    const { ada, ben } = stage.people;
+    const conversationId = await stage.server.rest.createConversation(ada, [ben], "Delivery");
+    const [adas, bens] = await Promise.all([join(stage, ada, conversationId), join(stage, ben, conversationId)]);
+    const startedAtMs = performance.now();
+    const options = { conversationId, inFlight: IN_FLIGHT, messagesMax: MESSAGES_PER_USER };
+    const senders = [
+      startSender({ ...options, socket: adas.socket, name: "ada" }),
+      startSender({ ...options, socket: bens.socket, name: "ben" }),
+    ] as const;
+    await Promise.all(senders.map(({ done }) => done));
+    const seconds = (performance.now() - startedAtMs) / 1_000;
+    const acknowledged = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
+    const lastSeq = Math.max(...[...acknowledged.values()].map(({ seq }) => seq));
+    for (const { socket } of [adas, bens])
+      await socket.waitFor(`the push with seq ${lastSeq}`, ({ seq }) => seq === lastSeq, ARRIVAL_TIMEOUT_MS);
+
+    const latencies = [...findLatencies(senders[0], bens), ...findLatencies(senders[1], adas)];
+    const p50 = findPercentile(latencies, 0.5);
+    const p99 = findPercentile(latencies, 0.99);
+    const problems = senders.flatMap(({ problems }) => problems);
+    if (acknowledged.size !== 2 * MESSAGES_PER_USER)
+      problems.push(`expected ${2 * MESSAGES_PER_USER} acknowledged messages, but saw ${acknowledged.size}`);
+    for (const { name, socket, firstSeq } of [adas, bens]) {
+      problems.push(...findSequenceProblems(name, listSeqs(socket.frames, conversationId), firstSeq + 1, lastSeq));
+      problems.push(...findLossProblems(name, acknowledged, listCreated(socket.frames, conversationId)));
+      await socket.close();
+    }
+    return {
+      summary: `${formatCount(acknowledged.size, "message")} of two users; to the other one p50 ${formatMs(p50)}, p99 ${formatMs(p99)}`,
+      measured: {
+        messages: acknowledged.size,
+        latency_p50_ms: roundMs(p50),
+        latency_p99_ms: roundMs(p99),
+        messages_per_s: Math.round(acknowledged.size / seconds),
+      },
+      problems,
+    };
+  },
+};
+
+/** Opens a user's socket, which notes when each message arrives. */
+async function join({ server, people }: Stage, account: Account, conversationId: string) {
+  const arrivedAtMs = new Map<string, number>();
+  const socket = await openSocket(server.url, account.token, ({ type, data }) => {
+    const id = data?.client_message_id;
+    if (type === "message.created" && id) arrivedAtMs.set(id, performance.now());
+  });
+  const { last_seq: firstSeq = 0 } = await socket.subscribe(conversationId);
+  return { name: account === people.ada ? "Ada's socket" : "Ben's socket", socket, firstSeq, arrivedAtMs };
+}
+
+/** From sending to the arrival at the other user. */
+const findLatencies = ({ sentAtMs }: Sender, { arrivedAtMs }: { arrivedAtMs: Map<string, number> }): number[] =>
+  [...sentAtMs].flatMap(([id, sentMs]) => {
+    const arrivedMs = arrivedAtMs.get(id);
+    return arrivedMs === undefined ? [] : [arrivedMs - sentMs];
+  });

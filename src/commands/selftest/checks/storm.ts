@@ -1,0 +1,83 @@
+import type { Check } from "../check.ts";
+import { findPercentile, formatCount, formatMs } from "../figures.ts";
+import type { Interrupted, StormReader } from "../interrupted.ts";
+import { listSeqs } from "../reading.ts";
+import { startSender } from "../sender.ts";
+import { openSocket, openSubscribed, type Socket } from "../socket.ts";
+import type { Stage } from "../stage.ts";
+import { findSequenceProblems } from "../verdicts.ts";
+
+const MISSED_MESSAGES = 100;
+const LIVE_PACE_MS = 20;
+const ARRIVAL_TIMEOUT_MS = 20_000;
+
+export const stormCheck: Check = {
+  name: "storm",
+  claim: "When all sockets reconnect at once after the kill, each one recovers every event that it missed, in order.",
+  timeoutMs: 45_000,
+
+  async run(stage) {
+    const { server, people } = stage;
+    const interrupted = requireInterrupted(stage);
+    const { conversationId, readers } = interrupted.storm;
+    const writer = await openSubscribed(server.url, people.ben.token, conversationId);
+    const missed = startSender({
+      socket: writer,
+      conversationId,
+      name: "missed",
+      inFlight: 8,
+      messagesMax: MISSED_MESSAGES,
+    });
+    await missed.done;
+    // Goes on during the storm: recovery must join without a gap to what is pushed live.
+    const live = startSender({ socket: writer, conversationId, name: "live", inFlight: 1, paceMs: LIVE_PACE_MS });
+    const startedAtMs = performance.now();
+    const returned = await Promise.all(readers.map((reader) => comeBack(server.url, conversationId, reader)));
+    const tookMs = performance.now() - startedAtMs;
+    await live.stop();
+    const lastSeq = Math.max(...[...missed.acknowledged.values(), ...live.acknowledged.values()].map(({ seq }) => seq));
+    await Promise.all(returned.map(({ socket }) => untilSeq(socket, conversationId, lastSeq)));
+
+    const problems = [...missed.problems, ...live.problems];
+    for (const [n, { reader, socket, isRecovered }] of returned.entries()) {
+      const seqs = [...reader.seqs, ...listSeqs(socket.frames, conversationId)];
+      if (!isRecovered) problems.push(`reader ${n}: expected recovered: true, but saw false`);
+      problems.push(...findSequenceProblems(`reader ${n}`, seqs, seqs[0] ?? 0, lastSeq));
+      if (problems.length > 10) break;
+    }
+    const events = returned.reduce((sum, { recoveredEvents }) => sum + recoveredEvents, 0);
+    await Promise.all([writer, ...returned.map(({ socket }) => socket)].map((socket) => socket.close()));
+    const times = returned.map(({ tookMs }) => tookMs);
+    return {
+      summary: `${formatCount(readers.length, "socket")} recovered ${formatCount(events, "event")} within ${formatMs(tookMs)}; each p50 ${formatMs(findPercentile(times, 0.5))}, p99 ${formatMs(findPercentile(times, 0.99))}`,
+      measured: {
+        sockets: readers.length,
+        recovered_events: events,
+        all_recovered_ms: Math.round(tookMs),
+        recovered_p50_ms: Math.round(findPercentile(times, 0.5)),
+        recovered_p99_ms: Math.round(findPercentile(times, 0.99)),
+      },
+      problems,
+    };
+  },
+};
+
+function requireInterrupted({ interrupted }: Stage): Interrupted {
+  if (interrupted === null) throw new Error("expected a server that was killed, but none was");
+  return interrupted;
+}
+
+async function comeBack(url: string, conversationId: string, reader: StormReader) {
+  const startedAtMs = performance.now();
+  const socket = await openSocket(url, reader.account.token);
+  const { recovered = false, events = [] } = await socket.subscribe(conversationId, reader.seqs.at(-1));
+  const tookMs = performance.now() - startedAtMs;
+  return { reader, socket, isRecovered: recovered, recoveredEvents: events.length, tookMs };
+}
+
+async function untilSeq(socket: Socket, conversationId: string, lastSeq: number): Promise<void> {
+  if (listSeqs(socket.frames, conversationId).includes(lastSeq)) return;
+  const isLast = ({ conversation_id, seq }: { conversation_id?: string; seq?: number }) =>
+    conversation_id === conversationId && seq === lastSeq;
+  await socket.waitFor(`the event with seq ${lastSeq}`, isLast, ARRIVAL_TIMEOUT_MS);
+}

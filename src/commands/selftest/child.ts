@@ -1,0 +1,53 @@
+import { spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+
+export type Child = ReturnType<typeof startChild>;
+
+type Options = {
+  command: string;
+  args: readonly string[];
+  environment: Record<string, string>;
+  workDir: string;
+  /** Receives both outputs. */
+  logFile: string;
+};
+
+const SHOWN_CHARS_MAX = 600;
+
+/** Starts a process of this executable. In its own session, so that Ctrl+C reaches only the self-test, which ends it. */
+export function startChild({ command, args, environment, workDir, logFile }: Options) {
+  const output = openSync(logFile, "a", 0o600);
+  const child = spawn(command, args, {
+    cwd: workDir,
+    env: environment,
+    detached: true,
+    stdio: ["ignore", output, output],
+  });
+  closeSync(output);
+  let isRunning = true;
+  const exited = new Promise<number | string>((resolve) => {
+    child.once("error", (error) => resolve(error.message));
+    child.once("exit", (code, signal) => resolve(code ?? `ended by ${signal}`));
+  }).finally(() => {
+    isRunning = false;
+  });
+  return {
+    /** Its exit code, or the reason why it has none. */
+    exited,
+    isRunning: () => isRunning,
+    kill: (signal: NodeJS.Signals) => void (isRunning && child.kill(signal)),
+    readLog: (): string => readFileSync(logFile, "utf8"),
+    logFile,
+  };
+}
+
+/** Waits for the end of a command. @throws Error with the end of its output if it fails. */
+export async function runChild(child: Child, name: string): Promise<{ tookMs: number }> {
+  const startedAtMs = performance.now();
+  const code = await child.exited;
+  if (code === 0) return { tookMs: performance.now() - startedAtMs };
+  throw new Error(`expected \`parley ${name}\` to succeed, but saw exit code ${code}: ${showEnd(child)}`);
+}
+
+/** The end of its output, for a message. */
+export const showEnd = (child: Child): string => child.readLog().trim().slice(-SHOWN_CHARS_MAX);

@@ -1,0 +1,109 @@
+import { availableParallelism } from "node:os";
+import { build } from "../../lib/build.ts";
+import type { CheckResult, Measured } from "./check.ts";
+
+/** The result of a self-test, as `--json` prints it. */
+export type Report = {
+  version: string;
+  commit: string;
+  platform: string;
+  cpus: number;
+  started_at: string;
+  duration_ms: number;
+  passed: boolean;
+  /** Settings of the tested servers that differ from the defaults. */
+  settings: Record<string, string>;
+  checks: {
+    name: string;
+    claim: string;
+    status: CheckResult["status"];
+    duration_ms: number;
+    summary: string;
+    measured: Measured;
+    problems: string[];
+  }[];
+  /** Folder with the logs of the servers; null if it was removed. */
+  logs: string | null;
+};
+
+type Input = {
+  startedAt: Date;
+  durationMs: number;
+  settings: Record<string, string>;
+  results: readonly CheckResult[];
+  logs: string | null;
+};
+
+/** Builds it. It passes only if every check was run and passed. */
+export function createReport({ startedAt, durationMs, settings, results, logs }: Input): Report {
+  return {
+    version: build.version,
+    commit: build.commit,
+    platform: `${process.platform}-${process.arch}`,
+    cpus: availableParallelism(),
+    started_at: startedAt.toISOString(),
+    duration_ms: Math.round(durationMs),
+    passed: results.length > 0 && results.every(({ status }) => status === "passed"),
+    settings,
+    checks: results.map(({ name, claim, status, durationMs, summary, measured, problems }) => ({
+      name,
+      claim,
+      status,
+      duration_ms: durationMs,
+      summary,
+      measured,
+      problems,
+    })),
+    logs,
+  };
+}
+
+const labels = { passed: "PASS", failed: "FAIL", not_run: "NOT RUN" } as const;
+const LABEL_CHARS = 8;
+const NAME_CHARS = 13;
+const TIME_CHARS = 7;
+const LINE_CHARS = 120;
+const INDENT = " ".repeat(LABEL_CHARS + NAME_CHARS + TIME_CHARS + 2);
+
+/** The line of one check, for progress without a terminal. */
+export const describeResult = ({ status, name, durationMs, summary }: CheckResult): string =>
+  `${labels[status]} ${name} (${formatSeconds(durationMs)}): ${summary}`;
+
+/** The report for people. */
+export function printReport(report: Report): string {
+  const { version, commit, platform, cpus, checks, duration_ms, settings, logs } = report;
+  const held = checks.filter(({ status }) => status === "passed").length;
+  const lines = [`Parley ${version} (${commit}) on ${platform}, ${cpus} CPUs`, ""];
+  for (const { status, name, claim, duration_ms, summary, problems } of checks) {
+    const time = status === "not_run" ? "" : formatSeconds(duration_ms);
+    lines.push(
+      `${labels[status].padEnd(LABEL_CHARS)}${name.padEnd(NAME_CHARS)}${time.padStart(TIME_CHARS)}  ${wrap(claim, INDENT)}`,
+      `${INDENT}${wrap(summary, INDENT)}`,
+      ...problems.map((problem) => `${INDENT}- ${wrap(problem, `${INDENT}  `)}`),
+    );
+  }
+  const names = Object.keys(settings).join(", ");
+  lines.push(
+    "",
+    `${held} of ${checks.length} claims hold, after ${formatSeconds(duration_ms)}.`,
+    wrap(`The servers ran with default settings, except ${names}.`, ""),
+  );
+  if (logs !== null) lines.push(`The logs of the servers are in ${logs}.`);
+  return lines.join("\n");
+}
+
+/** Breaks a text between words; further lines are indented. */
+function wrap(text: string, indent: string): string {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && indent.length + line.length + word.length >= LINE_CHARS) {
+      lines.push(line);
+      line = "";
+    }
+    line += line === "" ? word : ` ${word}`;
+  }
+  return [...lines, line].join(`\n${indent}`);
+}
+
+const formatSeconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;

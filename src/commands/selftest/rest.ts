@@ -1,0 +1,101 @@
+import { createId } from "../../lib/id.ts";
+
+export type Account = { id: string; token: string };
+
+/** The fields of a message that the checks look at. */
+export type Message = {
+  id: string;
+  seq: number;
+  role: string;
+  content: string;
+  status: string;
+  model: string | null;
+  finish_reason: string | null;
+  client_message_id: string | null;
+  parent_id: string | null;
+};
+
+type CallOptions = { token?: string; method?: string; json?: unknown };
+type Answer = { status: number; body: unknown };
+
+export type Rest = ReturnType<typeof createRest>;
+
+const REQUEST_TIMEOUT_MS = 20_000;
+const PAGE_ROWS = 200;
+
+/** A client of the REST API of one server. */
+export function createRest(url: string) {
+  async function call(path: string, { token, method, json }: CallOptions = {}): Promise<Answer> {
+    const response = await fetch(`${url}${path}`, {
+      method: method ?? (json === undefined ? "GET" : "POST"),
+      headers: {
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(json !== undefined && { "content-type": "application/json" }),
+      },
+      ...(json !== undefined && { body: JSON.stringify(json) }),
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      // Servers are killed and restarted on the same port: a kept connection would be a dead one.
+      keepalive: false,
+    });
+    const text = await response.text();
+    return { status: response.status, body: text === "" ? null : parse(text) };
+  }
+
+  async function require<T>(status: number, path: string, options?: CallOptions): Promise<T> {
+    const answer = await call(path, options);
+    if (answer.status !== status)
+      throw new Error(`expected ${status} from ${path}, but saw ${answer.status}: ${JSON.stringify(answer.body)}`);
+    return answer.body as T;
+  }
+
+  /** Reads a list that is paged by `seq` to its end. */
+  async function list<T extends { seq: number }>({ token }: Account, path: string): Promise<T[]> {
+    const rows: T[] = [];
+    for (;;) {
+      const after = rows.at(-1)?.seq ?? 0;
+      const { data } = await require<{ data: T[] }>(200, `${path}?after_seq=${after}&limit=${PAGE_ROWS}`, { token });
+      if (data.length === 0) return rows;
+      rows.push(...data);
+    }
+  }
+
+  return {
+    call,
+
+    async register(name: string): Promise<Account> {
+      const json = { email: `${name}-${createId()}@example.com`, password: createId(), display_name: name };
+      type Registered = { user: { id: string }; access_token: string };
+      const { user, access_token } = await require<Registered>(201, "/api/v1/auth/register", { json });
+      return { id: user.id, token: access_token };
+    },
+
+    /** A conversation in which models answer only when asked to. */
+    async createConversation(owner: Account, members: readonly Account[], title: string): Promise<string> {
+      const json = { title, kind: "group", reply_mode: "never" };
+      const { id } = await require<{ id: string }>(201, "/api/v1/conversations", { token: owner.token, json });
+      for (const member of members)
+        await require(201, `/api/v1/conversations/${id}/members`, { token: owner.token, json: { user_id: member.id } });
+      return id;
+    },
+
+    listMessages: (account: Account, conversationId: string): Promise<Message[]> =>
+      list<Message>(account, `/api/v1/conversations/${conversationId}/messages`),
+
+    /** The numbers of all durable events of a conversation. */
+    async listSeqs(account: Account, conversationId: string): Promise<number[]> {
+      const events = await list<{ seq: number }>(account, `/api/v1/conversations/${conversationId}/events`);
+      return events.map(({ seq }) => seq);
+    },
+
+    getMessage: ({ token }: Account, conversationId: string, messageId: string): Promise<Message> =>
+      require<Message>(200, `/api/v1/conversations/${conversationId}/messages/${messageId}`, { token }),
+  };
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

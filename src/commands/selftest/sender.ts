@@ -1,0 +1,89 @@
+import type { Message } from "./rest.ts";
+import type { Socket } from "./socket.ts";
+import type { Acknowledged } from "./verdicts.ts";
+
+export type SenderOptions = {
+  socket: Socket;
+  conversationId: string;
+  /** The start of its messages' client ids. */
+  name: string;
+  /** Messages that are sent before the first is acknowledged. */
+  inFlight: number;
+  /** Pause after each acknowledgement. */
+  paceMs?: number;
+  /** Absent: until it is stopped. */
+  messagesMax?: number;
+};
+
+export type Sender = {
+  /** By client id, in the order of acknowledgement. */
+  readonly acknowledged: Map<string, Acknowledged>;
+  /** Client ids of messages that were sent and not acknowledged. */
+  readonly pending: Set<string>;
+  /** By client id, on the clock of `performance.now()`. */
+  readonly sentAtMs: Map<string, number>;
+  readonly problems: string[];
+  /** Fulfils when it has stopped, or its connection is gone. */
+  readonly done: Promise<void>;
+  stop(): Promise<void>;
+};
+
+const RETRY_PAUSE_MS = 50;
+
+/** What a message says, so that a look at it shows whose it is. */
+export const contentOf = (clientId: string): string => `The text of message ${clientId}, which nobody may lose.`;
+
+/** Sends messages over a socket, as fast as they are acknowledged. A temporary error is tried again, as clients do. */
+export function startSender(options: SenderOptions): Sender {
+  const { socket, conversationId, name, inFlight, paceMs = 0, messagesMax = Number.POSITIVE_INFINITY } = options;
+  let isStopped = false;
+  let count = 0;
+  const acknowledged = new Map<string, Acknowledged>();
+  const pending = new Set<string>();
+  const sentAtMs = new Map<string, number>();
+  const problems: string[] = [];
+
+  async function send(clientId: string): Promise<void> {
+    const frame = { conversation_id: conversationId, client_message_id: clientId, content: contentOf(clientId) };
+    for (;;) {
+      const answer = await socket.ask({ type: "message.send", ...frame, reply: false });
+      if (answer.type === "ack") {
+        acknowledged.set(clientId, answer.message as Message);
+        pending.delete(clientId);
+        return;
+      }
+      if (answer.temporary !== true) throw new Error(`expected an ack of ${clientId}, but saw ${answer.code}`);
+      await Bun.sleep(RETRY_PAUSE_MS);
+    }
+  }
+
+  async function work(): Promise<void> {
+    while (!isStopped && count < messagesMax) {
+      count += 1;
+      const clientId = `${name}-${count}`;
+      pending.add(clientId);
+      sentAtMs.set(clientId, performance.now());
+      try {
+        await send(clientId);
+      } catch (error) {
+        // A closed connection is what some checks are about; they look at what was acknowledged.
+        if (socket.isOpen()) problems.push(error instanceof Error ? error.message : String(error));
+        return;
+      }
+      if (paceMs > 0) await Bun.sleep(paceMs);
+    }
+  }
+
+  const done = Promise.all(Array.from({ length: inFlight }, work)).then(() => {});
+  return {
+    acknowledged,
+    pending,
+    sentAtMs,
+    problems,
+    done,
+    stop() {
+      isStopped = true;
+      return done;
+    },
+  };
+}

@@ -1,0 +1,78 @@
+import { join } from "node:path";
+import { readPostmasterFile } from "../../db/embedded/postmaster-file.ts";
+import { isServerOf } from "../../db/embedded/process.ts";
+import { type Child, showEnd } from "./child.ts";
+import { createRest, type Rest } from "./rest.ts";
+
+export type StartOptions = {
+  dataDir: string;
+  settings: Record<string, string>;
+  /** Absent: a free one. */
+  port?: number;
+};
+
+/** A running `parley serve`. */
+export type Server = {
+  readonly url: string;
+  readonly port: number;
+  readonly dataDir: string;
+  readonly rest: Rest;
+  /** From the start of the process until `/readyz` returned 200. */
+  readonly readyMs: number;
+  /** Kills it and its Postgres with SIGKILL at the same moment, as a crash of the machine would. */
+  kill(): Promise<void>;
+  /** Sends SIGTERM, and waits for its end. */
+  stop(): Promise<{ code: number | string; tookMs: number }>;
+};
+
+type Spawn = (args: readonly string[], settings: Record<string, string>) => Child;
+
+const START_TIMEOUT_MS = 45_000;
+const POLL_MS = 10;
+
+/** @throws Error if it ends by itself or doesn't become ready. */
+export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }: StartOptions): Promise<Server> {
+  const startedAtMs = performance.now();
+  const child = spawn(["serve"], { HOST: "127.0.0.1", PORT: String(port), DATA_DIR: dataDir, ...settings });
+  const bound = await poll(child, () => /"address":"127\.0\.0\.1:(\d+)"/.exec(child.readLog())?.[1]);
+  const url = `http://127.0.0.1:${bound}`;
+  const rest = createRest(url);
+  await poll(child, async () => ((await rest.call("/readyz")).status === 200 ? true : undefined));
+  const readyMs = performance.now() - startedAtMs;
+
+  return {
+    url,
+    port: Number(bound),
+    dataDir,
+    rest,
+    readyMs,
+
+    async kill() {
+      const clusterDir = join(dataDir, "postgres");
+      const postgres = readPostmasterFile(clusterDir);
+      const isOwn = postgres !== null && (await isServerOf(clusterDir, postgres));
+      child.kill("SIGKILL");
+      if (isOwn) process.kill(postgres.pid, "SIGKILL");
+      await child.exited;
+    },
+
+    async stop() {
+      const stoppedAtMs = performance.now();
+      child.kill("SIGTERM");
+      return { code: await child.exited, tookMs: performance.now() - stoppedAtMs };
+    },
+  };
+}
+
+async function poll<T>(child: Child, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  const deadlineMs = performance.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const seen = await look();
+    if (seen !== undefined) return seen;
+    if (!child.isRunning())
+      throw new Error(`expected a server, but it ended with ${await child.exited}: ${showEnd(child)}`);
+    if (performance.now() > deadlineMs)
+      throw new Error(`expected a server to be ready within ${START_TIMEOUT_MS / 1_000} s: ${showEnd(child)}`);
+    await Bun.sleep(POLL_MS);
+  }
+}

@@ -1,0 +1,111 @@
+import type { Message } from "./rest.ts";
+
+/** A frame from the server. */
+export type Frame = {
+  type: string;
+  id?: string;
+  seq?: number;
+  code?: string;
+  conversation_id?: string;
+  message_id?: string;
+  attempt?: number;
+  offset?: number;
+  text?: string;
+  temporary?: boolean;
+  duplicate?: boolean;
+  recovered?: boolean;
+  last_seq?: number;
+  events?: Frame[];
+  message?: Message;
+  data?: Partial<Message>;
+};
+
+type FrameListener = (frame: Frame) => void;
+
+const ANSWER_TIMEOUT_MS = 20_000;
+
+export type Socket = Awaited<ReturnType<typeof openSocket>>;
+
+/**
+ * Connects to `/realtime` and waits until the server is ready for frames. Every frame is kept in `frames`, in order.
+ * @throws Error if the connection is refused.
+ */
+export async function openSocket(url: string, token: string, onFrame: FrameListener = () => {}) {
+  // Bun's WebSocket takes headers, which the types of browsers don't know.
+  const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } } as unknown as string[];
+  const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options);
+  const frames: Frame[] = [];
+  const listeners = new Set<FrameListener>();
+  const pending = new Map<string, (frame: Frame) => void>();
+  let count = 0;
+  const closed = new Promise<number>((resolve) => {
+    socket.onclose = ({ code }) => resolve(code);
+  });
+  socket.onmessage = ({ data }) => {
+    const frame = JSON.parse(String(data)) as Frame;
+    frames.push(frame);
+    if (frame.id !== undefined && (frame.type === "ack" || frame.type === "error")) {
+      pending.get(frame.id)?.(frame);
+      pending.delete(frame.id);
+    }
+    onFrame(frame);
+    for (const listener of listeners) listener(frame);
+  };
+
+  /** The first frame, of those that came or will come, that matches. @throws Error if there is none in time. */
+  async function waitFor(what: string, matches: (frame: Frame) => boolean, timeoutMs = ANSWER_TIMEOUT_MS) {
+    const found = frames.find(matches);
+    if (found) return found;
+    const { promise, resolve, reject } = Promise.withResolvers<Frame>();
+    const listener = (frame: Frame) => void (matches(frame) && resolve(frame));
+    listeners.add(listener);
+    const timer = setTimeout(() => reject(new Error(`expected ${what} within ${timeoutMs / 1_000} s`)), timeoutMs);
+    void closed.then((code) => reject(new Error(`expected ${what}, but the socket was closed with ${code}`)));
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      listeners.delete(listener);
+    }
+  }
+
+  const opened = {
+    frames,
+    closed,
+    waitFor,
+    isOpen: () => socket.readyState === WebSocket.OPEN,
+
+    /** Sends a frame; fulfils with its ack or error. @throws Error if the connection closes first. */
+    async ask(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
+      count += 1;
+      const id = String(count);
+      const { promise, resolve, reject } = Promise.withResolvers<Frame>();
+      pending.set(id, resolve);
+      void closed.then((code) => reject(new Error(`${frame.type} was not acknowledged: closed with ${code}`)));
+      socket.send(JSON.stringify({ ...frame, id }));
+      return promise;
+    },
+
+    /** Subscribes to a conversation. @throws Error if that is refused. */
+    async subscribe(conversationId: string, afterSeq?: number): Promise<Frame> {
+      const more = afterSeq === undefined ? {} : { after_seq: afterSeq };
+      const ack = await opened.ask({ type: "subscribe", conversation_id: conversationId, ...more });
+      if (ack.type !== "ack") throw new Error(`expected an ack of subscribe, but saw ${JSON.stringify(ack)}`);
+      return ack;
+    },
+
+    async close(): Promise<void> {
+      socket.close(1000);
+      await closed;
+    },
+  };
+  await waitFor("the frame `ready`", ({ type }) => type === "ready");
+  return opened;
+}
+
+/** A connection with a subscription. */
+export async function openSubscribed(url: string, token: string, conversationId: string, afterSeq?: number) {
+  const socket = await openSocket(url, token);
+  await socket.subscribe(conversationId, afterSeq);
+  return socket;
+}

@@ -1,0 +1,147 @@
+import type { Reading } from "./reading.ts";
+import type { Message } from "./rest.ts";
+import type { Frame } from "./socket.ts";
+
+/** Problems of one kind that a report lists; the rest is counted. */
+const LISTED_MAX = 3;
+const SHOWN_CHARS_MAX = 120;
+
+/** A message as it was acknowledged to its sender. */
+export type Acknowledged = Pick<Message, "id" | "seq" | "content">;
+
+/** Whether the numbers are `first` to `last`: each once, in order, without gaps. */
+export function findSequenceProblems(where: string, seqs: readonly number[], first: number, last: number): string[] {
+  const problems: string[] = [];
+  let expected = first;
+  for (const seq of seqs) {
+    if (seq !== expected)
+      problems.push(`${where}: expected seq ${expected}, but saw ${seq}${seq < expected ? ", which came before" : ""}`);
+    if (seq >= expected) expected = seq + 1;
+  }
+  if (expected <= last)
+    problems.push(`${where}: expected events up to seq ${last}, but saw them up to ${expected - 1}`);
+  if (expected - 1 > last) problems.push(`${where}: expected no event after seq ${last}, but saw ${expected - 1}`);
+  return shorten(problems);
+}
+
+/** Whether every acknowledged message is among `found`: once, as it was acknowledged. `found` may contain others. */
+export function findLossProblems(
+  where: string,
+  acknowledged: ReadonlyMap<string, Acknowledged>,
+  found: readonly Message[],
+): string[] {
+  const byClientId = Map.groupBy(found, ({ client_message_id }) => client_message_id);
+  const problems: string[] = [];
+  for (const [clientId, { id, seq, content }] of acknowledged) {
+    const [first, ...more] = byClientId.get(clientId) ?? [];
+    if (!first)
+      problems.push(`${where}: expected the acknowledged message ${clientId} (seq ${seq}), but it is missing`);
+    if (more.length > 0)
+      problems.push(`${where}: expected the message ${clientId} once, but saw it ${more.length + 1} times`);
+    if (first && (first.id !== id || first.seq !== seq || first.content !== content))
+      problems.push(
+        `${where}: expected the message ${clientId} as acknowledged (seq ${seq}, ${quote(content)}), but saw seq ${first.seq}, ${quote(first.content)}`,
+      );
+  }
+  return shorten(problems);
+}
+
+/** Whether no client's message is stored twice. */
+export function findRepeatProblems(where: string, found: readonly Message[]): string[] {
+  const groups = Map.groupBy(
+    found.filter(({ client_message_id }) => client_message_id !== null),
+    ({ client_message_id }) => client_message_id,
+  );
+  const repeated = [...groups].filter(([, messages]) => messages.length > 1);
+  return shorten(
+    repeated.map(([id, messages]) => `${where}: expected the message ${id} once, but saw it ${messages.length} times`),
+  );
+}
+
+/** Whether an answer ended with the right text, stored and as its reader saw it. */
+export function findAnswerProblems(where: string, expected: string, reading: Reading, stored: Message): string[] {
+  const problems = reading.problems.map((problem) => `${where}: ${problem}`);
+  if (stored.status !== "complete") problems.push(`${where}: expected status complete, but saw ${stored.status}`);
+  if (stored.content !== expected) problems.push(`${where}: ${describeDifference("text", expected, stored.content)}`);
+  if (reading.final === null) problems.push(`${where}: expected message.completed, but the reader didn't receive it`);
+  if (reading.text !== stored.content)
+    problems.push(`${where}: ${describeDifference("text at the reader", stored.content, reading.text)}`);
+  return shorten(problems);
+}
+
+/** Whether the reader was told that another attempt took over, unless it came back when the answer had already ended. */
+export function findTakeoverProblems(where: string, { attempts, resets, isEndRecovered }: Reading): string[] {
+  if (isEndRecovered) return [];
+  if (resets > 0 && (attempts.at(-1) ?? 0) > (attempts[0] ?? 0)) return [];
+  return [
+    `${where}: expected a message.reset and a higher attempt, but saw ${resets} resets and the attempts ${attempts.join(", ") || "none"}`,
+  ];
+}
+
+/** What an outsider tried, and the response. */
+export type Refusal = { what: string; expected: string | number; seen: string | number | undefined };
+
+/** Frames that are not responses to the socket's own frames. */
+export const listPushes = (frames: readonly Frame[]): Frame[] =>
+  frames.filter(({ type }) => !["ready", "ack", "error", "pong"].includes(type));
+
+/** Whether an outsider was refused everywhere, and received nothing. */
+export function findLeakProblems(refusals: readonly Refusal[], received: readonly Frame[]): string[] {
+  const wrong = refusals
+    .filter(({ expected, seen }) => seen !== expected)
+    .map(({ what, expected, seen }) => `${what}: expected ${expected} for an outsider, but saw ${seen ?? "nothing"}`);
+  const leaked = listPushes(received).map(
+    (frame) => `expected no push to an outsider, but saw ${quote(JSON.stringify(frame))}`,
+  );
+  return [...shorten(wrong), ...shorten(leaked)];
+}
+
+export type Summary = { messages: number; lastSeq: number; sha256: string };
+
+/** Count and checksum of the messages up to a number. The checksum covers ids, numbers, authors' ids and texts. */
+export function summarize(messages: readonly Message[], untilSeq = Number.POSITIVE_INFINITY): Summary {
+  const hash = new Bun.CryptoHasher("sha256");
+  const counted = messages.filter(({ seq }) => seq <= untilSeq);
+  for (const { id, seq, role, status, content, client_message_id } of counted)
+    hash.update(`${JSON.stringify([id, seq, role, status, content, client_message_id])}\n`);
+  return { messages: counted.length, lastSeq: counted.at(-1)?.seq ?? 0, sha256: hash.digest("hex") };
+}
+
+/** Whether a restored conversation is the original one up to the moment of the backup. */
+export function findRestoreProblems(
+  where: string,
+  original: readonly Message[],
+  restored: readonly Message[],
+): string[] {
+  const found = summarize(restored);
+  const expected = summarize(original, found.lastSeq);
+  const problems: string[] = [];
+  if (found.messages !== expected.messages)
+    problems.push(
+      `${where}: expected ${expected.messages} messages up to seq ${found.lastSeq}, but saw ${found.messages}`,
+    );
+  if (found.sha256 !== expected.sha256)
+    problems.push(`${where}: expected the checksum ${expected.sha256}, but saw ${found.sha256}`);
+  return problems;
+}
+
+/** Whether a figure is within its limit. */
+export function findLimitProblems(what: string, ms: number, maxMs: number): string[] {
+  return ms <= maxMs ? [] : [`${what}: expected at most ${maxMs} ms, but it took ${Math.round(ms)} ms`];
+}
+
+function describeDifference(what: string, expected: string, seen: string): string {
+  let at = 0;
+  while (at < expected.length && expected[at] === seen[at]) at += 1;
+  const from = Math.max(0, at - 20);
+  const part = (text: string) => quote(text.slice(from, from + 60));
+  return `expected the ${what} to have ${expected.length} characters, but saw ${seen.length}; from character ${from}: ${part(expected)} and ${part(seen)}`;
+}
+
+function shorten(problems: readonly string[]): string[] {
+  if (problems.length <= LISTED_MAX) return [...problems];
+  return [...problems.slice(0, LISTED_MAX), `… and ${problems.length - LISTED_MAX} more of this kind`];
+}
+
+const quote = (text: string): string =>
+  JSON.stringify(text.length > SHOWN_CHARS_MAX ? `${text.slice(0, SHOWN_CHARS_MAX)}…` : text);

@@ -1,0 +1,197 @@
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Report } from "../../src/commands/selftest/report.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { createFolder, spawnParley } from "./run-parley.ts";
+
+// Starts and kills many servers, on a busy machine.
+setDefaultTimeout(300_000);
+
+const folder = createFolder();
+afterAll(() => folder[Symbol.dispose]());
+
+const names = [
+  "start",
+  "delivery",
+  "idempotency",
+  "outsider",
+  "failover",
+  "kill",
+  "storm",
+  "resume",
+  "instances",
+  "backup",
+  "shutdown",
+];
+
+/** A self-test in temporary folders of its own, so that what it leaves behind can be seen. */
+function startSelftest(name: string, args: string[], env: Record<string, string> = {}) {
+  const temporary = join(folder.path, name);
+  mkdirSync(temporary);
+  chmodSync(folder.path, 0o755);
+  const cwd = join(folder.path, `${name}-cwd`);
+  mkdirSync(cwd);
+  // Would stop any server that reads it.
+  writeFileSync(join(cwd, ".env"), "PORT=nonsense\n");
+  const child = spawnParley(["selftest", ...args], { cwd, env: { TMPDIR: temporary, ...env } });
+  let errors = "";
+  const reading = (async () => {
+    for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) errors += chunk;
+  })();
+
+  return {
+    temporary,
+    child,
+    readErrors: () => errors,
+
+    async untilSaid(text: string): Promise<void> {
+      while (!errors.includes(text)) {
+        if (child.exitCode !== null) throw new Error(`The self-test ended: ${errors}`);
+        await Bun.sleep(20);
+      }
+    },
+
+    async end() {
+      const [output, code] = await Promise.all([new Response(child.stdout).text(), child.exited, reading]);
+      return { output, code };
+    },
+
+    /** Everything but the executable's own files. */
+    listFiles: () => readdirSync(temporary, { recursive: true }),
+  };
+}
+
+/** Processes whose command line or environment names the folder: servers, and Postgres with all its children. */
+function listProcesses(path: string): string[] {
+  return readdirSync("/proc").filter((pid) => {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return false;
+    return ["cmdline", "environ"].some((file) => {
+      try {
+        return readFileSync(`/proc/${pid}/${file}`, "utf8").includes(path);
+      } catch {
+        return false;
+      }
+    });
+  });
+}
+
+test("every claim holds, whatever the environment says, and nothing is left behind", async () => {
+  const hostile = {
+    APP_ENV: "production",
+    DATABASE_URL: "postgres://nobody@127.0.0.1:1/none",
+    OPENAI_API_KEY: "sk-secret",
+    AI_MODELS: "openai/gpt-5.2",
+    PORT: "1",
+    HTTP_PROXY: "http://127.0.0.1:1",
+    http_proxy: "http://127.0.0.1:1",
+    REGISTRATION: "closed",
+  };
+  const selftest = startSelftest("good", ["--json"], hostile);
+  const { output, code } = await selftest.end();
+  const report = JSON.parse(output) as Report;
+  expect(report.checks.flatMap(({ problems }) => problems)).toEqual([]);
+  expect(code).toBe(0);
+  expect(report).toMatchObject({ passed: true, logs: null });
+  expect(report.checks.map(({ name, status }) => `${name} ${status}`)).toEqual(names.map((name) => `${name} passed`));
+  // It measured something: a claim about nothing proves nothing.
+  const measured = Object.fromEntries(report.checks.map(({ name, measured }) => [name, measured]));
+  expect(measured.start).toMatchObject({ fsync: "on", full_page_writes: "on", synchronous_commit: "on" });
+  expect(measured.delivery).toMatchObject({ messages: 1_000 });
+  expect(measured.kill?.acknowledged).toBeGreaterThan(50);
+  expect(measured.kill?.in_flight).toBeGreaterThan(0);
+  expect(measured.storm?.recovered_events).toBeGreaterThanOrEqual(300 * 100);
+  expect(measured.backup?.acknowledged_during).toBeGreaterThan(0);
+  expect(measured.shutdown).toMatchObject({ exit_code: 0 });
+  expect(output).not.toContain("sk-secret");
+  expect(selftest.listFiles()).toEqual([]);
+  expect(listProcesses(selftest.temporary)).toEqual([]);
+});
+
+/** Programs that the self-test finds first in PATH, and that do something else than those of the system. */
+function createPath(name: string, setpriv: string): string {
+  const path = join(folder.path, `${name}-bin`);
+  mkdirSync(path);
+  writeFileSync(
+    join(path, "setpriv"),
+    `#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\n${setpriv}\nexec "$@"\n`,
+  );
+  chmodSync(join(path, "setpriv"), 0o755);
+  return `${path}:${process.env.PATH ?? ""}`;
+}
+
+test("servers that break claims are reported, with the evidence, the logs and exit code 1", async () => {
+  // They never try a busy model again. From the second start on, they have another database, as on a disk that lost its writes.
+  const marker = join(folder.path, "started");
+  const PATH = createPath(
+    "broken",
+    `export AI_MAX_RETRIES=0
+if [ "$2" = serve ]; then [ -e ${marker} ] && export DATA_DIR="$DATA_DIR-empty"; touch ${marker}; fi`,
+  );
+  const selftest = startSelftest("broken", [], { PATH });
+  const { output, code } = await selftest.end();
+  expect(code).toBe(1);
+  expect(output).toMatch(/^PASS {4}outsider /m);
+  expect(output).toMatch(/^FAIL {4}failover /m);
+  expect(output).toMatch(/^ +- 429, retry after 1 s: expected an answer by flaky\/busy-once, but saw steady\/short$/m);
+  expect(output).toMatch(/^FAIL {4}kill /m);
+  expect(output).toMatch(/^NOT RUN storm /m);
+  expect(output).toContain("4 of 11 claims hold");
+  const [, logs = ""] = /The logs of the servers are in (.*)\.$/m.exec(output) ?? [];
+  expect(readFileSync(join(logs, "01-serve.log"), "utf8")).toContain("listening");
+  // Only the logs: no data, and nobody writes there any more.
+  expect(readdirSync(join(logs, ".."))).toEqual(["logs"]);
+  expect(listProcesses(selftest.temporary)).toEqual([]);
+});
+
+test("a server that doesn't start is reported; --keep keeps the folder", async () => {
+  const PATH = createPath("dead", `[ "$2" = serve ] && { echo "No power."; exit 3; }`);
+  const selftest = startSelftest("dead", ["--json", "--keep"], { PATH });
+  const { output, code } = await selftest.end();
+  const report = JSON.parse(output) as Report;
+  expect(code).toBe(1);
+  expect(report.passed).toBe(false);
+  const statuses: string[] = report.checks.map(({ status }) => status);
+  expect(statuses).toEqual(["failed", ...names.slice(1).map(() => "not_run")]);
+  expect(report.checks[0]?.problems).toEqual(["expected a server, but it ended with 3: No power."]);
+  expect(readdirSync(join(report.logs ?? "", "..")).sort()).toEqual(["empty", "logs"]);
+});
+
+test.each([
+  ["SIGINT", "PASS failover", 300],
+  ["SIGTERM", "PASS resume", 100],
+  ["SIGTERM", "PASS instances", 300],
+  ["SIGHUP", "PASS start", 0],
+] as const)("%s after %p: the processes are ended, and the folder is gone", async (signal, moment, delayMs) => {
+  const selftest = startSelftest(`${signal}-${moment.slice(5)}`, []);
+  await selftest.untilSaid(moment);
+  await Bun.sleep(delayMs);
+  expect(listProcesses(selftest.temporary).length).toBeGreaterThan(1);
+  selftest.child.kill(signal);
+  const { output, code } = await selftest.end();
+  expect({ code, output }).toEqual({ code: 1, output: "" });
+  expect(selftest.readErrors()).toEndWith(
+    "The self-test was interrupted; its processes were ended and its folder was removed.\n",
+  );
+  expect(selftest.listFiles()).toEqual([]);
+  expect(listProcesses(selftest.temporary)).toEqual([]);
+});
+
+test("if the self-test is killed itself, its servers and their Postgres end with it", async () => {
+  const selftest = startSelftest("killed", []);
+  await selftest.untilSaid("PASS start");
+  expect(listProcesses(selftest.temporary).length).toBeGreaterThan(1);
+  selftest.child.kill("SIGKILL");
+  await selftest.child.exited;
+  await waitUntil(() => listProcesses(selftest.temporary).length === 0);
+});
+
+test("wrong usage: one sentence, exit code 2, nothing started", async () => {
+  const selftest = startSelftest("usage", ["--fast"]);
+  const { output, code } = await selftest.end();
+  expect({ output, code }).toEqual({ output: "", code: 2 });
+  expect(selftest.readErrors()).toBe(
+    "`parley selftest` has no option --fast; `parley selftest --help` shows the usage.\n",
+  );
+  expect(selftest.listFiles()).toEqual([]);
+});

@@ -1,0 +1,24 @@
+import { afterAll, setDefaultTimeout, test } from "bun:test";
+import { startInstalledPostgres } from "../support/installed-postgres.ts";
+import { startRedis } from "../support/redis.ts";
+import { findFreePort } from "./ports.ts";
+import { runGuide } from "./run-guide.ts";
+
+setDefaultTimeout(180_000);
+
+const stops: (() => Promise<unknown>)[] = [];
+afterAll(async () => {
+  for (const stop of stops) await stop();
+});
+
+test("docs/scaling.md does what it prints: two instances on one Postgres and Redis", async () => {
+  const port = findFreePort();
+  const postgres = await startInstalledPostgres({ port, settings: { fsync: "off" } });
+  stops.push(postgres.stop);
+  await postgres.psql("create role parley login password 'secret'");
+  await postgres.psql("create database parley owner parley");
+  const redis = await startRedis();
+  stops.push(redis.stop);
+  const redisPort = Number(new URL(redis.url).port);
+  await runGuide("docs/scaling.md", { ports: [3000, 3001], servers: { 5432: port, 6379: redisPort } });
+});

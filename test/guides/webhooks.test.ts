@@ -1,0 +1,7 @@
+import { setDefaultTimeout, test } from "bun:test";
+import { runGuide } from "./run-guide.ts";
+
+setDefaultTimeout(120_000);
+
+test("docs/webhooks.md does what it prints: receivers for Node, Bun and Python", () =>
+  runGuide("docs/webhooks.md", { ports: [3000, 8080, 8081, 8082], files: ["node_modules"] }));
