@@ -13,6 +13,7 @@ const PACKAGES = "Fetches packages; the tests have them.";
 const notRun: Record<string, Reasons> = {
   "README.md": {
     "make run": "Builds the executable that all pages are run with.",
+    "make build && dist/parley selftest": "Takes a minute; test/commands/selftest.test.ts runs it.",
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
   "docs/architecture.md": {
