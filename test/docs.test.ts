@@ -128,6 +128,11 @@ test("every link between documents points to an existing file and heading", () =
   expect(broken).toEqual([]);
 });
 
+test("README.md lists every page of docs/ once", () => {
+  const listed = [...read("README.md").matchAll(/^\| \[(docs\/[\w-]+\.md)\]/gm)].map(([, path = ""]) => path);
+  expect(listed.sort()).toEqual([...new Bun.Glob("docs/*.md").scanSync(root)].sort());
+});
+
 test("every file named in docs/architecture.md exists, and its step tables are short", () => {
   const text = read("docs/architecture.md");
   const picture = /^```mermaid\n(.*?)^```/ms.exec(text)?.[1] ?? "";

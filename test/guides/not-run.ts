@@ -13,6 +13,7 @@ const PACKAGES = "Fetches packages; the tests have them.";
 const notRun: Record<string, Reasons> = {
   "README.md": {
     "make run": "Builds the executable that all pages are run with.",
+    "make build && dist/parley selftest": "Takes a minute; test/commands/selftest.test.ts runs it.",
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
   "docs/architecture.md": {
@@ -39,6 +40,10 @@ const notRun: Record<string, Reasons> = {
     "cd deploy/compose": COMPOSE,
     "parley-compose": COMPOSE,
     "kubectl create": "Needs a cluster; test/deploy/kubernetes.test.ts checks the manifests.",
+  },
+  "docs/deployment.md": {
+    "APP_ENV=production":
+      "Has placeholders, which Parley refuses; test/commands/environments.test.ts checks such a file.",
   },
   "docs/environments.md": {
     "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
