@@ -12,7 +12,7 @@ const places = [
 ];
 
 /** A program that `make test-deploy` provides. `TEST_CADDY` names another Caddy. */
-export function findProgram(name: "caddy" | "nginx" | "promtool"): string {
+export function findProgram(name: "caddy" | "nginx" | "promtool" | "prometheus"): string {
   if (name === "caddy" && process.env.TEST_CADDY) return process.env.TEST_CADDY;
   const found = places.map((folder) => join(folder, name)).find((path) => existsSync(path));
   if (!found) throw new Error(`${name} is missing; run \`make test-deploy\`.`);

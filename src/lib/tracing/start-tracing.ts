@@ -15,7 +15,7 @@ import { createTracing, type Tracing } from "./tracing.ts";
 /** Characters of a span's attribute; longer ones are cut. */
 const ATTRIBUTE_CHARS_MAX = 1_024;
 
-export type SamplerName =
+type SamplerName =
   | "always_on"
   | "always_off"
   | "traceidratio"

@@ -11,7 +11,7 @@ import {
   trace,
 } from "@opentelemetry/api";
 
-export type { Attributes, Span, SpanContext } from "@opentelemetry/api";
+export type { Span, SpanContext } from "@opentelemetry/api";
 export { SpanKind } from "@opentelemetry/api";
 
 export type SpanOptions = {
