@@ -1,4 +1,4 @@
-// Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
+// Writes what is made from code: .env.example, the settings in docs/operations.md, the metrics in docs/monitoring.md, the prices in
 // docs/models.md, the error codes in docs/errors.md, and the fields of requests in docs/openai.md.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,7 +16,8 @@ function rewrite(path: string, place: (markdown: string) => string): void {
 }
 
 writeFileSync(join(root, ".env.example"), createEnvExample());
-rewrite("docs/operations.md", (markdown) => placeMetricTable(placeSettingsTable(markdown)));
+rewrite("docs/operations.md", placeSettingsTable);
+rewrite("docs/monitoring.md", placeMetricTable);
 rewrite("docs/models.md", placePriceTable);
 rewrite("docs/errors.md", placeErrorTables);
 rewrite("docs/openai.md", placeFieldTables);

@@ -65,14 +65,21 @@ export const alertCases: Record<string, AlertCase> = {
     badMin: 40,
     earlyMin: 5,
     resolvedMin: 70,
-    quiet: { [generations("complete")]: "0+91x90", [generations("failed")]: "0+9x90", [generations("cancelled")]: "0+50x90" },
+    quiet: {
+      [generations("complete")]: "0+91x90",
+      [generations("failed")]: "0+9x90",
+      [generations("cancelled")]: "0+50x90",
+    },
   },
   ParleyModelUnavailable: {
     fires: { [model("openai/x")]: "0x20 1x20", [model("openai/y")]: "1x40" },
     badMin: 15,
     earlyMin: 3,
     resolvedMin: 25,
-    quiet: { [model("openai/x")]: "0x4 1x10 0x4 1x20", 'parley_ai_model_available{instance="b",model="openai/x"}': "1x40" },
+    quiet: {
+      [model("openai/x")]: "0x4 1x10 0x4 1x20",
+      'parley_ai_model_available{instance="b",model="openai/x"}': "1x40",
+    },
   },
   ParleyNoModelAvailable: {
     fires: { [model("openai/x")]: "0x20 1x20", [model("openai/y")]: "0x20 0x20" },

@@ -45,7 +45,8 @@ test("docs/monitoring.md says what to do about each alert", () => {
 });
 
 test("expressions only use names of /metrics", () => {
-  for (const { alert, expr } of rules) expect({ alert, unknown: findUnknownNames(expr) }).toEqual({ alert, unknown: [] });
+  for (const { alert, expr } of rules)
+    expect({ alert, unknown: findUnknownNames(expr) }).toEqual({ alert, unknown: [] });
   expect(findUnknownNames('rate(parley_messages_sum{role="user"}[5m])')).toEqual(["no series parley_messages_sum"]);
   expect(findUnknownNames('parley_messages_total{rol="user"}')).toEqual(["parley_messages_total has no label rol"]);
   expect(findUnknownNames("sum by (rol) (parley_messages_total)")).toEqual(["no series has the label rol"]);

@@ -124,5 +124,6 @@ test("it shows every metric of the contract", () => {
     ...["generation_duration_seconds", "ai_tokens_total", "ai_failovers_total", "webhook_deliveries_total"],
     ...["db_pool_connections", "rate_limited_total", "bus_messages_total", "event_loop_lag_seconds", "build_info"],
   ];
-  for (const name of contract) expect({ name, isShown: all.includes(`parley_${name}`) }).toEqual({ name, isShown: true });
+  for (const name of contract)
+    expect({ name, isShown: all.includes(`parley_${name}`) }).toEqual({ name, isShown: true });
 });
