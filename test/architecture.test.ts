@@ -181,6 +181,8 @@ const connecting = {
   "lib/http-client/open-socket.ts": "its callers'",
   "lib/outgoing/create-fetch.ts": "the administrator's",
   "lib/outgoing/send-guarded.ts": "a user's, which it guards",
+  "lib/tracing/propagate-trace.ts": "passes on MCP requests",
+  "lib/tracing/send-spans.ts": "the collector of the settings",
   "modules/auth/oidc/key-source.ts": "the administrator's",
   "modules/tools/mcp/bounded-fetch.ts": "the administrator's",
   "modules/tools/mcp/connection.ts": "the administrator's",

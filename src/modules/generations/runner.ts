@@ -80,9 +80,9 @@ export function createRunner(deps: RunnerDependencies) {
     return tracing.run("generate answer", { parent, attributes }, (span) => {
       const context = span.isRecording() ? (trace ?? span.spanContext()) : undefined;
       if (context && generation.traceparent === null)
-        queries
-          .storeTraceparent(database, keyOf(generation), formatTraceparent(context))
-          .catch((err) => log.debug({ err, ...answerLogFields(answer) }, "the trace of an answer could not be stored"));
+        withTransaction(database, (sql) =>
+          queries.storeTraceparent(sql, keyOf(generation), formatTraceparent(context)),
+        ).catch((err) => log.debug({ err, ...answerLogFields(answer) }, "the trace of an answer could not be stored"));
       return write(answer, found, span);
     });
   }
