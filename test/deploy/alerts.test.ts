@@ -37,7 +37,7 @@ test("docs/monitoring.md says what to do about each alert", () => {
   const guide = readFileSync(join(monitoringFolder, "../../docs/monitoring.md"), "utf8");
   for (const { alert, annotations } of rules) {
     expect(annotations.runbook).toBe(`docs/monitoring.md#${alert.toLowerCase()}`);
-    const [, section = ""] = new RegExp(`^### ${alert}\n([^]+?)(?:\n### |$)`, "m").exec(guide) ?? [];
+    const section = guide.split(/^### /m).find((part) => part.startsWith(`${alert}\n`)) ?? "";
     expect({ alert, isLong: section.length > 150 }).toEqual({ alert, isLong: true });
   }
   const described = [...guide.matchAll(/^### (Parley\w+)$/gm)].map(([, name]) => name);
