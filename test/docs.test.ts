@@ -40,10 +40,10 @@ test("the prices in docs/models.md are up to date (`make docs`)", () => {
   expect(models).toContain("| `anthropic/claude-sonnet-4-6` | 3 | 0.3 | 3.75 | 15 |");
 });
 
-test("the metrics in docs/operations.md are up to date (`make docs`)", () => {
-  const operations = read("docs/operations.md");
-  expect(placeMetricTable(operations)).toBe(operations);
-  expect(operations).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
+test("the metrics in docs/monitoring.md are up to date (`make docs`)", () => {
+  const monitoring = read("docs/monitoring.md");
+  expect(placeMetricTable(monitoring)).toBe(monitoring);
+  expect(monitoring).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
 });
 
 test("the error codes in docs/errors.md are up to date (`make docs`), one row each", () => {

@@ -59,6 +59,13 @@ const notRun: Record<string, Reasons> = {
     "export AI_PRICES": "Two forms of one setting; test/budgets/config.test.ts reads both.",
     "parley key create": "Only makes a key; docs/api-keys.md runs the command.",
   },
+  "docs/monitoring.md": {
+    "curl -sS -H": "Needs a server with METRICS_TOKEN; test/acceptance/metrics.test.ts reads its metrics.",
+    "cp -r deploy/monitoring":
+      "Prometheus runs until it is stopped; test/acceptance/prometheus.test.ts runs it with these files.",
+    "docker run": "Needs Docker; test/acceptance/traces.test.ts decodes the traces that Parley sends.",
+    "receivers:": "Needs the Collector; test/acceptance/traces.test.ts decodes the traces that Parley sends.",
+  },
   "docs/network.md": {
     NODE_EXTRA_CA_CERTS: "Names a file of yours; test/config/network.test.ts reads the setting.",
   },
