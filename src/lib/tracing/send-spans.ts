@@ -54,8 +54,8 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
           onFailure(describe(error));
           throw error;
         }
-        const logged = error instanceof RefusedError ? Math.min(error.retryAfterMs, RETRY_AFTER_MS_MAX) : 0;
-        await pause(Math.max(logged, Math.random() * PAUSE_MS * 2 ** (attempt - 1)), signal);
+        const retryAfterMs = error instanceof RefusedError ? Math.min(error.retryAfterMs, RETRY_AFTER_MS_MAX) : 0;
+        await pause(Math.max(retryAfterMs, Math.random() * PAUSE_MS * 2 ** (attempt - 1)), signal);
       }
     }
   };
