@@ -13,6 +13,9 @@ import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
 /** How long the shutdown waits for the last spans to be sent, in addition to SHUTDOWN_TIMEOUT_MS. */
 export const TRACES_FLUSH_MS = 2_000;
 
+const notSent =
+  "traces could not be sent to the collector; check OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS";
+
 type Dependencies = { config: Config; log: Log; metrics: Metrics };
 
 /** Starts tracing if a collector is configured; null: it is off, and its code isn't even loaded. */
@@ -39,7 +42,7 @@ export async function startTracingOf({ config, log, metrics }: Dependencies): Pr
     onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
     onFailure(reason) {
       const leftOut = limitLines("traces");
-      if (leftOut !== null) log.warn(addSkipped({ reason }, leftOut), "traces could not be sent to the collector");
+      if (leftOut !== null) log.warn(addSkipped({ reason }, leftOut), notSent);
     },
   });
 }

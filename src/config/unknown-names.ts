@@ -42,7 +42,7 @@ const foreignNames = new Set([
 
 /**
  * Names formed like those of a server in AI_PROVIDERS although the built-in provider has its own names, and names that the SDKs
- * of OpenAI and Anthropic read elsewhere.
+ * of OpenAI, Anthropic and OpenTelemetry read elsewhere.
  */
 const misplaced = new Map([
   ...["OPENAI", "ANTHROPIC", "COMPATIBLE"].flatMap((NAME) =>
@@ -50,6 +50,9 @@ const misplaced = new Map([
   ),
   ["OPENAI_CUSTOM_HEADERS", "AI_OPENAI_HEADERS"],
   ["ANTHROPIC_CUSTOM_HEADERS", "AI_ANTHROPIC_HEADERS"],
+  ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+  ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+  ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
 ] as [string, string][]);
 
 /** Variables that Kubernetes sets in a container for each service of its namespace: a service may be called `ai` or `webhook`. */

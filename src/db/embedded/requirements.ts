@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 
 const SHELL = "/bin/sh";
 
@@ -10,9 +11,14 @@ const packages: Record<string, string> = {
 
 /**
  * Describes what a bare system lacks to run PostgreSQL, judging by the output of its programs; null if that isn't the cause.
- * A distroless image or a hand-made root has neither a shell nor the C++ library.
+ * A distroless image or a hand-made root has neither a shell nor the C++ library; a hardened system mounts some disks with
+ * `noexec`.
  */
 export function describeMissingRequirement(errorOutput: string, hasFile = existsSync): string | null {
+  const [, set, spawned] = /failed to execute (\/.+): Permission denied|spawn (\/.+) EACCES/.exec(errorOutput) ?? [];
+  const program = set ?? spawned;
+  if (program)
+    return `${program} may not be run: ${dirname(program)} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on another disk, or set DATABASE_URL to the address of a PostgreSQL server.`;
   const missing: string[] = [];
   const [, library] = /error while loading shared libraries: ([\w.+-]+):/.exec(errorOutput) ?? [];
   if (library) missing.push(packages[library] ? `${library} (${packages[library]})` : library);

@@ -9,7 +9,7 @@ import { type Route, route } from "../route.ts";
 import { findPublicServer } from "./public-server.ts";
 import { asyncApiPagePolicy, renderAsyncApiPage } from "./render-page.ts";
 
-/** Texts that are kept: each host that clients use has three. */
+/** Texts that are kept: three for each host that clients use; with `PUBLIC_URL`, there is one. */
 const TEXTS_KEPT_MAX = 24;
 
 const forms = {
@@ -21,7 +21,7 @@ const forms = {
 const pageHeaders = { "content-type": "text/html; charset=utf-8", "content-security-policy": asyncApiPagePolicy };
 
 /** `/asyncapi.json` and `/asyncapi.yaml`: AsyncAPI 3.0 of the WebSocket, event streams and webhooks. `/asyncapi`: its page. */
-export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL" | "TLS_CERT_FILE">>): Route[] {
+export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL">>): Route[] {
   const texts = new BoundedCache<Promise<CompressedText>>({ max: TEXTS_KEPT_MAX });
   let document: JsonObject | undefined;
   const open = { method: "GET", tag: "operations", public: true, isHidden: true, isTagged: true } as const;
