@@ -31,12 +31,15 @@ export function renderAsyncApiMarkdown(document: JsonObject): string {
     textOf(channel("realtime").description),
     securitySchemes.map(({ name, description }) => `- ${name}: ${toLine(description)}`).join("\n"),
     "## Operations",
-    ...operations.map((one) => {
-      const answers = one.answers.length === 0 ? "" : ` Answered with: ${nameAll(one.answers)}.`;
-      const place = isRealtime(one) ? "" : ` \`${textOf(channel(one.channel).address)}\``;
-      const sender = one.action === "receive" ? "You send" : "The server sends";
-      return `- ${one.name}${place}: ${toLine(one.summary)} ${sender}: ${nameAll(one.messages)}.${answers}`;
-    }),
+    operations
+      .map((one) => {
+        const answers = one.answers.length === 0 ? "" : ` Answered with: ${nameAll(one.answers)}.`;
+        const address = textOf(channel(one.channel).address);
+        const place = isRealtime(one) || address === "" ? "" : ` (\`${address}\`)`;
+        const sender = one.action === "receive" ? "You send" : "The server sends";
+        return `- ${one.name}${place}: ${toLine(one.summary)} ${sender}: ${nameAll(one.messages)}.${answers}`;
+      })
+      .join("\n"),
     "## Messages",
     ...[...messages.values()].map(renderMessage),
     "## Close codes",

@@ -45,12 +45,14 @@ td { min-width: 7rem; }
 .text form { display: flex; gap: .5rem; max-width: 30rem; }
 .text dt { font-weight: 600; margin-top: 1rem; }
 .text dd { margin: 0; }
-button { font: inherit; padding: .35rem .8rem; }
+nav ul ul { margin: 0; }
+button { flex: none; font: inherit; padding: .35rem .8rem; }
 .anchor { text-decoration: none; opacity: .5; font-weight: normal; }
 :target { scroll-margin-top: 4.5rem; }
 blockquote { margin-inline: 0; padding-inline-start: 1rem; border-inline-start: 3px solid var(--line); }
 @media (min-width: 60rem) {
   nav details::details-content { content-visibility: visible; block-size: auto; }
+  @supports selector(::details-content) { nav summary { list-style: none; pointer-events: none; } }
   .layout:has(> nav) { grid-template-columns: 17rem minmax(0, 1fr); }
   nav { position: sticky; top: 3.6rem; height: calc(100vh - 3.6rem); overflow: auto; }
 }
