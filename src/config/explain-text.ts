@@ -6,7 +6,7 @@ import type { SettingOptions } from "./setting-options.ts";
 
 type Schema = TSchema & SettingOptions;
 
-/** Explains what is problem with an entry of a list. */
+/** Explains what is wrong with an entry of a list. */
 export function explainItem(schema: Schema, value: string, quotedValue: string): string {
   const isSecret = schema.secret === true;
   if (value.includes(";")) {
@@ -75,7 +75,7 @@ function explainNetwork(value: string, quotedValue: string): string {
   return `${problem}; write it like 10.1.2.3, 10.0.0.0/8 or fd00::/8.`;
 }
 
-/** Explains what is problem with an entry of MCP_SERVERS. Never shows the URL, because it may contain a key. */
+/** Explains what is wrong with an entry of MCP_SERVERS. Never shows the URL, because it may contain a key. */
 function explainMcpServer(value: string): string {
   const hint = "write it like wiki=https://mcp.example.com/mcp";
   const equals = value.indexOf("=");
@@ -86,7 +86,7 @@ function explainMcpServer(value: string): string {
   return `the address of the server ${name} is not a URL that begins with http:// or https://; ${hint}.`;
 }
 
-/** Explains what is problem with an entry of AI_PROVIDERS. Never shows the URL, because it may contain a key. */
+/** Explains what is wrong with an entry of AI_PROVIDERS. Never shows the URL, because it may contain a key. */
 function explainProvider(value: string): string {
   const hint = "write it like groq=https://api.groq.com/openai/v1";
   const { name, address } = splitProvider(value);
@@ -100,7 +100,7 @@ function explainProvider(value: string): string {
   return `the address of ${name} is not a URL; ${hint}.`;
 }
 
-/** Explains what is problem with the value of a setting that isn't a list. */
+/** Explains what is wrong with the value of a setting that isn't a list. */
 export function explainText(name: string, schema: Schema, value: string, quotedValue: string): string {
   if (schema.minLength > 1 && value.length < schema.minLength)
     return `${quotedValue} is shorter than ${schema.minLength} characters; set a longer one.`;

@@ -9,10 +9,10 @@ import { findClosest } from "./spelling.ts";
 
 type Schema = TSchema & SettingOptions;
 
-/** The maximum number of UTF-16 units of an invalid value that are quotedValue. */
+/** The maximum number of UTF-16 units of an invalid value to show. */
 const SHOWN_LENGTH_MAX = 100;
 
-/** Formats a value for errors: shortened, and without a password if it is a URL. Secrets are not quotedValue at all. */
+/** Formats a value for errors: shortened, and without a password if it is a URL. Secrets are not shown at all. */
 function formatValue({ secret }: SettingOptions, value: unknown): string {
   if (secret) return "the value";
   // Masked before it is shortened, because a truncated secret might not be recognized.

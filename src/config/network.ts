@@ -45,7 +45,7 @@ export const networkSettings = {
   ),
 };
 
-/** Explains what is problem with a file of CA certificates; null if nothing is. The text follows the setting's name. */
+/** Explains what is wrong with a file of CA certificates; null if nothing is. The text follows the setting's name. */
 export function findCertificatesProblem(path: string, readFile: (path: string) => string): string | null {
   let text: string;
   try {
@@ -57,8 +57,10 @@ export function findCertificatesProblem(path: string, readFile: (path: string) =
     text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
   if (blocks.length === 0)
     return `the file ${path} contains no certificate; write certificates as PEM (-----BEGIN CERTIFICATE-----), one after the other.`;
-  const problem = blocks.findIndex((block) => !isCertificate(block));
-  return problem < 0 ? null : `certificate ${problem + 1} of the file ${path} is damaged; download it again, as PEM.`;
+  const invalidIndex = blocks.findIndex((block) => !isCertificate(block));
+  return invalidIndex < 0
+    ? null
+    : `certificate ${invalidIndex + 1} of the file ${path} is damaged; download it again, as PEM.`;
 }
 
 function isCertificate(pem: string): boolean {
@@ -83,7 +85,7 @@ export function findProxyWarnings({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY }: Proxies
   return [];
 }
 
-/** Explains what is problem with a proxy's URL. Never shows the URL, because it may contain a password. */
+/** Explains what is wrong with a proxy's URL. Never shows the URL, because it may contain a password. */
 export function explainProxy(value: string): string {
   const hint = "write it like http://proxy.example.com:3128";
   const [, scheme = ""] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(value) ?? [];
@@ -98,7 +100,7 @@ export function explainProxy(value: string): string {
   return `the value has more than user, password, host and port; ${hint}.`;
 }
 
-/** Explains what is problem with an entry of NO_PROXY. */
+/** Explains what is wrong with an entry of NO_PROXY. */
 export function explainNoProxy(value: string, quotedValue: string): string {
   const problem = `${quotedValue} is neither a name nor an address nor a network`;
   if (/:\/\//.test(value)) return `${problem}; write only the host.`;

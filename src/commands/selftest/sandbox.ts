@@ -20,7 +20,7 @@ const REMOVE_ATTEMPTS_MAX = 100;
 const REMOVE_PAUSE_MS = 50;
 
 /**
- * Creates a temporary folder for servers and their data. Everything started here is a child process with its ownCommand environment,
+ * Creates a temporary folder for servers and their data. Everything started here is a child process with its own environment,
  * so that the user's settings don't affect it.
  */
 export function createSandbox() {
