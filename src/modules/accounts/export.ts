@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import type { Preferences, User } from "../users/model.ts";
-import { readAnswers, readMessages, readImported } from "./export-messages.ts";
+import { readAnswers, readImported, readMessages } from "./export-messages.ts";
 import * as queries from "./export-queries.ts";
 
 /**
