@@ -3,11 +3,12 @@ import { join } from "node:path";
 
 export type EmbeddedDoc = { path: string; content: string; modifiedAt: string };
 
-/** Documents for developers of Parley, not for its users. */
+/** Whether a document is meant for Parley's developers, not for its users. */
 const isForMaintainers = (path: string): boolean => path.startsWith("decisions/") || path === "architecture.md";
 
 /**
- * The guides of docs/, sorted by path. Imported as a macro: the bundler runs it, so the executable contains the texts.
+ * Reads the guides in docs/, sorted by path. It is imported as a macro: the bundler runs it, so that the executable
+ * contains the guides.
  */
 export function readEmbeddedDocs(): EmbeddedDoc[] {
   const folder = join(import.meta.dir, "../../../docs");

@@ -3,7 +3,7 @@ import { createDocumentFile, type DocumentSource } from "./source.ts";
 
 const docs: { path: string; content: string; modifiedAt: string }[] = readEmbeddedDocs();
 
-/** Parley's own guides, as of the build. */
+/** Serves Parley's own guides, as of the build. */
 export function createEmbeddedSource(): DocumentSource {
   const files = new Map(
     docs.map(({ path, content, modifiedAt }) => [
