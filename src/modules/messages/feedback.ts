@@ -8,10 +8,13 @@ import type { VisibleRow } from "./queries.ts";
 
 /** Ratings of answers, one per member and answer. */
 export interface FeedbackService {
-  /** For members, on a model's answers. @throws Problem `not_found`, `conflict`, `quota_exceeded`. */
+  /**
+   * Stores the caller's rating of a model's answer. Members only.
+   * @throws Problem `not_found`, `conflict`, `quota_exceeded`.
+   */
   giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
 
-  /** For members: removes their rating. @throws Problem `not_found`, `conflict`. */
+  /** Removes the caller's rating. Members only. @throws Problem `not_found`, `conflict`. */
   removeFeedback(caller: Caller, conversationId: string, messageId: string): Promise<void>;
 }
 
