@@ -13,7 +13,7 @@ function createWatched(limit: number) {
       if (state.countMs > 0) await Bun.sleep(state.countMs);
       return stored;
     },
-    refuse: () => new Problem("quota_exceeded", "Full."),
+    createError: () => new Problem("quota_exceeded", "Full."),
   });
   const store = async (amount = 1) => {
     await Bun.sleep(1);
