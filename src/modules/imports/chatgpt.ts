@@ -4,7 +4,7 @@ import type { Omissions } from "./omissions.ts";
 import { cleanContent, cleanModel, readTime, textOf } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
-/** Children read per node. */
+/** Maximum children that are read per node. */
 const CHILDREN_MAX = 10_000;
 
 /**
@@ -49,7 +49,7 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
     return null;
   }
   if (role !== "system" && role !== "user" && role !== "assistant") {
-    // Every file has nodes without a message.
+    // Nodes without a message are normal and aren't counted as omitted.
     if (Object.keys(message).length > 0) omissions.add("other");
     return null;
   }

@@ -87,7 +87,7 @@ function readBlock(block: Fields, omissions: Omissions): string {
   }
 }
 
-/** The text of an attached file, below its name. */
+/** Returns the text of an attached file, preceded by its name. */
 function readAttachment(value: unknown, omissions: Omissions): string {
   const file = readFields(value);
   const text = textOf(file.extracted_content);

@@ -29,7 +29,7 @@ export type ImportedConversation = {
   createdAt: string;
   updatedAt: string;
   messages: ImportedMessage[];
-  /** UTF-8 bytes of all texts. */
+  /** The size of all texts in UTF-8 bytes. */
   bytes: number;
   /** Describes what was left out; null if nothing was. */
   note: string | null;
@@ -38,7 +38,7 @@ export type ImportedConversation = {
 /** The result of reading one item of the file. */
 export type ReadResult = { title: string; conversation: ImportedConversation } | { title: string; skipped: string };
 
-/** Assembles conversations from their parts, one after the other. */
+/** Builds conversations one after the other from the parts that the reader finds. */
 export type ConversationBuilder = {
   addNode(field: string, key: string, value: unknown): void;
   /** Finishes the current conversation. The next one may be started before the returned work is done. */
@@ -51,7 +51,7 @@ type OtherFormat = Pick<Format, "label" | "source" | "nodesField">;
 
 /**
  * @param other the format of the other source, to recognize a file sent with the wrong `source`.
- * @param nowMs replaces missing or invalid times.
+ * @param nowMs the time to use where times are missing or invalid.
  */
 export function createConversationBuilder(format: Format, other: OtherFormat, nowMs: number): ConversationBuilder {
   let nodes: SourceNode[] = [];

@@ -5,7 +5,7 @@ import { createPacer } from "./pacer.ts";
 import type { Steps } from "./steps.ts";
 import { isZip, unzip, type ZipPart } from "./unzip.ts";
 
-/** Bytes parsed per step: well below a millisecond. */
+/** Bytes parsed per step, which takes well below a millisecond. */
 const STEP_BYTES = 4 * 1024;
 /**
  * Maximum entries per file. Each costs a statement, so a file with millions of tiny entries would block other imports

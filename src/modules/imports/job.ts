@@ -21,7 +21,7 @@ import * as queries from "./queries.ts";
 /** Messages per statement: how many, and UTF-16 units of their texts (a single message may be longer). */
 const BATCH_ROWS = 500;
 const BATCH_CHARS = 512 * 1024;
-/** Connections per instance for imports, separate from those for requests. */
+/** Database connections per instance for imports, separate from those for requests. */
 const POOL_SIZE = 2;
 
 type Dependencies = {
@@ -35,7 +35,7 @@ type Dependencies = {
 
 /**
  * The import's stored state isn't what this attempt expected: another instance has taken over, its user was deleted, or
- * the response to a commit got lost. A retry finds out which.
+ * the response to a commit was lost. A retry determines which.
  */
 class ImportStateChanged extends Error {}
 
@@ -54,8 +54,8 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
 
   async function store(row: queries.ImportRow, position: number, conversation: ImportedConversation): Promise<boolean> {
     const write = () => storeConversation(pool.open(), row.id, position, conversation);
-    const storeWithBytes = () => quotas.take("stored_bytes", row.user_id, conversation.bytes, write);
-    const outcome = await quotas.take("conversations", row.user_id, 1, storeWithBytes);
+    const storeWithBytes = () => quotas.reserve("stored_bytes", row.user_id, conversation.bytes, write);
+    const outcome = await quotas.reserve("conversations", row.user_id, 1, storeWithBytes);
     if (outcome === "no_user") throw new ImportError("forbidden", "The account is disabled.");
     if (outcome === "lost") throw new ImportStateChanged("The import's state has changed.");
     if (outcome !== "stored") return false;
@@ -92,7 +92,7 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
     try {
       for await (const read of readConversations(readPieces(database, row.id), builder, bytesMax)) {
         signal.throwIfAborted();
-        // The whole file is from the other source: say so once.
+        // If the first item is from the other source, the whole file is: fail with one error.
         if (position === 0 && "skipped" in read && read.skipped === describeWrongSource(other))
           throw new ImportError("wrong_source", read.skipped);
         const readPosition = position;

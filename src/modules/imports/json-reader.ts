@@ -41,11 +41,11 @@ const paths = [
 ];
 
 export type JsonHandlers = {
-  /** A message of the current conversation. */
+  /** Called for each message of the current conversation. */
   onNode(field: string, key: string, value: unknown): void;
-  /** The end of a conversation, with its other fields. */
+  /** Called at the end of each conversation, with its other fields. */
   onConversation(value: unknown): void;
-  /** The conversation contains an oversized value and is skipped. */
+  /** Called instead of `onConversation` if the conversation contains an oversized value and was skipped. */
   onOversized(): void;
 };
 
@@ -170,7 +170,7 @@ function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers)
   }
   const isItem = Array.isArray(parent);
   if (isItem || isConversation(value)) {
-    // The list of a wrapping object also ends as a value; its items are already handled.
+    // The list in a wrapping object is itself reported as a value, after its items were handled.
     if (isItem || !nodeFields.includes(String(key))) handlers.onConversation(value);
     removeFrom(parent, key);
     return true;

@@ -14,7 +14,7 @@ export const compressPiece = (bytes: Uint8Array): Promise<Uint8Array> => compres
 
 /**
  * Stores a piece of an uploaded file.
- * @param bytes its uncompressed size.
+ * @param bytes the piece's uncompressed size.
  * @returns false if the import no longer exists or was aborted.
  */
 export async function insertPiece(
@@ -43,7 +43,7 @@ export async function* readPieces(sql: Sql, importId: string): AsyncGenerator<Ui
   }
 }
 
-/** Deletes some pieces of an import. @returns how many. */
+/** Deletes one batch of an import's pieces. @returns how many. */
 export async function deletePieces(sql: Sql, importId: string): Promise<number> {
   const { count } = await sql`
     delete from import_pieces where import_id = ${importId} and n = any (array(

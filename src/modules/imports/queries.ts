@@ -56,7 +56,10 @@ export async function deleteUpload(sql: Sql, id: string): Promise<void> {
   await sql`delete from imports where id = ${id} and status = 'uploading'`;
 }
 
-/** Marks the file as complete: any instance may process it. Run it in a transaction. @returns false if the upload was aborted. */
+/**
+ * Marks the file as complete and queues the import, which any instance may run. Call it in a transaction.
+ * @returns false if the upload was aborted.
+ */
 export async function queueImport(sql: Sql, id: string): Promise<boolean> {
   const { count } = await sql`
     update imports set status = 'queued', updated_at = now() where id = ${id} and status = 'uploading'`;
@@ -129,7 +132,7 @@ export async function importMessages(
   return row.outcome;
 }
 
-/** Counts a conversation that isn't imported. @returns false if another instance has taken over the import. */
+/** Counts and reports a skipped conversation. @returns false if another instance has taken over the import. */
 export async function skipConversation(sql: Sql, id: string, position: number, note: ImportNote): Promise<boolean> {
   const rows = await sql`
     with counted as (
@@ -143,7 +146,7 @@ export async function skipConversation(sql: Sql, id: string, position: number, n
   return rows.length > 0;
 }
 
-/** One of the user's imports. */
+/** Finds one of the user's imports. */
 export async function findImport(sql: Sql, id: string, userId: string): Promise<ImportRow | undefined> {
   const [row] = await sql<ImportRow[]>`
     select ${columns(sql)} from imports i where i.id = ${id} and i.user_id = ${userId} and i.status <> 'uploading'`;

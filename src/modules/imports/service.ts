@@ -154,7 +154,7 @@ function createPieceWriter(store: (pieceNumber: number, bytes: Uint8Array) => Pr
   }
 
   return {
-    /** @returns whether something was stored. */
+    /** Adds a chunk. @returns whether pieces were stored. */
     async add(chunk: Uint8Array): Promise<boolean> {
       chunks.push(chunk);
       bufferedBytes += chunk.byteLength;

@@ -33,8 +33,9 @@ export type Tree = { roots: TreeNode[]; leaf: TreeNode | null };
 type Links = { nodes: SourceNode[]; indexes: Map<string, number>; parents: Int32Array };
 
 /**
- * Builds the tree of imported messages: a message whose parent isn't imported gets its nearest imported ancestor. A node
- * with a missing parent, or one in a cycle, becomes a root. Iterative, because a tree may be a hundred thousand deep.
+ * Builds the tree of imported messages: if a message's parent isn't imported, its nearest imported ancestor becomes its
+ * parent. A node with a missing parent, or one in a cycle, becomes a root. Iterative, because a tree may be a hundred
+ * thousand deep.
  * @param currentId the node that the user saw last.
  */
 export function* buildTree(sourceNodes: readonly SourceNode[], currentId: string | null): Steps<Tree> {

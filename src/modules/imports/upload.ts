@@ -27,7 +27,7 @@ export async function* readUpload(request: Request, bytesMax: number, signal: Ab
     const isForm = mediaTypeOf(request.headers) === multipart;
     yield* isForm ? readForm(chunks, request.headers) : chunks;
   } catch (error) {
-    // Otherwise the runtime would buffer the body.
+    // Cancelled, because the runtime would otherwise buffer the body.
     if (body && !body.locked) await body.cancel().catch(() => {});
     throw error;
   }
@@ -107,7 +107,7 @@ function openForm(headers: Headers) {
   }
   const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
   const fail = () => reject(createIncomplete());
-  // The reader reports the error.
+  // Prevents an unhandled rejection; `write` and `end` report the error.
   ended.catch(() => {});
   parser.on("error", fail);
   parser.on("finish", () => resolve());

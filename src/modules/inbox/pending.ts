@@ -5,11 +5,11 @@ export const FRAME_INTERVAL_MS = 1_000;
 
 /** Details of a pending change. */
 export type ChangeNote = {
-  /** The conversation is new to the user. */
+  /** Whether the conversation is new to the user. */
   isAdded?: boolean;
   /** The event that ended the membership; null if the user was added again later. */
   removed?: { seq: number; at: string } | null;
-  /** A frame is sent only if the state differs from that of the last frame. */
+  /** Whether to send a frame only if the state differs from that in the last frame. */
   isUncertain?: boolean;
 };
 

@@ -4,7 +4,7 @@ import type { ChangeNote } from "./pending.ts";
 import * as queries from "./queries.ts";
 import { SENT_STATES_MAX, type SentStates } from "./sent-states.ts";
 
-/** Users per read of conversation lists. */
+/** Maximum users per query. */
 const USERS_MAX = 20;
 const RETRY_MS = 1_000;
 

@@ -26,7 +26,7 @@ export interface Inbox {
    */
   subscribe(listener: InboxListener, welcome: (unread: number) => void): Promise<void>;
 
-  /** Unsubscribes: no frames follow. Safe for listeners that never subscribed. */
+  /** Unsubscribes a listener, which receives no more frames. Has no effect if it isn't subscribed. */
   unsubscribe(listener: InboxListener): void;
 
   has(listener: InboxListener): boolean;

@@ -6,7 +6,7 @@ import * as queries from "./feedback-queries.ts";
 import type { Feedback, GiveFeedback } from "./model.ts";
 import type { VisibleRow } from "./queries.ts";
 
-/** Ratings of answers, one per member and answer. */
+/** Stores ratings of answers, one per member and answer. */
 export interface FeedbackService {
   /**
    * Stores the caller's rating of a model's answer. Members only.
@@ -40,7 +40,7 @@ export function createFeedbackService({ database, quotas, getRow }: Dependencies
       const upsert = (sql: Sql) => queries.upsertFeedback(sql, row, userId, rating, comment ?? null);
       const store = () => withTransaction(database, upsert, `message:${row.id}`);
       const isRated = await queries.hasFeedback(database, row, userId);
-      return isRated ? store() : quotas.take("feedback", userId, 1, store);
+      return isRated ? store() : quotas.reserve("feedback", userId, 1, store);
     },
 
     async removeFeedback(caller, conversationId, messageId) {

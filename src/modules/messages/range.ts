@@ -26,7 +26,7 @@ export function readRange(cursor: string[] | null, query: RangeQuery): SeqRange 
   throw createBadCursor();
 }
 
-/** @throws Problem `bad_cursor`. */
+/** Parses an event's `seq`. @throws Problem `bad_cursor`. */
 export function readSeq(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const seq = Number(text);

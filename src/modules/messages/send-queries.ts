@@ -77,7 +77,10 @@ export type SendRules = {
   waits: boolean;
 };
 
-/** Writes a batch of sends in one transaction (sql/functions/send_messages.sql); returns one outcome per item, in order. */
+/**
+ * Stores a batch of messages in one transaction (sql/functions/send_messages.sql); returns one outcome per item, in
+ * order.
+ */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
   const { defaultModel, budget, lease, waits } = rules;
   // One JSON string for the whole batch, because an array per column is much slower in the driver. Nulls are omitted.

@@ -34,7 +34,7 @@ export type NewAnswer = {
   /** The message's options. If the effort is null, the conversation's setting applies. */
   reasoningEffort: ReasoningEffort | null;
   replyFormat: ReplyFormat | null;
-  /** Whether this instance already holds its lease. */
+  /** Whether this instance already holds the answer's lease. */
   isClaimed: boolean;
   /** The context, as returned by read_message_context (sql/functions); null if it wasn't read. */
   context: unknown;
@@ -67,7 +67,7 @@ type Dependencies = {
   events: Pick<EventLog, "publishIfSubscribed">;
   metrics: Metrics;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
   defaultModel: string;
   budgets: Pick<BudgetService, "rules" | "refuse">;
@@ -163,7 +163,7 @@ export function createSender(deps: Dependencies) {
   }
 
   return {
-    /** @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `overloaded`. */
+    /** Stores a message. @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `overloaded`. */
     async send(
       caller: Caller,
       conversationId: string,

@@ -40,7 +40,7 @@ type Dependencies = {
   events: EventLog;
   metrics: Metrics;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
   /** The model used if neither the message nor the conversation names one. */
   defaultModel: string;
@@ -163,7 +163,7 @@ export function createMessageService(deps: Dependencies): MessageService {
    * @param check checks the locked message. It throws if the change is not allowed, and returns false if nothing has to
    * be changed.
    * @param apply returns the changed message.
-   * @returns the message, changed or not.
+   * @returns the message, whether or not it was changed.
    */
   async function change(
     caller: Caller,
@@ -249,7 +249,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     if (limitCheck) await limitCheck;
     const storeWithinLimits = () => (wantsReply ? limits.storeAnswered(caller, store) : store());
     const outcome = await quotas
-      .take("stored_bytes", caller.user.id, countQuotaBytes(input), storeWithinLimits)
+      .reserve("stored_bytes", caller.user.id, countQuotaBytes(input), storeWithinLimits)
       .catch((error) => findDuplicate(error, caller, conversationId, input, integration));
     if (!("duplicateOf" in outcome)) {
       if (outcome.reply && !wantsReply) limits.countAnswer(caller);
@@ -303,7 +303,7 @@ export function createMessageService(deps: Dependencies): MessageService {
         }));
       const before = await getRow(caller, conversationId, messageId);
       const addedBytes = Buffer.byteLength(content) - Buffer.byteLength(before.content);
-      if (addedBytes > 0) return quotas.take("stored_bytes", caller.user.id, addedBytes, store);
+      if (addedBytes > 0) return quotas.reserve("stored_bytes", caller.user.id, addedBytes, store);
       const message = await store();
       quotas.invalidate(caller.user.id);
       return message;

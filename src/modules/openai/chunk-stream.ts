@@ -69,7 +69,7 @@ export function openChunks(
   function reset({ model, text, reasoning = "" }: Extract<AnswerPart, { type: "reset" }>): void {
     // If text has to be replaced, the answer fails, because chunks can't be withdrawn.
     if (text.length !== length) endWith(textWithdrawnError);
-    // Kept reasoning already ends with a blank line.
+    // If earlier reasoning is kept, it already ends with a blank line.
     isReasoningNew = reasoning === "";
     // Only reasoning was sent so far, so the chunks can name the model that writes the text.
     if (chunks && length === 0) chunks = createChunks(completion, model, includesUsage);

@@ -59,7 +59,7 @@ export async function openExchange(
 
   const sendQuestion = async (): Promise<string | null> => {
     if (question === null) return null;
-    // An idempotency key, so that retries store it once.
+    // The answer's id serves as the idempotency key, so that retries store the question only once.
     const input = { content: question, reply: false, client_message_id: answerId };
     return (await messages.send(caller, conversationId, input)).message.id;
   };

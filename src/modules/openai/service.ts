@@ -90,7 +90,11 @@ type Dependencies = {
   messages: MessageService;
   conversations: ConversationService;
   lifecycle: Lifecycle;
-  /** Reserves one of the user's concurrent answers. @returns a function that releases it. @throws Problem `rate_limited`. */
+  /**
+   * Reserves a slot among the user's concurrent answers.
+   * @returns a function that releases it.
+   * @throws Problem `rate_limited`.
+   */
   reserveAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
   /** Whether reasoning is stored, and whether clients may read it. */
@@ -99,7 +103,7 @@ type Dependencies = {
   sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
 };
 

@@ -1,9 +1,9 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { Prompt, PromptVersion } from "./model.ts";
 
-/** Conversations per statement from which a prompt is removed. */
+/** Maximum conversations from which a prompt is removed per statement. */
 const RELEASE_BATCH_CONVERSATIONS = 1_000;
-/** Prompts deleted per statement; each may have many versions. */
+/** Maximum prompts deleted per statement; each may have many versions. */
 const DELETE_BATCH_PROMPTS = 10;
 
 export type PromptRow = Omit<Prompt, "created_at" | "updated_at"> & { created_at: Date; updated_at: Date };
@@ -82,7 +82,7 @@ export async function countVersions(sql: Sql, id: string): Promise<number> {
   return row?.versions ?? 0;
 }
 
-/** @returns whether the version existed. */
+/** Deletes a version of a prompt. @returns whether it existed. */
 export async function deleteVersion(sql: Sql, id: string, version: number): Promise<boolean> {
   const { count } = await sql`
     with deleted as (
@@ -105,7 +105,7 @@ export async function updatePrompt(
   return requireRow(row, "prompt");
 }
 
-/** Makes the prompt unreachable. @returns whether the user had it. */
+/** Marks a prompt as deleted, so that it can't be found any more. @returns whether the user had this prompt. */
 export async function markPromptDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
   const { count } = await sql`
     update prompts set deleted_at = now(), is_default = false
@@ -126,7 +126,7 @@ const selectPrompts = (sql: Sql, selection: PromptSelection) =>
 /**
  * Removes prompts from conversations that aren't locked. Call it before deleting the prompts, because the foreign key
  * would otherwise lock all these conversations in one statement.
- * @returns whether there may be more.
+ * @returns whether there may be more such conversations.
  */
 export async function releasePrompts(sql: Sql, selection: PromptSelection): Promise<boolean> {
   const { count } = await sql`

@@ -22,7 +22,7 @@ export const PROMPT_DELETIONS = "prompt deletions";
 /** How long a request waits for the deletion; after that, it continues in the background. */
 const DELETION_WAIT_MS = 2_000;
 
-/** Prompts. Each belongs to the user who created it; other users can't see it. */
+/** Manages prompts. Each belongs to the user who created it; other users can't see it. */
 export interface PromptService {
   /** Returns one of the caller's prompts. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Prompt>;
@@ -105,7 +105,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
         await queries.insertVersion(sql, id, 1, template);
       };
       const store = () => withTransaction(database, insert, `user:${userId}`);
-      await quotas.take("stored_bytes", userId, Buffer.byteLength(template), store);
+      await quotas.reserve("stored_bytes", userId, Buffer.byteLength(template), store);
       publishChanged(userId);
       return get(caller, id);
     },
@@ -143,7 +143,9 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const store = () => withTransaction(database, update, `user:${userId}`);
       const { template } = input;
       const isNewVersion = template !== undefined && template !== (await get(caller, id)).template;
-      const stored = isNewVersion ? quotas.take("stored_bytes", userId, Buffer.byteLength(template), store) : store();
+      const stored = isNewVersion
+        ? quotas.reserve("stored_bytes", userId, Buffer.byteLength(template), store)
+        : store();
       const changed = queries.mapToPrompt(await stored);
       publishChanged(userId);
       return changed;

@@ -1,6 +1,9 @@
 import { createInvalid } from "../../lib/problem.ts";
 
-/** Maximum length of a rendered prompt, in UTF-16 units: a value may occur in a template many times. */
+/**
+ * Maximum length of a rendered prompt, in UTF-16 units. A short template can exceed it by using a long value many
+ * times.
+ */
 export const RENDERED_CHARS_MAX = 100_000;
 
 /** The variables that a template may use, in addition to `preferences.…`. */
@@ -53,7 +56,7 @@ function fail(detail: string): never {
  * RENDERED_CHARS_MAX.
  */
 export function renderTemplate(template: string, variables: Variables): string {
-  /** A non-string value is serialized once, however often it is used. */
+  /** Caches values, so that each non-string value is serialized only once. */
   const values = new Map<string, string>();
   function getValue(name: string): string {
     const known = values.get(name);

@@ -29,7 +29,7 @@ type Entry = {
   pending: number;
   countedAtMs: number;
   countDurationMs: number;
-  /** Whether something was deleted since the count. */
+  /** Whether data was deleted since the count. */
   isStale: boolean;
   counting: Promise<void> | null;
   /** Whether a count is waiting for running stores to finish; new ones are paused meanwhile. */
@@ -40,7 +40,7 @@ type Entry = {
 type Options = {
   /** 0 for no limit. */
   limit: number;
-  /** Counts exactly what a user has stored. */
+  /** Counts the exact amount that a user has stored. */
   count(userId: string): Promise<number>;
   /** Creates the error for an exceeded limit. */
   createError(): Problem;
@@ -52,7 +52,7 @@ export interface QuotaCounter {
    * Runs `store` if `amount` more fits in the user's quota. Usually needs no query and doesn't wait.
    * @throws Problem `quota_exceeded`, and what `store` throws.
    */
-  take<T>(userId: string, amount: number, store: () => Promise<T>): Promise<T>;
+  reserve<T>(userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
   /** Checks whether `amount` more fits in the user's quota now. @throws Problem `quota_exceeded`. */
   check(userId: string, amount: number): Promise<void>;
@@ -154,7 +154,7 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
   }
 
   /** Reserves `amount` immediately if it fits; otherwise returns a promise of the reservation. */
-  function reserve(userId: string, amount: number): Entry | Promise<Entry> {
+  function reserveAmount(userId: string, amount: number): Entry | Promise<Entry> {
     const entry = getEntry(userId);
     if (!hasRoom(entry, amount)) return waitAndReserve(userId, amount);
     if (!entry.counting && ageOf(entry) > COUNT_TTL_MS) startCount(userId, entry, false).catch(() => {});
@@ -163,9 +163,9 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
   }
 
   return {
-    async take(userId, amount, store) {
+    async reserve(userId, amount, store) {
       if (limit === 0) return store();
-      const reserved = reserve(userId, amount);
+      const reserved = reserveAmount(userId, amount);
       // From here on, both paths take the same number of async steps, so that messages of a batch are acknowledged in
       // order.
       return storePending(reserved instanceof Promise ? await reserved : reserved, amount, store);

@@ -7,14 +7,14 @@ import * as queries from "./queries.ts";
 
 type QuotaConfig = Pick<Config, Extract<keyof Config, `QUOTA_${string}`>>;
 
-/** Limits on stored amounts per user (docs/limits.md). */
+/** Enforces limits on stored amounts per user (docs/limits.md). */
 export interface QuotaService {
   /**
    * Runs `store` if `amount` more fits in the user's quota. Usually needs no query: stored data is counted at most once
    * a minute, and before anything is refused. Don't nest calls for the same quota.
    * @throws Problem `quota_exceeded`, and what `store` throws.
    */
-  take<T>(name: queries.CountedQuota, userId: string, amount: number, store: () => Promise<T>): Promise<T>;
+  reserve<T>(name: queries.CountedQuota, userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
   /** Checks whether `amount` more fits in the user's quota now. @throws Problem `quota_exceeded`. */
   check(name: queries.CountedQuota, userId: string, amount: number): Promise<void>;
@@ -61,7 +61,7 @@ export function createQuotaService({ database, config, onRefused }: Dependencies
   };
 
   return {
-    take: (name, userId, amount, store) => counters[name].take(userId, amount, store),
+    reserve: (name, userId, amount, store) => counters[name].reserve(userId, amount, store),
 
     check: (name, userId, amount) => counters[name].check(userId, amount),
 

@@ -8,7 +8,7 @@ import type { ConversationService, LostMembership } from "../conversations/servi
 
 /** Overlap of each poll with the previous one, because commits may become visible late. */
 const OVERLAP_MS = 15_000;
-/** Sessions checked per statement. */
+/** Maximum sessions checked per statement. */
 const SESSIONS_BATCH = 5_000;
 
 /** Ends this instance's open streams when their access is revoked or expires, no matter which instance causes that. */
@@ -189,6 +189,6 @@ export function createRevocations(deps: Dependencies): Revocations {
 function mayAffectMemberships(message: ConversationsMessage): boolean {
   if (message.type === "conversation.unlisted") return true;
   if (message.type !== "conversation.changed") return false;
-  // A role change is announced like an added member.
+  // Role changes are announced as `member.added`, too.
   return ["member.removed", "member.added", "conversation.deleted"].includes(message.event);
 }

@@ -16,7 +16,10 @@ const BACKFILL_CONVERSATIONS = 200;
  */
 const PAUSE_MS_MAX = 1_000;
 
-/** Keeps the search index in sync with the messages. A failed or interrupted batch is retried by the next run, on any instance. */
+/**
+ * Keeps the search index in sync with the messages. If a batch fails or is interrupted, the next run on any instance
+ * retries it.
+ */
 export function createSearchIndexer({
   database,
   config,

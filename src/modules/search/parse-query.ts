@@ -12,7 +12,7 @@ type Term = { kind: "words" | "prefix" | "not"; words: string[] };
 /** Alternatives, separated by `or`. A message matches if it matches all terms of one alternative. */
 export type ParsedQuery = Term[][];
 
-// A phrase, possibly unclosed, or anything else up to the next space or quote; `-` before it excludes it.
+// Matches a phrase, possibly unclosed, or a word, which extends to the next space or quote. A `-` in front excludes it.
 const token = /(-?)(?:"([^"]*)"?|([^\s"]+))/g;
 const quotes = /[“”„‟«»「」]/g;
 

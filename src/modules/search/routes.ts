@@ -7,7 +7,7 @@ import type { FoundMessage, SearchService } from "./service.ts";
 
 type Dependencies = { search: SearchService };
 
-/** `/api/v1/search`: full text search in messages. */
+/** `/api/v1/search`: full-text search in messages. */
 export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
   route({
     method: "GET",

@@ -10,7 +10,7 @@ import { toWordText } from "./words.ts";
 
 export { createSearchIndexer } from "./indexer.ts";
 
-/** A matching message. */
+/** A matching message, with its snippet. */
 export type FoundMessage = queries.HitRow & { snippet: string };
 
 type SearchRequest = {
@@ -22,7 +22,7 @@ type SearchRequest = {
   to: Date | null;
 };
 
-/** Full text search in messages (docs/decisions/0074). */
+/** Searches the text of messages (docs/decisions/0074). */
 export interface SearchService {
   /**
    * Finds matching messages that the user can currently read, best match first: up to one more than a page.

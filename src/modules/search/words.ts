@@ -3,7 +3,7 @@
  * end at 16,383.
  */
 const WORDS_MAX = 8_000;
-/** Significant code points per word. */
+/** Maximum code points per word; the rest is ignored. */
 const WORD_CHARS_MAX = 60;
 
 const unspacedScripts =
@@ -23,8 +23,8 @@ const WORD_SEPARATOR = "\u0003";
 export const isUnspaced = (text: string): boolean => hasUnspaced.test(text);
 
 /**
- * Splits a text into lower-case words for indexing and searching. Not done by Postgres, which treats `node.js` or a
- * Chinese sentence as one word, and lowercases only ASCII if the database's locale is C.
+ * Splits a text into lower-case words for indexing and searching. Postgres isn't used for this, because it treats
+ * `node.js` or a Chinese sentence as one word, and lowercases only ASCII if the database's locale is C.
  */
 export function splitWords(text: string): string[] {
   const lower = text.normalize("NFC").toLowerCase();

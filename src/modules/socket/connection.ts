@@ -26,7 +26,7 @@ export class Connection implements Listener, OpenStream {
   readonly sendOrder = new SendOrder();
   /** The number of consecutive invalid frames. */
   violations = 0;
-  /** Releases its slot in the user's connection limit. */
+  /** Releases the connection's slot in the user's limit. */
   release = () => {};
   lastSeenAtMs = Date.now();
   pingedAtMs = 0;

@@ -58,7 +58,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
       tag: "operations",
       // Public, because the credential may also be a ticket, or come in a subprotocol or the first frame.
       public: true,
-      // Documented in AsyncAPI.
+      // Hidden from OpenAPI, because it is documented in AsyncAPI.
       isHidden: true,
       handle: async ({ request, server, set }) => {
         if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")

@@ -275,7 +275,7 @@ export function createSockets(deps: Dependencies) {
   };
 }
 
-/** Sockets closed per batch while draining. */
+/** The number of sockets closed per batch while draining. */
 const DRAIN_BATCH_SOCKETS = 500;
 /** The maximum duration of all batches together. */
 const DRAIN_SPREAD_MS_MAX = 5_000;

@@ -1,6 +1,6 @@
 import type { Tool } from "../../ai/provider.ts";
 
-/** A tool that runs on this server, on behalf of a conversation. */
+/** A tool that Parley runs for an answer. */
 export type RunnableTool = Tool & {
   /** The timeout of one call; absent for the default. */
   timeoutMs?: number;
@@ -14,7 +14,7 @@ export type RunnableTool = Tool & {
 /** Describes which tools an answer may use. */
 export type ToolRequest = {
   /** True for all tools, false for none, or the names of tools. */
-  chosen: boolean | readonly string[];
+  selection: boolean | readonly string[];
   /** The user who requested the answer; null if it wasn't a user. */
   userId: string | null;
   /** Aborted when the answer is stopped. */

@@ -33,17 +33,17 @@ type Dependencies = {
   /** Lists the available tools. Called for every answer that may use them. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
 };
 
 export function createToolService({ listTools, log, tracing = null }: Dependencies): ToolService {
   /** If two tools have the same name, the first one wins, because providers reject duplicate names. */
   async function listSelected(request: ToolRequest): Promise<Map<string, RunnableTool>> {
-    const { chosen } = request;
+    const { selection } = request;
     const byName = new Map<string, RunnableTool>();
-    if (chosen === false) return byName;
-    const isSelected = ({ name }: RunnableTool) => chosen === true || chosen.includes(name);
+    if (selection === false) return byName;
+    const isSelected = ({ name }: RunnableTool) => selection === true || selection.includes(name);
     const tools = (await listTools(request)).filter(isSelected);
     for (const tool of tools) if (!byName.has(tool.name) && byName.size < TOOLS_MAX) byName.set(tool.name, tool);
     if (tools.length > TOOLS_MAX)

@@ -111,7 +111,10 @@ export async function updatePreferences(sql: Sql, id: string, preferences: Recor
   return count > 0;
 }
 
-/** Locks the user against logins and changes until the transaction ends, if the password is still this one. */
+/**
+ * Locks the user against logins and changes until the transaction ends.
+ * @returns false if the password hash isn't this one any more.
+ */
 export async function lockUser(sql: Sql, id: string, passwordHash: string | undefined): Promise<boolean> {
   const unchanged = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
   const rows = await sql`select 1 from users where id = ${id} ${unchanged} for update`;

@@ -23,7 +23,8 @@ type OnCreated = (sql: Sql, user: User) => Promise<void>;
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
 
 /** Creates the error for a taken e-mail address. */
-export const createTaken = (): Problem => new Problem("conflict", "A user with this e-mail address already exists.");
+export const createEmailTaken = (): Problem =>
+  new Problem("conflict", "A user with this e-mail address already exists.");
 
 /** Manages users: profiles, preferences and passwords (credentials.ts). Sessions are part of the auth module. */
 export interface UserService extends Credentials {
@@ -41,7 +42,7 @@ export interface UserService extends Credentials {
    * Returns the user that a registration with this input would create, without storing anything.
    * @throws Problem `invalid`.
    */
-  imagineUser(input: Pick<NewUser, "email" | "display_name">): User;
+  previewUser(input: Pick<NewUser, "email" | "display_name">): User;
 
   /**
    * Makes the user with this e-mail address an administrator; null if there is none. Used by the command line.
@@ -70,7 +71,7 @@ export interface UserService extends Credentials {
    */
   createPasswordless(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
 
-  /** @throws Problem `not_found`. */
+  /** Returns a user. @throws Problem `not_found`. */
   getUser(userId: string): Promise<User>;
 
   /** Normalizes a display name. @throws Problem `invalid`. */
@@ -84,7 +85,7 @@ export interface UserService extends Credentials {
    */
   changeProfile(caller: Caller, change: ProfileInput, passwordHash: string | undefined): Promise<User>;
 
-  /** @throws Problem `not_found`. */
+  /** Returns a user's preferences. @throws Problem `not_found`. */
   getPreferences(userId: string): Promise<Preferences>;
 
   /** Replaces all preferences of the user. @throws Problem `too_large`, `not_found`. */
@@ -112,12 +113,12 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     const name = chooseDisplayName(display_name, address);
     checkNewPassword({ password, email: address });
     // Checked before the expensive hash. The insert checks again.
-    if (!hidesTakenEmail && (await queries.findCredentials(database, { emailKey: key }))) throw createTaken();
+    if (!hidesTakenEmail && (await queries.findCredentials(database, { emailKey: key }))) throw createEmailTaken();
     const password_hash = await passwords.hash(password, requester);
     const user = { id: createId(), email: address, email_key: key, display_name: name, role, password_hash };
     const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
-      if (!row) throw createTaken();
+      if (!row) throw createEmailTaken();
       const created = queries.mapRowToUser(row);
       await emitUserCreated(sql, created);
       await onCreated(sql, created);
@@ -173,7 +174,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     ...credentials,
     createUser,
 
-    imagineUser({ email, display_name }) {
+    previewUser({ email, display_name }) {
       const { address } = parseEmail(email);
       return {
         id: createId(),
@@ -252,7 +253,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
         if (change.display_name !== undefined) onRenamed(userId);
         return user;
       } catch (error) {
-        if (isUniqueViolation(error, "users_email_key")) throw createTaken();
+        if (isUniqueViolation(error, "users_email_key")) throw createEmailTaken();
         throw error;
       }
     },

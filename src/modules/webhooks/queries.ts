@@ -1,7 +1,7 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { DeliveryStatus, Webhook, WebhookDelivery } from "./model.ts";
 
-/** Deliveries deleted per statement. */
+/** Maximum deliveries deleted per statement. */
 const DELETE_BATCH_DELIVERIES = 2_000;
 
 type WithDates<T, K extends keyof T> = Omit<T, K> & { [Name in K]: null extends T[Name] ? Date | null : Date };
@@ -112,7 +112,7 @@ export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
 /** One webhook, or all webhooks of a user. */
 export type WebhookSelection = { id: string } | { userId: string };
 
-/** Deletes unlocked deliveries. @returns whether there may be more. */
+/** Deletes one batch of deliveries that aren't locked. @returns whether there may be more. */
 export async function deleteDeliveries(sql: Sql, selection: WebhookSelection): Promise<boolean> {
   const { count } = await sql`
     delete from webhook_deliveries where id = any (array(
@@ -122,7 +122,7 @@ export async function deleteDeliveries(sql: Sql, selection: WebhookSelection): P
   return count === DELETE_BATCH_DELIVERIES;
 }
 
-/** Deletes the webhook with its remaining deliveries. */
+/** Deletes a webhook that is marked as deleted, with its remaining deliveries. */
 export async function deleteWebhook(sql: Sql, id: string): Promise<void> {
   await sql`delete from webhooks where id = ${id} and deleted_at is not null`;
 }

@@ -44,7 +44,7 @@ export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders
   return async (url, init = {}) => {
     const headers = new Headers(init.headers);
     const isStream = init.method === "GET" || headers.get("mcp-method") === "subscriptions/listen";
-    // 405 tells the client that there is no such stream.
+    // 405 tells the MCP client that the server doesn't offer such a stream.
     if (isStream && !hasStreams) return new Response(null, { status: 405 });
     for (const [name, value] of Object.entries(await createHeaders())) headers.set(name, value);
     const context = isRequest(init.body) ? callContexts.getStore() : undefined;

@@ -13,7 +13,7 @@ export type ToolUser = { id: string; email: string };
 /** Resolves to null if the user was deleted or disabled. */
 export type FindToolUser = (userId: string) => Promise<ToolUser | null>;
 
-/** Proves one user's identity to one server. */
+/** Proves the identity of one user to one server. */
 export interface UserIdentity {
   /** Creates a token for one request. @throws ToolError if the user is deleted or disabled. */
   createToken(): Promise<string>;
@@ -43,7 +43,7 @@ export function createIdentity({ userId, findUser, issuer, audience, secret }: O
     async createToken() {
       const user = await findUser(userId);
       if (!user) throw new ToolError("The user's account was deleted or disabled.");
-      // Parley doesn't verify email addresses, so servers must not treat this one as verified.
+      // Parley doesn't verify e-mail addresses, so servers must not treat this one as verified.
       const token = await new SignJWT({ email: user.email, email_verified: false })
         .setProtectedHeader({ alg: "HS256", typ: "JWT" })
         .setIssuer(issuer)

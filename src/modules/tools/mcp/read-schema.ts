@@ -20,7 +20,7 @@ class InvalidSchema extends Error {}
 /**
  * Adapts a tool's argument schema (JSON Schema 2020-12) to what providers accept. For one invalid schema, they reject
  * the whole request, so one tool could break every answer.
- * @throws WrongSchema with the reason.
+ * @throws InvalidSchema with the reason.
  */
 export function readSchema(value: unknown): Schema {
   if (!isObject(value) || value.type !== "object") throw new InvalidSchema("the schema does not describe an object");
@@ -87,7 +87,7 @@ function listReferences(value: unknown, found: string[] = []): string[] {
   return found;
 }
 
-/** Whether a reference points to a part of the same schema. Nothing is fetched. */
+/** Whether a reference points to a part of the same schema. Other references aren't supported. */
 function hasTarget(schema: Schema, reference: string): boolean {
   if (!/^#(?:\/|$)/.test(reference)) return false;
   let target: unknown = schema;

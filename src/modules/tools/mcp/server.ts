@@ -118,7 +118,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     name,
 
     /** Lists the tools that this user may call now. Never rejects. */
-    async listTools({ userId, signal }: Omit<ToolRequest, "chosen">): Promise<RunnableTool[]> {
+    async listTools({ userId, signal }: Omit<ToolRequest, "selection">): Promise<RunnableTool[]> {
       const state = getState(userId);
       if (!state) return [];
       return (await state.list.get(signal)).map(({ wire, ...tool }) => ({

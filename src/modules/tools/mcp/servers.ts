@@ -17,10 +17,10 @@ export function createMcpServers({ settings, ...options }: Dependencies): McpSer
   const servers = settings.map((setting) => createMcpServer({ ...options, setting }));
 
   return {
-    async listTools({ chosen, ...request }) {
+    async listTools({ selection, ...request }) {
       // A tool's name starts with its server's name, which contains no underscore.
       const isChosen = (server: string) =>
-        Array.isArray(chosen) ? chosen.some((name) => name.startsWith(`${server}_`)) : chosen === true;
+        Array.isArray(selection) ? selection.some((name) => name.startsWith(`${server}_`)) : selection === true;
       const lists = servers.filter(({ name }) => isChosen(name)).map((server) => server.listTools(request));
       return (await Promise.all(lists)).flat();
     },

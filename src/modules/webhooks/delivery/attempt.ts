@@ -52,14 +52,14 @@ export type AttemptResult = {
 
 type Dependencies = {
   send: SendOutgoing;
-  /** Whether users may read the message of a `send` error. */
+  /** Whether users may read the message of an error thrown by `send`. */
   isForUsers(error: unknown): error is Error;
   secrets: Pick<WebhookSecrets, "open">;
   allowsPrivate: boolean;
   /** The timeout of the request, including the response's first bytes. */
   timeoutMs: number;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
 };
 

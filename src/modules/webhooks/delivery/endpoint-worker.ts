@@ -6,7 +6,7 @@ import type { DeliveryThrottle } from "./throttle.ts";
 
 /** Maximum concurrent requests per endpoint. */
 const IN_FLIGHT_MAX = 16;
-/** Deliveries read per batch, with their content. */
+/** Maximum deliveries read per batch, with their content. */
 const BATCH_ROWS = 64;
 /** The next batch is read when fewer deliveries than this are buffered. */
 const REFILL_BELOW_ROWS = 16;

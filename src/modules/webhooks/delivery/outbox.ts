@@ -3,7 +3,7 @@ import { requireRow } from "../../../db/client.ts";
 import { createId } from "../../../lib/id.ts";
 
 /**
- * Expands up to `rows` outbox rows into deliveries: each row represents events committed together.
+ * Expands up to `rows` outbox rows into deliveries. Each row represents the events of one commit.
  * @returns the numbers of rows taken from the outbox and of deliveries made; null if another instance is expanding it.
  */
 export async function expandOutbox(sql: Sql, rows: number): Promise<{ taken: number; made: number } | null> {
@@ -46,7 +46,7 @@ export async function redeliver(sql: Sql, deliveryId: string): Promise<void> {
     where id = ${deliveryId}`;
 }
 
-/** Resumes deliveries to a webhook that was disabled. Failed deliveries stay failed. */
+/** Resumes deliveries to a webhook that was disabled. Failed deliveries aren't retried. */
 export async function enableWebhook(sql: Sql, id: string): Promise<void> {
   await sql`
     update webhooks set disabled_at = null, disabled_reason = null, paused_until = null, updated_at = now()

@@ -35,7 +35,7 @@ export async function storeResults(sql: Sql, owner: string, results: readonly En
     where d.id = r.id`;
 }
 
-/** Locks webhooks before their deliveries, in id order, to avoid deadlocks. */
+/** Locks webhooks in id order. Call it before locking their deliveries, to avoid deadlocks. */
 export async function lockWebhooksById(sql: Sql, ids: readonly string[]): Promise<void> {
   await sql`select 1 from webhooks where id = any (${[...ids]}::uuid[]) order by id for no key update`;
 }

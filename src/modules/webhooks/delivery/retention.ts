@@ -9,7 +9,7 @@ const DELIVERY_RETENTION_DAYS = 30;
  * gone.
  */
 const FAREWELL_RETENTION_DAYS = 1;
-/** Deliveries deleted per statement. */
+/** Maximum rows deleted per statement. */
 const DELETE_BATCH_ROWS = 1_000;
 
 /** Fails pending deliveries of disabled webhooks, in batches. */
