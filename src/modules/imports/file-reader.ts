@@ -7,10 +7,7 @@ import { isZip, unzip, type ZipPart } from "./unzip.ts";
 
 /** Bytes parsed per step, which takes well below a millisecond. */
 const STEP_BYTES = 4 * 1024;
-/**
- * Maximum entries per file. Each costs a statement, so a file with millions of tiny entries would block other imports
- * for hours.
- */
+/** Maximum entries per file. Each takes a statement, so millions of tiny entries would block other imports. */
 const ENTRIES_MAX = 250_000;
 
 /**

@@ -4,9 +4,7 @@ import { ImportError } from "./import-error.ts";
 type OnValue = Parameters<TokenParser["onValue"]>[0];
 type Token = Parameters<TokenParser["write"]>[0] & { offset?: number };
 
-/**
- * Maximum JSON size of one value, which is a message with all its parts. If it is larger, its conversation is skipped.
- */
+/** Maximum JSON size of a message with all its parts. With a larger one, the conversation is skipped. */
 const VALUE_BYTES_MAX = 8 * 1024 * 1024;
 /** Maximum length of one string, which has to be read into memory before it can be skipped. */
 const TOKEN_BYTES_MAX = 32 * 1024 * 1024;

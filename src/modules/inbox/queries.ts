@@ -42,7 +42,11 @@ export async function listStates(sql: Sql, keys: readonly InboxKey[]): Promise<I
 }
 
 /** Lists members of these conversations, in the given order. The list is cut off after `rows` members in total. */
-export async function listMembers(sql: Sql, conversationIds: readonly string[], rows: number): Promise<InboxKey[]> {
+export async function listInboxMembers(
+  sql: Sql,
+  conversationIds: readonly string[],
+  rows: number,
+): Promise<InboxKey[]> {
   return sql<InboxKey[]>`
     select m.conversation_id, m.user_id
     from unnest(${[...conversationIds]}::uuid[]) with ordinality as i (id, position)

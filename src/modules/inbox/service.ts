@@ -8,9 +8,7 @@ import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
 import { createStateReader } from "./state-reader.ts";
 
-/**
- * Maximum pending conversations. If there are more, they are dropped, and the inboxes are compared with the database.
- */
+/** Maximum pending conversations. Above that, they are dropped, and inboxes are compared with the database. */
 const PENDING_MAX = 100_000;
 
 /**

@@ -10,9 +10,7 @@ import * as queries from "./queries.ts";
 const READ_INTERVAL_MS = 50;
 /** Delay after a failed read. */
 const RETRY_MS = 1_000;
-/**
- * Conversations per query of members, and rows per query: at least twice the members that one conversation can have.
- */
+/** Conversations and rows per query of members. Rows: at least twice the members of the largest conversation. */
 const MEMBERS_CONVERSATIONS_MAX = 500;
 const MEMBERS_ROWS_MAX = 20_000;
 /** Frames per query of states. */
@@ -58,7 +56,7 @@ export function createStateReader({ database, log, users, members, pending }: De
     const isKnown = (id: string) => members.find(id) !== undefined;
     const unknown = pending.listUnloaded(now(), isKnown, MEMBERS_CONVERSATIONS_MAX);
     if (unknown.length === 0) return;
-    const listMembers = (ids: readonly string[], rows: number) => queries.listMembers(database, ids, rows);
+    const listMembers = (ids: readonly string[], rows: number) => queries.listInboxMembers(database, ids, rows);
     await members.load(unknown, listMembers, MEMBERS_ROWS_MAX);
   }
 

@@ -1,9 +1,6 @@
 import { createInvalid } from "../../lib/problem.ts";
 
-/**
- * Maximum length of a rendered prompt, in UTF-16 units. A short template can exceed it by using a long value many
- * times.
- */
+/** Maximum length of a rendered prompt, in UTF-16 units. A template may use a long value many times. */
 export const RENDERED_CHARS_MAX = 100_000;
 
 /** The variables that a template may use, in addition to `preferences.…`. */

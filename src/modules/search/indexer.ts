@@ -10,10 +10,7 @@ const PART_MESSAGES = 400;
 const BATCH_PARTS = 4;
 /** Existing conversations that are queued for indexing at once, after an upgrade or a change of the language. */
 const BACKFILL_CONVERSATIONS = 200;
-/**
- * The longest pause after a batch. The indexer pauses as long as it has worked, so that sending messages takes
- * priority; searches also scan messages that aren't indexed yet.
- */
+/** The longest pause after a batch. The indexer pauses as long as it has worked, so that sends take priority. */
 const PAUSE_MS_MAX = 1_000;
 
 /**

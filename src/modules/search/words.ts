@@ -1,7 +1,4 @@
-/**
- * Maximum indexed words per text; longer messages are found only by their beginning. Positions in a Postgres text index
- * end at 16,383.
- */
+/** Maximum indexed words per text. Longer messages are found only by their beginning. */
 const WORDS_MAX = 8_000;
 /** Maximum code points per word; the rest is ignored. */
 const WORD_CHARS_MAX = 60;

@@ -19,8 +19,5 @@ export const WAITING_FRAMES_BYTES_MAX = 64 * 1024 * 1024;
 export const OVERLOAD_RETRY_MIN_MS = 1_000;
 /** Unread bytes at which the runtime closes the connection immediately, even within a burst. */
 export const BACKPRESSURE_BYTES_MAX = 16 * 1024 * 1024;
-/**
- * Maximum frame size that the runtime accepts. It is above Parley's own limit, so that slightly larger frames get an
- * error frame; beyond this, the connection is closed with 1009.
- */
+/** Frames above this close the connection with 1009; smaller ones above Parley's limit get an error frame. */
 export const FRAME_BYTES_READ_MAX = 1024 * 1024;

@@ -12,7 +12,7 @@ const BATCH_ROWS = 64;
 const REFILL_BELOW_ROWS = 16;
 /** Buffered deliveries older than this are read again, because their content or the owner's access may have changed. */
 const FRESH_MS = 1_000;
-/** Maximum deliveries per endpoint that are buffered, in flight or being stored. If storing is slow, sending pauses. */
+/** Maximum deliveries per endpoint that are buffered, in flight or being stored. */
 const IN_PROGRESS_MAX = 256;
 /** Retry interval while deliveries are throttled. */
 const THROTTLED_RETRY_MS = 20;
