@@ -1,12 +1,9 @@
-import { hostOf } from "./address.ts";
 import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
+import { createOwnUrl } from "./own-url.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 
 const TIMEOUT_MS = 3_000;
-/** Addresses that mean all addresses of this machine, and can't be connected to. */
-const everyAddress = new Set(["0.0.0.0", "::", "*"]);
-
 export const healthcheckCommand: Command = {
   name: "healthcheck",
   summary: "exit with 0 if the server on this machine is ready",
@@ -21,10 +18,7 @@ Use it for HEALTHCHECK in a Dockerfile.`,
     // The request goes to this machine, so never through a proxy.
     removeRuntimeProxies(environment);
     if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is unknown; set PORT to the one in use.");
-    const named = hostOf(config);
-    const host = everyAddress.has(named) ? "127.0.0.1" : named;
-    const url = new URL(`${config.TLS_CERT_FILE ? "https" : "http"}://127.0.0.1:${config.PORT}/readyz`);
-    url.hostname = host.includes(":") ? `[${host}]` : host;
+    const url = createOwnUrl(config, "/readyz");
     const response = await fetch(url, {
       signal: AbortSignal.timeout(TIMEOUT_MS),
       // The certificate is for the public host name, but this connects to the machine itself.

@@ -131,7 +131,7 @@ export async function waitForDatabase(
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof UnsuitableDatabaseError || (isExamined && !isTemporary(error))) throw error;
-      const reason = await abortable(describe(error, database), signal);
+      const reason = await abortable(describeConnectError(error, database), signal);
       log.error({ reason, retry_in_ms: delayMs }, "the database is not responding; retrying");
     }
     await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted());
@@ -150,8 +150,8 @@ async function examine(database: Database, log: Log): Promise<void> {
   }
 }
 
-/** Describes an error. The driver's errors name host, port, user and database, never the password. */
-async function describe(error: unknown, database: Database): Promise<string> {
+/** Says why a database can't be used. The driver's errors name host, port, user and database, never the password. */
+export async function describeConnectError(error: unknown, database: Database): Promise<string> {
   if (!(error instanceof Error)) return String(error);
   const target = findDatabaseTarget(database);
   const hasAnswered = error instanceof DatabaseNotReadyError || error instanceof postgres.PostgresError;
