@@ -1,4 +1,5 @@
 import { X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
 import { describeCertificate } from "../../config/tls.ts";
 import { ConfigError } from "../../config.ts";
 import { EXPIRY_WARNING_DAYS, readTls } from "../tls.ts";
@@ -45,9 +46,8 @@ export function judgeCertificate(cert: string, publicUrl: string | undefined, no
   else if (days < EXPIRY_WARNING_DAYS) findings.push(warning(`The certificate expires in ${days} days; ${renew}.`));
   const host = publicUrl === undefined ? undefined : new URL(publicUrl).hostname.replace(/^\[|\]$/g, "");
   const certificate = new X509Certificate(cert);
-  const fits =
-    host === undefined || certificate.checkHost(host) !== undefined || certificate.checkIP(host) !== undefined;
-  if (!fits)
+  const fits = (name: string) => (isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name));
+  if (host !== undefined && fits(host) === undefined)
     findings.push(
       warning(
         `The certificate is for ${names}, not for ${host} of PUBLIC_URL, so clients refuse it; get one for that name, or correct PUBLIC_URL.`,
