@@ -24,6 +24,7 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   acceptance/provider-behaviour.test.ts acceptance/instances.test.ts acceptance/network.test.ts acceptance/providers.test.ts \
   acceptance/startup-errors.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/several-providers.test.ts acceptance/shutdown.test.ts \
   acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
+  acceptance/metrics.test.ts acceptance/prometheus.test.ts acceptance/trace-export.test.ts acceptance/traces.test.ts \
   acceptance/webhooks.test.ts accounts/interrupted-deletion.test.ts ai/time-limits.test.ts backup/archive.test.ts \
   commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/selftest.test.ts commands/serve.test.ts \
   db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
@@ -160,6 +161,8 @@ test-deploy:
 	@ls /usr/sbin/nginx .tools/nginx/usr/sbin/nginx 2>/dev/null | grep -q . || scripts/install-nginx.sh .tools/nginx
 	@ls /usr/bin/promtool /usr/local/bin/promtool .tools/debian/usr/bin/promtool 2>/dev/null | grep -q . || \
 	  scripts/unpack-debian.sh prometheus usr/bin/promtool .tools/debian
+	@ls /usr/bin/prometheus /usr/local/bin/prometheus .tools/debian/usr/bin/prometheus 2>/dev/null | grep -q . || \
+	  scripts/unpack-debian.sh prometheus usr/bin/prometheus .tools/debian
 
 # The client SDKs that test/sdk uses; its type check needs them too.
 test-sdk: $(SDK_STAMP)

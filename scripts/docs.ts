@@ -1,5 +1,5 @@
-// Generates documentation from code: .env.example, the settings and metrics in docs/operations.md, the prices in
-// docs/models.md, the error codes in docs/errors.md, the request fields in docs/openai.md, the frames and close codes in
+// Generates documentation from code: .env.example, the settings in docs/operations.md, the metrics in
+// docs/monitoring.md, the prices in docs/models.md, the error codes in docs/errors.md, the request fields in docs/openai.md, the frames and close codes in
 // docs/realtime.md, the scopes in docs/api-keys.md, the limits in docs/limits.md and docs/fixed-limits.md, and
 // THIRD-PARTY-NOTICES.txt.
 import { readFileSync, writeFileSync } from "node:fs";
@@ -22,7 +22,8 @@ function rewrite(path: string, edit: (markdown: string) => string): void {
 }
 
 writeFileSync(join(root, ".env.example"), createEnvExample());
-rewrite("docs/operations.md", (markdown) => placeMetricTable(placeSettingsTable(markdown)));
+rewrite("docs/operations.md", placeSettingsTable);
+rewrite("docs/monitoring.md", placeMetricTable);
 rewrite("docs/models.md", placePriceTable);
 rewrite("docs/errors.md", placeErrorTables);
 rewrite("docs/openai.md", placeFieldTables);

@@ -11,7 +11,7 @@ export const placeMetricTable = (markdown: string): string => placeMarkedPart(ma
 function createMetricTable(): string {
   const { registry } = createMetrics({ version: "", commit: "" });
   const rows = (registry.getMetricsAsArray() as unknown as Described[])
-    .filter(({ name }) => name.startsWith("parley_"))
+    .filter(({ name }) => /^(?:parley|gen_ai)_/.test(name))
     .map((metric) => {
       const labels = metric.labelNames.map((label) => `\`${label}\``).join(", ");
       return `| \`${metric.name}\` | ${metric.constructor.name.toLowerCase()} | ${labels} | ${metric.help} |`;

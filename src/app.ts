@@ -21,6 +21,7 @@ import { logRefusedOrigins } from "./http/refused-origins.ts";
 import { requestId } from "./http/request-id.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
 import { createSlowBodies } from "./http/slow-bodies.ts";
+import { createTraceRequests } from "./http/trace-requests.ts";
 import { createHookEntry } from "./modules/hooks/entry.ts";
 import { createRoutes } from "./routes.ts";
 
@@ -31,7 +32,7 @@ export type AppDependencies = ServiceDependencies;
  * listen.
  */
 export function createApp(deps: AppDependencies) {
-  const { config, log, metrics, lifecycle } = deps;
+  const { config, log, metrics, lifecycle, tracing = null } = deps;
   const services = createServices(deps);
   const { auth, users, sockets, hub, limits, openStreams } = services;
   const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
@@ -55,6 +56,7 @@ export function createApp(deps: AppDependencies) {
   const routes = [...documented, ...createDocs(documented), ...createAsyncApiRoutes(config)];
 
   const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
+    .use(createTraceRequests({ tracing, continuesTraces: config.TRACE_CONTEXT === "continue" }))
     .use(requestId)
     .use(createAccessLog({ log, metrics, readClientAddress }))
     .use(createSecurityHeaders(config))

@@ -183,6 +183,8 @@ const connectingFiles = {
   "lib/http-client/open-socket.ts": "its callers",
   "lib/outgoing/create-fetch.ts": "the administrator",
   "lib/outgoing/send-guarded.ts": "a user; guarded here",
+  "lib/tracing/propagate-trace.ts": "its callers",
+  "lib/tracing/send-spans.ts": "the administrator",
   "modules/auth/oidc/key-source.ts": "the administrator",
   "modules/tools/mcp/bounded-fetch.ts": "the administrator",
   "modules/tools/mcp/connection.ts": "the administrator",

@@ -40,10 +40,10 @@ test("the prices in docs/models.md are up to date (`make docs`)", () => {
   expect(models).toContain("| `anthropic/claude-sonnet-4-6` | 3 | 0.3 | 3.75 | 15 |");
 });
 
-test("the metrics in docs/operations.md are up to date (`make docs`)", () => {
-  const operations = read("docs/operations.md");
-  expect(placeMetricTable(operations)).toBe(operations);
-  expect(operations).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
+test("the metrics in docs/monitoring.md are up to date (`make docs`)", () => {
+  const monitoring = read("docs/monitoring.md");
+  expect(placeMetricTable(monitoring)).toBe(monitoring);
+  expect(monitoring).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
 });
 
 test("the error codes in docs/errors.md are up to date (`make docs`), one row each", () => {
@@ -126,6 +126,11 @@ test("every link between documents points to an existing file and heading", () =
       if (!isThere || (anchor && !slugs(read(linked)).includes(anchor))) broken.push(`${path}: ${target}`);
     }
   expect(broken).toEqual([]);
+});
+
+test("README.md lists every page of docs/ once", () => {
+  const listed = [...read("README.md").matchAll(/^\| \[(docs\/[\w-]+\.md)\]/gm)].map(([, path = ""]) => path);
+  expect(listed.sort()).toEqual([...new Bun.Glob("docs/*.md").scanSync(root)].sort());
 });
 
 test("every file named in docs/architecture.md exists, and its step tables are short", () => {

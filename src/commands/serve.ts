@@ -1,5 +1,6 @@
 import { createApp } from "../app.ts";
 import type { Tls } from "../config/tls.ts";
+import { findTracesUrl } from "../config/tracing.ts";
 import { type Config, listSecrets } from "../config.ts";
 import type { Database } from "../db/client.ts";
 import { connectDatabase, waitForDatabase } from "../db/connect.ts";
@@ -11,6 +12,8 @@ import { createLog, type Log } from "../lib/log.ts";
 import { createMask } from "../lib/mask-secrets.ts";
 import { createMetrics, type Metrics } from "../lib/metrics.ts";
 import { createServiceManager, type ServiceManager } from "../lib/service-manager.ts";
+import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
+import type { Tracing } from "../lib/tracing/tracing.ts";
 import { hasAdministrator } from "../modules/users/service.ts";
 import { claimPort } from "./address.ts";
 import { type Command, exitCodes, parseOptions } from "./command.ts";
@@ -24,6 +27,7 @@ import { stopInOrder } from "./shutdown.ts";
 import { type ShutdownSignals, untilAborted, watchProcess } from "./signals.ts";
 import { hasColors } from "./terminal.ts";
 import { logCertificate, readTls, reloadTls } from "./tls.ts";
+import { startTracingOf, TRACES_FLUSH_MS } from "./tracing.ts";
 
 /** Shutdown timeout after an uncaught error. */
 const CRASH_TIMEOUT_MS = 3_000;
@@ -56,6 +60,7 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     const log = createLog(config.LOG_LEVEL, config.LOG_FORMAT, {
       isColored,
       maskSecrets: createMask([...listSecrets(config), jwtSecret]),
+      readFields: findTracesUrl(config) === null ? undefined : () => tracing?.logFields() ?? {},
     });
     for (const warning of warnings) log.warn(warning);
     const signals = watchProcess(log);
@@ -63,11 +68,14 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     const manager = createServiceManager(environment, (reason) =>
       log.warn({ reason }, "systemd can't be notified that Parley is ready; use Type=exec in the unit"),
     );
+    const tracing: RunningTracing | null = await startTracingOf({ config, log, metrics });
     const onWait = (waitMs: number) => metrics.dbPoolWait.observe(waitMs / 1_000);
-    const connected = await connectDatabase(config, log, { onWait });
+    const connected = await connectDatabase(config, log, { onWait, tracing });
     try {
-      await serve({ config, tls, jwtSecret, log, isColored, metrics, signals, manager, database: connected.database });
+      const { database } = connected;
+      await serve({ config, tls, jwtSecret, log, isColored, metrics, tracing, signals, manager, database });
     } finally {
+      await Promise.race([tracing?.stop(TRACES_FLUSH_MS), untilAborted(signals.hurry)]);
       const forcedClose = untilAborted(signals.hurry).then(() => Bun.sleep(FORCED_CLOSE_MS));
       await Promise.race([connected.close(), forcedClose]);
     }
@@ -83,6 +91,7 @@ type Serving = {
   log: Log;
   isColored: boolean;
   metrics: Metrics;
+  tracing: Tracing | null;
   signals: ShutdownSignals;
   manager: ServiceManager;
   database: Database;
@@ -90,9 +99,9 @@ type Serving = {
 
 /** Serves until a signal arrives, then shuts down gracefully. */
 async function serve(serving: Serving): Promise<void> {
-  const { config, tls, jwtSecret, log, metrics, signals, manager, database } = serving;
+  const { config, tls, jwtSecret, log, metrics, tracing, signals, manager, database } = serving;
   const lifecycle = createLifecycle();
-  const parley = createApp({ config, database, log, metrics, lifecycle, jwtSecret });
+  const parley = createApp({ config, database, log, metrics, lifecycle, jwtSecret, tracing });
   // Listens before the database is ready: /livez returns 200, /readyz and the API 503.
   const listener = listen(parley, config, tls);
   parley.attach(listener);
@@ -126,7 +135,7 @@ async function serve(serving: Serving): Promise<void> {
   if (signals.hasCrashed()) lifecycle.markDraining();
   else lifecycle.markLeaving();
   void untilAborted(signals.hurry).then(lifecycle.markDraining);
-  manager.stopping(config.SHUTDOWN_TIMEOUT_MS + DATABASE_CLOSE_MS);
+  manager.stopping(config.SHUTDOWN_TIMEOUT_MS + TRACES_FLUSH_MS + DATABASE_CLOSE_MS);
   stopWatch();
   const stopped = signals.hasCrashed() ? inOrder.filter(({ name }) => name === "http") : inOrder;
   const timeoutMs = signals.hasCrashed() ? CRASH_TIMEOUT_MS : config.SHUTDOWN_TIMEOUT_MS;

@@ -34,6 +34,7 @@ export function createAnswers(
     liveAnswers,
     openStreams,
     jwtSecret,
+    tracing,
   } = core;
   const { defaultModel } = chain;
   const storesReasoning = config.AI_REASONING === "store";
@@ -62,6 +63,7 @@ export function createAnswers(
     tools,
     storesReasoning,
     thinking: createThinkingStore(jwtSecret),
+    tracing,
   });
   parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
   parts.add({ name: "answer lanes", after: ["http", "generations"], stop: generations.close });
@@ -78,6 +80,7 @@ export function createAnswers(
     sealedThinking: createSealedThinking(jwtSecret),
     metrics,
     log,
+    tracing,
   });
   parts.add({ name: "completions", after: ["sockets"], stop: completions.drain });
   return { generations, completions, previews, followUps };

@@ -11,6 +11,7 @@ import type { Metrics } from "../lib/metrics.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
 import { createShutdownParts } from "../lib/shutdown-parts.ts";
+import type { Tracing } from "../lib/tracing/tracing.ts";
 import { createLimits } from "../limits/limits.ts";
 import { countUnfinished, createLiveAnswers } from "../modules/generations/service.ts";
 import type { PasswordOptions } from "../modules/users/passwords.ts";
@@ -26,6 +27,8 @@ export type ServiceDependencies = {
   metrics: Metrics;
   lifecycle: Lifecycle;
   jwtSecret: string;
+  /** Absent or null: traces are off. */
+  tracing?: Tracing | null;
   /** The message bus between instances; absent: as configured. */
   bus?: Bus;
   /** Whether no other instance can use this database; default: whether it is the embedded one. */
@@ -68,6 +71,7 @@ export function createCore(deps: ServiceDependencies) {
 
   return {
     ...deps,
+    tracing: deps.tracing ?? null,
     openStreams,
     findProxy,
     fetch,

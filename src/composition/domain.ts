@@ -106,6 +106,7 @@ export function createConversations(
     jwtSecret,
     jobs,
     openStreams,
+    tracing,
   } = core;
   const { defaultModel } = chain;
   const budgets = createBudgetService({
@@ -136,6 +137,7 @@ export function createConversations(
     events,
     metrics,
     log,
+    tracing,
     defaultModel,
     budgets,
     quotas,

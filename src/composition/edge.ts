@@ -16,7 +16,21 @@ import type { Models } from "./models.ts";
 
 /** Client connections (sockets and streams) and operational endpoints. */
 export function createEdge(
-  { config, database, log, metrics, lifecycle, parts, instanceId, bus, events, limits, liveAnswers, openStreams }: Core,
+  {
+    config,
+    database,
+    log,
+    metrics,
+    lifecycle,
+    parts,
+    instanceId,
+    bus,
+    events,
+    limits,
+    liveAnswers,
+    openStreams,
+    tracing,
+  }: Core,
   { auth, apiKeys }: People,
   { chain }: Models,
   { conversations, messages, recovery }: Conversations,
@@ -49,6 +63,7 @@ export function createEdge(
     openStreams,
     log,
     metrics,
+    tracing,
   });
   parts.add({ name: "sockets", after: ["readiness"], stop: sockets.drain });
   const revocations = createRevocations({

@@ -5,10 +5,11 @@ import { createExplainFailure } from "../ai/providers/explain-failure.ts";
 import { createTimeoutsOf } from "../ai/timeouts.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
+import { createObserveAttempts } from "./observe-attempts.ts";
 
 /** The configured models: providers, fallback order and prices. */
 export function createModels(
-  { config, log, metrics, findProxy }: Core,
+  { config, log, metrics, findProxy, tracing }: Core,
   documents: Pick<DocumentService, "searchPassages">,
 ) {
   const catalog = createCatalog({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
@@ -32,6 +33,7 @@ export function createModels(
     log,
     explainFailure: createExplainFailure(config),
     observe: {
+      onAttempt: createObserveAttempts({ metrics, tracing }),
       onFailover: (from, to, reason) => metrics.aiFailovers.inc({ from, to, reason }),
       onFirstToken: (model, seconds) => metrics.generationFirstToken.observe({ model }, seconds),
       onCost: (model, usd) => metrics.aiCostUsd.inc({ model }, usd),

@@ -1,4 +1,5 @@
 import { readMcpServers } from "../config/mcp.ts";
+import { propagateTrace } from "../lib/tracing/propagate-trace.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import { createMcpServers } from "../modules/tools/mcp/servers.ts";
 import { findToolUser } from "../modules/tools/queries.ts";
@@ -8,7 +9,7 @@ import type { Core } from "./core.ts";
 
 /** The tools for models: the built-in one, and those of MCP servers. */
 export function createTools(
-  { database, config, fetch, log, parts }: Core,
+  { database, config, fetch, log, parts, tracing }: Core,
   { searchPassages }: Pick<DocumentService, "searchPassages">,
 ): ToolService {
   const builtIn = [createSearchDocuments(searchPassages)];
@@ -16,7 +17,7 @@ export function createTools(
     settings: readMcpServers(config),
     issuer: config.PUBLIC_URL?.replace(/\/+$/, "") ?? "parley",
     findUser: (userId) => findToolUser(database, userId),
-    fetch,
+    fetch: tracing ? propagateTrace(fetch, tracing) : fetch,
     log,
   });
   parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
@@ -24,5 +25,6 @@ export function createTools(
   return createToolService({
     listTools: async (request) => [...builtIn, ...(await mcpServers.listTools(request))],
     log,
+    tracing,
   });
 }

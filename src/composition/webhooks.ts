@@ -11,7 +11,7 @@ import type { People } from "./domain.ts";
 
 /** Webhooks, which deliver events to other servers. */
 export function createWebhooks(core: Core, { audit, quotas }: People) {
-  const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret, findProxy } = core;
+  const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret, findProxy, tracing } = core;
   const secrets = createWebhookSecrets(jwtSecret);
   const allowsPrivate = config.WEBHOOK_ALLOW_PRIVATE_NETWORKS === "true";
   const sendGuarded = createGuardedSender(undefined, findProxy);
@@ -34,6 +34,7 @@ export function createWebhooks(core: Core, { audit, quotas }: People) {
     send,
     isForUsers: (error): error is Error => error instanceof OutgoingError || error instanceof RefusedAddressError,
     allowsPrivate,
+    tracing,
   });
   events.whenAppended(dispatcher.nudge);
   parts.add({ name: "webhooks", after: ["jobs"], stop: dispatcher.stop });

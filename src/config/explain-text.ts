@@ -106,6 +106,8 @@ export function explainText(name: string, schema: Schema, value: string, shown: 
     return `${shown} is not a known time zone; write it like ${schema.example}, or UTC.`;
   if (schema.format === "host") return explainHost(value, shown);
   if (schema.format === "proxy-url") return explainProxy(value);
+  if (schema.format === "otel-pairs" || schema.format === "otel-headers")
+    return `${shown} is not a list of name=value, comma-separated; percent-encode other commas, and write it like ${schema.example}.`;
   if (name === "DATABASE_URL") return explainDatabaseUrl(value);
   if (name === "REDIS_URL") return explainRedisUrl(value);
   if (name.endsWith("_API_KEY"))

@@ -11,6 +11,7 @@ import { rateLimitSettings } from "./rate-limits.ts";
 import { searchSettings } from "./search.ts";
 import type { SettingOptions } from "./setting-options.ts";
 import { timeLimitSettings } from "./time-limits.ts";
+import { tracingSettings } from "./tracing.ts";
 import { webhookSettings } from "./webhooks.ts";
 
 export type { SettingOptions } from "./setting-options.ts";
@@ -237,6 +238,7 @@ export const settings = Type.Object({
     isGuard: true,
     description: "Bearer token required for `/metrics` (letters, digits and `._~+/=-`). Absent: open.",
   }),
+  ...tracingSettings,
   LOG_LEVEL: OneOf(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
     default: "info",
     description: "Lowest level that is logged.",

@@ -1,4 +1,5 @@
 import { createNotFound } from "../lib/problem.ts";
+import { SpanKind } from "../lib/tracing/tracing.ts";
 import {
   type ConnectionCounts,
   canPrepare,
@@ -193,7 +194,8 @@ export const getReservedPool = (database: Database): Database =>
  */
 export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
   const sides = attachedPools.get(database);
-  return sides ? sides.transactions.run(work, key) : ((await database.begin(work)) as T);
+  if (!sides) return (await database.begin(work)) as T;
+  return traceDatabase(sides.options, "transaction", () => sides.transactions.run(work, key));
 }
 
 /**
@@ -203,7 +205,15 @@ export async function withTransaction<T>(database: Database, work: (sql: Sql) =>
  */
 export async function withStatement<T>(database: Database, statement: Statement<T>, key?: string): Promise<T> {
   const sides = attachedPools.get(database);
-  return sides ? sides.transactions.runStatement(statement, key) : statement(database, LOCK_TIMEOUT_MS);
+  if (!sides) return statement(database, LOCK_TIMEOUT_MS);
+  return traceDatabase(sides.options, "statement", () => sides.transactions.runStatement(statement, key));
+}
+
+/** A span for database work within a trace, including its wait for a connection and for locks, and its retries. */
+function traceDatabase<T>({ tracing }: DatabaseOptions, name: string, work: () => Promise<T>): Promise<T> {
+  if (!tracing?.recording()) return work();
+  const attributes = { "db.system.name": "postgresql", "db.query.summary": name };
+  return tracing.run(name, { kind: SpanKind.CLIENT, attributes }, work);
 }
 
 /** Returns the row or throws `not_found`. Lookups check access, so a row that the caller can't access counts as missing. */

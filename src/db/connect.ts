@@ -4,6 +4,7 @@ import type { Config } from "../config.ts";
 import { abortable } from "../lib/abortable.ts";
 import { explainLoopback } from "../lib/container.ts";
 import type { Log } from "../lib/log.ts";
+import type { Tracing } from "../lib/tracing/tracing.ts";
 import { readDatabaseAddress } from "./address.ts";
 import {
   type Database,
@@ -57,6 +58,8 @@ export type ConnectOptions = {
   canJoin?: boolean;
   /** Called with the time that each statement waited for a connection. */
   onWait?(waitMs: number): void;
+  /** Absent or null: statements aren't traced. */
+  tracing?: Tracing | null;
 };
 
 /**
@@ -74,9 +77,10 @@ export async function connectDatabase(
   const poolSize = config.DATABASE_POOL_SIZE;
   const { add } = createSlowStatements(log, config.DATABASE_SLOW_QUERY_MS ?? 0);
   const observer = { onStatement: add, onWait: options.onWait ?? (() => {}) };
-  if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, poolSize, observer });
+  const given = { poolSize, observer, tracing: options.tracing };
+  if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, ...given });
   const { stop, ...target } = await startOrJoin(config, log, options);
-  return connect("embedded", { target, poolSize, observer }, stop);
+  return connect("embedded", { target, ...given }, stop);
 }
 
 async function startOrJoin(config: DatabaseConfig, log: Log, { canJoin = false }: ConnectOptions) {

@@ -1,9 +1,11 @@
 import { join } from "node:path";
 import postgres from "postgres";
 import { createId } from "../lib/id.ts";
+import type { Tracing } from "../lib/tracing/tracing.ts";
 import { mapAddressToOptions, readDatabaseAddress } from "./address.ts";
 import { markAsDatabaseError } from "./errors.ts";
 import { SESSION_PARAMETERS, type SessionParameters } from "./session.ts";
+import { traceStatements } from "./trace-statements.ts";
 
 /** A connection pool, or the connection of a running transaction: the first parameter of every query function. */
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
@@ -54,6 +56,8 @@ export type DatabaseOptions = {
   /** Absent: none. */
   pooling?: Pooling;
   observer?: DatabaseObserver | undefined;
+  /** Absent or null: statements aren't traced. */
+  tracing?: Tracing | null | undefined;
 };
 
 /** How long Postgres keeps the connection of a frozen client, or of one whose host is gone. */
@@ -112,6 +116,7 @@ export function openPool({
   onClosed,
   pooling = "none",
   observer,
+  tracing,
 }: DatabaseOptions): Database {
   const { server, parameters } = mapTarget(target);
   const options: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
@@ -167,7 +172,7 @@ export function openPool({
       throw error;
     }
   };
-  return pool;
+  return tracing ? traceStatements(pool, tracing) : pool;
 }
 
 const createListener =

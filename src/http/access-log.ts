@@ -1,4 +1,4 @@
-import { Elysia, StatusMap } from "elysia";
+import { Elysia } from "elysia";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { isUuid } from "../lib/schema.ts";
@@ -6,6 +6,7 @@ import type { ReadClientAddress } from "./client-address.ts";
 import { readFacts } from "./request-facts.ts";
 import { readRequestId } from "./request-id.ts";
 import { readUrl } from "./request-url.ts";
+import { readStatus } from "./response-status.ts";
 
 /** The method is a metric label, so methods invented by callers are counted as `other`. */
 const knownMethods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
@@ -33,8 +34,8 @@ export function createAccessLog({ log, metrics, readClientAddress }: Dependencie
     .onAfterResponse({ as: "global" }, ({ request, route, set, response }) => {
       const template = route || "unmatched";
       if (quietRoutes.has(template)) return;
-      const { userId = null, isUpgraded = false } = readFacts(request);
-      const status = isUpgraded ? 101 : readStatus(response, set.status);
+      const { userId = null } = readFacts(request);
+      const status = readStatus(request, response, set.status);
       const { atMs, address } = started.get(request) ?? { atMs: performance.now(), address: null };
       const durationMs = performance.now() - atMs;
       const method = knownMethods.has(request.method) ? request.method : "other";
@@ -54,13 +55,6 @@ export function createAccessLog({ log, metrics, readClientAddress }: Dependencie
         log.info(line, "request");
       else log.debug(line, "request");
     });
-}
-
-/** Elysia also accepts a status by its name. */
-function readStatus(response: unknown, status: number | string | undefined): number {
-  if (response instanceof Response) return response.status;
-  if (typeof status === "number") return status;
-  return StatusMap[status as keyof typeof StatusMap] ?? 200;
 }
 
 /** An unknown path without parts that may be secret: a mistyped hook address may contain its token. */

@@ -1,5 +1,7 @@
-/** Facts learned while handling a request, for its access log line. */
-type Facts = { userId?: string; isUpgraded?: boolean };
+import type { Span } from "../lib/tracing/tracing.ts";
+
+/** Facts learned while handling a request, for its access log line and its span. */
+type Facts = { userId?: string; isUpgraded?: boolean; span?: Span };
 
 const facts = new WeakMap<Request, Facts>();
 

@@ -6,8 +6,14 @@ export type Log = Logger;
 /** Fields that are never written, at any depth of a logged object. */
 const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
 
-/** `isColored`: whether readable lines have colors. `maskSecrets` hides known secrets anywhere in a line. */
-export type LogOptions = { isColored?: boolean; maskSecrets?: (text: string) => string };
+export type LogOptions = {
+  /** Whether readable lines have colors. */
+  isColored?: boolean;
+  /** Hides known secrets anywhere in a line. */
+  maskSecrets?: (text: string) => string;
+  /** Returns fields that every line gets. Absent: none. */
+  readFields?: (() => object) | undefined;
+};
 
 /**
  * JSON lines on stdout, or readable lines with `pretty`; level names as text, times in RFC 3339. Errors of libraries may
@@ -16,7 +22,7 @@ export type LogOptions = { isColored?: boolean; maskSecrets?: (text: string) => 
 export function createLog(
   level: string,
   format: "json" | "pretty",
-  { isColored = false, maskSecrets = (text) => text }: LogOptions = {},
+  { isColored = false, maskSecrets = (text) => text, readFields }: LogOptions = {},
 ): Log {
   const options = {
     level,
@@ -25,6 +31,7 @@ export function createLog(
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: secretPaths.flatMap((name) => [name, `*.${name}`]), censor: "[redacted]" },
     hooks: { streamWrite: maskSecrets },
+    ...(readFields && { mixin: readFields }),
   };
   if (format === "json") return pino(options, pino.destination({ fd: 1, sync: true }));
   const stream = pretty({

@@ -1,11 +1,10 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { createGenAiMetrics, modelBuckets } from "./gen-ai-metrics.ts";
 import { registerProcessMetrics } from "./process-metrics.ts";
 
 const fastBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
-/** Buckets from OpenTelemetry's GenAI conventions, for durations of model calls. */
-const modelBuckets = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
-/** All metrics that Parley exposes. No ids, raw paths or error texts as labels. */
+/** All metrics of Parley. No ids, raw paths or error texts as labels. */
 export function createMetrics(build: { version: string; commit: string }) {
   const registry = new Registry();
   const registers = [registry];
@@ -77,6 +76,7 @@ export function createMetrics(build: { version: string; commit: string }) {
       "Tokens of requests to models, as stored and charged: `kind` is `input`, `output`, or `reasoning`, which is part of `output`.",
       ["model", "kind"],
     ),
+    genAi: createGenAiMetrics(registry),
     aiFailovers: counter("ai_failovers_total", "Failovers from one model to the next.", ["from", "to", "reason"]),
     aiRepeatedRequests: counter(
       "ai_repeated_requests_total",
@@ -121,6 +121,11 @@ export function createMetrics(build: { version: string; commit: string }) {
     backupLastSuccess,
     backupSize,
     tlsCertificateExpiry,
+    traceSpans: counter(
+      "trace_spans_total",
+      "Spans of traces: `exported` to the collector, `failed` to be sent, or `dropped` because too many were waiting.",
+      ["outcome"],
+    ),
     eventLoopLag: histogram("event_loop_lag_seconds", "How late a timer fires.", fastBuckets),
   };
 }

@@ -34,7 +34,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(openings.at(-1)?.model).toBe(second);
     expect(openings.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);
     expect(end).toMatchObject({ type: "finish", model: second, models: [second] });
-    const failed = ["attempt", `${provider}/blank`, "failed", true, "provider_unavailable"];
+    const failed = ["attempt", `${provider}/blank`, "failed", "provider_unavailable"];
     expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failed, failed]);
   });
 

@@ -103,7 +103,10 @@ export function createRecorder(): { observe: ChainObserver; events: unknown[][] 
   return {
     events,
     observe: {
-      onAttempt: (model, outcome, seconds, code) => events.push(["attempt", model, outcome, seconds >= 0, code]),
+      onAttempt: (model) => ({
+        onChunk() {},
+        onEnd: ({ outcome, code }) => events.push(["attempt", model, outcome, code]),
+      }),
       onFailover: (from, to, reason) => events.push(["failover", from, to, reason]),
       onFirstToken: (model, seconds) => events.push(["first_token", model, seconds >= 0]),
       onTokens: (model, kind, count) => events.push(["tokens", model, kind, count > 0]),

@@ -49,8 +49,8 @@ describe.each(["openai", "anthropic", "compatible"])("%s fails over", (provider)
     expect(resets).toEqual(shown ? [{ type: "reset", model: second, attempt: 2, text: firstHalf }] : []);
     // The second model starts over; the reader sees no repetition.
     expect(text).toBe(fullAnswer);
-    const failed = ["attempt", first, "failed", true, code];
-    const attempts = [...Array(requests).fill(failed), ["attempt", second, "complete", true, null]];
+    const failed = ["attempt", first, "failed", code];
+    const attempts = [...Array(requests).fill(failed), ["attempt", second, "complete", null]];
     expect(events.filter(([name]) => name === "attempt")).toEqual(attempts);
     expect(events.filter(([name]) => name === "failover")).toEqual([["failover", first, second, code]]);
   });

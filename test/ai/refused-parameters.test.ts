@@ -56,8 +56,8 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
       expect([other, has(taken ?? {}, other)]).toEqual([other, has(refused ?? {}, other)]);
     // One attempt, not counted as failed, and only the answer is charged.
     expect(events.filter(([what]) => what === "attempt")).toEqual([
-      ["attempt", model, "complete", true, null],
-      ["attempt", model, "complete", true, null],
+      ["attempt", model, "complete", null],
+      ["attempt", model, "complete", null],
     ]);
     expect(events.filter(([what]) => what === "failover" || what === "state")).toEqual([]);
     expect(first.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3, estimated: false });

@@ -37,6 +37,7 @@ export type ComposeFile = {
 };
 
 export const composeFolder = join(deployFolder, "compose");
+export const monitoringFolder = join(deployFolder, "monitoring");
 
 /**
  * A compose file as Docker reads it, with these variables in place of `${NAME}`.

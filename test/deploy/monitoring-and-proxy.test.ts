@@ -2,8 +2,9 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createFolder } from "../commands/run-parley.ts";
-import { composeFolder, readCompose, readExample } from "./compose-file.ts";
+import { composeFolder, monitoringFolder, readCompose, readExample } from "./compose-file.ts";
 import { findProgram, readCaddyfile, readProxyFile } from "./programs.ts";
+import { runProgram } from "./run-program.ts";
 import { readYaml } from "./yaml-file.ts";
 
 // Starts several processes.
@@ -14,26 +15,19 @@ const instances = Object.keys(production.services)
   .filter((name) => name.startsWith("parley"))
   .map((name) => `${name}:3000`);
 
-/** Runs a program until it exits. */
-async function run(command: string[], env: Record<string, string> = {}) {
-  const child = Bun.spawn(command, { env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
-  const output = (await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()])).join("");
-  return { code: await child.exited, output };
-}
-
 test("Caddy accepts its Caddyfile with compose's variables, and requires them", async () => {
   using folder = createFolder();
   const path = join(folder.path, "Caddyfile");
   writeFileSync(path, readCaddyfile());
   const validate = [findProgram("caddy"), "validate", "--adapter", "caddyfile", "--config", path];
   const home = { HOME: folder.path };
-  const good = await run(validate, { ...home, ...production.services.caddy?.environment });
+  const good = await runProgram(validate, { ...home, ...production.services.caddy?.environment });
   expect(good.output).toContain("Valid configuration");
   expect(good.output).not.toContain('"level":"warn"');
-  expect((await run(validate, home)).code).toBe(1);
+  expect((await runProgram(validate, home)).code).toBe(1);
 
   const adapt = [findProgram("caddy"), "adapt", "--adapter", "caddyfile", "--config", path];
-  const { output } = await run(adapt, { ...home, ...production.services.caddy?.environment });
+  const { output } = await runProgram(adapt, { ...home, ...production.services.caddy?.environment });
   expect([...output.matchAll(/"dial":"([^"]+)"/g)].map(([, address]) => address)).toEqual(instances);
   expect(output).toContain('"host":["chat.example.com"]');
 });
@@ -64,10 +58,11 @@ test("Prometheus accepts its configuration, and scrapes every instance with the 
   const text = readFileSync(join(composeFolder, "prometheus/prometheus.yml"), "utf8");
   expect(text).toContain("credentials_file: /run/secrets/metrics_token\n");
   const check = [findProgram("promtool"), "check", "config", "--lint-fatal", path];
-  writeFileSync(path, text.replace("/run/secrets/metrics_token", token));
-  expect(await run(check)).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
+  const alerts = join(monitoringFolder, "alerts.yml");
+  writeFileSync(path, text.replace("/run/secrets/metrics_token", token).replace("/etc/parley/alerts.yml", alerts));
+  expect(await runProgram(check)).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
   writeFileSync(path, text.replace("scrape_interval", "scrape_intervall"));
-  expect((await run(check)).code).toBe(1);
+  expect((await runProgram(check)).code).toBe(1);
 
   const [config] = readYaml(join(composeFolder, "prometheus/prometheus.yml")) as [
     { scrape_configs: { job_name: string; static_configs: { targets: string[] }[] }[] },
@@ -75,9 +70,10 @@ test("Prometheus accepts its configuration, and scrapes every instance with the 
   const job = config.scrape_configs.find(({ job_name }) => job_name === "parley");
   expect(job?.static_configs.flatMap(({ targets }) => targets)).toEqual(instances);
   expect(production.services.prometheus?.secrets).toEqual(["metrics_token"]);
+  expect(production.services.prometheus?.volumes).toContain("../monitoring/alerts.yml:/etc/parley/alerts.yml:ro");
 });
 
-test("Grafana is configured with Prometheus as data source", () => {
+test("Grafana is configured with Prometheus as data source and with the dashboard", () => {
   const [provisioned] = readYaml(join(composeFolder, "grafana/prometheus.yaml")) as [
     { apiVersion: number; datasources: { type: string; url: string; isDefault: boolean }[] },
   ];
@@ -88,4 +84,9 @@ test("Grafana is configured with Prometheus as data source", () => {
   const { volumes = [], networks } = production.services.grafana ?? {};
   expect(volumes).toContain("./grafana:/etc/grafana/provisioning/datasources:ro");
   expect(Object.keys(networks ?? {})).toEqual(production.services.prometheus?.networks as string[]);
+  const [provider] = readYaml(join(monitoringFolder, "dashboards.yaml")) as [
+    { providers: { options: { path: string } }[] },
+  ];
+  const folder = provider.providers[0]?.options.path;
+  expect(volumes).toContain(`../monitoring/parley-dashboard.json:${folder}/parley.json:ro`);
 });

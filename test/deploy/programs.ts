@@ -12,7 +12,7 @@ const folders = [
 ];
 
 /** A program installed by `make test-deploy`. `TEST_CADDY` overrides Caddy's path. */
-export function findProgram(name: "caddy" | "nginx" | "promtool"): string {
+export function findProgram(name: "caddy" | "nginx" | "promtool" | "prometheus"): string {
   if (name === "caddy" && process.env.TEST_CADDY) return process.env.TEST_CADDY;
   const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
   if (!found) throw new Error(`${name} is missing; run \`make test-deploy\`.`);

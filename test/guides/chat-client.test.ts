@@ -67,13 +67,19 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         const bob = await openChat(`${site}/chat.html`, "bob@example.com");
         pages.push(ada, bob);
 
-        await type(ada, "Hello!");
-        await until(bob, ({ note }) => note === "Somebody is typing …");
+        // Bob's page shows messages once it has subscribed; a typing indicator before that would be lost.
+        await ada.evaluate('document.querySelector("#composer input").value = "Hello!"');
         await submit(ada);
         await until(bob, ({ rows }) => rows[0] === "ada: Hello!");
+        await type(ada, "");
+        await until(bob, ({ note }) => note === "Somebody is typing …");
 
         // The answer grows in both; then Ada's connection is lost, and she types into the dead page.
-        for (const page of pages) await until(page, ({ rows }) => /🚀3 /.test(rows[1] ?? ""));
+        const answer = `Model: ${pieces.join("")}`;
+        for (const page of pages) {
+          await until(page, ({ rows }) => /🚀3 /.test(rows[1] ?? ""));
+          expect(answer).toStartWith((await look(page)).rows[1] ?? "nothing");
+        }
         relay.cut();
         relay.reset();
         await until(ada, ({ note }) => note === "Reconnecting …");
@@ -84,7 +90,8 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         await submit(bob);
         await until(bob, ({ rows }) => rows.includes("bob: Ada seems to be gone."));
         relay.restore();
-        const answer = `Model: ${pieces.join("")}`;
+        await until(ada, ({ rows }) => /🚀30 /.test(rows[1] ?? ""));
+        expect(answer).toStartWith((await look(ada)).rows[1] ?? "nothing");
         for (const page of pages)
           await until(page, ({ rows, note }) => rows.filter((row) => row === answer).length === 3 && note === "");
         const [seenByAda, seenByBob] = [await look(ada), await look(bob)];

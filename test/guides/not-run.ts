@@ -13,6 +13,7 @@ const PACKAGES = "Fetches packages; the tests have them.";
 const notRun: Record<string, Reasons> = {
   "README.md": {
     "make run": "Builds the executable that all pages are run with.",
+    "make build && dist/parley selftest": "Takes a minute; test/commands/selftest.test.ts runs it.",
     "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
   },
   "docs/architecture.md": {
@@ -40,6 +41,10 @@ const notRun: Record<string, Reasons> = {
     "parley-compose": COMPOSE,
     "kubectl create": "Needs a cluster; test/deploy/kubernetes.test.ts checks the manifests.",
   },
+  "docs/deployment.md": {
+    "APP_ENV=production":
+      "Has placeholders, which Parley refuses; test/commands/environments.test.ts checks such a file.",
+  },
   "docs/environments.md": {
     "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
   },
@@ -53,6 +58,13 @@ const notRun: Record<string, Reasons> = {
     "export AI_MODELS=openai/gpt-5.2,offline": "Needs a key of OpenAI; test/ai/failover.test.ts has such a chain.",
     "export AI_PRICES": "Two forms of one setting; test/budgets/config.test.ts reads both.",
     "parley key create": "Only makes a key; docs/api-keys.md runs the command.",
+  },
+  "docs/monitoring.md": {
+    "curl -sS -H": "Needs a server with METRICS_TOKEN; test/acceptance/metrics.test.ts reads its metrics.",
+    "cp -r deploy/monitoring":
+      "Prometheus runs until it is stopped; test/acceptance/prometheus.test.ts runs it with these files.",
+    "docker run": "Needs Docker; test/acceptance/traces.test.ts decodes the traces that Parley sends.",
+    "receivers:": "Needs the Collector; test/acceptance/traces.test.ts decodes the traces that Parley sends.",
   },
   "docs/network.md": {
     NODE_EXTRA_CA_CERTS: "Names a file of yours; test/config/network.test.ts reads the setting.",

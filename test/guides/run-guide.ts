@@ -55,7 +55,7 @@ export type GuideOptions = {
   afterwards?(guide: RunningGuide): Promise<void>;
 };
 
-type RunningGuide = {
+export type RunningGuide = {
   folder: string;
   url: string;
   /** The free ports that replace those of the page. */

@@ -8,10 +8,10 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("docs/operations.md documents every Parley metric of /metrics", async () => {
+test("docs/monitoring.md documents every Parley metric of /metrics", async () => {
   const text = await (await parley.fetch("/metrics")).text();
-  const names = [...text.matchAll(/^# TYPE (parley_\w+) /gm)].map(([, name]) => name);
+  const names = [...text.matchAll(/^# TYPE ((?:parley|gen_ai)_\w+) /gm)].map(([, name]) => name);
   expect(names.length).toBeGreaterThan(20);
-  const operations = await Bun.file(new URL("../../docs/operations.md", import.meta.url)).text();
-  expect(names.filter((name) => !operations.includes(`| \`${name}\` |`))).toEqual([]);
+  const guide = await Bun.file(new URL("../../docs/monitoring.md", import.meta.url)).text();
+  expect(names.filter((name) => !guide.includes(`| \`${name}\` |`))).toEqual([]);
 });

@@ -39,6 +39,13 @@ const contract: Record<string, string> = {
   parley_generation_duration_seconds: "histogram",
   parley_ai_tokens_total: "counter",
   parley_ai_failovers_total: "counter",
+  parley_webhook_deliveries_total: "counter",
+  parley_rate_limited_total: "counter",
+  parley_bus_messages_total: "counter",
+  gen_ai_client_operation_duration_seconds: "histogram",
+  gen_ai_client_token_usage: "histogram",
+  gen_ai_client_operation_time_to_first_chunk_seconds: "histogram",
+  gen_ai_client_operation_time_per_output_chunk_seconds: "histogram",
   parley_db_pool_connections: "gauge",
   parley_db_pool_wait_seconds: "histogram",
   parley_event_loop_lag_seconds: "histogram",
@@ -64,9 +71,9 @@ test("follows Prometheus' rules for names and values", async () => {
   const { types, samples } = await scrape();
   expect(samples.length).toBeGreaterThan(50);
   for (const [name, type] of types) {
-    expect(name).toMatch(/^(parley|process)_[a-z_]+$/);
+    expect(name).toMatch(/^(parley|process|gen_ai)_[a-z_]+$/);
     expect({ name, total: name.endsWith("_total") }).toEqual({ name, total: type === "counter" });
-    if (type === "histogram") expect(name).toEndWith("_seconds");
+    if (type === "histogram") expect(name).toMatch(/_(seconds|token_usage)$/);
   }
   for (const { name, value } of samples)
     expect({ name, finite: Number.isFinite(value) }).toEqual({ name, finite: true });

@@ -24,7 +24,7 @@ function createWorld() {
     auth: {
       forgetSessions: () => {},
       findEndedSessions: async () => [],
-      async findEndedAmong(ids: string[]) {
+      async findEndedSessionsAmong(ids: string[]) {
         lookups.push(ids);
         return ids.filter((id) => gone.has(id));
       },

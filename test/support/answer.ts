@@ -69,6 +69,7 @@ export async function insertAnswer(
     parent_id: parentId,
     reasoning_effort: null,
     reply_format: null,
+    traceparent: null,
     content: text,
     reasoning: "",
   };

@@ -84,6 +84,7 @@ export async function makeAttempt(
   push: PushPart<AnswerPart>,
 ): Promise<AttemptOutcome> {
   const { observe } = options;
+  const observed = observe.onAttempt?.(model, request.about);
   const startedMs = performance.now();
   const secondsSoFar = () => (performance.now() - startedMs) / 1000;
   const partial = findPartial(answer);
@@ -122,10 +123,12 @@ export async function makeAttempt(
   function take(part: ProviderPart): ProviderEnd | undefined {
     switch (part.type) {
       case "text":
+        observed?.onChunk();
         takeText(stopFilter.push(thinkFilter.push(part.text)));
         if (stopFilter.isStopped()) return { type: "finish", reason: "stop", usage: null };
         return cleaner.isFull() ? { type: "finish", reason: "length", usage: null } : undefined;
       case "tool_call":
+        observed?.onChunk();
         if (!hasToolCall) report.firstToken();
         hasToolCall = true;
         reasoning.pause();
@@ -134,6 +137,7 @@ export async function makeAttempt(
         reported = mergeReports(reported, part.usage);
         return undefined;
       case "reasoning":
+        observed?.onChunk();
         takeReasoning(part.text);
         return undefined;
       case "activity":
@@ -203,7 +207,8 @@ export async function makeAttempt(
     report.leave();
     const outcome = { finish: "complete", error: "failed", aborted: "aborted", expired: "failed" } as const;
     const code = how.type === "expired" ? "provider_timeout" : (error?.code ?? null);
-    observe.onAttempt?.(model, outcome[how.type], secondsSoFar(), code);
+    const finishReason = how.type === "finish" ? how.reason : null;
+    observed?.onEnd({ outcome: outcome[how.type], code, finishReason, usage });
   }
 }
 

@@ -16,7 +16,7 @@ type Launcher = { command: string; args: readonly string[]; environment: Record<
 
 export type Sandbox = ReturnType<typeof createSandbox>;
 
-const REMOVE_TRIES_MAX = 100;
+const REMOVE_ATTEMPTS_MAX = 100;
 const REMOVE_PAUSE_MS = 50;
 
 /**
@@ -135,13 +135,13 @@ function findLauncher(home: string): Launcher {
 
 /** Retries while a dying Postgres still writes there. @throws CommandError if that doesn't end. */
 async function removeTree(path: string): Promise<void> {
-  for (let tries = 1; existsSync(path); tries += 1) {
+  for (let attempts = 1; existsSync(path); attempts += 1) {
     try {
       rmSync(path, { recursive: true, force: true });
     } catch {
       // Tried again.
     }
-    if (tries >= REMOVE_TRIES_MAX) throw new CommandError(`${path} can't be removed; remove it by hand.`);
+    if (attempts >= REMOVE_ATTEMPTS_MAX) throw new CommandError(`${path} can't be removed; remove it by hand.`);
     if (existsSync(path)) await Bun.sleep(REMOVE_PAUSE_MS);
   }
 }

@@ -77,7 +77,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     // An owner that died before storing its first piece may have shown text anyway: readers then need a reset.
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
-    const about = answerLogFields(answer);
+    const about = { ...answerLogFields(answer), conversation_id: generation.conversation_id };
     const options = mapToOptions(generation, context);
     const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
     const takePart = (part: AnswerPart) => take(answer, part);

@@ -32,7 +32,7 @@ export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosit
 
 /** A generation stored with this instance's lease, as a claim would return it. */
 export function mapNewAnswerToClaimed(
-  answer: Omit<NewAnswer, "isClaimed" | "context" | "requestId">,
+  answer: Omit<NewAnswer, "isClaimed" | "context" | "requestId" | "trace">,
 ): ClaimedGeneration {
   return {
     id: answer.generationId,
@@ -48,6 +48,7 @@ export function mapNewAnswerToClaimed(
     is_cancelled: false,
     seq: answer.seq,
     parent_id: answer.parentId,
+    traceparent: null,
     content: "",
     reasoning: "",
   };

@@ -23,6 +23,8 @@ export type ClaimedGeneration = {
   reasoning_effort: ReasoningEffort | null;
   /** Null: any text. */
   reply_format: ReplyFormat | null;
+  /** The span that it belongs to; null: unknown, or not recorded. */
+  traceparent: string | null;
   /** The text and reasoning so far. */
   content: string;
   reasoning: string;
@@ -39,7 +41,7 @@ const isToStop = (sql: Sql) => sql`
 /** The columns returned for a claimed generation `x` and its message `m`. */
 const claimedColumns = (sql: Sql) => sql`
   x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
-  x.reply_format, ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
+  x.reply_format, x.traceparent, ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
 const messageOf = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
@@ -159,6 +161,13 @@ export async function releaseRejected(sql: Sql, owner: string, held: LeaseRow, i
       interruptions = greatest(interruptions, ${interruptions}::int)
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
       and status = 'running'`;
+}
+
+/** Stores the span that a generation belongs to, for a successor. */
+export async function storeTraceparent(sql: Sql, { conversationId, id }: GenerationKey, traceparent: string) {
+  await sql`
+    update generations set traceparent = ${traceparent}
+    where conversation_id = ${conversationId} and id = ${id} and status = 'running'`;
 }
 
 /** Whether the generation was deleted with its conversation. */

@@ -1,6 +1,8 @@
 import { type Database, getReservedPool, type Sql, withTransaction } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
+import { formatTraceparent, parseTraceparent } from "../../lib/tracing/traceparent.ts";
+import { failSpan, type Span, type SpanContext, type Tracing } from "../../lib/tracing/tracing.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import { type AnswerEndDependencies, createAnswerEnds } from "./answer-end.ts";
 import { type AnswerTextDependencies, createAnswerTexts } from "./answer-text.ts";
@@ -35,6 +37,8 @@ export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
     liveAnswers: LiveAnswers;
     metrics: Metrics;
     log: Log;
+    /** Absent or null: traces are off. */
+    tracing?: Tracing | null;
     /** This process, as the owner of leases. */
     instanceId: string;
     /** An answer has ended here and its slot is free. */
@@ -43,16 +47,47 @@ export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
     storesReasoning: boolean;
   };
 
+/** What is known of a generation where it begins. */
+type Beginning = {
+  /** The request that it answers, for the log; null: unknown. */
+  requestId: string | null;
+  /** The span of that request. */
+  trace?: SpanContext | undefined;
+  /** The context, if it was read with the commit of the question. */
+  found?: FoundContext | undefined;
+};
+
 /** Writes answers as independent tasks: readers may come and go, and the answer is written anyway. */
 export function createRunner(deps: RunnerDependencies) {
-  const { database, bus, liveAnswers, metrics, log, instanceId, onEnd, storesReasoning } = deps;
+  const { database, bus, liveAnswers, metrics, log, tracing = null, instanceId, onEnd, storesReasoning } = deps;
   const pieces = createPieces({ database });
   const texts = createAnswerTexts({ ...deps, toolRuns: createToolRuns({ ...deps, pieces }) });
   const ends = createAnswerEnds({ ...deps, pieces, isDrained: () => isDrained });
   const flushes = createFlushScheduler(createFlushInterval());
   let isDrained = false;
 
-  async function write(answer: RunningAnswer, found: FoundContext | undefined): Promise<void> {
+  /** Writes the answer in a span of its request's trace, even if that request was handled by an instance that died. */
+  function traceAnswer(answer: RunningAnswer, { trace, found }: Beginning): Promise<void> {
+    if (!tracing) return write(answer, found);
+    const { generation } = answer;
+    const parent = trace ?? parseTraceparent(generation.traceparent) ?? null;
+    const attributes = {
+      "gen_ai.conversation.id": generation.conversation_id,
+      "parley.message.id": generation.message_id,
+      // 1, or higher after a takeover.
+      "parley.generation.owner_number": generation.fence,
+    };
+    return tracing.run("generate answer", { parent, attributes }, (span) => {
+      const context = span.isRecording() ? (trace ?? span.spanContext()) : undefined;
+      if (context && generation.traceparent === null)
+        withTransaction(database, (sql) =>
+          queries.storeTraceparent(sql, keyOf(generation), formatTraceparent(context)),
+        ).catch((err) => log.debug({ err, ...answerLogFields(answer) }, "the trace of an answer could not be stored"));
+      return write(answer, found, span);
+    });
+  }
+
+  async function write(answer: RunningAnswer, found: FoundContext | undefined, span?: Span): Promise<void> {
     const startedAtMs = performance.now();
     const isExhausted = answer.generation.interruptions >= INTERRUPTIONS_MAX;
     const ended = isExhausted
@@ -60,6 +95,8 @@ export function createRunner(deps: RunnerDependencies) {
       : await texts.write(answer, found);
     answer.live.flush();
     const final = await ends.end(answer, ended);
+    span?.setAttribute("parley.generation.outcome", final?.status ?? "released");
+    if (span && final?.error) failSpan(span, final.error.code);
     if (!final) return;
     const model = final.model ?? "none";
     metrics.generations.inc({ model, outcome: final.status });
@@ -68,10 +105,8 @@ export function createRunner(deps: RunnerDependencies) {
 
   /**
    * Writes a claimed generation to its end. The claim is the right to write. Doesn't throw.
-   * @param requestId the request that it answers, if known, for the log.
-   * @param found the context, if it was read with the commit of the question.
    */
-  function begin(generation: queries.ClaimedGeneration, requestId: string | null, found?: FoundContext): Promise<void> {
+  function begin(generation: queries.ClaimedGeneration, beginning: Beginning): Promise<void> {
     // If a lease expired while the database was unavailable, the earlier task must not continue alongside this one.
     const before = liveAnswers.find(generation.id);
     if (before) stopAnswer(before, "release");
@@ -86,12 +121,12 @@ export function createRunner(deps: RunnerDependencies) {
       bus,
       flushes,
     });
-    const answer = createRunningAnswer(generation, live, requestId);
+    const answer = createRunningAnswer(generation, live, beginning.requestId);
     liveAnswers.add(answer);
     if (generation.is_cancelled) stopAnswer(answer, "cancel");
     // It was being claimed when the shutdown began.
     if (isDrained) stopAnswer(answer, "release");
-    answer.done = write(answer, found)
+    answer.done = traceAnswer(answer, beginning)
       .catch((error) => log.error({ err: error, ...answerLogFields(answer) }, "generation failed"))
       .finally(() => {
         liveAnswers.remove(answer);
@@ -116,10 +151,10 @@ export function createRunner(deps: RunnerDependencies) {
      * Claims a new generation and writes it, unless another instance was faster. Claims run one at a time, because those of
      * a whole batch would delay everyone's writes.
      */
-    async claim({ requestId = null, ...key }: KnownGeneration): Promise<void> {
+    async claim({ requestId = null, trace, ...key }: KnownGeneration): Promise<void> {
       const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_MS);
       const generation = await liveAnswers.claim(() => withTransaction(database, claim, "claims"));
-      if (generation) await begin(generation, requestId);
+      if (generation) await begin(generation, { requestId, trace });
     },
 
     /** Stores the new text of all answers written here, from which a successor would continue. */
@@ -144,7 +179,7 @@ export function createRunner(deps: RunnerDependencies) {
     async takeOrphans(rowsMax: number): Promise<void> {
       for (const generation of await queries.claimOrphans(database, instanceId, GENERATION_LEASE_MS, rowsMax)) {
         log.info({ message_id: generation.message_id, attempt: generation.attempt }, "generation taken over");
-        void begin(generation, null);
+        void begin(generation, { requestId: null });
       }
     },
 

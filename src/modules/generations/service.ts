@@ -96,15 +96,16 @@ export function createGenerationService(deps: Dependencies): GenerationService {
    * Starts a committed answer. Without a free slot it stays pending until one is free here, or any instance's sweep claims
    * it. An answer committed while this instance shuts down is claimed by another one.
    */
-  function begin({ isClaimed, context, requestId = null, ...answer }: NewAnswer): void {
+  function begin({ isClaimed, context, requestId = null, trace, ...answer }: NewAnswer): void {
     const { generationId: id, conversationId } = answer;
     if (isClaimed) {
-      void runner.begin(mapNewAnswerToClaimed(answer), requestId, (context as FoundContext | null) ?? undefined);
+      const found = (context as FoundContext | null) ?? undefined;
+      void runner.begin(mapNewAnswerToClaimed(answer), { requestId, trace, found });
       return;
     }
     if (lifecycle.phase === "draining") return;
-    if (liveAnswers.hasRoom(1)) claim({ conversationId, id, requestId });
-    else waiting.add({ conversationId, id, requestId });
+    if (liveAnswers.hasRoom(1)) claim({ conversationId, id, requestId, trace });
+    else waiting.add({ conversationId, id, requestId, trace });
   }
   liveAnswers.onHandOver(begin);
 
@@ -169,6 +170,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
             isClaimed: false,
             context: null,
             requestId: caller.requestId ?? null,
+            trace: deps.tracing?.recording()?.spanContext(),
           };
           return mapNewAnswerToMessage(row, position);
         });

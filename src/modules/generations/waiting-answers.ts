@@ -1,10 +1,11 @@
+import type { SpanContext } from "../../lib/tracing/tracing.ts";
 import type { GenerationKey } from "./queries.ts";
 
 /** More are not remembered: the sweep finds them (generations/jobs.ts). */
 export const WAITING_MAX = 10_000;
 
-/** A generation with its request id, for the log. */
-export type KnownGeneration = GenerationKey & { requestId?: string | null };
+/** A generation with its request's id, for the log, and its span. */
+export type KnownGeneration = GenerationKey & { requestId?: string | null; trace?: SpanContext | undefined };
 
 type Options = { hasRoom(): boolean; begin(key: KnownGeneration): void };
 

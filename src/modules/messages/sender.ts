@@ -6,6 +6,7 @@ import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createInvalid, createNotFound, Problem } from "../../lib/problem.ts";
+import { type SpanContext, type Tracing, traced } from "../../lib/tracing/tracing.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -39,6 +40,8 @@ export type NewAnswer = {
   context: unknown;
   /** The request that it answers, for the log. */
   requestId?: string | null;
+  /** The span of that request, to continue its trace. */
+  trace?: SpanContext | undefined;
 };
 
 /** The mention that calls a model if `reply_mode` is `mention`. */
@@ -51,7 +54,12 @@ const mention = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
 const LARGE_CHARS = 64 * 1024;
 
 type Sender = Caller["user"];
-type Pending = SendItem & { author: Sender; arrivedAtMs: number; requestId: string | null };
+type Pending = SendItem & {
+  author: Sender;
+  arrivedAtMs: number;
+  requestId: string | null;
+  trace: SpanContext | undefined;
+};
 type Sent = SentMessage | { duplicateOf: string };
 
 type Dependencies = {
@@ -59,6 +67,8 @@ type Dependencies = {
   events: Pick<EventLog, "publishIfSubscribed">;
   metrics: Metrics;
   log: Log;
+  /** Absent or null: traces are off. */
+  tracing?: Tracing | null;
   defaultModel: string;
   budgets: Pick<BudgetService, "rules" | "refuse">;
   /** The right to write this many answers here; null if there is no room. */
@@ -68,7 +78,7 @@ type Dependencies = {
 
 /** The hot path: batches validated sends into one commit, then sends pushes and results. */
 export function createSender(deps: Dependencies) {
-  const { database, events, metrics, log, defaultModel, budgets, takeLease, onAnswer } = deps;
+  const { database, events, metrics, log, tracing = null, defaultModel, budgets, takeLease, onAnswer } = deps;
   const userMessages = metrics.messages.labels("user");
   const pools = createCommitPools(database);
   const createCommits = (openForBatches: () => Database) =>
@@ -77,12 +87,19 @@ export function createSender(deps: Dependencies) {
       senderOf: ({ authorId }) => authorId,
       // At most three bytes per UTF-16 unit.
       bytesOf: ({ content, replyOptions }) => content.length * 3 + (replyOptions ? REPLY_SCHEMA_BYTES_MAX : 0),
-      commit: (items) => write(openForBatches(), items, false),
-      commitWaiting: (items) => write(pools.openLanes(), items, true),
+      commit: (items) => traceBatch(items, () => write(openForBatches(), items, false)),
+      commitWaiting: (items) => traceBatch(items, () => write(pools.openLanes(), items, true)),
     });
   const commits = createCommits(pools.openBatches);
   /** Separate, so that other messages don't wait for large ones. */
   const largeCommits = createCommits(pools.openLanes);
+
+  /** A batch serves several requests: its span is below the first one's, and links to the others. */
+  function traceBatch<T>(items: Pending[], commit: () => Promise<T>): Promise<T> {
+    const [parent, ...links] = items.flatMap(({ trace }) => trace ?? []);
+    if (!tracing || !parent) return commit();
+    return tracing.run("commit messages", { parent, links, attributes: { "parley.batch.size": items.length } }, commit);
+  }
 
   async function write(sql: Database, items: Pending[], waits: boolean) {
     const answers = items.filter(({ reply }) => reply !== false).length;
@@ -141,6 +158,7 @@ export function createSender(deps: Dependencies) {
       isClaimed,
       context: outcome.context,
       requestId: item.requestId,
+      trace: item.trace,
     });
   }
 
@@ -171,8 +189,13 @@ export function createSender(deps: Dependencies) {
         generationId: createId(),
         arrivedAtMs: performance.now(),
         requestId: caller.requestId ?? null,
+        trace: undefined,
       };
-      const outcome = await (item.content.length > LARGE_CHARS ? largeCommits : commits).submit(item);
+      const submit = () => (item.content.length > LARGE_CHARS ? largeCommits : commits).submit(item);
+      const outcome = await traced(tracing, "store message", {}, () => {
+        item.trace = tracing?.recording()?.spanContext();
+        return submit();
+      });
       switch (outcome.outcome) {
         case "created":
           return { message: createMessage(item, outcome), reply: createAnswer(item, outcome) };

@@ -4,6 +4,7 @@ import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
+import type { Tracing } from "../../lib/tracing/tracing.ts";
 import type { Limits } from "../../limits/limits.ts";
 import { createEvent } from "../../protocol/events.ts";
 import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/message.ts";
@@ -39,6 +40,8 @@ type Dependencies = {
   events: EventLog;
   metrics: Metrics;
   log: Log;
+  /** Absent or null: traces are off. */
+  tracing?: Tracing | null;
   /** The model used if neither the message nor the conversation names one. */
   defaultModel: string;
   budgets: BudgetService;

@@ -13,6 +13,7 @@ import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createUnknownModel, Problem } from "../../lib/problem.ts";
+import { type Tracing, traced } from "../../lib/tracing/tracing.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
@@ -93,11 +94,13 @@ type Dependencies = {
   sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
+  /** Absent or null: traces are off. */
+  tracing?: Tracing | null;
 };
 
 /** Builds the service. */
 export function createCompletionService(deps: Dependencies): CompletionService {
-  const { chain, budgets, lifecycle, reserveAnswer, sealedThinking, metrics } = deps;
+  const { chain, budgets, lifecycle, reserveAnswer, sealedThinking, metrics, tracing = null } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
   /** Answers, in progress or ended, that are not settled yet. */
@@ -199,7 +202,8 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           const { onActivity } = signs ?? {};
           const isRepairable = !isStreamed;
           const chainRequest = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
-          const end = await follow(chain.run, chainRequest, take).finally(signs?.onEnd);
+          const ended = traced(tracing, "generate answer", {}, () => follow(chain.run, chainRequest, take));
+          const end = await ended.finally(signs?.onEnd);
           count(end, startedAtMs);
           const isStored = exchange && !refusal && entry.stopped?.reason !== "conversation";
           settlement = settlements.begin(

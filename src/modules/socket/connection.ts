@@ -2,6 +2,7 @@ import type { ServerWebSocket } from "bun";
 import type { Caller } from "../../access/caller.ts";
 import type { OpenStream, StreamEnd } from "../../access/open-streams.ts";
 import { createId } from "../../lib/id.ts";
+import type { SpanContext } from "../../lib/tracing/tracing.ts";
 import { FrameMeter } from "../../limits/frame-limit.ts";
 import { type CloseReason, closeCodes } from "../../protocol/close-codes.ts";
 import type { Push } from "../../protocol/pushes.ts";
@@ -41,11 +42,13 @@ export class Connection implements Listener, OpenStream {
   /**
    * @param ipAddress the client's address, if known.
    * @param requestId of the request that opened it, for the log.
+   * @param trace of that request, for links.
    */
   constructor(
     caller: Caller | null,
     readonly ipAddress: string | null,
     readonly requestId: string,
+    readonly trace?: SpanContext | undefined,
   ) {
     this.caller = caller;
   }

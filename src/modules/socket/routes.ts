@@ -3,7 +3,7 @@ import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
 import { nameRequest, readCredential } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
-import { addFacts } from "../../http/request-facts.ts";
+import { addFacts, readFacts } from "../../http/request-facts.ts";
 import { readRequestId } from "../../http/request-id.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
@@ -76,7 +76,12 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
         const found = await findCaller(request, protocols, ipAddress);
         const caller = found && nameRequest(found, { request, headers: set.headers });
         if (caller) slots.requireRoom(caller.user.id);
-        const connection = new Connection(caller, ipAddress, readRequestId(set));
+        const connection = new Connection(
+          caller,
+          ipAddress,
+          readRequestId(set),
+          readFacts(request).span?.spanContext(),
+        );
         const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
         const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
           data: { connection },

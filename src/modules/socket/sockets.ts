@@ -5,6 +5,7 @@ import { findTemporaryProblem } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { Problem, problemCodes } from "../../lib/problem.ts";
+import type { Tracing } from "../../lib/tracing/tracing.ts";
 import type { Limits } from "../../limits/limits.ts";
 import type { CloseReason } from "../../protocol/close-codes.ts";
 import { type ClientFrame, type ClientFrameType, parseClientFrame, type UnreadFrame } from "../../protocol/frames.ts";
@@ -12,6 +13,7 @@ import { createErrorFrame } from "../../protocol/pushes.ts";
 import { type CommandDependencies, createCommands, type FrameHandler, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
+import { createTraceFrame } from "./trace-frames.ts";
 import { WaitingBytes } from "./waiting-frames.ts";
 
 type Dependencies = CommandDependencies & {
@@ -19,11 +21,12 @@ type Dependencies = CommandDependencies & {
   openStreams: Pick<OpenStreams, "add">;
   log: Log;
   metrics: Metrics;
+  tracing: Tracing | null;
 };
 
 /** All WebSockets of this instance: reads and answers their frames, and closes sockets when necessary. */
 export function createSockets(deps: Dependencies) {
-  const { hub, inbox, typing, identify, limits: rates, openStreams, log, metrics } = deps;
+  const { hub, inbox, typing, identify, limits: rates, openStreams, log, metrics, tracing } = deps;
   const commands = createCommands(deps);
   const connections = new Set<Connection>();
   const waitingBytes = new WaitingBytes();
@@ -81,9 +84,15 @@ export function createSockets(deps: Dependencies) {
       connection.answer({ type: "ack", id: frame.id, expires_at: showExpiry(caller) });
   }
 
-  async function handle(connection: Connection, frame: ClientFrame): Promise<void> {
+  const handle = createTraceFrame(tracing, handleFrame);
+
+  /** @returns the error that was sent; undefined if there was none. */
+  async function handleFrame(connection: Connection, frame: ClientFrame): Promise<Problem | undefined> {
     try {
-      if (!connection.caller) return await authenticate(connection, frame);
+      if (!connection.caller) {
+        await authenticate(connection, frame);
+        return undefined;
+      }
       requireScope(connection.caller.scopes, frameScopes[frame.type]);
       // A message is rate-limited where it is stored: only there it is known whether a model responds.
       if (frame.type === "generation.regenerate") await rates.countCaller("ai", connection.caller);
@@ -91,9 +100,12 @@ export function createSockets(deps: Dependencies) {
       const command = commands[frame.type] as FrameHandler<ClientFrameType>;
       const body = await command(connection, connection.caller, frame);
       if (body && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...body });
+      return undefined;
     } catch (error) {
-      fail(connection, error, frame.id ?? null);
-      if (error instanceof Problem && error.violatedPolicies) countRefused(connection);
+      const problem = mapError(error, log);
+      fail(connection, problem, frame.id ?? null);
+      if (problem.violatedPolicies) countRefused(connection);
+      return problem;
     }
   }
 

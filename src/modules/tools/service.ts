@@ -1,5 +1,6 @@
 import type { Tool, ToolCall } from "../../ai/provider.ts";
 import type { Log } from "../../lib/log.ts";
+import { failSpan, type Tracing } from "../../lib/tracing/tracing.ts";
 import { type RunnableTool, ToolError, type ToolRequest, type ToolResult } from "./model.ts";
 
 /** Default time limit of one call. */
@@ -32,9 +33,11 @@ type Dependencies = {
   /** The available tools; listed again for every answer that may use them. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
   log: Log;
+  /** Absent or null: traces are off. */
+  tracing?: Tracing | null;
 };
 
-export function createToolService({ listTools, log }: Dependencies): ToolService {
+export function createToolService({ listTools, log, tracing = null }: Dependencies): ToolService {
   /** If two tools share a name, the first one wins: providers reject duplicate names. */
   async function listChosen(request: ToolRequest): Promise<Map<string, RunnableTool>> {
     const { chosen } = request;
@@ -63,6 +66,24 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
     return withTimeout((limited) => tool.run(input, limited), signal, timeoutMs);
   }
 
+  /** A span for a call. Its arguments and its result aren't recorded. */
+  function traceCall({ id }: ToolCall, tool: RunnableTool | undefined, work: () => Promise<ToolResult>) {
+    if (!tracing) return work();
+    // A model may call any name, which would be text that it wrote.
+    const name = tool?.name ?? "unknown";
+    const attributes = {
+      "gen_ai.operation.name": "execute_tool",
+      "gen_ai.tool.name": name,
+      "gen_ai.tool.type": "function",
+      "gen_ai.tool.call.id": id,
+    };
+    return tracing.run(`execute_tool ${name}`, { attributes }, async (span) => {
+      const result = await work();
+      if (result.isError) failSpan(span, "tool_error");
+      return result;
+    });
+  }
+
   return {
     async open(request) {
       const byName = await listChosen(request);
@@ -73,14 +94,17 @@ export function createToolService({ listTools, log }: Dependencies): ToolService
           parameters,
         })),
 
-        async call(call, signal, leftMs = Number.POSITIVE_INFINITY) {
-          try {
-            return { content: clip(await run(byName.get(call.name), call, signal, leftMs)), isError: false };
-          } catch (error) {
-            if (error instanceof ToolError) return { content: `Error: ${clip(error.message)}`, isError: true };
-            if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
-            return { content: "Error: the tool failed.", isError: true };
-          }
+        call(call, signal, leftMs = Number.POSITIVE_INFINITY) {
+          const tool = byName.get(call.name);
+          return traceCall(call, tool, async () => {
+            try {
+              return { content: clip(await run(tool, call, signal, leftMs)), isError: false };
+            } catch (error) {
+              if (error instanceof ToolError) return { content: `Error: ${clip(error.message)}`, isError: true };
+              if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
+              return { content: "Error: the tool failed.", isError: true };
+            }
+          });
         },
       };
     },

@@ -22,8 +22,8 @@ export const outsiderCheck: Check = {
     const { ada, ben, outsider } = people;
     const conversationId = await server.rest.createConversation(ada, [ben], "Private");
     const member = await openSubscribed(server.url, ben.token, conversationId);
-    const stranger = await connectSocket(server.url, outsider.token);
-    await stranger.ask({ type: "inbox.subscribe" });
+    const outsiderSocket = await connectSocket(server.url, outsider.token);
+    await outsiderSocket.ask({ type: "inbox.subscribe" });
     const first = await member.ask({
       type: "message.send",
       conversation_id: conversationId,
@@ -32,20 +32,20 @@ export const outsiderCheck: Check = {
       reply: false,
     });
     const messageId = first.message?.id ?? "";
-    const before = await tryAll(stage, stranger, conversationId, messageId);
+    const before = await tryAll(stage, outsiderSocket, conversationId, messageId);
     const adas = await openSubscribed(server.url, ada.token, conversationId);
     const sender = startSender({ socket: adas, conversationId, name: "private", inFlight: 4, messagesMax: MESSAGES });
     await sender.done;
     const answerId = await ask(adas, conversationId, SHORT_MODEL);
     await readToEnd(member, answerId);
     await Bun.sleep(SETTLE_MS);
-    const refusals = [...before, ...(await tryAll(stage, stranger, conversationId, messageId))];
-    const problems = [...sender.problems, ...findLeakProblems(refusals, stranger.frames)];
-    const pushes = listPushes(stranger.frames).length;
+    const refusals = [...before, ...(await tryAll(stage, outsiderSocket, conversationId, messageId))];
+    const problems = [...sender.problems, ...findLeakProblems(refusals, outsiderSocket.frames)];
+    const pushes = listPushes(outsiderSocket.frames).length;
     // Without this, a server that pushes nothing to anybody would pass.
     const seen = listCreated(member.frames, conversationId).length;
     if (seen !== MESSAGES + 3) problems.push(`expected a member to receive ${MESSAGES + 3} messages, but saw ${seen}`);
-    for (const socket of [member, stranger, adas]) await socket.close();
+    for (const socket of [member, outsiderSocket, adas]) await socket.close();
     return {
       summary: `${formatQuantity(refusals.length, "attempt")} refused; ${formatQuantity(pushes, "push", "pushes")} to the outsider, ${formatQuantity(seen, "message")} to a member`,
       measured: { attempts: refusals.length, pushes_to_outsider: pushes, messages_to_member: seen },

@@ -2,6 +2,7 @@ import { parseRetryAfter } from "../../../ai/retry-after.ts";
 import { fitText } from "../../../db/storable.ts";
 import { build } from "../../../lib/build.ts";
 import type { Log } from "../../../lib/log.ts";
+import { failSpan, SpanKind, type Tracing } from "../../../lib/tracing/tracing.ts";
 import type { WebhookSecrets } from "../secrets.ts";
 import { createBody } from "./body.ts";
 import type { DueDelivery } from "./due.ts";
@@ -55,10 +56,20 @@ type Dependencies = {
   /** Timeout of the whole request, including the start of its response. */
   timeoutMs: number;
   log: Log;
+  /** Absent or null: traces are off. */
+  tracing?: Tracing | null;
 };
 
 /** Makes one attempt of a delivery. Throws nothing but the reason of the signal. */
-export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeoutMs, log }: Dependencies) {
+export function createAttempt({
+  send,
+  isForUsers,
+  secrets,
+  allowsPrivate,
+  timeoutMs,
+  log,
+  tracing = null,
+}: Dependencies) {
   function createRequest({ id, url, ...event }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
     const body = createBody(event);
     const timestampS = Math.floor(Date.now() / 1_000);
@@ -80,6 +91,24 @@ export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeou
     };
   }
 
+  /** A trace of its own: the request that caused the event ended long ago. The path of the URL may contain a key. */
+  function traceSend(webhookId: string, { id, url, attempts }: DueDelivery, call: () => ReturnType<SendOutgoing>) {
+    if (!tracing) return call();
+    const attributes = {
+      "http.request.method": "POST",
+      "server.address": new URL(url).hostname,
+      "http.request.resend_count": attempts,
+      "parley.webhook.id": webhookId,
+      "parley.webhook.delivery_id": id,
+    };
+    return tracing.run("deliver webhook", { kind: SpanKind.CLIENT, parent: null, attributes }, async (span) => {
+      const response = await call();
+      span.setAttribute("http.response.status_code", response.status);
+      if (response.status < 200 || response.status >= 300) failSpan(span, String(response.status));
+      return response;
+    });
+  }
+
   return async function attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult> {
     if (!due.isAllowed) return abandon(due, "The owner of the webhook no longer has access to this event.");
     const keys = due.secrets.flatMap((sealed) => secrets.open(webhookId, sealed) ?? []);
@@ -89,7 +118,7 @@ export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeou
       });
     const startedMs = performance.now();
     try {
-      const response = await send(createRequest(due, keys, signal));
+      const response = await traceSend(webhookId, due, () => send(createRequest(due, keys, signal)));
       return judge(due, response);
     } catch (error) {
       if (signal.aborted) throw error;

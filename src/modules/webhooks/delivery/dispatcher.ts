@@ -1,6 +1,7 @@
 import { type Database, getReservedPool, withTransaction } from "../../../db/client.ts";
 import type { Log } from "../../../lib/log.ts";
 import type { Metrics } from "../../../lib/metrics.ts";
+import type { Tracing } from "../../../lib/tracing/tracing.ts";
 import type { AuditService } from "../../audit/service.ts";
 import type { WebhookSecrets } from "../secrets.ts";
 import { createAttempt, type SendOutgoing } from "./attempt.ts";
@@ -30,6 +31,7 @@ type Dependencies = {
   audit: Pick<AuditService, "record">;
   metrics: Pick<Metrics, "webhookDeliveries">;
   log: Log;
+  tracing?: Tracing | null;
   instanceId: string;
   secrets: Pick<WebhookSecrets, "open">;
   send: SendOutgoing;

@@ -1,0 +1,45 @@
+import { hostname } from "node:os";
+import { findTracesUrl, listResourceAttributes, readHeaders } from "../config/tracing.ts";
+import type { Config } from "../config.ts";
+import { build } from "../lib/build.ts";
+import { createId } from "../lib/id.ts";
+import { addSkipped, createLineLimit } from "../lib/line-limit.ts";
+import type { Log } from "../lib/log.ts";
+import type { Metrics } from "../lib/metrics.ts";
+import { createFetch } from "../lib/outgoing/create-fetch.ts";
+import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
+import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
+
+/** How long the shutdown waits for the last spans to be sent, in addition to SHUTDOWN_TIMEOUT_MS. */
+export const TRACES_FLUSH_MS = 2_000;
+
+type Dependencies = { config: Config; log: Log; metrics: Metrics };
+
+/** Starts tracing if a collector is configured; null: it is off, and its code isn't even loaded. */
+export async function startTracingOf({ config, log, metrics }: Dependencies): Promise<RunningTracing | null> {
+  const url = findTracesUrl(config);
+  if (url === null) return null;
+  const { startTracing } = await import("../lib/tracing/start-tracing.ts");
+  const limitLines = createLineLimit();
+  return startTracing({
+    url,
+    headers: readHeaders(config.OTEL_EXPORTER_OTLP_HEADERS) ?? {},
+    timeoutMs: config.OTEL_EXPORTER_OTLP_TIMEOUT,
+    sampler: config.OTEL_TRACES_SAMPLER,
+    ratio: config.OTEL_TRACES_SAMPLER_ARG,
+    resource: listResourceAttributes(config, {
+      "service.version": build.version,
+      "service.instance.id": createId(),
+      "host.name": hostname(),
+    }),
+    version: build.version,
+    spansMax: config.OTEL_BSP_MAX_QUEUE_SIZE,
+    delayMs: config.OTEL_BSP_SCHEDULE_DELAY,
+    fetch: createFetch(createFindProxy(config)),
+    onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
+    onFailure(reason) {
+      const leftOut = limitLines("traces");
+      if (leftOut !== null) log.warn(addSkipped({ reason }, leftOut), "traces could not be sent to the collector");
+    },
+  });
+}

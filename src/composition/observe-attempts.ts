@@ -1,0 +1,73 @@
+import type { AttemptEnd, AttemptObserver, ChainObserver } from "../ai/observer.ts";
+import type { Metrics } from "../lib/metrics.ts";
+import { failSpan, type Span, SpanKind, type Tracing } from "../lib/tracing/tracing.ts";
+
+type Dependencies = { metrics: Pick<Metrics, "genAi">; tracing: Tracing | null };
+
+/**
+ * Measures each attempt as OpenTelemetry's conventions for generative AI define it: metrics, and a span if tracing is on.
+ * No text of messages is recorded, and estimated tokens aren't either.
+ */
+export function createObserveAttempts({ metrics, tracing }: Dependencies): NonNullable<ChainObserver["onAttempt"]> {
+  return (model, about) => {
+    const slash = model.indexOf("/");
+    const provider = model.slice(0, slash);
+    const name = model.slice(slash + 1);
+    const labels = {
+      gen_ai_operation_name: "chat",
+      gen_ai_provider_name: provider,
+      gen_ai_request_model: name,
+    } as const;
+    const { genAi } = metrics;
+    const startedMs = performance.now();
+    let lastChunkMs = 0;
+    const span = tracing?.start(`chat ${name}`, {
+      kind: SpanKind.CLIENT,
+      attributes: {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": name,
+        ...(about?.conversation_id && { "gen_ai.conversation.id": about.conversation_id }),
+        ...(about?.task && { "parley.task": about.task }),
+      },
+    });
+    const observeGap = genAi.createChunkTimer(labels);
+
+    const observer: AttemptObserver = {
+      onChunk() {
+        const nowMs = performance.now();
+        if (lastChunkMs > 0) observeGap((nowMs - lastChunkMs) / 1_000);
+        else {
+          genAi.timeToFirstChunk.observe(labels, (nowMs - startedMs) / 1_000);
+          span?.addEvent("gen_ai.first_chunk");
+          span?.setAttribute("gen_ai.response.time_to_first_chunk", (nowMs - startedMs) / 1_000);
+        }
+        lastChunkMs = nowMs;
+      },
+      onEnd(end) {
+        const failed = end.code === null ? {} : { error_type: end.code };
+        genAi.operationDuration.observe({ ...labels, ...failed }, (performance.now() - startedMs) / 1_000);
+        if (end.usage && !end.usage.estimated) {
+          genAi.tokenUsage.observe({ ...labels, gen_ai_token_type: "input" }, end.usage.input_tokens);
+          genAi.tokenUsage.observe({ ...labels, gen_ai_token_type: "output" }, end.usage.output_tokens);
+        }
+        if (span) endSpan(span, end);
+      },
+    };
+    return observer;
+  };
+}
+
+function endSpan(span: Span, { outcome, code, finishReason, usage }: AttemptEnd): void {
+  if (finishReason) span.setAttribute("gen_ai.response.finish_reasons", [finishReason]);
+  if (usage && !usage.estimated) {
+    span.setAttributes({
+      "gen_ai.usage.input_tokens": usage.input_tokens,
+      "gen_ai.usage.output_tokens": usage.output_tokens,
+      "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
+    });
+  }
+  if (outcome === "aborted") span.setAttribute("parley.attempt.aborted", true);
+  if (code !== null) failSpan(span, code);
+  span.end();
+}

@@ -1,0 +1,62 @@
+import { failSpan, nameError, SpanKind, type Tracing } from "../lib/tracing/tracing.ts";
+
+/** What is used of the driver's query: it is sent when its handler is called, and settled by `resolve` or `reject`. */
+type Query = {
+  handler(query: unknown): unknown;
+  resolve(result: unknown): unknown;
+  reject(error: unknown): unknown;
+};
+
+type TaggedSql = (first: unknown, ...rest: unknown[]) => unknown;
+
+/**
+ * Makes a pool create a span for each statement that is sent within a recorded span. Neither its text nor its parameters are
+ * recorded, only a summary such as `SELECT conversations`. Statements of a transaction are part of the transaction's span, and
+ * background work without a trace creates none.
+ */
+export function traceStatements<Pool extends object>(pool: Pool, tracing: Tracing): Pool {
+  const tagged = (first: unknown, ...rest: unknown[]): unknown => {
+    const query = (pool as unknown as TaggedSql)(first, ...rest);
+    if (!Array.isArray(first) || !("raw" in first)) return query;
+    // Fragments of other statements are queries, too, but are never sent themselves.
+    const handled = query as Query;
+    const { handler } = handled;
+    handled.handler = (sent) => {
+      if (tracing.recording()) observe(handled, summarize(first as readonly string[]), tracing);
+      return handler(sent);
+    };
+    return query;
+  };
+  return Object.assign(tagged, pool) as unknown as Pool;
+}
+
+function observe(query: Query, summary: string, tracing: Tracing): void {
+  const span = tracing.start(summary, {
+    kind: SpanKind.CLIENT,
+    attributes: { "db.system.name": "postgresql", "db.query.summary": summary },
+  });
+  const { resolve, reject } = query;
+  query.resolve = (result) => {
+    span.end();
+    return resolve(result);
+  };
+  query.reject = (error) => {
+    failSpan(span, nameError(error));
+    span.end();
+    return reject(error);
+  };
+}
+
+/** By the array of a template's texts, which is the same one for each call. */
+const summaries = new WeakMap<readonly string[], string>();
+
+function summarize(strings: readonly string[]): string {
+  const known = summaries.get(strings);
+  if (known !== undefined) return known;
+  const text = strings.join(" ");
+  const [, verb = "query"] = /^\s*(\w+)/.exec(text) ?? [];
+  const [, target] = /\b(?:from|into|update|select)\s+([a-z_]{3,})\b(?!\.)/.exec(text) ?? [];
+  const summary = target === undefined ? verb.toUpperCase() : `${verb.toUpperCase()} ${target}`;
+  summaries.set(strings, summary);
+  return summary;
+}

@@ -1,0 +1,10 @@
+import { StatusMap } from "elysia";
+import { readFacts } from "./request-facts.ts";
+
+/** The status that a request was answered with. Elysia also accepts a status by its name. */
+export function readStatus(request: Request, response: unknown, status: number | string | undefined): number {
+  if (readFacts(request).isUpgraded) return 101;
+  if (response instanceof Response) return response.status;
+  if (typeof status === "number") return status;
+  return StatusMap[status as keyof typeof StatusMap] ?? 200;
+}

@@ -1,0 +1,83 @@
+import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
+import type { ReadableSpan } from "@opentelemetry/sdk-trace";
+import type { Fetch } from "../outgoing/create-fetch.ts";
+
+/** Attempts to send a batch, and the pause before the second one, which then doubles. */
+const ATTEMPTS_MAX = 3;
+const PAUSE_MS = 1_000;
+/** The longest `Retry-After` that is waited for. */
+const RETRY_AFTER_MS_MAX = 5_000;
+/** The statuses that OTLP/HTTP says to retry. */
+const retryable = new Set([429, 502, 503, 504]);
+
+type Options = {
+  /** The full URL of the collector's trace endpoint. */
+  url: string;
+  headers: Readonly<Record<string, string>>;
+  timeoutMs: number;
+  fetch: Fetch;
+  /** Called for each batch that could not be sent, with a reason that contains no secret. */
+  onFailure(reason: string): void;
+};
+
+class RefusedError extends Error {
+  constructor(
+    readonly status: number,
+    readonly retryAfterMs: number,
+  ) {
+    super(`the collector responded with HTTP ${status}`);
+  }
+}
+
+/** Creates a function that sends spans by OTLP/HTTP as protobuf, with retries. */
+export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: Options) {
+  async function post(body: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<void> {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    const fields = { ...headers, "content-type": "application/x-protobuf" };
+    const response = await fetch(url, { method: "POST", headers: fields, body, signal: limited, redirect: "error" });
+    // Read to its end, so that the connection can be reused.
+    await response.arrayBuffer();
+    if (response.ok) return;
+    const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1_000 || 0;
+    throw new RefusedError(response.status, retryAfterMs);
+  }
+
+  return async (spans: ReadableSpan[], signal: AbortSignal): Promise<void> => {
+    const body = new Uint8Array(ProtobufTraceSerializer.serializeRequest(spans) ?? []);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        signal.throwIfAborted();
+        return await post(body, signal);
+      } catch (error) {
+        const isFinal = error instanceof RefusedError && !retryable.has(error.status);
+        if (isFinal || attempt >= ATTEMPTS_MAX || signal.aborted) {
+          onFailure(describe(error));
+          throw error;
+        }
+        const retryAfterMs = error instanceof RefusedError ? Math.min(error.retryAfterMs, RETRY_AFTER_MS_MAX) : 0;
+        await pause(Math.max(retryAfterMs, Math.random() * PAUSE_MS * 2 ** (attempt - 1)), signal);
+      }
+    }
+  };
+}
+
+/** An error of our HTTP client may quote what the server sent, so only the code of an unknown one is shown. */
+function describe(error: unknown): string {
+  if (error instanceof RefusedError) return error.message;
+  const { code, name = "Error" } = error as { code?: unknown; name?: string };
+  if (name === "TimeoutError") return "the collector did not respond in time";
+  return `the request failed (${typeof code === "string" ? code : name})`;
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+  });
+}

@@ -1,0 +1,85 @@
+import { TraceFlags } from "@opentelemetry/api";
+import type { ReadableSpan, SpanProcessor } from "@opentelemetry/sdk-trace";
+
+/** Spans per request to the collector. */
+const BATCH_SPANS = 512;
+
+export type SpanOutcome = "exported" | "dropped" | "failed";
+
+type Options = {
+  /** Spans waiting for the collector; more are dropped. */
+  spansMax: number;
+  /** How long spans are collected before they are sent. */
+  delayMs: number;
+  /** Sends a batch. Rejects if the collector didn't accept it, after all retries. Must not start after the signal aborted. */
+  send(spans: ReadableSpan[], signal: AbortSignal): Promise<void>;
+  /** Counts what became of ended spans: `dropped` before sending, or `failed` to be sent. */
+  onSpans(outcome: SpanOutcome, count: number): void;
+};
+
+/**
+ * Keeps ended spans until they are sent, one batch at a time. Bounded: with a slow or dead collector, new spans are dropped
+ * and counted. Not the SDK's own processor, because that one doesn't report what it drops.
+ */
+export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): SpanProcessor {
+  const stopping = new AbortController();
+  let waiting: ReadableSpan[] = [];
+  let timer: Timer | undefined;
+  let sending: Promise<void> | undefined;
+
+  async function sendBatch(): Promise<void> {
+    const spans = waiting.splice(0, BATCH_SPANS);
+    await send(spans, stopping.signal).then(
+      () => onSpans("exported", spans.length),
+      () => onSpans("failed", spans.length),
+    );
+  }
+
+  /** Sends all that is waiting now; spans that end meanwhile wait for the next delay, unless they fill a batch. */
+  async function sendAll(): Promise<void> {
+    do await sendBatch();
+    while (waiting.length >= BATCH_SPANS);
+  }
+
+  function flush(): Promise<void> {
+    clearTimeout(timer);
+    timer = undefined;
+    if (waiting.length === 0 && !sending) return Promise.resolve();
+    sending ??= sendAll().finally(() => {
+      sending = undefined;
+      if (waiting.length > 0) schedule();
+    });
+    return sending;
+  }
+
+  function schedule(): void {
+    if (stopping.signal.aborted || sending) return;
+    if (waiting.length >= BATCH_SPANS) void flush();
+    else timer ??= setTimeout(flush, delayMs).unref();
+  }
+
+  return {
+    onStart() {},
+    onEnd(span) {
+      if ((span.spanContext().traceFlags & TraceFlags.SAMPLED) === 0) return;
+      if (waiting.length >= spansMax || stopping.signal.aborted) {
+        onSpans("dropped", 1);
+        return;
+      }
+      waiting.push(span);
+      schedule();
+    },
+    async forceFlush() {
+      while (sending || (waiting.length > 0 && !stopping.signal.aborted)) await flush();
+    },
+    /** Gives up on what hasn't been sent. */
+    async shutdown() {
+      stopping.abort();
+      clearTimeout(timer);
+      const lost = waiting.length;
+      waiting = [];
+      if (lost > 0) onSpans("dropped", lost);
+      await sending;
+    },
+  };
+}

@@ -1,0 +1,16 @@
+import type { SpanContext } from "@opentelemetry/api";
+
+/** W3C Trace Context, version 00; later versions begin in the same way. */
+const pattern = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:-.*)?$/;
+const SAMPLED = 1;
+
+/** Reads a `traceparent` header; undefined if it is missing or malformed. `tracestate` belongs to other vendors and isn't kept. */
+export function parseTraceparent(text: string | null | undefined): SpanContext | undefined {
+  const [, traceId, spanId, flags = "00"] = pattern.exec(text ?? "") ?? [];
+  if (traceId === undefined || spanId === undefined) return undefined;
+  return { traceId, spanId, traceFlags: Number.parseInt(flags, 16) & SAMPLED, isRemote: true };
+}
+
+/** The `traceparent` header that continues a trace elsewhere. */
+export const formatTraceparent = ({ traceId, spanId, traceFlags }: SpanContext): string =>
+  `00-${traceId}-${spanId}-0${traceFlags & SAMPLED}`;

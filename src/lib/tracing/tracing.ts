@@ -1,0 +1,128 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import {
+  type Attributes,
+  type Context,
+  ROOT_CONTEXT,
+  type Span,
+  type SpanContext,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  trace,
+} from "@opentelemetry/api";
+
+export type { Span, SpanContext } from "@opentelemetry/api";
+export { SpanKind } from "@opentelemetry/api";
+
+export type SpanOptions = {
+  /** Default: INTERNAL. */
+  kind?: SpanKind;
+  attributes?: Attributes;
+  /** Absent: the current span. Null: none, so the span starts a new trace. */
+  parent?: SpanContext | null | undefined;
+  /** Related spans of other traces. */
+  links?: readonly SpanContext[];
+};
+
+/**
+ * Creates spans, which form the trace of a request. The current span follows asynchronous calls. Where tracing is off, there
+ * is no such object, so that nothing is spent on it.
+ */
+export interface Tracing {
+  /** Runs `work` in a new current span, which ends with it. An error that it throws is recorded by its code only. */
+  run<T>(name: string, options: SpanOptions, work: (span: Span) => T): T;
+  /** Starts a span without making it current. The caller ends it. */
+  start(name: string, options?: SpanOptions): Span;
+  /** Runs `work` with this span as the current one. */
+  within<T>(span: Span, work: () => T): T;
+  /** The current span if it is recorded and hasn't ended. */
+  recording(): Span | undefined;
+  /** The current span's context, sampled or not, to continue its trace elsewhere. */
+  current(): SpanContext | undefined;
+  /** The fields that identify the current span in log lines. */
+  logFields(): { trace_id?: string; span_id?: string };
+}
+
+export function createTracing(tracer: Tracer): Tracing {
+  const storage = new AsyncLocalStorage<Context>();
+
+  const currentSpan = (): Span | undefined => {
+    const context = storage.getStore();
+    return context && trace.getSpan(context);
+  };
+
+  function findParent(parent: SpanContext | null | undefined): Context {
+    if (parent === null) return ROOT_CONTEXT;
+    return parent ? trace.setSpanContext(ROOT_CONTEXT, parent) : (storage.getStore() ?? ROOT_CONTEXT);
+  }
+
+  const start: Tracing["start"] = (name, { kind = SpanKind.INTERNAL, attributes, parent, links } = {}) => {
+    const options = {
+      kind,
+      ...(attributes && { attributes }),
+      ...(links && { links: links.map((context) => ({ context })) }),
+    };
+    return tracer.startSpan(name, options, findParent(parent));
+  };
+
+  const within: Tracing["within"] = (span, work) => storage.run(trace.setSpan(ROOT_CONTEXT, span), work);
+
+  return {
+    start,
+    within,
+    run(name, options, work) {
+      const span = start(name, options);
+      return within(span, () => endWith(span, () => work(span)));
+    },
+    recording() {
+      const span = currentSpan();
+      return span?.isRecording() ? span : undefined;
+    },
+    current: () => currentSpan()?.spanContext(),
+    logFields() {
+      const context = currentSpan()?.spanContext();
+      return context ? { trace_id: context.traceId, span_id: context.spanId } : {};
+    },
+  };
+}
+
+/** Runs `work` in a span if tracing is on; otherwise it only runs it. */
+export const traced = <T>(tracing: Tracing | null, name: string, options: SpanOptions, work: () => T): T =>
+  tracing ? tracing.run(name, options, work) : work();
+
+/** Marks a span as failed. @param type a code or the name of a class, never a text that a user may have written. */
+export function failSpan(span: Span, type: string): void {
+  span.setAttribute("error.type", type);
+  span.setStatus({ code: SpanStatusCode.ERROR });
+}
+
+/** The `error.type` of an error: its code, such as `not_found` or `ECONNREFUSED`, or its class. */
+export function nameError(error: unknown): string {
+  const { code } = (error ?? {}) as { code?: unknown };
+  if (typeof code === "string" && /^\w{1,64}$/.test(code)) return code;
+  return error instanceof Error ? error.name : "_OTHER";
+}
+
+/** Ends the span when the work has ended, which may be a promise. */
+function endWith<T>(span: Span, work: () => T): T {
+  const fail = (error: unknown): never => {
+    failSpan(span, nameError(error));
+    span.end();
+    throw error;
+  };
+  let result: T;
+  try {
+    result = work();
+  } catch (error) {
+    return fail(error);
+  }
+  if (!(result instanceof Promise)) {
+    span.end();
+    return result;
+  }
+  const ended = result.then((value) => {
+    span.end();
+    return value;
+  }, fail);
+  return ended as T;
+}

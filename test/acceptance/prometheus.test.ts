@@ -1,0 +1,86 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createFolder, findFreePort } from "../commands/run-parley.ts";
+import { monitoringFolder } from "../deploy/compose-file.ts";
+import { findProgram } from "../deploy/programs.ts";
+import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { openChat } from "./chat.ts";
+import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+const TOKEN = "token-for-metrics";
+
+/** A Prometheus with the configuration in deploy/monitoring, which scrapes every second and doesn't wait before it alerts. */
+async function startPrometheus(folder: string, target: string) {
+  const read = (name: string) => readFileSync(join(monitoringFolder, name), "utf8");
+  const config = read("prometheus.yml").replaceAll("15s", "1s").replace("10s", "1s").replace("localhost:3000", target);
+  writeFileSync(join(folder, "prometheus.yml"), config);
+  writeFileSync(join(folder, "alerts.yml"), read("alerts.yml").replaceAll(/for: \d+m/g, "for: 1s"));
+  writeFileSync(join(folder, "metrics_token"), TOKEN);
+  const port = findFreePort();
+  const flags = [`--config.file=${folder}/prometheus.yml`, `--storage.tsdb.path=${folder}/data`];
+  const child = Bun.spawn([findProgram("prometheus"), ...flags, `--web.listen-address=127.0.0.1:${port}`], {
+    stdio: ["ignore", "ignore", "ignore"],
+  });
+  const ask = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}/api/v1/${path}`).catch(() => null);
+    return response?.ok ? ((await response.json()) as { data: never }).data : null;
+  };
+  await waitUntil(async () => (await ask("targets")) !== null);
+  return {
+    ask,
+    async listFiring(): Promise<{ alert: string; summary: string }[]> {
+      const data = (await ask("alerts")) as { alerts: Alert[] } | null;
+      const firing = data?.alerts.filter(({ state }) => state === "firing") ?? [];
+      return firing.map(({ labels, annotations }) => ({ alert: labels.alertname, summary: annotations.summary }));
+    },
+    async stop() {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+type Alert = { state: string; labels: { alertname: string }; annotations: { summary: string } };
+
+test("a real Prometheus scrapes Parley, and alerts when its model's provider fails", async () => {
+  using folder = createFolder();
+  const standIn = startProviderStandIn();
+  const env = { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
+  const site = await createSite({ env: { ...env, METRICS_TOKEN: TOKEN } });
+  const parley = await site.start();
+  const prometheus = await startPrometheus(folder.path, new URL(parley.url).host);
+  try {
+    type Target = { health: string; scrapePool: string };
+    await waitUntil(async () => {
+      const data = (await prometheus.ask("targets")) as { activeTargets: Target[] } | null;
+      return data?.activeTargets.some(({ health, scrapePool }) => health === "up" && scrapePool === "parley") ?? false;
+    });
+    const rules = (await prometheus.ask("rules")) as unknown as { groups: { rules: { health: string }[] }[] };
+    expect(rules.groups.flatMap((group) => group.rules).length).toBeGreaterThan(15);
+    const isQuiet = async () =>
+      !(await prometheus.listFiring()).some(({ alert }) => alert === "ParleyNoModelAvailable");
+    expect(await isQuiet()).toBe(true);
+
+    standIn.script("one", { fault: "status", status: 503, times: 3 });
+    const chat = await openChat(parley);
+    for (let questions = 0; questions < 3; questions += 1) await chat.readToEnd(await chat.ask());
+    await waitUntil(async () => !(await isQuiet()));
+    const firing = await prometheus.listFiring();
+    expect(firing).toContainEqual({
+      alert: "ParleyModelUnavailable",
+      summary: "No instance can use the model compatible/one.",
+    });
+
+    // After the circuit breaker's first cool-down.
+    await waitUntil(isQuiet, 40_000);
+    await parley.kill();
+    await waitUntil(async () => (await prometheus.listFiring()).some(({ alert }) => alert === "ParleyDown"));
+  } finally {
+    await prometheus.stop();
+    await site.remove();
+    await standIn.stop();
+  }
+});

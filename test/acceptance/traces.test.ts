@@ -1,0 +1,260 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { type SeenSpan, startCollector } from "../support/collector.ts";
+import { createConversation } from "../support/conversation.ts";
+import { startMcpServer } from "../support/mcp-server.ts";
+import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { openSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
+import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+
+setDefaultTimeout(TEST_TIMEOUT_MS);
+
+const QUESTION = "Which secret recipe does Anna know?";
+const ANSWER = "A soup of nettles.";
+const COLLECTOR_TOKEN = "token-of-the-collector";
+const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
+const traceparent = `00-${CALLER.traceId}-${CALLER.spanId}-01`;
+
+let collector: ReturnType<typeof startCollector>;
+let standIn: ProviderStandIn;
+let receiver: Bun.Server<undefined>;
+let mcp: ReturnType<typeof startMcpServer>;
+let site: Site;
+let parley: Parley;
+const toolHeaders: (string | null)[] = [];
+const webhookHeaders: Headers[] = [];
+
+beforeAll(async () => {
+  collector = startCollector();
+  standIn = startProviderStandIn();
+  receiver = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request) {
+      webhookHeaders.push(request.headers);
+      return new Response(null, { status: 503 });
+    },
+  });
+  mcp = startMcpServer({
+    revision: "2026",
+    tools: [{ name: "look", run: () => ({ content: [{ type: "text", text: "Found." }] }) }],
+    intercept(request) {
+      if (request.headers.get("mcp-method") === "tools/call") toolHeaders.push(request.headers.get("traceparent"));
+      return null;
+    },
+  });
+  site = await createSite({
+    env: {
+      OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+      OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer%20${COLLECTOR_TOKEN}`,
+      OTEL_RESOURCE_ATTRIBUTES: "deployment.environment.name=test,service.name=other",
+      OTEL_SERVICE_NAME: "chat",
+      OTEL_BSP_SCHEDULE_DELAY: "50",
+      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      COMPATIBLE_API_KEY: "key-of-the-provider",
+      AI_MODELS: "compatible/broken,compatible/good",
+      AI_MAX_RETRIES: "0",
+      MCP_SERVERS: `wiki=${mcp.url}`,
+      WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true",
+      LOG_LEVEL: "debug",
+    },
+  });
+  parley = await site.start();
+  standIn.script("broken", { fault: "status", status: 503, times: 1_000 });
+});
+afterAll(async () => {
+  await site?.remove();
+  await Promise.all([collector?.stop(), standIn?.stop(), mcp?.stop(), receiver?.stop(true)]);
+});
+
+const isNamed = (name: string) => (span: SeenSpan) => span.name === name;
+const inTrace = (traceId: string, name: string) => (span: SeenSpan) => span.traceId === traceId && span.name === name;
+
+/** The one span of this name in a trace. */
+async function findOne(traceId: string, name: string): Promise<SeenSpan> {
+  const found = await collector.waitFor(inTrace(traceId, name));
+  expect({ name, count: found.length }).toEqual({ name, count: 1 });
+  return found[0] as SeenSpan;
+}
+
+describe("the trace of a message", () => {
+  let root: SeenSpan;
+  let email: string;
+  let token: string;
+
+  beforeAll(async () => {
+    const anna = await parley.register();
+    ({ email } = anna.user);
+    token = anna.access_token;
+    const { id } = await createConversation(parley, anna, [], { title: "Soup", tools: ["wiki_look"] });
+    await parley.fetch("/api/v1/webhooks", {
+      token,
+      json: { url: `http://127.0.0.1:${receiver.port}/key-in-the-path`, events: ["message.completed"] },
+    });
+    standIn.script("good", { toolCalls: [{ name: "wiki_look", arguments: '{"q":"nettles"}' }] }, { text: ANSWER });
+    const response = await parley.fetch(`/api/v1/conversations/${id}/messages?before=x`, {
+      token,
+      headers: { accept: "text/event-stream", traceparent, "x-request-id": "request-of-anna" },
+      json: { content: QUESTION, reply: true },
+    });
+    expect(await response.text()).toContain("message.completed");
+    const [found] = await collector.waitFor(({ attributes }) => attributes["parley.request_id"] === "request-of-anna");
+    root = found as SeenSpan;
+  });
+
+  test("starts with the request, named after its route, and links to the caller's", () => {
+    expect(root).toMatchObject({
+      name: "POST /api/v1/conversations/:id/messages",
+      kind: "SERVER",
+      parentId: null,
+      status: "UNSET",
+      links: [CALLER],
+    });
+    expect(root.attributes).toEqual({
+      "http.request.method": "POST",
+      "url.scheme": "http",
+      "http.route": "/api/v1/conversations/:id/messages",
+      "http.response.status_code": 200,
+      "parley.request_id": "request-of-anna",
+    });
+    expect(root.resource).toMatchObject({ "service.name": "chat", "deployment.environment.name": "test" });
+    expect(root.resource["service.version"]).toBeString();
+  });
+
+  test("has the commit, the answer, each attempt of a model and each tool call below it", async () => {
+    const store = await findOne(root.traceId, "store message");
+    expect(store.parentId).toBe(root.spanId);
+    const commit = await findOne(root.traceId, "commit messages");
+    expect(commit.parentId).toBe(store.spanId);
+    const answer = await findOne(root.traceId, "generate answer");
+    expect(answer.parentId).toBe(store.spanId);
+    expect(answer.attributes).toMatchObject({ "parley.generation.outcome": "complete" });
+    const conversationId = answer.attributes["gen_ai.conversation.id"];
+
+    // The first model fails once per step; the second one takes over.
+    const failed = await collector.waitFor(inTrace(root.traceId, "chat broken"), 2);
+    const succeeded = await collector.waitFor(inTrace(root.traceId, "chat good"), 2);
+    for (const span of [...failed, ...succeeded]) {
+      expect(span).toMatchObject({ kind: "CLIENT", parentId: answer.spanId });
+      expect(span.attributes).toMatchObject({
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "compatible",
+        "gen_ai.conversation.id": conversationId,
+      });
+    }
+    expect(failed[0]).toMatchObject({ status: "ERROR", attributes: { "error.type": "provider_unavailable" } });
+    expect(failed[0]?.events).toEqual([]);
+    const reasons = succeeded.map(({ attributes }) => attributes["gen_ai.response.finish_reasons"]);
+    expect(reasons).toEqual([["tool_calls"], ["stop"]]);
+    expect(succeeded[1]).toMatchObject({ status: "UNSET", events: ["gen_ai.first_chunk"] });
+    expect(succeeded[1]?.attributes["gen_ai.usage.output_tokens"]).toBeGreaterThan(0);
+    expect(succeeded[1]?.attributes["gen_ai.usage.input_tokens"]).toBeGreaterThan(0);
+
+    const tool = await findOne(root.traceId, "execute_tool wiki_look");
+    expect(tool.parentId).toBe(answer.spanId);
+    expect(toolHeaders).toEqual([`00-${root.traceId}-${tool.spanId}-01`]);
+  });
+
+  test("has the statements of the request, as summaries", async () => {
+    const statements = (await collector.waitFor(({ traceId }) => traceId === root.traceId)).filter(
+      ({ attributes }) => attributes["db.system.name"] === "postgresql",
+    );
+    expect(statements.length).toBeGreaterThan(2);
+    for (const { name } of statements) expect(name).toMatch(/^(transaction|statement|[A-Z]+( [a-z_]+)?)$/);
+    const ids = new Set(collector.spans.filter(({ traceId }) => traceId === root.traceId).map(({ spanId }) => spanId));
+    for (const { parentId } of statements) expect(ids).toContain(parentId as string);
+  });
+
+  test("isn't passed on to model providers or webhooks", async () => {
+    const [delivery] = await collector.waitFor(isNamed("deliver webhook"));
+    expect(delivery).toMatchObject({ kind: "CLIENT", parentId: null, status: "ERROR" });
+    expect(delivery?.attributes).toMatchObject({ "http.response.status_code": 503, "server.address": "127.0.0.1" });
+    expect(delivery?.traceId).not.toBe(root.traceId);
+    expect(webhookHeaders.length).toBeGreaterThan(0);
+    for (const headers of webhookHeaders) expect(headers.has("traceparent")).toBe(false);
+    expect(standIn.requests.length).toBeGreaterThan(0);
+    for (const { headers } of standIn.requests) expect(JSON.stringify(headers)).not.toContain(root.traceId);
+  });
+
+  test("is named in the log lines of the request and of its answer", async () => {
+    const lines = () =>
+      parley
+        .readLog()
+        .split("\n")
+        .filter((line) => line.includes(root.traceId));
+    await waitUntil(() => lines().some((line) => line.includes('"msg":"request"')));
+    const request = lines()
+      .map((line) => JSON.parse(line))
+      .find(({ msg }) => msg === "request");
+    expect(request).toMatchObject({ request_id: "request-of-anna", span_id: root.spanId });
+    expect(lines().some((line) => line.includes("provider_unavailable"))).toBe(true);
+  });
+
+  test("contains no content, no e-mail address and no secret", async () => {
+    expect(collector.bodies.length).toBeGreaterThan(0);
+    const seen = Buffer.concat(collector.bodies).toString("latin1");
+    expect(seen).toContain("gen_ai.provider.name");
+    for (const secret of [
+      QUESTION,
+      ANSWER,
+      "nettles",
+      "Found.",
+      email,
+      token,
+      "key-of-the-provider",
+      "key-in-the-path",
+    ])
+      expect(seen).not.toContain(secret);
+    expect(seen).not.toContain("before=x");
+    for (const headers of collector.headers) expect(headers.get("authorization")).toBe(`Bearer ${COLLECTOR_TOKEN}`);
+    expect(site.readLog()).not.toContain(COLLECTOR_TOKEN);
+  });
+});
+
+test("each frame that does work is a trace, which links to the request that opened the socket", async () => {
+  const anna = await parley.register();
+  const { id } = await createConversation(parley, anna);
+  const socket = await openSocket(parley.url, { token: anna.access_token });
+  socket.send({ type: "ping" });
+  await socket.ask({ type: "subscribe", conversation_id: crypto.randomUUID() });
+  const client_message_id = crypto.randomUUID();
+  await socket.ask({ type: "message.send", conversation_id: id, client_message_id, content: "Hi", reply: false });
+  await socket.close();
+  const [frame] = await collector.waitFor(isNamed("message.send"));
+  expect(frame).toMatchObject({ kind: "SERVER", parentId: null, status: "UNSET" });
+  const store = await findOne(frame?.traceId ?? "", "store message");
+  expect(store.parentId).toBe(frame?.spanId as string);
+  const [upgrade] = await collector.waitFor(isNamed("GET /realtime"));
+  expect(upgrade?.attributes["http.response.status_code"]).toBe(101);
+  expect(frame?.links).toEqual([{ traceId: upgrade?.traceId as string, spanId: upgrade?.spanId as string }]);
+  const [refused] = await collector.waitFor(isNamed("subscribe"));
+  expect(refused).toMatchObject({ status: "UNSET", attributes: { "error.type": "not_found" } });
+  expect(collector.spans.some(isNamed("ping"))).toBe(false);
+});
+
+test("an answer to an OpenAI client is below its request", async () => {
+  const anna = await parley.register();
+  standIn.script("good", { text: ANSWER });
+  const response = await parley.fetch("/v1/chat/completions", {
+    token: anna.access_token,
+    json: { model: "compatible/good", messages: [{ role: "user", content: QUESTION }] },
+  });
+  expect(response.status).toBe(200);
+  const [request] = await collector.waitFor(isNamed("POST /v1/chat/completions"));
+  const answer = await findOne(request?.traceId ?? "", "generate answer");
+  expect(answer.parentId).toBe(request?.spanId as string);
+  const chat = await findOne(request?.traceId ?? "", "chat good");
+  expect(chat.parentId).toBe(answer.spanId);
+});
+
+test("requests to unknown paths have no path, and monitoring isn't traced", async () => {
+  await parley.fetch("/nowhere/secret-in-a-path");
+  await parley.fetch("/livez");
+  await parley.fetch("/metrics");
+  const [unknown] = await collector.waitFor(
+    ({ attributes }) => attributes["http.response.status_code"] === 404 && attributes["http.route"] === undefined,
+  );
+  expect(unknown?.name).toBe("GET");
+  expect(collector.spans.some(({ name }) => /livez|metrics/.test(name))).toBe(false);
+  expect(Buffer.concat(collector.bodies).toString("latin1")).not.toContain("secret-in-a-path");
+});

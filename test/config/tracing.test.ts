@@ -1,0 +1,58 @@
+import { describe, expect, test } from "bun:test";
+import { findTracesUrl, listResourceAttributes, readHeaders } from "../../src/config/tracing.ts";
+import { listSecrets, loadConfig, printConfig } from "../../src/config.ts";
+
+const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
+const ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+describe("the endpoint", () => {
+  test.each([
+    [{}, null],
+    [{ [ENDPOINT]: "http://collector:4318" }, "http://collector:4318/v1/traces"],
+    [{ [ENDPOINT]: "https://collector/otlp/?tenant=1" }, "https://collector/otlp/v1/traces?tenant=1"],
+    [
+      { [ENDPOINT]: "http://collector:4318", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://traces/in" },
+      "http://traces/in",
+    ],
+    [{ [ENDPOINT]: "http://collector:4318", OTEL_SDK_DISABLED: "true" }, null],
+  ])("%j sends to %p", (environment, url) => {
+    expect(findTracesUrl(load(environment))).toBe(url);
+  });
+});
+
+test("headers are decoded, masked and kept out of the log", () => {
+  const OTEL_EXPORTER_OTLP_HEADERS = "Authorization=Bearer%20token-of-mine, x-tenant=a%2Cb";
+  const config = load({ OTEL_EXPORTER_OTLP_HEADERS });
+  expect(readHeaders(config.OTEL_EXPORTER_OTLP_HEADERS)).toEqual({
+    authorization: "Bearer token-of-mine",
+    "x-tenant": "a,b",
+  });
+  expect(printConfig(config)).not.toContain("token-of-mine");
+  expect(listSecrets(config)).toEqual(expect.arrayContaining(["Bearer token-of-mine", "token-of-mine"]));
+});
+
+test("the headers can be in a file", () => {
+  const config = loadConfig({ OTEL_EXPORTER_OTLP_HEADERS_FILE: "/headers" }, () => "x-key=from-a-file\n");
+  expect(readHeaders(config.OTEL_EXPORTER_OTLP_HEADERS)).toEqual({ "x-key": "from-a-file" });
+});
+
+test.each([
+  [{ OTEL_EXPORTER_OTLP_HEADERS: "no-value" }, "OTEL_EXPORTER_OTLP_HEADERS: the value is not a list"],
+  [{ OTEL_EXPORTER_OTLP_HEADERS: "host=other" }, "OTEL_EXPORTER_OTLP_HEADERS: the value is not a list"],
+  [{ OTEL_EXPORTER_OTLP_HEADERS: "a=%zz" }, "OTEL_EXPORTER_OTLP_HEADERS: the value is not a list"],
+  [{ OTEL_RESOURCE_ATTRIBUTES: "a" }, 'OTEL_RESOURCE_ATTRIBUTES: "a" is not a list'],
+  [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, 'OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not one of http/protobuf'],
+  [{ OTEL_TRACES_SAMPLER: "sometimes" }, 'OTEL_TRACES_SAMPLER: "sometimes" is not one of'],
+  [{ OTEL_TRACES_SAMPLER_ARG: "2" }, "OTEL_TRACES_SAMPLER_ARG: 2 is not a number from 0 to 1"],
+  [{ [ENDPOINT]: "collector:4317" }, "OTEL_EXPORTER_OTLP_ENDPOINT: "],
+])("%j is refused with what to do", (environment, problem) => {
+  expect(() => load(environment as Record<string, string>)).toThrow(problem);
+});
+
+test("the service's name is that of its setting, of the attributes, or parley", () => {
+  const name = (environment: Record<string, string>) =>
+    listResourceAttributes(load(environment), { "host.name": "here" })["service.name"];
+  expect(name({})).toBe("parley");
+  expect(name({ OTEL_RESOURCE_ATTRIBUTES: "service.name=other" })).toBe("other");
+  expect(name({ OTEL_RESOURCE_ATTRIBUTES: "service.name=other", OTEL_SERVICE_NAME: "chat" })).toBe("chat");
+});

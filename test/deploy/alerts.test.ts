@@ -1,0 +1,122 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createFolder } from "../commands/run-parley.ts";
+import { type AlertCase, alertCases } from "./alert-cases.ts";
+import { monitoringFolder } from "./compose-file.ts";
+import { findUnknownNames } from "./metric-names.ts";
+import { findProgram } from "./programs.ts";
+import { runProgram } from "./run-program.ts";
+import { readYaml } from "./yaml-file.ts";
+
+setDefaultTimeout(30_000);
+
+type Rule = {
+  alert: string;
+  expr: string;
+  for?: string;
+  labels: { severity: string };
+  annotations: { summary: string; runbook: string };
+};
+
+const file = join(monitoringFolder, "alerts.yml");
+const [content] = readYaml(file) as [{ groups: { rules: Rule[] }[] }];
+const rules = content.groups.flatMap((group) => group.rules);
+const promtool = findProgram("promtool");
+
+test("every rule has a severity, a summary, and series that make it fire", () => {
+  expect(rules.length).toBeGreaterThan(15);
+  expect(rules.map(({ alert }) => alert).sort()).toEqual(Object.keys(alertCases).sort());
+  for (const { labels, annotations } of rules) {
+    expect(["critical", "warning"]).toContain(labels.severity);
+    expect(annotations.summary).toEndWith(".");
+  }
+});
+
+test("docs/monitoring.md says what to do about each alert", () => {
+  const guide = readFileSync(join(monitoringFolder, "../../docs/monitoring.md"), "utf8");
+  for (const { alert, annotations } of rules) {
+    expect(annotations.runbook).toBe(`docs/monitoring.md#${alert.toLowerCase()}`);
+    const section = guide.split(/^### /m).find((part) => part.startsWith(`${alert}\n`)) ?? "";
+    expect({ alert, isLong: section.length > 150 }).toEqual({ alert, isLong: true });
+  }
+  const described = [...guide.matchAll(/^### (Parley\w+)$/gm)].map(([, name]) => name);
+  expect(described.sort()).toEqual(rules.map(({ alert }) => alert).sort() as never);
+});
+
+test("expressions only use names of /metrics", () => {
+  for (const { alert, expr } of rules)
+    expect({ alert, unknown: findUnknownNames(expr) }).toEqual({ alert, unknown: [] });
+  expect(findUnknownNames('rate(parley_messages_sum{role="user"}[5m])')).toEqual(["no series parley_messages_sum"]);
+  expect(findUnknownNames('parley_messages_total{rol="user"}')).toEqual(["parley_messages_total has no label rol"]);
+  expect(findUnknownNames("sum by (rol) (parley_messages_total)")).toEqual(["no series has the label rol"]);
+});
+
+/** Whether the alert fires at a time, as a test of promtool. */
+const expectFiring = (alert: string, minute: number, isFiring: boolean) => ({
+  expr: `count(ALERTS{alertname="${alert}",alertstate="firing"})`,
+  eval_time: `${minute}m`,
+  exp_samples: isFiring ? [{ labels: "{}", value: 1 }] : [],
+});
+const mapSeries = (series: Record<string, string>) =>
+  Object.entries(series).map(([name, values]) => ({ series: name, values }));
+
+const testFiring = (alert: string, { stepMin = 1, fires, badMin, earlyMin, resolvedMin }: AlertCase) => ({
+  interval: `${stepMin}m`,
+  input_series: mapSeries(fires),
+  promql_expr_test: [
+    ...(earlyMin === undefined ? [] : [expectFiring(alert, earlyMin, false)]),
+    expectFiring(alert, badMin, true),
+    expectFiring(alert, resolvedMin, false),
+  ],
+});
+const testQuiet = (alert: string, { stepMin = 1, quiet, badMin, resolvedMin }: AlertCase) => ({
+  interval: `${stepMin}m`,
+  input_series: mapSeries(quiet),
+  promql_expr_test: [badMin, Math.round((badMin + resolvedMin) / 2), resolvedMin].map((minute) =>
+    expectFiring(alert, minute, false),
+  ),
+});
+
+type RuleTest = ReturnType<typeof testFiring>;
+
+/** Rules are evaluated as often as the series have values, so tests with other steps need a run of their own. */
+async function testRules(tests: RuleTest[], text = readFileSync(file, "utf8")) {
+  using folder = createFolder();
+  writeFileSync(join(folder.path, "alerts.yml"), text);
+  const paths = [...Map.groupBy(tests, ({ interval }) => interval)].map(([interval, same]) => {
+    const path = join(folder.path, `${interval}.yml`);
+    // JSON is YAML.
+    writeFileSync(path, JSON.stringify({ rule_files: ["alerts.yml"], evaluation_interval: interval, tests: same }));
+    return path;
+  });
+  return await runProgram([promtool, "test", "rules", ...paths]);
+}
+
+test("each alert fires after its time, and resolves", async () => {
+  const { code, output } = await testRules(Object.entries(alertCases).map(([alert, of]) => testFiring(alert, of)));
+  expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
+});
+
+test("no alert fires within its bounds", async () => {
+  const { code, output } = await testRules(Object.entries(alertCases).map(([alert, of]) => testQuiet(alert, of)));
+  expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
+});
+
+test("with rules that never or always fire, the cases of every alert fail", async () => {
+  const change = (mutate: (expr: string) => string) =>
+    JSON.stringify({ groups: [{ name: "x", rules: rules.map(({ alert, expr }) => ({ alert, expr: mutate(expr) })) }] });
+  const cases = Object.entries(alertCases);
+  const never = await testRules(
+    cases.map(([alert, of]) => testFiring(alert, of)),
+    change((expr) => `(${expr}) and vector(1) == 2`),
+  );
+  const always = await testRules(
+    cases.map(([alert, of]) => testQuiet(alert, of)),
+    change(() => "vector(1)"),
+  );
+  for (const { code, output } of [never, always]) {
+    expect(code).toBe(1);
+    for (const { alert } of rules) expect(output).toContain(alert);
+  }
+});
