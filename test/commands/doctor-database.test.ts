@@ -114,7 +114,7 @@ test("migrations that are pending or newer, and tables of another program", asyn
     const pending = await doctor(url);
     expect(pending.code).toBe(0);
     expect(pending.linesOf("database")[1]).toMatch(
-      /^warning: 1 migrations of this version are not applied yet; .*parley migrate/,
+      /^warning: 1 migration of this version must still be applied; .*parley migrate/,
     );
   } finally {
     await sql.end({ timeout: 1 });
@@ -152,7 +152,7 @@ test("too few connections, a transaction left open, and locks", async () => {
   resolve();
   await Promise.all([holding, waiting]);
   await sql.end({ timeout: 1 });
-  expect(blocked.linesOf("database")[1]).toMatch(/^warning: 1 statements have waited for a lock/);
+  expect(blocked.linesOf("database")[1]).toMatch(/^warning: 1 statement has waited for a lock/);
 });
 
 test("a pooler in each mode", async () => {

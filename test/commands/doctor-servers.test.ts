@@ -126,7 +126,7 @@ test("MCP servers", async () => {
   const closed = serve(() => new Response("no", { status: 401 }));
   const { linesOf } = await runDoctor({ MCP_SERVERS: `wiki=${good.url},locked=${closed.url}/?key=${MARK}` });
   expect(linesOf("mcp")).toEqual([
-    expect.stringMatching(/^ok: MCP server wiki .* responds and has 1 tools\.$/),
+    expect.stringMatching(/^ok: MCP server wiki .* responds and has 1 tool\.$/),
     expect.stringMatching(/^problem: MCP server locked .*401.* correct MCP_LOCKED_HEADERS\.$/),
   ]);
 });
@@ -139,7 +139,7 @@ test("an OIDC issuer", async () => {
       : Response.json({ issuer: origin, jwks_uri: `${origin}/keys` });
   });
   const find = async (OIDC_ISSUER: string) => (await runDoctor({ OIDC_ISSUER, OIDC_AUDIENCE: "app" })).linesOf("oidc");
-  expect(await find(issuer.url)).toEqual([`ok: The issuer ${issuer.url} has 1 keys.`]);
+  expect(await find(issuer.url)).toEqual([`ok: The issuer ${issuer.url} has 1 key.`]);
   expect(await find(`${issuer.url}/other`)).toEqual([expect.stringMatching(/^problem: .*not the discovery document/)]);
 });
 

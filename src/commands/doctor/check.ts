@@ -1,6 +1,6 @@
 import type { Config } from "../../config.ts";
 import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
-import type { ClockReading } from "./clock.ts";
+import type { ClockReading } from "./clock-reading.ts";
 import { type Finding, problem } from "./finding.ts";
 import type { OwnServer } from "./own-server.ts";
 

@@ -7,7 +7,7 @@ import { embeddedCheck } from "./embedded.ts";
 import { limitsCheck } from "./limits.ts";
 import { mcpCheck } from "./mcp.ts";
 import { oidcCheck } from "./oidc.ts";
-import { portCheck } from "./own-server.ts";
+import { portCheck } from "./port.ts";
 import { providersCheck } from "./providers.ts";
 import { redisCheck } from "./redis.ts";
 import { timeZonesCheck } from "./time-zones.ts";

@@ -1,5 +1,5 @@
 import type { Sql } from "../../db/client.ts";
-import { type ClockReading, compareClocks } from "./clock.ts";
+import { type ClockReading, compareClocks } from "./clock-reading.ts";
 
 /** What a database says about itself. Only reads. */
 export type DatabaseFacts = {

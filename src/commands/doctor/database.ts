@@ -6,6 +6,7 @@ import { checkMigratable, listMigrations, MigrationError } from "../../db/migrat
 import { prepareSession } from "../../db/session-check.ts";
 import { checkServer, checkWritable, DatabaseNotReadyError, UnsuitableDatabaseError } from "../../db/suitability.ts";
 import { abortable } from "../../lib/abortable.ts";
+import { formatQuantity } from "../selftest/figures.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
 import { createWarningCollector, openDoctorDatabase } from "./database-connection.ts";
 import { readDatabaseFacts } from "./database-facts.ts";
@@ -85,8 +86,6 @@ async function judgeMigrations(database: Database, isRunning: boolean): Promise<
   const pending = migrations.filter(({ state }) => state === "pending").length;
   if (pending === 0) return [];
   if (pending === migrations.length) return [ok("The database is empty; the first start creates Parley's tables.")];
-  const remedy = isRunning
-    ? "restart Parley with this executable"
-    : "`parley serve` applies them at its start, or run `parley migrate`";
-  return [warning(`${pending} migrations of this version are not applied yet; ${remedy}.`)];
+  const remedy = isRunning ? "restart Parley with this executable" : "start Parley, or run `parley migrate`";
+  return [warning(`${formatQuantity(pending, "migration")} of this version must still be applied; ${remedy}.`)];
 }

@@ -2,10 +2,13 @@ import { abortable } from "../../lib/abortable.ts";
 import { explainLoopback } from "../../lib/container.ts";
 import { maskAddress } from "../../lib/mask-address.ts";
 import { type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
-import { readDateHeader } from "./clock.ts";
+import { readDateHeader } from "./clock-reading.ts";
 
-/** A response, or why there was none: a text that follows the address in a sentence. */
-export type HttpAnswer = { status: number; json: unknown } | { failure: string };
+/**
+ * A response, or why there was none: `failure` follows the name of the server in a sentence; `hint` is empty, or one more sentence
+ * after a space.
+ */
+export type HttpAnswer = { status: number; json: unknown } | { failure: string; hint: string };
 
 const BODY_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -24,9 +27,9 @@ export async function requestAnswer(
     if (reading) context.clockReadings.push(reading);
     return { status: response.status, json: await abortable(readJsonBody(response), signal) };
   } catch (error) {
-    if (signal.aborted) return { failure: `did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s` };
+    if (signal.aborted) return { failure: `did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s`, hint: "" };
     const reason = error instanceof Error ? error.message : String(error);
-    return { failure: `can't be reached (${maskAddress(reason)})${explainLoopback(hostname)}` };
+    return { failure: `can't be reached (${maskAddress(reason)})`, hint: explainLoopback(hostname) };
   }
 }
 

@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { formatQuantity } from "../selftest/figures.ts";
 import type { DatabaseFacts } from "./database-facts.ts";
 import { type Finding, problem, warning } from "./finding.ts";
 
@@ -119,13 +120,13 @@ function judgeActivity(facts: DatabaseFacts): Finding[] {
   if (facts.blocked_statements > 0)
     findings.push(
       warning(
-        `${facts.blocked_statements} statements have waited for a lock for more than 3 s; find what blocks them with pg_blocking_pids, and end it.`,
+        `${formatQuantity(facts.blocked_statements, "statement has", "statements have")} waited for a lock for more than 3 s; find what blocks them with pg_blocking_pids, and end it.`,
       ),
     );
   if (facts.prepared_transactions > 0)
     findings.push(
       warning(
-        `${facts.prepared_transactions} prepared transactions are older than 10 minutes and keep their locks; commit them or roll them back (pg_prepared_xacts).`,
+        `${formatQuantity(facts.prepared_transactions, "prepared transaction has", "prepared transactions have")} been open for more than 10 minutes and kept locks; commit or roll back (pg_prepared_xacts).`,
       ),
     );
   return findings;

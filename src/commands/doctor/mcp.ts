@@ -5,8 +5,9 @@ import { readUserinfo } from "../../lib/userinfo.ts";
 import { createBoundedFetch } from "../../modules/tools/mcp/bounded-fetch.ts";
 import { createConnection } from "../../modules/tools/mcp/connection.ts";
 import { describeError, refusesUser } from "../../modules/tools/mcp/describe-error.ts";
+import { formatQuantity } from "../selftest/figures.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
-import { readDateHeader } from "./clock.ts";
+import { readDateHeader } from "./clock-reading.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
 
 export const mcpCheck: DoctorCheck = {
@@ -46,7 +47,7 @@ async function examineMcpServer(server: McpServerSetting, context: DoctorContext
   try {
     const tools = await abortable(connection.listTools(limit), limit);
     if (tools.length === 0) return warning(`${named} responds, but has no tools; check its configuration.`);
-    return ok(`${named} responds and has ${tools.length} tools.`);
+    return ok(`${named} responds and has ${formatQuantity(tools.length, "tool")}.`);
   } catch (error) {
     if (limit.aborted)
       return problem(

@@ -1,7 +1,8 @@
 import { abortable } from "../../lib/abortable.ts";
 import { createKeySource } from "../../modules/auth/oidc/key-source.ts";
+import { formatQuantity } from "../selftest/figures.ts";
 import { type DoctorCheck, REQUEST_TIMEOUT_MS } from "./check.ts";
-import { readDateHeader } from "./clock.ts";
+import { readDateHeader } from "./clock-reading.ts";
 import { ok, problem, skipped } from "./finding.ts";
 
 export const oidcCheck: DoctorCheck = {
@@ -22,7 +23,7 @@ export const oidcCheck: DoctorCheck = {
       const source = createKeySource({ issuer, jwksUrl: config.OIDC_JWKS_URL, fetch: timed });
       const keys = (await abortable(source(limit), limit)) as { keys?: unknown } | null;
       if (Array.isArray(keys?.keys) && keys.keys.length > 0)
-        return [ok(`The issuer ${issuer} has ${keys.keys.length} keys.`)];
+        return [ok(`The issuer ${issuer} has ${formatQuantity(keys.keys.length, "key")}.`)];
       return [problem(`The issuer ${issuer} has no keys; correct OIDC_JWKS_URL.`)];
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

@@ -5,7 +5,7 @@ import { createId } from "../../lib/id.ts";
 import { busOptions } from "../../redis/connection-options.ts";
 import { createNodeOptions, findSeed, findServerKind } from "../../redis/target.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
-import { compareClocks } from "./clock.ts";
+import { compareClocks } from "./clock-reading.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
 
 const LATENCY_MS_MAX = 20;

@@ -1,4 +1,5 @@
 import { build } from "../../lib/build.ts";
+import { formatQuantity } from "../selftest/figures.ts";
 import type { Finding, FindingStatus } from "./finding.ts";
 
 /** What `parley doctor --json` prints. */
@@ -44,8 +45,7 @@ export function printDoctorReport({ version, commit, duration_ms, counts, findin
   const lines = findings.map(
     ({ check, status, message }) => `${status.toUpperCase().padEnd(7)}  ${check.padEnd(columns)}  ${message}`,
   );
-  const plural = (amount: number, noun: string) => `${amount} ${noun}${amount === 1 ? "" : "s"}`;
-  const summary = `${plural(counts.problem, "problem")}, ${plural(counts.warning, "warning")}, ${counts.ok} OK, ${counts.skipped} skipped`;
+  const summary = `${formatQuantity(counts.problem, "problem")}, ${formatQuantity(counts.warning, "warning")}, ${counts.ok} OK, ${counts.skipped} skipped`;
   return [
     `Parley ${version} (${commit})`,
     "",
