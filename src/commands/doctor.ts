@@ -24,7 +24,7 @@ disk, limits and clock. Prints one line for each: OK, WARNING, PROBLEM or SKIPPE
 environment as the server. Works while Parley is running and while it is stopped, starts nothing, and changes nothing; only a small
 file is written to each folder and removed. Takes at most about 15 seconds.
 
-    --offline   don't call model providers, MCP servers, the OIDC issuer or the bucket of backups
+    --offline   don't call model providers, MCP servers, the OIDC issuer, the collector of traces or the bucket of backups
     --json      print the report as JSON
 
 Exits with 0 without problems (warnings don't count), otherwise with 1. docs/doctor.md describes each check.`,

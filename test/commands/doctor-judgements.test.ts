@@ -20,6 +20,10 @@ test("a slow response doesn't make the clock wrong", () => {
   // The other clock may have been read at any time of these ten seconds.
   expect(at(-1_000, 10_000)).toBe("ok");
   expect(at(-31_000, 10)).toBe("problem");
+  const reading = (source: string, aheadMs: number, errorMs: number) => ({ source, aheadMs, errorMs });
+  expect(show(judgeClock([reading("x", 9_000, 2_000), reading("y", 0, 1), reading("x", 8_000, 10)]))).toEqual([
+    expect.stringMatching(/^warning: The clock of this machine is 8 s ahead of that of x;/),
+  ]);
   expect(judgeClock([])[0]?.status).toBe("skipped");
   expect(readDateHeader("x", new Headers(), 0)).toBeNull();
 });
@@ -50,7 +54,7 @@ test("limits of the machine", () => {
     somaxconn: 4_096,
     overcommitMode: 0,
   };
-  const config = { DATABASE_POOL_SIZE: 10, DATABASE_URL: undefined };
+  const config = { DATABASE_POOL_SIZE: 10 };
   const find = (change: Partial<typeof facts> | { memoryMaxBytes: number }, isRunning = false) =>
     show(judgeLimits({ ...facts, ...change }, config, isRunning));
   expect(find({})).toEqual([]);
@@ -124,8 +128,9 @@ test("Redis: its errors and its state", () => {
   const explain = (reason: string, url = "redis://h:1") => explainRedisFailure("h:1", reason, url);
   expect(explain("NOPERM no permission")).toContain("parley:*");
   expect(explain("self-signed certificate", "rediss://h:1")).toContain("NODE_EXTRA_CA_CERTS");
-  expect(explain("ECONNRESET", "rediss://h:1")).toContain("without TLS, use redis://");
-  expect(explain("ECONNRESET")).toContain("with TLS, use rediss://");
+  expect(explain("ECONNRESET", "rediss://h:1")).toContain("no TLS, write redis://");
+  expect(explain("ECONNRESET")).toContain("requires TLS, write rediss://");
+  expect(explain("Unknown RESP type 72")).toStartWith("What responds at h:1 is not a Redis server;");
   expect(show(judgeInfo("", 1))).toEqual([]);
   expect(show(judgeInfo("role:slave\r\n", 1))).toEqual([expect.stringMatching(/^problem: .*replica/)]);
   expect(show(judgeInfo("maxmemory:100\r\nused_memory:99\r\nmaxmemory_policy:noeviction\r\n", 50))).toEqual([

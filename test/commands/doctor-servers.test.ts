@@ -131,6 +131,19 @@ test("MCP servers", async () => {
   ]);
 });
 
+test("a collector of traces", async () => {
+  const { url, seen } = serve((request) => new Response(null, { status: request.headers.has("x-key") ? 200 : 401 }));
+  const find = async (more: Record<string, string>) =>
+    (await runDoctor({ OTEL_EXPORTER_OTLP_ENDPOINT: url, ...more })).linesOf("tracing");
+  expect(await find({ OTEL_EXPORTER_OTLP_HEADERS: `x-key=${MARK}` })).toEqual([
+    expect.stringMatching(/^ok: .* accepts traces/),
+  ]);
+  expect(await find({})).toEqual([
+    expect.stringMatching(/^problem: .* responded with 401; .*OTEL_EXPORTER_OTLP_HEADERS/),
+  ]);
+  expect(seen.map(({ path }) => path)).toEqual(["/v1/traces", "/v1/traces"]);
+});
+
 test("an OIDC issuer", async () => {
   const issuer = serve((request, path) => {
     const { origin } = new URL(request.url);

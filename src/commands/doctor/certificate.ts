@@ -26,7 +26,7 @@ export const certificateCheck: DoctorCheck = {
 };
 
 /** What is wrong with a readable certificate for the clients that connect to `publicUrl`. */
-export function judgeCertificate(cert: string, publicUrl: string | undefined, nowMs: number): Finding[] {
+function judgeCertificate(cert: string, publicUrl: string | undefined, nowMs: number): Finding[] {
   const { names, validFromMs, expiresAtMs } = describeCertificate(cert);
   const findings: Finding[] = [];
   const days = Math.floor((expiresAtMs - nowMs) / DAY_MS);

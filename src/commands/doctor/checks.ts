@@ -11,6 +11,7 @@ import { portCheck } from "./port.ts";
 import { providersCheck } from "./providers.ts";
 import { redisCheck } from "./redis.ts";
 import { timeZonesCheck } from "./time-zones.ts";
+import { tracingCheck } from "./tracing.ts";
 
 /** All checks in the order of the report, except those of the configuration (before them) and of the clock (after them). */
 export const doctorChecks: readonly DoctorCheck[] = [
@@ -22,6 +23,7 @@ export const doctorChecks: readonly DoctorCheck[] = [
   providersCheck,
   mcpCheck,
   oidcCheck,
+  tracingCheck,
   backupsCheck,
   diskCheck,
   limitsCheck,

@@ -8,7 +8,8 @@ const PROBLEM_MS = 30_000;
 /** What the readings say about the clock here. If only one source differs from it, that source's clock may be wrong. */
 export function judgeClock(readings: readonly ClockReading[]): Finding[] {
   if (readings.length === 0) return [skipped("No other clock was reached to compare the clock with.")];
-  const findings = readings.flatMap(({ source, aheadMs, errorMs }) => {
+  const sources = selectExact(readings);
+  const findings = sources.flatMap(({ source, aheadMs, errorMs }) => {
     const certainMs = Math.abs(aheadMs) - errorMs;
     if (certainMs <= WARNING_MS) return [];
     const difference = `${Math.round(Math.abs(aheadMs) / 1_000)} s ${aheadMs > 0 ? "ahead of" : "behind"}`;
@@ -17,7 +18,17 @@ export function judgeClock(readings: readonly ClockReading[]): Finding[] {
     return [(certainMs > PROBLEM_MS ? problem : warning)(`${found}; ${remedy}.`)];
   });
   if (findings.length > 0) return findings;
-  return [ok(`The clock agrees with ${readings.map(({ source }) => source).join(", ")}.`)];
+  return [ok(`The clock agrees with ${sources.map(({ source }) => source).join(", ")}.`)];
+}
+
+/** The most exact reading of each source. */
+function selectExact(readings: readonly ClockReading[]): ClockReading[] {
+  const bySource = new Map<string, ClockReading>();
+  for (const reading of readings) {
+    const known = bySource.get(reading.source);
+    if (!known || reading.errorMs < known.errorMs) bySource.set(reading.source, reading);
+  }
+  return [...bySource.values()];
 }
 
 /** Runs after the checks that reach other machines. */

@@ -6,6 +6,7 @@ import { type Database, openDatabase } from "../../db/client.ts";
 import { readPostmasterFile } from "../../db/embedded/postmaster-file.ts";
 import { isServerOf } from "../../db/embedded/process.ts";
 import { findRunningPostgres } from "../../db/embedded.ts";
+import { findDataDirProblem } from "../../lib/data-dir.ts";
 import type { Log } from "../../lib/log.ts";
 
 const POOL_SIZE = 2;
@@ -16,6 +17,7 @@ export type DoctorDatabase = { database: Database; close(): Promise<void> } | { 
 /** Opens the configured database. The embedded one is used only while a Parley runs it; the doctor never starts it. */
 export async function openDoctorDatabase(config: Config): Promise<DoctorDatabase> {
   if (config.DATABASE_URL !== undefined) return open({ url: config.DATABASE_URL });
+  if (findDataDirProblem(config.DATA_DIR) !== null) return { absent: "DATA_DIR can't be used by this user." };
   const clusterDir = join(resolve(config.DATA_DIR), "postgres");
   if (!existsSync(clusterDir)) return { absent: "No embedded database exists yet; the first start creates it." };
   const file = readPostmasterFile(clusterDir);

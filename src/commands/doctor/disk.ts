@@ -1,6 +1,5 @@
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { type Config, findBackupDir } from "../../config.ts";
 import { findDataDirProblem } from "../../lib/data-dir.ts";
@@ -34,17 +33,19 @@ export const diskCheck: DoctorCheck = {
   name: "disk",
   async find({ config }) {
     const folders = listFolders(config);
+    if (folders.length === 0) return [skipped("Parley stores nothing on this machine with these settings.")];
     const findings = (await Promise.all(folders.map(examineFolder))).flat();
     const free = await Promise.all(folders.map(async ({ setting, path }) => `${setting} ${await describeFree(path)}`));
+    if (findings.length === folders.length && findings.every(({ status }) => status === "skipped")) return findings;
     return orOk(findings, `Free space: ${free.join(", ")}.`);
   },
 };
 
 function listFolders(config: Config): Folder[] {
   const isEmbedded = config.DATABASE_URL === undefined;
-  const folders: Folder[] = [{ setting: "temporary folder", path: tmpdir(), isForDatabase: false }];
+  const folders: Folder[] = [];
   if (isEmbedded || config.JWT_SECRET === undefined)
-    folders.unshift({ setting: "DATA_DIR", path: resolve(config.DATA_DIR), isForDatabase: isEmbedded });
+    folders.push({ setting: "DATA_DIR", path: resolve(config.DATA_DIR), isForDatabase: isEmbedded });
   if (config.BACKUP_SCHEDULE !== undefined && config.BACKUP_S3_BUCKET === undefined)
     folders.push({ setting: "BACKUP_DIR", path: resolve(findBackupDir(config)), isForDatabase: false });
   return folders;
@@ -63,7 +64,11 @@ function findExisting(path: string): string {
 }
 
 async function examineFolder({ setting, path, isForDatabase }: Folder): Promise<Finding[]> {
-  const denied = findDataDirProblem(path)?.replaceAll("DATA_DIR", setting) ?? findFolderProblem(path);
+  const closed = findDataDirProblem(path);
+  // The check of the embedded Postgres reports it already.
+  if (closed !== null && isForDatabase) return [skipped(`${setting} ${path} can't be used by this user.`)];
+  if (closed !== null) return [problem(closed.replaceAll("DATA_DIR", setting))];
+  const denied = findFolderProblem(path);
   if (denied !== null) return [problem(`${setting}: ${denied}`)];
   const existing = findExisting(path);
   const status = await statfs(existing).catch(() => null);

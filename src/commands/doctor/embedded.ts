@@ -21,8 +21,11 @@ export const embeddedCheck: DoctorCheck = {
           "This build of Parley has no embedded Postgres (builds for musl and Windows don't); set DATABASE_URL to the address of a Postgres server.",
         ),
       ];
-    const found = findDataDirProblem(config.DATA_DIR) ?? describeMissingRequirement("");
-    if (found !== null) return [problem(found)];
+    const closed = findDataDirProblem(config.DATA_DIR);
+    if (closed !== null)
+      return [problem(`${closed} If Parley runs as another user, run the doctor as that user, too.`)];
+    const lacking = describeMissingRequirement("");
+    if (lacking !== null) return [problem(lacking)];
     const clusterDir = join(resolve(config.DATA_DIR), "postgres");
     if (!existsSync(clusterDir))
       return [ok(`PostgreSQL ${payloadVersion} is included; the first start creates a database in ${clusterDir}.`)];

@@ -46,7 +46,7 @@ function findServerPid(config: Config): number | null {
 /** What the limits mean for a configuration. */
 export function judgeLimits(
   facts: MachineFacts,
-  config: Pick<Config, "DATABASE_POOL_SIZE" | "DATABASE_URL">,
+  config: Pick<Config, "DATABASE_POOL_SIZE">,
   isRunning: boolean,
 ): Finding[] {
   const findings: Finding[] = [];

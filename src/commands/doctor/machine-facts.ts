@@ -13,7 +13,12 @@ export type MachineFacts = {
 /** Reads them. @param pid of the process whose limits count. */
 export function readMachineFacts(pid: number | "self"): MachineFacts {
   const limits = readText(`/proc/${pid}/limits`);
-  const memory = readText("/sys/fs/cgroup/memory.max") ?? readText("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+  // Inside a container, its own group is the root.
+  const group = /^0::(\/.*)$/m.exec(readText(`/proc/${pid}/cgroup`) ?? "")?.[1] ?? "";
+  const memory =
+    readText(`/sys/fs/cgroup${group}/memory.max`) ??
+    readText("/sys/fs/cgroup/memory.max") ??
+    readText("/sys/fs/cgroup/memory/memory.limit_in_bytes");
   const available = /^MemAvailable:\s+(\d+) kB/m.exec(readText("/proc/meminfo") ?? "")?.[1];
   return {
     openFilesMax: readNumber(/^Max open files\s+(\S+)/m.exec(limits ?? "")?.[1]),

@@ -15,8 +15,10 @@ export const portCheck: DoctorCheck = {
       claimPort(config);
       return [ok(`Port ${config.PORT} on ${config.HOST} is free; no Parley is running on it.`)];
     } catch (error) {
-      if (error instanceof CommandError) return [problem(`${error.message} What responds there is not Parley.`)];
-      throw error;
+      if (!(error instanceof CommandError)) throw error;
+      const isTaken = error.message.includes(" is in use");
+      const hint = isTaken ? " No Parley responds there: it is another program, or a Parley that hangs." : "";
+      return [problem(error.message + hint)];
     }
   },
 };

@@ -38,7 +38,7 @@ async function examine(provider: ProviderConfig, context: DoctorContext): Promis
   if ("failure" in answer)
     return [
       problem(
-        `${named} ${answer.failure}; check ${provider.settings.address}, the network, and HTTPS_PROXY if a proxy is needed.${answer.hint}`,
+        `${named} ${answer.failure}; check ${provider.baseUrl === undefined ? "" : `${provider.settings.address}, `}the network, and HTTPS_PROXY or HTTP_PROXY if a proxy is needed.${answer.hint}`,
       ),
     ];
   const refused = explainStatus(named, answer.status, provider.settings);

@@ -51,8 +51,10 @@ export function explainRedisFailure(address: string, reason: string, url: string
   if (/certificate|self.signed|issuer/i.test(reason))
     return `${found}; if its CA is private, set NODE_EXTRA_CA_CERTS to a file with that CA's certificate.`;
   if (/LOADING/.test(reason)) return `${found}; it is loading its data, so try again in a moment.`;
-  const tls = url.startsWith("rediss:") ? "without TLS, use redis://" : "with TLS, use rediss://";
-  return `${found}; check that it is running, host and port of REDIS_URL, firewalls, and ${tls}.${explainLoopback(address.replace(/:\d+$/, ""))}`;
+  if (/RESP type/.test(reason))
+    return `What responds at ${address} is not a Redis server; correct host and port of REDIS_URL.`;
+  const tls = url.startsWith("rediss:") ? "if it has no TLS, write redis://" : "if it requires TLS, write rediss://";
+  return `${found}; check that it is running, host and port of REDIS_URL, and firewalls; ${tls}.${explainLoopback(address.replace(/:\d+$/, ""))}`;
 }
 
 /** @throws an error of the connection, or of a command that Parley needs. */
