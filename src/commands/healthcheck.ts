@@ -15,13 +15,13 @@ Use it for HEALTHCHECK in a Dockerfile.`,
   async run(args, environment) {
     parseOptions("healthcheck", args, {});
     const config = loadConfigFrom(environment);
-    // The request goes to this machine, so never through a proxy.
+    // The request goes to this machine, so it must not use a proxy.
     removeRuntimeProxies(environment);
     if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is unknown; set PORT to the one in use.");
     const url = createOwnUrl(config, "/readyz");
     const response = await fetch(url, {
       signal: AbortSignal.timeout(TIMEOUT_MS),
-      // The certificate is for the public host name, but this connects to the machine itself.
+      // The certificate is for the public host name, not for a loopback address.
       tls: { rejectUnauthorized: false },
     }).catch(() => null);
     if (response === null)

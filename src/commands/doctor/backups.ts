@@ -22,11 +22,11 @@ export const backupsCheck: DoctorCheck = {
     const store = createBackupStore(config);
     const limit = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      await abortable(store.prepare(null), limit);
-      return [ok(`${store.place} can be listed; whether it can be written shows the first backup.`)];
+      await abortable(store.list(), limit);
+      return [ok(`${store.location} can be listed; whether it can be written shows the first backup.`)];
     } catch (error) {
       if (!limit.aborted) return [problem(error instanceof Error ? error.message : String(error))];
-      const sentence = `${store.place} did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s`;
+      const sentence = `${store.location} did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s`;
       return [problem(`${sentence}; check BACKUP_S3_ENDPOINT, BACKUP_S3_REGION and the network.`)];
     }
   },

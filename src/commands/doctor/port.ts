@@ -1,5 +1,5 @@
 import { build } from "../../lib/build.ts";
-import { claimPort } from "../address.ts";
+import { checkPortIsFree } from "../address.ts";
 import { CommandError } from "../command.ts";
 import type { DoctorCheck } from "./check.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
@@ -12,7 +12,7 @@ export const portCheck: DoctorCheck = {
     const server = await ownServer;
     if (server) return judgeOwnServer(server, config.PORT);
     try {
-      claimPort(config);
+      checkPortIsFree(config);
       return [ok(`Port ${config.PORT} on ${config.HOST} is free; no Parley is running on it.`)];
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;

@@ -6,7 +6,7 @@ import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { createInvalid, createNotFound, Problem } from "../../lib/problem.ts";
-import { type SpanContext, type Tracing, traced } from "../../lib/tracing/tracing.ts";
+import { isSampled, type SpanContext, type Tracing, traced } from "../../lib/tracing/tracing.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -40,7 +40,7 @@ export type NewAnswer = {
   context: unknown;
   /** The request that it answers, for the log. */
   requestId?: string | null;
-  /** The span of that request, to continue its trace. */
+  /** The span of that request, to continue its trace. Also if it isn't recorded: then the answer isn't either. */
   trace?: SpanContext | undefined;
 };
 
@@ -94,9 +94,9 @@ export function createSender(deps: Dependencies) {
   /** Separate, so that other messages don't wait for large ones. */
   const largeCommits = createCommits(pools.openLanes);
 
-  /** A batch serves several requests: its span is below the first one's, and links to the others. */
+  /** A batch serves several requests: its span is below the first recorded one's, and links to the others. */
   function traceBatch<T>(items: Pending[], commit: () => Promise<T>): Promise<T> {
-    const [parent, ...links] = items.flatMap(({ trace }) => trace ?? []);
+    const [parent, ...links] = items.flatMap(({ trace }) => (trace && isSampled(trace) ? trace : []));
     if (!tracing || !parent) return commit();
     return tracing.run("commit messages", { parent, links, attributes: { "parley.batch.size": items.length } }, commit);
   }
@@ -193,7 +193,7 @@ export function createSender(deps: Dependencies) {
       };
       const submit = () => (item.content.length > LARGE_CHARS ? largeCommits : commits).submit(item);
       const outcome = await traced(tracing, "store message", {}, () => {
-        item.trace = tracing?.recording()?.spanContext();
+        item.trace = tracing?.current();
         return submit();
       });
       switch (outcome.outcome) {

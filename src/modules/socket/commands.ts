@@ -1,4 +1,4 @@
-import { type Caller, type Identify, showExpiry } from "../../access/caller.ts";
+import { type Caller, formatExpiry, type Identify } from "../../access/caller.ts";
 import { type NeededScope, requireScope } from "../../access/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
@@ -81,7 +81,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       if (connection.subscriptions.size > 0) requireScope(renewed.scopes, frameScopes.subscribe);
       if (inbox.has(connection)) requireScope(renewed.scopes, frameScopes["inbox.subscribe"]);
       connection.caller = { ...renewed, requestId: connection.requestId };
-      return { expires_at: showExpiry(renewed) };
+      return { expires_at: formatExpiry(renewed) };
     },
 
     async subscribe(connection, caller, { id, conversation_id, after_seq }) {

@@ -1,4 +1,4 @@
-import { type Caller, showExpiry } from "../../access/caller.ts";
+import { type Caller, formatExpiry } from "../../access/caller.ts";
 import type { OpenStreams } from "../../access/open-streams.ts";
 import { requireScope } from "../../access/scopes.ts";
 import { findTemporaryProblem } from "../../db/client.ts";
@@ -81,7 +81,7 @@ export function createSockets(deps: Dependencies) {
       return;
     }
     if (welcome(connection, { ...caller, requestId: connection.requestId }) && frame.id !== undefined)
-      connection.answer({ type: "ack", id: frame.id, expires_at: showExpiry(caller) });
+      connection.answer({ type: "ack", id: frame.id, expires_at: formatExpiry(caller) });
   }
 
   const handle = createTraceFrame(tracing, handleFrame);
