@@ -4,7 +4,7 @@ import { maskSecretAddress } from "../../lib/mask-address.ts";
 import { readUserinfo } from "../../lib/userinfo.ts";
 import { createBoundedFetch } from "../../modules/tools/mcp/bounded-fetch.ts";
 import { createConnection } from "../../modules/tools/mcp/connection.ts";
-import { describeError, refusesUser } from "../../modules/tools/mcp/describe-error.ts";
+import { describeError, isUserRejected } from "../../modules/tools/mcp/describe-error.ts";
 import { formatQuantity } from "../selftest/figures.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
 import { readDateHeader } from "./clock-reading.ts";
@@ -53,9 +53,9 @@ async function examineMcpServer(server: McpServerSetting, context: DoctorContext
       return problem(
         `${named} did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s; check its address and the network.`,
       );
-    if (refusesUser(error) && identitySecret !== null)
+    if (isUserRejected(error) && identitySecret !== null)
       return ok(`${named} responds, and refuses requests without a user, as intended.`);
-    const remedy = refusesUser(error)
+    const remedy = isUserRejected(error)
       ? `correct MCP_${name.toUpperCase().replaceAll("-", "_")}_HEADERS`
       : `correct the address of ${name} in MCP_SERVERS, or check the server and the network`;
     return problem(`${named} can't be used (${describeError(error)}); ${remedy}.`);

@@ -1,7 +1,7 @@
 import { renderSitePage } from "../../http/pages/layout.ts";
 import { escapeHtml } from "../../lib/html.ts";
 import type { FoundSection, Guide, GuideGroup } from "./guides.ts";
-import { nameHeadings, parseMarkdown } from "./markdown.ts";
+import { createAnchors, parseMarkdown } from "./markdown.ts";
 import { sanitizeHtml } from "./sanitize-html.ts";
 
 /** Deeper headings are left out of the table of contents. */
@@ -10,7 +10,7 @@ const CONTENTS_LEVEL_MAX = 3;
 /** A guide as a page with anchors and a table of contents. Whatever the guide contains, the page runs and loads nothing. */
 export function renderGuide({ name, title, markdown }: Pick<Guide, "name" | "title" | "markdown">): string {
   const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
-  const safe = sanitizeHtml(html, { nameHeadings: (found) => nameHeadings(markdown, found) });
+  const safe = sanitizeHtml(html, { createAnchors: (found) => createAnchors(markdown, found) });
   const body = safe === null ? `<pre>${escapeHtml(markdown)}</pre>` : addAnchors(linkPages(safe));
   const links = parseMarkdown(`${name}.md`, markdown)
     .headings.filter(({ level }) => level > 1 && level <= CONTENTS_LEVEL_MAX)
