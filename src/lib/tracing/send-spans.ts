@@ -2,12 +2,12 @@ import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
 import type { ReadableSpan } from "@opentelemetry/sdk-trace";
 import type { Fetch } from "../outgoing/create-fetch.ts";
 
-/** Attempts to send a batch, and the pause before the second one, which then doubles. */
+/** The maximum number of attempts to send a batch, and the pause before the second one. The pause then doubles. */
 const ATTEMPTS_MAX = 3;
 const PAUSE_MS = 1_000;
-/** The longest `Retry-After` that is waited for. */
+/** The longest wait for a `Retry-After`. */
 const RETRY_AFTER_MS_MAX = 5_000;
-/** The statuses that OTLP/HTTP says to retry. */
+/** The statuses that are retried according to OTLP/HTTP. */
 const retryable = new Set([429, 502, 503, 504]);
 
 type Options = {
@@ -16,7 +16,7 @@ type Options = {
   headers: Readonly<Record<string, string>>;
   timeoutMs: number;
   fetch: Fetch;
-  /** Called for each batch that could not be sent, with a reason that contains no secret. */
+  /** Called for each batch that couldn't be sent, with a reason that contains no secrets. */
   onFailure(reason: string): void;
 };
 
@@ -35,7 +35,7 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const fields = { ...headers, "content-type": "application/x-protobuf" };
     const response = await fetch(url, { method: "POST", headers: fields, body, signal: limited, redirect: "error" });
-    // Read to its end, so that the connection can be reused.
+    // Reads the body to its end, so that the connection can be reused.
     await response.arrayBuffer();
     if (response.ok) return;
     const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1_000 || 0;
@@ -61,7 +61,7 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
   };
 }
 
-/** An error of our HTTP client may quote what the server sent, so only the code of an unknown one is shown. */
+/** Describes an error for the log. An unknown one may quote what the server sent, so only its code is shown. */
 function describe(error: unknown): string {
   if (error instanceof RefusedError) return error.message;
   const { code, name = "Error" } = error as { code?: unknown; name?: string };
