@@ -72,7 +72,7 @@ export function createApp(deps: AppDependencies) {
         rateLimit.ofCaller,
         checkAccess,
         largeBodies,
-        createSlowBodies({ isStillIn: auth.isStillIn }),
+        createSlowBodies({ hasAccess: auth.hasAccess }),
         idempotency,
         expensiveReads,
         readQueue,

@@ -13,6 +13,9 @@ import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
 /** How long the shutdown waits for the last spans to be sent, in addition to SHUTDOWN_TIMEOUT_MS. */
 export const TRACES_FLUSH_MS = 2_000;
 
+const notSent =
+  "traces could not be sent to the collector; check OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS";
+
 type Dependencies = { config: Config; log: Log; metrics: Metrics };
 
 /** Starts tracing if a collector is configured. Otherwise returns null and doesn't load its code. */
@@ -39,7 +42,7 @@ export async function startTracingIfConfigured({ config, log, metrics }: Depende
     onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
     onFailure(reason) {
       const skipped = limitLines("traces");
-      if (skipped !== null) log.warn(addSkipped({ reason }, skipped), "traces could not be sent to the collector");
+      if (skipped !== null) log.warn(addSkipped({ reason }, skipped), notSent);
     },
   });
 }

@@ -42,7 +42,8 @@ const foreignNames = new Set([
 
 /**
  * Wrong names for settings of built-in providers, mapped to the right ones: names like those for servers in AI_PROVIDERS, and
- * names that the OpenAI and Anthropic SDKs read in other programs.
+ * names that the SDKs of OpenAI,
+ * Anthropic and OpenTelemetry read in other programs.
  */
 const misplaced = new Map([
   ...["OPENAI", "ANTHROPIC", "COMPATIBLE"].flatMap((NAME) =>
@@ -50,6 +51,9 @@ const misplaced = new Map([
   ),
   ["OPENAI_CUSTOM_HEADERS", "AI_OPENAI_HEADERS"],
   ["ANTHROPIC_CUSTOM_HEADERS", "AI_ANTHROPIC_HEADERS"],
+  ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+  ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+  ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
 ] as [string, string][]);
 
 /** Matches variables that Kubernetes sets in containers for each service in the namespace, which may be called `ai` or `webhook`. */

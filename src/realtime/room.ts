@@ -43,8 +43,8 @@ export type Room = {
   unsubscribe(): void;
 };
 
-/** A member's role as of the event `lastSeq`. `hasSeq`: the newest event that the client already has from another connection. */
-export type Membership = { role: MemberRole; lastSeq: number; hasSeq?: number };
+/** A member's role as of the event `lastSeq`. `receivedSeq` is the newest event that the listener already has. */
+export type Membership = { role: MemberRole; lastSeq: number; receivedSeq?: number };
 
 /** What a new listener gets immediately before its pushes begin. */
 export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { findTracesUrl, listResourceAttributes, readHeaders } from "../../src/config/tracing.ts";
+import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 
 const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
@@ -29,6 +30,13 @@ test("headers are decoded, masked and kept out of the log", () => {
   });
   expect(formatConfig(config)).not.toContain("token-of-mine");
   expect(listSecrets(config)).toEqual(expect.arrayContaining(["Bearer token-of-mine", "token-of-mine"]));
+});
+
+test("the variables for traces alone, which aren't read, are warned of", () => {
+  for (const name of ["HEADERS", "PROTOCOL", "TIMEOUT"])
+    expect(findUnknownNames({ [`OTEL_EXPORTER_OTLP_TRACES_${name}`]: "x" })).toEqual([
+      `OTEL_EXPORTER_OTLP_TRACES_${name} is not a setting of Parley and has no effect; did you mean OTEL_EXPORTER_OTLP_${name}?`,
+    ]);
 });
 
 test("the headers can be in a file", () => {

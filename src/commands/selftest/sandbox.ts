@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stopLeftoverServer } from "../../db/embedded/postmaster-file.ts";
@@ -114,11 +114,26 @@ function createFolder(): string {
     const folder = mkdtempSync(join(tmpdir(), "parley-self-"));
     // If this runs as root, Postgres runs as another user, who needs access.
     if (process.getuid?.() === 0) chmodSync(folder, 0o711);
+    else requirePrograms(folder);
     return folder;
   } catch (error) {
+    if (error instanceof CommandError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new CommandError(`No folder can be created in ${tmpdir()} (${reason}); set TMPDIR to a writable folder.`);
   }
+}
+
+/** @throws CommandError, after removing the folder, if no program can be run in it. */
+function requirePrograms(folder: string): void {
+  const program = join(folder, "program");
+  writeFileSync(program, "#!/bin/sh\n", { mode: 0o700 });
+  const { error } = spawnSync(program, { stdio: "ignore" });
+  rmSync(program);
+  if (!error) return;
+  rmSync(folder, { recursive: true });
+  throw new CommandError(
+    `No program can be run in ${tmpdir()}, which is probably mounted with \`noexec\`; set TMPDIR to a folder on another disk.`,
+  );
 }
 
 function findLauncher(home: string): Launcher {

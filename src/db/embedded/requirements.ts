@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 
 const SHELL = "/bin/sh";
 
@@ -9,10 +10,14 @@ const packages: Record<string, string> = {
 };
 
 /**
- * Describes what a minimal system, such as a distroless image, lacks to run PostgreSQL: a shell or a library. Judges by the
- * output of PostgreSQL's programs; returns null if that shows another cause.
+ * Describes what a minimal or hardened system lacks to run PostgreSQL: a shell, a library, or a disk without `noexec`. Judges by
+ * the output of PostgreSQL's programs; returns null if that shows another cause.
  */
 export function describeMissingRequirement(errorOutput: string, hasFile = existsSync): string | null {
+  const [, set, spawned] = /failed to execute (\/.+): Permission denied|spawn (\/.+) EACCES/.exec(errorOutput) ?? [];
+  const program = set ?? spawned;
+  if (program)
+    return `${program} may not be run: ${dirname(program)} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on another disk, or set DATABASE_URL to the address of a PostgreSQL server.`;
   const missing: string[] = [];
   const [, library] = /error while loading shared libraries: ([\w.+-]+):/.exec(errorOutput) ?? [];
   if (library) missing.push(packages[library] ? `${library} (${packages[library]})` : library);
