@@ -31,7 +31,7 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
   generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \
   generations/write-volume.test.ts guides/administration.test.ts guides/backup.test.ts guides/contributing.test.ts guides/deployment.test.ts \
-  guides/errors.test.ts guides/integration.test.ts guides/reference.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
+  guides/errors.test.ts guides/in-order.test.ts guides/integration.test.ts guides/reference.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
   guides/upgrading.test.ts guides/webhooks.test.ts guides/websocket-examples.test.ts \
   inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
   locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \
@@ -43,7 +43,7 @@ LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.t
   acceptance/imports.test.ts acceptance/inbox.test.ts \
   acceptance/scheduled-backup.test.ts backup/schedule.test.ts \
   acceptance/stalled-database.test.ts acceptance/upgrade.test.ts commands/upgrade.test.ts deploy/install.test.ts \
-  deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts http/asyncapi-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
+  deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts http/asyncapi-browser.test.ts http/pages-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
   history/redis.test.ts realtime/redis-cluster.test.ts release/bare-system.test.ts security/open-streams.test.ts)
 
 # Programs that tests run. Each target installs its program if it is missing.

@@ -55,6 +55,8 @@ response_contains '"content":"hello"' "${auth[@]}" "$url/api/v1/conversations/$c
   fail "the message is missing"
 response_contains '"openapi":"3.0.3"' "$url/swagger/json" || fail "no OpenAPI document"
 response_contains 'api-reference' "$url/swagger" || fail "no API page"
+response_contains '<h1[^>]*>Realtime</h1>' "$url/docs/realtime" || fail "no guides"
+response_contains '^- .*(/docs/realtime.md)' "$url/llms.txt" || fail "no llms.txt"
 response_contains '^parley_messages_total{role="user"} 1$' "$url/metrics" || fail "the message is not counted"
 PORT=$port "$executable" healthcheck || fail "healthcheck reports that it is not ready"
 

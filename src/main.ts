@@ -38,7 +38,7 @@ Usage: parley [COMMAND]
 ${commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n")}
 
   --version    print the version; also \`parley version\`
-    --help       print this help; also \`parley COMMAND --help\` and \`parley help COMMAND\`
+  --help       print this help; also \`parley COMMAND --help\` and \`parley help COMMAND\`
 
 Settings come from the environment; \`parley config\` shows them.`;
 
