@@ -145,6 +145,27 @@ describe("a leftover Postgres", () => {
     return dataDir;
   }
 
+  test("that still has processes delays the next start until they have exited", async () => {
+    const dataDir = join(createFolder(), "data");
+    const child = await startChild("serve", dataDir);
+    await child.printed(1);
+    const pid = readPid(dataDir);
+    const [backend] = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
+    if (!backend) throw new Error("Postgres has no child process.");
+    process.kill(backend, "SIGSTOP");
+    cleanups.push(() => {
+      if (readState(backend) !== null) process.kill(backend, "SIGKILL");
+    });
+    child.kill("SIGKILL");
+    process.kill(pid, "SIGKILL");
+    await child.exited;
+    const rows = listRows(dataDir);
+    const logFile = join(dataDir, "postgres.log");
+    while (!readFileSync(logFile, "utf8").includes("pre-existing shared memory block")) await Bun.sleep(20);
+    process.kill(backend, "SIGKILL");
+    expect(await rows).toEqual([]);
+  });
+
   const statusFiles = ["postmaster.pid", ".s.PGSQL.5432.lock"];
   const setPid = (dataDir: string, pid: number) => {
     for (const name of statusFiles) {

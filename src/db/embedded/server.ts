@@ -12,6 +12,10 @@ const READY_POLL_MS = 10;
 /** Crash recovery replays at most `max_wal_size`. If that takes longer than this, something is wrong with the machine. */
 const START_TIMEOUT_MS = 300_000;
 const STILL_STARTING_LOG_INTERVAL_MS = 10_000;
+/** After a kill, PostgreSQL's processes notice the death of their parent, and exit: on a busy machine, after seconds. */
+const LEFTOVER_TIMEOUT_MS = 30_000;
+const LEFTOVER_POLL_MS = 200;
+const SHARED_MEMORY_IN_USE = /pre-existing shared memory block/;
 const RESTART_DELAY_MIN_MS = 100;
 const RESTART_DELAY_MAX_MS = 5_000;
 /** After running this long, a server is restarted with the minimum delay again. */
@@ -39,12 +43,7 @@ type Running = { process: ChildProcess; startedAtMs: number; logOffset: number; 
 export async function runServer(options: ServerOptions): Promise<Server> {
   const { log } = options;
   const stopping = new AbortController();
-  let running = launchServer(options);
-  const problem = await waitUntilReady(running, options);
-  if (problem !== null) {
-    await endServer(running);
-    throw new EmbeddedPostgresError(`The embedded Postgres failed to start: ${problem}`);
-  }
+  let running = await launchFirst(options);
   const supervision = supervise();
 
   async function supervise(): Promise<void> {
@@ -70,6 +69,19 @@ export async function runServer(options: ServerOptions): Promise<Server> {
       await supervision;
     },
   };
+}
+
+/** Retries while processes of a killed server still use its shared memory. @throws EmbeddedPostgresError. */
+async function launchFirst(options: ServerOptions): Promise<Running> {
+  for (const deadlineMs = performance.now() + LEFTOVER_TIMEOUT_MS; ; ) {
+    const running = launchServer(options);
+    const problem = await waitUntilReady(running, options);
+    if (problem === null) return running;
+    await endServer(running);
+    if (!SHARED_MEMORY_IN_USE.test(problem) || performance.now() > deadlineMs)
+      throw new EmbeddedPostgresError(`The embedded Postgres failed to start: ${problem}`);
+    await Bun.sleep(LEFTOVER_POLL_MS);
+  }
 }
 
 function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerOptions): Running {
