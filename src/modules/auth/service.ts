@@ -55,7 +55,8 @@ export interface AuthService extends Logins, Callers {
 
   /**
    * Links the identity in an issuer's token to the caller's account.
-   * @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `rate_limited`, `unavailable`.
+   * @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `rate_limited`,
+   * `unavailable`.
    */
   linkIdentity(caller: Caller, token: string, password: string): Promise<Identity>;
 
