@@ -13,10 +13,13 @@ import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
 /** How long the shutdown waits for the last spans to be sent, in addition to SHUTDOWN_TIMEOUT_MS. */
 export const TRACES_FLUSH_MS = 2_000;
 
+const notSent =
+  "traces could not be sent to the collector; check OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS";
+
 type Dependencies = { config: Config; log: Log; metrics: Metrics };
 
-/** Starts tracing if a collector is configured; null: it is off, and its code isn't even loaded. */
-export async function startTracingOf({ config, log, metrics }: Dependencies): Promise<RunningTracing | null> {
+/** Starts tracing if a collector is configured. Otherwise returns null and doesn't load its code. */
+export async function startTracingIfConfigured({ config, log, metrics }: Dependencies): Promise<RunningTracing | null> {
   const url = findTracesUrl(config);
   if (url === null) return null;
   const { startTracing } = await import("../lib/tracing/start-tracing.ts");
@@ -38,8 +41,8 @@ export async function startTracingOf({ config, log, metrics }: Dependencies): Pr
     fetch: createFetch(createFindProxy(config)),
     onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
     onFailure(reason) {
-      const leftOut = limitLines("traces");
-      if (leftOut !== null) log.warn(addSkipped({ reason }, leftOut), "traces could not be sent to the collector");
+      const skipped = limitLines("traces");
+      if (skipped !== null) log.warn(addSkipped({ reason }, skipped), notSent);
     },
   });
 }

@@ -47,6 +47,10 @@ function observe(query: Query, summary: string, tracing: Tracing): void {
   };
 }
 
+/** What a statement reads or changes: a table, or a function that returns rows. */
+const tablePattern = /\b(?:from|into|update)\s+(?!unnest\b|only\b)([a-z_]{3,})\b(?!\.)/;
+/** Otherwise the function that it calls. */
+const functionPattern = /^\s*select\s+([a-z_]{3,})\s*\(/;
 /** By the array of a template's texts, which is the same one for each call. */
 const summaries = new WeakMap<readonly string[], string>();
 
@@ -55,7 +59,7 @@ function summarize(strings: readonly string[]): string {
   if (known !== undefined) return known;
   const text = strings.join(" ");
   const [, verb = "query"] = /^\s*(\w+)/.exec(text) ?? [];
-  const [, target] = /\b(?:from|into|update|select)\s+([a-z_]{3,})\b(?!\.)/.exec(text) ?? [];
+  const target = (tablePattern.exec(text) ?? functionPattern.exec(text))?.[1];
   const summary = target === undefined ? verb.toUpperCase() : `${verb.toUpperCase()} ${target}`;
   summaries.set(strings, summary);
   return summary;

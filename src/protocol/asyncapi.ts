@@ -17,6 +17,8 @@ Ignore unknown fields and push types: later versions may add some.`;
 export type PublicServer = {
   /** The host, and the port if it isn't the default. */
   host: string;
+  /** The path below which a proxy serves it, such as `/chat`; usually empty. */
+  pathname: string;
   /** Whether it is reached over TLS. */
   isSecure: boolean;
 };
@@ -61,10 +63,10 @@ export const addressAsyncApi = (document: JsonObject, server: PublicServer): Jso
 });
 
 function describeServers(server: PublicServer | undefined): JsonObject {
-  const { host, isSecure } = server ?? { host: "{host}", isSecure: true };
+  const { host, pathname, isSecure } = server ?? { host: "{host}", pathname: "", isSecure: true };
   const common = {
     host,
-    pathname: "/",
+    pathname: pathname || "/",
     ...(!server && {
       variables: {
         host: { default: "chat.example.com", description: "The host, and the port if it isn't the default." },

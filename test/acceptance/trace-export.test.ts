@@ -11,6 +11,8 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
 const headersOf = (flags: string) => ({ traceparent: `00-${CALLER.traceId}-${CALLER.spanId}-${flags}` });
 
+type Asked = { message: { id: string }; reply: { id: string } | null };
+
 /** The spans that `/metrics` has counted, by outcome. */
 async function countSpans(parley: Parley): Promise<Record<string, number>> {
   const text = await (await parley.fetch("/metrics")).text();
@@ -31,6 +33,21 @@ test("with TRACE_CONTEXT=continue, the caller's trace is continued, as sampled b
     expect(continued).toMatchObject({ traceId: CALLER.traceId, parentId: CALLER.spanId, links: [] });
     expect(fresh?.parentId).toBeNull();
     expect(collector.spans.some(({ name }) => name === "GET /api/v1/models")).toBe(false);
+
+    const { account, conversationId, get } = await openChat(parley);
+    const path = `/api/v1/conversations/${conversationId}/messages`;
+    const ask = async (flags: string, below = "", json: object = { content: "Hello", reply: true }) => {
+      const options = { method: "POST", token: account.access_token, headers: headersOf(flags), json };
+      const { reply, message } = (await (await parley.fetch(path + below, options)).json()) as Asked;
+      const { id } = reply ?? message;
+      await waitUntil(async () => (await get(parley, id)).status === "complete");
+      return id;
+    };
+    const answerId = await ask("00");
+    await ask("00", `/${answerId}/regenerate`, {});
+    await ask("01");
+    const answers = await collector.waitFor(({ name }) => name === "generate answer");
+    expect(answers.map(({ traceId }) => traceId)).toEqual([CALLER.traceId]);
   } finally {
     await site.remove();
     await collector.stop();
@@ -113,6 +130,34 @@ test("what the collector refuses is counted and logged; what it asks to retry is
     expect(parley.readLog()).toContain("traces could not be sent to the collector");
     expect(parley.readLog()).toContain("HTTP 400");
     expect(parley.readLog()).not.toContain("secret text");
+  } finally {
+    await site.remove();
+    await collector.stop();
+  }
+});
+
+test("redirects aren't followed, and an endless response isn't read", async () => {
+  const endless = () => new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(65_536)) });
+  const paths: string[] = [];
+  let redirects = true;
+  const collector = startCollector(({ url }) => {
+    paths.push(new URL(url).pathname);
+    return redirects
+      ? new Response(null, { status: 307, headers: { location: "/elsewhere" } })
+      : new Response(endless());
+  });
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "20" };
+  const site = await createSite({ env });
+  try {
+    const parley = await site.start();
+    await parley.fetch("/version");
+    await waitUntil(async () => ((await countSpans(parley)).failed ?? 0) > 0);
+    expect(parley.readLog()).toContain("HTTP 307");
+    expect(parley.readLog()).toContain("check OTEL_EXPORTER_OTLP_ENDPOINT");
+    redirects = false;
+    await parley.fetch("/version");
+    await waitUntil(async () => ((await countSpans(parley)).exported ?? 0) > 0);
+    expect(new Set(paths)).toEqual(new Set(["/v1/traces"]));
   } finally {
     await site.remove();
     await collector.stop();

@@ -160,7 +160,8 @@ describe("the trace of a message", () => {
       ({ attributes }) => attributes["db.system.name"] === "postgresql",
     );
     expect(statements.length).toBeGreaterThan(2);
-    for (const { name } of statements) expect(name).toMatch(/^(transaction|statement|[A-Z]+( [a-z_]+)?)$/);
+    for (const { name } of statements)
+      expect(name).toMatch(/^(transaction|statement|[A-Z]+( (?!from|count|unnest)[a-z_]+)?)$/);
     const ids = new Set(collector.spans.filter(({ traceId }) => traceId === root.traceId).map(({ spanId }) => spanId));
     for (const { parentId } of statements) expect(ids).toContain(parentId as string);
   });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { findTracesUrl, listResourceAttributes, readHeaders } from "../../src/config/tracing.ts";
-import { listSecrets, loadConfig, printConfig } from "../../src/config.ts";
+import { findUnknownNames } from "../../src/config/unknown-names.ts";
+import { formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 
 const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
 const ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -27,8 +28,15 @@ test("headers are decoded, masked and kept out of the log", () => {
     authorization: "Bearer token-of-mine",
     "x-tenant": "a,b",
   });
-  expect(printConfig(config)).not.toContain("token-of-mine");
+  expect(formatConfig(config)).not.toContain("token-of-mine");
   expect(listSecrets(config)).toEqual(expect.arrayContaining(["Bearer token-of-mine", "token-of-mine"]));
+});
+
+test("the variables for traces alone, which aren't read, are warned of", () => {
+  for (const name of ["HEADERS", "PROTOCOL", "TIMEOUT"])
+    expect(findUnknownNames({ [`OTEL_EXPORTER_OTLP_TRACES_${name}`]: "x" })).toEqual([
+      `OTEL_EXPORTER_OTLP_TRACES_${name} is not a setting of Parley and has no effect; did you mean OTEL_EXPORTER_OTLP_${name}?`,
+    ]);
 });
 
 test("the headers can be in a file", () => {

@@ -16,6 +16,15 @@ test.each([
   );
 });
 
+test.each([
+  ["setpriv: failed to execute /data/postgres-18.4/bin/initdb: Permission denied\n", "/data/postgres-18.4/bin"],
+  ["error: spawn /my data/postgres-18.4/bin/initdb EACCES", "/my data/postgres-18.4/bin"],
+])("reports a disk whose programs may not be run: %s", (output, folder) => {
+  expect(describeMissingRequirement(output, () => true)).toBe(
+    `${folder}/initdb may not be run: ${folder} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on another disk, or set DATABASE_URL to the address of a PostgreSQL server.`,
+  );
+});
+
 test("a full disk isn't mistaken for a minimal system", () => {
   expect(describeMissingRequirement("initdb: error: No space left on device", () => true)).toBeNull();
 });

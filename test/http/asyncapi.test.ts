@@ -50,15 +50,24 @@ test("its address leads to the socket", async () => {
   await socket.close();
 });
 
-test("each host gets the document with its own address, with TLS if a proxy terminates it", async () => {
-  const of = async (app: TestApp, headers: Record<string, string>) => (await read(app, headers)).servers.parley;
-  expect(await of(parley, { host: "one.example.com" })).toMatchObject({ host: "one.example.com", protocol: "ws" });
-  const forwarded = { host: "two.example.com", "x-forwarded-proto": "https" };
-  expect(await of(parley, forwarded)).toMatchObject({ host: "two.example.com", protocol: "wss" });
-  const proxied = await startApp({ config: { PUBLIC_URL: "https://chat.example.com" } });
+test("without PUBLIC_URL, each host gets the document with its own address; forwarded headers are not read", async () => {
+  for (const host of ["one.example.com", "two.example.com"])
+    expect((await read(parley, { host })).servers.parley).toMatchObject({ host, protocol: "ws" });
+  const forwarded = { "x-forwarded-host": "forged.example.com", "x-forwarded-proto": "https" };
+  const { servers } = await read(parley, forwarded);
+  expect(servers.parley).toMatchObject({ host: new URL(parley.url).host, protocol: "ws" });
+});
+
+test("with PUBLIC_URL, the address is that one, whatever the request says", async () => {
+  const proxied = await startApp({ config: { PUBLIC_URL: "https://chat.example.com/parley/" } });
   try {
-    expect(await of(proxied, { host: "chat.example.com" })).toMatchObject({ protocol: "wss" });
-    expect(await of(proxied, { host: "10.0.0.1:3000" })).toMatchObject({ host: "10.0.0.1:3000", protocol: "ws" });
+    const forged = { host: "forged.example.com", "x-forwarded-host": "forged.example.com" };
+    const { servers } = await read(proxied, forged);
+    expect(servers.parley).toMatchObject({ host: "chat.example.com", pathname: "/parley", protocol: "wss" });
+    expect(servers.http).toMatchObject({ host: "chat.example.com", pathname: "/parley", protocol: "https" });
+    const page = await (await proxied.fetch("/asyncapi", { headers: forged })).text();
+    expect(page).toContain("<code>wss://chat.example.com/parley/realtime</code>");
+    expect(page).not.toContain("forged");
   } finally {
     await proxied.stop();
   }

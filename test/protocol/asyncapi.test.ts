@@ -39,7 +39,7 @@ type Document = {
 };
 
 const document = createAsyncApi({ version: "1.2.3" }) as unknown as Document;
-const addressed = addressAsyncApi(document as never, { host: "chat.example.com:8443", isSecure: true });
+const addressed = addressAsyncApi(document as never, { host: "chat.example.com:8443", pathname: "", isSecure: true });
 const operations = Object.values(document.operations);
 const nameOf = ({ $ref }: Ref) => $ref.split("/").at(-1) ?? "";
 const typesOf = (refs: Ref[]) => refs.map((ref) => document.components.messages[nameOf(ref)]?.name ?? "nothing");

@@ -85,7 +85,10 @@ function createFrame(frame: ShownMessage, answers: ShownMessage[]): Entry {
 function createConnection({ servers, channel, securitySchemes, info }: ShownDocument): Section {
   const addresses = servers
     .filter(({ protocol }) => textOf(protocol).startsWith("ws"))
-    .map(({ protocol, host }) => `${textOf(protocol)}://${textOf(host)}${textOf(channel("realtime").address)}`);
+    .map(({ protocol, host, pathname }) => {
+      const path = textOf(pathname).replace(/\/$/, "") + textOf(channel("realtime").address);
+      return `${textOf(protocol)}://${textOf(host)}${path}`;
+    });
   const bindings = channel("realtime").bindings;
   const ws = isJsonObject(bindings) && isJsonObject(bindings.ws) ? bindings.ws : {};
   const schemaOf = (name: "headers" | "query") => (isJsonObject(ws[name]) ? (ws[name] as JsonObject) : {});

@@ -7,6 +7,8 @@ const ATTEMPTS_MAX = 3;
 const PAUSE_MS = 1_000;
 /** The longest `Retry-After` that is waited for. */
 const RETRY_AFTER_MS_MAX = 5_000;
+/** Of a response; collectors respond with a few bytes. */
+const SKIPPED_BYTES_MAX = 64 * 1024;
 /** The statuses that OTLP/HTTP says to retry. */
 const retryable = new Set([429, 502, 503, 504]);
 
@@ -34,9 +36,9 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
   async function post(body: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<void> {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const fields = { ...headers, "content-type": "application/x-protobuf" };
-    const response = await fetch(url, { method: "POST", headers: fields, body, signal: limited, redirect: "error" });
-    // Read to its end, so that the connection can be reused.
-    await response.arrayBuffer();
+    const response = await fetch(url, { method: "POST", headers: fields, body, signal: limited, redirect: "manual" });
+    // If it breaks off, the status still counts: sending the spans again would duplicate them.
+    await skipBody(response).catch(() => {});
     if (response.ok) return;
     const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1_000 || 0;
     throw new RefusedError(response.status, retryAfterMs);
@@ -59,6 +61,15 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
       }
     }
   };
+}
+
+/** Reads a short body to its end, so that the connection can be reused; otherwise closes it. */
+async function skipBody({ body }: Response): Promise<void> {
+  let bytes = 0;
+  for await (const chunk of body ?? []) {
+    bytes += chunk.byteLength;
+    if (bytes > SKIPPED_BYTES_MAX) return;
+  }
 }
 
 /** An error of our HTTP client may quote what the server sent, so only the code of an unknown one is shown. */

@@ -1,5 +1,5 @@
-import { TraceFlags } from "@opentelemetry/api";
 import type { ReadableSpan, SpanProcessor } from "@opentelemetry/sdk-trace";
+import { isSampled } from "./tracing.ts";
 
 /** Spans per request to the collector. */
 const BATCH_SPANS = 512;
@@ -61,7 +61,7 @@ export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): 
   return {
     onStart() {},
     onEnd(span) {
-      if ((span.spanContext().traceFlags & TraceFlags.SAMPLED) === 0) return;
+      if (!isSampled(span.spanContext())) return;
       if (waiting.length >= spansMax || stopping.signal.aborted) {
         onSpans("dropped", 1);
         return;

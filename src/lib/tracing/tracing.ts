@@ -7,6 +7,7 @@ import {
   type SpanContext,
   SpanKind,
   SpanStatusCode,
+  TraceFlags,
   type Tracer,
   trace,
 } from "@opentelemetry/api";
@@ -89,6 +90,9 @@ export function createTracing(tracer: Tracer): Tracing {
 /** Runs `work` in a span if tracing is on; otherwise it only runs it. */
 export const traced = <T>(tracing: Tracing | null, name: string, options: SpanOptions, work: () => T): T =>
   tracing ? tracing.run(name, options, work) : work();
+
+/** Whether the spans of this trace are recorded. */
+export const isSampled = ({ traceFlags }: SpanContext): boolean => (traceFlags & TraceFlags.SAMPLED) !== 0;
 
 /** Marks a span as failed. @param type a code or the name of a class, never a text that a user may have written. */
 export function failSpan(span: Span, type: string): void {

@@ -7,8 +7,8 @@ import type { AuditService } from "../audit/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { User } from "../users/model.ts";
 import {
+  createEmailTaken,
   createRequester,
-  createTaken,
   mapRowToUser,
   parseEmail,
   type UserRow,
@@ -188,7 +188,9 @@ export function createAccountService({
       const changesCredentials = input.password !== undefined || email !== undefined;
       if (changesCredentials && userId === caller.user.id) await auth.reauthenticate(caller, undefined);
       const passwordHash =
-        input.password === undefined ? undefined : await hashNewPassword(caller, userId, input.password, email?.shown);
+        input.password === undefined
+          ? undefined
+          : await hashNewPassword(caller, userId, input.password, email?.address);
       const update = async (sql: Sql) => {
         const before = await lock(
           sql,
@@ -210,14 +212,14 @@ export function createAccountService({
           await record(sql, caller, isDisabled ? "user.disabled" : "user.enabled", userId);
         const isRenamed = name !== undefined && name !== before.display_name;
         if (isRenamed) await record(sql, caller, "user.changed", userId, { field: "display_name" });
-        const isEmailChanged = email !== undefined && email.shown !== before.email;
+        const isEmailChanged = email !== undefined && email.address !== before.email;
         if (isEmailChanged) await record(sql, caller, "user.changed", userId, { field: "email" });
         const isChanged = role !== before.role || isDisabled !== wasDisabled || isRenamed || isEmailChanged;
         const change = {
           role,
           isDisabled,
           ...(isRenamed && { display_name: name }),
-          ...(isEmailChanged && { email: { address: email.shown, key: email.key } }),
+          ...(isEmailChanged && { email }),
         };
         return { ended, reason, row: isChanged ? await queries.updateAccount(sql, userId, change) : before };
       };
@@ -252,7 +254,7 @@ export function createAccountService({
 }
 
 function explainTaken(error: unknown): never {
-  throw isUniqueViolation(error, "users_email_key") ? createTaken() : error;
+  throw isUniqueViolation(error, "users_email_key") ? createEmailTaken() : error;
 }
 
 /** Creating, changing or deleting an administrator needs more than the scope for writing users. @throws Problem `forbidden`. */

@@ -89,7 +89,7 @@ export function createLogins(deps: Dependencies): Logins {
 
   /** The response that a free e-mail address would get, for a session that doesn't exist. */
   async function createFakeTokens(input: Registration): Promise<Tokens> {
-    const user = users.imagineUser(input);
+    const user = users.previewUser(input);
     const session = { sessionId: createId(), userId: user.id };
     const family = { sessionId: session.sessionId, generation: 0, refreshKey: randomBytes(REFRESH_KEY_BYTES) };
     return createTokens(user, { ...session, refreshToken: refreshTokens.create(family) });

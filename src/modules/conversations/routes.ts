@@ -60,7 +60,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
         cache: "conversations",
         of: caller.user.id,
         tags: [caller.user.id],
-        isOpen: true,
+        mayAddTags: true,
         async load(isKept) {
           const page = readPage(query, 2);
           const rows = await conversations.list(caller, page);
@@ -139,7 +139,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
         cache: "members",
         of: `${caller.user.id} ${params.id}`,
         tags: [params.id],
-        isOpen: true,
+        mayAddTags: true,
         async load() {
           const page = readPage(query, 1);
           const rows = await conversations.listMembers(caller, params.id, page);

@@ -203,7 +203,7 @@ export function createConversationService({
         await queries.insertConversation(sql, row, caller.user.id);
       };
       const store = () => withTransaction(database, insert, `user:${caller.user.id}`);
-      await quotas.take("conversations", caller.user.id, 1, store);
+      await quotas.reserve("conversations", caller.user.id, 1, store);
       bus.publish("conversations", () => [
         { type: "conversation.listed", conversation_id: id, user_ids: [caller.user.id] },
       ]);
@@ -275,7 +275,7 @@ export function createConversationService({
         });
       if ((await queries.findRoles(database, id, [userId])).has(userId)) return add();
       await limits.countAdd(caller, userId, () => queries.hasWrittenWith(database, userId, caller.user.id));
-      return quotas.take("joined_conversations", userId, 1, add);
+      return quotas.reserve("joined_conversations", userId, 1, add);
     },
 
     async removeMember(caller, id, userId) {

@@ -24,7 +24,7 @@ export interface LiveAnswers {
    * Leases a batch of new answers for the sender of messages; null if there aren't enough free slots, or if this
    * instance is shutting down. End the lease once the batch is handed over or has failed.
    */
-  takeLease(answers: number): Lease | null;
+  acquireLease(answers: number): Lease | null;
   /** Hands over a committed answer from the sender of messages. Doesn't throw. */
   handOver(answer: NewAnswer): void;
   /** Registers the generation service, once. It receives every answer that is handed over, including earlier ones. */
@@ -73,7 +73,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
   const hasFreeSlots = (answers: number): boolean => count() + leased + answers <= RUNNING_MAX;
 
   return {
-    takeLease(answers) {
+    acquireLease(answers) {
       if (lifecycle.phase === "draining" || !hasFreeSlots(answers)) return null;
       leased += answers;
       const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
@@ -81,7 +81,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
         owner: instanceId,
         leaseMs: GENERATION_LEASE_MS,
         context: answers <= CONTEXT_BATCH_MAX ? context : null,
-        end() {
+        release() {
           leased -= answers;
         },
       };

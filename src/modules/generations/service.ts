@@ -173,7 +173,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
             isClaimed: false,
             context: null,
             requestId: caller.requestId ?? null,
-            trace: deps.tracing?.recording()?.spanContext(),
+            trace: deps.tracing?.current(),
           };
           return mapNewAnswerToMessage(row, position);
         });

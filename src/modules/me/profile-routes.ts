@@ -8,13 +8,13 @@ const tag = "me";
 
 type Dependencies = { users: UserService; auth: Pick<AuthService, "reauthenticateForNewEmail"> };
 
-/** `/api/v1/me`: the caller's own profile. */
+/** `/api/v1/me`: the caller's profile and preferences. */
 export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: ME,
     operationId: "getMe",
-    summary: "Who I am",
+    summary: "Get my profile",
     tag,
     scope: "any",
     ok: User,
@@ -45,7 +45,7 @@ export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
     method: "GET",
     path: `${ME}/preferences`,
     operationId: "getMyPreferences",
-    summary: "My preferences",
+    summary: "Get my preferences",
     tag,
     scope: "users:read",
     ok: Preferences,
