@@ -4,7 +4,7 @@ import type { Chain, RunRequest } from "../../src/ai/chain/chain.ts";
 import type { PushPart, Thinking } from "../../src/ai/provider.ts";
 import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
 import { noUsage } from "../../src/ai/usage.ts";
-import { runWithTools, type FinishedToolCall } from "../../src/modules/generations/tool-loop.ts";
+import { type FinishedToolCall, runWithTools } from "../../src/modules/generations/tool-loop.ts";
 import type { AnswerTools } from "../../src/modules/tools/service.ts";
 
 const model = "a/b";
