@@ -90,7 +90,7 @@ export interface AuthService extends Logins, Callers {
    */
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
-  /** Of these sessions, the ones that have ended or don't exist, no matter since when. */
+  /** Of these sessions, the ones that have ended or don't exist, no matter when they ended. */
   findEndedSessionsAmong(sessionIds: readonly string[]): Promise<string[]>;
 
   /** Deletes one bounded batch of old sessions and tickets, as a job that runs every few minutes. */

@@ -108,7 +108,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
       if (size === bytes) return readPieces(name, bytes);
       throw new ArchiveError(
         "damaged",
-        `${name} has ${size} bytes in ${location}, but ${bytes} were sent. Check action else changes objects of this bucket.`,
+        `${name} has ${size} bytes in ${location}, but ${bytes} were sent. Check what else changes objects of this bucket.`,
       );
     },
 

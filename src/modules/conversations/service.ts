@@ -104,7 +104,7 @@ export interface ConversationService {
   /** Returns the caller's role and the newest `seq`. For members. @throws Problem `not_found`. */
   getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
 
-  /** Of these memberships, returns the ones that have ended or now are viewers, on whichever instance that happened. */
+  /** Of these memberships, returns the ones that have ended or now have the role viewer, no matter which instance changed them. */
   findLostMemberships(
     memberships: readonly { conversationId: string; userId: string }[],
   ): Promise<queries.LostMembership[]>;

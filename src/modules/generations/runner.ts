@@ -135,7 +135,7 @@ export function createRunner(deps: RunnerDependencies) {
     return answer.done;
   }
 
-  // Only makes it faster: otherwise a cancellation takes effect when the leases are renewed.
+  // This only speeds up cancellations, which otherwise take effect when the leases are renewed.
   bus.subscribe("generations", {
     onMessage({ message_id }) {
       const answer = liveAnswers.findByMessage(message_id);

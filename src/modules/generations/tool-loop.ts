@@ -10,7 +10,7 @@ import type { ToolProgress } from "./tool-queries.ts";
 
 /** Maximum steps per answer; in the last one, the model may not call tools. */
 export const TOOL_STEPS_MAX = 8;
-/** After this time the model may not call tools any more. Enough for several steps of a thinking model. */
+/** After this time, the model may not call tools any more. It is enough for several steps of a thinking model. */
 const TOOL_LOOP_TIME_MAX_MS = 600_000;
 /** Maximum calls executed per step; the model gets an error for each further call. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;

@@ -10,7 +10,7 @@ export type KnownGeneration = GenerationKey & { requestId?: string | null; trace
 type Options = { hasFreeSlots(): boolean; begin(key: KnownGeneration): void };
 
 /**
- * Queues committed answers while this instance has no free slot, and starts them in order. Only makes it faster, since
+ * Queues committed answers while this instance has no free slot, and starts them in order. This only speeds up their start, since
  * the sweep claims everything pending. An answer that another instance has started isn't claimed again.
  */
 export function createWaitingAnswers({ hasFreeSlots, begin }: Options) {

@@ -94,5 +94,5 @@ export const SlackPost = Named(
   }),
 );
 
-/** The resulting text of a post in Slack's format. */
+/** The text of a post in Slack's format, after its conversion to Markdown. */
 export const SlackText = Closed({ text: Content });
