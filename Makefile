@@ -26,12 +26,13 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
   acceptance/metrics.test.ts acceptance/prometheus.test.ts acceptance/trace-export.test.ts acceptance/traces.test.ts \
   acceptance/webhooks.test.ts accounts/interrupted-deletion.test.ts ai/time-limits.test.ts backup/archive.test.ts \
-  commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/selftest.test.ts commands/serve.test.ts \
+  commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/doctor.test.ts commands/doctor-database.test.ts \
+  commands/doctor-servers.test.ts commands/selftest.test.ts commands/serve.test.ts \
   db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
   generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \
-  generations/write-volume.test.ts guides/administration.test.ts guides/backup.test.ts guides/contributing.test.ts guides/deployment.test.ts \
-  guides/errors.test.ts guides/integration.test.ts guides/reference.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
+  generations/write-volume.test.ts guides/administration.test.ts guides/backup.test.ts guides/contributing.test.ts guides/deployment.test.ts guides/doctor.test.ts \
+  guides/errors.test.ts guides/in-order.test.ts guides/integration.test.ts guides/reference.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
   guides/upgrading.test.ts guides/webhooks.test.ts guides/websocket-examples.test.ts \
   inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
   locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \

@@ -1,5 +1,5 @@
-// Finds names that readers would stumble over: names declared in, and exported from, two files of src/, and names with words
-// that say less than the field's usual term. `make check` runs it.
+// Finds names that confuse readers: names that two files of src/ declare and export, and names that contain an unusual word
+// for which there is a standard term. `make check` runs it.
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -9,7 +9,7 @@ const src = join(dirname(import.meta.dir), "src");
 const DECLARATION =
   /^export (?:default )?(?:declare )?(?:abstract )?(?:async )?(?:type|interface|class|enum|const|let|function)\*? (\w+)/gm;
 
-/** Words that names must not contain, with what to write instead. Names in snake_case are exempt: they are wire or SQL names. */
+/** Words that names must not contain, and their replacements. Names in snake_case are exempt: they are wire or SQL names. */
 const UNCLEAR: Readonly<Record<string, string>> = {
   beat: "heartbeat",
   beats: "heartbeats",
@@ -30,8 +30,8 @@ const UNCLEAR: Readonly<Record<string, string>> = {
   untold: "pending",
 };
 
-/** Comments and strings, but not template literals, which may contain code. */
-const NO_NAMES = /\/\*[\s\S]*?\*\/|(?<![:"'`\\])\/\/[^\n]*|"(?:[^"\\\n]|\\.)*"/g;
+/** Matches comments and strings, but not template literals, which may contain code. */
+const COMMENTS_AND_STRINGS = /\/\*[\s\S]*?\*\/|(?<![:"'`\\])\/\/[^\n]*|"(?:[^"\\\n]|\\.)*"/g;
 
 const declarations = new Map<string, Set<string>>();
 const unclear = new Map<string, string>();
@@ -39,12 +39,12 @@ for (const file of [...new Bun.Glob("**/*.ts").scanSync(src)].sort()) {
   const text = readFileSync(join(src, file), "utf8");
   for (const [, name = ""] of text.matchAll(DECLARATION))
     declarations.set(name, (declarations.get(name) ?? new Set()).add(`src/${file}`));
-  for (const [name] of text.replaceAll(NO_NAMES, " ").matchAll(/[A-Za-z_$][\w$]*/g)) {
+  for (const [name] of text.replaceAll(COMMENTS_AND_STRINGS, " ").matchAll(/[A-Za-z_$][\w$]*/g)) {
     if (/[a-z]_|_[a-z]/.test(name)) continue;
     const word = name
       .match(/[A-Z]?[a-z]+|[A-Z]+(?![a-z])/g)
       ?.find((part) => Object.hasOwn(UNCLEAR, part.toLowerCase()));
-    if (word) unclear.set(name, `${name} (src/${file}): say ${UNCLEAR[word.toLowerCase()]}`);
+    if (word) unclear.set(name, `${name} (src/${file}): use ${UNCLEAR[word.toLowerCase()]}`);
   }
 }
 // A pattern that no longer matches must not pass as success.
@@ -54,5 +54,5 @@ const ambiguous = [...declarations].filter(([, files]) => files.size > 1).sort((
 for (const [name, files] of ambiguous) console.log(`${name}: ${[...files].join(", ")}`);
 for (const problem of unclear.values()) console.log(problem);
 if (ambiguous.length > 0) console.error(`${ambiguous.length} names have two meanings: rename one of each pair.`);
-if (unclear.size > 0) console.error(`${unclear.size} names have unclear words: use the field's usual term.`);
+if (unclear.size > 0) console.error(`${unclear.size} names contain an unclear word: use the standard term.`);
 if (ambiguous.length + unclear.size > 0) process.exit(1);

@@ -1,25 +1,26 @@
 #!/usr/bin/env bash
-# Runs everything that CI checks; see `make check`. Stops at the first failure. The last line counts the tests.
+# Runs everything that CI checks; see `make check`. Stops at the first failure. The last line has the number of passed and
+# failed tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# All tests run on the machine's Postgres, which is the oldest supported version in CI. Most run on the embedded Postgres
-# too, except drills and these: they use no database, or always start their own.
-not_twice=("acceptance/**" "ai/**" "commands/**" "deploy/**" "lib/**" "pooler/**" "architecture*" "docs*")
+# All tests run on the machine's Postgres, which is the oldest supported version in CI. Most also run on the embedded
+# Postgres, except for the drills and the files below, which use no database or always start their own.
+skipped_on_embedded=("acceptance/**" "ai/**" "commands/**" "deploy/**" "lib/**" "pooler/**" "architecture*" "docs*")
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0
 failed=0
-# Test files that failed, then passed when run again alone.
+# Test files that failed, and then passed when they were rerun alone.
 flaky=()
 # If more files than this fail in one run, the failures aren't random, so nothing is rerun.
 RERUN_FILES_MAX=3
 
 step() { printf '\n== %s\n' "$1"; }
 
-# Reads the last summary line, because a test may print one too.
-count() { sed -nE "s/^ *([0-9]+) $1\$/\1/p" "$log" | tail -1; }
+# Prints the number of tests with an outcome, from the last summary line, because a test may print one too.
+count_tests() { sed -nE "s/^ *([0-9]+) $1\$/\1/p" "$log" | tail -1; }
 
 # Prints the files with a failed test. The list at the end of the output repeats the tests without their files.
 list_failed_files() {
@@ -30,8 +31,8 @@ run_tests() {
   local status=0
   $MAKE --no-print-directory "$1" TEST_POSTGRES="$2" SKIPPED="${3:-}" </dev/null 2>&1 | tee "$log" || status=$?
   local newly_passed newly_failed files
-  newly_passed=$(count pass)
-  newly_failed=$(count fail)
+  newly_passed=$(count_tests pass)
+  newly_failed=$(count_tests fail)
   if [ "$status" -ne 0 ] && [ "${newly_failed:-0}" -gt 0 ]; then
     mapfile -t files < <(list_failed_files)
     if [ "${#files[@]}" -ge 1 ] && [ "${#files[@]}" -le "$RERUN_FILES_MAX" ]; then
@@ -81,10 +82,10 @@ step "drills"
 run_tests quick-drill server
 
 step "tests on the embedded Postgres"
-run_tests test embedded "${not_twice[*]/#/test/}"
+run_tests test embedded "${skipped_on_embedded[*]/#/test/}"
 
 step "the executable"
 BUN=$BUN scripts/smoke.sh dist/parley
 
-for file in "${flaky[@]}"; do echo "FLAKY: $file failed, then passed when run again alone. Fix it."; done
+for file in "${flaky[@]}"; do echo "FLAKY: $file failed, and then passed when it was rerun alone. Fix it."; done
 echo "$passed passed, $failed failed"

@@ -6,12 +6,12 @@ import { createOpenApiDocument } from "../src/http/openapi-document.ts";
 import { build } from "../src/lib/build.ts";
 import { createAsyncApi } from "../src/protocol/asyncapi.ts";
 import { createRoutes } from "../src/routes.ts";
-import { createNothing } from "./scope-docs.ts";
+import { createUnusedDependencies } from "./scope-docs.ts";
 
 /** Each file and its generator, whose output must not depend on settings or the time. */
 const documents: Record<string, () => unknown> = {
   "asyncapi.json": () => createAsyncApi(build),
-  "openapi.json": () => createOpenApiDocument(createRoutes(createNothing()), build.version),
+  "openapi.json": () => createOpenApiDocument(createRoutes(createUnusedDependencies()), build.version),
 };
 
 const folder = join(import.meta.dir, "../contract");

@@ -1,18 +1,18 @@
-// Generates documentation from code: .env.example, the settings in docs/operations.md, the metrics in
-// docs/monitoring.md, the prices in docs/models.md, the error codes in docs/errors.md, the request fields in docs/openai.md, the frames and close codes in
-// docs/realtime.md, the scopes in docs/api-keys.md, the limits in docs/limits.md and docs/fixed-limits.md, and
+// Generates documentation from code: .env.example, the settings in docs/operations.md, the metrics in docs/monitoring.md, the
+// prices in docs/models.md, the error codes in docs/errors.md, the request fields in docs/openai.md, the frames and close codes
+// in docs/realtime.md, the scopes in docs/api-keys.md, the limits in docs/limits.md and docs/fixed-limits.md, and
 // THIRD-PARTY-NOTICES.txt.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { placeErrorTables } from "./error-docs.ts";
-import { placeLimitTable } from "./limit-docs.ts";
-import { placeMetricTable } from "./metric-docs.ts";
-import { placeFieldTables } from "./openai-docs.ts";
-import { placePriceTable } from "./price-docs.ts";
-import { placeProtocolTables, placeRealtimeLimits } from "./protocol-docs.ts";
+import { insertErrorTables } from "./error-docs.ts";
+import { insertLimitTable } from "./limit-docs.ts";
+import { insertMetricTable } from "./metric-docs.ts";
+import { insertFieldTables } from "./openai-docs.ts";
+import { insertPriceTable } from "./price-docs.ts";
+import { insertProtocolTables, insertRealtimeLimits } from "./protocol-docs.ts";
 import { createThirdPartyNotices } from "./release/notices.ts";
-import { placeScopeTable } from "./scope-docs.ts";
-import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
+import { insertScopeTable } from "./scope-docs.ts";
+import { createEnvExample, insertSettingsTable } from "./settings-docs.ts";
 
 const root = join(import.meta.dir, "..");
 
@@ -22,13 +22,13 @@ function rewrite(path: string, edit: (markdown: string) => string): void {
 }
 
 writeFileSync(join(root, ".env.example"), createEnvExample());
-rewrite("docs/operations.md", placeSettingsTable);
-rewrite("docs/monitoring.md", placeMetricTable);
-rewrite("docs/models.md", placePriceTable);
-rewrite("docs/errors.md", placeErrorTables);
-rewrite("docs/openai.md", placeFieldTables);
-rewrite("docs/realtime.md", placeProtocolTables);
-rewrite("docs/api-keys.md", placeScopeTable);
-rewrite("docs/limits.md", placeRealtimeLimits);
-rewrite("docs/fixed-limits.md", placeLimitTable);
+rewrite("docs/operations.md", insertSettingsTable);
+rewrite("docs/monitoring.md", insertMetricTable);
+rewrite("docs/models.md", insertPriceTable);
+rewrite("docs/errors.md", insertErrorTables);
+rewrite("docs/openai.md", insertFieldTables);
+rewrite("docs/realtime.md", insertProtocolTables);
+rewrite("docs/api-keys.md", insertScopeTable);
+rewrite("docs/limits.md", insertRealtimeLimits);
+rewrite("docs/fixed-limits.md", insertLimitTable);
 writeFileSync(join(root, "THIRD-PARTY-NOTICES.txt"), createThirdPartyNotices(root));

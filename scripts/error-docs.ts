@@ -1,9 +1,9 @@
 import { type ErrorExplanation, errorGroups } from "../src/lib/error-codes.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
 /** Inserts the tables of error codes between their markers. @throws if the markers are missing. */
-export const placeErrorTables = (markdown: string): string =>
-  placeMarkedPart(markdown, "errors", errorGroups.map(createTable).join("\n\n"));
+export const insertErrorTables = (markdown: string): string =>
+  replaceMarkedSection(markdown, "errors", errorGroups.map(createTable).join("\n\n"));
 
 function createTable({ title, codes }: (typeof errorGroups)[number]): string {
   const rows = Object.entries(codes).map(mapToRow);

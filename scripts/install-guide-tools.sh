@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the guides use: curl, jq, and Python with its package websockets.
+# Installs the tools that the guides use: curl, jq, and Python with the package websockets.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then
-  echo "The guides need curl, jq and Python's package websockets; install them by hand on this system." >&2
+  echo "The guides need curl, jq and Python's package websockets; install them manually on this system." >&2
   exit 1
 fi
 as_root=()

@@ -1,14 +1,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createMarkdownTable } from "./markdown-table.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
 const src = join(import.meta.dir, "../src");
 
-/** A limit that the sources name, with the comment above it. */
+/** A constant in the sources whose name ends with `_MAX`, with the comment above it. */
 type NamedLimit = { name: string; value: string; unit: string; effect: string; file: string };
 
-/** The name of a limit says what it counts. */
+/** The unit of a limit, by a part of its name. */
 const units: readonly [RegExp, string][] = [
   [/_BYTES_/, "bytes"],
   [/_(?:CHARS|LENGTH)_/, "UTF-16 units"],
@@ -19,9 +19,9 @@ const units: readonly [RegExp, string][] = [
 
 const declaration = /^\/\*\* ([^\n]*?) ?\*\/\n(?:export )?const ([A-Z][A-Z0-9_]*_MAX) = ([\d_ *+.e]+);/gm;
 
-/** Puts the table of all fixed limits between its marks. @throws when they are missing. */
-export const placeLimitTable = (markdown: string): string =>
-  placeMarkedPart(
+/** Inserts the table of all fixed limits between its markers. @throws if the markers are missing. */
+export const insertLimitTable = (markdown: string): string =>
+  replaceMarkedSection(
     markdown,
     "fixed-limits",
     createMarkdownTable(
@@ -36,14 +36,14 @@ function listLimits(): NamedLimit[] {
     [...readFileSync(join(src, file), "utf8").matchAll(declaration)].map(([, effect = "", name = "", value = ""]) => ({
       name,
       value: evaluate(value).toLocaleString("en"),
-      unit: units.find(([end]) => end.test(name))?.[1] ?? "",
+      unit: units.find(([pattern]) => pattern.test(name))?.[1] ?? "",
       effect,
       file: `src/${file}`,
     })),
   );
 }
 
-/** Numbers, products and sums. */
+/** Evaluates a number, a product, or a sum of products. */
 const evaluate = (expression: string): number =>
   expression
     .replaceAll("_", "")

@@ -1,4 +1,4 @@
-/** A Markdown table. A bar in a cell would end it, so bars are escaped. */
+/** Creates a Markdown table. Bars in cells are escaped, because a bar ends a cell. */
 export const createMarkdownTable = (head: readonly string[], rows: readonly (readonly (string | number)[])[]): string =>
   [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.map(escapeCell).join(" | ")} |`).join("\n");
 

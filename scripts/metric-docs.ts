@@ -1,12 +1,13 @@
 import type { Metric } from "prom-client";
 import { createMetrics } from "../src/lib/metrics.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
 /** Properties of a metric that the library's types don't declare. */
 type Described = Metric & { name: string; help: string; labelNames: string[] };
 
 /** Inserts the table of Parley's own metrics between its markers. @throws if the markers are missing. */
-export const placeMetricTable = (markdown: string): string => placeMarkedPart(markdown, "metrics", createMetricTable());
+export const insertMetricTable = (markdown: string): string =>
+  replaceMarkedSection(markdown, "metrics", createMetricTable());
 
 function createMetricTable(): string {
   const { registry } = createMetrics({ version: "", commit: "" });

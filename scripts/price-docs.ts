@@ -1,9 +1,10 @@
 import { listPrices, PRICES_CHECKED_IN, priceSources } from "../src/ai/price-list.ts";
 import type { Price } from "../src/lib/prices.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
 /** Inserts the list of prices between its markers. @throws if the markers are missing. */
-export const placePriceTable = (markdown: string): string => placeMarkedPart(markdown, "prices", createPriceTable());
+export const insertPriceTable = (markdown: string): string =>
+  replaceMarkedSection(markdown, "prices", createPriceTable());
 
 function createPriceTable(): string {
   const sources = priceSources.map(({ provider, url }) => `[${provider}](${url})`).join(" and ");

@@ -5,10 +5,10 @@ import { clientFrames } from "../src/protocol/frames.ts";
 import { realtimeLimits } from "../src/protocol/limits.ts";
 import { acks, pushes } from "../src/protocol/pushes.ts";
 import { createMarkdownTable } from "./markdown-table.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
-/** Puts the tables of frames, events and close codes between their marks. @throws when they are missing. */
-export function placeProtocolTables(markdown: string): string {
+/** Inserts the tables of frames, events and close codes between their markers. @throws if the markers are missing. */
+export function insertProtocolTables(markdown: string): string {
   const tables = {
     "client-frames": createFrameTable(),
     "server-frames": createPushTable(),
@@ -16,12 +16,12 @@ export function placeProtocolTables(markdown: string): string {
     "ephemeral-events": createEphemeralTable(),
     "close-codes": createCloseCodeTable(),
   };
-  return Object.entries(tables).reduce((text, [name, table]) => placeMarkedPart(text, name, table), markdown);
+  return Object.entries(tables).reduce((text, [name, table]) => replaceMarkedSection(text, name, table), markdown);
 }
 
-/** Puts the table of the limits of connections between its marks. @throws when they are missing. */
-export const placeRealtimeLimits = (markdown: string): string =>
-  placeMarkedPart(
+/** Inserts the table of connection limits between its markers. @throws if the markers are missing. */
+export const insertRealtimeLimits = (markdown: string): string =>
+  replaceMarkedSection(
     markdown,
     "realtime-limits",
     createMarkdownTable(
@@ -35,40 +35,48 @@ export const placeRealtimeLimits = (markdown: string): string =>
     ),
   );
 
-/** The fields of a schema without those that every frame has, as `{conversation_id, after_seq?}`. */
-function listFields({ properties, required = [] }: TSchema, left: readonly string[] = ["type", "id"]): string[] {
+/** Lists the names of a schema's fields, except the excluded ones. Optional fields end with `?`. */
+function listFields({ properties, required = [] }: TSchema, excluded: readonly string[] = ["type", "id"]): string[] {
   return Object.keys(properties)
-    .filter((name) => !left.includes(name))
+    .filter((name) => !excluded.includes(name))
     .map((name) => (required.includes(name) ? name : `${name}?`));
 }
 
-const describe = ({ description }: TSchema): string => String(description ?? "");
-const code = (names: readonly string[]): string => names.map((name) => `\`${name}\``).join(", ");
+const descriptionOf = ({ description }: TSchema): string => String(description ?? "");
+const formatNames = (names: readonly string[]): string => names.map((name) => `\`${name}\``).join(", ");
 
 function createFrameTable(): string {
   const rows = Object.entries(clientFrames).map(([type, schema]) => {
     const fields = listFields(schema);
-    return [`\`${type}${fields.length > 0 ? ` {${fields.join(", ")}}` : ""}\``, nameAnswer(type), describe(schema)];
+    return [
+      `\`${type}${fields.length > 0 ? ` {${fields.join(", ")}}` : ""}\``,
+      formatReply(type),
+      descriptionOf(schema),
+    ];
   });
   return createMarkdownTable(["you send", "you get", "effect"], rows);
 }
 
-function nameAnswer(type: string): string {
+function formatReply(type: string): string {
   if (type === "ping") return "`pong`";
   const ack = (acks as Record<string, TSchema>)[type];
   if (!ack) return "nothing";
   const fields = listFields(ack);
-  return fields.length > 0 ? `ack with ${code(fields)}` : "ack";
+  return fields.length > 0 ? `ack with ${formatNames(fields)}` : "ack";
 }
 
 function createPushTable(): string {
   const { ready, error, pong, inbox, "server.draining": draining } = pushes;
-  const shown: [string, TSchema][] = Object.entries({ ready, error, pong, inbox, "server.draining": draining });
+  const controlFrames: [string, TSchema][] = Object.entries({ ready, error, pong, inbox, "server.draining": draining });
   return createMarkdownTable(
     ["`type`", "fields", "when"],
     [
       ["`ack`", "`id` and those of the table above", "A client frame was executed."],
-      ...shown.map(([type, schema]) => [`\`${type}\``, code(listFields(schema, ["type"])), describe(schema)]),
+      ...controlFrames.map(([type, schema]) => [
+        `\`${type}\``,
+        formatNames(listFields(schema, ["type"])),
+        descriptionOf(schema),
+      ]),
     ],
   );
 }
@@ -78,8 +86,8 @@ function createEventTable(): string {
     const data = schema.properties.data as TSchema;
     return [
       `\`${type}\``,
-      data.title === undefined ? code(listFields(data, [])) : `\`${data.title}\``,
-      describe(schema),
+      data.title === undefined ? formatNames(listFields(data, [])) : `\`${data.title}\``,
+      descriptionOf(schema),
     ];
   });
   return createMarkdownTable(["`type`", "`data`", "what happened"], rows);
@@ -88,8 +96,8 @@ function createEventTable(): string {
 function createEphemeralTable(): string {
   const rows = Object.entries(ephemeralEvents).map(([type, schema]) => [
     `\`${type}\``,
-    code(listFields(schema, ["type", "conversation_id"])),
-    describe(schema),
+    formatNames(listFields(schema, ["type", "conversation_id"])),
+    descriptionOf(schema),
   ]);
   return createMarkdownTable(["`type`", "fields", "what happened"], rows);
 }

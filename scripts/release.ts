@@ -20,7 +20,7 @@ const source = join(root, "dist/release-source");
 const release = join(root, "dist/release");
 /** Runtimes and PostgreSQL for all platforms, which a normal install omits. */
 const foreignPackages = join(root, "dist/release-packages");
-/** The sources of an executable. Tests are excluded, because a test run would find them there. */
+/** The files that an executable is built from. Tests are excluded, because a test run would find them in the copy. */
 const SOURCES = [
   "THIRD-PARTY-NOTICES.txt",
   "package.json",
@@ -97,15 +97,18 @@ async function build(target: ReleaseTarget, { id, timeS }: Commit): Promise<void
   run([process.execPath, "scripts/build.ts", file, target.bunTarget, runtime], environment);
   // The executable contains its source map; Bun also writes it as a separate file.
   rmSync(`${file}.map`, { force: true });
-  if (target.type.format === "Mach-O") await settleSignature(file, target.type.isSigned === true);
+  if (target.type.format === "Mach-O") await fixSignature(file, target.type.isSigned === true);
   const type = readExecutableType(await Bun.file(file).slice(0, HEADER_BYTES).bytes());
   if (!Bun.deepEquals(type, target.type))
     fail(`${file} has the wrong type: ${JSON.stringify(type)}, not ${JSON.stringify(target.type)}.`);
   console.log(`${fileNameOf(target, version)}: ${(Bun.file(file).size / 1e6).toFixed(1)} MB`);
 }
 
-/** Bun signs executables for arm64 only. Those for Intel keep the signature of Bun's runtime, which is no longer valid. */
-async function settleSignature(file: string, isSigned: boolean): Promise<void> {
+/**
+ * Removes the signature of executables for Intel, which keep the one of Bun's runtime although it is no longer valid. Bun
+ * only signs executables for arm64. Fails if macOS would not accept the result.
+ */
+async function fixSignature(file: string, isSigned: boolean): Promise<void> {
   if (!isSigned) {
     const unsigned = unsign(await Bun.file(file).arrayBuffer());
     if (unsigned) writeFileSync(file, new Uint8Array(unsigned));
@@ -155,7 +158,7 @@ function digestOf(path: string): string {
   return new Bun.CryptoHasher("sha256").update(readFileSync(path)).digest("hex");
 }
 
-/** URL of the source, without credentials. */
+/** Returns the URL of the source repository, without credentials. */
 function findRepository(): string {
   const { GITHUB_SERVER_URL, GITHUB_REPOSITORY } = process.env;
   return GITHUB_REPOSITORY ? `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}` : "urn:parley:local-source";

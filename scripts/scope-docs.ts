@@ -2,19 +2,21 @@ import { type Scope, scopes } from "../src/access/scopes.ts";
 import type { Route } from "../src/http/route.ts";
 import { createRoutes, type RouteDependencies } from "../src/routes.ts";
 import { createMarkdownTable } from "./markdown-table.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
-/** Puts the table of scopes with their operations between its marks. @throws when they are missing. */
-export function placeScopeTable(markdown: string): string {
-  const routes = createRoutes(createNothing()).filter(({ isHidden, scope }) => !isHidden && scope !== undefined);
+/** Inserts the table of scopes with their operations between its markers. @throws if the markers are missing. */
+export function insertScopeTable(markdown: string): string {
+  const routes = createRoutes(createUnusedDependencies()).filter(
+    ({ isHidden, scope }) => !isHidden && scope !== undefined,
+  );
   const rows = [...scopes, "any", "session"].map((scope) => [
     titles[scope as keyof typeof titles] ?? `\`${scope}\``,
     routes
       .filter((route) => route.scope === scope)
-      .map(nameOperation)
+      .map(formatOperation)
       .join("<br>") || "nothing of its own",
   ]);
-  return placeMarkedPart(markdown, "scopes", createMarkdownTable(["scope", "operations"], rows));
+  return replaceMarkedSection(markdown, "scopes", createMarkdownTable(["scope", "operations"], rows));
 }
 
 const titles: Partial<Record<Scope | "any" | "session", string>> = {
@@ -22,14 +24,14 @@ const titles: Partial<Record<Scope | "any" | "session", string>> = {
   session: "no key: only a session",
 };
 
-/** `:name` as `{name}`; with a star where only administrators may call it. */
-function nameOperation({ method, path, isForAdmins }: Route): string {
+/** Formats a route as method and path, with `{name}` for `:name`, and a star if only administrators may call it. */
+function formatOperation({ method, path, isForAdmins }: Route): string {
   const template = path.replaceAll(/:(\w+)/g, "{$1}").replace(/\*$/, "{path}");
   return `\`${method} ${template}\`${isForAdmins ? " \\*" : ""}`;
 }
 
-/** Stands for whatever the handlers of routes would use: they are declared here, and never called. */
-export function createNothing(): RouteDependencies {
+/** Creates a stub for the dependencies of routes. It is enough to declare the routes, whose handlers are never called. */
+export function createUnusedDependencies(): RouteDependencies {
   const nothing: unknown = new Proxy(() => nothing, { get: () => nothing });
   return nothing as RouteDependencies;
 }

@@ -1,9 +1,9 @@
 import { formatConfigTable, formatEnvExample } from "../src/config.ts";
-import { placeMarkedPart } from "./marked-part.ts";
+import { replaceMarkedSection } from "./marked-section.ts";
 
-/** The text of .env.example. */
+/** Creates the content of .env.example. */
 export const createEnvExample = (): string => formatEnvExample();
 
 /** Inserts the table of settings between its markers. @throws if the markers are missing. */
-export const placeSettingsTable = (markdown: string): string =>
-  placeMarkedPart(markdown, "settings", formatConfigTable());
+export const insertSettingsTable = (markdown: string): string =>
+  replaceMarkedSection(markdown, "settings", formatConfigTable());

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests a release executable on its target system: smoke-release.sh dist/release linux-x64. Its checksum must match
-# SHA256SUMS, its version must match its file name, and it must serve. Those for musl run in Alpine, which needs Docker.
+# SHA256SUMS, its version must match its file name, and it must start and respond. Executables for musl run in Alpine, which
+# needs Docker.
 set -euo pipefail
 
 folder=$(cd "$1" && pwd)

@@ -21,8 +21,9 @@ fail() {
   exit 1
 }
 ask() { curl --silent --show-error --fail --max-time 10 "$@"; }
-# Reads the whole response before searching it. `curl | grep -q` sometimes fails, since grep exits at the first match.
-shows() { local response; response=$(ask "${@:2}") && grep -q -- "$1" <<<"$response"; }
+# Checks that a response contains a pattern. Reads the whole response first: `curl | grep -q` sometimes fails, because grep
+# exits at the first match.
+response_contains() { local response; response=$(ask "${@:2}") && grep -q -- "$1" <<<"$response"; }
 field() { sed -nE "s/.*\"$1\":\"([^\"]*)\".*/\1/p"; }
 
 cd "$folder"
@@ -50,13 +51,13 @@ conversation=$(ask "${json[@]}" "${auth[@]}" --data '{"title":"smoke","reply_mod
 [ -n "$conversation" ] || fail "no conversation"
 ask "${json[@]}" "${auth[@]}" --data '{"content":"hello"}' "$url/api/v1/conversations/$conversation/messages" >/dev/null ||
   fail "the message was not accepted"
-shows '"content":"hello"' "${auth[@]}" "$url/api/v1/conversations/$conversation/messages" ||
+response_contains '"content":"hello"' "${auth[@]}" "$url/api/v1/conversations/$conversation/messages" ||
   fail "the message is missing"
-shows '"openapi":"3.0.3"' "$url/swagger/json" || fail "no OpenAPI document"
-shows 'api-reference' "$url/swagger" || fail "no API page"
-shows '<h1[^>]*>Realtime</h1>' "$url/docs/realtime" || fail "no guides"
-shows '^- .*(/docs/realtime.md)' "$url/llms.txt" || fail "no llms.txt"
-shows '^parley_messages_total{role="user"} 1$' "$url/metrics" || fail "the message is not counted"
+response_contains '"openapi":"3.0.3"' "$url/swagger/json" || fail "no OpenAPI document"
+response_contains 'api-reference' "$url/swagger" || fail "no API page"
+response_contains '<h1[^>]*>Realtime</h1>' "$url/docs/realtime" || fail "no guides"
+response_contains '^- .*(/docs/realtime.md)' "$url/llms.txt" || fail "no llms.txt"
+response_contains '^parley_messages_total{role="user"} 1$' "$url/metrics" || fail "the message is not counted"
 PORT=$port "$executable" healthcheck || fail "healthcheck reports that it is not ready"
 
 kill -TERM "$pid"

@@ -1,4 +1,4 @@
-// `make sql`: adds new migrations to sql/migrations/SHA256SUMS, and raises sql/functions/REVISION if a function file has
+// `make sql`: adds new migrations to sql/migrations/SHA256SUMS, and increments sql/functions/REVISION if a function file has
 // changed. Exits with 1 if a listed migration has changed.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,5 +20,5 @@ writeFileSync(sumsPath, files.map(({ name, checksum }) => `${checksum}  ${name}\
 
 const revisionPath = join(root, "functions/REVISION");
 const [revision = "0", hash] = readFileSync(revisionPath, "utf8").trim().split(" ");
-const now = hashFiles(readSqlFiles("functions"));
-if (now !== hash) writeFileSync(revisionPath, formatRevision(Number(revision) + 1, now));
+const newHash = hashFiles(readSqlFiles("functions"));
+if (newHash !== hash) writeFileSync(revisionPath, formatRevision(Number(revision) + 1, newHash));

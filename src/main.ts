@@ -4,6 +4,7 @@ import { backupCommand } from "./commands/backup.ts";
 import { type Command, CommandError, exitCodes, parseOptions, UsageError } from "./commands/command.ts";
 import { configCommand } from "./commands/config.ts";
 import { explainDatabaseError } from "./commands/database-error.ts";
+import { doctorCommand } from "./commands/doctor.ts";
 import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { keyCommand } from "./commands/key.ts";
 import { licensesCommand } from "./commands/licenses.ts";
@@ -26,6 +27,7 @@ const commands: Command[] = [
   restoreCommand,
   configCommand,
   upgradeCommand,
+  doctorCommand,
   selftestCommand,
   healthcheckCommand,
   licensesCommand,
@@ -38,7 +40,7 @@ Usage: parley [COMMAND]
 ${commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n")}
 
   --version    print the version; also \`parley version\`
-    --help       print this help; also \`parley COMMAND --help\` and \`parley help COMMAND\`
+  --help       print this help; also \`parley COMMAND --help\` and \`parley help COMMAND\`
 
 Settings come from the environment; \`parley config\` shows them.`;
 

@@ -175,6 +175,10 @@ test("there is one bounded cache", () => {
 /** The files that connect to other machines, and who sets the URL. */
 const connectingFiles = {
   "ai/providers/sdk-request.ts": "the administrator",
+  "commands/doctor/http-answer.ts": "the administrator",
+  "commands/doctor/mcp.ts": "the administrator",
+  "commands/doctor/oidc.ts": "the administrator",
+  "commands/doctor/own-server.ts": "this machine",
   "commands/healthcheck.ts": "the administrator",
   "commands/selftest/rest.ts": "this machine",
   "commands/selftest/socket.ts": "this machine",

@@ -3,14 +3,14 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseEnv } from "node:util";
 import { Value } from "@sinclair/typebox/value";
-import { placeErrorTables } from "../scripts/error-docs.ts";
-import { placeLimitTable } from "../scripts/limit-docs.ts";
-import { placeMetricTable } from "../scripts/metric-docs.ts";
-import { placeFieldTables } from "../scripts/openai-docs.ts";
-import { placePriceTable } from "../scripts/price-docs.ts";
-import { placeProtocolTables, placeRealtimeLimits } from "../scripts/protocol-docs.ts";
-import { placeScopeTable } from "../scripts/scope-docs.ts";
-import { createEnvExample, placeSettingsTable } from "../scripts/settings-docs.ts";
+import { insertErrorTables } from "../scripts/error-docs.ts";
+import { insertLimitTable } from "../scripts/limit-docs.ts";
+import { insertMetricTable } from "../scripts/metric-docs.ts";
+import { insertFieldTables } from "../scripts/openai-docs.ts";
+import { insertPriceTable } from "../scripts/price-docs.ts";
+import { insertProtocolTables, insertRealtimeLimits } from "../scripts/protocol-docs.ts";
+import { insertScopeTable } from "../scripts/scope-docs.ts";
+import { createEnvExample, insertSettingsTable } from "../scripts/settings-docs.ts";
 import { scopes } from "../src/access/scopes.ts";
 import { loadConfig } from "../src/config.ts";
 import { errorCodes } from "../src/lib/error-codes.ts";
@@ -30,25 +30,25 @@ test(".env.example is up to date (`make docs`)", () => {
 
 test("the settings in docs/operations.md are up to date (`make docs`)", () => {
   const operations = read("docs/operations.md");
-  expect(placeSettingsTable(operations)).toBe(operations);
+  expect(insertSettingsTable(operations)).toBe(operations);
   expect(operations).toContain("| `DATABASE_URL` (or `DATABASE_URL_FILE`) |");
 });
 
 test("the prices in docs/models.md are up to date (`make docs`)", () => {
   const models = read("docs/models.md");
-  expect(placePriceTable(models)).toBe(models);
+  expect(insertPriceTable(models)).toBe(models);
   expect(models).toContain("| `anthropic/claude-sonnet-4-6` | 3 | 0.3 | 3.75 | 15 |");
 });
 
 test("the metrics in docs/monitoring.md are up to date (`make docs`)", () => {
   const monitoring = read("docs/monitoring.md");
-  expect(placeMetricTable(monitoring)).toBe(monitoring);
+  expect(insertMetricTable(monitoring)).toBe(monitoring);
   expect(monitoring).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
 });
 
 test("the error codes in docs/errors.md are up to date (`make docs`), one row each", () => {
   const errors = read("docs/errors.md");
-  expect(placeErrorTables(errors)).toBe(errors);
+  expect(insertErrorTables(errors)).toBe(errors);
   for (const code of Object.keys(errorCodes)) expect(errors).toContain(`| \`${code}\` |`);
   // A pipe character in a text would create a sixth cell.
   expect(errors.split("\n").filter((line) => line.startsWith("| `") && line.split("|").length > 7)).toEqual([]);
@@ -56,16 +56,16 @@ test("the error codes in docs/errors.md are up to date (`make docs`), one row ea
 
 test("the request fields in docs/openai.md are up to date (`make docs`)", () => {
   const openai = read("docs/openai.md");
-  expect(placeFieldTables(openai)).toBe(openai);
+  expect(insertFieldTables(openai)).toBe(openai);
   expect(openai).toContain("| `top_k` | 400 | yes | yes |");
   for (const field of Object.keys(requestFields)) expect(openai).toContain(`| \`${field}\` |`);
 });
 
 test.each([
-  ["frames, events and close codes", "docs/realtime.md", placeProtocolTables, "| 4006 | `token_expired` |"],
-  ["scopes", "docs/api-keys.md", placeScopeTable, "| `messages:read` | `GET /api/v1/conversations/{id}/messages`<br>"],
-  ["limits of connections", "docs/limits.md", placeRealtimeLimits, "| `frame_bytes` | 65,536 | bytes |"],
-  ["fixed limits", "docs/fixed-limits.md", placeLimitTable, "| `FRAME_BYTES_MAX` | 65,536 | bytes |"],
+  ["frames, events and close codes", "docs/realtime.md", insertProtocolTables, "| 4006 | `token_expired` |"],
+  ["scopes", "docs/api-keys.md", insertScopeTable, "| `messages:read` | `GET /api/v1/conversations/{id}/messages`<br>"],
+  ["limits of connections", "docs/limits.md", insertRealtimeLimits, "| `frame_bytes` | 65,536 | bytes |"],
+  ["fixed limits", "docs/fixed-limits.md", insertLimitTable, "| `FRAME_BYTES_MAX` | 65,536 | bytes |"],
 ] as const)("the %s in %s are what `make docs` writes", (_, path, place, row) => {
   const markdown = read(path);
   expect(place(markdown)).toBe(markdown);

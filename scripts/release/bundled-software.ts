@@ -6,7 +6,7 @@ type BundledSoftware = {
   name: string;
   /** The license as an SPDX expression, or its usual name. */
   license: string;
-  /** The file in licenses/ with its text. Several entries may share one. */
+  /** The file in licenses/ with the license text. Several entries may share a file. */
   text: string;
   /** Where it is included. */
   where: string;
@@ -69,7 +69,7 @@ https://www.gnu.org/software/gettext/); TinyCC in Bun (https://github.com/tinycc
   { name: "zxcvbn-ts", license: "MIT", text: "zxcvbn-ts.txt", where: "the list of common passwords" },
 ];
 
-/** One section each: name, license, where it is included, and the text. */
+/** Creates a section for each: name, license, where it is included, and the license text. */
 export function listBundledSoftware(root: string): string[] {
   return bundledSoftware.map(({ name, license, text, where }) => {
     const content = readFileSync(join(root, "licenses", text), "utf8").trim();
@@ -77,7 +77,7 @@ export function listBundledSoftware(root: string): string[] {
   });
 }
 
-/** Libraries of an embedded PostgreSQL package that Parley packs but that have no entry above. */
+/** Finds libraries of an embedded PostgreSQL package that Parley packs although they have no entry above. */
 export function findUnlistedLibraries(packageFolder: string): string[] {
   const libraries = readdirSync(join(packageFolder, "native/lib")).filter(
     // scripts/pack-postgres.ts leaves these out.

@@ -3,7 +3,7 @@ type Section = { version: string; date: string; text: string };
 
 const HEADING = /^## (\d+\.\d+\.\d+(?:-[\w.]+)?) \((unreleased|\d{4}-\d{2}-\d{2})\)$/;
 
-/** The sections, newest first. @throws if a heading has another form. */
+/** Splits CHANGELOG.md into its sections, newest first. @throws if a heading has a different format. */
 export function readChangelog(markdown: string): Section[] {
   const [, ...parts] = `\n${markdown}`.split(/\n(?=## )/);
   return parts.map((part) => {
@@ -18,7 +18,7 @@ export function readChangelog(markdown: string): Section[] {
 }
 
 /**
- * The reasons why a version can't be released; one sentence each. Without a tag it is a dry run, which allows an
+ * Returns the reasons why a version can't be released, one sentence each. Without a tag it is a dry run, which allows an
  * unreleased version.
  */
 export function findVersionProblems(version: string, tag: string | undefined, markdown: string): string[] {
@@ -37,7 +37,7 @@ export function findVersionProblems(version: string, tag: string | undefined, ma
   return problems;
 }
 
-/** The release notes: the section of this version. */
+/** Creates the release notes from the section of this version. */
 export function createReleaseNotes(version: string, markdown: string): string {
   const section = readChangelog(markdown).find((section) => section.version === version);
   if (!section) throw new Error(`CHANGELOG.md has no section of version ${version}; add it.`);

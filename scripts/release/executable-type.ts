@@ -1,4 +1,4 @@
-/** The type of an executable according to its first bytes, as `file` shows it. */
+/** The type of an executable according to its header, like the output of `file`. */
 export type ExecutableType = {
   format: "ELF" | "Mach-O" | "PE32+";
   machine: "x86_64" | "arm64";
@@ -8,7 +8,7 @@ export type ExecutableType = {
   isSigned?: boolean;
 };
 
-/** Enough for the headers of each format. */
+/** Large enough for the headers of each format. */
 export const HEADER_BYTES = 65_536;
 
 const elfMachines: Record<number, ExecutableType["machine"]> = { 62: "x86_64", 183: "arm64" };
@@ -27,7 +27,7 @@ export function readExecutableType(header: Uint8Array): ExecutableType | null {
   try {
     return readElf(view, header) ?? readMachO(view) ?? readPe(view);
   } catch (error) {
-    // Truncated: an offset in its header is beyond its end.
+    // The file is truncated: an offset in its header is beyond its end.
     if (error instanceof RangeError) return null;
     throw error;
   }
@@ -58,7 +58,7 @@ function readMachO(view: DataView): ExecutableType | null {
   if (!machine) return null;
   let isSigned = false;
   let offset = 32;
-  for (let left = view.getUint32(16, true); left > 0; left--) {
+  for (let remaining = view.getUint32(16, true); remaining > 0; remaining--) {
     if (view.getUint32(offset, true) === MACH_O_CODE_SIGNATURE) isSigned = true;
     offset += view.getUint32(offset + 4, true);
   }

@@ -17,25 +17,27 @@ export type InstalledPackage = {
 const LICENSE_FILE = /^(licen[cs]e|copying|notice)/i;
 
 /**
- * The packages of bun.lock as they are installed.
+ * Finds the installed folder of each package in bun.lock.
  * @param folders node_modules folders; packages for other platforms are only in the second one.
  * @throws if a package is not installed.
  */
 export function listInstalled(packages: Map<string, LockedPackage>, folders: string[]): InstalledPackage[] {
   return [...packages].map(([key, locked]) => {
-    const place = (key.match(/(?:@[^/]+\/)?[^/]+/g) ?? []).join("/node_modules/");
-    const folder = folders.map((parent) => join(parent, place)).find((path) => existsSync(join(path, "package.json")));
+    const relativePath = (key.match(/(?:@[^/]+\/)?[^/]+/g) ?? []).join("/node_modules/");
+    const folder = folders
+      .map((parent) => join(parent, relativePath))
+      .find((path) => existsSync(join(path, "package.json")));
     if (!folder) throw new Error(`${locked.name} ${locked.version} is not installed; run \`make setup\`.`);
-    const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Stated;
+    const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as PackageJson;
     if (version !== locked.version)
       throw new Error(`${folder} has version ${version}, but bun.lock has ${locked.version}; run \`make setup\`.`);
     return { key, ...locked, folder, license: typeof license === "string" ? license : undefined };
   });
 }
 
-type Stated = { version: string; license?: unknown };
+type PackageJson = { version: string; license?: unknown };
 
-/** The license texts of packages, one section for each text with the packages it applies to. */
+/** Creates one section for each license text, with the packages that it applies to. */
 export function listLicenseTexts(packages: InstalledPackage[]): string[] {
   const owners = new Map<string, string[]>();
   for (const { name, version, folder, license } of packages) {

@@ -4,15 +4,15 @@ const CODE_DIRECTORY_MAGIC = 0xfade_0c02;
 const SHA256_TYPE = 2;
 
 /**
- * Whether the code signature of a 64-bit Mach-O executable matches everything before it. macOS kills a program with an
- * invalid signature. An unsigned program runs on Intel only.
+ * Checks whether the code signature of a 64-bit Mach-O executable matches everything before it. macOS kills programs with
+ * an invalid signature. Unsigned programs run only on Intel.
  */
 export function checkMachOSignature(file: Uint8Array): "valid" | "invalid" | "none" {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const start = findSignature(view);
   if (start === null) return "none";
   try {
-    return isDirectoryTrue(file, view, start, findCodeDirectory(view, start)) ? "valid" : "invalid";
+    return matchesCodeDirectory(file, view, start, findCodeDirectory(view, start)) ? "valid" : "invalid";
   } catch (error) {
     if (error instanceof RangeError) return "invalid";
     throw error;
@@ -21,7 +21,7 @@ export function checkMachOSignature(file: Uint8Array): "valid" | "invalid" | "no
 
 function findSignature(view: DataView): number | null {
   let offset = HEADER_BYTES;
-  for (let left = view.getUint32(16, true); left > 0; left--) {
+  for (let remaining = view.getUint32(16, true); remaining > 0; remaining--) {
     if (view.getUint32(offset, true) === CODE_SIGNATURE_COMMAND) return view.getUint32(offset + 8, true);
     offset += view.getUint32(offset + 4, true);
   }
@@ -33,7 +33,7 @@ function findCodeDirectory(view: DataView, start: number): number {
   return start + view.getUint32(start + 16);
 }
 
-function isDirectoryTrue(file: Uint8Array, view: DataView, signature: number, directory: number): boolean {
+function matchesCodeDirectory(file: Uint8Array, view: DataView, signature: number, directory: number): boolean {
   const hashes = directory + view.getUint32(directory + 16);
   const pages = view.getUint32(directory + 28);
   const codeLimit = view.getUint32(directory + 32);

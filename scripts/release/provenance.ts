@@ -11,8 +11,8 @@ export type ProvenanceInput = {
 };
 
 /**
- * An in-toto statement with SLSA provenance: what the files were built from, and where. It isn't signed; the release
- * workflow adds a signed one (`gh attestation verify`).
+ * Creates an in-toto statement with SLSA provenance, which says what the files were built from, and where. It isn't signed;
+ * the release workflow adds a signed one (`gh attestation verify`).
  */
 export function createProvenance(input: ProvenanceInput): string {
   const { version, commit, repository, digests, bunVersion, locks, environment } = input;

@@ -61,7 +61,7 @@ function createComponent({ key, name, version, integrity, license, folder }: Ins
   return component;
 }
 
-/** The PostgreSQL server in a package and its bundled libraries, for vulnerability scanners. */
+/** Lists the PostgreSQL server and the bundled libraries of a package, for vulnerability scanners. */
 function listPostgresParts(key: string, version: string, folder: string): Models.Component[] {
   // 18.4.0-beta.17 is the 17th package of PostgreSQL 18.4.
   const release = version.split(".").slice(0, 2).join(".");
@@ -80,10 +80,10 @@ function listPostgresParts(key: string, version: string, folder: string): Models
   ];
 }
 
-function licensesOf(stated: string | undefined): Models.LicenseRepository {
-  if (!stated) return new Models.LicenseRepository();
-  if (SPDX.isSupportedSpdxId(stated)) return new Models.LicenseRepository([new Models.SpdxLicense(stated)]);
-  return new Models.LicenseRepository([new Models.NamedLicense(stated)]);
+function licensesOf(license: string | undefined): Models.LicenseRepository {
+  if (!license) return new Models.LicenseRepository();
+  if (SPDX.isSupportedSpdxId(license)) return new Models.LicenseRepository([new Models.SpdxLicense(license)]);
+  return new Models.LicenseRepository([new Models.NamedLicense(license)]);
 }
 
 const propertiesOf = (values: Record<string, string>) =>

@@ -26,7 +26,7 @@ const machO = (machine: ExecutableType["machine"], isSigned: boolean): Executabl
   isSigned,
 });
 
-/** All targets. Those without glibc, and Windows, have no embedded PostgreSQL: they need `DATABASE_URL`. */
+/** All targets. Linux without glibc and Windows have no embedded PostgreSQL, so they need `DATABASE_URL`. */
 export const releaseTargets: ReleaseTarget[] = [
   target("linux-x64", "linux-x64", elf("x86_64", "/lib64/ld-linux-x86-64.so.2")),
   target("linux-arm64", "linux-aarch64", elf("arm64", "/lib/ld-linux-aarch64.so.1")),

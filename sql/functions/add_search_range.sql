@@ -1,4 +1,5 @@
--- Queues messages that append_events did not append for background indexing: those of p_conversation with these numbers.
+-- Queues messages for background indexing: those of p_conversation with sequence numbers in this range. For messages that
+-- were not appended by append_events.
 create or replace function add_search_range(p_conversation uuid, p_first_seq bigint, p_until_seq bigint) returns void
 language sql as $$
   insert into search_ranges (conversation_id, first_seq, until_seq) values (p_conversation, p_first_seq, p_until_seq)

@@ -1,6 +1,6 @@
--- Emits a webhook event that is in no conversation's log, in the transaction of the change. Recipients besides
--- administrators: with p_user this user, with p_conversation its members, with neither nobody. Without p_data, the state of
--- the user or the conversation is read at delivery.
+-- Emits a webhook event that isn't in a conversation's log, in the transaction of the change. Administrators always receive
+-- it; in addition p_user, if set, or the members of p_conversation, if set. If p_data is null, the state of the user or the
+-- conversation is read at delivery.
 create or replace function add_webhook_event(p_type text, p_user uuid, p_conversation uuid, p_data jsonb)
 returns void
 language plpgsql

@@ -1,5 +1,5 @@
--- The figures of each message in some time ranges, in the columns of analytics_slot_figures. An answer counts at the time its
--- message was created. Deleted messages, and those of deleted conversations, do not count.
+-- Returns the figures of each message in some time ranges, with the columns of analytics_slot_figures. An answer counts at
+-- the time its message was created. Deleted messages, and those of deleted conversations, do not count.
 --
 -- owner_id: the author; for an answer, the user who requested it. If an answer doesn't name that user, it belongs to the
 -- author of the message before it (or to the creator of the hook that posted it).
@@ -33,7 +33,7 @@ begin
     coalesce(m.cached_input_tokens, 0)::bigint, coalesce(m.reasoning_tokens, 0)::bigint, coalesce(m.cost_usd, 0),
     coalesce(f.positive, 0), coalesce(f.negative, 0), first_token_bucket(m.first_token_ms)
   from unnest(p_froms, p_tos) as s (from_at, to_at)
-  -- Planned separately (`offset 0`): as a join it may become a scan of all messages.
+  -- `offset 0` makes Postgres plan this separately; as a join, it may become a scan of all messages.
   cross join lateral (
     select x.* from messages x where x.created_at >= s.from_at and x.created_at < s.to_at and x.deleted_at is null offset 0
   ) m

@@ -1,12 +1,13 @@
--- A change to figures already counted marks their slots, in the same transaction (docs/decisions/0073). Changes to messages
--- of the last 5 minutes need no mark: their slots are counted again until 10 minutes after their end.
+-- A change to figures that are already counted marks their slots as stale, in the same transaction (docs/decisions/0073).
+-- Changes to messages of the last 5 minutes need no mark: their slots are counted again until 10 minutes after their end.
 
 -- The slot of a time: 15 minutes, UTC.
 create or replace function analytics_slot(p_at timestamptz) returns timestamptz
 language sql immutable parallel safe
 as $$select date_bin('15 minutes', p_at, '0001-01-01 00:00:00+00')$$;
 
--- Marks the slots of messages that were added, changed or removed, by their `created_at`; repetitions are allowed.
+-- Marks the slots that contain these times, which are the `created_at` of messages that were added, changed or removed.
+-- Duplicates are allowed.
 create or replace function mark_analytics_slots(p_times timestamptz[]) returns void
 language sql
 as $$
@@ -14,7 +15,7 @@ as $$
   select distinct analytics_slot(t.at) from unnest(p_times) as t (at) where t.at is not null
 $$;
 
--- Like it for changed messages, except those too new to need a mark.
+-- Like mark_analytics_slots, for changed messages. Skips those too new to need a mark.
 create or replace function mark_changed_messages(p_conversations uuid[], p_messages uuid[]) returns void
 language sql
 set plan_cache_mode = force_generic_plan
@@ -62,7 +63,7 @@ create or replace trigger feedback_removed after delete on feedback
   referencing old table as changed for each statement execute function mark_rated_slots();
 
 -- Removes a user who is being deleted from the figures by user, p_days days at a time. Returns whether there may be more.
--- Waits for a running counting step, which may not know yet that the user is being deleted.
+-- Waits for a counting step in progress, which may not know yet that the user is being deleted.
 create or replace function forget_analytics_user(p_user uuid, p_days integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_custom_plan

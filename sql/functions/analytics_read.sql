@@ -1,8 +1,8 @@
--- Reads figures. A time range is covered by rolled-up days, by the slots between them, and by the messages themselves at both
--- ends, where it cuts a slot.
+-- Reads figures. A time range is covered by aggregated days, by the slots around them, and, at both ends, by the messages
+-- of slots that are only partly in the range.
 
--- p_counted_until: everything created earlier is counted. If p_to cuts a slot after that time, the slot has nothing behind
--- p_to, so it counts as a whole.
+-- p_counted_until: everything created earlier is counted. If p_to is inside a later slot, that slot has no counted messages
+-- after p_to, so it is used as a whole.
 create or replace function find_analytics_cover(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean,
   out day_froms timestamptz[], out day_tos timestamptz[], out gap_froms timestamptz[], out gap_tos timestamptz[], out edge_froms timestamptz[],
@@ -43,7 +43,7 @@ begin
   if p_has_days then
     select coalesce(array_agg(d.day order by d.day), '{}') into days from analytics_days d
     where d.is_rolled_up and d.day >= from_at and d.day + interval '1 day' <= to_at;
-    -- As ranges, since the planner looks at each element of a list.
+    -- Ranges, because the planner examines each element of a list.
     select coalesce(array_agg(r.from_at order by r.from_at), '{}'), coalesce(array_agg(r.to_at order by r.from_at), '{}')
     into day_froms, day_tos from (
       select min(x.day) as from_at, max(x.day) + interval '1 day' as to_at
@@ -62,7 +62,8 @@ begin
 end
 $$;
 
--- The figures of a time range, in any number of rows. `at`: the start of the slot, or of the day if p_has_days allows days.
+-- Returns the figures of a time range, as any number of rows to be summed. `at`: the start of the slot, or of the day if
+-- p_has_days allows days.
 create or replace function read_analytics(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean
 )
@@ -112,7 +113,7 @@ begin
 end
 $$;
 
--- The numbers of distinct active users and of active conversations in a time range.
+-- Returns how many distinct users and conversations were active in a time range.
 create or replace function count_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, out users bigint, out conversations bigint
 )
@@ -157,7 +158,8 @@ begin
 end
 $$;
 
--- The same for parts of slots, from the messages. n is null for an id that was never counted before.
+-- Lists the users and conversations that were active in parts of slots, from the messages. n is null for an id that was
+-- never counted before.
 create or replace function list_edge_actives(p_froms timestamptz[], p_tos timestamptz[])
 returns table (slot timestamptz, kind text, id uuid, n integer)
 language plpgsql stable
@@ -177,8 +179,8 @@ begin
 end
 $$;
 
--- The same for parts of a time range, by the number of the part: p_starts are their start times. p_has_days: the parts are days
--- (UTC).
+-- Returns how many distinct users and conversations were active in each part of a time range, by the index of the part.
+-- p_starts: the start times of the parts. p_has_days: the parts are days (UTC).
 create or replace function list_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean, p_starts timestamptz[]
 )
@@ -191,11 +193,11 @@ as $$
 #variable_conflict use_column
 declare
   cover record;
-  -- The parts counted from arrivals: their numbers, starts and ends.
+  -- The parts that are counted from arrivals: their indexes, start times and end times.
   quick integer[] := '{}';
   quick_froms timestamptz[] := '{}';
   quick_tos timestamptz[] := '{}';
-  -- The same for parts counted from the sets of slots.
+  -- The parts that are counted from the sets of slots, in the same form.
   slow integer[];
   slow_froms timestamptz[];
   slow_tos timestamptz[];
@@ -261,7 +263,7 @@ begin
 end
 $$;
 
--- The figures of users in a time range, one row each: their numbers, without deleted users. Cost in units of 0.00000001 USD.
+-- Returns one row of figures for each user in a time range, except for deleted users. Costs are in units of 0.00000001 USD.
 create or replace function sum_user_analytics(p_from timestamptz, p_to timestamptz, p_counted_until timestamptz)
 returns table (
   n integer, messages bigint, generations bigint, failed_generations bigint, input_tokens bigint, output_tokens bigint,
@@ -300,7 +302,7 @@ begin
 end
 $$;
 
--- The same for parts of slots, from the messages, with any number of rows per user.
+-- Like sum_user_analytics, for parts of slots, from the messages. May return several rows per user.
 create or replace function list_edge_users(p_froms timestamptz[], p_tos timestamptz[])
 returns table (
   n integer, messages integer, generations integer, failed_generations integer, input_tokens bigint, output_tokens bigint,
@@ -322,8 +324,8 @@ begin
 end
 $$;
 
--- The parts of a time range: the hours or days of a time zone; the first may begin before p_from. Days have 23 or 25 hours where
--- clocks change. An hour that occurs twice gives two parts.
+-- Splits a time range into the hours or days of a time zone. The first may begin before p_from. Days have 23 or 25 hours
+-- when the clocks change. An hour that occurs twice gives two parts.
 create or replace function list_analytics_parts(p_from timestamptz, p_to timestamptz, p_interval text, p_zone text)
 returns table (starts_at timestamptz)
 language plpgsql stable
@@ -333,7 +335,7 @@ declare
   last_day date := (p_to at time zone p_zone)::date;
 begin
   if p_interval = 'day' then
-    -- Midnight may occur twice, or never: a day begins with the first moment that has its date.
+    -- Midnight may occur twice, or not at all, so a day begins at the first moment that has its date.
     return query
     select greatest(y.starts, timestamptz '0001-01-01 00:00:00+00') from (
       select x.starts, lead(x.starts) over (order by x.starts) as ends

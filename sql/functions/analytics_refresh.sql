@@ -1,5 +1,5 @@
--- Counts stale slots (analytics_marks.sql) and new ones: about p_rows messages per step at most, oldest first. The lock on
--- the state allows one step at a time. Returns whether there is more to do.
+-- Counts stale slots (analytics_marks.sql) and new ones, oldest first: at most about p_rows messages per call. The lock on
+-- the state row allows one call at a time. Returns whether there is more to do.
 create or replace function refresh_analytics(p_rows integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_custom_plan
@@ -11,7 +11,7 @@ declare
   began_at timestamptz;
   -- The end of the current slot.
   now_until timestamptz;
-  -- This step counts the slots from `frontier` to it.
+  -- This call counts the slots from `frontier` to this time.
   until_at timestamptz;
   stale timestamptz[];
   more boolean;
@@ -27,7 +27,7 @@ begin
   end if;
 
   perform mark_deleted_conversation(d.conversation_id) from analytics_deleted_conversations d;
-  -- Marks behind the frontier are counted when it gets there.
+  -- Stale slots after the frontier are counted when the frontier reaches them.
   delete from analytics_stale_slots s where s.slot >= state.frontier;
   select array_agg(x.slot) into stale from (
     select s.slot, sum(s.size) over (order by s.slot) - s.size as before from (
@@ -78,13 +78,13 @@ begin
   delete from analytics_slot_actives x where x.slot = any (p_stale) or (x.slot >= p_from and x.slot < p_to);
   delete from analytics_slot_users x where x.slot = any (p_stale) or (x.slot >= p_from and x.slot < p_to);
 
-  -- One statement, so that all of it uses the same snapshot.
+  -- A single statement, so that everything uses the same snapshot.
   with facts as materialized (
     select * from list_analytics_facts(p_stale || p_from, (
       select array_agg(s.slot + interval '15 minutes' order by s.n) from unnest(p_stale) with ordinality as s (slot, n)
     ) || p_to)
   ),
-  -- Numbers are looked up id by id (`offset 0`): as a join, each step might read the numbers of all users.
+  -- `offset 0` makes Postgres look up the numbers id by id; as a join, each step might read the numbers of all users.
   owners as materialized (
     select o.owner_id, u.n from (select distinct f.owner_id from facts f where f.owner_id is not null) o
     left join lateral (select x.n from analytics_users x where x.user_id = o.owner_id offset 0) u on true
@@ -159,7 +159,7 @@ begin
     union all select f.slot from analytics_slot_figures f where f.slot >= p_from and f.slot < p_to
   ) x
   on conflict (day) do update set is_rolled_up = false where analytics_days.is_rolled_up;
-  -- The arrivals of the 25 hours after a slot depend on it.
+  -- The arrivals of the 25 hours after a slot depend on that slot.
   update analytics_days d set is_rolled_up = false
   where d.is_rolled_up and d.day = any (array(
     select date_trunc('day', x.slot, 'UTC') + interval '1 day' from unnest(p_stale || p_from || p_to) as x (slot)
@@ -189,7 +189,7 @@ begin
 end
 $$;
 
--- The smallest UUIDv7 of a time: session ids rise with time, up to clock differences.
+-- Returns the smallest UUIDv7 of a time. Session ids increase with time, except for clock differences between instances.
 create or replace function first_id_at(p_at timestamptz) returns uuid
 language sql immutable parallel safe
 as $$

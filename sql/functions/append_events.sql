@@ -1,5 +1,6 @@
--- Stores events under numbers that take_positions gave in the same transaction. The only writer of `events`. A
--- `message.created` is not stored again (the message is its own event), but appended here like all others.
+-- Stores events under sequence numbers that take_positions allocated in the same transaction. The only writer of `events`.
+-- A `message.created` isn't stored as a row (the message row is that event), but is passed to this function like all
+-- others.
 --
 -- All arrays are parallel; p_messages and p_data may be null, or contain nulls.
 create or replace function append_events(
@@ -10,7 +11,7 @@ language plpgsql
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  -- From an older instance (older_instances.sql).
+  -- Called by an older instance (older_instances.sql).
   if current_setting('parley.has_uncounted', true) = 'on' then
     perform count_uncounted(p_conversations, p_types);
   end if;

@@ -1,14 +1,15 @@
 -- Budgets (docs/decisions/0030, 0032). A request with an API key has two reservations under one id: for the key and for the
 -- user. To avoid deadlocks, windows are locked in this order: the user's before the key's, and each payer's by period. So a
--- key's windows, which many users may share, are never held while waiting for those of one user.
+-- key's windows, which many users may share, are never locked while waiting for those of one user.
 
 -- The advisory lock key of a payer.
 create or replace function hash_payer(p_scope text, p_id uuid) returns bigint language sql immutable
 as $$select hashtextextended(p_scope || ' ' || p_id::text, 5030)$$;
 
--- Creates the windows of a day, unless they exist. Two transactions that insert the same row wait for each other in any
--- order, and the row is invisible before its commit. So windows are only inserted under an advisory lock on their payer,
--- which is taken before the rows are locked, and which a batch can try (lock_windows).
+-- Creates the windows of a day, unless they exist. A transaction that inserts a row waits for any other that has inserted
+-- the same one, but the order can't be controlled, because the row is invisible before its commit. So windows are only
+-- inserted under an advisory lock on their payer, which is acquired before the rows are locked, and which a batch can try
+-- to acquire without waiting (lock_windows).
 create or replace function open_windows(p_scope text, p_id uuid, p_day date)
 returns void
 language plpgsql
@@ -30,7 +31,7 @@ begin
 end
 $$;
 
--- Locks the windows of a day, and waits for them.
+-- Locks the windows of a day; waits if they are locked.
 create or replace function wait_for_windows(p_scope text, p_id uuid, p_day date)
 returns void
 language plpgsql
@@ -46,7 +47,7 @@ begin
 end
 $$;
 
--- Reserves in today's windows, or returns the exhausted period (if both are, the one that ends last).
+-- Makes a reservation in today's windows, or returns the exhausted period (if both are exhausted, the one that ends last).
 -- p_limits: {"day_tokens", "day_usd", "month_tokens", "month_usd"}; an absent one is unlimited.
 create or replace function reserve_budget(
   p_id uuid, p_scope text, p_scope_id uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
@@ -96,7 +97,7 @@ as $$
       or (w.period = 'month' and w.starts_on = date_trunc('month', e.starts_on)::date));
 $$;
 
--- Reserves for the user of a request, after its key; on failure for neither.
+-- Makes the reservation for the user of a request, after that for its key. If it fails, neither is made.
 create or replace function reserve_for_user(
   p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
 )
@@ -113,7 +114,8 @@ begin
 end
 $$;
 
--- Reserves for the key of a request, if it has one, and for its user; or for neither, and returns the exhausted period.
+-- Makes reservations for the key of a request, if it has one, and for its user. If either budget is too small, makes
+-- neither and returns the exhausted period.
 -- p_budget: {"limits": of the user, "key_limits": of the key, absent if keys are not limited}.
 create or replace function reserve_budgets(
   p_id uuid, p_user uuid, p_key uuid, p_tokens bigint, p_usd numeric, p_budget jsonb
@@ -135,21 +137,21 @@ begin
 end
 $$;
 
--- Even the densest texts have about 3 bytes per token on average, so this estimate is rather too high.
+-- Even the densest texts have about 3 bytes per token on average, so this estimate is usually too high.
 create or replace function estimate_tokens(p_bytes bigint) returns bigint language sql immutable
 as 'select (p_bytes + 2) / 3';
 
--- The model that budgets charge; null: a built-in one, which is free.
+-- Returns the model whose price is charged. Null for a built-in model, which is free.
 create or replace function find_priced_model(p_model text, p_budget jsonb) returns text language sql immutable
 as $$
   select case when m.name not like 'offline/%' then m.name end
   from (select case when p_budget -> 'models' ? p_model then p_model else p_budget ->> 'default_model' end as name) m
 $$;
 
--- The upper bound for one answer, as {tokens, USD}: the prompt, the longest answer, and the price of both with this model.
--- Null: nothing, because the built-in model is free.
--- p_budget: {"limits", "answer_tokens", "prompt_messages", "prompt_tokens_extra", "default_model",
--- "models": {model: [USD per million tokens in, out, tokens that a prompt has at most]}}.
+-- Returns the upper bound for one answer, as {tokens, USD}: the prompt plus the longest answer, and the price of both with
+-- this model. Null for a built-in model, which is free.
+-- p_budget: {"limits", "answer_tokens", "prompt_messages", "prompt_tokens_extra", "default_model", "models": {model: [USD
+-- per million input tokens, USD per million output tokens, maximum tokens of a prompt]}}.
 create or replace function estimate_answer(
   p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
 )
@@ -176,8 +178,8 @@ begin
 end
 $$;
 
--- Reserves for one answer stored in the same transaction. That transaction has locked the conversation, so it waits only
--- briefly for a locked payer.
+-- Makes the reservation for one answer that is stored in the same transaction. That transaction has locked the
+-- conversation, so it waits only briefly if the payer is locked.
 create or replace function reserve_answer(
   p_generation uuid, p_user uuid, p_key uuid, p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
 )
@@ -196,8 +198,8 @@ begin
 end
 $$;
 
--- Ends the reservations p_ids with the usage p_tokens and p_usd. Without a reservation, p_users are charged. A reservation
--- is charged to its own day, even if its answer ends on the next.
+-- Settles the reservations p_ids with the usage p_tokens and p_usd. If a reservation doesn't exist, the user in p_users is
+-- charged. A reservation is charged to the day it was made, even if its answer ends the day after.
 create or replace function settle_budgets(p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[])
 returns void
 language plpgsql
@@ -231,7 +233,7 @@ begin
     end if;
     update budget_windows w set
       spent_tokens = w.spent_tokens + charge.tokens, spent_usd = w.spent_usd + charge.usd,
-      -- The windows of a deleted user are new, with nothing reserved: that must not make the end of an answer fail.
+      -- The windows of a deleted user are new and have nothing reserved, which must not make the end of an answer fail.
       reserved_tokens = greatest(0, w.reserved_tokens - charge.reserved_tokens),
       reserved_usd = greatest(0, w.reserved_usd - charge.reserved_usd)
     where w.scope = charge.scope and w.scope_id = charge.scope_id and w.period = charge.period
@@ -240,8 +242,8 @@ begin
 end
 $$;
 
--- Like settle_budgets for one reservation, but idempotent per p_charge: a caller that doesn't know whether the commit
--- happened calls it again.
+-- Like settle_budgets, for one reservation, and idempotent per p_charge: a caller that doesn't know whether the commit
+-- succeeded can call it again.
 create or replace function settle_once(p_charge uuid, p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric)
 returns void
 language plpgsql
@@ -258,9 +260,9 @@ begin
 end
 $$;
 
--- Like settle_once for several reservations. The arrays are parallel. Without p_wait it waits for no payer: returns the
--- positions of skipped charges, whose budgets are locked by other transactions. With p_wait it waits for all of them, up to
--- the caller's lock_timeout.
+-- Like settle_once, for several reservations. The arrays are parallel. Without p_wait it doesn't wait for locked payers,
+-- and returns the positions of the charges that it skipped because other transactions have locked their budgets. With
+-- p_wait it waits, up to the caller's lock_timeout.
 create or replace function settle_charges(
   p_charges uuid[], p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[], p_wait boolean
 )
@@ -278,7 +280,7 @@ declare
   payers uuid[];
   days date[];
   left_out bigint[];
-  -- Parallel: the amounts due. If a reservation is named twice, the first charge ends it; the others are added.
+  -- Parallel: the amounts due. If a reservation occurs twice, the first charge settles it and the others are added.
   ids uuid[];
   users uuid[];
   tokens bigint[];
@@ -326,9 +328,9 @@ begin
 end
 $$;
 
--- Ends orphaned reservations: their generation has ended or is gone, or they have expired. Checks the next p_rows of them
--- after p_after; skips those whose payer is locked, so it never waits. Returns how many it ended, and the last one checked;
--- null: there are no more.
+-- Releases orphaned reservations: those whose generation has ended or no longer exists, and expired ones. Checks the next
+-- p_rows reservations after p_after, and skips those whose payer is locked, so it never waits. Returns how many it
+-- released, and the last one it checked; null if there are no more.
 create or replace function free_reservations(p_after uuid, p_rows integer, out freed integer, out last_id uuid)
 language plpgsql
 set plan_cache_mode = force_generic_plan

@@ -1,5 +1,5 @@
 -- A summary never outlives its source: changing or deleting a message deletes the summaries that may cover it, in the same
--- transaction. Summaries of other branches may be deleted too; they are written again.
+-- transaction. Summaries of other branches may be deleted too; they are recreated.
 create or replace function drop_summaries() returns trigger language plpgsql as $$
 begin
   delete from summaries where conversation_id = new.conversation_id and until_seq >= new.seq;

@@ -1,14 +1,14 @@
 -- Group commit of completed answers (docs/decisions/0031): answers that end while a commit is in flight are written
--- together. For each item, in the given order: checks the fencing token, takes the conversation's next number for
--- `message.completed`, stores the final state and the event, and deletes the pieces of text and reasoning. Settles their
--- reservations at the end, in the same transaction.
+-- together. For each item, in the given order: checks the fencing token, allocates the conversation's next sequence number
+-- for `message.completed`, stores the final state and the event, and deletes the pieces of text and reasoning. Settles
+-- their reservations at the end, in the same transaction.
 --
 -- Never waits for a generation or a budget: if one is locked by another transaction, the outcome is `item_locked`, and
 -- nothing is written for that answer. Without p_wait it doesn't wait for conversations either: answers in locked ones get
 -- the outcome `locked`. With p_wait it waits for them, for a limited time.
 --
--- Idempotent: an end already stored with the same fencing token is `finished` again, with its event, at no further cost, for
--- callers that lost the response to the commit.
+-- Idempotent: if the answer was already completed with the same fencing token, the outcome is `finished` again, with the
+-- same event and without a further charge. So callers that lost the response to the commit can retry.
 --
 -- Outcomes: finished, locked, item_locked, lost (another instance holds it), gone (the conversation was deleted with the
 -- answer). All arrays are parallel, with one entry per answer.
@@ -37,7 +37,8 @@ declare
   -- with a locked payer.
   left_out bigint[];
   -- Parallel to the parameters, with nulls for answers whose lease was lost: the answer's message, the user who requested
-  -- it, the rank of its conversation among those that get an event, and the numbers that answers before it take there.
+  -- it, the rank of its conversation among those that get an event, and how many sequence numbers earlier answers use
+  -- there.
   message_seqs bigint[];
   message_ids uuid[];
   askers uuid[];
@@ -47,7 +48,7 @@ declare
   conversation_ids uuid[];
   counts integer[];
   first_seqs bigint[];
-  -- Whether one of them is old enough to be counted already (analytics_marks.sql).
+  -- Whether one of the answers is old enough to have been counted for analytics (analytics_marks.sql).
   is_counted boolean;
   ended_at timestamptz;
 begin
@@ -181,7 +182,7 @@ begin
   using unnest(p_conversation, p_generation, ranks) as i (conversation, generation, rank)
   where i.rank is not null and t.conversation_id = i.conversation and t.generation_id = i.generation;
 
-  -- Last, because answers of one user share these rows: others wait for them no longer than the commit takes.
+  -- Last, because answers of one user share these rows: then other transactions wait only for the commit.
   perform settle_budgets(array_agg(i.generation), array_agg(i.asker),
     array_agg(coalesce(i.input_tokens, 0)::bigint + coalesce(i.output_tokens, 0)), array_agg(coalesce(i.cost_usd, 0)))
   from unnest(p_generation, askers, p_input_tokens, p_output_tokens, p_cost_usd, ranks)

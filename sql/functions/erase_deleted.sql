@@ -1,9 +1,9 @@
--- Erases up to p_rows numbers of deleted conversations, oldest first: small ones as a whole, a large one in ranges of its
--- numbers, each of which is one message or one event. Returns whether there may be more, and where it stopped: the
--- conversation and the last number erased there. Pass both to the next call: otherwise it scans the dead rows again, at a
--- cost that grows while an old snapshot blocks vacuum.
+-- Erases up to p_rows sequence numbers (each is a message or an event) of deleted conversations, oldest first: small
+-- conversations completely, a large one in ranges of numbers. Returns whether there may be more, and where it stopped: the
+-- conversation and the last number erased there. Pass both to the next call, or it scans the dead rows again, at a cost
+-- that grows while an old snapshot blocks vacuum.
 --
--- One instance erases at a time. It does not lock the conversations first: a user may still try to send there.
+-- One instance erases at a time. It doesn't lock the conversations first, because a user may still try to send to one.
 --
 -- Only one index returns the rows in order. Without it, a plan made while a table was nearly empty may use just the first
 -- column of another index, and scan the whole conversation for each batch.
@@ -32,7 +32,7 @@ begin
     has_more := true;
     from_seq := case when target.id = p_conversation then p_seq else 0 end;
     until_seq := from_seq + rows_left;
-    -- Only of answers that were in progress: few.
+    -- Only those of answers that were in progress, so there are few.
     delete from generation_pieces p where p.conversation_id = target.id;
     delete from generation_thinking t where t.conversation_id = target.id;
     -- Each member may have rated each message.
@@ -46,7 +46,7 @@ begin
       seq := from_seq;
       return;
     end if;
-    -- Webhook deliveries, whose stored responses may quote messages.
+    -- Webhook deliveries, because their stored responses may quote messages.
     update webhook_deliveries d set data = null, response_body = null where d.id = any (array(
       select x.id from webhook_deliveries x
       where x.conversation_id = target.id and (x.data is not null or x.response_body is not null)
@@ -77,7 +77,7 @@ begin
     end if;
     delete from search_ranges r where r.conversation_id = target.id;
     delete from analytics_deleted_conversations d where d.conversation_id = target.id;
-    -- Summaries are few, and erased with it.
+    -- There are few summaries, and they are erased together with the conversation.
     delete from conversations c where c.id = target.id;
     rows_left := rows_left - (target.last_seq - from_seq) - 1;
     exit when rows_left <= 0;

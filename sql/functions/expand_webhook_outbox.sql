@@ -1,6 +1,6 @@
--- Creates the deliveries for the oldest p_rows rows of the outbox, one for each webhook concerned, and deletes these rows.
--- Returns the numbers of rows and deliveries; nulls: another instance is running it. One run at a time, so that deliveries
--- are created in the order of a conversation's events.
+-- Creates the deliveries for the oldest p_rows rows of the outbox, one for each webhook that receives the event, and
+-- deletes these rows. Returns the numbers of rows and deliveries, or nulls if another instance is running it. Only one
+-- instance runs it at a time, so that deliveries are created in the order of a conversation's events.
 --
 -- An administrator's webhook receives all events. Other webhooks receive events of conversations that their user belongs to,
 -- and events about the user. Access is checked again before each attempt (src/modules/webhooks/delivery).
@@ -38,7 +38,7 @@ begin
     cross join lateral (select x.role, x.disabled_at from users x where x.id = w.user_id offset 0) u
     where w.disabled_at is null and u.role = 'admin' and u.disabled_at is null
   ),
-  -- Users whose webhooks may be concerned: members of conversations, and users whom an event is about.
+  -- Users whose webhooks may receive the events: members of the conversations, and users whom an event is about.
   listeners as materialized (
     select p.conversation, null::uuid as about, m.user_id
     from (select distinct t.conversation from told t where t.about is null and t.conversation is not null) p
@@ -86,7 +86,7 @@ begin
 end
 $$;
 
--- A UUIDv7 (RFC 9562). Built into Postgres since version 18.
+-- Creates a UUIDv7 (RFC 9562), like uuidv7() in Postgres 18 and newer.
 create or replace function create_uuid7(p_at timestamptz) returns uuid
 language sql volatile parallel safe as $$
   select encode(

@@ -1,12 +1,12 @@
 -- Stores messages of an imported conversation. The first call for a conversation (p_after = 0) also creates the conversation
 -- and counts it in the import. All calls for one conversation must be in one transaction.
 --
--- The conversation keeps its original times: lists sort it by its newest message. The messages are old, so there are no
--- events and no webhooks. All of it counts as read.
+-- The conversation keeps its original times, so lists sort it by its newest message. The messages are old, so there are no
+-- events and no webhooks, and all of them count as read.
 --
--- p_position: preceding conversations of the file. p_conversation: id, source_id, title, created_at, updated_at, messages
--- (count), bytes (of all texts), note (for the report; may be absent). p_messages: id, role, content, parent, model, at, in
--- the order of their numbers. p_after: messages stored by earlier calls.
+-- p_position: how many conversations precede it in the file. p_conversation: id, source_id, title, created_at, updated_at,
+-- messages (count), bytes (of all texts), note (for the report; may be absent). p_messages: id, role, content, parent,
+-- model, at, in the order of their sequence numbers. p_after: how many messages earlier calls have stored.
 --
 -- Returns stored, known (imported before; nothing is written), no_user (disabled or gone), or lost (another instance runs
 -- the import now).
@@ -30,7 +30,7 @@ begin
   -- After a server crash, the import continues from its last progress: only its end waits for the disk.
   perform set_config('synchronous_commit', 'off', true);
   if p_after = 0 then
-    -- Held until the end: no other import runs for this user.
+    -- This lock is held until the transaction ends, so no other import runs for this user.
     select i.user_id, i.source into importer, origin from imports i
     where i.id = p_import and i.status = 'running' and i.conversations = p_position for no key update;
     if not found then
@@ -51,12 +51,12 @@ begin
       'always', false, 'false', jsonb_build_object('import', jsonb_build_object('source', origin, 'id', p_conversation ->> 'source_id')),
       (p_conversation ->> 'created_at')::timestamptz);
     perform take_positions(array[target], array[total], array[total]);
-    -- Before it has a member: adding one puts it into the member's list.
+    -- Set before the conversation has a member, because adding one puts it into the member's list.
     update conversations c set updated_at = x.at, listed_at = x.at
     from (select (p_conversation ->> 'updated_at')::timestamptz as at) x where c.id = target;
     insert into members (conversation_id, user_id, role, is_creator, last_read_seq, read_count, written_bytes)
     values (target, importer, 'owner', true, total, total, (p_conversation ->> 'bytes')::bigint);
-    -- If it isn't too long, adding its member has already created a range.
+    -- If the conversation isn't too long, adding its member has already created a range.
     if not exists (select from search_ranges r where r.conversation_id = target) then
       perform add_search_range(target, 1, total);
     end if;

@@ -1,12 +1,13 @@
--- A new member finds messages by the member's own marks. In a conversation with messages, these are added in the background;
--- with too many messages or members they never are, and the conversation is searched separately.
+-- A new member finds messages by search marks of their own. If the conversation already has messages, the marks are added
+-- in the background. If it has too many messages or members, they are never added, and the conversation is searched
+-- separately.
 create or replace function index_member() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  -- A message has a mark for each of these.
+  -- Each message has a mark for each of these members.
   members_max constant integer := 16;
   seqs_max constant bigint := 5000;
   state record;

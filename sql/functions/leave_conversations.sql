@@ -1,9 +1,9 @@
--- A user who is being deleted leaves conversations (docs/decisions/0040). If no owner would remain, the longest-standing
--- member becomes one, preferring users who can log in, then members over viewers. If nobody would remain, the conversation
--- is deleted. Returns the events in order.
+-- Removes a user who is being deleted from conversations (docs/decisions/0040). If no owner would remain, the
+-- longest-standing member becomes one, preferring users who can log in, then members over viewers. If nobody would remain,
+-- the conversation is deleted. Returns the events in order.
 --
--- Without p_wait, locked conversations are skipped. With p_wait it waits: pass only one conversation then, so that no others
--- stay locked during the wait.
+-- Without p_wait, locked conversations are skipped. With p_wait it waits; then pass only one conversation, so that no
+-- others stay locked during the wait.
 create or replace function leave_conversations(p_user uuid, p_name text, p_conversations uuid[], p_wait boolean)
 returns table (conversation_id uuid, seq bigint, type text, data jsonb, at timestamptz)
 language plpgsql
@@ -15,7 +15,7 @@ declare
   left_ids uuid[];
   roles text[];
   heirs uuid[];
-  -- Those of them that are deleted.
+  -- The conversations among them that are deleted.
   lone_ids uuid[];
   first_seqs bigint[];
   left_at timestamptz;

@@ -1,6 +1,6 @@
--- The items of a batch of sends that cannot be paid for now, because the budget of their user or key is locked by another
--- transaction, and the later items of the same authors, to keep the order. Locks the other budgets. An item counts only if a
--- model with a price answers it.
+-- Returns the items of a batch of sends that can't be paid for now, because another transaction has locked the budget of
+-- their user or key, and the later items of the same authors, to keep their order. Locks the other budgets. Only considers
+-- items that a model with a price answers.
 -- p_items, p_default_model and p_budget: as in send_messages. p_busy: skipped conversations. The others must be locked
 -- before, so that their settings don't change.
 create or replace function list_unpayable_items(p_items json, p_default_model text, p_budget jsonb, p_busy uuid[])

@@ -1,6 +1,6 @@
--- The positions of answers in a batch that cannot be settled now, because a budget they are charged to is locked by another
--- transaction. Locks the other budgets. The arrays are parallel, as in end_answers. p_left_out: skipped positions; the
--- generations of the others must be locked before.
+-- Returns the positions of answers in a batch that can't be settled now, because another transaction has locked a budget
+-- that they are charged to. Locks the other budgets. The arrays are parallel, as in end_answers. p_left_out: positions to
+-- skip. The generations of the others must already be locked.
 create or replace function list_unsettleable_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_input_tokens integer[], p_output_tokens integer[],
   p_cost_usd numeric[], p_left_out bigint[]

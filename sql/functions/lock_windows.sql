@@ -9,8 +9,8 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 begin
-  -- Like open_windows, without waiting. Each advisory lock takes space in the server's lock table, so their number is
-  -- limited: at the start of a day the next batches create the rest.
+  -- Like open_windows, but without waiting. Each advisory lock takes space in the server's lock table, so their number is
+  -- limited; at the start of a day, the next batches create the remaining windows.
   with missing as materialized (
     select distinct i.scope, i.id, i.day
     from unnest(p_scopes, p_ids, p_days) as i (scope, id, day)
@@ -35,7 +35,7 @@ begin
   return (
     select array_agg(distinct i.item)
     from unnest(p_items, p_scopes, p_ids, p_days) as i (item, scope, id, day)
-    -- Windows locked by this transaction can be locked again.
+    -- Windows that this transaction has already locked can be locked again.
     where not exists (
       select 1 from budget_windows w
       where w.scope = i.scope and w.scope_id = i.id and w.period = 'day' and w.starts_on = i.day

@@ -1,12 +1,13 @@
--- Moves conversations in the lists of their members: immediately if they have few members, otherwise by a job
--- (src/modules/conversations/activity.ts), so that no send waits for thousands of rows. The caller has locked them.
+-- Updates the positions of conversations in their members' lists: immediately if they have few members, otherwise through a
+-- job (src/modules/conversations/activity.ts), so that no send waits for thousands of rows. The caller must have locked the
+-- conversations.
 create or replace function move_activity(p_conversations uuid[], p_at timestamptz) returns void
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  -- Immediate: conversations with up to this many members, and this many rows in total.
+  -- Updated immediately: conversations with up to this many members, and this many rows in total.
   members_max constant integer := 50;
   rows_max constant integer := 2000;
   at_once uuid[];

@@ -1,9 +1,10 @@
--- For instances of the previous release that run during an upgrade (docs/decisions/0063). They don't know `message_count`,
--- `read_count`, `is_creator` or parts of tokens, and of an answer only its text. One release later, delete this file and the
--- related code in append_events, and drop the functions and triggers by a migration.
+-- Supports instances of the previous release that are still running during an upgrade (docs/decisions/0063). They don't
+-- know about `message_count`, `read_count`, `is_creator`, cached and reasoning tokens, or the parts of an answer other than
+-- its text. In the next release, delete this file and the related code in append_events, and drop the
+-- functions and triggers with a migration.
 
--- Their version of take_positions, which doesn't get the purpose of the numbers: append_events learns it later in the
--- transaction.
+-- The old version of take_positions. It doesn't know what the sequence numbers are for; append_events finds out later in
+-- the transaction.
 create or replace function take_seqs(
   p_conversations uuid[], p_counts integer[], out first_seqs bigint[], out taken_at timestamptz
 )
@@ -15,7 +16,7 @@ begin
 end
 $$;
 
--- Counts the messages of such a transaction, which holds their conversations.
+-- Counts the messages of such a transaction, which has locked their conversations.
 create or replace function count_uncounted(p_conversations uuid[], p_types text[]) returns void
 language sql as $$
   update conversations c set message_count = c.message_count + x.count
@@ -26,7 +27,7 @@ language sql as $$
   where c.id = x.conversation_id
 $$;
 
--- A read position that moves without its count. Counts like moveReadPosition.
+-- Updates the count of a read position that is moved without it, in the same way as moveReadPosition.
 create or replace function count_read() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -44,7 +45,8 @@ create or replace trigger members_count_read before update of last_read_seq on m
   for each row when (new.last_read_seq > old.last_read_seq and new.read_count = old.read_count)
   execute function count_read();
 
--- The owner added with a new conversation, in its transaction. Others are added later.
+-- Marks the owner who is added in the transaction that creates the conversation as its creator. Other members are added
+-- later.
 create or replace function mark_creator() returns trigger language plpgsql as $$
 begin
   new.is_creator := exists (
@@ -56,7 +58,7 @@ $$;
 create or replace trigger members_mark_creator before insert on members
   for each row when (new.role = 'owner' and not new.is_creator) execute function mark_creator();
 
--- Their version of end_answers, without parts of tokens, reasoning and output.
+-- The old version of end_answers, without cached and reasoning tokens, reasoning and output.
 create or replace function finish_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
@@ -75,7 +77,7 @@ begin
 end
 $$;
 
--- They delete a message by its text alone: what it says besides goes with it here.
+-- Older instances only delete a message's text. This also deletes its reasoning, output and options.
 create or replace function forget_deleted() returns trigger language plpgsql as $$
 begin
   if new.reply_options is not null then

@@ -1,14 +1,14 @@
--- A mark in the words of search_entries (docs/decisions/0074). Words of texts are letters and digits: none begins with a
--- dot, and no prefix search finds a mark.
--- `m`: a member and a group of 1,024 of their messages; `c`: a conversation and a group of 1,024 of its numbers. The random
--- half of the id is enough: false matches are removed, since memberships are checked. The explicit casts make Postgres
--- inline these functions, instead of calling them once for each mark.
+-- Returns a mark, which is stored among the words of search_entries (docs/decisions/0074). Words of texts consist of
+-- letters and digits, so none begins with a dot, and no prefix search finds a mark.
+-- `m`: a member and a group of 1,024 of their messages; `c`: a conversation and a group of 1,024 of its sequence numbers.
+-- The random half of the id is enough, because false matches are removed when memberships are checked. The explicit casts
+-- make Postgres inline these functions, instead of calling them once for each mark.
 create or replace function search_mark(p_kind text, p_id uuid, p_number bigint) returns text
 language sql immutable parallel safe as $$
   select '.' || p_kind || rtrim(encode(substring(uuid_send(p_id) from 9), 'base64'), '=') || '.' || (p_number >> 10)::text
 $$;
 
--- All messages of a role, or of a month (UTC), for filters.
+-- Return the marks of all messages of a role, or of a month (UTC), for filters.
 create or replace function search_role_mark(p_role text) returns text
 language sql immutable parallel safe as $$
   select '.r.' || p_role
@@ -18,7 +18,7 @@ language sql immutable parallel safe as $$
   select '.t.' || (extract(year from p_at at time zone 'utc') * 12 + extract(month from p_at at time zone 'utc'))::integer::text
 $$;
 
--- A query for any of these marks.
+-- Returns a query that matches any of these marks.
 create or replace function search_marks_query(p_marks text[]) returns tsquery
 language sql immutable parallel safe as $$
   select string_agg('''' || x.mark || '''', ' | ')::tsquery from unnest(p_marks) x (mark)

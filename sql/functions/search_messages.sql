@@ -1,15 +1,15 @@
--- Searches the messages that p_user can read now, best first (docs/decisions/0074). A page of p_rows after the hit
--- (p_after_rank, p_after_at, p_after_id); null: the first page.
+-- Searches the messages that p_user can read now, best first (docs/decisions/0074). Returns a page of p_rows after the hit
+-- (p_after_rank, p_after_at, p_after_id); nulls: the first page.
 --
--- p_branches, p_kinds, p_terms: parallel. A message must match all terms of one branch. Kinds: `words` (one or a phrase),
--- `prefix`, `not`. Terms are in to_tsquery syntax, quoted: letters, digits and blanks.
--- p_stale: messages ignored in the index. Those that can be found now are members' messages and have their words in p_texts.
--- Arrays are parallel.
+-- p_branches, p_kinds, p_terms: parallel. A message must match all terms of one branch. Kinds: `words` (a word or a
+-- phrase), `prefix`, `not`. Terms are in to_tsquery syntax, quoted: letters, digits and blanks.
+-- p_stale: messages whose index entries are ignored. p_texts has the current words of those that can still be found. The
+-- arrays are parallel.
 --
--- The index is searched for words under marks (search_mark.sql), newest first and in growing steps, until there are 500 hits
--- to rank. So the cost depends on what the caller can read, not on what others have stored. Prefixes are not searched in the
--- index, which would scan all such words of all users, and it doesn't store word positions: candidate rows are compared, up
--- to a limit.
+-- The index is searched for words under marks (search_mark.sql), newest first and in growing steps, until there are 500
+-- hits to rank. So the cost depends on what the caller can read, not on what others have stored. Prefixes are not searched
+-- in the index, because that would scan all such words of all users, and phrases can't be, because it doesn't store word
+-- positions. For both, candidate rows are compared one by one, up to a limit.
 create or replace function search_messages(
   p_user uuid, p_branches integer[], p_kinds text[], p_terms text[], p_language regconfig, p_conversation uuid, p_role text,
   p_from timestamptz, p_to timestamptz, p_stale_conversations uuid[], p_stale_seqs bigint[], p_roles text[],
@@ -26,13 +26,13 @@ set client_min_messages = 'warning'
 as $$
 #variable_conflict use_column
 declare
-  hits_enough constant integer := 500;
-  -- Per step, the newest ones.
+  hits_needed constant integer := 500;
+  -- Per step; the newest hits are used.
   step_hits_max constant integer := 1000;
-  -- Marks per step: many while few rows have to be compared.
+  -- Marks per step: more while few rows have to be compared.
   step_max constant integer := 8;
   step_compared_max constant integer := 2;
-  -- The most rows that are compared before the last step.
+  -- After this many compared rows, no further step is made.
   compared_max constant integer := 5000;
   full_query tsquery;
   index_query tsquery;
@@ -73,7 +73,7 @@ begin
     with compared as materialized (
       -- Without the words, which would not fit in memory.
       select e.conversation_id, e.seq, e.at,
-        -- As a function, so that no index is used.
+        -- A function instead of an operator, so that no index is used.
         case when ts_match_vq(e.words, full_query) and (p_conversation is null or e.conversation_id = p_conversation)
           and (p_role is null or e.role = p_role) and (p_from is null or e.at >= p_from) and (p_to is null or e.at < p_to)
         then ts_rank(e.words, rank_query, 32) end as rank
@@ -101,7 +101,7 @@ begin
     position := position + step;
     step := least(2 * step, case when step_compared > 256 * step then step_compared_max else step_max end);
     compared := compared + step_compared;
-    exit when cardinality(hit_seqs) >= hits_enough or compared >= compared_max;
+    exit when cardinality(hit_seqs) >= hits_needed or compared >= compared_max;
   end loop;
 
   return query
@@ -138,14 +138,14 @@ begin
 end
 $$;
 
--- The search terms in three forms: the full condition; a looser one for the index; the words that determine the rank. A word
--- matches unchanged or by its stem. Nulls: there is nothing to search.
+-- Returns the search terms in three forms: the full condition, a looser one for the index, and the words that determine the
+-- rank. A word matches unchanged or by its stem. Nulls if there is nothing to search.
 create or replace function create_search_queries(
   p_branches integer[], p_kinds text[], p_terms text[], p_language regconfig,
   out full_query tsquery, out index_query tsquery, out rank_query tsquery
 )
 language plpgsql stable
--- A stop word has no stem, which is not worth a notice.
+-- Suppresses Postgres' notice about stop words, which have no stem.
 set client_min_messages = 'warning'
 as $$
 declare
@@ -189,14 +189,14 @@ begin
     is_indexed := is_indexed and numnode(branch_index) > 0;
     index_query := index_query || branch_index;
   end loop;
-  -- If one alternative matches everything, all of them do.
+  -- If one alternative matches everything, so does the whole query.
   if not is_indexed then
     index_query := ''::tsquery;
   end if;
 end
 $$;
 
--- A term's words, each unchanged or by its stem: adjacent, and anywhere.
+-- Returns two queries for a term's words, each unchanged or by its stem: adjacent to each other, and anywhere.
 create or replace function create_phrase_queries(
   p_term text, p_language regconfig, out phrase tsquery, out all_words tsquery
 )
@@ -222,8 +222,8 @@ begin
 end
 $$;
 
--- The marks of the messages that p_user can read, newest first: only those of p_conversation if it is given. Otherwise those
--- of the user, then those of a limited number of conversations that are searched separately.
+-- Returns the marks of the messages that p_user can read, newest first. With p_conversation, only those of that
+-- conversation. Otherwise those of the user, then those of a limited number of conversations that are searched separately.
 create or replace function list_search_marks(p_user uuid, p_conversation uuid) returns text[]
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -268,9 +268,8 @@ begin
 end
 $$;
 
--- Messages of p_user's conversations whose index entries are outdated: the newest ones in the last p_rows rows of the
--- outbox, at most p_messages of them, and limited in their characters. `content` is null if the message can no longer be
--- found.
+-- Lists messages of p_user's conversations whose index entries are outdated: the newest ones in the last p_rows rows of the
+-- outbox, at most p_messages messages and p_chars characters. `content` is null if the message can no longer be found.
 create or replace function list_unindexed(p_user uuid, p_rows integer, p_messages integer, p_chars integer)
 returns table (conversation_id uuid, seq bigint, role text, at timestamptz, content text)
 language plpgsql stable

@@ -1,9 +1,10 @@
--- The newest users whose address or name contains p_text, newest first: at most p_rows, created before p_before (null: all).
--- Common texts are found fast by a walk from the newest user on; rare ones by an index of pieces, whose hits must all be
--- read for sorting. Which one fits shows after some steps: the walk continues while its hits promise a full page within
--- WALKED further rows. Otherwise up to HITS hits of the index are read. If there are more, the text is common, but not among
--- the users just walked: the walk continues over more rows, then more hits are read, and so on until one of them is
--- complete. So the cost grows with the smaller of two numbers: all hits, and the users newer than the page.
+-- Returns users whose email address or name contains p_text, newest first: at most p_rows, created before p_before (null:
+-- all). There are two ways to find them. Common texts are found fast by scanning users from the newest on; rare ones with a
+-- trigram index, whose hits must all be read for sorting. The scan continues as long as its hits suggest that the page will
+-- be full within SCANNED more rows. Otherwise up to HITS hits of the index are read. If there are more, the text is common,
+-- but not among the users just scanned: the scan continues over more rows, then more hits are read, and so on until one of
+-- the two is complete. So the cost grows with the smaller of two numbers: all hits, and the users newer than the end of the
+-- page.
 create or replace function search_users(p_text text, p_before uuid, p_rows integer) returns setof uuid
 language plpgsql stable rows 50
 -- A plan made while the table was nearly empty may read or sort all of it for one step.
@@ -13,44 +14,44 @@ set enable_sort = off
 set jit = off
 as $$
 declare
-  -- Rows of the first steps: many have common texts, and the lists of their pieces are long.
-  walked_min constant integer := 1000;
-  -- WALKED: about as many rows as cost the same as the hits of an index, in the worst case of both.
-  walked_max constant integer := 8000;
-  -- HITS: this many, spread evenly over a million users, fill a page within about as many rows.
+  -- Rows of the first steps. Many users match a common text, and the index lists of its trigrams are long.
+  scanned_min constant integer := 1000;
+  -- SCANNED: scanning this many rows costs about as much as reading HITS hits of the index, in the worst case of both.
+  scanned_max constant integer := 8000;
+  -- HITS: this many hits, spread evenly over a million users, fill a page within about SCANNED rows.
   hits_max integer := 4000;
   needle constant text := lower(p_text);
-  place uuid := p_before;
+  last_id uuid := p_before;
   -- Rows of the next step.
   step integer := 250;
-  walked integer := 0;
-  stepped integer;
+  scanned integer := 0;
+  step_rows integer;
   found_rows integer := 0;
-  place_row record;
+  user_row record;
   hits uuid[];
 begin
   loop
-    stepped := 0;
-    for place_row in
+    step_rows := 0;
+    for user_row in
       select u.id, u.deleting_at is null and strpos(lower(u.email_key || ' ' || u.display_name), needle) > 0 as is_hit
-      from users u where place is null or u.id < place order by u.id desc limit step
+      from users u where last_id is null or u.id < last_id order by u.id desc limit step
     loop
-      stepped := stepped + 1;
-      if place_row.is_hit then
-        return next place_row.id;
+      step_rows := step_rows + 1;
+      if user_row.is_hit then
+        return next user_row.id;
         found_rows := found_rows + 1;
         if found_rows >= p_rows then
           return;
         end if;
       end if;
     end loop;
-    if stepped < step then
+    if step_rows < step then
       return;
     end if;
-    place := place_row.id;
-    walked := walked + step;
-    step := walked;
-    if walked >= walked_min and walked::bigint * (p_rows - found_rows) > found_rows::bigint * walked_max then
+    last_id := user_row.id;
+    scanned := scanned + step;
+    step := scanned;
+    if scanned >= scanned_min and scanned::bigint * (p_rows - found_rows) > found_rows::bigint * scanned_max then
       -- A limit next to the condition might make the planner use another index, row by row.
       if length(needle) < 3 then
         with indexed as materialized (
@@ -59,7 +60,7 @@ begin
         )
         select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
       else
-        -- Adjacent pieces, and the last one: overlapping pieces add little, and each costs a list to read.
+        -- Adjacent trigrams, and the last one. Overlapping trigrams add little, and each costs reading another list.
         with indexed as materialized (
           select u.id from users u
           where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (
@@ -70,7 +71,7 @@ begin
         select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
       end if;
       if coalesce(cardinality(hits), 0) <= hits_max then
-        return query select h.id from unnest(hits) h (id) where h.id < place order by h.id desc limit p_rows - found_rows;
+        return query select h.id from unnest(hits) h (id) where h.id < last_id order by h.id desc limit p_rows - found_rows;
         return;
       end if;
       step := hits_max;

@@ -1,24 +1,25 @@
 -- Group commit: many sends in one call (docs/decisions/0002). For each item, in the given order: checks that the author may
--- write there, finds the stored message of a repeated client id, takes the next number(s) of the conversation, and stores
--- the message and, if a model should answer, the empty answer with its generation.
+-- write there, finds the stored message of a repeated client id, allocates the next sequence number(s) of the conversation,
+-- and stores the message and, if a model should answer, the empty answer with its generation.
 --
--- A message counts as read by its sender: it moves their read position, and counts toward their stored bytes. A message of
--- an incoming hook counts toward the bytes of the hook's creator, who is its `author` here and pays for the answer; it is
--- unread for them too, so it moves no read position (docs/decisions/0072).
+-- A message counts as read by its sender: it moves the sender's read position, and counts toward the sender's stored bytes.
+-- A message of an incoming hook counts toward the bytes of the hook's creator, who is its `author` here and is charged for
+-- the answer. It is unread for the creator too, so it moves no read position (docs/decisions/0072).
 --
 -- Never waits for a budget or a member: items whose payer or sender is locked by another transaction get the outcome
--- `item_locked`, and nothing of them is written. Without p_wait it doesn't wait for conversations either: items of locked
+-- `item_locked`, and nothing is written for them. Without p_wait it doesn't wait for conversations either: items of locked
 -- ones get the outcome `locked`. With p_wait it waits for them, for a limited time.
 --
 -- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent,
 -- budget_exceeded (with the period in `exceeded`).
 -- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent to use the conversation's
 -- reply_mode; `mentioned`: the text mentions a model; `api_key`: the key it was sent with; `options`: {reasoning_effort,
--- reply_format} for its answers, both optional. They are stored with the message, for further answers to it, and with the
--- generation, for the instance that writes this one; there the effort defaults to the conversation's.
--- p_conversations: those of the items. p_budget: as in estimate_answer, with the limits of reserve_budgets; null: no limits.
--- p_owner and p_lease_ms: the lease of the generations, so that the sender's own instance writes the answers without another
--- query; null: any instance claims them.
+-- reply_format} for its answers, both optional. They are stored with the message, for regenerated answers, and with the
+-- generation, for the instance that generates this answer; in the generation, the effort defaults to the conversation's.
+-- p_conversations: the conversations of the items. p_budget: as in estimate_answer, with the limits of reserve_budgets;
+-- null: no limits.
+-- p_owner and p_lease_ms: the lease of the generations, so that the sending instance generates the answers without another
+-- query; null: any instance may claim them.
 create or replace function send_messages(
   p_items json, p_conversations uuid[], p_default_model text, p_budget jsonb, p_owner uuid, p_lease_ms integer,
   p_wait boolean
@@ -28,12 +29,13 @@ returns table (
   at timestamptz, exceeded text
 )
 language plpgsql
--- One plan per connection, for tables that grow from nothing to millions: no plan that only suits small tables.
+-- One plan per connection must suit tables that grow from zero to millions of rows, so plan types that only suit small
+-- tables are disabled.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
--- For locks that are only held briefly: on rows that foreign keys refer to.
+-- Only for locks that are held briefly: on rows that foreign keys reference.
 set lock_timeout = '100ms'
 as $$
 declare
@@ -43,10 +45,10 @@ declare
   -- Items with a locked payer, and later items of the same authors.
   unpayable bigint[];
   verdicts send_verdict[];
-  -- For each item, in order; null if none of them comes from a hook.
+  -- One entry per item, in order; null if no item comes from a hook.
   hooks uuid[];
   hook_names text[];
-  -- The same for efforts and options.
+  -- One entry per item: efforts and options; null if no item has any.
   efforts text[];
   options json[];
   conversation_ids uuid[];
@@ -82,7 +84,7 @@ begin
       case
         when m.role is null and known.role is null then 'not_found'
         when i.conversation = any (busy) then 'locked'
-        -- All items of its sender, even if the lock was released between two of them, to keep the order.
+        -- All items of that sender, even if the lock was released between two of them, to keep their order.
         when i.n = any (unpayable) or bool_or(m.role is null) over (partition by i.conversation, i.author)
           then 'item_locked'
         when stored.id is not null then 'duplicate'
@@ -107,7 +109,7 @@ begin
         and (busy is null or i.conversation <> all (busy))
       limit 1 for no key update skip locked
     ) m on true
-    -- Locked, or not a member?
+    -- Finds out whether the member's row is locked or missing.
     left join lateral (
       select x.role from members x
       where m.role is null and x.conversation_id = i.conversation and x.user_id = i.author limit 1
@@ -135,7 +137,7 @@ begin
       partition by c.conversation, c.author, c.hook, coalesce(c.client_id, c.id::text), c.outcome order by c.n
     )
   ),
-  -- All windows are locked already. First the keys, then the users: what one of them can't pay charges neither.
+  -- All windows are already locked. Keys come first, then users; if either budget is too small, neither is charged.
   allowed as materialized (
     select k.*,
       case when k.needed is not null and k.api_key is not null and p_budget ? 'key_limits' then
@@ -144,7 +146,7 @@ begin
     from (
       select p.*,
         case when p.is_first and p.is_answered and p_budget is not null then
-          -- The schema of an answer is in its prompt, too.
+          -- The schema of an answer is part of its prompt, too.
           estimate_answer(p.conversation, octet_length(p.content) + coalesce(octet_length(p.options::text), 0),
             p.answer_model, p_budget)
         end as needed
@@ -196,7 +198,7 @@ begin
   if conversation_ids is not null then
     select t.first_seqs, t.first_counts, t.taken_at into first_seqs, first_counts, sent_at
     from take_positions(conversation_ids, counts, counts) t;
-    -- Each row by its ctid, which the lock keeps stable, see take_positions.
+    -- Updates each row by its ctid, which the lock keeps stable, see take_positions.
     with senders as materialized (
       select s.*, (
         select x.ctid from members x where x.conversation_id = s.conversation and x.user_id = s.author

@@ -1,11 +1,11 @@
 -- Appends the newest text of answers in progress, many at once. p_pieces: an array of {conversation_id, id (of the
 -- generation), fence, attempt, n, text, reasoning}, where one of the two texts may be absent. A piece with n = 1 is the
--- whole text so far and starts a new attempt. A piece replaces those from its number on, so a call whose result was lost can
--- be repeated. It never replaces a longer one, so the lost call is harmless if it runs later.
+-- whole text so far and starts a new attempt. A piece replaces all pieces with its number or a higher one, so a call whose
+-- result was lost can be repeated. It never replaces a longer piece, so the lost call is harmless if it runs later.
 --
 -- Returns the generations whose piece was stored; the others belong to another owner or a later attempt, or have ended.
--- Without p_wait, locked generations are skipped as well. Each generation stays locked until the commit, so a takeover or an
--- end sees all pieces of the call or none.
+-- Without p_wait, locked generations are skipped as well. Each generation stays locked until the commit, so a takeover or
+-- the completion of the answer sees all pieces of the call or none.
 create or replace function store_pieces(p_pieces json, p_wait boolean) returns setof uuid
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -27,7 +27,7 @@ begin
       return;
     end if;
   end if;
-  -- In the same order as renewing leases and storing ends.
+  -- In the same order as renewing leases and completing answers.
   select array_agg(l.id) into held from (
     select g.id
     from json_to_recordset(p_pieces)

@@ -1,5 +1,6 @@
--- Stores the search entries of messages, under marks of their members. One instance at a time: it holds lock_search_index.
--- Parallel arrays; p_words: the text as words and blanks (src/lib/search-text.ts). A message keeps its existing marks.
+-- Stores the search entries of messages, with marks for their members. Only one instance runs it at a time: the one that
+-- holds lock_search_index. The arrays are parallel. p_words: the text as words separated by blanks
+-- (src/lib/search-text.ts). A message keeps its existing marks.
 -- p_is_new: whether it is newer or older than all indexed messages.
 create or replace function store_search_entries(
   p_conversations uuid[], p_seqs bigint[], p_roles text[], p_ats timestamptz[], p_words text[], p_language regconfig,
@@ -11,7 +12,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = on
 set enable_mergejoin = off
--- The estimated rows are far too low. Each lookup by key is a subquery, which has only one plan.
+-- The planner's row estimates are far too low. So each lookup by key is a subquery, for which only one plan is possible.
 set enable_nestloop = off
 set jit = off
 as $$
@@ -72,24 +73,24 @@ begin
 end
 $$;
 
--- Flushes the pending list of the index at the end of a batch: half the cost of indexing each message separately, and
--- readers never meet a long list.
+-- Flushes the pending list of the index at the end of a batch: this costs half as much as indexing each message separately,
+-- and readers never have to scan a long list.
 create or replace function merge_search_entries() returns void
 language sql as $$
   select gin_clean_pending_list('search_entries_words')
 $$;
 
--- The words unchanged, so that every name and every stop word matches exactly, and their stems in a language, at the same
--- positions: a phrase matches in any form of its words. (`||` would put the stems after the words.)
+-- Returns the words unchanged, so that every name and every stop word matches exactly, and their stems in a language, at
+-- the same positions, so that a phrase matches any form of its words. (`||` would put the stems after the words.)
 create or replace function message_words(p_language regconfig, p_text text) returns tsvector
 language sql immutable parallel safe as $$
   select case when p_language = 'pg_catalog.simple'::regconfig then to_tsvector('pg_catalog.simple', p_text)
     else (to_tsvector('pg_catalog.simple', p_text)::text || ' ' || to_tsvector(p_language, p_text)::text)::tsvector end
 $$;
 
--- Held by every change to the index until the transaction ends: the indexer, and the erasure of conversations, after which
--- no entry may remain. An arbitrary number, not used for any other lock in Parley. Without p_wait, returns false if the lock
--- is taken.
+-- Acquires the lock that every change to the index holds until its transaction ends: the indexer, and the erasure of
+-- conversations, which must leave no entry behind. The key is an arbitrary number that no other lock in Parley uses.
+-- Without p_wait, returns false if the lock is taken.
 create or replace function lock_search_index(p_wait boolean) returns boolean
 language plpgsql as $$
 begin

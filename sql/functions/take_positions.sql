@@ -1,24 +1,26 @@
--- Takes the next p_counts[i] numbers of conversation p_conversations[i], of which p_messages[i] are for messages, and sets
--- its `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`, except import_messages for the
--- `listed_at` of new conversations. It locks the conversations in id order, to avoid deadlocks, until the transaction ends,
--- so numbers become visible in order. Pass each conversation once. If there are several, all must exist: lock them before.
+-- Allocates the next p_counts[i] sequence numbers of conversation p_conversations[i], of which p_messages[i] are for
+-- messages, and sets its `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`, except
+-- import_messages for the `listed_at` of new conversations. It locks the conversations in id order, to avoid deadlocks,
+-- until the transaction ends, so numbers become visible in order. Pass each conversation once. If you pass several, all
+-- must exist, so lock them before.
 --
--- first_seqs[i]: the first number taken; null if the only conversation does not exist, or is deleted. first_counts[i]: the
--- number of messages before. taken_at: read once, after acquiring all locks, so that times rise with the numbers. Rounded to
--- milliseconds, as clients see it, so that it is the same in every column derived from it.
+-- first_seqs[i]: the first allocated number; null if the only conversation doesn't exist or is deleted. first_counts[i]:
+-- how many messages there were before. taken_at: the time, read once after acquiring all locks, so that times increase with
+-- the numbers. Rounded to milliseconds, as clients see it, so that it is the same in every column derived from it.
 create or replace function take_positions(
   p_conversations uuid[], p_counts integer[], p_messages integer[],
   out first_seqs bigint[], out first_counts bigint[], out taken_at timestamptz
 )
 language plpgsql
--- One plan per connection, for tables that grow from nothing to millions: no plan that only suits small tables.
+-- One plan per connection must suit tables that grow from zero to millions of rows, so plan types that only suit small
+-- tables are disabled.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Conversations without activity for a minute: they move in the lists of their members.
+  -- Conversations without activity for a minute: their positions in their members' lists are updated.
   moved uuid[];
 begin
   if cardinality(p_conversations) = 1 then
@@ -33,7 +35,8 @@ begin
   else
     perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
     taken_at := date_trunc('milliseconds', clock_timestamp());
-    -- Each row by its ctid, which the lock keeps stable: a join by id may be planned as a scan of all conversations.
+    -- Updates each row by its ctid, which the lock keeps stable. A join by id might be planned as a scan of all
+    -- conversations.
     with given as materialized (
       select t.id, t.count, t.messages, t.position, (
         select c.ctid from conversations c where c.id = t.id and c.deleted_at is null
@@ -60,7 +63,7 @@ begin
 end
 $$;
 
--- The activity shown in lists after an event: less than a minute old. Clocks may also have gone back.
+-- Returns the activity time that lists use after an event: less than a minute old, even if the clock was set back.
 create or replace function find_listed_at(p_listed_at timestamptz, p_at timestamptz) returns timestamptz
 language sql immutable parallel safe as $$
   select case when p_at - p_listed_at < interval '1 minute' and p_at >= p_listed_at then p_listed_at else p_at end

@@ -1,8 +1,8 @@
--- Takes messages to index, with the beginning of their texts. One instance at a time: it holds lock_search_index. The queue
--- entries are deleted with the commit; messages that can no longer be found are removed from the index immediately.
--- `is_new`: sent or changed recently.
+-- Returns messages to index, with the beginning of their texts. Only one instance runs it at a time: the one that holds
+-- lock_search_index. The queue entries are deleted when the transaction commits; messages that can no longer be found are
+-- removed from the index immediately. `is_new`: sent or changed recently.
 --
--- First p_messages of the most recent outbox entries, then, if there are none, as many from the waiting ranges.
+-- Takes p_messages messages of the most recent outbox entries, or, if there are none, of the queued ranges.
 create or replace function take_search_work(p_messages integer, p_chars integer)
 returns table (conversation_id uuid, seq bigint, role text, at timestamptz, content text, is_new boolean)
 language plpgsql
@@ -60,8 +60,8 @@ begin
 end
 $$;
 
--- Takes up to p_messages numbers of the waiting ranges, the highest numbers of each first. When all messages of a range are
--- in the index under a member's marks, searches start to use these.
+-- Takes up to p_messages sequence numbers from the queued ranges, the highest of each range first. Once all messages of a
+-- range are indexed with a member's marks, searches start to use these marks.
 create or replace function take_search_ranges(p_messages integer, out conversations uuid[], out seqs bigint[])
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -88,7 +88,7 @@ begin
         and (m.user_id = range.user_id or range.is_backfill and not exists (
           select from search_ranges r where r.conversation_id = m.conversation_id and r.user_id = m.user_id));
     end if;
-    -- A range has a cost of its own.
+    -- Each range has a fixed cost.
     rows_left := rows_left - greatest(range.until_seq - from_seq + 1, 5);
   end loop;
   -- A message may be in two ranges.
@@ -128,8 +128,8 @@ begin
 end
 $$;
 
--- Starts rebuilding the index in the background, if it was built for another language or never. Its contents stay until
--- then.
+-- Starts rebuilding the index in the background if it was never built, or for another language. Its contents stay until
+-- they are replaced.
 create or replace function set_search_language(p_language text) returns boolean
 language sql as $$
   update search_state set language = p_language, before_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'

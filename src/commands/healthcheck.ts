@@ -1,11 +1,9 @@
-import { hostOf } from "./address.ts";
 import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
+import { createOwnUrl } from "./own-url.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 
 const TIMEOUT_MS = 3_000;
-/** Wildcard addresses: a server can listen on them, but clients can't connect to them. */
-const wildcardAddresses = new Set(["0.0.0.0", "::", "*"]);
 
 export const healthcheckCommand: Command = {
   name: "healthcheck",
@@ -21,10 +19,7 @@ Use it for HEALTHCHECK in a Dockerfile.`,
     // The request goes to this machine, so it must not use a proxy.
     removeRuntimeProxies(environment);
     if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is unknown; set PORT to the one in use.");
-    const configuredHost = hostOf(config);
-    const host = wildcardAddresses.has(configuredHost) ? "127.0.0.1" : configuredHost;
-    const url = new URL(`${config.TLS_CERT_FILE ? "https" : "http"}://127.0.0.1:${config.PORT}/readyz`);
-    url.hostname = host.includes(":") ? `[${host}]` : host;
+    const url = createOwnUrl(config, "/readyz");
     const response = await fetch(url, {
       signal: AbortSignal.timeout(TIMEOUT_MS),
       // The certificate is for the public host name, not for a loopback address.

@@ -6,7 +6,7 @@ import type { Metrics } from "../lib/metrics.ts";
 import type { PortListener } from "./listen.ts";
 
 /** A certificate that expires within this many days causes a warning. */
-const EXPIRY_WARNING_DAYS = 14;
+export const EXPIRY_WARNING_DAYS = 14;
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
 /**

@@ -14,14 +14,15 @@ export function createBackups({ config, database, log, metrics, jwtSecret }: Cor
     log,
     metrics,
     schedule: { pattern: BACKUP_SCHEDULE, timeZone: config.BACKUP_TIMEZONE },
-    store: createStore(config),
+    store: createBackupStore(config),
     secret: { value: jwtSecret, isConfigured: config.JWT_SECRET !== undefined },
     passphrase: config.BACKUP_PASSPHRASE,
     retention: { newest: config.BACKUP_KEEP, daily: config.BACKUP_KEEP_DAILY, weekly: config.BACKUP_KEEP_WEEKLY },
   });
 }
 
-function createStore(config: Core["config"]): BackupStore {
+/** The folder or the bucket for scheduled backups. */
+export function createBackupStore(config: Core["config"]): BackupStore {
   const { BACKUP_S3_BUCKET, BACKUP_S3_PREFIX: prefix } = config;
   if (BACKUP_S3_BUCKET === undefined) return createFolderStore({ folder: findBackupDir(config) });
   return createS3Store({

@@ -135,7 +135,7 @@ export async function waitForDatabase(
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof UnsuitableDatabaseError || (isExamined && !isTemporary(error))) throw error;
-      const reason = await abortable(describe(error, database), signal);
+      const reason = await abortable(describeConnectError(error, database), signal);
       log.error({ reason, retry_in_ms: delayMs }, "the database is not responding; retrying");
     }
     await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted());
@@ -155,7 +155,7 @@ async function examine(database: Database, log: Log): Promise<void> {
 }
 
 /** Describes an error for the log. The driver's errors contain host, port, user and database, but never the password. */
-async function describe(error: unknown, database: Database): Promise<string> {
+export async function describeConnectError(error: unknown, database: Database): Promise<string> {
   if (!(error instanceof Error)) return String(error);
   const target = findDatabaseTarget(database);
   const hasAnswered = error instanceof DatabaseNotReadyError || error instanceof postgres.PostgresError;

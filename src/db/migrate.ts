@@ -93,6 +93,18 @@ export async function migrate(
   return names;
 }
 
+/**
+ * Checks that `migrate` can work on this database. Read-only.
+ * @throws MigrationError and UnsuitableDatabaseError as `migrate` does.
+ */
+export async function checkMigratable(sql: Sql, sources: SqlSources = bundledSql): Promise<void> {
+  await checkServer(sql);
+  await checkBookkeeping(sql);
+  const { migrations } = await readApplied(sql);
+  requireKnown([...migrations.values()], sources.migrations);
+  await checkRoom(sql, migrations.size === 0 ? listTables(sources) : []);
+}
+
 /** Applies one migration, or all functions, while holding the lock. @returns the migration's name; null if there was none. */
 async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
   const applied = await readApplied(sql);

@@ -48,6 +48,7 @@ test.each(["--help", "help"])("%s lists the commands, and each has its own help"
     "restore",
     "config",
     "upgrade",
+    "doctor",
     "selftest",
     "healthcheck",
     "licenses",

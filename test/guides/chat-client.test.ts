@@ -70,7 +70,7 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         // Bob's page shows messages once it has subscribed; a typing indicator before that would be lost.
         await ada.evaluate('document.querySelector("#composer input").value = "Hello!"');
         await submit(ada);
-        await until(bob, ({ rows }) => rows[0] === "ada: Hello!");
+        await until(bob, ({ rows }) => rows[0] === "Ada: Hello!");
         await type(ada, "");
         await until(bob, ({ note }) => note === "Somebody is typing …");
 
@@ -88,7 +88,7 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         expect((await look(ada)).rows.at(-1)).toBe("(sending) Are you there?");
         await type(bob, "Ada seems to be gone.");
         await submit(bob);
-        await until(bob, ({ rows }) => rows.includes("bob: Ada seems to be gone."));
+        await until(bob, ({ rows }) => rows.includes("Bob: Ada seems to be gone."));
         relay.restore();
         await until(ada, ({ rows }) => /🚀30 /.test(rows[1] ?? ""));
         expect(answer).toStartWith((await look(ada)).rows[1] ?? "nothing");
@@ -97,9 +97,9 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         const [seenByAda, seenByBob] = [await look(ada), await look(bob)];
         expect(seenByAda.rows).toEqual(seenByBob.rows);
         expect(seenByAda.rows.filter((row) => !row.startsWith("Model: ")).sort()).toEqual([
-          "ada: Are you there?",
-          "ada: Hello!",
-          "bob: Ada seems to be gone.",
+          "Ada: Are you there?",
+          "Ada: Hello!",
+          "Bob: Ada seems to be gone.",
         ]);
         relay.stop();
       },

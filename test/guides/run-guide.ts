@@ -93,7 +93,8 @@ export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Pr
 }
 
 /** `parley serve`, or `parley` without a command, at the end of a line. */
-const startsServer = ({ background, text }: Block) => background && /(?:^|[\s/])parley(?: serve\b.*)?$/m.test(text);
+export const startsServer = ({ background, text }: Block) =>
+  background && /(?:^|[\s/])parley(?: serve\b.*)?$/m.test(text);
 
 async function createTypist(
   home: string,

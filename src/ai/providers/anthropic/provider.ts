@@ -13,7 +13,7 @@ import { mapToMessagesRequest } from "./map-messages.ts";
 import { createMessagesMapper } from "./read-messages.ts";
 
 const NAME = "anthropic";
-const DEFAULT_BASE_URL = "https://api.anthropic.com";
+export const ANTHROPIC_BASE_URL_DEFAULT = "https://api.anthropic.com";
 
 /**
  * Anthropic through its Messages API.
@@ -26,7 +26,7 @@ export function createAnthropicProvider(options: {
   observe?: RequestObserver;
   findProxy?: FindProxy;
 }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {}, findProxy } = options;
+  const { apiKey, baseUrl = ANTHROPIC_BASE_URL_DEFAULT, headers = {}, observe = {}, findProxy } = options;
   const sendBody = createSendBody(
     (fetch) =>
       createAnthropicClient(apiKey, baseUrl, fetch)

@@ -13,7 +13,7 @@ import { mapToResponsesRequest } from "./map-responses.ts";
 import { createResponsesMapper } from "./read-responses.ts";
 
 const NAME = "openai";
-const DEFAULT_BASE_URL = "https://api.openai.com/v1";
+export const OPENAI_BASE_URL_DEFAULT = "https://api.openai.com/v1";
 
 /**
  * OpenAI through its Responses API.
@@ -26,7 +26,7 @@ export function createOpenAiProvider(options: {
   observe?: RequestObserver;
   findProxy?: FindProxy;
 }): Provider {
-  const { apiKey, baseUrl = DEFAULT_BASE_URL, headers = {}, observe = {}, findProxy } = options;
+  const { apiKey, baseUrl = OPENAI_BASE_URL_DEFAULT, headers = {}, observe = {}, findProxy } = options;
   const sendBody = createSendBody(
     (fetch) =>
       createOpenAiClient(apiKey, baseUrl, fetch)

@@ -1,0 +1,124 @@
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { type Config, findBackupDir } from "../../config.ts";
+import { findDataDirProblem } from "../../lib/data-dir.ts";
+import { findFolderProblem } from "../../lib/folder-check.ts";
+import { formatBytes } from "../../lib/format-bytes.ts";
+import { createId } from "../../lib/id.ts";
+import type { DoctorCheck } from "./check.ts";
+import { type Finding, orOk, problem, skipped, warning } from "./finding.ts";
+
+const FREE_PROBLEM_BYTES = 100e6;
+const FREE_WARNING_BYTES = 1e9;
+const INODES_PROBLEM = 1_000;
+const INODES_WARNING = 10_000;
+/** Enough that a full disk is noticed; file systems keep a few kilobytes for small files. */
+const PROBE_BYTES = 64 * 1024;
+
+/** Types of network file systems (statfs(2), linux/magic.h). */
+const networkTypes = new Map([
+  [0x6969, "NFS"],
+  [0xff534d42, "CIFS"],
+  [0xfe534d42, "SMB"],
+  [0x517b, "SMB"],
+  [0x01021997, "9p"],
+  [0x00c36400, "Ceph"],
+  [0x5346414f, "AFS"],
+]);
+
+type Folder = { setting: string; path: string; isForDatabase: boolean };
+
+export const diskCheck: DoctorCheck = {
+  name: "disk",
+  async find({ config }) {
+    const folders = listFolders(config);
+    if (folders.length === 0) return [skipped("Parley stores nothing on this machine with these settings.")];
+    const findings = (await Promise.all(folders.map(examineFolder))).flat();
+    const free = await Promise.all(folders.map(async ({ setting, path }) => `${setting} ${await describeFree(path)}`));
+    if (findings.length === folders.length && findings.every(({ status }) => status === "skipped")) return findings;
+    return orOk(findings, `Free space: ${free.join(", ")}.`);
+  },
+};
+
+function listFolders(config: Config): Folder[] {
+  const isEmbedded = config.DATABASE_URL === undefined;
+  const folders: Folder[] = [];
+  if (isEmbedded || config.JWT_SECRET === undefined)
+    folders.push({ setting: "DATA_DIR", path: resolve(config.DATA_DIR), isForDatabase: isEmbedded });
+  if (config.BACKUP_SCHEDULE !== undefined && config.BACKUP_S3_BUCKET === undefined)
+    folders.push({ setting: "BACKUP_DIR", path: resolve(findBackupDir(config)), isForDatabase: false });
+  return folders;
+}
+
+async function describeFree(path: string): Promise<string> {
+  const status = await statfs(findExisting(path)).catch(() => null);
+  return status ? formatBytes(status.bavail * status.bsize) : "unknown";
+}
+
+/** The folder, or its closest parent that exists. */
+function findExisting(path: string): string {
+  let existing = path;
+  while (!existsSync(existing) && dirname(existing) !== existing) existing = dirname(existing);
+  return existing;
+}
+
+async function examineFolder({ setting, path, isForDatabase }: Folder): Promise<Finding[]> {
+  const closed = findDataDirProblem(path);
+  // The check of the embedded Postgres reports it already.
+  if (closed !== null && isForDatabase) return [skipped(`${setting} ${path} can't be used by this user.`)];
+  if (closed !== null) return [problem(closed.replaceAll("DATA_DIR", setting))];
+  const denied = findFolderProblem(path);
+  if (denied !== null) return [problem(`${setting}: ${denied}`)];
+  const existing = findExisting(path);
+  const status = await statfs(existing).catch(() => null);
+  if (status === null) return [skipped(`The free space of ${setting} ${existing} can't be read.`)];
+  const space = judgeSpace(`${setting} ${path}`, {
+    freeBytes: status.bavail * status.bsize,
+    freeInodes: status.files > 0 ? status.ffree : null,
+  });
+  const network = networkTypes.get(status.type);
+  if (isForDatabase && network !== undefined)
+    space.push(
+      warning(
+        `${setting} ${path} is on a network file system (${network}), where Postgres may lose data or hang when the network fails; use a local disk, or set DATABASE_URL.`,
+      ),
+    );
+  // The probe would only say the same again.
+  if (space.some((finding) => finding.status === "problem") || existing !== path) return space;
+  const failure = tryWriting(path);
+  return failure === null
+    ? space
+    : [
+        ...space,
+        problem(`A file in ${setting} ${path} can't be written (${failure}); free some space, or repair the disk.`),
+      ];
+}
+
+/** What the free space of a disk means. @param facts.freeInodes null: the file system has no fixed number. */
+export function judgeSpace(place: string, facts: { freeBytes: number; freeInodes: number | null }): Finding[] {
+  const { freeBytes, freeInodes } = facts;
+  const findings: Finding[] = [];
+  if (freeBytes < FREE_WARNING_BYTES) {
+    const sentence = `The disk of ${place} has ${formatBytes(freeBytes)} left; free some space, or use a larger disk.`;
+    findings.push((freeBytes < FREE_PROBLEM_BYTES ? problem : warning)(sentence));
+  }
+  if (freeInodes !== null && freeInodes < INODES_WARNING) {
+    const sentence = `The disk of ${place} has room for ${freeInodes} more files (inodes); delete files that are not needed.`;
+    findings.push((freeInodes < INODES_PROBLEM ? problem : warning)(sentence));
+  }
+  return findings;
+}
+
+/** Writes a file and removes it. @returns why that failed, or null. */
+function tryWriting(folder: string): string | null {
+  const path = join(folder, `.parley-doctor-${createId()}`);
+  try {
+    writeFileSync(path, new Uint8Array(PROBE_BYTES), { mode: 0o600, flush: true });
+    return null;
+  } catch (error) {
+    return error instanceof Error && "code" in error ? String(error.code) : String(error);
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
