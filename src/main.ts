@@ -65,7 +65,7 @@ function printVersion(args: string[]): number {
   return print(`parley ${build.version} (${build.commit})`);
 }
 
-/** `parley help COMMAND` is `parley COMMAND --help`. */
+/** Runs `parley help COMMAND`, which is the same as `parley COMMAND --help`. */
 function printHelp([name, ...rest]: string[]): number {
   if (name === undefined || name === "--help" || name === "-h") return print(help);
   if (rest.length > 0) throw new UsageError("`parley help` takes one command; `parley --help` lists them.");
@@ -80,7 +80,7 @@ function print(text: string): number {
   return exitCodes.success;
 }
 
-/** Formats each error as one plain sentence; an unexpected error keeps its own text. */
+/** Formats each expected error as one sentence. An unexpected error keeps its own message. */
 function explain(error: unknown): { lines: string[]; code: number } {
   if (error instanceof UsageError) return { lines: [error.message], code: exitCodes.usage };
   if (error instanceof ConfigError) return { lines: error.problems, code: exitCodes.usage };

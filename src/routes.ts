@@ -39,7 +39,7 @@ export type RouteDependencies = Services & {
   hookEntry: HookEntry;
 };
 
-/** All routes, one line per module, in the order of the OpenAPI document. */
+/** Creates all routes, in the order of the OpenAPI document. */
 export const createRoutes = (deps: RouteDependencies): Route[] => [
   ...createHealthRoutes({ health: deps.health, metricsToken: deps.config.METRICS_TOKEN }),
   ...problemPages,

@@ -4,7 +4,6 @@ import { createOwnUrl } from "./own-url.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 
 const TIMEOUT_MS = 3_000;
-
 export const healthcheckCommand: Command = {
   name: "healthcheck",
   summary: "exit with 0 if the server on this machine is ready",

@@ -11,7 +11,7 @@ import type { Conversations, Documents, People } from "./domain.ts";
 import type { Models } from "./models.ts";
 import { createTools } from "./tools.ts";
 
-/** Model replies: in conversations, and for OpenAI clients. */
+/** Creates the services for model replies, in conversations and for OpenAI clients. */
 export function createAnswers(
   core: Core,
   { prompts }: People,

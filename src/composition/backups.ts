@@ -5,7 +5,7 @@ import { type BackupService, createBackupService } from "../modules/backups/serv
 import type { BackupStore } from "../modules/backups/store.ts";
 import type { Core } from "./core.ts";
 
-/** Scheduled backups (BACKUP_SCHEDULE); null without a schedule. */
+/** Creates the service for scheduled backups; null without BACKUP_SCHEDULE. */
 export function createBackups({ config, database, log, metrics, jwtSecret }: Core): BackupService | null {
   const { BACKUP_SCHEDULE } = config;
   if (BACKUP_SCHEDULE === undefined) return null;

@@ -16,7 +16,7 @@ type Dependencies = {
   metrics: Metrics;
 };
 
-/** The configured bus: over Redis, over the Postgres of DATABASE_URL, or within this process. */
+/** Creates the bus that the settings call for: over Redis, over the Postgres of DATABASE_URL, or within this process. */
 export function createBus({ config, database, jwtSecret, log, metrics }: Dependencies, instanceId: string): Bus {
   const shared = { instanceId, log, metrics, deployment: nameDeployment(jwtSecret) };
   if (config.REDIS_URL !== undefined) return createRedisBus({ ...shared, url: config.REDIS_URL, sql: database });

@@ -29,22 +29,22 @@ export type ServiceDependencies = {
   jwtSecret: string;
   /** Absent or null: traces are off. */
   tracing?: Tracing | null;
-  /** The message bus between instances; absent: as configured. */
+  /** The message bus between instances; absent: the one that the settings call for. */
   bus?: Bus;
-  /** Whether no other instance can use this database; default: whether it is the embedded one. */
+  /** Whether no other instance can use this database; default: whether it is embedded. */
   isAlone?: boolean;
-  /** The cost of password hashes; default: suitable for people's passwords. */
+  /** The cost of password hashes; default: one that suits real users' passwords. */
   passwords?: PasswordOptions;
 };
 
-/** Maximum time for load balancers to notice that this instance is not ready. */
+/** The maximum time for load balancers to notice that this instance is no longer ready. */
 const UNREADY_MS_MAX = 5_000;
 
-/** The foundation of all modules: the database with its event log, the bus, the jobs, the limits. */
+/** Creates what all modules build on, such as the event log, the bus, the jobs and the limits. */
 export function createCore(deps: ServiceDependencies) {
   const { config, database, log, metrics, lifecycle } = deps;
   const parts = createShutdownParts();
-  // Load balancers first have to notice that this instance is no longer ready. Until then, it serves their requests.
+  // Keeps serving requests until load balancers have had time to notice that this instance is no longer ready.
   const unreadyMs = config.APP_ENV !== "development" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
   parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs).then(lifecycle.markDraining) });
 
@@ -57,7 +57,7 @@ export function createCore(deps: ServiceDependencies) {
   const reads = createReads({ isOn: config.READ_CACHE === "on", isAlone, bus, metrics });
   const changes = createChanges(database);
   const events = createEventLog({ database, changes, bus });
-  // Created before the modules that query answers in progress; the generation service, which writes them, is created late.
+  // Created early, because some modules query answers in progress, while the generation service, which writes them, comes last.
   const liveAnswers = createLiveAnswers({ lifecycle, instanceId });
   const deployment = nameDeployment(deps.jwtSecret);
   const countStored = (userId: string) => countUnfinished(database, userId);
@@ -65,7 +65,7 @@ export function createCore(deps: ServiceDependencies) {
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
   const openStreams = createOpenStreams();
-  // Finds the proxy for all requests to other servers.
+  // Finds the HTTP proxy for requests to other servers.
   const findProxy = createFindProxy(config);
   const fetch = createFetch(findProxy);
 

@@ -27,7 +27,7 @@ import { createUserService } from "../modules/users/service.ts";
 import type { Core } from "./core.ts";
 import type { Models } from "./models.ts";
 
-/** Users, authentication, and what belongs to one user. */
+/** Creates the services for users, for authentication, and for what belongs to a single user. */
 export function createPeople({
   database,
   config,
@@ -75,7 +75,7 @@ export function createPeople({
 
 export type People = ReturnType<typeof createPeople>;
 
-/** The documents, which every user may read. */
+/** Creates the service for documents, which every user may read. */
 export function createDocuments({ database, config, log, parts, reads }: Core) {
   const onScanned = () => reads.forget(DOCUMENTS_TAG);
   const documents = createDocumentService({ database, config, log, onScanned });
@@ -85,7 +85,7 @@ export function createDocuments({ database, config, log, parts, reads }: Core) {
 
 export type Documents = ReturnType<typeof createDocuments>;
 
-/** Conversations, their messages, and budgets for model replies. */
+/** Creates the services for conversations, their messages, and budgets for model replies. */
 export function createConversations(
   core: Core,
   { users, prompts, quotas, audit, auth }: People,

@@ -14,7 +14,7 @@ import type { Core } from "./core.ts";
 import type { Conversations, People } from "./domain.ts";
 import type { Models } from "./models.ts";
 
-/** Client connections (sockets and streams) and operational endpoints. */
+/** Creates the services for client connections (sockets and streams) and for operational endpoints. */
 export function createEdge(
   {
     config,

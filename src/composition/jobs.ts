@@ -21,7 +21,7 @@ const STATISTICS_MS = 2_000;
 const IDEMPOTENCY_RENEWAL_MS = 10_000;
 const IDEMPOTENCY_SWEEP_MS = 60_000;
 
-/** Registers each module's background jobs. They start with `jobs.start`. */
+/** Registers the background jobs of all modules. `jobs.start` starts them. */
 export function registerJobs(services: Services, { database }: ServiceDependencies): void {
   const { jobs, idempotency } = services;
   jobs.everyOnEach("statistics", STATISTICS_MS, async () => void (await gatherStatistics(database)));

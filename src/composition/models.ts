@@ -7,7 +7,7 @@ import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
 import { createObserveAttempts } from "./observe-attempts.ts";
 
-/** The configured models: providers, fallback order and prices. */
+/** Creates the configured models with their providers, fallback order and prices. */
 export function createModels(
   { config, log, metrics, findProxy, tracing }: Core,
   documents: Pick<DocumentService, "searchPassages">,

@@ -5,8 +5,8 @@ import { failSpan, type Span, SpanKind, type Tracing } from "../lib/tracing/trac
 type Dependencies = { metrics: Pick<Metrics, "genAi">; tracing: Tracing | null };
 
 /**
- * Measures each attempt as OpenTelemetry's conventions for generative AI define it: metrics, and a span if tracing is on.
- * No text of messages is recorded, and estimated tokens aren't either.
+ * Creates an observer that records each attempt according to OpenTelemetry's GenAI conventions: in metrics, and as a span if
+ * tracing is on. Message content and estimated token counts aren't recorded.
  */
 export function createObserveAttempts({ metrics, tracing }: Dependencies): NonNullable<ChainObserver["onAttempt"]> {
   return (model, about) => {

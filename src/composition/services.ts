@@ -8,7 +8,7 @@ import { createWebhooks } from "./webhooks.ts";
 
 export type { ServiceDependencies } from "./core.ts";
 
-/** Builds all services, each from those above it. */
+/** Creates all services, each from those above it. */
 export function createServices(deps: ServiceDependencies) {
   const core = createCore(deps);
   const people = createPeople(core);

@@ -7,7 +7,7 @@ import { createSearchDocuments } from "../modules/tools/search-documents.ts";
 import { createToolService, type ToolService } from "../modules/tools/service.ts";
 import type { Core } from "./core.ts";
 
-/** The tools for models: the built-in one, and those of MCP servers. */
+/** Creates the tools for models: the built-in one, and those of MCP servers. */
 export function createTools(
   { database, config, fetch, log, parts, tracing }: Core,
   { searchPassages }: Pick<DocumentService, "searchPassages">,

@@ -9,14 +9,14 @@ import { createWebhookService } from "../modules/webhooks/service.ts";
 import type { Core } from "./core.ts";
 import type { People } from "./domain.ts";
 
-/** Webhooks, which deliver events to other servers. */
+/** Creates the services for webhooks, which deliver events to other servers. */
 export function createWebhooks(core: Core, { audit, quotas }: People) {
   const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret, findProxy, tracing } = core;
   const secrets = createWebhookSecrets(jwtSecret);
   const allowsPrivate = config.WEBHOOK_ALLOW_PRIVATE_NETWORKS === "true";
   const sendGuarded = createGuardedSender(undefined, findProxy);
   const limitLines = createLineLimit();
-  /** Proxy errors are logged for the administrator, and hidden from the owner of the webhook. */
+  /** Sends a request. Logs the proxy's errors for the administrator; the owner of the webhook doesn't see them. */
   const send = (request: GuardedRequest) =>
     sendGuarded(request).catch((error: Error) => {
       const skipped = error.cause instanceof ProxyError ? limitLines("proxy") : null;

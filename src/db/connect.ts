@@ -154,7 +154,7 @@ async function examine(database: Database, log: Log): Promise<void> {
   }
 }
 
-/** Describes an error for the log. The driver's errors contain host, port, user and database, but never the password. */
+/** Says why a database can't be used. The driver's errors contain host, port, user and database, but never the password. */
 export async function describeConnectError(error: unknown, database: Database): Promise<string> {
   if (!(error instanceof Error)) return String(error);
   const target = findDatabaseTarget(database);

@@ -54,8 +54,8 @@ export function markAsDatabaseError(error: unknown): void {
 const isDatabaseError = (error: Error): boolean => marked.has(error) || ("query" in error && "parameters" in error);
 
 /**
- * Whether an error means that the database is unreachable now, so the same request may work later. Errors of files and other
- * peers don't count, though they have the same codes.
+ * Whether an error means that the database is unavailable, so the same request may succeed later. Errors of files and other
+ * connections don't count, even if they have the same codes.
  */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (error instanceof postgres.PostgresError) return unavailableStates.has(error.code);

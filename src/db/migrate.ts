@@ -5,7 +5,7 @@ import { MigrationError, runOutsideTransaction } from "./migrate-outside.ts";
 import { withMigrationLock } from "./migration-lock.ts";
 import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type: "macro" };
 import type { SqlFile } from "./sql-files.ts";
-import { checkBookkeeping, checkRoom, checkServer } from "./suitability.ts";
+import { checkBookkeeping, checkServer, checkTablesCanBeCreated } from "./suitability.ts";
 
 /** A file with its checksum. */
 export type KnownFile = SqlFile & { checksum: string };
@@ -102,13 +102,13 @@ export async function checkMigratable(sql: Sql, sources: SqlSources = bundledSql
   await checkBookkeeping(sql);
   const { migrations } = await readApplied(sql);
   requireKnown([...migrations.values()], sources.migrations);
-  await checkRoom(sql, migrations.size === 0 ? listTables(sources) : []);
+  await checkTablesCanBeCreated(sql, migrations.size === 0 ? listTables(sources) : []);
 }
 
 /** Applies one migration, or all functions, while holding the lock. @returns the migration's name; null if there was none. */
 async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
   const applied = await readApplied(sql);
-  await checkRoom(sql, applied.migrations.size === 0 ? listTables(sources) : []);
+  await checkTablesCanBeCreated(sql, applied.migrations.size === 0 ? listTables(sources) : []);
   await createBookkeeping(sql);
   // Another instance may have applied it meanwhile, possibly one of a newer version.
   if (isUpToDate(sources, applied)) return null;

@@ -10,100 +10,102 @@ import { traceStatements } from "./trace-statements.ts";
 /** A connection pool, or the connection of a running transaction: the first parameter of every query function. */
 export type Sql = postgres.Sql<{ bigint: number }> | postgres.TransactionSql<{ bigint: number }>;
 export type Database = postgres.Sql<{ bigint: number }> & {
-  /** See patches/postgres/timing-statements.patch; absent inside transactions. */
+  /** Added by patches/postgres/timing-statements.patch; absent inside transactions. */
   countConnections?(): ConnectionCounts;
 };
 
-/** Connections of a pool by state, and statements that wait for one. */
+/** The number of a pool's connections by state, and of statements that wait for one. */
 export type ConnectionCounts = { idle: number; active: number; waiting: number };
 
 /**
- * Called by the driver after each statement (patches/postgres/timing-statements.patch).
- * @param askedAtMs when it was submitted, by `performance.now`; undefined inside a transaction, which has a connection.
- * @param startedAtMs when a connection took it.
+ * The driver calls this after each statement (patches/postgres/timing-statements.patch).
+ * @param askedAtMs when the statement was submitted, as `performance.now()`; undefined inside a transaction, which already has a
+ * connection.
+ * @param startedAtMs when it was sent on a connection.
  */
 export type StatementListener = (text: string, askedAtMs: number | undefined, startedAtMs: number) => void;
 
-/** Called for each completed statement, with its wait for a connection. Called often, so it must be cheap. */
+/** Observes each completed statement, and how long it waited for a connection. Called often, so it must be cheap. */
 type DatabaseObserver = { onStatement(text: string, durationMs: number): void; onWait(waitMs: number): void };
 
 /**
  * The pooler between Parley and Postgres. `session`: each client gets its own connection; `transaction`: each transaction
- * gets any connection.
+ * may get a different connection.
  */
 export type Pooling = "none" | "session" | "transaction";
 
 type SocketTarget = { socketDirectory: string; user: string; database?: string };
 
 export type DatabaseOptions = {
-  /** Connection string of a server, or the socket directory of the embedded one. */
+  /** The URL of a server, or the socket directory of the embedded one. */
   target: { url: string } | SocketTarget;
   poolSize: number;
-  /** Closes connections idle for this many seconds; 0: never; absent: MAIN_IDLE_TIMEOUT_S. */
+  /** Idle connections are closed after this many seconds; 0: never; absent: MAIN_IDLE_TIMEOUT_S. */
   idleTimeoutS?: number;
-  /** For side pools: how long running statements may take when it is closed. Absent: 1. */
+  /** How long closing a side pool waits for running statements, in seconds. Absent: 1. */
   closeTimeoutS?: number;
   /** Statements that run longer are cancelled; absent: STATEMENT_TIMEOUT_MS. */
   statementTimeoutMs?: number;
   /** Timeouts after which Postgres releases the locks of a silent client; absent: SILENCE. */
   silence?: Silence;
-  /** Startup parameters of its sessions; absent: SESSION_PARAMETERS. */
+  /** The startup parameters of sessions; absent: SESSION_PARAMETERS. */
   session?: SessionParameters;
-  /** Called for each notification; a connection receives them after its `listen`. */
+  /** Called for each notification that a connection receives after `listen`. */
   onNotification?(channel: string, payload: string): void;
   /** Called when a connection has closed, for any reason. */
   onClosed?(): void;
-  /** Absent: none. */
+  /** The pooler in front of the database; absent: `none`. */
   pooling?: Pooling;
   observer?: DatabaseObserver | undefined;
   /** Absent or null: statements aren't traced. */
   tracing?: Tracing | null | undefined;
 };
 
-/** How long Postgres keeps the connection of a frozen client, or of one whose host is gone. */
+/** How long Postgres keeps the connection of a client that is frozen or whose host is down. */
 export type Silence = {
-  /** Inside a transaction, between two statements. */
+  /** Between two statements of a transaction. */
   inTransactionMs: number;
-  /** While the client reads nothing of its results, which no other timeout of Postgres covers. */
+  /** While the client doesn't read its results, which no other timeout of Postgres covers. */
   inResultMs: number;
 };
 
 /**
- * Makes a frozen instance release its locks; inside a transaction before others give up waiting for them (LANE_TIMEOUT_MS).
+ * Makes a frozen instance release its locks. Inside a transaction, this happens before others stop waiting for them
+ * (LANE_TIMEOUT_MS).
  */
 export const SILENCE: Silence = { inTransactionMs: 8_000, inResultMs: 10_000 };
-/** Connections of a dead host are detected within 30 s, on both ends. */
+/** TCP keep-alive settings for both ends. A dead host is detected within 30 s. */
 const KEEPALIVE_S = 10;
 const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 4;
 /**
- * Idle timeout of the main pool. It returns connections opened for a peak: each costs the server a process, and instances
- * share its `max_connections`. The connection used last takes the next query
- * (patches/postgres/speed-warmest-connection.patch), so surplus ones become idle, and one stays warm. A connection in a
- * transaction or a reserved one is not idle, however long it is silent.
+ * The idle timeout of the main pool. It closes connections that were opened for a peak, because each needs a process in the
+ * server, and all instances share its `max_connections`. The most recently used connection gets the next query
+ * (patches/postgres/speed-warmest-connection.patch), so one stays warm and surplus ones become idle. Connections that are
+ * reserved or in a transaction don't count as idle.
  */
 const MAIN_IDLE_TIMEOUT_S = 300;
-/** Statements of a pool that may wait for a connection, in addition to those already pipelined; above it they are refused. */
+/** The maximum number of a pool's statements that wait for a connection, besides those already pipelined. More are refused. */
 const WAITING_STATEMENTS_MAX = 2_000;
-/** Isolation of all transactions. Set explicitly: behind a pooler, the default of the role or the database would apply. */
+/** The isolation of all transactions. It is set explicitly, because behind a pooler the default of the role or database applies. */
 export const ISOLATION = "isolation level read committed";
 /** How long a statement waits for a lock. */
 export const LOCK_TIMEOUT_MS = 2_000;
-/** Postgres cancels statements that run longer than this, so that no request can hold a connection forever. */
+/** Postgres cancels statements that run longer than this, so that no request can use a connection forever. */
 export const STATEMENT_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_S = 10;
 /**
- * Pause of a failed connection before it reconnects. The driver's own pause grows to 20 seconds, and its queries wait for
- * it; with this one they fail soon, and work again soon after the database does.
+ * The pause before a failed connection reconnects. The driver's default grows to 20 seconds, during which queries wait. With
+ * this one, queries fail quickly, and work again soon after the database does.
  */
 const RECONNECT_PAUSE_S = 0.1;
 
-/** Identifies the connections of this process, so that an instance can count its own. */
+/** Identifies this process's connections in the server. */
 const APPLICATION_NAME = `parley ${createId().slice(-12)}`;
 
 /**
- * Opens a pool; its connections are made when first needed. `bigint` columns are numbers (exact up to 2^53).
- * @throws ConfigError when the URL is invalid.
+ * Opens a pool. Connections are opened on demand. `bigint` columns are returned as numbers, which are exact up to 2^53.
+ * @throws ConfigError if the URL is invalid.
  */
 export function openPool({
   target,
@@ -148,7 +150,7 @@ export function openPool({
       },
     },
   };
-  // The driver's types lack these options.
+  // The driver's types don't declare these options.
   const further = {
     ...server,
     prepare: canPrepare(target, pooling),
@@ -159,7 +161,7 @@ export function openPool({
   };
   const pool: Database = postgres({ ...options, ...further } as typeof options);
   const begin: (options: string, work: (sql: postgres.TransactionSql) => unknown) => Promise<unknown> = pool.begin;
-  // Behind a pooler, the role's isolation would apply otherwise.
+  // Otherwise, the role's isolation would apply behind a pooler.
   const beginIsolated = (...given: Parameters<typeof begin> | [Parameters<typeof begin>[1]]) =>
     given.length === 1 ? begin(ISOLATION, given[0]) : begin(...given);
   pool.begin = beginIsolated as typeof pool.begin;
@@ -182,7 +184,7 @@ const createListener =
     observer.onStatement(text, performance.now() - startedAtMs);
   };
 
-/** Whether statements can be prepared under a name, which only the connection that prepared it knows. */
+/** Whether named prepared statements can be used. They are known only to the connection that prepared them. */
 export function canPrepare(target: DatabaseOptions["target"], pooling: Pooling): boolean {
   const wanted = "url" in target ? readDatabaseAddress(target.url).canPrepare : undefined;
   return wanted ?? pooling !== "transaction";
@@ -194,7 +196,7 @@ function mapTarget(target: DatabaseOptions["target"]) {
   return { server: mapAddressToOptions(address), parameters: address.session };
 }
 
-/** Names everything explicitly, since the driver fills gaps from PGHOST, PGPORT and the like. */
+/** Sets every option explicitly, because the driver takes missing ones from PGHOST, PGPORT and similar variables. */
 const mapToSocket = ({ socketDirectory, user, database = "parley" }: SocketTarget) => ({
   path: join(socketDirectory, ".s.PGSQL.5432"),
   user,

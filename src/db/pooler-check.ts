@@ -2,18 +2,18 @@ import { createId } from "../lib/id.ts";
 import { changePooling, type Database, openProbe, type Pooling, type Sql } from "./client.ts";
 import { UnsuitableDatabaseError } from "./suitability.ts";
 
-/** If the second connection waits longer than this, the pooler has none left; transaction pooling is assumed. */
+/** If opening a second connection takes longer than this, the pooler has none left, and transaction pooling is assumed. */
 const PROBE_MS_MAX = 3_000;
 /** Timeout for a notification from one connection to another. */
 const NOTIFY_MS_MAX = 500;
 
 /**
- * Detects the pooler between Parley and Postgres, and adapts all pools of the database to it. Needs no setting, but a free
- * connection.
+ * Detects the pooler between Parley and Postgres, and adapts all pools of the database to it. This needs a free connection,
+ * but no setting.
  * @throws UnsuitableDatabaseError for a pooler in statement mode; the driver's error if the database is unreachable.
  */
 export async function checkPooler(database: Database): Promise<Pooling> {
-  // Until detected: unnamed statements work everywhere.
+  // Assumed until the check is done, because unnamed statements work everywhere.
   changePooling(database, "transaction", false);
   const pooling = await findPooling(database);
   changePooling(database, pooling, true);
@@ -22,7 +22,7 @@ export async function checkPooler(database: Database): Promise<Pooling> {
 
 async function findPooling(database: Database): Promise<Pooling> {
   const { pid, keyPid } = await readPids(database);
-  // Poolers invent the key for cancelling statements; in the one of Postgres, the process ID is real.
+  // A pooler makes up the cancellation key, while Postgres's own contains its real process ID.
   if (pid === keyPid) return "none";
   await checkTransaction(database);
   const [first, second] = [openProbe(database), openProbe(database)];
@@ -51,18 +51,18 @@ async function checkTransaction(database: Database): Promise<void> {
   }
 }
 
-/** Whether each client has its own connection to Postgres. If unsure, false, which works in both cases. */
+/** Whether each client has its own connection to Postgres. Returns false if in doubt, which works in both cases. */
 async function keepsConnections(first: Database, second: Database): Promise<boolean> {
   const ownPid = (await readPids(first)).pid;
   const otherPid = (await readPids(second)).pid;
-  // Usual with transaction pooling: the second client gets the connection that the first has just used.
+  // With transaction pooling, the second client usually gets the connection that the first one has just used.
   if (otherPid === ownPid || (await readPids(first)).pid !== ownPid) return false;
   return await canListen(first, second);
 }
 
 /**
- * Whether one client receives notifications of another. Checked only if each seems to have its own connection: a transaction
- * pooler would keep the `listen` on one of its connections. Nobody reuses the channel name.
+ * Whether one client receives another's notifications. Call this only if each seems to have its own connection, because a
+ * transaction pooler would keep the `listen` on one of its connections. The channel name is never reused.
  */
 async function canListen(first: Database, second: Database): Promise<boolean> {
   const channel = `parley_probe_${createId().slice(-12)}`;

@@ -4,17 +4,17 @@ import { findTemporaryProblem } from "./errors.ts";
 
 const PAUSE_MS = 500;
 
-/** Whether a retry may succeed: a row was locked, or the database was unavailable, too slow or overloaded. */
+/** Whether a retry may succeed, because a row was locked, or the database was unavailable, too slow or overloaded. */
 export const isTemporary = (error: unknown): boolean =>
   error instanceof Problem
     ? error.code === "overloaded" || error.code === "unavailable"
     : findTemporaryProblem(error) !== undefined;
 
 /**
- * Repeats `work` while it fails with temporary errors. Use it for work that must not be lost. Requests are refused instead,
- * so their clients can retry.
- * @param signal aborts it, even during an attempt.
- * @throws whatever else `work` throws; once the signal is aborted, the last temporary error, or the signal's reason.
+ * Runs `work`, and retries it while it fails with temporary errors. Use it for work that must not be lost. Don't use it for
+ * requests; those fail, so that their clients can retry.
+ * @param signal stops retrying, even during an attempt.
+ * @throws other errors of `work`; once the signal is aborted, the last temporary error or the signal's reason.
  */
 export async function retryTemporary<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
   let last: unknown;

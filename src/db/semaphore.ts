@@ -1,8 +1,8 @@
 import { Problem } from "../lib/problem.ts";
 
-/** Limits on how long work may wait in this process, and on how much. */
+/** The longest time that work may wait for a slot. */
 const WAIT_MS_MAX = 10_000;
-/** Minimum retry delay, up to doubled by jitter. */
+/** The minimum retry delay. Jitter adds up to the same again. */
 const RETRY_AFTER_MS = 1_000;
 
 const createOverloaded = (): Problem =>
@@ -15,8 +15,8 @@ type Waiting = { begin(): void; fail(error: unknown): void };
 /** A semaphore with a first-in, first-out queue. */
 export interface Semaphore {
   /**
-   * Runs `work` when a slot is free. @throws Problem `overloaded` when too many wait, or for too long; whatever `work`
-   * throws.
+   * Runs `work` once a slot is free.
+   * @throws Problem `overloaded` if the queue is full or `work` has waited too long; whatever `work` throws.
    */
   run<T>(work: () => Promise<T>): Promise<T>;
   isIdle(): boolean;
@@ -25,7 +25,7 @@ export interface Semaphore {
 
 type SemaphoreOptions = {
   waitingMax?: number;
-  /** Called with the time spent waiting for a slot. */
+  /** Called with the time that was spent waiting for a slot. */
   onWait?: ((waitMs: number) => void) | undefined;
 };
 
@@ -87,15 +87,16 @@ export function createSemaphore(
 
 type Entry = { semaphore: Semaphore; wasLocked: boolean };
 
-/** Runs work with the same key one after the other, in order. */
+/** Runs work with the same key one after another, in order. */
 export interface KeyedQueue {
   /**
-   * @param work receives whether the work it waited for met a lock. It may have been the lock of another row, so `work`
-   * still has to try, but briefly.
-   * @param isLock whether an error means a lock.
+   * Runs `work` after all earlier work with the same key.
+   * @param work is told whether the previous work failed on a row lock. That lock may have been on a different row, so `work`
+   * must still try, but with a short timeout.
+   * @param isLockError tells whether an error was caused by a lock.
    * @throws Problem `overloaded`; whatever `work` throws.
    */
-  run<T>(key: string, work: (wasLocked: boolean) => Promise<T>, isLock: (error: unknown) => boolean): Promise<T>;
+  run<T>(key: string, work: (wasLocked: boolean) => Promise<T>, isLockError: (error: unknown) => boolean): Promise<T>;
 }
 
 /** @param waitingMax the limit on waiting work per key. */
@@ -103,7 +104,7 @@ export function createKeyedQueue(waitingMax: number): KeyedQueue {
   const entries = new Map<string, Entry>();
 
   return {
-    async run(key, work, isLock) {
+    async run(key, work, isLockError) {
       const entry = entries.get(key) ?? { semaphore: createSemaphore(1, { waitingMax }), wasLocked: false };
       entries.set(key, entry);
       try {
@@ -113,7 +114,7 @@ export function createKeyedQueue(waitingMax: number): KeyedQueue {
             entry.wasLocked = false;
             return result;
           } catch (error) {
-            entry.wasLocked = isLock(error);
+            entry.wasLocked = isLockError(error);
             throw error;
           }
         });

@@ -11,21 +11,21 @@ import {
   TIMEOUT_PARAMETERS,
 } from "./session.ts";
 
-/** Parameters that are dropped once a pooler refuses one of them. */
+/** Parameters that are no longer sent once a pooler refuses one of them. */
 const refusable = [
   ...Object.keys({ ...DIRECT_PARAMETERS, ...SPEED_PARAMETERS }),
   ...TIMEOUT_PARAMETERS,
   ...TCP_PARAMETERS,
 ];
 
-/** Timeouts to set on the role behind a pooler, which doesn't pass on those of Parley's sessions. */
+/** The timeouts to recommend for the role if a pooler doesn't pass on those of Parley's sessions. */
 const roleTimeouts: Record<(typeof TIMEOUT_PARAMETERS)[number], number> = {
   statement_timeout: STATEMENT_TIMEOUT_MS,
   lock_timeout: LOCK_TIMEOUT_MS,
   idle_in_transaction_session_timeout: SILENCE.inTransactionMs,
 };
 
-/** protocol_violation, which PgBouncer sends; feature_not_supported, from other poolers. */
+/** SQLSTATEs with which poolers refuse a parameter: protocol_violation (PgBouncer), feature_not_supported (others). */
 const refusingStates = new Set(["08P01", "0A000"]);
 
 /** The schema that Parley uses if the search path is wrong. */
@@ -34,8 +34,8 @@ const SCHEMA = "public";
 type SchemaLookup = { schema: string | null; path: string; is_here: boolean; is_in_public: boolean };
 
 /**
- * Applies the session settings that Parley needs, and logs a warning for each that it cannot change. Must run before any
- * other query.
+ * Applies the session settings that Parley needs, and logs a warning for each that it can't change. Must run before all other
+ * queries.
  * @throws the driver's error if the database is unreachable.
  */
 export async function prepareSession(database: Database, log: Log): Promise<void> {
@@ -47,18 +47,18 @@ export async function prepareSession(database: Database, log: Log): Promise<void
   });
   if (pooling !== "none") log.info({ pool_mode: pooling }, "connected through a pooler");
   await choosePath(database, log);
-  for (const sentence of await findOddSettings(database)) log.warn(sentence);
-  if (pooling !== "none") for (const sentence of await findMissingTimeouts(database)) log.warn(sentence);
+  for (const warning of await findOddSettings(database)) log.warn(warning);
+  if (pooling !== "none") for (const warning of await findMissingTimeouts(database)) log.warn(warning);
 }
 
-/** A pooler names the first parameter that it rejects. Postgres itself accepts all of them. */
+/** Whether a pooler has refused a parameter; the error names the first one. Postgres itself accepts all of them. */
 function isParameterRefused(error: unknown): boolean {
   if (!(error instanceof postgres.PostgresError) || !refusingStates.has(error.code)) return false;
   const text = error.message.toLowerCase();
   return [...refusable, "search_path"].some((name) => text.includes(name.toLowerCase()));
 }
 
-/** Replaces a search path that leads nowhere, or past Parley's tables. A path to another schema is kept. */
+/** Replaces the search path if none of its schemas exists, or none contains Parley's tables. Other paths are kept. */
 async function choosePath(database: Database, log: Log): Promise<void> {
   const lookup = await readSchemaLookup(database);
   if (!usesWrongSchema(lookup)) return;
@@ -73,7 +73,7 @@ async function choosePath(database: Database, log: Log): Promise<void> {
   );
 }
 
-/** Whether the path leads to Parley's tables now. If a pooler refuses it, it is no longer sent. */
+/** Whether the search path now leads to Parley's tables. If a pooler refuses the parameter, it is no longer sent. */
 async function usesRightSchema(database: Database): Promise<boolean> {
   try {
     return !usesWrongSchema(await readSchemaLookup(database));
@@ -94,11 +94,11 @@ async function readSchemaLookup(sql: Sql): Promise<SchemaLookup> {
       count(*) filter (where n.nspname = ${SCHEMA}) = 2 as is_in_public
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relname in ('migrations', 'sql_functions') and c.relkind = 'r'`;
-  if (!place) throw new Error("Postgres gave no row.");
+  if (!place) throw new Error("Postgres returned no row.");
   return place;
 }
 
-/** Warnings about settings that a pooler didn't pass on. */
+/** Returns a warning for each setting that a pooler didn't pass on. */
 async function findOddSettings(sql: Sql): Promise<string[]> {
   const wanted = new Map<string, string>(Object.entries({ ...PORTABLE_PARAMETERS, ...DIRECT_PARAMETERS }));
   const rows = await sql<{ name: string; value: string; role: string }[]>`
@@ -108,29 +108,29 @@ async function findOddSettings(sql: Sql): Promise<string[]> {
     const right = wanted.get(name);
     const isExact = name === "extra_float_digits" && Number(value) > 0;
     if (right === undefined || right === value || isExact) return [];
-    const cure = `run \`alter role "${role}" set ${name} = '${right}'\``;
+    const fix = `run \`alter role "${role}" set ${name} = '${right}'\``;
     return [
-      `${name} is ${JSON.stringify(value)}; Parley needs "${right}" and cannot change it behind a pooler; ${cure}.`,
+      `${name} is ${JSON.stringify(value)}; Parley needs "${right}" and cannot change it behind a pooler; ${fix}.`,
     ];
   });
 }
 
-/** A warning about timeouts that neither the role nor the database has. */
+/** Returns a warning about timeouts that neither the role nor the database sets. */
 async function findMissingTimeouts(sql: Sql): Promise<string[]> {
   const rows = await sql<{ name: keyof typeof roleTimeouts; role: string }[]>`
     select name, current_user as role from pg_settings
     where name in ${sql(TIMEOUT_PARAMETERS)} and setting = '0' order by name`;
   const [first] = rows;
   if (!first) return [];
-  const cures = rows.map(({ name, role }) => `alter role "${role}" set ${name} = '${roleTimeouts[name]}ms'`);
+  const fixes = rows.map(({ name, role }) => `alter role "${role}" set ${name} = '${roleTimeouts[name]}ms'`);
   return [
-    `The pooler does not pass on Parley's timeouts, so single statements have none; run \`${cures.join("; ")}\`.`,
+    `The pooler does not pass on Parley's timeouts, so single statements have none; run \`${fixes.join("; ")}\`.`,
   ];
 }
 
-/** Makes all connections use the current settings: open ones keep the old ones. */
+/** Closes all sessions, so that new connections use the current settings. */
 export async function endSessions(database: Database): Promise<void> {
-  // The last one is its own, so the query ends with its connection.
+  // The query terminates its own session last, so it fails with its connection.
   await database`
     select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = current_setting('application_name') and usename = current_user

@@ -1,20 +1,20 @@
 import type { Log } from "../lib/log.ts";
 
-/** Logged length of a statement's text, in characters. */
+/** The maximum number of characters of a statement to log. */
 const TEXT_CHARS_MAX = 1_000;
-/** Lines per time window: a slow database would flood the log. */
+/** The maximum number of lines per time window. Otherwise a slow database would flood the log. */
 const LINES_MAX = 10;
 const WINDOW_MS = 10_000;
 
 export type SlowStatements = {
-  /** @param text of a completed statement, with placeholders instead of its parameters. */
+  /** Logs a completed statement if it was slow. @param text the statement with placeholders instead of parameters. */
   add(text: string, durationMs: number): void;
 };
 
 /**
- * Logs slow statements, without their parameters. After 10 lines in 10 seconds they are only counted; the next line includes
- * the count.
- * @param slowMs the threshold; 0: none is logged.
+ * Logs slow statements, without their parameters. After 10 lines in 10 seconds, further statements are only counted; the next
+ * line includes the count.
+ * @param slowMs the threshold; 0 logs none.
  */
 export function createSlowStatements(log: Log, slowMs: number, now = () => performance.now()): SlowStatements {
   let windowEndsAtMs = Number.NEGATIVE_INFINITY;
@@ -41,7 +41,7 @@ export function createSlowStatements(log: Log, slowMs: number, now = () => perfo
 }
 
 function shorten(text: string): string {
-  // Twice the length leaves room for removed indentation; longer texts are cut before the expensive part.
+  // Truncates long statements before the expensive part, to twice the length, because removing indentation shortens them.
   const flat = text
     .slice(0, 2 * TEXT_CHARS_MAX)
     .replace(/\s+/g, " ")

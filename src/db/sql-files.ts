@@ -5,9 +5,9 @@ export type SqlFile = { name: string; text: string };
 
 const folderOf = (name: "migrations" | "functions") => join(import.meta.dir, "../../sql", name);
 
-// Imported as macros: the bundler runs them, so the executable contains the texts.
+// These functions are imported as macros. The bundler runs them, so the executable contains the SQL.
 
-/** The files of a folder of sql/, by name. */
+/** Reads the SQL files in a folder of sql/, ordered by name. */
 export function readSqlFiles(folder: "migrations" | "functions"): SqlFile[] {
   return readdirSync(folderOf(folder))
     .filter((name) => name.endsWith(".sql"))
@@ -15,7 +15,7 @@ export function readSqlFiles(folder: "migrations" | "functions"): SqlFile[] {
     .map((name) => ({ name, text: readFileSync(join(folderOf(folder), name), "utf8") }));
 }
 
-/** The first word of sql/functions/REVISION: a number that rises with each change of a file there. */
+/** Reads the first word of sql/functions/REVISION, a number that increases with each change of a file in that folder. */
 export function readFunctionsRevision(): number {
   return Number.parseInt(readFileSync(join(folderOf("functions"), "REVISION"), "utf8"), 10);
 }

@@ -1,18 +1,18 @@
 import type { Sql } from "./client.ts";
 
-/** Gather statistics when a table has grown by this factor, above this number of pages. */
+/** Statistics are gathered if a table has more than `PAGES_MIN` pages and has grown by this factor. */
 const GROWTH = 4;
 const PAGES_MIN = 2;
-/** This many rows unknown to the statistics are worth a look, however large the table is. */
+/** Statistics are also gathered if they don't know about this many rows, however large the table is. */
 const UNKNOWN_ROWS_MIN = 1_000;
-/** From this size on (80 MB) autovacuum is fast enough. */
+/** Above this size (80 MB), autovacuum is fast enough. */
 const PAGES_MAX = 10_000;
 
 /**
- * Gathers statistics of tables that have grown much since the last time: in a new database, after an import or a restore.
- * Functions keep their plans; a plan made while a table was nearly empty may scan it later. New statistics make every
- * connection plan again. Autovacuum does the same, but only once a minute.
- * @returns the tables.
+ * Gathers statistics of tables that have grown a lot since the last time: in a new database, or after an import or a restore.
+ * Functions cache their query plans, and a plan made while a table was nearly empty may use a sequential scan. New statistics
+ * make all connections plan again. Autovacuum does the same, but only once a minute.
+ * @returns the names of the tables.
  */
 export async function gatherStatistics(sql: Sql): Promise<string[]> {
   const grown = await sql<{ name: string }[]>`

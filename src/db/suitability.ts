@@ -2,13 +2,13 @@ import type { Sql } from "./client.ts";
 
 const SERVER_VERSION_MIN = 150_000;
 
-/** This database is unsuitable, and waiting does not help. The message is one sentence that says how to fix it. */
+/** The database is unsuitable, and waiting doesn't help. The message is one sentence that says how to fix it. */
 export class UnsuitableDatabaseError extends Error {}
 
-/** This database is not ready yet. The message is one sentence that says why. */
+/** The database isn't ready yet. The message is one sentence that says why. */
 export class DatabaseNotReadyError extends Error {}
 
-/** @throws UnsuitableDatabaseError for a server that is too old, or an encoding other than UTF8. */
+/** Checks the server. @throws UnsuitableDatabaseError if it is too old, or the encoding isn't UTF8. */
 export async function checkServer(sql: Sql): Promise<void> {
   const [server] = await sql<{ version: number; shown: string; encoding: string; name: string }[]>`
     select current_setting('server_version_num')::int as version, current_setting('server_version') as shown,
@@ -22,7 +22,7 @@ export async function checkServer(sql: Sql): Promise<void> {
     );
 }
 
-/** @throws DatabaseNotReadyError while the database is read-only. */
+/** Checks that the database is writable. @throws DatabaseNotReadyError while it is read-only. */
 export async function checkWritable(sql: Sql): Promise<void> {
   const [state] = await sql<{ is_standby: boolean; is_read_only: boolean; name: string; role: string }[]>`
     select pg_is_in_recovery() as is_standby, current_setting('transaction_read_only')::boolean as is_read_only,
@@ -39,12 +39,12 @@ export async function checkWritable(sql: Sql): Promise<void> {
 }
 
 /**
- * Checks that Parley's tables can be created here. Read-only.
- * @param tables to create, if none of Parley's exists yet.
- * @throws UnsuitableDatabaseError without a schema or the permission to create in it, or if another application has tables
- * of these names.
+ * Checks that Parley's tables can be created in this database. Changes nothing.
+ * @param tables the tables to create if none of Parley's exist yet.
+ * @throws UnsuitableDatabaseError if there is no schema or no permission to create tables in it, or another application has
+ * tables with these names.
  */
-export async function checkRoom(sql: Sql, tables: string[]): Promise<void> {
+export async function checkTablesCanBeCreated(sql: Sql, tables: string[]): Promise<void> {
   const [place] = await sql<{ schema: string | null; can_create: boolean | null; path: string; role: string }[]>`
     select current_schema() as schema, has_schema_privilege(current_schema(), 'create') as can_create,
       current_setting('search_path') as path, current_user as role`;
@@ -63,7 +63,7 @@ export async function checkRoom(sql: Sql, tables: string[]): Promise<void> {
   if (foreign.length > 0) throw createForeignError(foreign[0]?.name ?? "", place.schema);
 }
 
-/** @throws UnsuitableDatabaseError if another program created the table of migrations. */
+/** Checks the table of migrations. @throws UnsuitableDatabaseError if another program created it. */
 export async function checkBookkeeping(sql: Sql): Promise<void> {
   const foreign = await sql<{ name: string; schema: string }[]>`
     select c.relname as name, c.relnamespace::regnamespace::text as schema from pg_class c

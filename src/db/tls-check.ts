@@ -1,14 +1,14 @@
 import type { DatabaseAddress } from "../config/database-url.ts";
 
-/** SSLRequest of the protocol: length 8, code 80877103. */
+/** The protocol's SSLRequest message: length 8, code 80877103. */
 const SSL_REQUEST = new Uint8Array([0, 0, 0, 8, 4, 210, 22, 47]);
 const NO = 78;
 const ANSWER_TIMEOUT_MS = 2_000;
 const PORT = 5432;
 
 /**
- * Checks whether the server lacks TLS although the URL requires it: the driver's own error doesn't say so.
- * @returns a sentence, or null.
+ * Checks whether the server doesn't support TLS although the URL requires it, because the driver's error doesn't say so.
+ * @returns a sentence that explains it; null if that isn't the case.
  */
 export async function findMissingTls(address: DatabaseAddress): Promise<string | null> {
   const { host, port = PORT, sslmode, isTlsDirect } = address;
@@ -17,7 +17,7 @@ export async function findMissingTls(address: DatabaseAddress): Promise<string |
   return `The server of DATABASE_URL (${host}:${port}) has no TLS, but sslmode=${sslmode} requires it; set \`ssl = on\` there, or sslmode=disable.`;
 }
 
-/** The byte that the server responds with; undefined when there is none. */
+/** Asks the server for TLS. @returns the byte with which it responds; undefined if it doesn't. */
 async function requestTls(hostname: string, port: number): Promise<number | undefined> {
   const { promise, resolve } = Promise.withResolvers<number | undefined>();
   const timer = setTimeout(resolve, ANSWER_TIMEOUT_MS);

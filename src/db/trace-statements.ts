@@ -1,6 +1,6 @@
 import { failSpan, nameError, SpanKind, type Tracing } from "../lib/tracing/tracing.ts";
 
-/** What is used of the driver's query: it is sent when its handler is called, and settled by `resolve` or `reject`. */
+/** The part of the driver's query used here: calling `handler` sends it, and `resolve` or `reject` settles it. */
 type Query = {
   handler(query: unknown): unknown;
   resolve(result: unknown): unknown;
@@ -10,15 +10,15 @@ type Query = {
 type TaggedSql = (first: unknown, ...rest: unknown[]) => unknown;
 
 /**
- * Makes a pool create a span for each statement that is sent within a recorded span. Neither its text nor its parameters are
- * recorded, only a summary such as `SELECT conversations`. Statements of a transaction are part of the transaction's span, and
- * background work without a trace creates none.
+ * Makes a pool create a span for each statement that is sent within a recorded span. The span contains only a summary such as
+ * `SELECT conversations`, not the statement or its parameters. Statements of a transaction belong to the transaction's span.
+ * Background work outside a trace creates no spans.
  */
 export function traceStatements<Pool extends object>(pool: Pool, tracing: Tracing): Pool {
   const tagged = (first: unknown, ...rest: unknown[]): unknown => {
     const query = (pool as unknown as TaggedSql)(first, ...rest);
     if (!Array.isArray(first) || !("raw" in first)) return query;
-    // Fragments of other statements are queries, too, but are never sent themselves.
+    // Fragments of other statements are also queries, but are never sent by themselves.
     const handled = query as Query;
     const { handler } = handled;
     handled.handler = (sent) => {
@@ -47,11 +47,11 @@ function observe(query: Query, summary: string, tracing: Tracing): void {
   };
 }
 
-/** What a statement reads or changes: a table, or a function that returns rows. */
+/** Matches what a statement reads or changes: a table, or a function that returns rows. */
 const tablePattern = /\b(?:from|into|update)\s+(?!unnest\b|only\b)([a-z_]{3,})\b(?!\.)/;
-/** Otherwise the function that it calls. */
+/** Matches the function that a statement calls, if it reads and changes no table. */
 const functionPattern = /^\s*select\s+([a-z_]{3,})\s*\(/;
-/** By the array of a template's texts, which is the same one for each call. */
+/** Summaries by the array of a template's strings, which is the same object for each call. */
 const summaries = new WeakMap<readonly string[], string>();
 
 function summarize(strings: readonly string[]): string {

@@ -11,16 +11,16 @@ import {
 import { retryCollisions } from "./retry-collisions.ts";
 import { createKeyedQueue, createSemaphore } from "./semaphore.ts";
 
-/** Lock timeout of a first attempt: healthy transactions release their locks sooner. */
+/** The lock timeout of a first attempt. Healthy transactions release their locks sooner than this. */
 const FIRST_LOCK_TIMEOUT_MS = 50;
-/** Concurrent transactions: first attempts, and attempts that wait for rows known to be locked. */
+/** Limits on concurrent transactions: first attempts, and later attempts, which wait for locked rows. */
 const FIRST_ATTEMPTS_MAX = 4;
 const LOCKED_ATTEMPTS_MAX = 3;
-/** Transactions with the same key that may wait for each other. */
+/** The maximum number of queued transactions per key. */
 const KEY_WAITING_MAX = 1_000;
-/** Transactions of all keys that may wait for a connection; above it they are refused. */
+/** The maximum number of transactions that wait for a connection. More are refused. */
 const TRANSACTIONS_WAITING_MAX = 2_000;
-/** Connections that transactions need. */
+/** The number of connections that transactions need. */
 export const TRANSACTIONS_MAX = FIRST_ATTEMPTS_MAX + LOCKED_ATTEMPTS_MAX;
 
 export interface Transactions {
@@ -28,7 +28,7 @@ export interface Transactions {
   run<T>(work: (sql: Sql) => Promise<T>, key: string | undefined): Promise<T>;
   /** See `withStatement` (client.ts). */
   runStatement<T>(statement: Statement<T>, key: string | undefined): Promise<T>;
-  /** Transactions waiting for a connection. */
+  /** Returns the number of transactions that wait for a connection. */
   waiting(): number;
 }
 
@@ -37,13 +37,14 @@ export type Statement<T> = (sql: Sql, lockTimeoutMs: number) => Promise<T>;
 
 type Options = {
   getPooling(): Pooling;
-  /** Called with the time spent waiting for a connection. */
+  /** Called with the time that was spent waiting for a connection. */
   onWait?: ((waitMs: number) => void) | undefined;
 };
 
 /**
- * The first attempt waits only briefly for locks, so it delays no other work. If a row is locked, the next attempt waits for
- * it on one of a few connections reserved for that, so any number of locked rows leaves the others unaffected.
+ * Creates the queue of transactions. A first attempt waits only briefly for locks, so that it doesn't delay other work. If a
+ * row is locked, the next attempt waits for it on one of a few connections reserved for that. So even many locked rows don't
+ * affect other transactions.
  */
 export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
   const queueOptions = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
@@ -53,7 +54,7 @@ export function createTransactions(pool: { open(): Database }, { getPooling, onW
 
   async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
     const result = await pool.open().begin(ISOLATION, async (sql) => {
-      // Pipelined with the first statement of the work.
+      // Pipelined with the first statement of `work`.
       const limited = limit(sql, lockTimeoutMs, getPooling()).execute();
       const [result] = await Promise.all([work(sql), limited]);
       return result;
@@ -82,7 +83,7 @@ export function createTransactions(pool: { open(): Database }, { getPooling, onW
   };
 }
 
-/** A pooler does not pass on the timeouts of Parley's sessions, so the transaction sets them itself. */
+/** Sets the timeouts of a transaction. Behind a pooler, all of them, because it doesn't pass on those of Parley's sessions. */
 const limit = (sql: Sql, lockTimeoutMs: number, pooling: Pooling) =>
   pooling === "none"
     ? sql`select set_config('lock_timeout', ${`${lockTimeoutMs}ms`}, true)`

@@ -2,11 +2,11 @@ import { requireRow, type Sql } from "../db/client.ts";
 import { type DurableEvent, type EventPosition, isMessageEvent } from "../protocol/events.ts";
 
 /**
- * Takes the next number of a conversation, in the transaction that stores the event with this number. Locks the conversation
- * until the transaction ends, so that numbers become visible in order.
- * @param isMessage whether the number is for a message.
- * @returns the number, and the time of the event.
- * @throws Problem `not_found` when the conversation is gone.
+ * Allocates the next sequence number of a conversation, in the transaction that stores the event. Locks the conversation until
+ * the transaction ends, so that sequence numbers become visible in order.
+ * @param isMessage whether the event is a message.
+ * @returns the sequence number and the time of the event.
+ * @throws Problem `not_found` if the conversation no longer exists.
  */
 export async function allocateSeq(sql: Sql, conversationId: string, isMessage: boolean): Promise<EventPosition> {
   const [row] = await sql<{ seq: number | null; at: Date }[]>`
@@ -16,8 +16,8 @@ export async function allocateSeq(sql: Sql, conversationId: string, isMessage: b
 }
 
 /**
- * Stores an event under a number from `allocateSeq` in this transaction. An event about a message refers to the message. An
- * event about a conversation's settings shows the settings at the time of reading.
+ * Stores an event with a sequence number from `allocateSeq`, in the same transaction. An event about a message refers to the
+ * message. An event about a conversation's settings contains the settings at the time it is read.
  */
 export async function appendEvent(sql: Sql, event: DurableEvent): Promise<void> {
   const messageId = isMessageEvent(event) ? event.data.id : null;

@@ -2,18 +2,18 @@ import type { Sql } from "../db/client.ts";
 import type { DurableEvent } from "../protocol/events.ts";
 import { type EventRange, loadEvents, loadEventsOf } from "./read.ts";
 
-/** Events read per attempt to fill a gap; a larger gap is filled in steps. */
+/** The maximum number of events per statement. Larger gaps are filled in steps. */
 const EVENTS_MAX = 1_000;
-/** Ranges per statement. */
+/** The maximum number of ranges per statement. */
 const RANGES_MAX = 50;
-/** Events per range; a larger gap is read separately. */
+/** The maximum number of events of a range that is read together with others. Larger ranges are read separately. */
 const BATCH_EVENTS_MAX = 20;
 
 type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(error: unknown): void };
 
 /**
- * Reads events known to be stored. Concurrent reads of several conversations share a statement: if instances announce events
- * by number only, that happens in every burst.
+ * Creates a function that reads events known to be stored. Concurrent reads of several conversations share a statement. They
+ * happen in every burst if instances announce events only by sequence number.
  */
 export function createLoadEvents(sql: Sql) {
   let waiting: Waiting[] = [];

@@ -3,14 +3,14 @@ import type { Sql } from "../db/client.ts";
 const listLastSeqs = (sql: Sql, ids: string[]) => sql<{ id: string; last_seq: number }[]>`
   select c.id, c.last_seq from conversations c where c.id = any (${ids}::uuid[])`;
 
-/** Conversations per statement. */
+/** The maximum number of conversations per statement. */
 const IDS_MAX = 2_000;
 
 type Waiting = { resolve(seq: number): void; reject(error: unknown): void };
 
 /**
- * Finds the number of a conversation's newest event; 0 when it is gone. Concurrent lookups share a statement: after a gap,
- * every room of an instance looks it up.
+ * Creates a function that finds the sequence number of a conversation's newest event; 0 if the conversation no longer exists.
+ * Concurrent lookups share a statement, because after a gap all conversations of an instance are looked up.
  */
 export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise<number> {
   const waiting = new Map<string, Waiting[]>();

@@ -18,16 +18,16 @@ import type { Slice } from "./slice.ts";
 export type EventTransaction = {
   readonly sql: Sql;
   /**
-   * Appends an event under the conversation's next number, and publishes it after the commit.
-   * @param change writes the change and returns the event's data; it receives the number and the time.
-   * @throws Problem `not_found` when the conversation is gone; whatever `change` throws.
+   * Appends an event with the conversation's next sequence number, and publishes it after the commit.
+   * @param change receives the sequence number and the time, writes the change, and returns the event's data.
+   * @throws Problem `not_found` if the conversation no longer exists; whatever `change` throws.
    */
   append<T extends DurableEventType>(
     type: T,
     conversationId: string,
     change: (position: EventPosition) => Promise<EventData<T>> | EventData<T>,
   ): Promise<EventData<T>>;
-  /** Publishes an event that an earlier attempt appended: its commit got no response, so it may be unpublished. */
+  /** Publishes an event of an earlier attempt, which may be unpublished because its commit got no response. */
   publishAgain<T extends DurableEventType>(
     type: T,
     conversationId: string,
@@ -37,12 +37,13 @@ export type EventTransaction = {
 };
 
 /**
- * The log of each conversation: every durable event, numbered without gaps. Every change of a conversation appends its event
- * here; no other code takes numbers or pushes events. Events are pushed after their commit, never before.
+ * Creates the event log, which contains all durable events of each conversation, numbered without gaps. Every change of a
+ * conversation appends an event here; no other code allocates sequence numbers or publishes events. Events are published only
+ * after their commit.
  */
 export function createEventLog({ database, changes, bus }: { database: Database; changes: Changes; bus: Bus }) {
   let onAppended = () => {};
-  /** Invalidates the instances' caches first, so that a read after a push returns the new state. */
+  /** Publishes events. Invalidates caches first, so that a read after a push returns the new state. */
   const publishTo = (conversationId: string, create: () => Iterable<DurableEvent>): void => {
     let events: DurableEvent[] | undefined;
     const createOnce = () => {
@@ -58,29 +59,29 @@ export function createEventLog({ database, changes, bus }: { database: Database;
   };
 
   return {
-    /** Events after `afterSeq` up to `untilSeq`, in order, at most `limit`. For callers whose access is checked. */
+    /** Lists at most `limit` events after `afterSeq` up to `untilSeq`, in order. The caller must have checked access. */
     list: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<Slice<DurableEvent>> =>
       listEvents(database, conversationId, afterSeq, untilSeq, limit),
 
-    /** Like `list`, but stops at the size limit of one read; the next read returns the rest. */
+    /** Like `list`, but returns fewer events if they would exceed the size limit of one read. */
     load: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<DurableEvent[]> =>
       loadEvents(database, conversationId, afterSeq, untilSeq, limit),
 
-    /** The stored end of an answer; null while it is being written. For callers whose access is checked. */
+    /** Finds the event that completed an answer; null while it is being written. The caller must have checked access. */
     async findCompletion(answer: Message): Promise<DurableEvent | null> {
       const position = await findCompletion(database, answer);
       return position ? createEvent("message.completed", answer.conversation_id, position, answer) : null;
     },
 
     /**
-     * Runs `work` in one transaction, and publishes the events it appended once they are committed. Changes of the same
-     * conversation queue without a connection.
-     * @throws Problem `overloaded` when too many wait; whatever `work` throws.
+     * Runs `work` in a transaction, and publishes the events that it appended after the commit. Changes of the same conversation
+     * are queued without a connection.
+     * @throws Problem `overloaded` if too many changes are waiting; whatever `work` throws.
      */
     async write<T>(conversationId: string, work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
       let appended: DurableEvent[] = [];
       const result = await changes.run(conversationId, (sql) => {
-        // This may be the second attempt.
+        // Discards the events of an earlier attempt.
         appended = [];
         return work({
           sql,
@@ -101,16 +102,16 @@ export function createEventLog({ database, changes, bus }: { database: Database;
       return result;
     },
 
-    /** Publishes events that a function of the database has appended (sql/functions), once they are committed. */
+    /** Publishes events that a database function has appended (sql/functions). Call it after their commit. */
     publish,
 
-    /** Like `publish` for the hot path: `create` builds the events of a conversation only if it may have listeners. */
+    /** Like `publish`, but for the hot path: `create` is called only if the conversation may have subscribers. */
     publishIfSubscribed(conversationId: string, create: () => Iterable<DurableEvent>): void {
       publishTo(conversationId, create);
       onAppended();
     },
 
-    /** Calls `listener` whenever this instance has committed events. It must be fast and never throw. */
+    /** Sets the function to call whenever this instance has committed events. It must be fast and never throw. */
     whenAppended(listener: () => void): void {
       onAppended = listener;
     },

@@ -5,7 +5,7 @@ import { type Message, type MessageRow, mapRowToMessage } from "../protocol/mess
 import { conversationColumns, messageColumns } from "./columns.ts";
 import { createSlice, type Measured, measure, READ_BYTES_MAX, type Slice } from "./slice.ts";
 
-/** `type`, `data` and `at` are null for a message, which is its own event. */
+/** `type`, `data` and `at` are null for a message, which is its own `message.created` event. */
 type EventRow = MessageRow & {
   event_seq: number;
   type: DurableEventType | null;
@@ -14,8 +14,8 @@ type EventRow = MessageRow & {
 };
 
 /**
- * Durable events after `afterSeq` up to `untilSeq`, in order. A message is its own `message.created`. Events contain the
- * current state of a message or of a conversation's settings, which is the final state of every replay.
+ * Lists durable events after `afterSeq` up to `untilSeq`, in order. A message is its own `message.created` event. Events contain
+ * the current state of a message or of a conversation's settings, because that is where every replay ends.
  */
 export async function listEvents(
   sql: Sql,
@@ -49,7 +49,7 @@ export async function listEvents(
   return { rows: measured.map((row) => mapRowToEvent(row, conversationId, shared)), fitting };
 }
 
-/** Like `listEvents`, but stops at the size limit of one read; the next read returns the rest. */
+/** Like `listEvents`, but returns fewer events if they would exceed the size limit of one read. */
 export async function loadEvents(
   sql: Sql,
   conversationId: string,
@@ -66,8 +66,7 @@ export type EventRange = { conversationId: string; afterSeq: number; untilSeq: n
 
 /**
  * Reads events of several conversations in one statement.
- * @returns the events of each range, in order. Stops at the size limit of one read for all ranges together; the next read
- * returns the rest.
+ * @returns the events of each range, in order. Returns fewer if all ranges together would exceed the size limit of one read.
  */
 export async function loadEventsOf(sql: Sql, ranges: readonly EventRange[], rows: number): Promise<DurableEvent[][]> {
   const found = await sql<(EventRow & Measured & { place: number; of: string })[]>`
@@ -101,14 +100,14 @@ export async function loadEventsOf(sql: Sql, ranges: readonly EventRange[], rows
   return events;
 }
 
-/** The part of a conversation that is the same for all members; undefined when it is gone. */
+/** Finds the part of a conversation that is the same for all members; undefined if the conversation no longer exists. */
 export async function findShared(sql: Sql, conversationId: string): Promise<SharedConversation | undefined> {
   const [row] = await sql<ConversationRow[]>`
     select ${conversationColumns(sql)} from conversations c where c.id = ${conversationId}`;
   return row && mapRowToShared(row);
 }
 
-/** The end of an answer: its `message.completed`. */
+/** Finds the position of an answer's `message.completed` event. */
 export async function findCompletion(
   sql: Sql,
   { id, conversation_id, seq }: Pick<Message, "id" | "conversation_id" | "seq">,
@@ -124,7 +123,7 @@ function mapRowToEvent(row: EventRow, conversationId: string, shared: SharedConv
   const { event_seq: seq, type, data, at } = row;
   const message = row.id ? mapRowToMessage(row) : undefined;
   const shown = message ?? (type === "conversation.updated" ? shared : data);
-  // Each type of event has one kind of data; append_events stored it.
+  // append_events stored the data, whose type depends only on the event's type.
   const known = (shown ?? {}) as DurableEvent["data"];
   return createEvent(type ?? "message.created", conversationId, { seq, at: at ?? row.created_at }, known);
 }

@@ -13,14 +13,14 @@ import {
 export type QueuedJob = {
   queue: string;
   key: string;
-  /** How often it was claimed, including this time. */
+  /** How often the job was claimed, including this time. */
   attempts: number;
   fence: number;
 };
 
-/** The queue of recurring jobs, each run by one instance at a time. They have no attempts. */
+/** The queue of recurring jobs, each of which one instance runs at a time. Their attempts aren't counted. */
 const INTERVALS = "intervals";
-/** Stored length of an error. */
+/** The maximum length of a stored error. */
 const ERROR_CHARS_MAX = 1_000;
 
 const leased: LeasedTable<QueuedJob> = {
@@ -33,9 +33,10 @@ const leased: LeasedTable<QueuedJob> = {
 };
 
 /**
- * Enqueues jobs, inside the transaction that makes them necessary. Any instance runs them, at least once. Existing jobs stay
- * unchanged.
- * @param keys the subjects of the work, one job each. Work that may come up again while it is running needs a new key.
+ * Enqueues jobs, in the transaction that makes them necessary. Any instance may run them, at least once. Existing jobs aren't
+ * changed.
+ * @param keys one key per job, which says what to work on. Work that may become necessary again while it is running needs a
+ * new key each time.
  */
 export async function enqueue(sql: Sql, queue: string, keys: readonly string[]): Promise<void> {
   await sql`
@@ -43,7 +44,7 @@ export async function enqueue(sql: Sql, queue: string, keys: readonly string[]):
     on conflict do nothing`;
 }
 
-/** Claims due jobs, the longest overdue first. */
+/** Claims due jobs, the most overdue first. */
 export async function claimDue(
   sql: Sql,
   queue: string,
@@ -60,7 +61,7 @@ export async function claimDue(
     returning x.queue, x.key, x.attempts, x.fence`;
 }
 
-/** Claims a recurring job if it is due; a new one is due immediately. */
+/** Claims a recurring job if it is due. A new job is due immediately. */
 export async function claimInterval(
   sql: Sql,
   name: string,
@@ -79,7 +80,7 @@ export const renewJobLeases = async (sql: Sql, owner: string, held: QueuedJob[],
   await renew(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
 };
 
-/** Returns the jobs no longer held: their lease expired and another instance claimed them. */
+/** Returns the jobs that this instance no longer holds, because their lease expired and another instance claimed them. */
 export async function findLostLeases(sql: Sql, owner: string, held: QueuedJob[]): Promise<QueuedJob[]> {
   const kept = await sql<{ queue: string; key: string }[]>`
     select x.queue, x.key from ${leased.listHeld(sql, held)} join jobs x on ${isHeld(sql, leased, owner)}`;
@@ -93,7 +94,7 @@ export async function complete(sql: Sql, owner: string, job: QueuedJob): Promise
     delete from jobs x using ${leased.listHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
 }
 
-/** Schedules a job again in `inMs` milliseconds. @param error of the failed attempt; null: it didn't fail. */
+/** Reschedules a job to run in `inMs` milliseconds. @param error why the attempt failed; null if it didn't. */
 export async function postpone(
   sql: Sql,
   owner: string,
@@ -106,7 +107,7 @@ export async function postpone(
     from ${leased.listHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
 }
 
-/** Releases unfinished jobs that didn't fail: another instance continues immediately. */
+/** Releases unfinished jobs that didn't fail, so that another instance continues immediately. */
 export async function release(sql: Sql, owner: string, held: QueuedJob[]): Promise<void> {
   await releaseLeases(sql, leased, owner, held);
 }

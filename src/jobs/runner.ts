@@ -6,45 +6,45 @@ import * as queries from "./queue.ts";
 
 export type Job = (signal: AbortSignal) => Promise<void>;
 
-/** Lease of a job; without renewal, another instance takes it after this time. */
+/** The lease of a job. If it isn't renewed, another instance may claim the job after this time. */
 const LEASE_MS = 15_000;
 const RENEWAL_MS = 3_000;
-/** How often a queue is polled; the instance that enqueues can have it polled sooner. */
+/** How often a queue is polled. The instance that enqueues a job can poll sooner (`nudge`). */
 const POLL_MS = 1_000;
 const RETRY_MS_MAX = 5 * 60_000;
 
-/** After a failed attempt: 1 s, 2 s, 4 s, … up to 5 minutes. */
+/** Returns the delay after a failed attempt: 1 s, 2 s, 4 s, … up to 5 minutes. */
 const findRetryMs = (attempts: number): number => Math.min(RETRY_MS_MAX, 1_000 * 2 ** (attempts - 1));
 
 const nameQueue = (name: string): string => `queue ${name}`;
 
 type QueueOptions = {
-  /** Jobs of the queue that one instance runs concurrently. */
+  /** The maximum number of jobs of this queue that one instance runs concurrently. */
   concurrency: number;
 };
 type Queue = QueueOptions & {
   name: string;
   work: QueueWork;
   running: Set<string>;
-  /** Whether to poll again, requested while polling. */
+  /** Whether another poll was requested during the current one. */
   isNudged: boolean;
 };
 
 /**
- * Runs one job of a queue: at least once, so it must be idempotent.
- * @throws when it isn't done, including when `signal` stops it; it is then retried.
+ * Does the work of one job. It may run more than once, so it must be idempotent.
+ * @throws if the work isn't done, including when `signal` stops it; it is then retried.
  */
 export type QueueWork = (key: string, signal: AbortSignal) => Promise<void>;
 
 type Dependencies = { database: Database; log: Log; instanceId: string };
 
 /**
- * Background work of an instance: recurring jobs, each on every instance or on one at a time, and queues. Nothing runs
- * before `start`. Runs of a job never overlap: the interval counts from the end of a run. A failed run is logged, and the
- * next one happens on schedule.
+ * Creates the runner of an instance's background work: queues, and recurring jobs that run on every instance or on one at a
+ * time. Nothing runs before `start`. Runs of a job never overlap, because the interval is counted from the end of a run. A
+ * failed run is logged, and the next one happens on schedule.
  */
 export function createJobs({ database, log, instanceId }: Dependencies) {
-  /** Separate connections: slow reads of others must not let leases expire. */
+  /** Leases use separate connections, so that they don't expire because of others' slow reads. */
   const leases = () => getReservedPool(database);
   const stopping = new AbortController();
   const starters = new Map<string, () => void>();
@@ -52,7 +52,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   const running = new Map<string, Promise<void>>();
   const failing = new Set<string>();
   const queues = new Map<string, Queue>();
-  /** Jobs held by this instance, with a way to abort each when its lease is lost. */
+  /** The jobs held by this instance, with a controller that aborts the work if the lease is lost. */
   const held = new Map<string, { job: QueuedJob; leaseLost: AbortController }>();
   let hasStarted = false;
 
@@ -62,7 +62,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       failing.delete(name);
     } catch (error) {
       if (stopping.signal.aborted) return;
-      // An unavailable database fails every run: logged once, until a run succeeds again.
+      // If the database is unavailable, every run fails. Only the first failure is logged, until a run succeeds again.
       log[failing.has(name) ? "debug" : "error"]({ job: name, err: error }, "job failed");
       failing.add(name);
     }
@@ -90,8 +90,8 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   }
 
   /**
-   * Runs `work` while the lease is kept; its signal is aborted when this instance stops or loses the lease. Never throws.
-   * @returns the final claim, and the error of the work, if any.
+   * Runs `work` while renewing the lease. The signal is aborted when this instance stops or loses the lease. Never throws.
+   * @returns the job as last claimed, and the error of `work`, if any.
    */
   async function runWithLease(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
     const name = queries.nameOf(job);
@@ -107,7 +107,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     }
   }
 
-  /** The lease had expired, but no other instance was faster: running work continues under the new claim. */
+  /** Continues running work under a new claim, if the lease expired but this instance claimed the job again. */
   function adopt(job: QueuedJob): boolean {
     const holding = held.get(queries.nameOf(job));
     if (holding) holding.job = job;
@@ -127,11 +127,11 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   async function runOnOne(name: string, intervalMs: number, work: Job, isDue: () => Promise<boolean>): Promise<void> {
     if (!(await isDue())) return;
     const startedAtMs = performance.now();
-    // Behind a pooler, single statements use the role's isolation, and two instances claim at the same time.
+    // Behind a pooler, single statements use the role's isolation, so claiming may collide with another instance's.
     const claimed = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
     if (!claimed) return;
     const { job, error } = await runWithLease(claimed, work);
-    // A poll one interval later must find it due, although clocks and timers are inexact.
+    // Slightly less than the interval, so that the job is due at the next poll although clocks and timers are inexact.
     const nextMs = Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
     await queries.postpone(leases(), instanceId, job, nextMs, error === undefined ? null : String(error));
     if (error !== undefined) throw error;
@@ -155,14 +155,14 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       const done = runQueued(queue, job).finally(() => {
         queue.running.delete(job.key);
         running.delete(name);
-        // There may be more jobs for the free slot.
+        // Polls again, because there may be more jobs for the free slot.
         nudge(queue.name);
       });
       running.set(name, done);
     }
   }
 
-  /** Never throws: if the outcome can't be stored, the job is found again when the lease has expired. */
+  /** Runs a queued job. Never throws: if the outcome can't be stored, the job is claimed again once the lease has expired. */
   async function runQueued({ work }: Queue, claimed: QueuedJob): Promise<void> {
     const { job, error } = await runWithLease(claimed, (signal) => work(claimed.key, signal));
     const about = { queue: job.queue, key: job.key, attempts: job.attempts };
@@ -191,21 +191,21 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     everyOnEach: add,
 
     /**
-     * Runs `job` on one instance at a time, whichever is first.
-     * @param isDue checked first, if that is cheaper than the claim: two writes per interval.
+     * Runs `job` every `intervalMs` on one instance at a time, the one that claims it first.
+     * @param isDue a check to do before claiming the job, if it is cheaper than that, which takes two writes per interval.
      */
     everyOnOne(name: string, intervalMs: number, job: Job, isDue: () => Promise<boolean> = async () => true): void {
       add(name, intervalMs, () => runOnOne(name, intervalMs, job, isDue));
     },
 
-    /** Registers the function that runs the jobs that `enqueue` (queue.ts) adds to the queue of this name. */
+    /** Registers the work for jobs that `enqueue` (queue.ts) adds to the queue `name`. */
     queue(name: string, work: QueueWork, options: QueueOptions): void {
       const queue: Queue = { ...options, name, work, running: new Set(), isNudged: false };
       queues.set(name, queue);
       add(nameQueue(name), POLL_MS, () => poll(queue));
     },
 
-    /** Polls a queue now, after a job was enqueued. */
+    /** Polls a queue immediately. Call this after enqueuing a job. */
     nudge,
 
     start(): void {
@@ -214,7 +214,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       schedule("leases of jobs", RENEWAL_MS, renewLeases);
     },
 
-    /** Starts nothing more, and waits for running jobs until `deadlineMs` (milliseconds since 1970) at the latest. */
+    /** Starts no more jobs, and waits for running ones, at most until `deadlineMs` (milliseconds since 1970). */
     async stop(deadlineMs: number): Promise<void> {
       stopping.abort();
       for (const timer of timers.values()) clearTimeout(timer);

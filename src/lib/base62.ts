@@ -2,17 +2,17 @@ import { randomBytes } from "node:crypto";
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BASE = ALPHABET.length;
-/** Bytes from here on are rejected: they would make the first characters more likely than the others. */
+/** Random bytes from this value on are discarded, because they would make the first characters more likely than the others. */
 const FAIR_BYTES = 256 - (256 % BASE);
 
-/** An integer of up to 2^53 in base62, padded on the left with `0`. */
+/** Encodes an integer of up to 2^53 in base62, padded on the left with `0`. */
 export function encodeBase62(value: number, digits: number): string {
   let text = "";
   for (let rest = value; rest > 0; rest = Math.floor(rest / BASE)) text = ALPHABET.charAt(rest % BASE) + text;
   return text.padStart(digits, "0");
 }
 
-/** `length` random characters, each of the 62 equally likely: 5.95 bits per character. */
+/** Creates `length` random characters, all 62 equally likely: 5.95 bits per character. */
 export function createRandomBase62(length: number): string {
   let text = "";
   while (text.length < length)

@@ -1,4 +1,4 @@
-/** Repeats a bounded batch of work until nothing is left or the signal aborts. @returns the sum. */
+/** Repeats a bounded batch of work until it returns 0 or the signal is aborted. @returns the sum of the batches' results. */
 export async function repeatUntilDone(doBatch: () => Promise<number>, signal: AbortSignal): Promise<number> {
   let total = 0;
   while (!signal.aborted) {
@@ -11,11 +11,11 @@ export async function repeatUntilDone(doBatch: () => Promise<number>, signal: Ab
 
 const POLL_MS_MAX = 250;
 
-/** Polls until `isThere` returns false, for at most `waitMs`. */
-export async function waitUntilDeleted(isThere: () => Promise<boolean>, waitMs: number): Promise<void> {
+/** Polls until `exists` returns false, for at most `waitMs`. */
+export async function waitUntilDeleted(exists: () => Promise<boolean>, waitMs: number): Promise<void> {
   const endsAtMs = performance.now() + waitMs;
   for (let pauseMs = 5; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, POLL_MS_MAX)) {
-    if (!(await isThere())) return;
+    if (!(await exists())) return;
     await Bun.sleep(pauseMs);
   }
 }

@@ -1,10 +1,10 @@
 import { version } from "../../package.json";
 
-// Filled in when the executable is built (scripts/build.ts); absent when run from source.
+// Defined when the executable is built (scripts/build.ts); undefined when run from source.
 declare const PARLEY_COMMIT: string | undefined;
 declare const PARLEY_BUILT_AT: string | undefined;
 
-/** The running version: from package.json, with the commit and the time of the build. */
+/** The version of this build, from package.json, with its commit and time. */
 export const build = {
   version,
   commit: typeof PARLEY_COMMIT === "string" ? PARLEY_COMMIT : "source",

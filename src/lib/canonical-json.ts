@@ -1,4 +1,4 @@
-/** JSON with sorted keys: equal content gives the same text, regardless of the client's key order. */
+/** Formats JSON with sorted keys, so that equal content gives the same string whatever the client's key order. */
 export function formatCanonicalJson(value: unknown): string {
   return JSON.stringify(value ?? null, (_key, part: unknown) => (isPlainObject(part) ? sortKeys(part) : part));
 }

@@ -8,7 +8,8 @@ const isInContainer = MARKS.some((path) => existsSync(path));
 const loopback = /^(?:localhost|[\w-]+\.localhost|127(?:\.\d{1,3}){3}|\[?::1\]?)$/;
 
 /**
- * A hint, after a space, if a server on a loopback host can't be reached from a container; otherwise an empty string.
+ * Returns a hint, preceded by a space, if Parley runs in a container and the host is a loopback address; otherwise an empty
+ * string.
  */
 export function explainLoopback(host: string, isContained = isInContainer): string {
   if (!isContained || !loopback.test(host)) return "";

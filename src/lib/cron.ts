@@ -1,12 +1,12 @@
 import { Cron } from "croner";
 
 /**
- * Parses a cron expression: five fields, or six with seconds first. It only computes times, and starts no timer.
+ * Parses a cron expression of five fields, or of six with seconds first. The result only computes times and starts no timer.
  * @throws Error if the expression or the time zone is invalid.
  */
 export const parseSchedule = (pattern: string, timezone: string): Cron => new Cron(pattern, { timezone, paused: true });
 
-/** What is wrong with a cron expression, as the rest of a sentence; null if it is valid. */
+/** Explains what is wrong with a cron expression, as the end of a sentence; null if it is valid. */
 export function findScheduleProblem(pattern: string): string | null {
   try {
     if (parseSchedule(pattern, "UTC").nextRun() !== null) return null;

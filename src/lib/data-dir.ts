@@ -2,10 +2,10 @@ import { accessSync, chmodSync, constants, mkdirSync, realpathSync, type Stats, 
 import { dirname, resolve } from "node:path";
 
 /**
- * Creates `DATA_DIR` if it is missing; the only place that does. It is closed to other users. One created by root lets them
- * pass through (without listing it), since the embedded Postgres runs as another user inside. So do the parent folders
- * created here. Existing folders are not changed.
- * @returns the folder without symbolic links.
+ * Creates `DATA_DIR` if it is missing. No other code creates it. Other users have no access to it. If root creates it, others
+ * may enter it and new parent folders (but not list them), because the embedded Postgres inside runs as another user. Existing
+ * folders aren't changed.
+ * @returns the path of the folder without symbolic links.
  */
 export function openDataDir(dataDir: string): string {
   const isRoot = process.getuid?.() === 0;
@@ -21,8 +21,8 @@ export function openDataDir(dataDir: string): string {
 }
 
 /**
- * Why this user can't work in `DATA_DIR`, with the remedy; null if it can, or if the folder doesn't exist. The usual causes are
- * a container volume owned by root, and a container with another user than the owner of its volume.
+ * Explains why this user can't use `DATA_DIR` and how to fix it; null if the user can, or the folder doesn't exist. The usual
+ * causes are a container volume owned by root, and a container whose user isn't the owner of its volume.
  */
 export function findDataDirProblem(dataDir: string): string | null {
   const path = resolve(dataDir);
@@ -35,18 +35,18 @@ export function findDataDirProblem(dataDir: string): string | null {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code !== "EACCES" && code !== "EPERM") return null;
   }
-  const status = findStatus(path);
-  if (status && !status.isDirectory()) return null;
-  const owner = status?.uid;
+  const stats = findStats(path);
+  if (stats && !stats.isDirectory()) return null;
+  const owner = stats?.uid;
   if (owner === undefined)
     return `User ${uid} can't enter the parent folders of DATA_DIR ${path}; open them (chmod o+x), or set another DATA_DIR.`;
   if (owner === uid) return `User ${uid} owns DATA_DIR ${path}, but can't write to it; run \`chmod u+rwx ${path}\`.`;
-  // Never recommend running as root.
+  // Never recommends running as root.
   const asOwner = owner === 0 ? "" : ` start Parley as user ${owner},`;
   return `User ${uid} can't use DATA_DIR ${path}, which belongs to user ${owner}; run \`chown -R ${uid}:${gid}\` on that folder or volume,${asOwner} or set another DATA_DIR.`;
 }
 
-function findStatus(path: string): Stats | null {
+function findStats(path: string): Stats | null {
   try {
     return statSync(path);
   } catch {

@@ -5,7 +5,7 @@ export type JobKey = { source: string; owner: string };
 
 /** A queued job. */
 export interface WaitingJob {
-  /** Removes the job from the queue. @returns false if it was already taken. */
+  /** Removes the job from the queue. @returns false if it had already been taken. */
   leave(): boolean;
 }
 
@@ -21,11 +21,11 @@ type Source<T> = { key: string; size: number; owners: Ring<string, Owner<T>> };
 
 /**
  * A fair queue of jobs. The sources take turns, and so do the owners within each source; jobs of one owner keep their order.
- * A source therefore waits for one job of each other source, however many jobs those have.
+ * So a source waits for at most one job of every other source, however many jobs they have.
  *
- * A source may queue as many jobs as it leaves free slots: one source alone fills half of the queue, two a third each. So the
- * queue is full only when it has as many sources as slots. The same holds for owners within a source.
- * Each operation takes constant time. Only sources and owners with jobs take memory.
+ * A source may queue only as many jobs as slots remain free: a single source can use half of the queue, two can use a third
+ * each. So the queue is full only when it has as many sources as slots. The same applies to owners within a source.
+ * Each operation takes constant time. Only sources and owners that have jobs use memory.
  */
 export class FairQueue<T> {
   readonly #options: Options;
@@ -40,7 +40,7 @@ export class FairQueue<T> {
     return this.#size;
   }
 
-  /** What is full, if one more job doesn't fit: the source (or the owner within it), or the queue. Null if there is room. */
+  /** Returns what has no capacity for another job: the source (or the owner within it), or the queue. Null if the job fits. */
   findRefusal({ source: sourceKey, owner: ownerKey }: JobKey): "source" | "queue" | null {
     const { jobsMax, jobsPerSourceMax } = this.#options;
     const source = this.#sources.get(sourceKey);
@@ -85,7 +85,7 @@ export class FairQueue<T> {
     return source;
   }
 
-  /** Removes a source and an owner without jobs. */
+  /** Removes the source and the owner if they have no jobs. */
   #forget(source: Source<T>, owner: Owner<T>): void {
     source.size -= 1;
     this.#size -= 1;

@@ -2,7 +2,7 @@ import { accessSync, constants, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 
 /**
- * Why files can't be written to a folder, with the remedy; null if they can. A missing folder can be created if its closest
+ * Explains why files can't be written to a folder, and how to fix it; null if they can. A missing folder is fine if its closest
  * existing parent is writable.
  */
 export function findFolderProblem(path: string): string | null {

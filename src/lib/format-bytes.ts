@@ -1,6 +1,6 @@
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
-/** A readable size: `1.5 GB`. */
+/** Formats a size for humans: `1.5 GB`. */
 export function formatBytes(bytes: number): string {
   let value = bytes;
   let unit = 0;

@@ -1,8 +1,8 @@
 import { Histogram, type Registry } from "prom-client";
 
-/** Buckets from OpenTelemetry's GenAI conventions, for durations of model calls. */
+/** Histogram buckets for the duration of model calls, from OpenTelemetry's GenAI conventions. */
 export const modelBuckets = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-/** The same for tokens. */
+/** Histogram buckets for token counts, from OpenTelemetry's GenAI conventions. */
 const tokenBuckets = [
   1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864,
 ];
@@ -12,9 +12,9 @@ const requestLabels = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_
 export type RequestLabels = Record<(typeof requestLabels)[number], string>;
 
 /**
- * The metrics of OpenTelemetry's conventions for generative AI, under their standard names in Prometheus. One observation for
- * each request to a model (attempt), so a failover counts several times. The model that responded is not a label: providers
- * choose that name freely.
+ * Creates the metrics of OpenTelemetry's GenAI conventions, with their standard names in Prometheus. Each request to a model
+ * (attempt) is one observation, so an answer with a failover has several. The name of the model that responded is not a label,
+ * because providers can choose it freely.
  */
 export function createGenAiMetrics(registry: Registry) {
   const registers = [registry];
@@ -44,7 +44,7 @@ export function createGenAiMetrics(registry: Registry) {
       modelBuckets,
       requestLabels,
     ),
-    /** Returns a function that observes the seconds between two chunks, which is called for each token of an answer. */
+    /** Returns a function that observes the seconds between two chunks. It is called for each token of an answer. */
     createChunkTimer(labels: RequestLabels): (seconds: number) => void {
       return timePerOutputChunk.labels(labels).observe;
     },

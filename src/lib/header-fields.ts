@@ -1,15 +1,15 @@
-/** Header fields of requests to another server; the names are lowercase. */
+/** Header fields for requests to another server, with lowercase names. */
 export type HeaderFields = Readonly<Record<string, string>>;
 
-/** Limits on fields and on characters per value: servers usually accept about 16 KiB of headers. */
+/** Limits on the number of fields and on the length of a value. Servers usually accept about 16 KiB of headers. */
 const FIELDS_MAX = 50;
 const VALUE_LENGTH_MAX = 8_192;
 
-/** RFC 9110, 5.6.2. */
+/** Matches the name of a field (RFC 9110, 5.6.2). */
 const namePattern = /^[!#$%&'*+.^_`|~\w-]{1,100}$/;
 const valuePattern = /^[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?$/;
 
-/** Fields set by the connection and the body: other values would break the request, or smuggle in a second one. */
+/** Fields that depend on the connection or the body. Other values would break the request, or allow request smuggling. */
 const reservedNames = new Set([
   "host",
   "content-length",
@@ -27,14 +27,14 @@ const reservedNames = new Set([
 ]);
 
 /**
- * Parses configured header fields, a JSON object like `{"api-key": "…"}`.
- * @returns null if the text is malformed, or a field must not be sent.
+ * Parses header fields from a setting, a JSON object like `{"api-key": "…"}`.
+ * @returns null if the setting is malformed or contains a field that isn't allowed.
  */
 export function parseHeaderFields(text: string): HeaderFields | null {
   return findHeaderFieldProblem(text) === null ? lowerNames(readObject(text) ?? {}) : null;
 }
 
-/** What is wrong with header fields, with the remedy: a sentence without any of their values. Null if nothing. */
+/** Explains what is wrong with header fields and how to fix it, without showing a value; null if nothing is. */
 export function findHeaderFieldProblem(text: string): string | null {
   const fields = readObject(text);
   if (fields === null) return 'the value is not a JSON object; write it like {"api-key": "…"}.';
@@ -52,7 +52,7 @@ export function findHeaderFieldProblem(text: string): string | null {
 
 function findProblem(name: string, value: unknown): string | null {
   if (!namePattern.test(name)) {
-    // The name may be a misplaced value.
+    // The name isn't shown, because it may be a misplaced value.
     return "the name of a header field may only have letters, digits and -; correct it.";
   }
   if (reservedNames.has(name.toLowerCase())) return `the header field ${name} is set by Parley itself; remove it.`;
@@ -66,17 +66,17 @@ function findProblem(name: string, value: unknown): string | null {
 }
 
 /** Fields that never contain a secret. The values of all others are masked. */
-const openNames = new Set([
+const nonSecretNames = new Set([
   ...["accept", "accept-language", "http-referer", "referer", "user-agent", "x-title", "x-openrouter-title"],
   ...["anthropic-version", "anthropic-beta", "openai-beta", "openai-organization", "openai-project"],
 ]);
 
-/** In UTF-16 units. Shorter secrets appear in too many unrelated texts. */
+/** In UTF-16 units. Shorter secrets aren't masked, because they appear in too many unrelated texts. */
 const SECRET_CHARS_MIN = 4;
 
-/** Values to mask everywhere; values with a scheme (`Bearer …`) in both forms. */
+/** Lists values to mask everywhere. Values with a scheme (`Bearer …`) are listed both with and without it. */
 export function listHeaderSecrets(fields: HeaderFields): string[] {
-  const values = Object.entries(fields).flatMap(([name, value]) => (openNames.has(name) ? [] : [value]));
+  const values = Object.entries(fields).flatMap(([name, value]) => (nonSecretNames.has(name) ? [] : [value]));
   const all = values.flatMap((value) => [value, value.slice(value.lastIndexOf(" ") + 1)]);
   return [...new Set(all)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
 }

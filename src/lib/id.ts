@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 
-/** A new UUIDv7 (RFC 9562): ids sort by creation time, which keeps B-tree inserts at the right edge. */
+/** Creates a UUIDv7 (RFC 9562). These ids sort by creation time, so that new entries are appended at the end of B-tree indexes. */
 export function createId(): string {
   return Bun.randomUUIDv7();
 }
 
-/** `bytes` random bytes (at least 16 for a secret) as base64url without padding. */
+/** Creates a random secret of `bytes` bytes (at least 16), as base64url without padding. */
 export function createSecret(bytes = 32): string {
   return randomBytes(bytes).toString("base64url");
 }

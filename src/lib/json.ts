@@ -7,30 +7,31 @@ export type JsonObject = { [key: string]: Json };
 export const isJsonObject = (value: Json | undefined): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Of a field's name in an error message. */
+/** The maximum length of a field's name in an error message. */
 const NAME_CHARS_MAX = 100;
-/** Nesting of JSON input; deeper documents only exhaust the stack. */
+/** The maximum nesting depth of JSON input. Deeper documents serve only to exhaust the stack. */
 export const JSON_DEPTH_MAX = 32;
 
-// Only escapes can introduce what valid UTF-8 can't carry; with this test and NFC, most texts need no recursive check.
+// Valid UTF-8 can contain forbidden characters only as escapes. So if this test passes and the text is in NFC, no recursive
+// check is needed, as for most texts.
 const isSuspicious = (text: string) => text.includes("\\u") || text.includes("\0") || text.includes("__proto__");
 
 type Options = {
-  /** Skips NFC normalization. Needed where text is only passed on: a file name must stay the same. */
+  /** Whether to skip NFC normalization, for text that must not be changed, such as file names. */
   keepsForm?: boolean;
 };
 
 /**
- * Parses JSON from outside; keys and values are normalized to NFC. Refuses what can't be stored unchanged (NUL, lone
- * surrogates, numbers beyond ±(2^53-1)) and what is only harmful (the key `__proto__`, endless combining marks). Of duplicate
- * keys, the last one counts.
- * @throws Problem `malformed` (invalid JSON, too deep), `invalid` (with its pointer).
+ * Parses untrusted JSON, and normalizes keys and values to NFC. Rejects values that can't be stored unchanged (NUL, lone
+ * surrogates, numbers beyond ±(2^53-1)) and harmful ones (the key `__proto__`, long runs of combining marks). If a key is
+ * repeated, its last value is used.
+ * @throws Problem `malformed` (invalid JSON, or nested too deeply), or `invalid` with a pointer.
  */
 export function parseJson(text: string, options: Options = {}): unknown {
   return cleanJson(readJson(text), text, options);
 }
 
-/** The first half of `parseJson`. @throws Problem `malformed` for invalid JSON. */
+/** Parses JSON without checking its content; see `cleanJson`. @throws Problem `malformed` if it is invalid. */
 export function readJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -39,7 +40,7 @@ export function readJson(text: string): unknown {
   }
 }
 
-/** The second half: checks and normalizes the value parsed from `text`, in place. @throws Problem `malformed` (too deep), `invalid`. */
+/** Checks and normalizes, in place, a value parsed from `text`. @throws Problem `malformed` (nested too deeply), or `invalid`. */
 export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
   if (!hasExactNumbers(value, 0)) throw createTooLarge(findTooLarge(value, "#") ?? "#");
   if (!isSuspicious(text) && (options.keepsForm ? !hasMarkRun(text) : isNormalized(text))) return value;
@@ -56,7 +57,8 @@ const createTooLarge = (pointer: string): Problem =>
 
 /**
  * Whether all numbers are in the range where integers are exact (RFC 8259, section 6): 2^53+1 would silently become 2^53, and
- * 1e999 would be stored as null. Fractions are 64-bit floats, as in every JSON parser. @throws Problem `malformed` (too deep).
+ * 1e999 would be stored as null. Fractions are 64-bit floats, as in every JSON parser.
+ * @throws Problem `malformed` if the value is nested too deeply.
  */
 function hasExactNumbers(value: unknown, depth: number): boolean {
   if (typeof value === "number") return value <= Number.MAX_SAFE_INTEGER && value >= -Number.MAX_SAFE_INTEGER;
@@ -107,14 +109,14 @@ function cleanText(text: string, pointer: string, normalize: (text: string) => s
   return normalize(text);
 }
 
-/** RFC 6901: `~` and `/` inside a reference token. */
+/** Escapes `~` and `/` in a reference token of a JSON pointer (RFC 6901). */
 export function escapePointer(token: string): string {
   return token.replaceAll("~", "~0").replaceAll("/", "~1");
 }
 
 /**
- * A JSON pointer in readable form: `#/messages/0/content` as `messages[0].content`. Characters that would garble a sentence,
- * such as line breaks, are escaped. Empty for the root.
+ * Formats a JSON pointer for humans: `#/messages/0/content` as `messages[0].content`. Characters that would garble a sentence,
+ * such as line breaks, are escaped. Returns an empty string for the root.
  */
 export function mapPointerToName(pointer: string): string {
   const tokens = pointer.replace(/^#/, "").split("/").slice(1);
@@ -123,6 +125,6 @@ export function mapPointerToName(pointer: string): string {
     .map((token, at) => (at === 0 ? token : /^\d+$/.test(token) ? `[${token}]` : `.${token}`))
     .join("");
   if (tokens.length === 0 || /^[\w.[\]-]+$/.test(name)) return name.slice(0, NAME_CHARS_MAX);
-  const shown = [...name].slice(0, NAME_CHARS_MAX).join("");
-  return JSON.stringify(shown).replace(/\p{C}/gu, (hidden) => `\\u{${hidden.codePointAt(0)?.toString(16)}}`);
+  const truncated = [...name].slice(0, NAME_CHARS_MAX).join("");
+  return JSON.stringify(truncated).replace(/\p{C}/gu, (hidden) => `\\u{${hidden.codePointAt(0)?.toString(16)}}`);
 }

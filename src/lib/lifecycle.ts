@@ -1,14 +1,14 @@
 /**
  * The phase of an instance: `starting` until the database is migrated, then `ready`. After the first SIGTERM it is `leaving`:
- * not ready, but serving as before until load balancers notice. Then it is `draining`, and accepts no new work.
+ * not ready, but still serving until load balancers notice. Then it is `draining`, and accepts no new work.
  */
 type Phase = "starting" | "ready" | "leaving" | "draining";
 
-/** The phase of this process, which only moves forward. */
+/** The phase of this process. It only moves forward. */
 export interface Lifecycle {
   readonly phase: Phase;
   markReady(): void;
-  /** An instance that was never ready drains immediately. */
+  /** Starts the phase `leaving`, or `draining` if the instance was never ready. */
   markLeaving(): void;
   markDraining(): void;
 }

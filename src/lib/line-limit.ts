@@ -1,13 +1,13 @@
-/** Lines of one kind per WINDOW_MS: enough to see what happens, however often it fails. */
+/** The maximum number of lines of one kind per WINDOW_MS: enough to see what happens, however often it does. */
 const LINES_MAX = 20;
 const WINDOW_MS = 10_000;
 
 type Window = { startedMs: number; lines: number; skipped: number };
 
 /**
- * Rate-limits log lines that external failures could repeat endlessly.
- * @returns for a kind of line (few kinds, never chosen by callers): how many lines were skipped before this one; null if it
- *   must be skipped, too.
+ * Limits the rate of log lines that external failures could repeat endlessly.
+ * @returns a function to call before logging a line of this kind (there must be few kinds, none chosen by clients). It returns
+ *   how many lines were skipped before this one, or null if this one must be skipped too.
  */
 export function createLineLimit(now: () => number = () => performance.now()): (kind: string) => number | null {
   const windows = new Map<string, Window>();
@@ -27,6 +27,6 @@ export function createLineLimit(now: () => number = () => performance.now()): (k
   };
 }
 
-/** Adds the number of skipped lines to a line's fields, if any were skipped. */
+/** Adds the number of skipped lines to a line's fields, if there were any. */
 export const addSkipped = (fields: object, skipped: number): object =>
   skipped > 0 ? { ...fields, lines_left_out: skipped } : fields;

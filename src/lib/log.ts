@@ -3,21 +3,21 @@ import pretty from "pino-pretty";
 
 export type Log = Logger;
 
-/** Fields that are never written, at any depth of a logged object. */
+/** Names of fields that are never written. */
 const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
 
 export type LogOptions = {
-  /** Whether readable lines have colors. */
+  /** Whether human-readable lines are colored. */
   isColored?: boolean;
   /** Hides known secrets anywhere in a line. */
   maskSecrets?: (text: string) => string;
-  /** Returns fields that every line gets. Absent: none. */
+  /** Returns fields to add to every line. Absent: none. */
   readFields?: (() => object) | undefined;
 };
 
 /**
- * JSON lines on stdout, or readable lines with `pretty`; level names as text, times in RFC 3339. Errors of libraries may
- * contain their input, so secrets are masked in the final line.
+ * Creates a log that writes JSON lines to stdout, or human-readable lines with `pretty`. Levels are written as names, times as
+ * RFC 3339. Errors of libraries may contain their input, so secrets are masked in the final line.
  */
 export function createLog(
   level: string,
@@ -44,10 +44,10 @@ export function createLog(
   return pino(options, stream);
 }
 
-/** Fields that a readable line shows elsewhere: before the message, or below it. */
+/** Fields that a human-readable line contains elsewhere: before the message, or below it. */
 const shownSeparately = new Set(["level", "time", "err"]);
 
-/** The message of a readable line with its fields. Requests, which are frequent, have a short form. */
+/** Formats the message of a human-readable line with its fields. Requests are frequent, so they have a short format. */
 function formatMessage(line: Record<string, unknown>, messageKey: string): string {
   const message = String(line[messageKey] ?? "");
   if (message === "request" && typeof line.status === "number") return formatRequest(line);

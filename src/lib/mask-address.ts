@@ -1,7 +1,7 @@
 import { MASK, maskUserinfo, readUserinfo } from "./userinfo.ts";
 
 /** URL parameters that never contain a secret. The values of all others are masked. */
-const openParameters = new Set([
+const nonSecretParameters = new Set([
   ...[
     "api-version",
     "version",
@@ -17,15 +17,15 @@ const openParameters = new Set([
   ...["connect_timeout", "application_name", "target_session_attrs", "family", "db", "region"],
 ]);
 
-/** A path segment of this length, with digits among letters, is more likely a key than a name. */
+/** Matches path segments that are more likely a key than a name: long, with both digits and letters. */
 const keySegment = /^(?=[^/]*\d)(?=[^/]*[a-z])[\w.~%+=-]{20,}$/i;
 
-/** In UTF-16 units. Shorter secrets appear in too many unrelated texts. */
+/** In UTF-16 units. Shorter secrets aren't masked, because they appear in too many unrelated texts. */
 const SECRET_CHARS_MIN = 4;
 
 /**
- * A URL that is safe to show: scheme, host and path stay, so that mistakes can be found. User and password, parameter values
- * and path segments that look like a key are masked. Text that is not a URL is returned unchanged.
+ * Masks the secrets in a URL: user and password, parameter values, and path segments that look like a key. The rest stays, so
+ * that mistakes can be found. Text that isn't a URL is returned unchanged.
  * @param text may begin with a name: `name=https://…`.
  */
 export function maskAddress(text: string): string {
@@ -42,12 +42,12 @@ export function maskAddress(text: string): string {
     .map((parameter) => {
       const [, name = "", value] = /^([^=]*)=(.*)$/s.exec(parameter) ?? [];
       if (value === undefined) return parameter === "" ? "" : MASK;
-      return openParameters.has(name.toLowerCase()) || value === "" ? parameter : `${name}=${MASK}`;
+      return nonSecretParameters.has(name.toLowerCase()) || value === "" ? parameter : `${name}=${MASK}`;
     });
   return start + segments.join("/") + (query && `?${parameters.join("&")}`) + (fragment && `#${MASK}`);
 }
 
-/** The same for a secret setting: an unencoded `/`, `?` or `#` in its password must not reveal the rest of it. */
+/** Masks a URL in a secret setting, even if an unencoded `/`, `?` or `#` in its password makes it invalid. */
 export function maskSecretAddress(text: string): string {
   const scheme = text.indexOf("://");
   const at = text.lastIndexOf("@");
@@ -55,17 +55,19 @@ export function maskSecretAddress(text: string): string {
   return maskAddress(at < 0 ? text : `${text.slice(0, scheme)}://${MASK}${text.slice(at)}`);
 }
 
-/** Everything of a URL that `maskAddress` hides, in the forms in which it may appear in an error. */
+/** Lists everything in a URL that `maskAddress` hides, in all encodings in which it may appear in an error. */
 export function listAddressSecrets(address: string): string[] {
   if (!URL.canParse(address)) return [];
   const { searchParams, search, pathname, hash } = new URL(address);
-  const named = [...searchParams].filter(([name]) => !openParameters.has(name.toLowerCase())).map(([, value]) => value);
+  const named = [...searchParams]
+    .filter(([name]) => !nonSecretParameters.has(name.toLowerCase()))
+    .map(([, value]) => value);
   const written = search
     .slice(1)
     .split("&")
     .flatMap((parameter) => {
       const [, name = "", value = ""] = /^([^=]*)=(.*)$/s.exec(parameter) ?? [null, "", parameter];
-      return openParameters.has(name.toLowerCase()) ? [] : [value];
+      return nonSecretParameters.has(name.toLowerCase()) ? [] : [value];
     });
   const segments = pathname.split("/").filter((segment) => keySegment.test(segment));
   const all = [...(readUserinfo(address)?.secrets ?? []), ...named, ...written, ...segments, hash.slice(1)];

@@ -4,7 +4,7 @@ import { registerProcessMetrics } from "./process-metrics.ts";
 
 const fastBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
-/** All metrics of Parley. No ids, raw paths or error texts as labels. */
+/** Creates all of Parley's metrics. Labels must not be ids, raw paths or error messages. */
 export function createMetrics(build: { version: string; commit: string }) {
   const registry = new Registry();
   const registers = [registry];
@@ -53,7 +53,7 @@ export function createMetrics(build: { version: string; commit: string }) {
     ]),
     wsConnections: gauge("ws_connections", "Open WebSocket connections."),
     wsFrames,
-    /** Counts frames to listeners. Called for each delta of each reply, so it adds them up here until the next scrape. */
+    /** Counts frames sent to listeners. Called for each delta of each reply, so the counts are added up until the next scrape. */
     countPushes(type: string, listeners: number): void {
       pushed.set(type, (pushed.get(type) ?? 0) + listeners);
     },

@@ -1,8 +1,8 @@
 import { BlockList, isIP } from "node:net";
 
 /**
- * Adds an address or a network (`10.0.0.0/8`, `fd00::/8`) to a list.
- * @throws Error if it is neither.
+ * Adds an IP address or a network (`10.0.0.0/8`, `fd00::/8`) to a list.
+ * @throws Error if `network` is neither.
  */
 export function addNetwork(list: BlockList, network: string): void {
   const [address = "", bits, rest] = network.split("/");
@@ -13,7 +13,7 @@ export function addNetwork(list: BlockList, network: string): void {
   else list.addSubnet(address, Number(bits), family);
 }
 
-/** Whether a text is an address or a network. */
+/** Whether a string is an IP address or a network. */
 export function isNetwork(text: string): boolean {
   try {
     addNetwork(new BlockList(), text);

@@ -1,5 +1,5 @@
 /**
- * Runs `work` and settles after a multiple of `stepMs`, even if it throws, to hide how long it took.
+ * Runs `work`, and settles only after a multiple of `stepMs`, even if it throws. This hides how long it took.
  */
 export async function padDuration<T>(stepMs: number, work: () => Promise<T>): Promise<T> {
   const startedAtMs = performance.now();

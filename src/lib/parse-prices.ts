@@ -1,6 +1,6 @@
 import type { Price, PriceTable } from "./prices.ts";
 
-/** Maximum plausible price, in US dollars per million tokens. */
+/** The highest plausible price, in US dollars per million tokens. */
 const PRICE_MAX = 100_000;
 
 const columns = ["input", "output", "cached_input", "cache_write"] as const;
@@ -14,13 +14,13 @@ const isColumn = (name: string): name is Column => (columns as readonly string[]
 const number = String.raw`\d+(?:\.\d+)?`;
 const pair = new RegExp(String.raw`^([^\s=,]+/[^\s=,]+)=(${number}(?:/${number}){1,3})$`);
 
-/** Entries of a setting, each with its price or null, and as written by the operator. */
+/** An entry of the setting, with its price (null if invalid) and the text that the operator wrote. */
 type Entry = { model: string; price: Price | null; written: string };
 
 /**
  * Parses configured prices: comma-separated `model=input/output[/cached_input[/cache_write]]`, or JSON
  * `{"model": {"input": 1, "output": 2, "cached_input": 0.1, "cache_write": 1.25}}`, where the last two are optional.
- * @returns null if the text is neither.
+ * @returns null if the text is invalid.
  */
 export function parsePrices(text: string): PriceTable | null {
   const prices: Record<string, Price> = {};
@@ -31,7 +31,7 @@ export function parsePrices(text: string): PriceTable | null {
   return prices;
 }
 
-/** What is wrong with unreadable prices, as a sentence; null if nothing. */
+/** Explains in a sentence what is wrong with the configured prices; null if nothing is. */
 export function findPriceProblem(text: string): string | null {
   const wrong = listEntries(text).find(({ price }) => !price);
   if (!wrong) return null;
@@ -68,7 +68,7 @@ function listJson(text: string): Entry[] {
   }));
 }
 
-/** Null for anything but a price; also for an unknown column, because a misspelled one would cost money. */
+/** Converts a value to a price; null if it isn't one. Unknown columns are invalid, because a misspelled one would cost money. */
 function toPrice(value: unknown): Price | null {
   if (typeof value !== "object" || value === null) return null;
   const numbers = Object.entries(value);

@@ -2,21 +2,21 @@ import { findByModel } from "./model-names.ts";
 
 /** US dollars per million tokens. */
 export type Price = {
-  /** Prompt tokens, except cached ones. */
+  /** The price of prompt tokens, except cached ones. */
   input: number;
-  /** All tokens that the model writes, including reasoning. */
+  /** The price of all tokens that the model writes, including reasoning. */
   output: number;
-  /** Prompt tokens read from the provider's cache; absent: as `input`. */
+  /** The price of prompt tokens read from the provider's cache; absent: the same as `input`. */
   cached_input?: number;
-  /** Prompt tokens written to the provider's cache; absent: as `input`. */
+  /** The price of prompt tokens written to the provider's cache; absent: the same as `input`. */
   cache_write?: number;
-  /** Factors for the price of the whole request if its prompt has more tokens than this. */
+  /** Factors for the price of the whole request if its prompt has more than `above_tokens` tokens. */
   long_prompt?: { above_tokens: number; input_factor: number; output_factor: number };
 };
 
 export type PriceTable = Readonly<Record<string, Price>>;
 
-/** The tokens of one request to one model; cached and written ones are included in `input_tokens`. */
+/** The tokens of one request to a model. `input_tokens` includes those read from and written to the cache. */
 export type PricedTokens = {
   input_tokens: number;
   output_tokens: number;
@@ -24,7 +24,7 @@ export type PricedTokens = {
   cache_write_tokens: number;
 };
 
-/** The price of a model's tokens; undefined if unknown. */
+/** Finds the price of a model's tokens; undefined if unknown. */
 export const findPrice = (model: string, prices: PriceTable): Price | undefined => findByModel(model, prices);
 
 const normalFactors = { input_factor: 1, output_factor: 1 };
@@ -32,7 +32,7 @@ const normalFactors = { input_factor: 1, output_factor: 1 };
 const findFactors = ({ long_prompt: long }: Price, promptTokens: number) =>
   long && promptTokens > long.above_tokens ? long : normalFactors;
 
-/** The cost of one request, in US dollars. */
+/** Calculates the cost of one request, in US dollars. */
 export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): number {
   const { input, output, cached_input = input, cache_write = input } = price;
   const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens } = tokens;
@@ -45,8 +45,8 @@ export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): num
 }
 
 /**
- * The maximum prices for a request with a prompt of at most this many tokens, in US dollars per million: it is unknown in
- * advance what a provider reads from its cache or writes to it.
+ * Returns the highest possible prices for a request with a prompt of at most this many tokens, in US dollars per million. It
+ * isn't known in advance which tokens a provider will read from its cache or write to it.
  */
 export function findHighestPrices(price: Price, promptTokensMax: number): { input: number; output: number } {
   const { input, output, cached_input = input, cache_write = input } = price;

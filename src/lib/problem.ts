@@ -206,21 +206,21 @@ export const problemCodes = {
 
 export type ProblemCode = keyof typeof problemCodes;
 
-/** One invalid field of an input: a JSON pointer as URI fragment (`#/members/0/role`) and what is wrong with it. */
+/** An invalid input field: a JSON pointer as a URI fragment (`#/members/0/role`), and what is wrong with the field. */
 export type InvalidField = { pointer: string; detail: string };
 
 /**
- * The only error whose text reaches a client. Any other error becomes `internal` (or `unavailable` if the database can't be
- * reached) with a fixed text.
+ * The only error whose message is sent to clients. Any other error becomes `internal` (or `unavailable` if the database can't be
+ * reached) with a fixed message.
  */
 export class Problem extends Error {
   readonly code: ProblemCode;
   readonly errors: InvalidField[] | undefined;
-  /** When retrying makes sense, in milliseconds from now. */
+  /** After how many milliseconds a retry makes sense. */
   readonly retryAfterMs: number | undefined;
   /** Additional headers of the HTTP response. */
   readonly headers: Readonly<Record<string, string>> | undefined;
-  /** The scope that the API key lacks. */
+  /** The scope that the API key doesn't have. */
   readonly neededScope: string | undefined;
   /** The names of the limits that were exceeded. */
   readonly violatedPolicies: readonly string[] | undefined;
@@ -249,17 +249,17 @@ type ProblemExtra = {
   openAiCode?: string;
 };
 
-/** For one invalid field; `detail` is a sentence that names it. */
+/** Creates the problem for one invalid field. `detail` is a sentence that names the field. */
 export function createInvalid(pointer: string, detail: string): Problem {
   return new Problem("invalid", detail, { errors: [{ pointer, detail }] });
 }
 
-/** For a requested model that isn't configured. */
+/** Creates the problem for a requested model that isn't configured. */
 export function createUnknownModel(model: string): Problem {
   const detail = `The model ${model} is not configured here.`;
   return new Problem("unknown_model", detail, { errors: [{ pointer: "#/model", detail }] });
 }
 
-/** For a resource that doesn't exist, or that the caller can't access. @param what the kind of resource, such as `message`. */
+/** Creates the problem for a resource that doesn't exist or that the caller can't access. @param what the kind of resource, such as `message`. */
 export const createNotFound = (what: string): Problem =>
   new Problem("not_found", `${what.charAt(0).toUpperCase()}${what.slice(1)} not found.`);

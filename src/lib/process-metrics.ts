@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { Counter, Gauge, type Registry } from "prom-client";
 
 /**
- * The standard process metrics that are correct on Bun: prom-client's own defaults also read V8's heap spaces and libuv's
- * handles, which don't exist here.
+ * Registers the standard process metrics that work on Bun. prom-client's defaults also read V8's heap spaces and libuv's
+ * handles, which Bun doesn't have.
  */
 export function registerProcessMetrics(registry: Registry): void {
   const registers = [registry];
@@ -45,7 +45,7 @@ function readMaxFiles(): number {
   return Number(line?.[1]);
 }
 
-/** Null on systems without /proc. */
+/** Returns the value; null on systems without /proc. */
 function attempt(read: () => number): number | null {
   try {
     const value = read();

@@ -1,7 +1,7 @@
 type Entry<K, V> = { key: K; value: V; previous: Entry<K, V>; next: Entry<K, V> };
 
 /**
- * A round-robin queue of values by key, with constant-time operations. A `Map` keeps an order, too, but scans all deleted
+ * A round-robin queue of values by key, with constant-time operations. A `Map` is ordered as well, but has to skip all deleted
  * entries to find its first key.
  */
 export class Ring<K, V> {
@@ -12,7 +12,7 @@ export class Ring<K, V> {
     return this.#entries.size;
   }
 
-  /** The first value. */
+  /** Returns the first value. */
   get first(): V | undefined {
     return this.#first?.value;
   }
@@ -21,7 +21,7 @@ export class Ring<K, V> {
     return this.#entries.get(key)?.value;
   }
 
-  /** Adds a value at the end. @param key must be new. */
+  /** Adds a value at the end. The key must be new. */
   add(key: K, value: V): void {
     const entry = { key, value } as Entry<K, V>;
     const first = this.#first ?? entry;
@@ -34,7 +34,7 @@ export class Ring<K, V> {
     this.#entries.set(key, entry);
   }
 
-  /** @returns whether the key existed. */
+  /** Deletes a value. @returns whether the key existed. */
   delete(key: K): boolean {
     const entry = this.#entries.get(key);
     if (!entry) return false;

@@ -6,13 +6,13 @@ import { formatRules } from "./schema.ts";
 
 const ERRORS_SHOWN_MAX = 20;
 
-/** The part of a request: its JSON body, its query or its path. */
+/** A part of a request: its JSON body, its query or its path. */
 export type InputSource = "body" | "query" | "params";
 
 /**
- * Lists the invalid fields of an input with sentences that name the field ("content is required.") but never its value.
- * Pointers into a body are JSON pointers as URI fragments; pointers into query and path begin with that word.
- * @param found the errors of the schema check; at least one for each invalid field.
+ * Lists the invalid fields of an input. Sentences name the field ("content is required."), but never its value. Pointers are JSON
+ * pointers as URI fragments; those into query and path begin with `#/query` and `#/params`.
+ * @param found the errors of the schema check, at least one for each invalid field.
  */
 export function listSchemaErrors(found: Iterable<ValueError>, place: InputSource): InvalidField[] {
   const prefix = place === "body" ? "#" : `#/${escapePointer(place)}`;
@@ -20,7 +20,7 @@ export function listSchemaErrors(found: Iterable<ValueError>, place: InputSource
   for (const error of found) {
     for (const { path, sentence } of describeError(error)) {
       const pointer = `${prefix}${path}`;
-      // Only the first error of a field is useful: a missing field is reported again as having the wrong type.
+      // Only the first error of a field is useful. For example, a missing field is reported again as having the wrong type.
       if (!byPointer.has(pointer)) byPointer.set(pointer, sentence);
     }
     if (byPointer.size >= ERRORS_SHOWN_MAX) break;
@@ -39,7 +39,7 @@ function describeError(error: ValueError): Described[] {
   return [{ path, sentence: isMissing ? "Send a JSON body." : `The body ${findRule(error)}.` }];
 }
 
-/** If null is allowed too, adds that to a sentence about the type. */
+/** Adds to a sentence about the type that null is allowed too, if it is. */
 function allowNull(described: Described, { schema, path }: ValueError): Described {
   const isNullable = schema.anyOf.some((branch: TSchema) => branch.type === "null");
   if (!isNullable || described.path !== path) return described;
@@ -49,8 +49,8 @@ function allowNull(described: Described, { schema, path }: ValueError): Describe
 }
 
 /**
- * For a value that matches no branch of a union: the errors of the branch that was probably meant: the only one besides null,
- * the only one of the value's type, or the one that matched deepest. Null if there is no best one.
+ * Returns the errors of the branch of a union that a value was probably meant to match: the only one besides null, the only one
+ * of the value's type, or the one that matched deepest. Null if none of these is clear.
  */
 function findMeantBranch({ schema, errors, path, value }: ValueError): ValueError[] | null {
   const branches = (schema.anyOf as TSchema[]).map((branch, at) => ({ branch, errors: takeFirst(errors[at] ?? []) }));
@@ -66,14 +66,14 @@ function findMeantBranch({ schema, errors, path, value }: ValueError): ValueErro
 
 const typeOf = (value: unknown): string => (Array.isArray(value) ? "array" : typeof value);
 
-/** A value may have as many errors as entries, and each costs time, so only as many are listed as are shown. */
+/** Takes only as many errors as are shown, because each costs time, and a value may have one for each entry. */
 function takeFirst(errors: Iterable<ValueError>): ValueError[] {
   const taken: ValueError[] = [];
   for (const error of errors) if (taken.push(error) >= ERRORS_SHOWN_MAX) break;
   return taken;
 }
 
-/** The violated rule, as the rest of a sentence that begins with the field's name. */
+/** Returns the violated rule, as the end of a sentence that begins with the field's name. */
 function findRule({ type, schema, value }: ValueError): string {
   switch (type) {
     case ValueErrorType.ObjectRequiredProperty:
@@ -107,7 +107,7 @@ function findRule({ type, schema, value }: ValueError): string {
   }
 }
 
-/** The form of names of tools and formats. */
+/** Matches the pattern for names of tools and formats. */
 const namePattern = /^\^\[a-zA-Z0-9_-\]\{1,(\d+)\}\$$/;
 
 function describePattern(pattern: string): string {

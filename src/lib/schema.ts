@@ -17,15 +17,15 @@ FormatRegistry.Set("uuid", (value) => uuidPattern.test(value));
 FormatRegistry.Set("email", (value) => emailPattern.test(value) && isStorableText(value));
 FormatRegistry.Set("text", isPlainText);
 FormatRegistry.Set("line", isLine);
-// Empty text is covered by `minLength`.
+// Whether empty text is allowed depends on `minLength`.
 FormatRegistry.Set("visible-text", (value) => isPlainText(value) && (value === "" || isVisible(value)));
 FormatRegistry.Set("visible-line", (value) => isLine(value) && (value === "" || isVisible(value)));
 FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
 
-/** Formats that only Parley knows; documents for clients leave them out. */
+/** Formats that only Parley knows. They are omitted from the documents for clients. */
 export const ownFormats: ReadonlySet<unknown> = new Set(["text", "line", "visible-text", "visible-line"]);
 
-/** The rules of the formats, as the rest of a sentence that begins with the field's name. */
+/** The rules of the formats, as the end of a sentence that begins with the field's name. */
 export const formatRules: Readonly<Record<string, string>> & Record<"text", string> = {
   text: "must not contain control characters (except tab and line breaks) or lone surrogates",
   line: "must be one line without control characters",
@@ -36,25 +36,24 @@ export const formatRules: Readonly<Record<string, string>> & Record<"text", stri
   "date-time": "must be an RFC 3339 time",
 };
 
-/** Whether a text is a UUID in its usual form. */
+/** Whether a string is a UUID in its usual form. */
 export const isUuid = (value: string): boolean => uuidPattern.test(value);
 
 /** A UUID. */
 export const Uuid = (options: SchemaOptions = {}) => Type.String({ ...options, format: "uuid" });
 
 /**
- * A UUID in a path, converted to lowercase: it names rooms and listeners as text, and one conversation must not have two
- * names.
+ * A UUID in a path, converted to lowercase, because ids are compared as strings: one conversation must not have two names.
  */
 export const UuidParam = () =>
   Type.Transform(Uuid())
     .Decode((id) => id.toLowerCase())
     .Encode((id) => id);
 
-/** Free text: no control characters except tab and line breaks, no lone surrogates. Lengths are UTF-16 units. */
+/** Free text without control characters (except tab and line breaks) and lone surrogates. Lengths are in UTF-16 units. */
 export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
 
-/** The same for text that people must recognize: blanks and invisible characters alone are refused. */
+/** Free text that contains at least one visible character. */
 export const VisibleText = (options: StringOptions & { maxLength: number }) =>
   Type.String({ ...options, format: "visible-text" });
 
@@ -65,29 +64,29 @@ export const VisibleLine = (options: StringOptions & { maxLength: number }) =>
 /** One line without control characters, such as an id. */
 export const Line = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "line" });
 
-/** A search text in a query, normalized like stored text. */
+/** A search query, normalized like stored text. */
 export const SearchText = (options: StringOptions & { maxLength: number }) =>
   Type.Transform(Text(options)).Decode(normalizeText).Encode(normalizeText);
 
-/** RFC 3339, UTC. */
+/** A UTC time in RFC 3339 format. */
 export const Timestamp = (options: SchemaOptions = {}) => Type.String({ ...options, format: "date-time" });
 
 export const Nullable = <T extends TSchema>(schema: T, options: SchemaOptions = {}) =>
   Type.Union([schema, Type.Null()], options);
 
-/** An object without additional properties: unknown fields are an error, not silently dropped. */
+/** An object without additional properties. Unknown fields are an error instead of being ignored. */
 export const Closed = <T extends Record<string, TSchema>>(properties: T, options: SchemaOptions = {}) =>
   Type.Object(properties, { ...options, additionalProperties: false });
 
 TypeRegistry.Set<{ enum: string[] }>("StringEnum", (schema, value) => schema.enum.includes(value as string));
 
-/** One of several strings, as `enum` (supported by OpenAPI 3.0) and not as a union of `const` (unsupported). */
+/** One of several strings, as an `enum`, which OpenAPI 3.0 supports, unlike a union of `const`. */
 export const OneOf = <const T extends string>(values: readonly T[], options: SchemaOptions = {}) =>
   Type.Unsafe<T>({ ...options, [Kind]: "StringEnum", type: "string", enum: [...values] });
 
 /**
- * A named schema: the documents (OpenAPI, AsyncAPI) contain it once under this name and refer to it. In JSON Schema, `title`
- * validates nothing.
+ * A named schema. The documents (OpenAPI, AsyncAPI) contain it once under this name, and refer to it. It uses JSON Schema's
+ * `title`, which doesn't affect validation.
  */
 export const Named = <T extends TSchema>(name: string, schema: T): T => ({ ...schema, title: name });
 
@@ -99,14 +98,14 @@ TypeRegistry.Set<{ minimum: number; maximum: number }>("QueryInteger", (schema, 
 });
 
 /**
- * An integer in a query, which arrives as text. Elysia's own type checks the range only while decoding, and then can't say
- * which parameter was invalid.
+ * An integer in a query, which is received as a string. Elysia's own type checks the range only while decoding, and then can't
+ * tell which parameter was invalid.
  */
 export const QueryInteger = (
   options: SchemaOptions & {
     minimum: number;
     maximum?: number;
-    /** What the document says instead, if the server is more lenient. */
+    /** What the OpenAPI document says if the server is more lenient. */
     documented?: { maximum?: number; default?: number };
   },
 ) =>

@@ -12,13 +12,13 @@ export function deriveKey(secret: string, purpose: string): Buffer {
 
 export interface Seal {
   seal(plain: Uint8Array, context: Uint8Array): Buffer;
-  /** Null if the bytes were sealed with another key or context, or changed. */
+  /** Decrypts sealed bytes; null if they were changed, or sealed with a different key or context. */
   open(sealed: Uint8Array, context: Uint8Array): Buffer | null;
 }
 
 /**
- * Encrypts bytes so that the database, its backups and their readers can't see them: AES-256-GCM, as nonce, ciphertext, tag.
- * `context` is what they belong to; sealed bytes copied elsewhere can't be opened.
+ * Creates a seal, which encrypts bytes so that nobody can read them in the database or its backups. Uses AES-256-GCM; the result
+ * is nonce, ciphertext and tag. `context` says what the bytes belong to, so that they can't be decrypted if copied elsewhere.
  */
 export function createSeal(key: Uint8Array): Seal {
   return {

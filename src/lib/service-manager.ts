@@ -1,8 +1,8 @@
 import { dlopen } from "bun:ffi";
 
-/** Maximum length of a socket address, from sockaddr_un(7). */
+/** The maximum length of a socket's path; see unix(7). */
 const PATH_BYTES_MAX = 108;
-// socket(2), send(2)
+// Constants of socket(2) and send(2).
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
@@ -15,14 +15,14 @@ const calls = {
   close: { args: ["i32"], returns: "i32" },
 } as const;
 
-/** Pings per watchdog interval, so that a single late one does no harm. */
+/** The number of pings per watchdog interval, so that a single late one does no harm. */
 const PINGS_PER_INTERVAL = 3;
-/** Without a watchdog, the state is still repeated this often: the first datagram may have met a full queue. */
+/** How often the state is repeated without a watchdog, because the first datagram may have been lost to a full queue. */
 const REPEAT_MS = 5_000;
 
 export type ServiceManager = {
   ready(status: string): void;
-  /** @param timeoutMs how long the shutdown may take; the manager kills the service after that. */
+  /** Notifies the manager of the shutdown. @param timeoutMs how long it may take; after that, the manager kills the service. */
   stopping(timeoutMs: number): void;
 };
 
@@ -64,7 +64,7 @@ export function createServiceManager(
   };
 }
 
-/** The interval in which the manager expects pings of this process; null if it has no watchdog. */
+/** Returns the interval within which the manager expects a ping from this process; null if there is no watchdog. */
 function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | null {
   if (WATCHDOG_PID && Number(WATCHDOG_PID) !== process.pid) return null;
   const intervalMs = Number(WATCHDOG_USEC) / 1_000;
@@ -73,8 +73,8 @@ function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | 
 
 /**
  * Sends one datagram to a Unix socket, for which Bun has no API. Never blocks.
- * @param path begins with `@` for a name in the abstract namespace.
- * @returns why it was not sent, or null.
+ * @param path the socket's path; begins with `@` for a name in the abstract namespace.
+ * @returns why the datagram couldn't be sent, or null.
  */
 function sendDatagram(path: string, text: string): string | null {
   const name = Buffer.from(path.replace(/^@/, "\0"));
@@ -101,7 +101,7 @@ function openLibc() {
     try {
       return dlopen(name, calls);
     } catch {
-      // Try the other C library.
+      // Tries the other C library.
     }
   return null;
 }

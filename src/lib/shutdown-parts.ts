@@ -1,16 +1,16 @@
-/** A component with an orderly shutdown: it accepts no more work, and finishes what is in progress. */
+/** A component with a graceful shutdown: it accepts no new work, and finishes what is in progress. */
 export type ShutdownPart = {
   name: string;
-  /** Parts that must have stopped before this one starts to stop. */
+  /** The components that must have stopped before this one begins to stop. */
   after?: readonly string[];
-  /** @param deadlineMs when it must have stopped, in milliseconds since 1970. */
+  /** Stops the component. @param deadlineMs when it must have stopped, in milliseconds since 1970. */
   stop(deadlineMs: number): Promise<unknown>;
 };
 
-/** The parts to stop. Each is registered where it is built, with the parts that must stop first. */
+/** The components to stop. Each is registered where it is built, together with those that must stop first. */
 export interface ShutdownParts {
   add(part: ShutdownPart): void;
-  /** All parts, each after those it waits for. @throws for an unknown name or a cycle. */
+  /** Lists all components, each after those it waits for. @throws Error for an unknown name or a cycle. */
   list(): ShutdownPart[];
 }
 

@@ -3,17 +3,17 @@ export type TarEntry = { path: string; content: Uint8Array };
 
 const BLOCK_BYTES = 512;
 const NAME_BYTES_MAX = 100;
-/** Sizes and seconds since 1970 are written with 11 octal digits. */
+/** The largest number in a header: sizes and times are written with 11 octal digits. */
 const NUMBER_MAX = 8 ** 11 - 1;
 
-/** Size of a member with its header and padding. */
+/** Returns the size of a member with its header and padding. */
 const tarEntryBytes = (contentBytes: number): number =>
   BLOCK_BYTES + contentBytes + (-contentBytes & (BLOCK_BYTES - 1));
 
 /** The end marker of an archive. */
 export const TAR_END: Uint8Array = new Uint8Array(2 * BLOCK_BYTES);
 
-/** One member with its header and padding. An archive is a sequence of members followed by TAR_END. */
+/** Encodes a member with its header and padding. An archive is a sequence of members followed by TAR_END. */
 export function encodeTarEntry({ path, content }: TarEntry, { mode, modifiedAtS }: TarOptions): Buffer {
   if (Buffer.byteLength(path) > NAME_BYTES_MAX) throw new Error(`The name is too long for a tar header: ${path}`);
   const entry = Buffer.alloc(tarEntryBytes(content.length));
@@ -25,25 +25,25 @@ export function encodeTarEntry({ path, content }: TarEntry, { mode, modifiedAtS 
   entry.write(octal(Math.min(NUMBER_MAX, modifiedAtS), 11), 136);
   entry.write("0", 156);
   entry.write("ustar\u000000", 257);
-  entry.write(`${octal(sumOf(entry), 6)}\0 `, 148);
+  entry.write(`${octal(calculateChecksum(entry), 6)}\0 `, 148);
   entry.set(content, BLOCK_BYTES);
   return entry;
 }
 
 type TarOptions = { mode: number; modifiedAtS: number };
 
-/** Decodes exactly one member; null if the bytes aren't one. */
+/** Decodes exactly one member; null if the bytes aren't a member. */
 export function decodeTarEntry(entry: Buffer): TarEntry | null {
   if (entry.length < BLOCK_BYTES || entry.toString("latin1", 257, 262) !== "ustar") return null;
   const size = readOctal(entry, 124, 12);
-  if (readOctal(entry, 148, 8) !== sumOf(entry) || tarEntryBytes(size) !== entry.length) return null;
+  if (readOctal(entry, 148, 8) !== calculateChecksum(entry) || tarEntryBytes(size) !== entry.length) return null;
   const end = entry.indexOf(0);
   const path = entry.toString("utf8", 0, Math.min(end, NAME_BYTES_MAX));
   return { path, content: entry.subarray(BLOCK_BYTES, BLOCK_BYTES + size) };
 }
 
-/** The checksum of a header, which counts its own field as spaces. */
-function sumOf(entry: Buffer): number {
+/** Calculates the checksum of a header, in which the checksum's own field counts as spaces. */
+function calculateChecksum(entry: Buffer): number {
   let sum = 8 * 32;
   for (let at = 0; at < BLOCK_BYTES; at += 1) if (at < 148 || at >= 156) sum += entry[at] ?? 0;
   return sum;

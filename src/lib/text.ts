@@ -1,16 +1,16 @@
 /**
- * Maximum consecutive combining marks, as in the Stream-Safe Text Format of UAX #15. No script needs that many, and
- * normalizing them takes quadratic time.
+ * The maximum number of consecutive combining marks, as in the Stream-Safe Text Format of UAX #15. No script needs that many,
+ * and normalizing them takes quadratic time.
  */
 export const COMBINING_MARKS_MAX = 30;
 
-// Below U+0300, every character is already in NFC, and none combines with the previous one.
+// All characters below U+0300 are already in NFC, and none combines with the previous one.
 const combinable = /[\u0300-\uffff]/;
 const markRun = new RegExp(`\\p{M}{${COMBINING_MARKS_MAX + 1}}`, "u");
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it matches.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern is meant to match control characters.
 const control = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/;
-// Controls, line and paragraph separators, and bidirectional marks: in a name they only serve to imitate another name.
-// Joiners are allowed, since emoji and several scripts need them.
+// Control characters, line and paragraph separators, and bidirectional marks. In a name, they only serve to imitate another
+// name. Joiners are allowed, because emoji and several scripts need them.
 const hidden = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/u;
 
 /**
@@ -24,22 +24,22 @@ const visible =
 /** Whether Postgres can store the text and UTF-8 can encode it: no NUL, no lone surrogates. */
 export const isStorableText = (text: string): boolean => text.isWellFormed() && !text.includes("\0");
 
-/** Whether it is plain text: storable, with no control characters except tab and line breaks. */
+/** Whether the text is storable, and has no control characters except tab and line breaks. */
 export const isPlainText = (text: string): boolean => !control.test(text) && text.isWellFormed();
 
-/** Whether it is one line without hidden characters: a name, a title. */
+/** Whether the text is one line without hidden characters, as names and titles must be. */
 export const isLine = (text: string): boolean => !hidden.test(text) && text.isWellFormed();
 
-/** Whether it has a visible character. */
+/** Whether the text has a visible character. */
 export const isVisible = (text: string): boolean => visible.test(text);
 
-/** Whether it has too many consecutive combining marks; such text must not be normalized. */
+/** Whether the text has too many consecutive combining marks. Such text must not be normalized. */
 export const hasMarkRun = (text: string): boolean => combinable.test(text) && markRun.test(text);
 
-/** Whether `normalizeText` would return it unchanged. Cheap for text without marks; called for every frame. */
+/** Whether `normalizeText` would return the text unchanged. Called for every frame, so it is fast for text without marks. */
 export const isNormalized = (text: string): boolean =>
   !combinable.test(text) || (!markRun.test(text) && text.normalize("NFC") === text);
 
-/** The form in which texts are stored and compared: NFC. Text with too many consecutive marks is returned unchanged. */
+/** Converts text to NFC, in which it is stored and compared. Text with too many consecutive marks is returned unchanged. */
 export const normalizeText = (text: string): string =>
   !combinable.test(text) || markRun.test(text) ? text : text.normalize("NFC");

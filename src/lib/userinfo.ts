@@ -1,16 +1,16 @@
-/** Replaces hidden text. */
+/** The text that replaces hidden text. */
 export const MASK = "********";
 
 export type Userinfo = {
   /** The URL without its userinfo. */
   url: string;
-  /** The equivalent value of `Authorization` (RFC 7617). */
+  /** The equivalent value of the `Authorization` header (RFC 7617). */
   authorization: string;
-  /** All forms of the userinfo that must not appear in a log. */
+  /** The userinfo in all encodings, none of which may appear in a log. */
   secrets: string[];
 };
 
-/** The `user:password@` of a URL. @returns null if it has none, or is not a URL. */
+/** Reads the `user:password@` of a URL. @returns null if it has none, or isn't a URL. */
 export function readUserinfo(address: string): Userinfo | null {
   if (!URL.canParse(address)) return null;
   const url = new URL(address);
@@ -21,7 +21,7 @@ export function readUserinfo(address: string): Userinfo | null {
   const encoded = Buffer.concat([decode(username), Buffer.from(":"), decode(password)]).toString("base64");
   const written = /^[^/]+:\/\/([^/\\?#]*)@/.exec(address)?.[1] ?? "";
   const forms = [written, `${username}:${password}`, `${decode(username)}:${decode(password)}`];
-  // Without a password, the user is a token. Longest first, since one may be part of another.
+  // Without a password, the user is a token. Longest first, because one may contain another.
   const words = forms.map((form) => /^[^:]*:(.+)$/s.exec(form)?.[1] ?? form.replace(/:$/, ""));
   const secrets = [...new Set([encoded, ...forms, ...words])].sort((a, b) => b.length - a.length);
   return { url: url.href, authorization: `Basic ${encoded}`, secrets };
@@ -34,15 +34,15 @@ export function maskUserinfo(text: string): string {
   const from = scheme + 3;
   const rest = text.slice(from);
   const address = text.slice(Math.max(0, text.lastIndexOf("=", scheme) + 1));
-  // An `@` in the path or query isn't userinfo, if the text is a single valid URL. A colon without a port is more likely the
-  // beginning of a password with unencoded characters.
+  // If the text is a single valid URL, an `@` in the path or query doesn't end userinfo. But a colon without a port probably
+  // precedes a password with unencoded characters.
   const isReadable = URL.canParse(address) && !/\s|^[^/\\?#]*:[/\\?#]/.test(rest);
   const authority = isReadable ? (/^[^/\\?#]*/.exec(rest)?.[0] ?? "") : rest;
   const at = authority.lastIndexOf("@");
   return at < 0 ? text : `${text.slice(0, from)}${MASK}${rest.slice(at)}`;
 }
 
-/** Decodes percent-encoding; invalid sequences stay as they are. */
+/** Decodes percent-encoding. Invalid sequences stay unchanged. */
 function decode(text: string): Buffer {
   const bytes = text.replace(/%([0-9a-f]{2})/gi, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 16)),

@@ -17,9 +17,9 @@ function isPattern(text: string): boolean {
 }
 
 /**
- * Why a password is easy to guess: it is one of the most common ones, or the user's own e-mail address. Case and surrounding
- * blanks don't matter.
- * @param email null if unknown. @returns null if it is neither.
+ * Returns why a password is easy to guess: it is one of the most common ones, or the user's own e-mail address. Case and
+ * surrounding blanks don't matter. Null if it is neither.
+ * @param email null if unknown.
  */
 export function findWeakness(password: string, email: string | null): "common" | "address" | null {
   const text = fold(password);

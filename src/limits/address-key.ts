@@ -1,7 +1,7 @@
 /**
- * The key that a client's address counts under. For IPv6 that is the /64: a client with one address there has all 2^64 of
- * them (RFC 6177, RFC 7421).
- * @param address from `readClientAddress`.
+ * Returns the key under which a client's IP address is counted. For IPv6 this is the /64, because a client normally has all
+ * 2^64 addresses of it (RFC 6177, RFC 7421).
+ * @param address as returned by `readClientAddress`.
  */
 export function createAddressKey(address: string): string {
   if (!address.includes(":")) return address;
@@ -10,7 +10,7 @@ export function createAddressKey(address: string): string {
   return mapped ?? `${groups.slice(0, 4).join(":")}::/64`;
 }
 
-/** The eight groups as numbers, from any notation. */
+/** Expands an IPv6 address in any notation to its eight groups. */
 function expand(address: string): string[] {
   const [left = "", right] = address.split("::");
   const head = splitGroups(left);
@@ -29,7 +29,7 @@ function splitGroups(text: string): string[] {
   });
 }
 
-/** An IPv4 client on an IPv6 socket (`::ffff:0:0/96`) is that client. */
+/** Returns the IPv4 address of a client that is connected through an IPv6 socket (`::ffff:0:0/96`); null for others. */
 function findMappedAddress(groups: string[]): string | null {
   if (groups.slice(0, 5).some((group) => group !== "0") || groups[5] !== "ffff") return null;
   const [high = 0, low = 0] = groups.slice(6).map((group) => Number.parseInt(group, 16));

@@ -2,13 +2,13 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { Problem } from "../lib/problem.ts";
 import { Slots } from "./slots.ts";
 
-/** Users whose answers are remembered; after eviction a count starts at zero. */
+/** The maximum number of users whose counts are cached. If evicted, a count starts at zero again. */
 const USERS_MAX = 20_000;
 
 type Options = {
-  /** Answers in progress that a user may have; 0: no limit. */
+  /** The maximum number of answers in progress per user; 0: no limit. */
   answersMax: number;
-  /** Stored answers of a user that have not ended, on all instances. */
+  /** Counts a user's stored answers that haven't ended, on all instances. */
   countStored(userId: string): Promise<number>;
   onRefused(): void;
 };
@@ -19,33 +19,33 @@ export interface AnswerLimit {
   store<T>(userId: string, store: () => Promise<T>): Promise<T>;
 
   /**
-   * Checks the limit for a message that might be answered; call `count` once it is. Usually synchronous.
+   * Checks the limit for a message that might be answered. If it is, call `count`. Usually synchronous.
    * @throws Problem `rate_limited`.
    */
   check(userId: string): Promise<void> | undefined;
   count(userId: string): void;
 
-  /** Counts an answer that is not stored. @returns a function to call at its end. @throws Problem `rate_limited`. */
+  /** Counts an answer that isn't stored. @returns a function to call when it ends. @throws Problem `rate_limited`. */
   reserve(userId: string): Promise<() => void>;
 }
 
 /**
- * Keeps an upper bound for each user instead of an exact count: the last count from the database plus all answers begun
- * since. Only when the bound reaches the limit is the count read again, so most answers begin without a query. Answers begun
- * by other instances are seen at the next read.
+ * Keeps an upper bound for each user instead of an exact count: the last count from the database, plus all answers begun since
+ * then. The count is read again only if the bound reaches the limit, so most answers begin without a query. Answers begun on
+ * other instances are included at the next read.
  */
 export function createAnswerLimit({ answersMax, countStored, onRefused }: Options): AnswerLimit {
-  /** Answers that are not stored: those of OpenAI's clients. */
+  /** Answers that aren't stored, which are those for OpenAI clients. */
   const ephemeral = new Slots({ slotsMax: 0, what: "answers", onRefused });
   const refusals = new Slots({ slotsMax: answersMax, what: "model answers in progress", onRefused });
   const upperBounds = new BoundedCache<number>({ max: USERS_MAX });
   const pendingCounts = new Map<string, Promise<void>>();
-  /** Answers being stored: the database doesn't count them yet. */
+  /** Answers that are being stored, which the database doesn't count yet. */
   const storing = new Map<string, Set<Promise<unknown>>>();
 
-  const hasRoom = (userId: string) => (upperBounds.get(userId) ?? 0) + ephemeral.count(userId) < answersMax;
+  const isBelowLimit = (userId: string) => (upperBounds.get(userId) ?? 0) + ephemeral.count(userId) < answersMax;
 
-  /** One read at a time; concurrent callers wait for it. */
+  /** Reads the count again. Concurrent callers share one read. */
   function refreshCount(userId: string): Promise<void> {
     const running = pendingCounts.get(userId);
     if (running) return running;
@@ -55,7 +55,7 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
   }
 
   async function countAll(userId: string): Promise<void> {
-    // No answer begins during the read: callers find no room, and wait for it.
+    // No answer begins during the read, because the bound is at the limit, so callers wait for the read.
     await Promise.allSettled(storing.get(userId) ?? []);
     upperBounds.set(userId, await countStored(userId));
   }
@@ -72,16 +72,16 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
 
   async function refreshAndTake(userId: string, take: () => void): Promise<void> {
     await refreshCount(userId);
-    if (!hasRoom(userId)) throw refuse();
+    if (!isBelowLimit(userId)) throw refuse();
     take();
   }
 
   const refuse = (): Problem => refusals.refuse();
   const countOne = (userId: string) => void upperBounds.set(userId, (upperBounds.get(userId) ?? 0) + 1);
 
-  /** Synchronous, unless the user may have reached the limit. */
+  /** Takes a slot for an answer. Synchronous, unless the user may have reached the limit. */
   function admit(userId: string, take: () => void): Promise<void> | undefined {
-    if (answersMax > 0 && !hasRoom(userId)) return refreshAndTake(userId, take);
+    if (answersMax > 0 && !isBelowLimit(userId)) return refreshAndTake(userId, take);
     take();
     return undefined;
   }

@@ -1,14 +1,14 @@
 import { BURST_S, type Rate, SUSTAINED_S } from "./limiter.ts";
 import { MemoryWindow, type Use } from "./memory-window.ts";
 
-/** Cost of a frame, in tenths: clients send `typing` all the time, and it costs next to nothing. */
+/** The cost of a frame, in tenths. `typing` counts as a tenth of a frame, because it is frequent and cheap. */
 const FRAME_POINTS = 10;
 const TYPING_POINTS = 1;
-/** A socket with more refused frames than this within 10 seconds is closed. */
+/** A socket is closed if more frames than this are refused within 10 seconds. */
 export const REFUSED_FRAMES_MAX = 200;
 const REFUSED_WINDOW_MS = 10_000;
 
-/** Counters of one socket; its windows begin with its first frame. */
+/** The counters of a socket. Their windows begin with the first frame. */
 export class FrameMeter {
   readonly burst: Use = { points: 0, endsAtMs: 0 };
   readonly sustained: Use = { points: 0, endsAtMs: 0 };
@@ -30,15 +30,15 @@ function count(use: Use, points: number, durationMs: number, nowMs: number): voi
 }
 
 export type FrameLimit = {
-  /** Counts a frame. @returns how long its sender has to wait, in milliseconds; 0 when the frame is allowed. */
+  /** Counts a frame. @returns how many milliseconds its sender has to wait; 0 if the frame is allowed. */
   take(meter: FrameMeter, userId: string | null, type: string): number;
 };
 
 export const noFrameLimit: FrameLimit = { take: () => 0 };
 
 /**
- * Limits the frames of each socket, and of each user over all of their sockets. Counted by this instance only, never in
- * Redis: a socket stays on its instance, and a request per frame would cost more than the frame.
+ * Limits the frames of each socket, and of all of a user's sockets together. Frames are counted per instance, never in Redis,
+ * because a request to Redis would cost more than the frame.
  */
 export function createFrameLimit(rates: { socket: Rate; user: Rate }): FrameLimit {
   const { socket, user } = { socket: inPoints(rates.socket), user: inPoints(rates.user) };

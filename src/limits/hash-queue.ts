@@ -4,41 +4,41 @@ import { createAddressKey } from "./address-key.ts";
 import type { KnownBy } from "./login-guard.ts";
 import { createLimitProblem } from "./refusal.ts";
 
-/** Hashes that may wait in each lane, and how many of them per address. */
+/** The maximum number of queued hashes per lane, and per IP address in a lane. */
 export const HASHES_WAITING_MAX = 200;
 export const HASHES_WAITING_PER_ADDRESS_MAX = 100;
 const RETRY_AFTER_MS = 2_000;
 
-/** The requester of a hash; determines its position in the queue. */
+/** Who requests a hash. Determines the hash's position in the queue. */
 export type Requester = {
   /** Null for the command line, and for clients without an address. */
   ipAddress: string | null;
-  /** Identifies the account, whether it exists or not. */
+  /** Identifies the account, which may not exist. */
   account: string;
   knownBy: KnownBy;
   /** Aborted when the client disconnects. */
   signal?: AbortSignal;
 };
 
-/** A queue for hashing passwords, fair between addresses and between the accounts of each (docs/decisions/0064). */
+/** A queue for password hashing. It is fair between IP addresses, and between the accounts of each (docs/decisions/0064). */
 export interface HashQueue {
   /**
    * Runs `work` when it is the requester's turn.
-   * @throws Problem `rate_limited` (this address has too many waiting), `overloaded` (the queue is full, or the client has
-   * disconnected); whatever `work` throws.
+   * @throws Problem `rate_limited` (this IP address has too many queued hashes), or `overloaded` (the queue is full, or the client
+   * has disconnected); whatever `work` throws.
    */
   run<T>(requester: Requester, work: () => Promise<T>): Promise<T>;
 }
 
 type Options = {
-  /** Concurrent hashes. */
+  /** The maximum number of concurrent hashes. */
   parallelMax: number;
   onRefused(): void;
 };
 
 export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue {
   const bounds = { jobsMax: HASHES_WAITING_MAX, jobsPerSourceMax: HASHES_WAITING_PER_ADDRESS_MAX };
-  // Each lane has its own capacity and every third turn: unknown clients can't take turns from known ones.
+  // Each lane has its own capacity, and is served every third time. So unknown clients can't delay known ones.
   const createLane = () => new FairQueue<() => void>(bounds);
   const lanes: Record<KnownBy, FairQueue<() => void>> = {
     account: createLane(),
@@ -88,7 +88,7 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
     return undefined;
   }
 
-  /** A finished job hands its slot directly to the next one. */
+  /** Passes the slot of a finished job directly to the next job. */
   function release(): void {
     const begin = takeNext();
     if (begin) begin();

@@ -3,16 +3,16 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { KEYS_MAX, MemoryWindow, type Use } from "./memory-window.ts";
 
-/** The two windows of every rate: a short one against bursts, a longer one against sustained load. */
+/** The two windows of every rate limit: a short one against bursts, a longer one against sustained load. */
 export const BURST_S = 10;
 export const SUSTAINED_S = 60;
 
 export type WindowName = "burst" | "sustained";
 export type Rate = { burst: number; sustained: number };
 
-/** A limiter's decision on one use, and its headers (draft-ietf-httpapi-ratelimit-headers). */
+/** A limiter's decision on a request, and the headers that report it (draft-ietf-httpapi-ratelimit-headers). */
 export class Verdict {
-  /** @param policy `RateLimit-Policy`: the windows. */
+  /** @param policy the value of `RateLimit-Policy`, which describes the windows. */
   constructor(
     readonly policy: string,
     private readonly burst: WindowState,
@@ -20,54 +20,54 @@ export class Verdict {
   ) {}
 
   get isAllowed(): boolean {
-    return this.burst.left >= 0 && this.sustained.left >= 0;
+    return this.burst.remaining >= 0 && this.sustained.remaining >= 0;
   }
 
-  /** The remaining quota of the tightest window. */
+  /** The remaining quota in the window that has the least. */
   get remaining(): number {
-    return Math.max(0, Math.min(this.burst.left, this.sustained.left));
+    return Math.max(0, Math.min(this.burst.remaining, this.sustained.remaining));
   }
 
-  /** The exhausted windows. */
+  /** The names of the exhausted windows. */
   get violated(): WindowName[] {
     const names: WindowName[] = [];
-    if (this.burst.left < 0) names.push("burst");
-    if (this.sustained.left < 0) names.push("sustained");
+    if (this.burst.remaining < 0) names.push("burst");
+    if (this.sustained.remaining < 0) names.push("sustained");
     return names;
   }
 
-  /** Milliseconds until all of them have room again; 0 when the use was allowed. */
+  /** Milliseconds until no window is exhausted any more; 0 if the use was allowed. */
   get retryAfterMs(): number {
     if (this.isAllowed) return 0;
-    const waits = [this.burst, this.sustained].map(({ left, endsInMs }) => (left < 0 ? endsInMs : 0));
+    const waits = [this.burst, this.sustained].map(({ remaining, endsInMs }) => (remaining < 0 ? endsInMs : 0));
     return Math.max(1, ...waits);
   }
 
-  /** `RateLimit`: the state of the windows. Built on demand: most uses of an address are never reported. */
+  /** The value of `RateLimit`, the state of the windows. Formatted on demand, because it often isn't needed. */
   get state(): string {
     const { burst, sustained } = this;
     return (
-      `"burst";r=${Math.max(0, burst.left)};t=${Math.ceil(burst.endsInMs / 1_000)}, ` +
-      `"sustained";r=${Math.max(0, sustained.left)};t=${Math.ceil(sustained.endsInMs / 1_000)}`
+      `"burst";r=${Math.max(0, burst.remaining)};t=${Math.ceil(burst.endsInMs / 1_000)}, ` +
+      `"sustained";r=${Math.max(0, sustained.remaining)};t=${Math.ceil(sustained.endsInMs / 1_000)}`
     );
   }
 }
 
-/** The remaining quota of a window (below 0: this use was refused), and when it ends. */
-type WindowState = { left: number; endsInMs: number };
+/** The remaining quota of a window (negative if this use was refused), and when the window ends. */
+type WindowState = { remaining: number; endsInMs: number };
 
 export type Limiter = {
-  /** Counts one use. Immediate when counted in this process; a round trip with Redis. */
+  /** Counts one use. Synchronous if counted in this process; takes a round trip with Redis. */
   consume(key: string): Verdict | Promise<Verdict>;
-  /** Whether the next use would be allowed; counts nothing. */
+  /** Returns whether the next use would be allowed, without counting one. */
   peek(key: string): Verdict | Promise<Verdict>;
 };
 
 type Options = { name: string; rate: Rate; redis: RedisLink | null; keysMax?: number };
 
 /**
- * A rate limit for each of many keys. Uses refused by the burst window don't count in the sustained one: a caller who is too
- * fast for some seconds isn't blocked for the rest of the minute.
+ * Creates a rate limit that applies to each key separately. Uses refused by the burst window don't count in the sustained one, so
+ * that a caller who is too fast for a few seconds isn't blocked for the rest of the minute.
  */
 export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options): Limiter {
   const windows = {
@@ -76,26 +76,30 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   };
   const policy = `"burst";q=${rate.burst};w=${BURST_S}, "sustained";q=${rate.sustained};w=${SUSTAINED_S}`;
 
-  /** @param cost 1 if the judged use is not counted yet. */
+  /** @param cost 1 if the use isn't counted yet, otherwise 0. */
   function judge(burst: Use | undefined, sustained: Use | undefined, cost: 0 | 1): Verdict {
     const nowMs = Date.now();
-    const stand = (use: Use | undefined, points: number, durationS: number): WindowState => ({
-      left: points - (use?.points ?? 0) - cost,
+    const findState = (use: Use | undefined, points: number, durationS: number): WindowState => ({
+      remaining: points - (use?.points ?? 0) - cost,
       endsInMs: use ? Math.max(0, use.endsAtMs - nowMs) : durationS * 1_000,
     });
-    return new Verdict(policy, stand(burst, rate.burst, BURST_S), stand(sustained, rate.sustained, SUSTAINED_S));
+    return new Verdict(
+      policy,
+      findState(burst, rate.burst, BURST_S),
+      findState(sustained, rate.sustained, SUSTAINED_S),
+    );
   }
 
-  function consumeHere(key: string): Verdict {
+  function consumeLocally(key: string): Verdict {
     const burst = windows.burst.hit(key);
     const isOver = burst.points > rate.burst;
     return judge(burst, isOver ? windows.sustained.peek(key) : windows.sustained.hit(key), 0);
   }
-  const peekHere = (key: string) => judge(windows.burst.peek(key), windows.sustained.peek(key), 1);
-  if (redis === null) return { consume: consumeHere, peek: peekHere };
+  const peekLocally = (key: string) => judge(windows.burst.peek(key), windows.sustained.peek(key), 1);
+  if (redis === null) return { consume: consumeLocally, peek: peekLocally };
 
   const shared = createSharedWindows(name, rate, redis, windows);
-  /** Uses refused by the burst window: persistent callers reach neither Redis nor the other window. */
+  /** Keys refused by the burst window. While they are, their uses reach neither Redis nor the other window. */
   const refused = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, ttlMs: BURST_S * 1_000 });
 
   async function consumeShared(key: string): Promise<Verdict> {
@@ -107,9 +111,9 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   }
 
   return {
-    consume: (key) => (redis.isAlive() ? consumeShared(key) : consumeHere(key)),
+    consume: (key) => (redis.isAlive() ? consumeShared(key) : consumeLocally(key)),
     async peek(key) {
-      if (!redis.isAlive()) return peekHere(key);
+      if (!redis.isAlive()) return peekLocally(key);
       const [burst, sustained] = await Promise.all([shared.burst.get(key), shared.sustained.get(key)]);
       return judge(mapToUse(burst), mapToUse(sustained), 1);
     },
@@ -125,14 +129,14 @@ function createSharedWindows(name: string, rate: Rate, redis: RedisLink, windows
       keyPrefix: `${redis.keyPrefix}${name}:${window}`,
       points: rate[window],
       duration,
-      // If Redis fails, a use is judged by this instance's own count.
+      // If Redis fails, this instance's own count decides.
       insuranceLimiter: windows[window],
       rejectIfRedisNotReady: true,
     });
   return { burst: create("burst", BURST_S), sustained: create("sustained", SUSTAINED_S) };
 }
 
-/** Counts a use; the library throws when it refuses. */
+/** Counts a use. If the library refuses it, it throws the result, which is returned here. */
 async function use(limiter: RateLimiterLike, key: string): Promise<Use> {
   try {
     return toUse(await limiter.consume(key));

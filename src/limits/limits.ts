@@ -11,23 +11,23 @@ import { ReadQueue } from "./read-queue.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
 
-/** Passwords of one user being checked concurrently, each to change or delete something. */
+/** The maximum number of concurrent password checks per user, for changes that require the password. */
 const PASSWORD_CHECKS_PER_USER = 4;
 
-/** Uses counted per client address. */
+/** Limits counted per client IP address. */
 export type AddressClass = "address" | "auth" | "renew" | "hooks_address";
-/** Uses counted per user, and per API key. */
+/** Limits counted per user, and per API key. */
 export type CallerClass = "read" | "write" | "ai";
-/** Counted when members are added: for the user who adds, and for the added user. */
+/** Limits on adding members, counted for the user who adds and for the user who is added. */
 type AddClass = "adds" | "added";
-/** Counted per incoming hook. */
+/** Limits counted per incoming hook. */
 type HookClass = "hooks";
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
-/** The caller, as far as limits need to know: a user, by a session or by an API key (which has scopes). */
+/** The part of the caller that limits need. `scopes` is null for a session. */
 type Subject = { user: { id: string }; credentialId: string; scopes: object | null };
 
-/** The verdict on an allowed use; null if limits are off, or nothing identifies the caller. */
+/** The verdict on an allowed use; null if limits are off, or the caller can't be identified. */
 export type LimitOutcome = Verdict | null;
 
 export type Limits = {
@@ -35,34 +35,34 @@ export type Limits = {
   countAddress(limit: AddressClass, ipAddress: string | null): LimitOutcome | Promise<LimitOutcome>;
   /** @throws Problem `rate_limited`. */
   countCaller(limit: CallerClass, subject: Subject): LimitOutcome | Promise<LimitOutcome>;
-  /** For posts to an incoming hook. @throws Problem `rate_limited`. */
+  /** Counts a post to an incoming hook. @throws Problem `rate_limited`. */
   countHook(hookId: string): LimitOutcome | Promise<LimitOutcome>;
   /** Stores a message that a model will answer. @throws Problem `rate_limited`, and what `store` throws. */
   storeAnswered<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
   /**
-   * Call before storing a message that a model might answer; call `countAnswer` once it does. Concurrent messages may exceed
-   * the limit slightly. Usually synchronous.
+   * Checks the limit before a message is stored that a model might answer. Call `countAnswer` if one does. Concurrent messages
+   * may slightly exceed the limit. Usually synchronous.
    * @throws Problem `rate_limited`.
    */
   checkAnswered(subject: Subject): Promise<void> | undefined;
   countAnswer(subject: Subject): void;
   /**
-   * Call before a user is added to a conversation. Above the limit, only users who are known may be added.
-   * @param isKnown whether the added user knows the caller; called only above the limit.
+   * Counts an addition to a conversation, before it is made. Above the limit, only users who know the caller may be added.
+   * @param isKnown returns whether the added user knows the caller; called only above the limit.
    * @throws Problem `rate_limited`.
    */
   countAdd(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
-  /** Limits answers in progress; their rate is counted separately. */
+  /** Limits answers in progress. Their rate is limited separately. */
   answers: Pick<AnswerLimit, "store" | "reserve">;
   frames: FrameLimit;
   sockets: Slots;
   feeds: Slots;
   reads: ReadQueue;
   expensiveReads: Slots;
-  /** Exports of one user: one at a time. */
+  /** Limits each user to one export at a time. */
   exports: Slots;
   logins: LoginGuard;
-  /** Limits looking up users by e-mail address: an unknown address counts like a wrong password. */
+  /** Limits lookups of users by e-mail address. An unknown e-mail address counts like a wrong password. */
   lookups: Pick<LoginGuard, "begin">;
   passwordChecks: Slots;
   /** Null without REDIS_URL. */
@@ -75,17 +75,17 @@ type LimitConfig = Pick<Config, "REDIS_URL" | Extract<keyof Config, `RATE_LIMIT_
 
 type Dependencies = {
   config: LimitConfig;
-  /** Identifies this Parley in a shared Redis. */
+  /** Identifies this Parley in a Redis that several may share. */
   deployment: string;
   log: Log;
   metrics: Metrics;
-  /** Stored answers of a user that have not ended. */
+  /** Counts a user's stored answers that haven't ended. */
   countStored(userId: string): Promise<number>;
 };
 
 type CountedClass = AddressClass | CallerClass | AddClass | HookClass;
 
-const named: Record<CountedClass, string> = {
+const limitNames: Record<CountedClass, string> = {
   address: "requests from this address",
   auth: "logins and registrations from this address",
   renew: "requests for tokens from this address",
@@ -100,7 +100,7 @@ const named: Record<CountedClass, string> = {
 
 const EXPORTS_PER_USER = 1;
 
-/** All limits of this instance: the only place that turns settings into rates. */
+/** Creates all limits of this instance from the settings. */
 export function createLimits({ config, deployment, log, metrics, countStored }: Dependencies): Limits {
   const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, deployment, log);
   const isEnabled = config.RATE_LIMIT_ENABLED === "true";
@@ -177,7 +177,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
   function check(limit: CountedClass, verdict: Verdict): Verdict {
     if (verdict.isAllowed) return verdict;
     metrics.rateLimited.inc({ limit });
-    throw createRefusal(verdict, named[limit]);
+    throw createRefusal(verdict, limitNames[limit]);
   }
 
   function count(limit: CountedClass, key: string): Verdict | Promise<Verdict> {
@@ -185,7 +185,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     return verdict instanceof Promise ? verdict.then((later) => check(limit, later)) : check(limit, verdict);
   }
 
-  /** A key counts for itself and for its user; the headers report the tighter one. */
+  /** Counts a use for the API key and for its user. The headers report the limit with less remaining quota. */
   async function countBoth(limit: CallerClass, userKey: string, keyKey: string): Promise<Verdict> {
     const ofUser = await count(limit, userKey);
     const ofKey = await count(limit, keyKey);
@@ -220,7 +220,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     },
     countAnswer(subject) {
       answers.count(subject.user.id);
-      // The message is already stored; the verdict applies to the next one.
+      // The message is already stored, so the verdict only affects the next one.
       const { user, credentialId, scopes } = subject;
       for (const key of [`u:${user.id}`, ...(scopes === null ? [] : [`k:${credentialId}`])])
         Promise.resolve(limiters.ai.consume(key)).catch((error) =>

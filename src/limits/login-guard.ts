@@ -6,65 +6,65 @@ import { createAddressKey } from "./address-key.ts";
 import { MemoryWindow } from "./memory-window.ts";
 import { createLimitProblem } from "./refusal.ts";
 
-/** The first wait; each further failure doubles it. */
+/** The first waiting time. Each further failure doubles it. */
 const INITIAL_WAIT_S = 1;
 export const WAIT_S_MAX = 15 * 60;
 /** How long failures of an account from one address are remembered, from the first one or until a success. */
 const REMEMBERED_S = 60 * 60;
-/** The same for failures of an account from any address, and of an address for any account. */
+/** How long failures of an account from any address, and of an address for any account, are remembered. */
 const BROAD_REMEMBERED_S = 15 * 60;
-/** Others cannot lock an account for addresses that used it within this time. */
+/** An account isn't locked for addresses that used it within this time, even if others cause failures. */
 const KNOWN_ADDRESS_S = 24 * 60 * 60;
 
-/** Failures allowed before waits begin: for an account from one address, an account, an address. */
+/** What failures are counted for: an account from one IP address, an account, or an IP address. */
 type LoginScope = "account_and_address" | "account" | "address";
 export type LoginFailures = Record<LoginScope, number>;
 
-/** A new lock, for the audit log. */
+/** A new lock, to be recorded in the audit log. */
 export type LoginLock = { scope: LoginScope; waitS: number };
 
 type Options = {
   failures: LoginFailures;
   redis: RedisLink | null;
   onRefused(): void;
-  /** The kind of failures: names the policies in the headers of a refusal, and the keys. */
+  /** The prefix of the policies in a refusal's headers and of the keys. */
   name?: string;
-  /** The text of a refusal. */
+  /** The message of a refusal. */
   detail?: string;
-  /** Whether a success clears earlier failures, and makes the address known. */
+  /** Whether a success clears earlier failures and makes the address known. */
   isForgiving?: boolean;
 };
 
 /**
- * Why a client's address is known: this account was used from it recently (`account`), or another one (`address`).
- * Determined without checking a password.
+ * Why a client's IP address is known: this account was used from it recently (`account`), or another one was (`address`).
+ * Known without checking a password.
  */
 export type KnownBy = "account" | "address" | "nothing";
 
 type LoginAttempt = {
   knownBy: KnownBy;
-  /** The password was wrong. @returns new locks caused by this. @throws Problem `rate_limited`, see `begin`. */
+  /** Records a wrong password. @returns new locks that it caused. @throws Problem `rate_limited` as `begin` does. */
   fail(): Promise<LoginLock[]>;
-  /** The password was right. @throws Problem `rate_limited` if a lock was set during the check. */
+  /** Records a right password. @throws Problem `rate_limited` if a lock was set during the check. */
   succeed(): Promise<void>;
 };
 
 export type LoginGuard = {
   /**
-   * Call before checking a password.
-   * @param account identifies the account, whether it exists or not: both get the same response, after the same time.
+   * Begins an attempt. Call this before checking a password.
+   * @param account identifies the account. If it doesn't exist, the response and its timing are the same.
    * @throws Problem `rate_limited` while locked, even for the right password.
    */
   begin(account: string, ipAddress: string | null): Promise<LoginAttempt>;
 
-  /** Why an address is known, before the account is. */
+  /** Returns why an IP address is known, for a request that doesn't name an account. */
   findKnown(ipAddress: string | null): Promise<Exclude<KnownBy, "account">>;
 
-  /** Marks an address as used by an account that authenticated without its password. */
+  /** Records that an account authenticated from an IP address without a password. */
   remember(account: string, ipAddress: string | null): Promise<void>;
 };
 
-/** Used when limits are off. */
+/** The guard to use if limits are off. */
 export const noLoginGuard: LoginGuard = {
   begin: async () => ({ knownBy: "nothing", fail: async () => [], succeed: async () => {} }),
   findKnown: async () => "nothing",
@@ -72,8 +72,8 @@ export const noLoginGuard: LoginGuard = {
 };
 
 /**
- * Slows down password guessing. Failures are counted, not attempts: any number of logins with the right password may run
- * concurrently. Of concurrent guesses, those after the last free one are all refused alike, right or wrong, so they reveal
+ * Creates a guard that slows down password guessing. Only failures are counted, so any number of logins with the right password
+ * may run concurrently. If concurrent guesses exceed the limit, all further ones are refused, right or wrong, so they reveal
  * nothing.
  */
 export function createLoginGuard({
@@ -96,7 +96,7 @@ export function createLoginGuard({
   const account = createScope("account", BROAD_REMEMBERED_S);
   const address = createScope("address", BROAD_REMEMBERED_S);
   const knownPairs = createWindow(`${guardName}:known`, KNOWN_ADDRESS_S, redis);
-  // Separate, so that one address with many accounts can't evict the other addresses.
+  // Kept separately, so that one address with many accounts can't evict the other addresses.
   const knownAddresses = createWindow(`${guardName}:known_address`, KNOWN_ADDRESS_S, redis);
 
   async function remember({ pairKey, addressKey }: Keys): Promise<void> {
@@ -113,8 +113,8 @@ export function createLoginGuard({
   }
 
   /**
-   * @param begun the failures when the attempt began: an attempt overtaken by the failure that set a lock is refused even if
-   * that lock has ended.
+   * @param begun the failures when the attempt began. An attempt that was overtaken by the failure that set a lock is refused,
+   * even if the lock has ended by now.
    * @returns the failures so far, in the order of `keys`.
    */
   async function requireUnlocked(keys: ScopedKey[], begun?: number[]): Promise<number[]> {
@@ -127,7 +127,7 @@ export function createLoginGuard({
     throw refuse(keys, waits);
   }
 
-  /** @param waits in the order of `keys`; 0 for those that aren't locked. */
+  /** @param waits the remaining waits in the order of `places`; 0 for those that aren't locked. */
   function refuse(places: ScopedKey[], waits: number[]): Problem {
     onRefused();
     const usedUp = places.flatMap(({ scope: { policy, failuresMax: quota, rememberedS: windowS } }, index) => {
@@ -151,7 +151,7 @@ export function createLoginGuard({
         async fail() {
           await requireUnlocked(places, begun);
           const counts = await Promise.all(places.map((place, index) => countFailure(place, begun[index] ?? 0)));
-          // If several looked at the same time, the count decides.
+          // If several attempts began at the same time, the count decides.
           if (counts.includes("overtaken"))
             throw refuse(
               places,
@@ -205,7 +205,7 @@ async function readState({ scope, key }: ScopedKey) {
 const isOvertaken = (failed: number, begun: number, failuresMax: number): boolean =>
   failed > begun && failed >= failuresMax;
 
-/** @returns the lock set by this failure, if any. */
+/** Counts a failure. @returns the lock that it set, if any. */
 async function countFailure({ scope, key }: ScopedKey, begun: number): Promise<LoginLock | "overtaken" | null> {
   const { consumedPoints } = await scope.counts.penalty(key);
   if (isOvertaken(consumedPoints - 1, begun, scope.failuresMax)) return "overtaken";

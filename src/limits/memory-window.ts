@@ -1,22 +1,22 @@
 import { RateLimiterCompatibleAbstract, RateLimiterRes } from "rate-limiter-flexible";
 import { BoundedCache } from "../cache/bounded-cache.ts";
 
-/** How much of a window a key has used, and when the window ends, in milliseconds of `Date.now()`. */
+/** How many points a key has used in a window, and when the window ends (as `Date.now()`). */
 export type Use = { points: number; endsAtMs: number };
 
-/** Keys remembered per window; above it the least recently used ones are evicted, so clients can't fill the memory. */
+/** The maximum number of keys per window. Above it, the least recently used are evicted, so that clients can't exhaust memory. */
 export const KEYS_MAX = 100_000;
 
 type Options = { points: number; durationS: number; keysMax?: number };
 
 /**
- * Counts in memory, in windows that begin with a key's first use. The library's own version keeps an unbounded timer per key
- * (docs/decisions/0044); this one is bounded and synchronous. It implements the library's limiter, so it can replace Redis
- * (`insuranceLimiter`).
+ * Counts in memory, in windows that begin with a key's first use. Unlike the library's own version, which has a timer per key
+ * without a limit (docs/decisions/0044), it is bounded and synchronous. It implements the library's limiter, so that it can
+ * replace Redis (`insuranceLimiter`).
  */
 export class MemoryWindow extends RateLimiterCompatibleAbstract {
   override readonly keyPrefix = "";
-  // The library sets both on its fallback; neither is used here.
+  // The library sets both fields on its fallback. They aren't used here.
   override blockDuration = 0;
   override execEvenly = false;
   readonly points: number;
@@ -30,12 +30,12 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     this.#uses = new BoundedCache({ max: keysMax, ttlMs: this.#durationMs, now: Date.now });
   }
 
-  /** Entries in memory, including ended windows not removed yet. */
+  /** The number of entries in memory, including ended windows that haven't been removed yet. */
   get size(): number {
     return this.#uses.size;
   }
 
-  /** Uses points, even above the limit. @returns the current use; valid until the next call for this key. */
+  /** Adds points, even above the limit. @returns the current use, which is valid until the next call for this key. */
   hit(key: string, points = 1): Use {
     const nowMs = Date.now();
     const known = this.#uses.get(key);
@@ -46,7 +46,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     return this.#begin(key, points, nowMs, this.#durationMs);
   }
 
-  /** The current use of a key, if any. */
+  /** Returns the current use of a key, if any. */
   peek(key: string): Use | undefined {
     const use = this.#uses.get(key);
     return use && use.endsAtMs > Date.now() ? use : undefined;
@@ -83,7 +83,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     return use ? this.#describe(use) : null;
   }
 
-  /** @param durationS at most that of the window. */
+  /** @param durationS at most the duration of the window. */
   override async set(key: string | number, points: number, durationS: number): Promise<RateLimiterRes> {
     return this.#describe(this.#begin(String(key), points, Date.now(), durationS * 1_000));
   }

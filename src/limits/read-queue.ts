@@ -1,11 +1,11 @@
 import { Problem } from "../lib/problem.ts";
 
-/** Reads of one user that may wait. */
+/** The maximum number of queued reads per user. */
 export const READS_WAITING_MAX = 200;
 const RETRY_AFTER_MS = 1_000;
 
 type Options = {
-  /** Concurrent reads of one user; 0: no limit. */
+  /** The maximum number of concurrent reads per user; 0: no limit. */
   atOnce: number;
   onRefused(): void;
 };
@@ -13,8 +13,8 @@ type Options = {
 type User = { running: number; waiting: (() => void)[] };
 
 /**
- * Limits the concurrent reads of each user; further reads wait in order. A large page blocks this process's only thread for
- * tens of milliseconds, so many at once from one user would slow down everyone. Only users with running reads take memory.
+ * Limits the concurrent reads of each user; further reads are queued. A large page blocks this process's only thread for tens of
+ * milliseconds, so many concurrent reads of one user would slow down everyone. Only users with running reads use memory.
  */
 export class ReadQueue {
   readonly #users = new Map<string, User>();
@@ -25,9 +25,9 @@ export class ReadQueue {
   }
 
   /**
-   * Begins a read; `end` must follow. Not reentrant: a nested read could wait for itself.
-   * @returns undefined if it begins immediately, otherwise a promise.
-   * @throws Problem `rate_limited` when too many wait.
+   * Begins a read, after which `end` must be called. Not reentrant: a nested read could wait for itself.
+   * @returns undefined if the read can begin immediately, otherwise a promise to wait for.
+   * @throws Problem `rate_limited` if too many reads are queued.
    */
   begin(userId: string): Promise<void> | undefined {
     const waiting = this.#users.get(userId)?.waiting.length ?? 0;
@@ -40,7 +40,7 @@ export class ReadQueue {
     return this.#enter(userId);
   }
 
-  /** Ends a read that has begun. */
+  /** Ends a read. */
   end(userId: string): void {
     const user = this.#users.get(userId);
     if (!user) return;
@@ -50,7 +50,7 @@ export class ReadQueue {
     else this.#users.delete(userId);
   }
 
-  /** Begins a read for a socket frame: each socket has one at a time, so it may always wait. */
+  /** Runs a read for a socket frame. It is never refused, because each socket has only one at a time. */
   async run<T>(userId: string, work: () => Promise<T>): Promise<T> {
     await this.#enter(userId);
     try {

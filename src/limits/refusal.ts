@@ -1,15 +1,15 @@
 import { Problem } from "../lib/problem.ts";
 import type { Verdict } from "./limiter.ts";
 
-/** Rate limit headers of every response of a limited route. */
+/** Returns the rate limit headers for a response of a limited route. */
 function describeVerdict({ policy, state }: Verdict): Record<string, string> {
   return { "ratelimit-policy": policy, ratelimit: state };
 }
 
-/** An exhausted limit: how much it allows, in which time window if any, and when there is room again. */
+/** An exhausted limit: how much it allows, in which time window (if any), and for how long it stays exhausted. */
 type UsedUp = { policy: string; quota: number; windowS?: number; waitMs: number };
 
-/** Creates the error for other kinds of limits: names the exhausted ones, like `createRefusal`. */
+/** Creates the error for other kinds of limits. Like `createRefusal`, it names the exhausted ones. */
 export function createLimitProblem(detail: string, usedUp: readonly UsedUp[]): Problem {
   const describe = ({ policy, quota, windowS }: UsedUp) =>
     `"${policy}";q=${quota}${windowS === undefined ? "" : `;w=${windowS}`}`;
@@ -21,7 +21,7 @@ export function createLimitProblem(detail: string, usedUp: readonly UsedUp[]): P
   });
 }
 
-/** Creates the error for a refused use: when to retry, and which windows are exhausted. */
+/** Creates the error for a refused use. It says when to retry, and which windows are exhausted. */
 export function createRefusal(verdict: Verdict, what: string): Problem {
   const waitS = Math.ceil(verdict.retryAfterMs / 1_000);
   return new Problem("rate_limited", `Too many ${what}; try again in ${waitS} s.`, {

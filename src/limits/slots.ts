@@ -1,7 +1,7 @@
 import { Problem } from "../lib/problem.ts";
 import { createLimitProblem } from "./refusal.ts";
 
-/** Retry delay for callers without a free slot. */
+/** The retry delay for callers without a free slot. */
 const RETRY_AFTER_MS = 2_000;
 
 type Options = {
@@ -12,12 +12,12 @@ type Options = {
   onRefused(): void;
 };
 
-/** Per-user slots for long-lived resources: open sockets, feeds. Only users who hold one take memory. */
+/** Limits long-lived resources per user, such as open sockets and feeds. Only users who hold a slot use memory. */
 export class Slots {
   readonly #counts = new Map<string, number>();
   readonly #options: Options;
 
-  /** @param options `slotsMax` per user, 0 for no limit; `what` they are for, in the plural. */
+  /** @param options `slotsMax`: slots per user, 0 for no limit. `what`: what they are for, as a plural. */
   constructor(options: Options) {
     this.#options = options;
   }
@@ -31,12 +31,12 @@ export class Slots {
     return slotsMax === 0 || this.count(userId) < slotsMax;
   }
 
-  /** @throws Problem `rate_limited` when the user has no free slot. */
+  /** @throws Problem `rate_limited` if the user has no free slot. */
   requireRoom(userId: string): void {
     if (!this.hasRoom(userId)) throw this.refuse();
   }
 
-  /** The error when no slot is free; counts the refusal. */
+  /** Counts a refusal and returns the error for it. */
   refuse(): Problem {
     const { slotsMax, what, policy, onRefused } = this.#options;
     onRefused();
@@ -47,7 +47,7 @@ export class Slots {
 
   /**
    * Takes a slot.
-   * @returns a function that releases it; idempotent. @throws Problem `rate_limited` when there is none.
+   * @returns an idempotent function that releases it. @throws Problem `rate_limited` if none is free.
    */
   take(userId: string): () => void {
     this.requireRoom(userId);
@@ -56,8 +56,8 @@ export class Slots {
     return () => {
       if (!isHeld) return;
       isHeld = false;
-      const left = this.count(userId) - 1;
-      if (left > 0) this.#counts.set(userId, left);
+      const remaining = this.count(userId) - 1;
+      if (remaining > 0) this.#counts.set(userId, remaining);
       else this.#counts.delete(userId);
     };
   }

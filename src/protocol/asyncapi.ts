@@ -17,15 +17,15 @@ Ignore unknown fields and push types: later versions may add some.`;
 export type PublicServer = {
   /** The host, and the port if it isn't the default. */
   host: string;
-  /** The path below which a proxy serves it, such as `/chat`; usually empty. */
+  /** The path prefix under which a proxy serves Parley, such as `/chat`; usually empty. */
   pathname: string;
-  /** Whether it is reached over TLS. */
+  /** Whether clients use TLS. */
   isSecure: boolean;
 };
 
 /**
- * Creates the AsyncAPI document: the WebSocket, event streams and webhooks, from the schemas that validate them. It is for no
- * particular installation: the host is a variable.
+ * Creates the AsyncAPI document, which describes the WebSocket, event streams and webhooks, from the schemas that validate
+ * them. It isn't specific to an installation: the host is a variable.
  */
 export function createAsyncApi({ version }: { version: string }): JsonObject {
   const list = createMessageList();
@@ -56,7 +56,7 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
   };
 }
 
-/** The document of one installation. */
+/** Returns the document for a specific server. */
 export const addressAsyncApi = (document: JsonObject, server: PublicServer): JsonObject => ({
   ...document,
   servers: describeServers(server),

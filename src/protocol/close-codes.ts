@@ -35,5 +35,5 @@ export const closeCodes = {
 
 export type CloseReason = keyof typeof closeCodes;
 
-/** Whether a client may reconnect after this code; any other code, such as 1006, also allows it. */
+/** Whether a client may reconnect after this close code. Other codes, such as 1006, also allow it. */
 export const allowsReconnect = (code: number): boolean => code < 4500 || code > 4999;

@@ -15,7 +15,7 @@ export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
 
 export const UsesDocuments = Type.Boolean({ description: "Whether models receive excerpts from the documents." });
 
-/** Names of tools in one conversation. */
+/** The maximum number of tool names per conversation. */
 const TOOLS_MAX = 64;
 const TOOL_NAME_CHARS_MAX = 64;
 
@@ -35,7 +35,7 @@ export const ConversationEffort = Nullable(ReasoningEffort, {
   description: "How much models think before they respond. Null: the provider's default.",
 });
 
-/** The fields that are the same for every member. */
+/** The fields that are the same for all members. */
 const shared = {
   id: Uuid(),
   title: Type.String(),

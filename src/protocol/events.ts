@@ -4,7 +4,7 @@ import { FormerMember, Member, SharedConversation } from "./conversation.ts";
 import { Message } from "./message.ts";
 import { mapTypeToName } from "./names.ts";
 
-/** The envelope of durable events: the same on sockets, in event streams, over REST and in webhooks. */
+/** Creates the schema of a durable event. Its envelope is the same on sockets, in event streams and over REST. */
 const durable = <T extends string, D extends TSchema>(type: T, description: string, data: D) =>
   Named(
     mapTypeToName(type),
@@ -20,7 +20,7 @@ const durable = <T extends string, D extends TSchema>(type: T, description: stri
     ),
   );
 
-/** All durable events. An event contains the current state of a message or conversation, even when replayed later. */
+/** All durable events. When an event is replayed later, it contains the then current state of the message or conversation. */
 export const durableEvents = {
   "message.created": durable("message.created", "A user wrote a message, or a model started a response.", Message),
   "message.updated": durable("message.updated", "The author edited a message.", Message),
@@ -44,7 +44,7 @@ export type EventData<T extends DurableEventType = DurableEventType> = DurableEv
 
 export const Event = Named("Event", Type.Union(Object.values(durableEvents)));
 
-/** The position of an event: its number in the conversation, without gaps. */
+/** An event's sequence number in its conversation (without gaps), and its time. */
 export type EventPosition = { seq: number; at: Date };
 
 export function createEvent<T extends DurableEventType>(
@@ -70,7 +70,7 @@ const Attempt = Type.Integer({
   description: "The number of the model's attempt at the response; increases with each attempt.",
 });
 
-/** Ephemeral events: never stored, never replayed. */
+/** Ephemeral events, which are never stored or replayed. */
 export const ephemeralEvents = {
   typing: ephemeral("typing", "Another user started or stopped typing.", {
     user_id: Uuid(),
@@ -111,5 +111,5 @@ export type EphemeralEvent<T extends EphemeralEventType = EphemeralEventType> = 
   [K in T]: Static<(typeof ephemeralEvents)[K]>;
 }[T];
 
-/** Any event of a conversation that is pushed. */
+/** Any event that is pushed to subscribers of a conversation. */
 export type ConversationEvent = DurableEvent | EphemeralEvent;

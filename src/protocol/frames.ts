@@ -9,9 +9,9 @@ import { mapTypeToName } from "./names.ts";
 import { ReasoningEffort } from "./reasoning-effort.ts";
 import { ReplyFormat } from "./reply-format.ts";
 
-/** The maximum size of a client frame; a longer one gets an error. */
+/** The maximum size of a client frame. A larger one causes an error. */
 export const FRAME_BYTES_MAX = 64 * 1024;
-/** UTF-16 units of a message's text. Over a socket, FRAME_BYTES_MAX is reached first. */
+/** The maximum length of a message's text in UTF-16 units. Over a socket, FRAME_BYTES_MAX is reached first. */
 export const CONTENT_CHARS_MAX = 200_000;
 export const CLIENT_MESSAGE_ID_CHARS_MAX = 128;
 export const MODEL_CHARS_MAX = 200;
@@ -25,7 +25,7 @@ const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 
 const frame = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
   Named(`${mapTypeToName(type)}Frame`, Closed({ type: Type.Literal(type), id, ...properties }, { description }));
-/** Frames that only get a response if they fail may leave out the id. */
+/** Creates the schema of a frame whose `id` is optional. */
 const signal = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
   Named(
     `${mapTypeToName(type)}Frame`,
@@ -42,13 +42,13 @@ export const ReplySettings = {
   reply_format: Type.Optional(Nullable(ReplyFormat)),
 };
 
-/** References a message. With the conversation id, it is only found there. */
+/** References a message. If the conversation id is given, the message must be in that conversation. */
 const ByMessage = {
   message_id: Uuid(),
   conversation_id: Type.Optional(Nullable(Uuid(), { description: "Optional; makes the lookup faster." })),
 };
 
-/** Every client frame by its type. `acks` has the acknowledgements. */
+/** All client frames by type. Their acknowledgements are in `acks`. */
 export const clientFrames = {
   auth: signal("auth", "Authenticates a new connection, or renews the credential of an open one.", {
     token: Line({ minLength: 1, maxLength: TOKEN_CHARS_MAX }),
@@ -105,12 +105,12 @@ const checks = new Map<string, TypeCheck<TSchema>>(
   Object.entries(clientFrames).map(([type, schema]) => [type, TypeCompiler.Compile<TSchema>(schema)]),
 );
 
-/** The id of an unreadable frame, if it has one, for the error response. */
+/** The id of a frame for its error response, if it is known. */
 export type UnreadFrame = { id: string | null };
 
 /**
  * Parses a client's text frame.
- * @param about receives the frame's `id` as soon as it is known, even if the frame is then refused.
+ * @param about its `id` is set as soon as the frame's id is known, even if the frame is then refused.
  * @throws Problem `too_large`, `malformed`, `invalid`.
  */
 export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame {
@@ -118,7 +118,7 @@ export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame 
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new Problem("malformed", "Each frame must be one JSON object.");
   const { id, type } = value as { id?: unknown; type?: unknown };
-  // Before any check, so that every error carries the id.
+  // Set before all checks, so that every error contains the id.
   if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) about.id = normalizeText(id);
   // A UTF-16 unit is at most three bytes, so most frames don't need an exact count.
   if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))

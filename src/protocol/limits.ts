@@ -1,29 +1,29 @@
 import { CONTENT_CHARS_MAX, FRAME_BYTES_MAX } from "./frames.ts";
 
-/** A socket idle for this long is pinged. */
+/** A socket is pinged after being idle for this long. */
 export const HEARTBEAT_MS = 25_000;
-/** It is closed if it doesn't answer the ping within this time. */
+/** A socket is closed if it doesn't answer a ping within this time. */
 export const PONG_TIMEOUT_MS = 10_000;
 /** A socket without a credential is closed after this time. */
 export const AUTH_TIMEOUT_MS = 10_000;
-/** Subscribed conversations per connection. */
+/** The maximum number of subscribed conversations per connection. */
 export const SUBSCRIPTIONS_MAX = 1_000;
-/** Unacknowledged messages per connection; beyond it sends fail with `rate_limited`. */
+/** The maximum number of unacknowledged messages per connection. Above it, sends fail with `rate_limited`. */
 export const SENDING_MAX = 1_000;
-/** Queued frames per connection; beyond it the connection closes with 4005. */
+/** The maximum number of queued frames per connection. Above it, the connection is closed with 4005. */
 export const WAITING_FRAMES_MAX = 1_000;
-/** Consecutive invalid frames; beyond it the connection closes with 4507. */
+/** The maximum number of consecutive invalid frames. Above it, the connection is closed with 4507. */
 export const VIOLATIONS_MAX = 200;
-/** A client with more unread bytes than this at two consecutive sweeps is too slow: closed with 4002. */
+/** A client with more unread bytes than this at two consecutive checks is too slow, and is closed with 4002. */
 export const SLOW_BYTES_MAX = 1024 * 1024;
-/** Most events per recovery. A client that missed more events, or more text than fits, reloads the history. */
+/** The maximum number of events per recovery. A client that missed more events, or too much text, must reload the history. */
 export const RECOVERY_EVENTS_MAX = 500;
-/** A comment line keeps proxies and idle timeouts from closing a quiet event stream. */
+/** How often an event stream sends a comment line, so that proxies and idle timeouts don't close it. */
 export const STREAM_HEARTBEAT_MS = 15_000;
 
 type Limit = { value: number; unit: string; effect: string };
 
-/** The fixed limits that clients of the WebSocket and of event streams notice, for the documents. */
+/** The fixed limits that affect clients of the WebSocket and event streams, for the documents. */
 export const realtimeLimits: Readonly<Record<string, Limit>> = {
   frame_bytes: { value: FRAME_BYTES_MAX, unit: "bytes", effect: "A longer client frame gets the error `too_large`." },
   content_chars: {

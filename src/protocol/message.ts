@@ -21,7 +21,7 @@ const MessageUsage = Named(
   }),
 );
 type MessageUsage = Static<typeof MessageUsage>;
-/** The stored token counts of an answer. */
+/** The token counts that are stored for an answer. */
 export type MessageTokens = Omit<MessageUsage, "cost_usd">;
 
 const MessageAuthor = Named(
@@ -76,7 +76,7 @@ export type MessageRow = {
   role: Message["role"];
   author_id: string | null;
   author_name: string | null;
-  /** For a message posted by an incoming hook, which has no author. */
+  /** The incoming hook that posted the message, which then has no author. */
   hook_id: string | null;
   hook_name: string | null;
   supplied: boolean;
@@ -101,7 +101,7 @@ export type MessageRow = {
   deleted_at: Date | null;
 };
 
-/** Null for models and tools, and for deleted users. */
+/** Maps a row to the message's author; null for models, tools and deleted users. */
 export function mapRowToAuthor({
   author_id,
   author_name,
@@ -143,7 +143,7 @@ export function mapRowToMessage(row: MessageRow): Message {
     output: row.output,
     metadata: row.metadata,
     created_at: createdAt,
-    // Most messages never change, and formatting a time takes a tenth of the time of a long list.
+    // Reuses the string, since most messages never change, and formatting times accounts for a tenth of the time of a long list.
     updated_at: row.updated_at.getTime() === row.created_at.getTime() ? createdAt : row.updated_at.toISOString(),
     deleted_at: row.deleted_at?.toISOString() ?? null,
   };

@@ -1,4 +1,4 @@
-/** The name of a message in documents by its `type`: `message.created` gives `MessageCreated`. */
+/** Maps a message's `type` to its name in documents: `message.created` to `MessageCreated`. */
 export const mapTypeToName = (type: string): string =>
   type
     .split(".")

@@ -16,7 +16,7 @@ const id = Type.String();
 const ack = <T extends ClientFrameType, P extends Record<string, TSchema>>(to: T, description: string, body: P) =>
   Named(`${mapTypeToName(to)}Ack`, Closed({ type: Type.Literal("ack"), id, ...body }, { description }));
 
-/** Acknowledgements by the type of client frame. Other frames get a `pong` or no response. */
+/** Acknowledgements by the type of the client frame. Frames without one get a `pong` or no response. */
 export const acks = {
   auth: ack("auth", "The credential was accepted.", {
     expires_at: Nullable(Timestamp(), { description: "When the credential expires; null: never." }),
@@ -57,7 +57,7 @@ export type Ack<T extends AckedFrameType = AckedFrameType> = { [K in T]: Static<
 /** The fields of an ack other than its type and id. */
 export type AckBody<T extends AckedFrameType = AckedFrameType> = { [K in T]: Omit<Ack<K>, "type" | "id"> }[T];
 
-/** Limits reported to clients; each name ends with its unit. */
+/** The limits reported to clients. */
 const ConnectionLimits = Named(
   "ConnectionLimits",
   Closed({
@@ -69,7 +69,7 @@ const ConnectionLimits = Named(
   }),
 );
 
-/** Everything the server sends, by type. A socket gets all of it; an event stream gets events, and `error` at its end. */
+/** All frames that the server sends, by type, except events. Of these, event streams contain only `error`, as the last frame. */
 export const pushes = {
   ready: frame("ready", "The first frame, once the connection is authenticated.", {
     connection_id: Uuid(),
@@ -119,7 +119,7 @@ export const pushes = {
 export type PushType = keyof typeof pushes;
 export type Push<T extends PushType = PushType> = { [K in T]: Static<(typeof pushes)[K]> }[T];
 
-/** Creates the error frame for a problem; `id` of the frame it responds to, if readable. */
+/** Creates the error frame for a problem. `id` is that of the refused frame; null if it is unknown. */
 export function createErrorFrame(problem: Problem, id: string | null): Push<"error"> {
   return {
     type: "error",

@@ -1,11 +1,11 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Named } from "../lib/schema.ts";
 
-/** The maximum size of an answer's schema, as JSON. */
+/** The maximum size of an answer's schema as JSON. */
 export const REPLY_SCHEMA_BYTES_MAX = 16 * 1024;
 const NAME_CHARS_MAX = 64;
 
-/** The required form of a model's answer: JSON that matches a schema. */
+/** The format required of a model's answer: JSON that matches a schema. */
 export const ReplyFormat = Named(
   "ReplyFormat",
   Closed(

@@ -3,8 +3,8 @@ import { isJsonObject, type Json, type JsonObject } from "../lib/json.ts";
 import { ownFormats } from "../lib/schema.ts";
 
 /**
- * Collects the schemas of a document, as JSON Schema draft-07: each named schema is listed once under its name, and
- * referenced wherever it is used.
+ * Collects the schemas of a document, as JSON Schema draft-07. Each named schema is listed once under its name, and referenced
+ * wherever it is used.
  */
 export function createSchemaList(path: string) {
   const listed = new Map<string, JsonObject>();
@@ -19,7 +19,7 @@ export function createSchemaList(path: string) {
       if (keyword === "properties" && isJsonObject(value))
         mapped.properties = Object.fromEntries(Object.entries(value).map(([name, one]) => [name, map(one, isOpen)]));
       else if (keyword === "patternProperties" && isJsonObject(value))
-        // TypeBox's form of a record with arbitrary keys.
+        // This is how TypeBox represents a record with arbitrary keys.
         mapped.additionalProperties = map(Object.values(value)[0] ?? true, isOpen);
       else mapped[keyword] = keyword === "enum" || keyword === "required" ? value : map(value, isOpen);
     }
@@ -37,14 +37,14 @@ export function createSchemaList(path: string) {
   return {
     /**
      * Adds a schema and its nested schemas, and returns the reference to use.
-     * @param isOpen omits `additionalProperties: false`: receivers must accept unknown properties.
-     * @throws Error when two schemas have the same name.
+     * @param isOpen whether to omit `additionalProperties: false`, because receivers must accept unknown properties.
+     * @throws Error if two different schemas have the same name.
      */
     add: (schema: TSchema, { isOpen }: { isOpen: boolean }): JsonObject =>
-      // A round trip drops what isn't JSON: TypeBox's symbols.
+      // Converting to JSON and back drops TypeBox's symbols.
       map(JSON.parse(JSON.stringify(schema)) as JsonObject, isOpen) as JsonObject,
 
-    /** All schemas, ordered by name. */
+    /** Returns all schemas, ordered by name. */
     all: (): JsonObject => Object.fromEntries([...listed].sort(([a], [b]) => (a < b ? -1 : 1))),
   };
 }

@@ -8,7 +8,7 @@ import { User } from "./user.ts";
 const CONTENT_TRUNCATED =
   "The body would have exceeded 20 kB. `reasoning` and `content` are cut; if that was not enough, other long texts are cut and other large values are null.";
 
-/** The subject has been deleted since: only its id is left. */
+/** The data of an event whose subject has been deleted since then: only its id. */
 const Deleted = Closed({ id: Uuid() }, { description: "The message, conversation or user no longer exists." });
 
 const WebhookMessage = Named(
@@ -26,7 +26,7 @@ const timestamp = Timestamp({
   description: "When it happened; the header `webhook-timestamp` is the time of the attempt.",
 });
 
-/** A durable event: like its envelope on the WebSocket, with `timestamp` instead of `at`. */
+/** Creates the schema for a durable event: the envelope as on the WebSocket, but with `timestamp` instead of `at`. */
 const bodyOfEvent = (type: DurableEventType) => {
   const { description, properties } = durableEvents[type];
   const data = properties.data as TSchema;
@@ -38,7 +38,7 @@ const bodyOfEvent = (type: DurableEventType) => {
   });
 };
 
-/** Events outside any conversation's log, and `generation.failed`. */
+/** Bodies for events that aren't in the log of a conversation. */
 const systemBodies = {
   "generation.failed": body("generation.failed", "Every model failed to write a response.", {
     timestamp,
@@ -81,7 +81,7 @@ const systemBodies = {
   }),
 } as const;
 
-/** The body of each webhook delivery, by its type. */
+/** The schemas of all webhook bodies, by type. */
 export const webhookBodies: Readonly<Record<string, TSchema>> = {
   ...Object.fromEntries((Object.keys(durableEvents) as DurableEventType[]).map((type) => [type, bodyOfEvent(type)])),
   ...systemBodies,

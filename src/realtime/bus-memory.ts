@@ -2,14 +2,14 @@ import type { Log } from "../lib/log.ts";
 import type { Bus } from "./bus.ts";
 import { createLocalSubscribers, subscribeLocally } from "./local-subscribers.ts";
 
-/** The bus within one process: nothing is lost, and there is never a gap. */
+/** Creates a bus within one process. It never loses messages, so there are no gaps. */
 export function createMemoryBus({ log }: { log: Log }): Bus {
   const local = createLocalSubscribers(log);
   return {
     scope: "process",
     isHealthy: () => true,
     listPeers: () => [],
-    // Warns about other instances on the same database: this bus can't reach them.
+    // False, because there may be other instances on the same database, which this bus can't reach.
     isAlone: () => false,
     untilAnnounced: async () => {},
     publish(channel, create) {

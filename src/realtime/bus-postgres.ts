@@ -8,29 +8,29 @@ import { createPartJoiner, joinEnvelopes, packEnvelopes, splitEnvelopes } from "
 import { replaceStored } from "./postgres/stored-ids.ts";
 import { createBusTable } from "./postgres/table.ts";
 
-/** Batching delay for messages: notifying takes a lock shared by all of the server's databases. */
+/** The batching delay for messages. Notifying takes a lock that all databases of the server share. */
 const NOTIFY_PAUSE_MS = 5;
 const TABLE_PAUSE_MS = 100;
 const BATCH_CHARS = 256 * 1024;
 const SEND_TIMEOUT_MS = 2_000;
-/** Own heartbeats sent but not received, until the listening connection counts as broken. */
+/** After this many rounds without receiving its own heartbeat, the instance considers its listening connection broken. */
 const MISSED_ROUNDS_MAX = 2;
-/** While messages go through the table, LISTEN is retried at this interval. */
+/** How often LISTEN is retried while messages are exchanged through the table. */
 const RETRY_MS = 60_000;
-/** Keep writing to the table for an instance until this long after its last heartbeat. */
+/** Messages are written to the table for this long after the last heartbeat of an instance that reads it. */
 const TABLE_WRITE_MS = 5_000;
-/** Sent by an instance that reads the table. */
+/** The request in the heartbeats of an instance that reads the table. */
 const READS_TABLE = "table";
 
 type Dependencies = Omit<InstancesBusDependencies, "server" | "sql"> & {
   database: Database;
-  /** The same for all instances of this Parley, and unique to it. */
+  /** The same for all instances of this Parley, and different for others. */
   deployment: string;
 };
 
 /**
- * The bus over Postgres. NOTIFY carries the numbers of stored events; short messages and everything else are sent in full.
- * If a pooler breaks LISTEN, which shows by missing heartbeats, messages go through a table.
+ * Creates the bus over Postgres. For most stored events, NOTIFY carries only the sequence number; short messages and everything
+ * else are sent in full. If heartbeats don't arrive because a pooler breaks LISTEN, messages are exchanged through a table.
  */
 export function createPostgresBus({ database, deployment, ...deps }: Dependencies): Bus {
   return createInstancesBus({ ...deps, sql: database, server: "Postgres" }, (listener) =>
@@ -47,7 +47,7 @@ function openTransport(
   const wanted = new Set<string>();
   const shared = new Set<string>(sharedChannels);
   const joiner = createPartJoiner();
-  const table = createBusTable(database, { onPayload: deliverPayload, onReading: notifyListening });
+  const table = createBusTable(database, { onPayload: deliverPayload, onStarted: notifyListening });
   const openSender = () =>
     createSidePool(database, 1, { idleTimeoutS: 0, closeTimeoutS: 0, statementTimeoutMs: SEND_TIMEOUT_MS });
   let sender = openSender();
@@ -94,7 +94,7 @@ function openTransport(
     try {
       await notify(envelopes);
     } catch (error) {
-      // The pooler may have been detected only since: a new connection takes it into account.
+      // The pooler may have been detected in the meantime. A new connection takes it into account.
       renewSender();
       throw error;
     }
@@ -107,7 +107,7 @@ function openTransport(
 
   async function notify(envelopes: readonly Envelope[]): Promise<void> {
     const sql = sender.open();
-    // Commits don't wait for the disk: notified events are already stored, or never will be.
+    // Commits needn't wait for the disk, because notified events are already stored or are ephemeral.
     await sql`
       select pg_notify(${channel}, p), set_config('synchronous_commit', 'off', true)
       from unnest(${packEnvelopes(envelopes, instanceId)}::text[]) p`;
@@ -131,14 +131,14 @@ function openTransport(
     },
     listen(name) {
       wanted.add(name);
-      // Everything has been received; from here on the table is the only source.
+      // A subscription takes effect immediately, because all channels are received anyway.
       if (listener.isListening() || table.isRunning()) queueMicrotask(() => wanted.has(name) && bus.onListening(name));
     },
     unlisten: (name) => void wanted.delete(name),
     reconnect() {
       missedRounds = listener.isListening() && hasSent ? missedRounds + 1 : 0;
       hasSent = false;
-      // There, a LISTEN would only stay on a connection that others use.
+      // Behind such a pooler, a LISTEN would only remain on a connection that others use.
       const isPooled = isPooledByTransaction(database);
       if (!table.isRunning() && (isPooled || missedRounds >= MISSED_ROUNDS_MAX)) useTable();
       if (table.isRunning() && (isPooled || performance.now() - retriedAtMs < RETRY_MS)) return;

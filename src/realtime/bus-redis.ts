@@ -4,20 +4,20 @@ import { type Bus, sharedChannels } from "./bus.ts";
 import { createInstancesBus, HEARTBEAT_CHANNEL, type InstancesBusDependencies } from "./instances/bus.ts";
 import type { Transport, TransportListener } from "./instances/transport.ts";
 
-/** Batches in flight, and the size of each: bounds what Redis has not accepted yet. */
+/** The maximum number of batches in flight and the size of each, which limit what Redis hasn't accepted yet. */
 const SENDS_AT_ONCE = 4;
 const BATCH_CHARS = 512 * 1024;
 
-/** Channels that every instance subscribes to. */
+/** The channels to which every instance subscribes. */
 const sharedByAll = new Set<string>([...sharedChannels, HEARTBEAT_CHANNEL]);
 
 type Dependencies = Omit<InstancesBusDependencies, "server"> & {
   url: string;
-  /** The same for all instances of this Parley, and unique to it: several may share a Redis. */
+  /** The same for all instances of this Parley, and different for others, because several may share a Redis. */
   deployment: string;
 };
 
-/** The bus over Redis or Valkey: one channel for each conversation with listeners, and the shared channels. */
+/** Creates the bus over Redis or Valkey. There is a channel for each conversation with listeners, and the shared channels. */
 export function createRedisBus({ url, deployment, ...deps }: Dependencies): Bus {
   const prefix = `parley:${deployment}:`;
   return createInstancesBus({ ...deps, server: "Redis" }, (listener) => openTransport(url, prefix, listener, deps));
@@ -35,7 +35,7 @@ function openTransport(
     {
       onMessage: (channel, text) => onEnvelope(strip(channel), text),
       onSubscribed: (channel) => onListening(strip(channel)),
-      // The bus itself logs once that Redis is unavailable; this logs why.
+      // Logs the reason. The bus itself logs once that Redis is unavailable.
       onError: (error) => log.debug({ reason: describeReason(error) }, "the bus has a problem with Redis"),
     },
   );

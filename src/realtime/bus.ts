@@ -1,14 +1,14 @@
 import type { DurableEvent, DurableEventType, EphemeralEvent } from "../protocol/events.ts";
 
 /**
- * Messages between instances about a conversation with listeners. Each instance pushes `presence` and the text of answers to
- * its own users.
+ * Messages between instances about a conversation with listeners. Each instance pushes `presence` and the text of answers to its
+ * own listeners.
  */
 type RoomMessage =
   | { type: "presence.changed"; conversation_id: string; instance_id: string; user_id: string; online: boolean }
-  /** All users listening on an instance. Completes the response to `room.asked`. */
+  /** Lists all users who listen on an instance. This is the last message of a response to `room.asked`. */
   | { type: "presence.listed"; conversation_id: string; instance_id: string; user_ids: string[] }
-  /** The text so far of an answer written by the instance, and its reasoning; `seq` is the number of its message. */
+  /** The text and reasoning so far of an answer that the instance writes. `seq` is the sequence number of its message. */
   | {
       type: "answer.text";
       conversation_id: string;
@@ -18,7 +18,7 @@ type RoomMessage =
       text: string;
       reasoning?: string;
     }
-  /** Pushed as `message.delta` with `part`. Has its own name, because older instances would take it for text of the answer. */
+  /** Pushed as `message.delta` with `part`. It has its own type, because older instances would mistake it for the answer's text. */
   | {
       type: "answer.reasoning";
       conversation_id: string;
@@ -27,15 +27,15 @@ type RoomMessage =
       offset: number;
       text: string;
     }
-  /** Events up to `seq` are stored: instances with listeners read them from the log. */
+  /** Says that events up to `seq` are stored. Instances with listeners read them from the log. */
   | { type: "events.stored"; conversation_id: string; seq: number }
-  /** The conversation is deleted, possibly including its log. */
+  /** Says that the conversation is deleted, possibly including its log. */
   | { type: "conversation.gone"; conversation_id: string };
 
-/** A user may type on several instances, and stops when stopped on each. Older instances don't identify themselves. */
+/** A typing message. A user may be typing on several instances. Older instances don't send their id. */
 export type TypingMessage = EphemeralEvent<"typing"> & { instance_id?: string };
 
-/** Messages of a conversation's channel; `presence` is pushed by each instance to its own listeners. */
+/** The messages on a conversation's channel. */
 export type ConversationMessage =
   | DurableEvent
   | Exclude<EphemeralEvent, { type: "presence" | "typing" }>
@@ -43,55 +43,55 @@ export type ConversationMessage =
   | RoomMessage;
 
 /**
- * An instance has started listening to a conversation, or may have missed something. Every instance responds on the
- * conversation's channel: with an `answer.text` for each answer it writes there, then `presence.listed`.
+ * Sent by an instance that has started to listen to a conversation, or may have missed something. Every instance responds on
+ * the conversation's channel: with an `answer.text` for each answer that it writes there, then `presence.listed`.
  */
 type RoomsMessage = { type: "room.asked"; conversation_id: string; instance_id: string };
 
-/** Sessions or API keys that have ended. */
+/** Says that sessions or API keys were revoked or have expired. */
 type CredentialsMessage = { type: "credentials.ended"; ids: string[] };
 
 /**
- * Stops an answer, wherever it is written. The request is also stored: an instance that misses the message reads it when
- * renewing its lease.
+ * Stops an answer on the instance that writes it. The request is also stored, so that an instance that misses this message reads
+ * it when it renews its lease.
  */
 export type GenerationsMessage = { type: "generation.cancelled"; message_id: string };
 
 /**
- * A change in a conversation, without its content: for the caches and inboxes of instances. Every instance receives it, so
- * it is small.
+ * Announces a change in a conversation, for caches and inboxes. It is small and has no content, because every instance receives
+ * it.
  */
 export type ConversationsMessage =
   | {
       type: "conversation.changed";
       conversation_id: string;
-      /** The durable event of the change. */
+      /** The type of the change's durable event. */
       event: DurableEventType;
       seq: number;
       at: string;
-      /** The user who wrote the created message, or the added or removed member; absent otherwise. */
+      /** The author of a created message, or the added or removed member; otherwise absent. */
       user_id?: string;
-      /** For `member.added`: whether the user is a new member. Absent if only the role changed. */
+      /** For `member.added`: true if the user is a new member; absent if only the role changed. */
       joined?: boolean;
       /** For `conversation.updated`: the current title. */
       title?: string;
     }
-  /** A member's read position has moved to `seq`. */
+  /** Says that a member's read position has moved to `seq`. */
   | { type: "conversation.read"; conversation_id: string; user_id: string; seq: number }
-  /** A new conversation appears in the lists of these users, its first members: it has no events for them. */
+  /** Adds a new conversation to the lists of these users, its first members. There are no events for that. */
   | { type: "conversation.listed"; conversation_id: string; user_ids: string[] }
-  /** A deleted conversation disappears from the lists of these users; `seq` and `at` are those of its last event. */
+  /** Removes a deleted conversation from the lists of these users. `seq` and `at` are those of its last event. */
   | { type: "conversation.unlisted"; conversation_id: string; seq: number; at: string; user_ids: string[] };
 
-/** A change of a user that is visible outside of conversations. */
+/** Changes that affect responses about many conversations. */
 export type UsersMessage =
-  /** The display name changed, or the user was deleted. */
+  /** Says that a user's display name changed, or the user was deleted. */
   | { type: "user.renamed"; user_id: string }
   | { type: "prompts.changed"; user_id: string }
-  /** A deleted prompt was removed from conversations. It has no event. */
+  /** Says that a deleted prompt was removed from conversations. There is no event for that. */
   | { type: "prompts.released" };
 
-/** Channels that every instance subscribes to; every other channel is the id of a conversation. */
+/** The channels to which every instance subscribes. Every other channel is the id of a conversation. */
 type SharedMessages = {
   credentials: CredentialsMessage;
   generations: GenerationsMessage;
@@ -112,42 +112,41 @@ export type BusMessage<Channel extends string> = Channel extends keyof SharedMes
   : ConversationMessage;
 
 export interface Subscriber<Message> {
-  /** @param isRemote published by another instance. */
+  /** Receives a message. @param isRemote whether another instance published it. */
   onMessage(message: Message, isRemote: boolean): void;
   /**
-   * Messages of other instances may have been lost: read stored state again, and request the rest. Between instances it is
-   * also called once for each new subscription, as soon as the others can be received.
+   * Called when messages of other instances may have been lost, so stored state must be read again, and the rest requested. With
+   * several instances, it is also called once for each new subscription, as soon as the others' messages are received.
    */
   onGap(): void;
-  /** An instance has shut down, or sent nothing for some seconds. */
+  /** Called when an instance has shut down, or has sent nothing for some seconds. */
   onPeerLost?(instanceId: string): void;
 }
 
 /**
- * Carries messages to every instance, with a minimal interface, so that each implementation is one file. Within an instance
- * a message arrives before `publish` returns. Between instances delivery is at most once, and in order per sender and
- * channel. If a message may be lost, the subscribers are notified. So only stored state may depend on the bus. Messages are
- * immutable JSON values.
- * Between instances a durable event may arrive as `events.stored`, without its content.
+ * Carries messages to all instances. Within an instance, a message arrives before `publish` returns. Between instances, delivery
+ * is at most once, and in order per sender and channel. If a message may have been lost, subscribers are notified, so that they
+ * can read stored state again. Messages are immutable JSON values. Between instances, a durable event may arrive as
+ * `events.stored`, without its content.
  */
 export interface Bus {
   /** Whether there can be other instances at all. */
   readonly scope: "process" | "instances";
   /**
-   * Whether messages of all instances currently arrive without delay. While it is false, `onGap` of the shared channels is
-   * called every second, and subscribers of a conversation receive `events.stored` from the database.
+   * Returns whether messages of all instances currently arrive without delay. While this is false, `onGap` of the shared channels
+   * is called every second, and subscribers of a conversation receive `events.stored`, based on the database.
    */
   isHealthy(): boolean;
-  /** The ids of the other live instances, as far as known. */
+  /** Returns the ids of the other instances known to be alive. */
   listPeers(): string[];
-  /** Whether there is certainly no other instance: it has listened long enough and received nothing. */
+  /** Returns whether there is certainly no other instance, because this one has listened long enough and received nothing. */
   isAlone(): boolean;
-  /** Fulfills when the other instances know this one, or after at most two seconds if the bus is down. */
+  /** Waits until the other instances know this one; at most two seconds, in case the bus is down. */
   untilAnnounced(): Promise<void>;
-  /** @param create builds the messages; called only if there may be receivers. Only its errors are thrown. */
+  /** Publishes messages. @param create creates them; called only if there may be receivers. Only its errors are thrown. */
   publish<Channel extends string>(channel: Channel, create: () => Iterable<BusMessage<Channel>>): void;
-  /** Takes effect immediately within this instance. @returns a function that ends the subscription. */
+  /** Subscribes to a channel; within this instance, immediately. @returns a function that ends the subscription. */
   subscribe<Channel extends string>(channel: Channel, subscriber: Subscriber<BusMessage<Channel>>): () => void;
-  /** Sends what is left and closes the connections; nothing more is received. */
+  /** Sends the remaining messages and closes the connections. Nothing is received any more. */
   close(): Promise<void>;
 }

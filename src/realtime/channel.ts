@@ -1,11 +1,11 @@
 import type { ConversationEvent, DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 
-/** How long an event waits for missing predecessors before they are read from the database. */
+/** How long an event waits for missing earlier ones before they are read from the database. */
 export const GAP_WAIT_MS = 100;
-/** The wait grows up to this while the database has nothing to fill the gap. */
+/** The longest such wait. The wait grows while the database has nothing to fill the gap. */
 export const GAP_WAIT_MS_MAX = 5_000;
 
-/** How long a listener who is ahead, from another instance, waits for this one; after that some events repeat. */
+/** How long a listener that has newer events from another instance waits for this one. After that, some events are repeated. */
 const SEQ_WAIT_MS = 3_000;
 const SEQ_POLL_MS = 5;
 
@@ -13,49 +13,49 @@ const SEQ_POLL_MS = 5;
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
-  /** Sends a serialized frame to all listeners; with its event, if available. */
+  /** Sends a serialized frame to all listeners, with its event if available. */
   send(text: string, type: string, event?: ConversationEvent): void;
-  /** Called with each durable event in order, after all listeners were sent it. */
+  /** Called with each durable event, in order, after it was sent to all listeners. */
   onEvent(event: DurableEvent): void;
   /**
    * Called before the end of an answer is sent.
-   * @returns the attempt whose text listeners need first; null: they have it.
+   * @returns the attempt whose text listeners need first; null if they have all text.
    */
   endAnswer(messageId: string, text: string): number | null;
-  /** Reads durable events from the database: those after `afterSeq`, up to and including `untilSeq`, in order. */
+  /** Reads durable events after `afterSeq` up to and including `untilSeq` from the database, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
-  /** The number of the newest event in the database. */
+  /** Finds the sequence number of the newest event in the database. */
   findLastSeq(): Promise<number>;
-  /** Every answer in progress, with a frame of its text so far. */
+  /** Lists all answers in progress, each with a frame of its text so far. */
   listSnapshots(): Snapshot[];
   onFault(error: unknown): void;
 };
 
-/** A listener about to join: events pushed while it reads its start position are kept for it. */
+/** A listener that is joining. Events pushed while it reads its start position are kept for it. */
 export type Join = { missed: DurableEvent[]; hadStarted: boolean };
 
 /**
- * Orders the pushes of one conversation on this instance. Durable events go out strictly by `seq`, each once: an early one
- * is held, a late or repeated one is dropped, a gap is filled from the database.
+ * Orders the pushes of one conversation on this instance. Durable events are pushed strictly in order of `seq`, each once. An
+ * early event is held back, a late or repeated one is dropped, and a gap is filled from the database.
  */
 export class Channel {
-  /** The newest event that listeners have; null until the first of them has read its start position. */
+  /** The `seq` of the newest pushed event; null until the first listener has read its start position. */
   #pushedSeq: number | null = null;
-  /** The newest event known to be stored. */
+  /** The `seq` of the newest event known to be stored. */
   #targetSeq = 0;
   readonly #buffered = new Map<number, DurableEvent>();
   /**
-   * Answers (with their attempt) with omitted pieces, because their message may still be held. Listeners get the whole text
-   * once nothing is missing, or before the end of the answer.
+   * Answers (with their attempt) of which deltas were omitted, because their message may not have been pushed yet. Listeners get
+   * the whole text once no event is missing, or before the answer's end.
    */
   readonly #awaitingSnapshot = new Map<string, number>();
-  /** Above 0, unannounced events may be stored; counts the reasons to check. */
+  /** The number of reasons to check for stored events that weren't announced. */
   #pendingChecks = 0;
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
   #gapWaitMs = GAP_WAIT_MS;
   #isFilling = false;
-  /** An event was announced, and no read has tried to fetch it yet. */
+  /** Whether an announced event hasn't been read yet. */
   #isUrgent = false;
   #isClosed = false;
 
@@ -72,8 +72,8 @@ export class Channel {
   }
 
   /**
-   * Whether another join started the pushes behind `readSeq`: events between the two were never pushed, and a join ending
-   * there would miss them.
+   * Whether another join has started the pushes after `readSeq`. The events in between were never pushed, so this join would miss
+   * them.
    */
   isOvertaken(join: Join, readSeq: number): boolean {
     if (join.hadStarted || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
@@ -81,9 +81,9 @@ export class Channel {
   }
 
   /**
-   * Completes a join at `readSeq`, the position read from the database after `startJoin`. In one tick: `welcome` gets the
-   * position from which pushes continue, and the events between `readSeq` and there; then pushes begin.
-   * @param catchUp sends the new listener the text so far of answers; if that has to wait, all listeners get it.
+   * Completes a join at `readSeq`, the position that was read from the database after `startJoin`. Synchronously calls `welcome`
+   * with the position from which pushes continue and the events between `readSeq` and that position, and then begins the pushes.
+   * @param catchUp sends the new listener the text so far of answers. If that has to wait, all listeners get it later instead.
    */
   finishJoin(
     join: Join,
@@ -99,11 +99,11 @@ export class Channel {
       lastSeq,
       join.missed.filter((event) => event.seq > readSeq),
     );
-    // The database may be ahead of the pushes; if the push of the rest got lost, nothing else would notice.
+    // The database may be ahead of the pushes. If the missing events were lost, nothing else would notice.
     this.#targetSeq = Math.max(this.#targetSeq, readSeq);
     this.#pushBuffered();
     if (this.#isWaiting()) {
-      // The text of a message can only follow its own push.
+      // The text of a message must not be pushed before the message itself.
       for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#awaitingSnapshot.set(messageId, attempt);
     } else {
       if (isFirst) this.#awaitingSnapshot.clear();
@@ -127,13 +127,13 @@ export class Channel {
     else this.#send(event);
   }
 
-  /** Events may have been lost: checks for stored events after the last push. */
+  /** Checks for stored events after the last push, because events may have been lost. */
   checkForMissed(): void {
     this.#pendingChecks += 1;
     this.#settle();
   }
 
-  /** An event is known to be stored, but not its content: reads it immediately. */
+  /** Reads an event immediately that is known to be stored, but whose content isn't known. */
   announce(seq: number): void {
     if (this.hasPushed(seq) || seq <= this.#targetSeq) return;
     this.#targetSeq = seq;
@@ -145,7 +145,7 @@ export class Channel {
     this.#settle();
   }
 
-  /** Waits until listeners have everything up to a stored event. It is read soon if it doesn't arrive. */
+  /** Waits until everything up to a stored event has been pushed. The event is soon read if it doesn't arrive. */
   async waitForSeq(seq: number): Promise<void> {
     const isBehind = () => this.#pushedSeq !== null && this.#pushedSeq < seq && !this.#isClosed;
     if (!isBehind()) return;
@@ -155,12 +155,12 @@ export class Channel {
     while (isBehind() && performance.now() < endMs) await Bun.sleep(SEQ_POLL_MS);
   }
 
-  /** Whether a first listener has read its start position. */
+  /** Whether the first listener has read its start position. */
   get hasStarted(): boolean {
     return this.#pushedSeq !== null;
   }
 
-  /** Whether listeners have been sent this event. */
+  /** Whether this event has been pushed. */
   hasPushed(seq: number): boolean {
     return this.#pushedSeq !== null && this.#pushedSeq >= seq;
   }
@@ -171,7 +171,7 @@ export class Channel {
     this.#buffered.clear();
   }
 
-  /** Whether events are missing before those known. */
+  /** Whether events before known ones are missing. */
   #isWaiting(): boolean {
     return (
       this.#pendingChecks > 0 ||
@@ -193,7 +193,7 @@ export class Channel {
     this.hooks.onEvent(event);
   }
 
-  /** Sends the text of an ending answer first, if pieces were omitted or never arrived from its writer. */
+  /** Sends an answer's text before its end, if deltas were omitted or never arrived. */
   #pushFinalText({ conversation_id, data }: DurableEvent<"message.completed">): void {
     const message_id = data.id;
     const attempt = Math.max(
@@ -219,7 +219,7 @@ export class Channel {
     }
   }
 
-  /** Handles what is still missing: events step by step, then the text of answers once nothing before it is missing. */
+  /** Reads missing events step by step. Once none is missing, sends the omitted text of answers. */
   #settle(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
     if (this.#isWaiting()) {
@@ -232,17 +232,17 @@ export class Channel {
   }
 
   async #fillGap(): Promise<void> {
-    // If nothing is found (the database is unavailable, the conversation is gone), the next attempt waits longer.
+    // If nothing is found (the database is unavailable, or the conversation was deleted), the next attempt waits longer.
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
     this.#isUrgent = false;
     this.#isFilling = true;
     try {
       if (this.#pushedSeq === null) return;
-      const doubts = this.#pendingChecks;
-      if (doubts > 0) {
+      const checks = this.#pendingChecks;
+      if (checks > 0) {
         this.#targetSeq = Math.max(this.#targetSeq, await this.hooks.findLastSeq());
-        // Another reason to check has come up.
-        this.#pendingChecks -= doubts;
+        // Another reason to check has come up meanwhile.
+        this.#pendingChecks -= checks;
       }
       const untilSeq = Math.max(this.#targetSeq, ...this.#buffered.keys());
       if (untilSeq <= this.#pushedSeq) return;

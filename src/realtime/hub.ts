@@ -9,16 +9,16 @@ import { isOnline, type Listener, type Membership, type Room, topicOf, type Welc
 import { Survey } from "./survey.ts";
 import { TypingExpiry } from "./typing-expiry.ts";
 
-/** The part of a listening server that pushes need. */
+/** The part of the HTTP server that pushes need. */
 type Publisher = { publish(topic: string, text: string): unknown };
 
 type HubDependencies = {
   bus: Bus;
   instanceId: string;
   loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
-  /** The number of the newest stored event. */
+  /** Finds the sequence number of the newest stored event. */
   findLastSeq(conversationId: string): Promise<number>;
-  /** Every answer that this instance writes in the conversation, with its text so far. */
+  /** Lists the answers that this instance is writing in the conversation, with their text so far. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
   log: Log;
   /** Counts frames by the number of listeners they were sent to. */
@@ -26,21 +26,21 @@ type HubDependencies = {
 };
 
 /**
- * Tracks the listeners of this instance, and delivers pushes from the bus to them. Rooms and their bus subscriptions exist
- * only while they have listeners.
+ * Tracks the listeners of this instance, and delivers pushes from the bus to them. A conversation has a room and a bus
+ * subscription only while it has listeners.
  */
 export function createHub(deps: HubDependencies) {
   const { bus, instanceId, loadEvents, findLastSeq, log, onPushed } = deps;
   const rooms = new Map<string, Room>();
   let server: Publisher | undefined;
-  /** Incremented whenever access is revoked: a join that began earlier must check again. */
+  /** Incremented whenever access is revoked. Joins that began earlier must check access again. */
   let accessEpoch = 0;
 
   bus.subscribe("rooms", {
     onMessage({ conversation_id, instance_id }) {
       if (instance_id !== instanceId) reportRoom(conversation_id);
     },
-    // Requests made before are repeated: both sides get a gap.
+    // Nothing to do: lost requests are repeated, because the requesting side gets a gap too.
     onGap: () => {},
   });
 
@@ -87,13 +87,13 @@ export function createHub(deps: HubDependencies) {
     return room;
   }
 
-  /** Something may have been lost, or the other instances are received for the first time. */
+  /** Recovers after messages may have been lost, or when other instances' messages are received for the first time. */
   function recoverFromGap(conversationId: string, room: Room): void {
-    // A client that joined may have read the database before other instances were received.
+    // A client may have joined and read the database before other instances' messages were received.
     if (room.channel.hasStarted || room.survey.hasReadBeforeSubscribed) room.channel.checkForMissed();
     room.presence.expectReports(instanceId, (missing) => replacePresence(room, conversationId, missing, []));
     requestReports(conversationId, room);
-    // Another instance may have assumed that this one is gone.
+    // Another instance may have assumed that this one has ended.
     if (room.users.size > 0) reportRoom(conversationId);
     room.survey.onSubscribed();
   }
@@ -109,7 +109,7 @@ export function createHub(deps: HubDependencies) {
     rooms.delete(conversationId);
   }
 
-  /** An error of one listener must not affect the others, or the publisher. */
+  /** Sends a frame. An error of one listener must not affect the others or the publisher. */
   function sendTo(listener: Listener, text: string, event?: ConversationEvent): void {
     try {
       listener.send(text, event);
@@ -131,7 +131,7 @@ export function createHub(deps: HubDependencies) {
       case "answer.text": {
         if (!isRemote) return;
         const reset = room.remote.receiveSnapshot(message);
-        // Send nothing about a message that listeners don't have yet.
+        // Sends nothing about a message that hasn't been pushed yet.
         if (message.seq > 0) room.channel.announce(message.seq);
         publishText(room, reset);
         return;
@@ -149,7 +149,7 @@ export function createHub(deps: HubDependencies) {
         return;
       }
       case "presence.listed":
-        // This instance knows its own answers better.
+        // Ignored for an answer of this instance, which knows it better.
         if (message.instance_id === instanceId) return;
         replacePresence(room, message.conversation_id, message.instance_id, message.user_ids);
         room.survey.onReport(message.instance_id);
@@ -163,7 +163,7 @@ export function createHub(deps: HubDependencies) {
       default:
         // A newer instance may send unknown types.
         if (!Number.isInteger(message.seq)) return;
-        // The end of a membership takes effect immediately, even while an earlier event is missing.
+        // Removing a member takes effect immediately, even if an earlier event is missing.
         room.channel.publish(message);
         if (!room.channel.hasPushed(message.seq)) applyEvent(room, message);
     }
@@ -192,14 +192,14 @@ export function createHub(deps: HubDependencies) {
       pushToOthers(room, { type: "presence", conversation_id, user_id: userId, online });
   }
 
-  /** Every instance responds with its listeners, and with the text so far of the answers it writes. */
+  /** Asks every instance for its listeners, and for the text so far of the answers that it writes. */
   function requestReports(conversation_id: string, room: Room): void {
     if (bus.scope === "process") return;
     room.remote.markRequested();
     bus.publish("rooms", () => [{ type: "room.asked", conversation_id, instance_id: instanceId }]);
   }
 
-  /** Even if the room isn't open here: its answers may be written here. */
+  /** Responds to such a request. The room needn't be open here, because this instance may still write answers in it. */
   function reportRoom(conversation_id: string): void {
     const user_ids = rooms.get(conversation_id)?.presence.listOf(instanceId) ?? [];
     const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text, reasoning }: AnswerSnapshot) =>
@@ -210,13 +210,13 @@ export function createHub(deps: HubDependencies) {
     ]);
   }
 
-  /** Every answer in progress on any instance, if its text is known. */
+  /** Lists the answers in progress on all instances whose text is known. */
   function listAllSnapshots(conversationId: string): AnswerSnapshot[] {
-    const own = deps.listSnapshots(conversationId);
+    const ownAnswers = deps.listSnapshots(conversationId);
     const remote = rooms.get(conversationId)?.remote;
-    if (!remote) return own;
-    const ids = new Set(own.map(({ messageId }) => messageId));
-    return [...own, ...remote.list(conversationId).filter(({ messageId }) => !ids.has(messageId))];
+    if (!remote) return ownAnswers;
+    const ids = new Set(ownAnswers.map(({ messageId }) => messageId));
+    return [...ownAnswers, ...remote.list(conversationId).filter(({ messageId }) => !ids.has(messageId))];
   }
 
   function publishPresence(conversation_id: string, user_id: string, online: boolean): void {
@@ -225,7 +225,7 @@ export function createHub(deps: HubDependencies) {
     ]);
   }
 
-  /** Sends to every listener here, except the user concerned. */
+  /** Sends an event to all listeners of this instance, except those of the user that it is about. */
   function pushToOthers(room: Room, event: EphemeralEvent & { user_id: string }): void {
     const text = JSON.stringify(event);
     let sent = 0;
@@ -264,7 +264,7 @@ export function createHub(deps: HubDependencies) {
     return true;
   }
 
-  /** Applies an event to this instance: listeners lose access with their membership, or get another role. */
+  /** Applies an event to this instance's listeners, who may lose access or get a different role. */
   function applyEvent(room: Room, event: DurableEvent): void {
     if (event.type === "message.created") {
       const { id, role, status, content, reasoning } = event.data;
@@ -273,7 +273,7 @@ export function createHub(deps: HubDependencies) {
       else if (bus.scope === "instances") room.remote.begin(id, event.seq, content, reasoning ?? "");
     } else if (event.type === "message.deleted") room.remote.end(event.data.id, "");
     else if (event.type === "member.added") {
-      // A join in progress may have read the former role.
+      // A join in progress may have read the old role.
       accessEpoch += 1;
       room.removedUserIds.delete(event.data.user_id);
       const user = room.users.get(event.data.user_id);
@@ -286,7 +286,7 @@ export function createHub(deps: HubDependencies) {
     } else if (event.type === "conversation.deleted") expel(room, event, null);
   }
 
-  /** A deleted conversation whose last event can no longer be read. */
+  /** Closes the room of a deleted conversation whose last event can no longer be read. */
   function closeRoom(conversationId: string, room: Room): void {
     accessEpoch += 1;
     for (const listener of [...room.users.values()].flatMap(({ listeners }) => [...listeners])) {
@@ -295,11 +295,11 @@ export function createHub(deps: HubDependencies) {
     }
   }
 
-  /** Afterwards nothing more reaches the listeners of this user, or of anyone without a user. */
+  /** Removes the listeners of a user; of all users if `userId` is null. They receive nothing more. */
   function expel(room: Room, event: DurableEvent, userId: string | null): void {
     accessEpoch += 1;
     const conversationId = event.conversation_id;
-    // An earlier event may be missing; the leaving listeners would never get this one.
+    // If the event is held back because an earlier one is missing, these listeners would never get it, so it is sent now.
     const isBuffered = !room.channel.hasPushed(event.seq);
     const listeners = [...room.users].flatMap(([id, user]) =>
       (userId === null || id === userId) && event.seq > user.roleSeq ? [...user.listeners] : [],
@@ -312,12 +312,12 @@ export function createHub(deps: HubDependencies) {
   }
 
   /**
-   * Adds a listener, without a gap or a repeat.
-   * @param read checks the access and reads the position; repeated if access was revoked during the join, or if a concurrent
-   * join started the pushes behind it.
-   * @param welcome runs in the tick in which pushes begin, so its response comes before the first push.
-   * @param catchUp runs afterwards, and sends the text so far of answers; skipped if all listeners get it anyway.
-   * @throws whatever `read` throws: an outsider's `not_found`.
+   * Adds a listener, without gaps or repeated events.
+   * @param read checks access and reads the position. It is repeated if access was revoked during the join, or a concurrent join
+   * has started the pushes after that position.
+   * @param welcome called synchronously before pushes begin, so that its response comes before the first push.
+   * @param catchUp sends the text so far of answers. It is called last, and skipped if all listeners get the text anyway.
+   * @throws whatever `read` throws, such as `not_found` for outsiders.
    */
   async function join<Position extends Membership>(
     conversationId: string,
@@ -339,7 +339,7 @@ export function createHub(deps: HubDependencies) {
         position = await read();
         const reported = listener.isHidden ? undefined : room.survey.untilReported();
         if (reported) await reported;
-        // Continuing the pushes from an earlier event would repeat events that the listener has.
+        // Otherwise, pushes would continue from an earlier event and repeat events that the listener has.
         if (position.receivedSeq !== undefined) await room.channel.waitForSeq(position.receivedSeq);
       } catch (error) {
         room.channel.cancelJoin(pending);
@@ -362,15 +362,15 @@ export function createHub(deps: HubDependencies) {
   }
 
   return {
-    /** The server for native topics; set once it listens. */
+    /** Sets the server for native topics. Call this once it is listening. */
     attach(listening: Publisher): void {
       server = listening;
     },
     join,
     leave,
-    /** What a new listener needs to continue with the next delta. For callers who have checked the membership. */
+    /** Lists what a new listener needs to continue with the next delta. The caller must have checked the membership. */
     listSnapshots: listAllSnapshots,
-    /** The role of a user who listens here, or null. */
+    /** Returns the role of a user who listens on this instance; null for others. */
     findRole: (conversationId: string, userId: string): MemberRole | null =>
       rooms.get(conversationId)?.users.get(userId)?.role ?? null,
   };

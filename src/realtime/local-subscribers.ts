@@ -1,9 +1,9 @@
 import type { Log } from "../lib/log.ts";
 import type { Bus, Subscriber } from "./bus.ts";
 
-/** The subscribers on this instance: shared by all implementations of the bus. */
+/** The subscribers on this instance, used by all implementations of the bus. */
 export interface LocalSubscribers {
-  /** @returns a function that ends the subscription; it returns true if that was the last one of its channel. */
+  /** Adds a subscriber. @returns a function that removes it, and returns whether it was the last one of its channel. */
   add(channel: string, subscriber: Subscriber<never>): () => boolean;
   has(channel: string): boolean;
   channels(): Iterable<string>;
@@ -15,7 +15,7 @@ export interface LocalSubscribers {
 export function createLocalSubscribers(log: Log): LocalSubscribers {
   const channels = new Map<string, Set<Subscriber<never>>>();
 
-  /** What is published has happened: a subscriber's error is not the publisher's. */
+  /** Runs `work`, and logs errors instead of throwing them, because a subscriber's error must not affect the publisher. */
   function guard(channel: string, type: string, work: () => void): void {
     try {
       work();
@@ -59,7 +59,7 @@ export function createLocalSubscribers(log: Log): LocalSubscribers {
   };
 }
 
-/** `subscribe` for a bus that only has to remember its subscriptions. */
+/** Implements `subscribe` for a bus that only has to remember its subscriptions. */
 export const subscribeLocally =
   (local: LocalSubscribers): Bus["subscribe"] =>
   (channel, subscriber) => {

@@ -1,7 +1,7 @@
-/** After a gap, an instance that doesn't report its listeners within this time has none. */
+/** After a gap, an instance that doesn't report its listeners within this time is assumed to have none. */
 const REPORT_TIMEOUT_MS = 2_000;
 
-/** The users listening to one conversation, on all instances. A user is online while at least one instance lists them. */
+/** The users who listen to one conversation, on all instances. A user is online while listening on at least one instance. */
 export class Presence {
   readonly #usersOf = new Map<string, Set<string>>();
   /** Instances whose reports may have been lost. */
@@ -13,7 +13,7 @@ export class Presence {
     return false;
   }
 
-  /** @returns whether this brought the user online or offline. */
+  /** Records whether a user listens on an instance. @returns whether this brought the user online or offline. */
   set(instanceId: string, userId: string, online: boolean): boolean {
     const wasOnline = this.isOnline(userId);
     const users = this.#usersOf.get(instanceId) ?? new Set();
@@ -24,7 +24,7 @@ export class Presence {
     return wasOnline !== this.isOnline(userId);
   }
 
-  /** An instance has reported all its listeners. @returns the users who came online or went offline. */
+  /** Records an instance's report of all its listeners. @returns the users who came online or went offline. */
   replace(instanceId: string, userIds: readonly string[]): { userId: string; online: boolean }[] {
     this.#unconfirmed.delete(instanceId);
     const now = new Set(userIds);
@@ -34,8 +34,8 @@ export class Presence {
   }
 
   /**
-   * Messages were lost: earlier reports of other instances stay valid until they had time to repeat them.
-   * @param onMissing is called for each instance that has not.
+   * Expects new reports from other instances, because messages may have been lost. The earlier reports stay valid meanwhile.
+   * @param onMissing called for each instance that doesn't report in time.
    */
   expectReports(ownInstanceId: string, onMissing: (instanceId: string) => void): void {
     this.#unconfirmed = new Set(this.#usersOf.keys());

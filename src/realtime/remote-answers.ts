@@ -5,36 +5,36 @@ import type { Snapshot } from "./channel.ts";
 type Delta = EphemeralEvent<"message.delta">;
 type Reset = EphemeralEvent<"message.reset">;
 type Text = Extract<ConversationMessage, { type: "answer.text" }>;
-/** `seq` is the number of the message; 0 while unknown. `isComplete`: no earlier push is missing. */
+/** `seq` is the sequence number of the message; 0 while unknown. `isComplete`: no earlier push is missing. */
 type RemoteAnswer = { seq: number; attempt: number; text: string; reasoning: string; isComplete: boolean };
 
-/** Answers no longer followed, to recognize late messages about them: the newest of a conversation. */
+/** The maximum number of ended answers to remember per conversation, so that late messages about them are recognized. */
 const ENDED_MAX = 100;
 
-/** An answer in progress with its text and reasoning so far, as a new listener needs them. */
+/** An answer in progress with its text and reasoning so far, for a new listener. */
 export type AnswerSnapshot = Snapshot & { seq: number; text: string; reasoning: string };
 
-/** While an answer has a gap, its text is requested at most once in this time. */
+/** While an answer has a gap, its text is requested at most this often. */
 const REQUEST_INTERVAL_MS = 500;
 
 /**
- * The text and reasoning so far of answers that other instances write to one conversation, assembled from their deltas.
- * Listeners get each piece once, and a new listener gets the text so far.
+ * The text and reasoning so far of answers that other instances write in one conversation, assembled from deltas. Listeners get
+ * each piece once, and a new listener gets the text so far.
  */
 export class RemoteAnswers {
   readonly #answers = new Map<string, RemoteAnswer>();
-  /** For answers that ended or that this instance writes: the attempt up to which messages of others are outdated. */
+  /** For answers that ended or that this instance writes: the attempt up to which other instances' messages are outdated. */
   readonly #ended = new Map<string, number>();
   readonly #requestText: () => void;
   #requestedAtMs = Number.NEGATIVE_INFINITY;
   #timer: Timer | undefined;
 
-  /** @param requestText requests the text so far from the writers, who respond through `receiveSnapshot`. */
+  /** @param requestText requests the text so far from the writers. Their responses must be passed to `receiveSnapshot`. */
   constructor(requestText: () => void) {
     this.#requestText = requestText;
   }
 
-  /** The writers were asked, for any reason. */
+  /** Records that the writers were asked for the text, for whatever reason. */
   markRequested(): void {
     this.#requestedAtMs = performance.now();
   }
@@ -43,7 +43,7 @@ export class RemoteAnswers {
     clearTimeout(this.#timer);
   }
 
-  /** A message in progress was created; if it was read from the database, it has a part of its text. */
+  /** Begins an answer. If its message was read from the database, it already has a part of its text. */
   begin(messageId: string, seq: number, text: string, reasoning: string): void {
     const known = this.#answers.get(messageId);
     if (known) known.seq = seq;
@@ -51,8 +51,8 @@ export class RemoteAnswers {
   }
 
   /**
-   * The answer has ended with this text.
-   * @returns the attempt whose text listeners need first; null: they have it, or this instance wrote it.
+   * Ends an answer with its final text.
+   * @returns the attempt whose text listeners need first; null if they have it, or this instance wrote it.
    */
   end(messageId: string, text: string): number | null {
     const known = this.#answers.get(messageId);
@@ -68,7 +68,7 @@ export class RemoteAnswers {
     if (this.#ended.size > ENDED_MAX) this.#ended.delete(this.#ended.keys().next().value ?? messageId);
   }
 
-  /** @returns the part to send to listeners: only what follows the text they have, if another instance writes it. */
+  /** Receives a delta or reset. @returns what to send to listeners; if another instance writes, only what follows their text. */
   receive(message: Delta | Reset, isRemote: boolean): Delta | Reset | null {
     if (!isRemote) return this.#receiveOwn(message) ? message : null;
     if (this.#isOutdated(message)) return null;
@@ -79,7 +79,7 @@ export class RemoteAnswers {
     return message;
   }
 
-  /** This instance writes the answer; it may have taken it over, or may not know yet that another one did. */
+  /** Handles an answer of this instance, which may have taken it over, or may not know yet that another one did. */
   #receiveOwn({ message_id, attempt }: Delta | Reset): boolean {
     const known = this.#answers.get(message_id);
     if ((known?.attempt ?? 0) > attempt || this.#ended.get(message_id) === Number.POSITIVE_INFINITY) return false;
@@ -87,7 +87,7 @@ export class RemoteAnswers {
     return true;
   }
 
-  /** From an instance that was frozen, and doesn't know yet that another one has continued or ended its answer. */
+  /** Whether a message comes from an instance that was frozen while another one continued or ended its answer. */
   #isOutdated({ message_id, attempt }: Delta | Reset | Text): boolean {
     if (attempt <= (this.#ended.get(message_id) ?? 0)) return true;
     return attempt < (this.#answers.get(message_id)?.attempt ?? 0);
@@ -111,8 +111,8 @@ export class RemoteAnswers {
   }
 
   /**
-   * The first delta of an answer. Null: listeners have read another part of it from the database, and what is missing is
-   * unknown.
+   * Handles the first delta that arrives of an answer. Returns null if listeners have read a part from the database that doesn't
+   * match it, so that it is unknown what is missing.
    */
   #receiveStart(delta: Delta, known: RemoteAnswer | undefined): Delta | Reset | null {
     const { conversation_id, message_id, attempt, text } = delta;
@@ -124,7 +124,7 @@ export class RemoteAnswers {
     return known?.[part] === "" ? delta : createReset({ conversation_id, message_id, attempt, ...texts });
   }
 
-  /** Requests what is missing, unless this responds to a very recent request. */
+  /** Requests the missing text, but not too often. */
   #scheduleRequest(): void {
     const ask = () => {
       this.#timer = undefined;
@@ -140,7 +140,7 @@ export class RemoteAnswers {
     return false;
   }
 
-  /** The writer sends the whole text. @returns what listeners need because of it; null: they have it. */
+  /** Receives the whole text from the writer. @returns what listeners need because of it; null if nothing. */
   receiveSnapshot(snapshot: Text): Reset | null {
     if (this.#isOutdated(snapshot)) return null;
     const { conversation_id, message_id, seq, attempt, text, reasoning = "" } = snapshot;
@@ -154,7 +154,7 @@ export class RemoteAnswers {
     return isKnown ? null : createReset({ conversation_id, message_id, attempt, text, reasoning });
   }
 
-  /** Answers whose text so far is known; an answer without any delta yet is not. */
+  /** Lists answers whose text so far is known. An answer without a delta isn't included. */
   list(conversation_id: string): AnswerSnapshot[] {
     return [...this.#answers].flatMap(([messageId, { seq, attempt: known, text, reasoning, isComplete }]) => {
       if (!isComplete) return [];

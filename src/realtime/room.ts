@@ -6,23 +6,23 @@ import type { RemoteAnswers } from "./remote-answers.ts";
 import type { Survey } from "./survey.ts";
 import type { TypingExpiry } from "./typing-expiry.ts";
 
-/** A socket or an event stream that listens. */
+/** A socket or an event stream that listens to a conversation. */
 export interface Listener {
   readonly userId: string;
-  /** Doesn't make its user present: it listens on behalf of one request, for example. */
+  /** Whether the user isn't shown as online because of this listener, for example if it serves a single request. */
   readonly isHidden?: boolean;
-  /** Sends a serialized frame to this listener only; with its event, if available. */
+  /** Sends a serialized frame to this listener, with its event if available. */
   send(text: string, event?: ConversationEvent): void;
-  /** Native topic subscription; a listener without topics gets every frame through `send`. */
+  /** Subscribes to native topics. A listener without this gets every frame through `send`. */
   readonly topics?: { subscribe(topic: string): void; unsubscribe(topic: string): void };
-  /** Called when the membership ends, or the conversation is deleted: nothing more will come. */
+  /** Called when the membership ends or the conversation is deleted. Nothing more will be sent. */
   onExpelled?(conversationId: string, why: "removed" | "deleted"): void;
 }
 
-/** A user who listens on this instance. */
+/** A user with listeners on this instance. */
 type User = {
   role: MemberRole;
-  /** The role is known up to this event; older events don't change it. */
+  /** The `seq` of the event up to which the role is known. Older events don't change it. */
   roleSeq: number;
   listeners: Set<Listener>;
 };
@@ -35,7 +35,7 @@ export type Room = {
   remote: RemoteAnswers;
   survey: Survey;
   typing: TypingExpiry;
-  /** Users removed while the room was open: late messages of their instance are not pushed. */
+  /** Users removed while the room was open. Late messages of their instance aren't pushed. */
   removedUserIds: Set<string>;
   direct: Set<Listener>;
   listeners: number;
@@ -43,12 +43,10 @@ export type Room = {
   unsubscribe(): void;
 };
 
-/**
- * A member's role in a conversation, as of an event; `receivedSeq` is the newest event that the listener already has.
- */
+/** A member's role as of the event `lastSeq`. `receivedSeq` is the newest event that the listener already has. */
 export type Membership = { role: MemberRole; lastSeq: number; receivedSeq?: number };
 
-/** Sent to a new listener in the tick in which its pushes begin. */
+/** What a new listener gets immediately before its pushes begin. */
 export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };
 
 export function isOnline({ listeners }: User): boolean {
@@ -56,5 +54,5 @@ export function isOnline({ listeners }: User): boolean {
   return false;
 }
 
-/** The native topic of the pushes of a conversation. */
+/** Returns the native topic for a conversation's pushes. */
 export const topicOf = (conversationId: string) => `c:${conversationId}`;

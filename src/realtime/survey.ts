@@ -1,13 +1,13 @@
 import type { Bus } from "./bus.ts";
 
-/** Longest wait of a first listener until the room's subscription takes effect between instances. */
+/** How long the first listener waits until the room's subscription takes effect between instances. */
 const SUBSCRIBE_WAIT_MS = 150;
-/** Longest wait for the responses of other instances after that; one that has just died doesn't respond. */
+/** How long the first listener then waits for other instances' responses. One that has just died doesn't respond. */
 const REPORTS_WAIT_MS = 300;
 
 /**
- * The first listeners of a room wait for this, so that they know from the start which users are online on other instances,
- * and the text so far of answers. Later listeners don't wait.
+ * Collects other instances' reports when a room is opened. The first listeners wait for it, so that they know from the start
+ * which users are online elsewhere, and the text so far of answers. Later listeners don't wait.
  */
 export class Survey {
   readonly #subscribed = Promise.withResolvers<void>();
@@ -16,7 +16,7 @@ export class Survey {
   #timer: Timer | undefined;
   #isSubscribed = false;
   #isOver = false;
-  /** Whether the database may have been read without receiving the other instances. */
+  /** Whether a listener may have read the database before other instances' messages were received. */
   hasReadBeforeSubscribed = false;
 
   constructor(bus: Pick<Bus, "scope" | "isHealthy" | "listPeers">) {
@@ -25,19 +25,19 @@ export class Survey {
     else this.#timer = setTimeout(() => this.end(), SUBSCRIBE_WAIT_MS);
   }
 
-  /** Fulfills when the other instances are received: reads after it miss nothing. Undefined: no need to wait. */
+  /** Waits until other instances' messages are received, so that later reads miss nothing. Undefined if there is no need to wait. */
   untilSubscribed(): Promise<void> | undefined {
     if (!this.#isOver && !this.#isSubscribed) return this.#subscribed.promise;
     if (!this.#isSubscribed) this.hasReadBeforeSubscribed = true;
     return undefined;
   }
 
-  /** Fulfills when the other instances have reported. Undefined: no need to wait. */
+  /** Waits until the other instances have reported. Undefined if there is no need to wait. */
   untilReported(): Promise<void> | undefined {
     return this.#isOver ? undefined : this.#reported.promise;
   }
 
-  /** The subscription has taken effect, and reports are requested. */
+  /** Called when the subscription has taken effect and reports have been requested. */
   onSubscribed(): void {
     if (this.#isSubscribed) return;
     this.#isSubscribed = true;
@@ -47,14 +47,14 @@ export class Survey {
     else this.#timer = setTimeout(() => this.end(), REPORTS_WAIT_MS);
   }
 
-  /** An instance has reported, or is gone. */
+  /** Called when an instance has reported or has ended. */
   onReport(instanceId: string): void {
     if (this.#unreported.delete(instanceId) && this.#unreported.size === 0 && this.#isSubscribed) this.end();
   }
 
   /** Ends all waits. */
   end(): void {
-    // Listeners whose wait timed out read without receiving the others.
+    // Listeners whose wait timed out read the database before other instances' messages were received.
     if (!this.#isSubscribed) this.hasReadBeforeSubscribed = true;
     this.#isOver = true;
     clearTimeout(this.#timer);

@@ -1,15 +1,15 @@
-/** Grace period after the typist's own instance should have ended typing. */
+/** The grace period after the time when the typing user's instance should have reported the end. */
 const GRACE_MS = 1_000;
 
 /**
- * The users typing in a conversation, as reported by instances. A user may type on several of them. Ends stale typing: the
- * typist's instance may have died.
+ * The users who are typing in a conversation, as reported by all instances. A user may be typing on several of them. Typing
+ * expires, because the user's instance may have died.
  */
 export class TypingExpiry {
-  /** The instances on which each user types, with their expiry. */
+  /** The instances on which each user is typing, with their timers. */
   readonly #typists = new Map<string, Map<string, Timer>>();
 
-  /** @param onExpired is called if neither a stop nor another start comes in time, and the user types nowhere else. */
+  /** Records typing. @param onExpired called if neither `stop` nor `start` is called in time, and the user isn't typing elsewhere. */
   start(userId: string, instanceId: string, expiresInMs: number, onExpired: () => void): void {
     const instances = this.#typists.get(userId) ?? new Map<string, Timer>();
     this.#typists.set(userId, instances);
@@ -20,7 +20,7 @@ export class TypingExpiry {
     instances.set(instanceId, setTimeout(expire, expiresInMs + GRACE_MS));
   }
 
-  /** @returns whether the user still types on another instance. */
+  /** Records the end of typing. @returns whether the user is still typing on another instance. */
   stop(userId: string, instanceId: string): boolean {
     const instances = this.#typists.get(userId);
     if (!instances) return false;
@@ -31,7 +31,7 @@ export class TypingExpiry {
     return false;
   }
 
-  /** @returns whether the user was typing, on any instance. */
+  /** Ends a user's typing on all instances. @returns whether the user was typing on any. */
   stopEverywhere(userId: string): boolean {
     const instances = this.#typists.get(userId);
     if (!instances) return false;

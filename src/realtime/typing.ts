@@ -1,21 +1,21 @@
 import type { Bus } from "./bus.ts";
 
-/** A user's `typing` is forwarded at most once in this time. */
+/** A user's typing is announced at most once in this time. */
 export const TYPING_THROTTLE_MS = 2_000;
-/** Without a new `typing.start` typing ends after this time: a stop can get lost. */
+/** Without another `typing.start`, typing ends after this time, because a `typing.stop` can get lost. */
 export const TYPING_EXPIRES_MS = 6_000;
 
-/** A source of typing: a connection. */
+/** The connection on which a user is typing. */
 type Source = object;
-/** A user in a conversation. `sources` are their connections that are typing, each with its expiry. */
+/** A user who is typing in a conversation. `sources`: the connections on which the user is typing, with their timers. */
 type Typist = { conversationId: string; userId: string; announcedAtMs: number; sources: Map<Source, Timer> };
 
 type Dependencies = { bus: Pick<Bus, "publish" | "subscribe">; instanceId: string };
 
-/** Typing on this instance: never stored, never replayed. A user types while at least one of their connections does. */
+/** Tracks typing on this instance, which is never stored or replayed. A user is typing while at least one connection says so. */
 export function createTyping({ bus, instanceId }: Dependencies) {
   const typists = new Map<string, Typist>();
-  /** Where each typing connection types, to stop it when the connection closes. */
+  /** What each connection has reported as typing, so that it can be ended when the connection closes. */
   const typistsBySource = new Map<Source, Set<Typist>>();
 
   function announce({ conversationId: conversation_id, userId: user_id }: Typist, active: boolean): void {
@@ -34,7 +34,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
     typistsBySource.set(source, typistsOfSource.add(typist));
   }
 
-  /** @returns whether it was the last connection of the user that typed there. */
+  /** Removes a connection. @returns whether it was the last one on which the user was typing in the conversation. */
   function remove(typist: Typist, source: Source): boolean {
     const expiry = typist.sources.get(source);
     if (!expiry) return false;
@@ -49,28 +49,28 @@ export function createTyping({ bus, instanceId }: Dependencies) {
   function end(typist: Typist): void {
     announce(typist, false);
     const sinceMs = Date.now() - typist.announcedAtMs;
-    // The entry stays until the throttle is over: alternating start and stop must not bypass it.
+    // The entry stays until the throttling time is over, so that alternating start and stop can't bypass it.
     setTimeout(() => forget(typist), Math.max(0, TYPING_THROTTLE_MS - sinceMs));
   }
 
   function forget({ conversationId, userId, sources }: Typist): void {
-    if (sources.size === 0) typists.delete(nameTypist(conversationId, userId));
+    if (sources.size === 0) typists.delete(createTypistKey(conversationId, userId));
   }
 
   function stop(conversationId: string, userId: string, source: Source): void {
-    const typist = typists.get(nameTypist(conversationId, userId));
+    const typist = typists.get(createTypistKey(conversationId, userId));
     if (typist && remove(typist, source)) end(typist);
   }
 
-  /** Ends all typing of a former member. */
+  /** Ends all typing of a user who is no longer a member. */
   function stopAll(conversationId: string, userId: string): void {
-    const typist = typists.get(nameTypist(conversationId, userId));
+    const typist = typists.get(createTypistKey(conversationId, userId));
     if (!typist || typist.sources.size === 0) return;
     for (const source of [...typist.sources.keys()]) remove(typist, source);
     end(typist);
   }
 
-  // The typing connection may not listen to the conversation, so its room may not be open here.
+  // The connection needn't be subscribed to the conversation, so there may be no open room.
   bus.subscribe("conversations", {
     onMessage(message) {
       if (
@@ -84,9 +84,9 @@ export function createTyping({ bus, instanceId }: Dependencies) {
   });
 
   return {
-    /** A connection of the user types. Only for users who may write in the conversation. */
+    /** Records that a user is typing on a connection. The caller must have checked that the user may write in the conversation. */
     start(conversationId: string, userId: string, source: Source): void {
-      const key = nameTypist(conversationId, userId);
+      const key = createTypistKey(conversationId, userId);
       const typist = typists.get(key) ?? {
         conversationId,
         userId,
@@ -103,16 +103,16 @@ export function createTyping({ bus, instanceId }: Dependencies) {
       announce(typist, true);
     },
 
-    /** The connection's user has stopped typing there, sent the message, or left. */
+    /** Records that a user has stopped typing on a connection, sent the message, or left the conversation. */
     stop,
 
-    /** The connection is closed. */
+    /** Ends all typing on a connection that was closed. */
     leave(source: Source): void {
       for (const typist of [...(typistsBySource.get(source) ?? [])]) if (remove(typist, source)) end(typist);
     },
   };
 }
 
-const nameTypist = (conversationId: string, userId: string): string => `${conversationId}/${userId}`;
+const createTypistKey = (conversationId: string, userId: string): string => `${conversationId}/${userId}`;
 
 export type Typing = ReturnType<typeof createTyping>;

@@ -6,17 +6,17 @@ import { describeReason } from "./reason.ts";
 import { createStoreClient, type StoreClient } from "./store-client.ts";
 import { createNodeOptions, createSharedOptions, findSeed, findServerKind } from "./target.ts";
 
-/** Timeout of a command; callers continue without Redis. */
+/** The timeout of a command, after which callers continue without Redis. */
 const COMMAND_TIMEOUT_MS = 200;
 const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_MS_MAX = 2_000;
-/** Interval of health probes. */
+/** The interval of health probes. */
 const PROBE_INTERVAL_MS = 1_000;
 
 const options: RedisOptions = {
   commandTimeout: COMMAND_TIMEOUT_MS,
   connectTimeout: CONNECT_TIMEOUT_MS,
-  // No offline queue: by then the caller has decided without Redis.
+  // Commands aren't queued while disconnected: by the time they could be sent, the caller has continued without Redis.
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
@@ -24,22 +24,23 @@ const options: RedisOptions = {
 const retryStrategy = (times: number): number => Math.min(times * 100, RECONNECT_MS_MAX);
 
 export type RedisLink = {
-  /** For limiters: the client of the server, or of the cluster once detected. */
+  /** The client for limiters, which works once the kind of server is known. */
   client: StoreClient;
-  /** The prefix of the limits' keys; several Parleys may share a Redis. */
+  /** The prefix of the limits' keys, because several Parleys may share a Redis. */
   keyPrefix: string;
-  /** Whether it responded recently; in a cluster, every master. */
+  /** Whether Redis responded recently; in a cluster, whether every master did. */
   isAlive(): boolean;
   close(): Promise<void>;
 };
 
 /**
- * Connects to Redis or to a Redis Cluster, with reconnects: it may be unavailable at startup and at any later time. Callers
- * wait for it at most a fifth of a second, and not at all while it is known to be unavailable. State changes are logged once.
- * @param deployment the same for all instances of this Parley, and unique to it.
+ * Connects to Redis or a Redis Cluster, and reconnects if necessary. It may be unavailable at startup or at any later time.
+ * Callers wait for it at most a fifth of a second, and not at all while it is known to be unavailable. Each change of state is
+ * logged once.
+ * @param deployment the same for all instances of this Parley, and different for others.
  */
 export function connectRedis(url: string, deployment: string, log: Log): RedisLink {
-  // A cluster's error about the database number must not keep it from being detected.
+  // Connects without a database number, because a cluster's error about it would keep the cluster from being detected.
   const seed = new Redis({ ...options, ...createNodeOptions(url, findSeed(url)), retryStrategy });
   const client = createStoreClient();
   let connection: Redis | Cluster | null = null;
@@ -49,8 +50,8 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
 
   function change(next: "alive" | "away", reason?: string): void {
     if (next === state || isClosed) return;
-    // Only a return is logged, not that it is available at the start.
-    // Once it was available, its address is right.
+    // Logs only when Redis becomes available again, not that it is available at startup.
+    // Hints at a wrong address only if Redis has never been available.
     const hint = state === "unknown" && URL.canParse(url) ? explainLoopback(new URL(url).hostname) : "";
     if (next === "away")
       log.warn(
@@ -61,7 +62,7 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
     state = next;
   }
 
-  /** Connects as the kind of server requires, once that is known. */
+  /** Finds out the kind of server, and connects accordingly. */
   async function open(): Promise<void> {
     const { isCluster } = await findServerKind(seed);
     const opened = isCluster
@@ -77,7 +78,7 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
   }
 
   async function probe(): Promise<void> {
-    // While it connects, no command can be sent; the events below report the outcome.
+    // While connecting, no command can be sent. The events below report the outcome.
     if (isProbing || (connection ?? seed).status !== "ready") return;
     isProbing = true;
     try {
@@ -113,7 +114,7 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
   };
 }
 
-/** Starts with all masters, so that it reconnects without the node of `REDIS_URL`. */
+/** Opens a cluster client. It starts with all masters, so that it can reconnect if the node of `REDIS_URL` is down. */
 async function openCluster(url: string, seed: Redis): Promise<Cluster> {
   const seedAddress = findSeed(url);
   const slots = new SlotMap(await seed.call("CLUSTER", "SLOTS"), splitAddress(seedAddress).host);
@@ -123,24 +124,24 @@ async function openCluster(url: string, seed: Redis): Promise<Cluster> {
     enableAutoPipelining: true,
     slotsRefreshInterval: PROBE_INTERVAL_MS,
     slotsRefreshTimeout: PROBE_INTERVAL_MS,
-    // A host name stays a name, for its certificate.
+    // Doesn't resolve host names, because they are needed to verify certificates.
     dnsLookup: (address, callback) => callback(null, address),
     clusterRetryStrategy: retryStrategy,
-    // No wait for another node: this instance counts until then.
+    // Doesn't wait for a failover. Meanwhile, this instance counts on its own.
     retryDelayOnFailover: 0,
     retryDelayOnClusterDown: 0,
     retryDelayOnTryAgain: 0,
   });
 }
 
-/** @throws if one doesn't respond, or there is none. */
+/** Pings all nodes. @throws if one doesn't respond, or there is none. */
 async function pingAll(connection: Redis | Cluster): Promise<void> {
   if (connection.status !== "ready") throw new Error("The connection is not ready.");
   const nodes = connection instanceof Cluster ? connection.nodes("master") : [connection];
   await Promise.all(nodes.map((node) => pingNode(node, connection instanceof Redis)));
 }
 
-/** @param isAlone reconnects automatically; the cluster reconnects its own nodes. */
+/** @param isAlone whether the node isn't part of a cluster client, which would reconnect it. */
 async function pingNode(node: Redis, isAlone: boolean): Promise<void> {
   try {
     await node.ping();

@@ -1,37 +1,37 @@
 import { Redis, type RedisOptions } from "ioredis";
 import type { ChannelText, PubSubListener } from "./pub-sub-port.ts";
 
-/** Channels per SUBSCRIBE command. */
+/** The maximum number of channels per SUBSCRIBE command. */
 const CHANNELS_MAX = 500;
 
 export type NodeListener = PubSubListener & {
-  /** The server no longer serves a sharded channel, or never did. */
+  /** Called if the server no longer serves a sharded channel, or never did. */
   onMoved(): void;
 };
 
 type Options = {
   connection: RedisOptions;
-  /** A URL, for everything except the address. */
+  /** The URL of the server; absent: `connection` contains everything. */
   url?: string;
   /**
-   * Either all of its channels are sharded, or none: otherwise the client loses messages of the others when the last sharded
-   * one ends.
+   * Whether the channels are sharded: either all or none. Otherwise, the client would lose messages of the others when the last
+   * sharded one is unsubscribed.
    */
   isSharded: boolean;
 };
 
-/** Two connections to one server, a cluster's node or a single one: one publishes, one subscribes. */
+/** Two connections to a server or a node of a cluster: one for publishing, one for subscribing. */
 export interface NodePubSub {
   readonly publisher: Redis;
   /** Whether all subscribed channels are received and publishing works, as far as known. */
   isConnected(): boolean;
-  /** Publishes all of it in order. @throws if something may not have arrived. */
+  /** Publishes all messages in order. @throws if one may not have arrived. */
   publish(messages: readonly ChannelText[]): Promise<void>;
   subscribe(channel: string): void;
   unsubscribe(channel: string): void;
-  /** Subscribes channels again that the server has ended or refused. */
+  /** Subscribes again to channels whose subscription the server has ended or refused. */
   renew(): void;
-  /** Replaces connections that don't respond. */
+  /** Pings both connections, and replaces those that don't respond. */
   probe(): Promise<void>;
   /** Drops the connections, which may be dead, and opens new ones. */
   reconnect(): void;
@@ -43,7 +43,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   const publisher = connect();
   const subscriber = connect();
   const wanted = new Set<string>();
-  /** The subscriptions sent on this connection. */
+  /** The channels whose subscription was sent on the current connection. */
   let sentSubscriptions = new Set<string>();
   let changed = new Set<string>();
   let isScheduled = false;
@@ -73,7 +73,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   const unsubscribeChunk = (channels: string[]): Promise<unknown> =>
     isSharded ? subscriber.sunsubscribe(...channels) : subscriber.unsubscribe(...channels);
 
-  /** A moved channel is no longer received here, as requested. */
+  /** Ignores the error if the channel has moved, because then it is no longer received here, as requested. */
   function reportUnsubscribed(error: unknown): void {
     if (!isMoved(error)) listener.onError(error);
   }
@@ -86,7 +86,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
       if (connection === sentSubscriptions) isListening = true;
     } catch (error) {
       listener.onError(error);
-      // Only some of them may be received: start over.
+      // Starts over, because only some of the channels may be received.
       if (connection === sentSubscriptions) subscriber.disconnect(true);
     }
   }
@@ -125,7 +125,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   });
   subscriber.on("message", listener.onMessage);
   subscriber.on("smessage", listener.onMessage);
-  // The server ends a sharded channel with its slot; the client only reports that it happened.
+  // When a slot moves, the server ends its subscriptions. The client doesn't say which ones.
   subscriber.on("moved", () => {
     const subscribed = listSubscribed(subscriber);
     for (const channel of sentSubscriptions) if (!subscribed.has(channel)) sentSubscriptions.delete(channel);
@@ -171,7 +171,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   };
 }
 
-/** The parts of one command: sharded channels in one command must share a slot, so each gets its own. */
+/** Splits channels into commands. Sharded channels in one command must share a slot, so each gets its own command. */
 function splitIntoCommands(channels: readonly string[], isSharded: boolean): string[][] {
   const size = isSharded ? 1 : CHANNELS_MAX;
   const chunks: string[][] = [];
@@ -179,12 +179,12 @@ function splitIntoCommands(channels: readonly string[], isSharded: boolean): str
   return chunks;
 }
 
-/** The client's own list of subscriptions, which may be incomplete once a slot has moved. */
+/** Returns the client's own list of subscriptions, which may be incomplete after a slot has moved. */
 function listSubscribed(subscriber: Redis): Set<string> {
   const known = subscriber.condition?.subscriber;
   return new Set(known ? known.channels("ssubscribe") : []);
 }
 
-/** Redis names another node, or has none for the slot. */
+/** Whether Redis refused a command because another node, or none, serves the slot. */
 export const isMoved = (error: unknown): boolean =>
   error instanceof Error && /^(?:MOVED|ASK|CLUSTERDOWN|TRYAGAIN)\b/.test(error.message);

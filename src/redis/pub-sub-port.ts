@@ -1,10 +1,10 @@
 export type ChannelText = { channel: string; text: string };
 
-/** Publishes and subscribes; channels are subscribed again after every reconnect. */
+/** Publishes and subscribes. After every reconnect, channels are subscribed to again. */
 export interface PubSub {
   /** Whether all subscribed channels are received and publishing works, as far as known. */
   isConnected(): boolean;
-  /** Publishes all of it, each channel in order. @throws if something may not have arrived. */
+  /** Publishes all messages, in order within each channel. @throws if one may not have arrived. */
   publish(messages: readonly ChannelText[]): Promise<void>;
   subscribe(channel: string): void;
   unsubscribe(channel: string): void;
@@ -15,13 +15,13 @@ export interface PubSub {
 
 export type PubSubListener = {
   onMessage(channel: string, text: string): void;
-  /** The server has confirmed a subscription, the first one or one after a reconnect. */
+  /** Called when the server has confirmed a subscription, including those after a reconnect. */
   onSubscribed(channel: string): void;
   onError(error: unknown): void;
 };
 
 export type PubSubOptions = {
   url: string;
-  /** Channels that only some instances subscribe to. In a cluster, only the node of their slot has them. */
+  /** Whether only some instances subscribe to a channel. In a cluster, only the node of its slot then handles it. */
   isSharded(channel: string): boolean;
 };

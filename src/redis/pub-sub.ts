@@ -5,7 +5,7 @@ import { connectNode } from "./node.ts";
 import type { PubSub, PubSubListener, PubSubOptions } from "./pub-sub-port.ts";
 import { createNodeOptions, findSeed, findServerKind } from "./target.ts";
 
-/** Detects whether the server is a cluster once it responds, and connects accordingly. */
+/** Connects to Redis. Once the server responds, detects whether it is a cluster. */
 export function connectPubSub(options: PubSubOptions, listener: PubSubListener): PubSub {
   const wanted = new Set<string>();
   const seed = new Redis({ ...busOptions, ...createNodeOptions(options.url, findSeed(options.url)) });
@@ -53,7 +53,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
   };
 }
 
-/** A single server. Dead connections are detected because the bus doesn't receive its own messages. */
+/** Connects to a single server. It needs no probes, because the bus notices a dead connection by missing its own messages. */
 function connectServer(url: string, listener: PubSubListener): PubSub {
   const node = connectNode({ url, connection: busOptions, isSharded: false }, { ...listener, onMoved: () => {} });
   return { ...node, close: async () => node.close() };

@@ -1,4 +1,4 @@
-/** A URL may contain a password, so only known parts of errors are returned. */
+/** Describes an error for the log. Returns only known parts of it, because a URL may contain a password. */
 export function describeReason(error: unknown): string {
   if (!(error instanceof Error)) return "unknown";
   const { code } = error as { code?: unknown };

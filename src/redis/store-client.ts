@@ -1,16 +1,16 @@
 import type { Cluster, Redis } from "ioredis";
 
-/** A command that a limiter defines by a script. */
+/** The definition of a command that a limiter implements as a script. */
 type Definition = Parameters<Redis["defineCommand"]>;
 
-/** The client of limiters. They are built before the kind of server is known. */
+/** The Redis client for limiters, which are created before the kind of server is known. */
 export type StoreClient = Pick<Redis, "defineCommand"> & {
   readonly status: string;
-  /** Sends commands to this client from now on. */
+  /** Makes commands go to the given client from now on. */
   use(client: Redis | Cluster): void;
 };
 
-/** A client that isn't ready until `use`, and then forwards to the given one. */
+/** Creates a client that isn't ready until `use` is called, and then forwards to the given client. */
 export function createStoreClient(): StoreClient {
   const definitions: Definition[] = [];
   let client: Redis | Cluster | null = null;

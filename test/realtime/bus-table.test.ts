@@ -9,7 +9,7 @@ test("messages in the table are read after a crash of the server, which resets t
   const readings: true[] = [];
   const table = createBusTable(database, {
     onPayload: (payload) => void payloads.push(payload),
-    onReading: () => void readings.push(true),
+    onStarted: () => void readings.push(true),
   });
   const insert = (payload: string) => database`insert into bus_messages (payload) values (${payload})`;
   table.start();

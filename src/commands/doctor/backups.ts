@@ -22,7 +22,7 @@ export const backupsCheck: DoctorCheck = {
     const store = createBackupStore(config);
     const limit = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      await abortable(store.prepare(null), limit);
+      await abortable(store.list(), limit);
       return [ok(`${store.location} can be listed; whether it can be written shows the first backup.`)];
     } catch (error) {
       if (!limit.aborted) return [problem(error instanceof Error ? error.message : String(error))];

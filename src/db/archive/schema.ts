@@ -1,6 +1,6 @@
 import type { Sql } from "../client.ts";
 import { bundledSql, createBookkeeping, readAppliedMigrations, requireKnown } from "../migrate.ts";
-import { checkBookkeeping, checkRoom } from "../suitability.ts";
+import { checkBookkeeping, checkTablesCanBeCreated } from "../suitability.ts";
 import { listCreatedTables, quote } from "./contents.ts";
 import { ArchiveError } from "./error.ts";
 import type { ArchiveHeader } from "./manifest.ts";
@@ -24,7 +24,7 @@ export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
   const [has] = await sql<{ is_parley: boolean }[]>`select to_regclass('migrations') is not null as is_parley`;
   const all = listCreatedTables(new Set(bundledSql.migrations.map(({ name }) => name)));
   if (!has?.is_parley) {
-    await checkRoom(sql, all);
+    await checkTablesCanBeCreated(sql, all);
     return;
   }
   await checkUnused(sql, remedy);

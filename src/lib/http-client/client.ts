@@ -6,25 +6,25 @@ import { createProxyRefusal, PROXY_AUTHENTICATION_REQUIRED } from "./proxy.ts";
 import type { ResponseHead } from "./response-parser.ts";
 
 /**
- * A request is retried only if its reused connection closed this soon. A server that closed an idle connection says so within
- * one round trip. If it closes later, it may have begun an answer that costs money: that is a failure, and the caller counts
- * its attempts.
+ * A request is resent only if its reused connection was closed this soon. If the server had already closed the idle connection,
+ * this shows within one round trip. If it is closed later, the server may have begun a response that costs money, so the request
+ * fails, and the caller decides whether to retry.
  */
 export const RESEND_MS_MAX = 1_000;
 
 /** A response whose head has arrived. */
 export type IncomingResponse = ResponseHead & { body: IncomingBody };
 
-/** For servers configured by the administrator, which are few. */
+/** The connection pool for servers configured by the administrator, of which there are few. */
 const sharedPool = createConnectionPool({ idlePerServerMax: 256, idleMax: 4_096 });
 
 export type SendOptions = {
   signal: AbortSignal | null;
-  /** Called when the request is sent again, because the server had closed the reused connection. */
+  /** Called when the request is resent because the server had closed the reused connection. */
   onRepeat?: (() => void) | undefined;
   /** The connection pool; default: the shared one. */
   pool?: ConnectionPool;
-  /** Called for each packet of the server, before it is parsed: interim responses are a sign of life, too. */
+  /** Called for each packet from the server before it is parsed, because interim responses also show that the server is alive. */
   onBytes?: (() => void) | undefined;
 };
 
@@ -41,12 +41,12 @@ type Pending = {
 };
 
 /**
- * An HTTP/1.1 client for streaming: it passes on bytes as they arrive, without a stream object or a promise for each packet,
- * which would cost more than everything else. Connections are reused; redirects are not followed.
+ * An HTTP/1.1 client for streaming. It delivers bytes as they arrive, without a stream object or a promise per packet, which
+ * would cost more than everything else. Connections are reused; redirects aren't followed.
  *
- * A request is sent once. Only if it went out on a reused connection that the server closed immediately, without a byte, it is
- * sent once more on a new connection.
- * @throws the signal's reason if it aborts before the head arrives; Error if there is no response.
+ * A request is sent once. It is resent on a new connection only if it was sent on a reused connection that was closed
+ * immediately, without receiving a byte.
+ * @throws the signal's reason if it is aborted before the response's head arrives; Error if there is no response.
  */
 export function sendRequest(
   request: PreparedRequest,
@@ -67,7 +67,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
   const sentAtMs = performance.now();
   let body: (IncomingBody & BodyListener) | null = null;
   const onAbort = () => {
-    // Reject before closing, which would reject with another error. If the promise is already fulfilled, this does nothing.
+    // Rejects before closing, which would reject with a different error. Does nothing if the promise is already fulfilled.
     reject(signal?.reason);
     sent.abort(new Error("aborted"));
   };
@@ -76,7 +76,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
     onBytes,
     onHead(head) {
       const { url, proxy } = request;
-      // With a tunnel, the proxy refuses before it is open; later responses come from the server.
+      // With a tunnel, this response comes from the server: if the proxy refuses, the tunnel is never opened.
       if (proxy && !proxy.isTunnel && head.status === PROXY_AUTHENTICATION_REQUIRED)
         return sent.abort(createProxyRefusal(proxy, url.host, head.status));
       body = createIncomingBody(sent);

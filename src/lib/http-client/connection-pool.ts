@@ -2,43 +2,43 @@ import { HttpConnection } from "./connection.ts";
 import type { HttpTarget } from "./open-socket.ts";
 
 /**
- * Connections that were idle for longer are not reused: a load balancer or NAT in between may have dropped them silently, and
- * the request would get no response.
+ * Connections that have been idle for longer than this aren't reused. A load balancer or NAT in between may have dropped them
+ * silently, and the request would get no response.
  */
 export const IDLE_MS_MAX = 60_000;
 
 export type PoolLimits = {
-  /** Idle connections per server; excess ones are closed after use. */
+  /** The maximum number of idle connections per server. Others are closed after use. */
   idlePerServerMax: number;
-  /** Idle connections in total. */
+  /** The maximum number of idle connections in total. */
   idleMax: number;
 };
 
 export type ConnectionPool = {
-  /** An idle connection, or a new one. An idle connection is checked again before it is returned. */
+  /** Returns an idle connection that can still be used, or a new one. */
   take(server: HttpTarget): HttpConnection;
-  /** Always a new connection. */
+  /** Opens a new connection. */
   open(server: HttpTarget): HttpConnection;
 };
 
-/** Keeps connections for reuse, by the server's `origin`. */
+/** Creates a pool that keeps idle connections for reuse, by the server's `origin`. */
 export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits): ConnectionPool {
   const idle = new Map<string, HttpConnection[]>();
   let idleCount = 0;
-  let isSweeping = false;
+  let isSweepScheduled = false;
 
-  /** Closes expired connections, which otherwise would stay open if their server is never used again. */
+  /** Closes connections that have been idle for too long. Otherwise they would stay open if their server is never used again. */
   function sweep(): void {
-    isSweeping = false;
+    isSweepScheduled = false;
     const beforeMs = Date.now() - IDLE_MS_MAX;
     for (const list of [...idle.values()])
-      for (const waiting of [...list]) if (waiting.idleSinceMs < beforeMs) waiting.discard();
-    if (idle.size > 0) planSweep();
+      for (const candidate of [...list]) if (candidate.idleSinceMs < beforeMs) candidate.discard();
+    if (idle.size > 0) scheduleSweep();
   }
 
-  function planSweep(): void {
-    if (isSweeping) return;
-    isSweeping = true;
+  function scheduleSweep(): void {
+    if (isSweepScheduled) return;
+    isSweepScheduled = true;
     setTimeout(sweep, IDLE_MS_MAX).unref();
   }
 
@@ -48,7 +48,7 @@ export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits):
     idle.set(origin, list);
     list.push(connection);
     idleCount += 1;
-    planSweep();
+    scheduleSweep();
   }
 
   function forget(origin: string, connection: HttpConnection): void {
@@ -71,11 +71,11 @@ export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits):
     open,
     take(server) {
       const { origin } = server;
-      for (let waiting = idle.get(origin)?.at(-1); waiting; waiting = idle.get(origin)?.at(-1)) {
-        forget(origin, waiting);
-        const waitedMs = Date.now() - waiting.idleSinceMs;
-        if (waiting.isIdle && waitedMs <= IDLE_MS_MAX && waitedMs < waiting.keepAliveMs) return waiting;
-        waiting.discard();
+      for (let candidate = idle.get(origin)?.at(-1); candidate; candidate = idle.get(origin)?.at(-1)) {
+        forget(origin, candidate);
+        const idleMs = Date.now() - candidate.idleSinceMs;
+        if (candidate.isIdle && idleMs <= IDLE_MS_MAX && idleMs < candidate.keepAliveMs) return candidate;
+        candidate.discard();
       }
       return open(server);
     },

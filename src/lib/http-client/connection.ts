@@ -2,44 +2,44 @@ import type { Socket } from "bun";
 import { type HttpTarget, type OpeningSocket, openSocket } from "./open-socket.ts";
 import { createResponseParser, type ResponseHead, type ResponseParser } from "./response-parser.ts";
 
-/** Events of one request; `onClose` is last, and called once. */
+/** Callbacks for the events of one request. `onClose` is called once, as the last one. */
 export type ResponseHandlers = {
-  /** A packet arrived, with any content. */
+  /** Called for each packet that arrives, whatever its content. */
   onBytes?: (() => void) | undefined;
   onHead(head: ResponseHead): void;
   onBody(bytes: Uint8Array): void;
-  /** Null: the response is complete. */
+  /** Called at the end. Null: the response is complete. */
   onClose(error: Error | null): void;
 };
 
 /**
- * One request on its connection. After it has ended, these methods do nothing, because the connection may already serve
+ * A request that was sent on a connection. Once it has ended, these methods do nothing, because the connection may be serving
  * another request.
  */
 export type SentRequest = {
   pause(): void;
   resume(): void;
-  /** Closes the connection; the request fails with this error. */
+  /** Closes the connection. The request fails with this error. */
   abort(error: Error): void;
 };
 
-/** Value of `socket.readyState`: connected in both directions. */
+/** The value of `socket.readyState` for a socket that is open in both directions. */
 const OPEN = 1;
-/** The server starts its keep-alive timeout before its response arrives here. */
+/** A margin, because the server's keep-alive timeout starts before its response arrives here. */
 const KEEP_ALIVE_MARGIN_MS = 1_000;
 
 /** A connection to a server, for sequential requests. */
 export class HttpConnection {
-  /** Whether it has served a request before: then the server may have closed it unnoticed. */
+  /** Whether the connection has served a request before. If so, the server may have closed it unnoticed. */
   isReused = false;
-  /** Whether any part of a response to its request has arrived. */
+  /** Whether any part of the response to the current request has arrived. */
   hasAnswered = false;
-  /** Start of its idle time, in milliseconds of `Date.now()`. */
+  /** Since when the connection has been idle, as `Date.now()`. */
   idleSinceMs = 0;
-  /** The server's announced keep-alive timeout; Infinity if unknown. */
+  /** The keep-alive timeout announced by the server; Infinity if unknown. */
   keepAliveMs = Number.POSITIVE_INFINITY;
   #socket: Socket | null = null;
-  /** Handlers of the current request; also used to distinguish requests. */
+  /** The handlers of the current request, which also identify it. */
   #handlers: ResponseHandlers | null = null;
   #parser: ResponseParser | null = null;
   #unsent: Uint8Array | null = null;
@@ -73,12 +73,12 @@ export class HttpConnection {
     });
   }
 
-  /** Whether it can take another request: open, unused, and with nothing left to send. */
+  /** Whether another request can be sent: the connection is open, and neither in use nor still sending. */
   get isIdle(): boolean {
     return !this.#isClosed && this.#handlers === null && this.#unsent === null && this.#socket?.readyState === OPEN;
   }
 
-  /** Sends a request; only while no other is in progress. On a closed connection, the request fails immediately. */
+  /** Sends a request. No other may be in progress. On a closed connection, the request fails immediately. */
   send(request: Uint8Array, handlers: ResponseHandlers): SentRequest {
     if (this.#handlers) throw new Error("the connection is in use");
     this.hasAnswered = false;
@@ -113,7 +113,7 @@ export class HttpConnection {
     };
   }
 
-  /** Closes a connection that has no request. */
+  /** Closes the connection, which must not have a request in progress. */
   discard(): void {
     if (!this.#handlers) this.#close(null);
   }
@@ -123,7 +123,8 @@ export class HttpConnection {
     if (!this.#socket || !this.#unsent || length === undefined) return;
     const written = this.#socket.write(this.#unsent);
     if (written >= 0) this.#unsent = written >= length ? null : this.#unsent.subarray(written);
-    // While it is only closing, received data must still be read: a server may refuse a request before it is complete.
+    // While the socket is only closing, received data must still be read: a server may refuse a request before it was sent
+    // completely.
     else if (this.#socket.readyState < 0) this.#close(new Error("the connection is closed"));
   }
 
@@ -134,7 +135,7 @@ export class HttpConnection {
     try {
       if (!this.#parser) throw new Error("unexpected data without a request");
       this.#parser.push(bytes);
-      // The reader may have aborted during these bytes: then the connection is closed and has no request.
+      // If the reader has aborted while receiving these bytes, the connection is closed and has no request.
       if (!this.#isClosed && this.#parser.isOver()) this.#finish();
     } catch (error) {
       this.#close(error instanceof Error ? error : new Error("malformed response"));
@@ -148,12 +149,12 @@ export class HttpConnection {
     }
     this.isReused = true;
     this.idleSinceMs = Date.now();
-    // If the last reader paused the socket, the next response would never be read.
+    // Otherwise, if the last reader paused the socket, the next response would never be read.
     this.#socket?.resume();
     // Idle connections must not keep the process alive.
     this.#socket?.unref();
     this.#end(null);
-    // The end of the connection may be in the same packet, and is only read in the next turn of the event loop.
+    // The server may close the connection in the same packet, which is only noticed in the next turn of the event loop.
     setImmediate(() => setImmediate(() => this.isIdle && this.#onIdle(this)));
   }
 
@@ -162,11 +163,11 @@ export class HttpConnection {
     this.#isClosed = true;
     this.#opening.close();
     this.#onClosed(this);
-    const isWhole = error === null && this.#parser?.close() === true;
-    this.#end(isWhole ? null : (error ?? new Error("connection lost")));
+    const isComplete = error === null && this.#parser?.close() === true;
+    this.#end(isComplete ? null : (error ?? new Error("connection lost")));
   }
 
-  /** Detaches the request before notifying its reader, so that the reader can no longer affect the connection. */
+  /** Ends the request. Detaches it before notifying its reader, so that the reader can no longer affect the connection. */
   #end(error: Error | null): void {
     const handlers = this.#handlers;
     this.#handlers = null;

@@ -1,10 +1,10 @@
-/** No connection was opened, so nothing of a request has been sent. */
+/** No connection could be opened, so no part of the request was sent. */
 export class ConnectError extends Error {
   readonly code: string | undefined;
 
   constructor(error: Error) {
     const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
-    // The runtime says of a refused connection only that it failed.
+    // The runtime's message about a refused connection says only that it failed.
     super(code === undefined || error.message.includes(code) ? error.message : `${error.message} (${code})`, {
       cause: error,
     });
@@ -13,8 +13,8 @@ export class ConnectError extends Error {
 }
 
 /**
- * The proxy refused to connect, or could not be reached. The message is for the administrator: it names the proxy and its
- * setting, without credentials.
+ * The proxy refused to connect, or couldn't be reached. The message is for the administrator. It names the proxy and its
+ * setting, but not the credentials.
  */
 export class ProxyError extends ConnectError {
   /** The status of the proxy's response; null if there was none. */
@@ -26,10 +26,10 @@ export class ProxyError extends ConnectError {
   }
 }
 
-/** The server's certificate was not accepted. Nothing of the request has been sent. */
+/** The server's certificate isn't trusted, so no part of the request was sent. */
 export class CertificateError extends Error {}
 
-/** Errors of a certificate from an unknown CA. */
+/** Matches the error codes for a certificate of an unknown CA. */
 const unknownIssuer = /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 
 export function createCertificateError(error: (Error & { code?: string }) | null): CertificateError {

@@ -4,73 +4,73 @@ import { createProxyFailure, encodeConnect, type ProxyRoute } from "./proxy.ts";
 import { createTunnelReader } from "./tunnel.ts";
 
 /**
- * Timeout for opening a connection, including the TLS handshake. It is much shorter than the timeouts for silent models,
- * because no model is working yet.
+ * The timeout for opening a connection, including the TLS handshake. It is much shorter than the timeouts for silent models,
+ * because no model is working at this point.
  */
 export const CONNECT_TIMEOUT_MS = 10_000;
 /**
- * Idle time before TCP keep-alive probes. A model may think for minutes: probes keep the connection alive in a NAT or load
- * balancer, and detect a vanished server after another 10 s.
+ * The idle time before TCP keep-alive probes are sent. A model may think for minutes. Meanwhile, probes keep NATs and load
+ * balancers from dropping the connection, and detect within another 10 s that a server is down.
  */
 export const PROBE_AFTER_MS = 15_000;
 
 /** Where and how to connect. */
 export type HttpTarget = {
-  /** Decides whether TLS is used, and the name to verify in the certificate. */
+  /** Its scheme says whether to use TLS, and its host is the name to verify in the certificate. */
   url: URL;
-  /** Key of the connection pool. */
+  /** The key under which the connection pool keeps the connection. */
   origin: string;
-  /** The IP address to connect to; absent: the host of the URL is resolved. */
+  /** The IP address to connect to; absent: the URL's host is resolved. */
   address?: string;
-  /** The proxy to connect through; absent or null: none. */
+  /** The HTTP proxy to connect through; absent or null: none. */
   proxy?: ProxyRoute | null;
   /** Overrides CONNECT_TIMEOUT_MS. */
   connectTimeoutMs?: number;
   /** Overrides the parser's limit for the head of a response. */
   headBytesMax?: number;
   /**
-   * Called if the connection is abandoned before it is open. The system keeps trying for about two minutes, and holds a file
-   * descriptor meanwhile. @param ended fulfills when that is over.
+   * Called if the connection is abandoned before it is open. The operating system keeps trying for about two minutes, during
+   * which the file descriptor stays in use. @param ended fulfills when the system has given up.
    */
   onAbandon?: (ended: Promise<unknown>) => void;
 };
 
 export type SocketListener = {
-  /** The socket is writable; with TLS, the certificate is verified. */
+  /** Called when the socket is writable. With TLS, the certificate has been verified. */
   onOpen(socket: Socket): void;
   onData(bytes: Uint8Array): void;
   onDrain(): void;
-  /** Null: closed without an error. May be called more than once. */
+  /** Called when the socket is closed, possibly more than once. Null: there was no error. */
   onClose(error: Error | null): void;
 };
 
-/** A connection that is opening. */
+/** A socket that is being opened or is open. */
 export type OpeningSocket = {
-  /** Closes it, at any stage. */
+  /** Closes the socket, at any stage. */
   close(): void;
 };
 
 type Address = { hostname: string; port: number };
 
-/** Host and port, as in a request. */
-const writeAuthority = ({ hostname, port }: Address): string =>
+/** Formats host and port as in a request. */
+const formatAuthority = ({ hostname, port }: Address): string =>
   `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 
-/** Opens a connection to a server, through a proxy if the target has one. The listener is always notified of its end. */
+/** Opens a connection to a server, through a proxy if the target has one. The listener's `onClose` is always called. */
 export function openSocket(target: HttpTarget, listener: SocketListener): OpeningSocket {
   const { url, address, proxy = null, connectTimeoutMs = CONNECT_TIMEOUT_MS, onAbandon } = target;
   const isSecure = url.protocol === "https:";
   const name = url.hostname.replace(/^\[(.*)\]$/, "$1");
   const server = { hostname: address ?? name, port: Number(url.port) || (isSecure ? 443 : 80) };
   const tls = { serverName: name.replace(/\.$/, "") };
-  /** The newest socket: TLS in a tunnel has its own. */
+  /** The current socket. TLS within a tunnel has its own. */
   let socket: Socket | null = null;
   let isClosed = false;
 
   const fail = (error: Error) =>
     listener.onClose(proxy === null ? new ConnectError(error) : createProxyFailure(proxy, error));
   const timer = setTimeout(
-    () => fail(new Error(`no connection${proxy ? ` to ${writeAuthority(server)}` : ""} in ${connectTimeoutMs} ms`)),
+    () => fail(new Error(`no connection${proxy ? ` to ${formatAuthority(server)}` : ""} in ${connectTimeoutMs} ms`)),
     connectTimeoutMs,
   );
   timer.unref();
@@ -88,7 +88,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     close: (_socket: Socket, error?: Error) => listener.onClose(error ?? null),
     error: (_socket: Socket, error: Error) => listener.onClose(error),
   };
-  // With TLS, nothing is sent before the certificate is verified.
+  // With TLS, nothing is sent until the certificate is verified.
   const secureHandlers = {
     ...handlers,
     handshake(secure: Socket, isAuthorized: boolean, error: Error | null) {
@@ -97,7 +97,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     },
   };
 
-  /** Accepts the socket, unless the caller has closed it. */
+  /** Keeps the socket, unless the caller has closed it. @returns whether it was kept. */
   function take(connected: Socket): boolean {
     if (isClosed) connected.terminate();
     else {
@@ -128,10 +128,10 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
   }
 
   function connectByTunnel(route: ProxyRoute): Promise<unknown> {
-    const authority = writeAuthority(server);
+    const authority = formatAuthority(server);
     const read = createTunnelReader(route, authority);
     let isEstablished = false;
-    /** Until the tunnel is open, an end is the proxy's; afterwards TLS reports it. */
+    /** Until the tunnel is established, it is the proxy that closed the connection. Later, TLS reports it. */
     const end = (error: Error | null) => {
       if (!isEstablished) fail(error ?? new Error("it closed the connection without a response"));
       else if (!isSecure) listener.onClose(error);

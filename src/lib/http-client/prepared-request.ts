@@ -3,15 +3,15 @@ import { encodeCredentials, nameProxy, type ProxyRoute } from "./proxy.ts";
 
 export type OutgoingRequest = { url: URL; method: string; headers: Headers; proxy?: ProxyRoute | null };
 
-/** The encoded parts shared by all requests to one URL; contains the key. */
+/** The encoded part that all requests to a URL share. Contains the credentials. */
 export type PreparedRequest = HttpTarget & {
-  /** The request line and every header field except the content length. */
+  /** The request line and all header fields except the content length. */
   head: Uint8Array;
   method: string;
 };
 
 /**
- * Encodes once what all requests to this URL share. `Headers` has already refused line breaks in names and values.
+ * Encodes what all requests to this URL share. `Headers` has already rejected line breaks in names and values.
  */
 export function prepareRequest({ url, method, headers, proxy = null }: OutgoingRequest): PreparedRequest {
   if (!/^[A-Z]+$/.test(method)) throw new TypeError(`The method ${method} cannot be sent.`);

@@ -1,4 +1,4 @@
-/** Maximum bytes of a status line with all header fields, and of one line between chunks. */
+/** The maximum size of a status line with all header fields, and that of a line between chunks. */
 export const HEAD_BYTES_MAX = 64 * 1024;
 const CHUNK_LINE_BYTES_MAX = 4 * 1024;
 
@@ -6,17 +6,17 @@ export type ResponseHead = { status: number; headers: Headers };
 
 export type ResponseReceiver = {
   onHead(head: ResponseHead): void;
-  /** Bytes of the body, without its framing; a view that is valid until the next packet. */
+  /** Receives bytes of the body, without its framing. They are a view that is valid only until the next packet. */
   onBody(bytes: Uint8Array): void;
   /**
-   * The response is complete.
+   * Called when the response is complete.
    * @param canReuse whether another request may follow on the connection.
    * @param keepAliveSeconds the server's keep-alive timeout; null if unknown.
    */
   onEnd(canReuse: boolean, keepAliveSeconds: number | null): void;
 };
 
-/** The data is not a valid HTTP/1.1 response. */
+/** The data isn't a valid HTTP/1.1 response. */
 export class MalformedResponseError extends Error {}
 
 const LF = 10;
@@ -24,26 +24,26 @@ const CR = 13;
 const statusLine = /^HTTP\/1\.([01]) ([1-5]\d\d)(?: [^\r\n\0]*)?$/;
 const fieldLine = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\r\n\0]*?)[ \t]*$/;
 const chunkLine = /^([0-9a-f]{1,12})[ \t]*(?:;.*)?$/i;
-/** Of the empty line that ends a head, including the line end before it. */
+/** The maximum length of the empty line that ends a head, including the line break before it. */
 const HEAD_END_BYTES_MAX = 4;
-/** Hexadecimal digits of a chunk size that are parsed directly from bytes. */
+/** Chunk sizes with up to this many hexadecimal digits are parsed directly from bytes. */
 const PLAIN_SIZE_DIGITS_MAX = 7;
 
 /**
- * Parses one response from the packets of a connection (RFC 9112), which may split it anywhere. Ambiguous framing is refused:
- * a wrong guess would assign bytes of one response to another.
+ * Creates a parser for one response (RFC 9112). Packets may split the response anywhere. Ambiguous framing is rejected, because a
+ * wrong guess would assign bytes of one response to another.
  */
 export function createResponseParser(receiver: ResponseReceiver, headBytesMax = HEAD_BYTES_MAX) {
   let state: "head" | "length" | "close" | "chunk-line" | "chunk" | "chunk-end" | "trailer" | "over" = "head";
-  /** Remaining bytes of the body or the chunk. */
-  let left = 0;
+  /** The number of remaining bytes of the body or the chunk. */
+  let remaining = 0;
   let canReuse = true;
   let keepAliveSeconds: number | null = null;
-  /** Size of interim responses and trailers, which are not part of the response. */
+  /** The total size of interim responses and trailers, which are skipped. */
   let bufferedBytes = 0;
   /** An incomplete line or head. */
   let pending: Buffer | null = null;
-  /** Bytes of an incomplete head already searched for its end, so that a head that arrives byte by byte isn't searched again. */
+  /** How many bytes of an incomplete head have been searched for its end. Avoids repeated searches if it arrives byte by byte. */
   let searchedBytes = 0;
 
   const isOver = (): boolean => state === "over";
@@ -57,10 +57,10 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
       if (length !== null) canReuse = false;
       state = "chunk-line";
     } else if (length !== null) {
-      // A repeated Content-Length arrives as a list, and is refused like other invalid values.
+      // A repeated Content-Length becomes a comma-separated list, which is rejected like other invalid values.
       if (!/^\d{1,15}$/.test(length)) throw new MalformedResponseError(`content length ${length.slice(0, 50)}`);
-      left = Number(length);
-      state = left === 0 ? "over" : "length";
+      remaining = Number(length);
+      state = remaining === 0 ? "over" : "length";
     } else {
       canReuse = false;
       state = "close";
@@ -77,7 +77,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     const [first = "", ...lines] = text.split(/\r?\n/);
     const [, version, status] = statusLine.exec(first) ?? [];
     if (status === undefined) throw new MalformedResponseError(`status line ${first.slice(0, 50)}`);
-    // Interim responses: 100, 103. We never request a protocol change.
+    // Interim responses, such as 100 and 103. Parley never requests a change of protocol.
     if (status.startsWith("1")) {
       if (status === "101") throw new MalformedResponseError("unexpected protocol change");
       skip(text);
@@ -108,12 +108,12 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     } else {
       const size = chunkLine.exec(text)?.[1];
       if (size === undefined) throw new MalformedResponseError("invalid chunk size");
-      left = Number.parseInt(size, 16);
-      state = left === 0 ? "trailer" : "chunk";
+      remaining = Number.parseInt(size, 16);
+      state = remaining === 0 ? "trailer" : "chunk";
     }
   }
 
-  /** Fast path: a chunk line with only digits, and the usual end of the previous chunk. @returns -1 for any other. */
+  /** Fast path for a chunk line with only digits after the usual end of the previous chunk. @returns -1 for other lines. */
   function readPlainLine(bytes: Buffer, from: number): number {
     if (state === "chunk-end") {
       if (bytes[from] !== CR && bytes[from] !== LF) throw new MalformedResponseError("invalid chunk end");
@@ -125,7 +125,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     for (let at = from; at < from + PLAIN_SIZE_DIGITS_MAX; at += 1) {
       const byte = bytes[at] ?? 0;
       if (byte === CR && at > from && bytes[at + 1] === LF) {
-        left = size;
+        remaining = size;
         state = size === 0 ? "trailer" : "chunk";
         return at + 2;
       }
@@ -136,7 +136,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     return -1;
   }
 
-  /** @returns the position after the text, or -1 if it is incomplete. */
+  /** Reads a head or a line. @returns the position after it, or -1 if it is incomplete. */
   function readText(bytes: Buffer, from: number): number {
     if (state === "chunk-line" || state === "chunk-end") {
       const next = readPlainLine(bytes, from);
@@ -154,43 +154,45 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
   }
 
   function readBody(bytes: Buffer, from: number): number {
-    const to = state === "close" ? bytes.length : Math.min(bytes.length, from + left);
-    if (state !== "close") left -= to - from;
+    const to = state === "close" ? bytes.length : Math.min(bytes.length, from + remaining);
+    if (state !== "close") remaining -= to - from;
     if (to > from) receiver.onBody(bytes.subarray(from, to));
-    if (left > 0 || state === "close") return to;
+    if (remaining > 0 || state === "close") return to;
     if (state === "length") state = "over";
     else if (state === "chunk") state = "chunk-end";
     return to;
   }
 
   return {
-    /** @throws MalformedResponseError; the connection is of no more use then. */
+    /** Parses a packet. @throws MalformedResponseError; the connection must then be closed. */
     push(packet: Uint8Array): void {
       if (isOver()) {
         if (packet.byteLength > 0) throw new MalformedResponseError("data after the response");
         return;
       }
-      const fresh = Buffer.isBuffer(packet) ? packet : Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
-      const bytes = pending ? Buffer.concat([pending, fresh]) : fresh;
+      const packetBytes = Buffer.isBuffer(packet)
+        ? packet
+        : Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
+      const bytes = pending ? Buffer.concat([pending, packetBytes]) : packetBytes;
       pending = null;
       let at = 0;
       while (at < bytes.length && !isOver()) {
         const isBody = state === "chunk" || state === "length" || state === "close";
         const next = isBody ? readBody(bytes, at) : readText(bytes, at);
         if (next < 0) {
-          // Bun may reuse the memory of a packet.
+          // Copied, because Bun may reuse the memory of a packet.
           pending = Buffer.from(bytes.subarray(at));
           return;
         }
         at = next;
       }
-      // Bytes after the response were not requested: they are dropped, and the connection is closed (RFC 9112, 6.3).
+      // Bytes after the response belong to no request. They are dropped, and the connection is closed (RFC 9112, 6.3).
       if (isOver()) receiver.onEnd(canReuse && at === bytes.length, keepAliveSeconds);
     },
 
     isOver,
 
-    /** Call it when the connection is closed. @returns whether the response is complete. */
+    /** Tells the parser that the connection was closed. @returns whether the response is complete. */
     close(): boolean {
       if (state === "close") {
         state = "over";
@@ -203,20 +205,20 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
 
 export type ResponseParser = ReturnType<typeof createResponseParser>;
 
-/** The seconds of a field like `timeout=5, max=100`. */
+/** Parses the seconds in a field like `timeout=5, max=100`. */
 function readKeepAlive(value: string): number | null {
   const seconds = /\btimeout\s*=\s*"?(\d{1,9})\b/i.exec(value)?.[1];
   return seconds === undefined ? null : Number(seconds);
 }
 
-/** The value of a hexadecimal digit, or -1. */
+/** Returns the value of a hexadecimal digit, or -1. */
 function findDigit(byte: number): number {
   if (byte >= 0x30 && byte <= 0x39) return byte - 0x30;
-  const small = byte | 0x20;
-  return small >= 0x61 && small <= 0x66 ? small - 0x57 : -1;
+  const lowercase = byte | 0x20;
+  return lowercase >= 0x61 && lowercase <= 0x66 ? lowercase - 0x57 : -1;
 }
 
-/** The position after the empty line; 0 if it has not arrived. */
+/** Finds the position after the empty line that ends a head; 0 if it hasn't arrived. */
 function findHeadEnd(bytes: Buffer, from: number): number {
   for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
     if (bytes[at + 1] === LF) return at + 2;

@@ -2,13 +2,13 @@ import { ProxyError } from "./errors.ts";
 import { createProxyFailure, createProxyRefusal, type ProxyRoute } from "./proxy.ts";
 import { createResponseParser } from "./response-parser.ts";
 
-/** Maximum size of the head of a proxy's response to CONNECT. */
+/** The maximum size of the head of a proxy's response to CONNECT. */
 const HEAD_BYTES_MAX = 16 * 1024;
 
 /**
- * Parses a proxy's response to CONNECT.
+ * Creates a reader for a proxy's response to CONNECT.
  * @param authority host and port of the server.
- * @returns a function that takes a packet and returns whether the tunnel is open. @throws ProxyError if the proxy refuses.
+ * @returns a function that receives a packet, and returns whether the tunnel is open. It throws ProxyError if the proxy refuses.
  */
 export function createTunnelReader(route: ProxyRoute, authority: string): (packet: Uint8Array) => boolean {
   let isEstablished = false;
@@ -19,7 +19,7 @@ export function createTunnelReader(route: ProxyRoute, authority: string): (packe
         isEstablished = true;
       },
       onBody() {
-        // The server can't send anything before the request.
+        // The server can't send anything before it has received the request.
         throw new Error("data after its response");
       },
       onEnd() {},

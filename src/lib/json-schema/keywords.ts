@@ -1,9 +1,9 @@
 import { isPattern } from "./linear-pattern.ts";
 
-/** The form of a keyword's subschemas: one schema, a list of them, or schemas by name. */
+/** How a keyword contains subschemas: a single schema, a list of schemas, or schemas by name. */
 export type Applicator = "schema" | "schemas" | "map";
 
-/** `isInPlace`: its subschemas apply to the same value as the schema itself, not to a part of it. */
+/** `isInPlace`: the subschemas apply to the same value as the schema itself, not to a part of it. */
 type ApplicatorRule = { holds: Applicator; isInPlace?: boolean };
 
 export const applicators: Readonly<Record<string, ApplicatorRule>> = {
@@ -11,7 +11,7 @@ export const applicators: Readonly<Record<string, ApplicatorRule>> = {
   anyOf: { holds: "schemas", isInPlace: true },
   oneOf: { holds: "schemas", isInPlace: true },
   not: { holds: "schema", isInPlace: true },
-  // biome-ignore lint/suspicious/noThenProperty: it is a keyword of JSON Schema, and no promise.
+  // biome-ignore lint/suspicious/noThenProperty: this is a keyword of JSON Schema, not a promise.
   then: { holds: "schema", isInPlace: true },
   if: { holds: "schema", isInPlace: true },
   else: { holds: "schema", isInPlace: true },
@@ -45,7 +45,7 @@ const number: ValueRule = { isValid: isNumber, wanted: "must be a number" };
 const bound: ValueRule = { isValid: isBound, wanted: "must be a number" };
 const flag: ValueRule = { isValid: isFlag, wanted: "must be true or false" };
 
-/** Keywords that validate a value. Unknown ones are ignored, as JSON Schema requires. */
+/** Keywords that validate a value. Unknown keywords are ignored, as JSON Schema requires. */
 export const assertions: Readonly<Record<string, ValueRule>> = {
   type: {
     isValid: (value) => isType(value) || (Array.isArray(value) && value.length > 0 && value.every(isType)),
@@ -83,7 +83,7 @@ export const assertions: Readonly<Record<string, ValueRule>> = {
   format: { isValid: isText, wanted: "must be a string" },
 };
 
-/** Formats that are checked in linear time; others are only hints for the model. */
+/** Formats that are checked, which takes linear time. Others are only hints for the model. */
 export const checkedFormats = new Set([
   "date-time",
   "date",

@@ -1,19 +1,19 @@
 import { RE2JS } from "re2js";
 
-/** Limits on length and on total repetitions, which determine the compiled size; patterns beyond them are not matched. */
+/** Limits on the length and the total repetitions, which determine the compiled size. Patterns above them aren't matched. */
 const PATTERN_CHARS_MAX = 1_000;
 const REPETITIONS_MAX = 1_000;
-/** Classes of Unicode (`\p{L}`) in one pattern. Each is a list of hundreds of ranges, which takes long to compile. */
+/** The maximum number of Unicode classes (`\p{L}`) per pattern. Each has hundreds of ranges and takes long to compile. */
 const UNICODE_CLASSES_MAX = 20;
 
 /** A pattern that matches in linear time. */
 export type LinearPattern = {
-  /** The cost per character: its number of instructions. */
+  /** The number of instructions, which is the cost per character. */
   size: number;
   test(text: string): boolean;
 };
 
-/** Whether a text is a regular expression in JSON Schema's dialect. The pattern is only parsed, never matched. */
+/** Whether a string is a regular expression in JSON Schema's dialect. The pattern is only parsed, never matched. */
 export function isPattern(source: string): boolean {
   try {
     new RegExp(source, "u");
@@ -24,15 +24,15 @@ export function isPattern(source: string): boolean {
 }
 
 /**
- * Compiles a pattern for RE2, which doesn't backtrack. JavaScript's engine does, in exponential time: for one short pattern it
- * took 0.6 s here, and then returned a wrong result.
- * @returns null for patterns that RE2 can't match (lookaround, backreferences), or that would need too much memory.
+ * Compiles a pattern with RE2, which doesn't backtrack. JavaScript's engine does, and can take exponential time: in a test, one
+ * short pattern took 0.6 s and then returned a wrong result.
+ * @returns null for patterns that RE2 doesn't support (lookaround, backreferences), or that would need too much memory.
  */
 export function compileLinearPattern(source: string): LinearPattern | null {
-  // RE2JS reads a named backreference as literal letters.
+  // RE2JS would treat a named backreference as literal letters.
   if (source.length > PATTERN_CHARS_MAX || source.includes("\\k<") || countRepetitions(source) > REPETITIONS_MAX)
     return null;
-  // Without regard to case, each range of a class is compiled once more for each of its letters.
+  // In case-insensitive mode, each range of a class is compiled again for each of its letters.
   if (countClasses(source) > UNICODE_CLASSES_MAX || /\(\?[a-z]*i/.test(source)) return null;
   try {
     const compiled = RE2JS.compile(RE2JS.translateRegExp(source));
@@ -51,12 +51,12 @@ function countRepetitions(source: string): number {
   return count;
 }
 
-/** An escaped character, a class, how often the one before is repeated, or any other character. */
+/** Matches an escaped character, a class, a repetition count, or any other character. */
 const pieces = /\\[pux]\{[^}]*\}|\\.|\[(?:\\.|[^\]\\])*\]|\{(\d+),?(\d*)\}|./gis;
 
 /**
- * Characters and classes of a pattern with its repetitions written out; those in each other are multiplied. Its instructions
- * are about as many, and to compile it takes as long.
+ * Estimates the compiled size of a pattern: the number of its characters and classes if all repetitions are written out. Nested
+ * repetitions are multiplied. The number of instructions and the compile time are proportional to it.
  */
 export function estimateSize(source: string): number {
   const outer: number[] = [];

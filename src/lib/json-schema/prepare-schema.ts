@@ -4,21 +4,21 @@ import { type Applicator, applicators, assertions, checkedFormats } from "./keyw
 import { compileLinearPattern, estimateSize, isPattern, type LinearPattern } from "./linear-pattern.ts";
 import { SchemaReferences } from "./references.ts";
 
-/** UTF-16 units of a schema's JSON. */
+/** The maximum length of a schema's JSON, in UTF-16 units. */
 export const SCHEMA_CHARS_MAX = 65_536;
-/** Total instructions of all patterns of a schema; each pattern counts at least `PATTERN_COST`. */
+/** The maximum number of instructions in all patterns of a schema. Each pattern counts as at least `PATTERN_COST`. */
 export const PATTERN_INSTRUCTIONS_MAX = 10_000;
 const PATTERN_COST = 50;
-/** Schemas that may apply to one value, counted once per reference. */
+/** The maximum number of schemas that may apply to one value, counted once per reference. */
 export const SCHEMAS_PER_VALUE_MAX = 5_000;
 
-/** A validated schema in the form that the validator needs: only known keywords, and only internal references. */
+/** A checked schema as the validator needs it, with only known keywords and internal references. */
 export type PreparedSchema = {
   schema: Schema | boolean;
   draft: SchemaDraft;
-  /** By source; null: the pattern is not matched. */
+  /** The compiled patterns by source; null: the pattern isn't matched. */
   patterns: ReadonlyMap<string, LinearPattern | null>;
-  /** The cost of checking one value with a schema, in addition to the value's size. */
+  /** The cost of checking a value against a schema, apart from the value's size. */
   costs: WeakMap<object, number>;
 };
 
@@ -31,11 +31,11 @@ export class InvalidSchemaError extends Error {
   }
 }
 
-/** Prepared schemas, because a schema is validated with the request and used again with the response. */
+/** Prepared schemas. A schema is prepared for the request, and used again for the response. */
 const known = new WeakMap<object, PreparedSchema>();
 
 /**
- * Validates a schema from outside, and bounds its cost. The schema is JSON of bounded depth, and is not changed later.
+ * Checks an untrusted schema and limits its cost. The schema must be JSON of limited depth, and must not be changed later.
  * @throws InvalidSchemaError
  */
 export function prepareSchema(source: object): PreparedSchema {
@@ -51,7 +51,7 @@ export function prepareSchema(source: object): PreparedSchema {
   return prepared;
 }
 
-/** The draft named by `$schema`; unknown ones are treated as the newest. */
+/** Returns the draft that `$schema` names. Unknown ones are treated as the newest. */
 function findDraft(source: unknown): SchemaDraft {
   const name = String((source as { $schema?: unknown }).$schema ?? "");
   if (/draft-0?[34]\b/.test(name)) return "4";
@@ -61,17 +61,17 @@ function findDraft(source: unknown): SchemaDraft {
 
 type Copy = Record<string, unknown>;
 
-/** Copies the relevant parts of a schema. Referenced schemas become entries of `$defs`, once each. */
+/** Copies the relevant parts of a schema. Each referenced schema becomes one entry in `$defs`. */
 class Preparation {
   readonly patterns = new Map<string, LinearPattern | null>();
   readonly costs = new WeakMap<object, number>();
   readonly #source: unknown;
   readonly #places: SchemaReferences;
   readonly #isDraft2020: boolean;
-  /** Names in `$defs`, by their source. */
+  /** The names in `$defs` by source schema. */
   readonly #names = new Map<unknown, string>();
   readonly #definitions: Record<string, unknown> = {};
-  /** Schemas that apply to the same value as their key. */
+  /** For each schema, the subschemas that apply to the same value. */
   readonly #inPlace = new Map<object, { pointer: string; schemas: unknown[] }>();
   #instructions = 0;
 
@@ -143,7 +143,7 @@ class Preparation {
     );
   }
 
-  /** A keyword of older drafts that was split into two. */
+  /** Splits `dependencies` of older drafts into the two keywords that replaced it. */
   #splitDependencies(value: unknown, place: string, inPlace: unknown[]): Copy {
     const entries = readEntries(value, place);
     const isNames = ([, item]: [string, unknown]) => Array.isArray(item);
@@ -165,7 +165,7 @@ class Preparation {
   #addPattern(source: string, place: string): void {
     if (this.patterns.has(source)) return;
     if (!isPattern(source)) throw new InvalidSchemaError(place, "must have regular expressions as names");
-    // Before it is compiled, since that of a large one takes long.
+    // Checked before it is compiled, because compiling a large pattern takes long.
     this.#boundPatterns(estimateSize(source), place);
     const pattern = compileLinearPattern(source);
     this.patterns.set(source, pattern);
@@ -196,8 +196,8 @@ class Preparation {
   }
 
   /**
-   * Bounds how many schemas apply to one value: references that lead back to themselves without descending into the value would
-   * never end, and those that fork at each step would take exponential time.
+   * Limits how many schemas apply to one value. Circular references that don't descend into the value would never end, and those
+   * that fork at each step would take exponential time.
    */
   #boundInPlace(root: unknown): void {
     const sizes = new Map<object, number>();
@@ -229,7 +229,7 @@ function readEntries(value: unknown, place: string): [string, unknown][] {
   return Object.entries(value);
 }
 
-/** UTF-16 units of a list (such as `enum`) whose comparison costs one step. */
+/** Comparing with this many UTF-16 units of a list (such as `enum`) costs one step. */
 const CHARS_PER_STEP = 50;
 
 const sizeOf = (value: unknown): number =>

@@ -5,14 +5,14 @@ type SchemaLocation = { value: unknown; pointer: string };
 /** Resolves references within one schema. */
 export class SchemaReferences {
   readonly #root: unknown;
-  /** By name. Found for all references at once: one walk for each would take as long as both together, multiplied. */
+  /** The anchors by name. They are collected once for all references, because searching for each one would take quadratic time. */
   #anchors: ReadonlyMap<string, SchemaLocation> | null = null;
 
   constructor(root: unknown) {
     this.#root = root;
   }
 
-  /** What a reference (`#`, `#/$defs/name`, `#anchor`) refers to; null if nothing. */
+  /** Finds what a reference (`#`, `#/$defs/name`, `#anchor`) refers to; null if nothing. */
   find(reference: string): SchemaLocation | null {
     const fragment = decode(reference.slice(1));
     if (fragment === null) return null;
@@ -33,7 +33,7 @@ function findByPointer(root: unknown, fragment: string): SchemaLocation | null {
   return { value, pointer: `#${fragment}` };
 }
 
-/** If several anchors have the same name, the first one counts. */
+/** Collects the anchors. If several have the same name, the first one is used. */
 function collectAnchors(
   value: unknown,
   pointer: string,

@@ -5,25 +5,25 @@ import type { LinearPattern } from "./linear-pattern.ts";
 import type { PreparedSchema } from "./prepare-schema.ts";
 
 /**
- * Steps of one validation: applying a schema to a value is one, or more if either is large; each takes about half a
- * microsecond. Longer texts may take more steps; only a schema designed to be slow needs them.
+ * The maximum number of steps of a validation. Applying a schema to a value is one step, or more if either is large, and takes
+ * about half a microsecond. Longer texts may take more steps. Only schemas designed to be slow need that many.
  */
 const STEPS_MIN = 10_000;
 export const STEPS_MAX = 500_000;
 const STEPS_PER_CHAR = 5;
-/** Instructions of a pattern, times characters, that cost one step. */
+/** The number of pattern instructions times characters that costs one step. */
 const MATCHES_PER_STEP = 5;
 const CHARS_PER_STEP = 50;
-/** Longer texts are not checked for a format. */
+/** The format of longer strings isn't checked. */
 const FORMAT_CHARS_MAX = 2_000;
 const PROBLEMS_MAX = 5;
 const PROBLEM_CHARS_MAX = 300;
 
 export type Validation =
-  /** `problems`: sentences with locations, for the author of the value. */
+  /** `problems`: sentences that say where and what the errors are, for the author of the value. */
   | { type: "valid" }
   | { type: "invalid"; problems: string[] }
-  /** It would take too long. */
+  /** The validation would take too long. */
   | { type: "unknown" };
 
 class WorkError extends Error {}
@@ -51,7 +51,7 @@ const match = (pattern: LinearPattern, text: string): boolean => {
 hooks.visit = (value, schema) => spend((current?.costs.get(schema) ?? 1) + measure(value));
 hooks.createRegExp = (source) => {
   const pattern = current?.patterns.get(source);
-  // A pattern that isn't matched counts as satisfied.
+  // Patterns that aren't matched count as satisfied.
   return { test: (text) => !pattern || match(pattern, text) };
 };
 hooks.hasDuplicates = (items) => {
@@ -62,7 +62,7 @@ hooks.hasDuplicates = (items) => {
 for (const [name, check] of Object.entries(formats))
   formats[name] = (text) => text.length > FORMAT_CHARS_MAX || check(text);
 
-/** Validates a value parsed from `text`. */
+/** Validates a value that was parsed from `text`. */
 export function validate(text: string, value: unknown, prepared: PreparedSchema): Validation {
   current = prepared;
   stepsLeft = Math.min(STEPS_MAX, STEPS_MIN + text.length * STEPS_PER_CHAR);
@@ -70,7 +70,7 @@ export function validate(text: string, value: unknown, prepared: PreparedSchema)
     const { valid, errors } = run(value, prepared.schema, prepared.draft);
     return valid ? { type: "valid" } : { type: "invalid", problems: describe(errors) };
   } catch (error) {
-    // A stack overflow counts as too long, too.
+    // A stack overflow also means that the validation is too expensive.
     if (error instanceof WorkError || error instanceof RangeError) return { type: "unknown" };
     throw error;
   } finally {
@@ -78,10 +78,10 @@ export function validate(text: string, value: unknown, prepared: PreparedSchema)
   }
 }
 
-/** Only the errors of the innermost locations, without those that follow from them. */
+/** Describes the innermost errors, without the errors that follow from them. */
 function describe(errors: readonly OutputUnit[]): string[] {
-  const own = errors.filter(({ keyword }) => keyword !== "$ref" && !Object.hasOwn(applicators, keyword));
-  const texts = (own.length > 0 ? own : errors).map(({ instanceLocation, error }) =>
+  const ownErrors = errors.filter(({ keyword }) => keyword !== "$ref" && !Object.hasOwn(applicators, keyword));
+  const texts = (ownErrors.length > 0 ? ownErrors : errors).map(({ instanceLocation, error }) =>
     `${instanceLocation}: ${error}`.slice(0, PROBLEM_CHARS_MAX),
   );
   return [...new Set(texts)].slice(0, PROBLEMS_MAX);

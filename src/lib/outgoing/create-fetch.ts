@@ -9,19 +9,19 @@ import type { FindProxy } from "./find-proxy.ts";
 export type Fetch = (address: string | URL, init?: RequestInit) => Promise<Response>;
 
 const REDIRECTS_MAX = 5;
-/** Buffered bytes of a response; beyond that, the server has to wait (backpressure). */
-const UNREAD_BYTES_MAX = 256 * 1024;
+/** The maximum number of buffered bytes of a response. Above it, the server has to wait (backpressure). */
+const BUFFERED_BYTES_MAX = 256 * 1024;
 
 /**
- * Creates a `fetch` for URLs set by the administrator, with our own HTTP client and the configured proxies. Redirects are
- * followed only within one origin, so that credentials and content stay with the configured server.
+ * Creates a `fetch` for URLs set by the administrator, which uses Parley's HTTP client and the configured proxies. Redirects are
+ * followed only within one origin, so that credentials and content are sent only to the configured server.
  */
 export function createFetch(findProxy: FindProxy): Fetch {
   return async (address, init) => {
     const userinfo = readUserinfo(String(address));
     let url = new URL(userinfo?.url ?? address);
     const request = new Request(url.href, init);
-    // A response to HEAD announces the length of a body that never comes, which the client would wait for.
+    // A response to HEAD announces a body that never arrives, for which the client would wait.
     if (request.method === "HEAD") throw new TypeError("HEAD requests are not supported");
     const { headers } = request;
     const signal = init?.signal ?? request.signal;
@@ -37,7 +37,7 @@ export function createFetch(findProxy: FindProxy): Fetch {
       if (location === null || request.redirect === "manual") return toResponse(response, signal);
       response.body.abort();
       url = follow(url, location, request.redirect === "error" ? 0 : REDIRECTS_MAX - redirects);
-      // The method changes as in browsers.
+      // Changes the method as browsers do.
       if (response.status === 303 || (method === "POST" && response.status <= 302)) {
         method = "GET";
         body = new Uint8Array();
@@ -49,9 +49,9 @@ export function createFetch(findProxy: FindProxy): Fetch {
 
 const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includes(status);
 
-function follow(from: URL, location: string, left: number): URL {
+function follow(from: URL, location: string, remaining: number): URL {
   const to = URL.parse(location, from.href);
-  if (left <= 0) throw new TypeError(`${from.origin} redirects more often than allowed`);
+  if (remaining <= 0) throw new TypeError(`${from.origin} redirects more often than allowed`);
   if (to?.origin !== from.origin)
     throw new TypeError(
       `${from.origin} redirects to ${to?.origin ?? "an invalid URL"}, which is not followed; set the final URL`,
@@ -59,9 +59,9 @@ function follow(from: URL, location: string, left: number): URL {
   return to;
 }
 
-/** Statuses whose responses have no body. */
+/** Statuses of responses without a body. */
 const bodiless = [204, 205, 304];
-/** We don't accept compression, but some servers send stored compressed content anyway. */
+/** Parley doesn't request compression, but some servers send compressed content anyway. */
 const codings = { gzip: "gzip", "x-gzip": "gzip", deflate: "deflate" } as const;
 
 function toResponse({ status, headers, body }: IncomingResponse, signal: AbortSignal): Response {
@@ -82,7 +82,7 @@ function toResponse({ status, headers, body }: IncomingResponse, signal: AbortSi
   return new Response(decompressed, { status, headers });
 }
 
-/** With backpressure to the server. */
+/** Converts a body to a stream, with backpressure to the server. */
 function toStream(body: IncomingBody, signal: AbortSignal): ReadableStream<Uint8Array<ArrayBuffer>> {
   return new ReadableStream<Uint8Array<ArrayBuffer>>(
     {
@@ -101,6 +101,6 @@ function toStream(body: IncomingBody, signal: AbortSignal): ReadableStream<Uint8
       pull: () => body.resume(),
       cancel: () => body.abort(),
     },
-    { highWaterMark: UNREAD_BYTES_MAX, size: (bytes) => bytes?.byteLength ?? 0 },
+    { highWaterMark: BUFFERED_BYTES_MAX, size: (bytes) => bytes?.byteLength ?? 0 },
   );
 }

@@ -1,20 +1,20 @@
 import { CertificateError, ConnectError, ProxyError } from "../http-client/errors.ts";
 import { MalformedResponseError } from "../http-client/response-parser.ts";
 
-/** The target must not be called. The message is for the user who set the URL, and reveals nothing about the internal network. */
+/** The target must not be called. The message is for the user who set the URL, and must not reveal the internal network. */
 export class RefusedAddressError extends Error {}
 
-/** The target did not send a valid HTTP response. The message is for the user who set the URL. */
+/** The target didn't send a valid HTTP response. The message is for the user who set the URL. */
 export class OutgoingError extends Error {}
 
 /**
- * Describes a failed request for the user who set its URL. Only allowed addresses get here: refused ones are never connected
- * to, so nothing can be learned about their ports.
+ * Describes a failed request for the user who set its URL. The target is always an allowed address: refused ones are never
+ * connected to, so nobody can scan their ports.
  * @param target host and port, as in the URL.
  */
 export function mapToOutgoingError(error: unknown, target: string): Error {
   if (error instanceof OutgoingError || error instanceof RefusedAddressError) return error;
-  // Proxy details are only for the log.
+  // Details about the proxy are only logged.
   if (error instanceof ProxyError) return new OutgoingError(`${target} could not be reached.`, { cause: error });
   if (error instanceof ConnectError)
     return new OutgoingError(

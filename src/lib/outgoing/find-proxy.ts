@@ -2,22 +2,22 @@ import type { HttpProxy, ProxyRoute } from "../http-client/proxy.ts";
 import { readUserinfo } from "../userinfo.ts";
 import { createNoProxy } from "./no-proxy.ts";
 
-/** The proxy for requests to a URL; null if none. */
+/** Returns the proxy for requests to a URL; null if none. */
 export type FindProxy = (url: URL) => ProxyRoute | null;
 
 export const noProxy: FindProxy = () => null;
 
 export type ProxyAddresses = {
-  /** URL of the proxy for https URLs, in the form of `isProxyUrl`. */
+  /** The URL of the proxy for https URLs, valid according to `isProxyUrl`. */
   HTTPS_PROXY?: string | undefined;
-  /** The same for http URLs. */
+  /** The URL of the proxy for http URLs, valid according to `isProxyUrl`. */
   HTTP_PROXY?: string | undefined;
   NO_PROXY?: readonly string[];
 };
 
 const DEFAULT_PORT = 80;
 
-/** Whether a text is a proxy's URL: `http://`, with nothing after the port. TLS to the proxy itself is not supported. */
+/** Whether a string is a proxy's URL: `http://`, with nothing after the port. TLS to the proxy itself isn't supported. */
 export function isProxyUrl(text: string): boolean {
   if (!/^http:\/\/[^\s?#]+$/i.test(text) || !URL.canParse(text)) return false;
   const { pathname, hostname, port } = new URL(text);

@@ -4,11 +4,11 @@ import { addNetwork, isNetwork } from "../network.ts";
 /** Whether an entry of `NO_PROXY` matches a host and port. */
 type Matcher = (host: string, port: number) => boolean;
 
-/** A name, also with a leading `.` or `*.`; IPv6 in brackets; with or without a port. */
-const entryForm =
+/** Matches a name (optionally with a leading `.` or `*.`) or an IPv6 address in brackets, with or without a port. */
+const entryPattern =
   /^(?:\[(?<ipv6>[0-9a-f:.]+)\]|(?:\*?\.)?(?<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?)(?::(?<port>\d{1,5}))?$/i;
 
-/** Distinguishes `10.0.0.0` from a name that begins with digits. */
+/** Matches what looks like an IPv4 address. A name may also begin with digits. */
 const ipv4Like = /^[\d.]+$/;
 
 /** Parses one entry; null if it is invalid. */
@@ -19,7 +19,7 @@ function parseEntry(entry: string): Matcher | null {
     addNetwork(list, entry);
     return (host) => isIP(host) !== 0 && list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
   }
-  const { ipv6, name, port } = entryForm.exec(entry)?.groups ?? {};
+  const { ipv6, name, port } = entryPattern.exec(entry)?.groups ?? {};
   const wanted = ipv6 ?? name?.toLowerCase();
   if (wanted === undefined || Number(port) > 65_535) return null;
   const isAt = (targetPort: number) => port === undefined || targetPort === Number(port);
@@ -38,20 +38,20 @@ export const isNoProxyEntry = (entry: string): boolean => parseEntry(entry) !== 
 
 /**
  * Parses the entries of `NO_PROXY`: `*`; a name, which includes its subdomains, with or without a leading `.` or `*.`; an IP
- * address; a network (`10.0.0.0/8`). Names and addresses may have a port. Addresses and networks are compared with the host
- * of a URL, never with what a name resolves to.
- * @returns a function that decides whether a URL is reached without a proxy.
+ * address; a network (`10.0.0.0/8`). Names and addresses may have a port. Addresses and networks are compared only with IP
+ * addresses in URLs, not with the addresses of a name.
+ * @returns a function that says whether a URL is reached without a proxy.
  */
 export function createNoProxy(entries: readonly string[]): (url: URL) => boolean {
   const matchers = entries.flatMap((entry) => parseEntry(entry) ?? []);
   return (url) => {
     const host = url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
     const port = Number(url.port) || (url.protocol === "https:" ? 443 : 80);
-    return isOwnMachine(host) || matchers.some((isMeant) => isMeant(host, port));
+    return isOwnMachine(host) || matchers.some((matches) => matches(host, port));
   };
 }
 
-/** A proxy on another machine can't reach services that listen only on this one. */
+/** Whether a host is this machine. It is always reached directly, because a proxy elsewhere can't reach its local services. */
 const isOwnMachine = (host: string): boolean =>
   host === "localhost" ||
   host.endsWith(".localhost") ||

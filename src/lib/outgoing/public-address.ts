@@ -24,7 +24,7 @@ const SPECIAL_IPV4 = [
 /** The only public IPv6 network. Addresses outside it (`::1`, `fc00::/7`, `fe80::/10` …) are not public. */
 const GLOBAL_IPV6 = ["2000::/3"];
 
-/** Parts of it that are not public, or that tunnel to IPv4 addresses. */
+/** Parts of that network that are not public, or that tunnel to IPv4 addresses. */
 const SPECIAL_IPV6 = [
   "2001::/23", // protocol assignments: Teredo, benchmarks, ORCHID
   "2001:db8::/32", // documentation
@@ -37,14 +37,14 @@ const globalIpv6 = listOf(GLOBAL_IPV6);
 const specialIpv6 = listOf(SPECIAL_IPV6);
 
 /**
- * IPv6 forms of an IPv4 address: mapped (RFC 4291), and NAT64 (RFC 6052). If the canonical form abbreviates zeros, the IPv4
- * address begins with `0.0`, and is not public anyway.
+ * Matches an IPv4 address embedded in an IPv6 address: mapped (RFC 4291) or NAT64 (RFC 6052). If the canonical form abbreviates
+ * more zeros, the IPv4 address begins with `0.0`, and isn't public anyway.
  */
 const embeddedIpv4 = /^(?:::ffff|64:ff9b:):([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
 
 /**
- * Whether an IP address is on the public internet: not this machine, its network, a cloud metadata service, or unassigned. An
- * IPv4 address in an IPv6 form is checked as IPv4. Other text, and addresses with a zone, are not public.
+ * Whether an IP address is on the public internet, as opposed to this machine, its network, a cloud metadata service or an
+ * unassigned address. IPv4 addresses embedded in IPv6 are checked as IPv4. Addresses with a zone and other strings aren't public.
  */
 export function isPublicAddress(address: string): boolean {
   const version = isIP(address);

@@ -1,8 +1,8 @@
 import type { IncomingBody } from "../http-client/incoming-body.ts";
 
 /**
- * Reads the first bytes of a body, up to `bytesMax`, and closes the connection if there are more. If the body breaks off or
- * times out, returns what has arrived: the status already says what the server did.
+ * Reads up to `bytesMax` bytes of a body, and closes the connection if there are more. If the body is interrupted or times out,
+ * returns what has arrived, because the status already says what the server did.
  */
 export function readUpTo(body: IncomingBody, bytesMax: number): Promise<Uint8Array> {
   return new Promise((resolve) => {
@@ -11,7 +11,7 @@ export function readUpTo(body: IncomingBody, bytesMax: number): Promise<Uint8Arr
     const end = () => resolve(Buffer.concat(packets));
     body.listen({
       onBytes(packet) {
-        // The packet is a view that is valid only until the next one.
+        // Copied, because the packet is a view that is valid only until the next one.
         const kept = packet.slice(0, bytesMax - bytes);
         packets.push(kept);
         bytes += kept.byteLength;

@@ -4,23 +4,23 @@ import { OutgoingError, RefusedAddressError } from "./errors.ts";
 import { isPublicAddress } from "./public-address.ts";
 import { isHostRefused, NOT_PUBLIC } from "./target-url.ts";
 
-/** All addresses of a name, the preferred one first. */
+/** Resolves a name to all its IP addresses, the preferred one first. */
 export type Lookup = (name: string) => Promise<string[]>;
 
-/** How long the addresses of a name are cached, in milliseconds, so that a server that moves is found again. */
+/** How long the addresses of a name are cached, in milliseconds. Short, because servers may move. */
 export const LOOKUP_MS_MAX = 10_000;
-/** Maximum number of cached names; beyond that, the oldest is removed. */
+/** The maximum number of cached names. Above it, the oldest one is removed. */
 const NAMES_MAX = 1_000;
 
-/** Uses c-ares, which is asynchronous and holds no thread: a slow name server delays no other lookup. */
+/** Uses c-ares, which is asynchronous and needs no thread, so that a slow name server doesn't delay other lookups. */
 const lookUpWithDns: Lookup = async (name) =>
   (await dns.lookup(name, { backend: "c-ares" })).map(({ address }) => address);
 
 type Answer = { addresses: Promise<string[]>; untilMs: number };
 
 /**
- * Resolves a name to addresses that may be connected to. All addresses are checked, and one that is not public refuses the
- * whole name: a name with both kinds is an attempt to get through. The caller connects to the checked address without resolving
+ * Creates a resolver for the hosts of URLs set by users. All addresses of a name are checked. If one isn't public, the name is
+ * refused, because a mix of both kinds is probably an attack. The caller must connect to a checked address without resolving
  * the name again.
  */
 export function createTargetResolver(lookup: Lookup = lookUpWithDns) {
@@ -37,14 +37,15 @@ export function createTargetResolver(lookup: Lookup = lookUpWithDns) {
       if (answers.size <= NAMES_MAX) break;
       answers.delete(oldest);
     }
-    // Failures are not cached: the next attempt resolves the name again.
+    // Failures aren't cached, so the next attempt resolves the name again.
     addresses.catch(() => answers.get(name)?.addresses === addresses && answers.delete(name));
     return addresses;
   }
 
   /**
-   * @throws RefusedAddressError if the host is not public. OutgoingError if it is unknown; without `allowsPrivate`, both have the
-   *   same message, so that nobody can learn which names the internal network knows.
+   * Resolves a host to addresses that may be connected to.
+   * @throws RefusedAddressError if the host isn't public; OutgoingError if it is unknown. Without `allowsPrivate`, both have the
+   *   same message, so that nobody can find out which names the internal network knows.
    */
   return async (host: string, allowsPrivate: boolean): Promise<string[]> => {
     if (!allowsPrivate && isHostRefused(host)) throw new RefusedAddressError(`${host} ${NOT_PUBLIC}`);

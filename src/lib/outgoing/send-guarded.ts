@@ -16,11 +16,11 @@ export type GuardedRequest = {
   method: "POST" | "GET";
   headers: Record<string, string>;
   body?: string | Uint8Array;
-  /** Timeout for everything: resolving the name, connecting, sending, and the response with its body. */
+  /** The timeout for everything: resolving the name, connecting, sending, and receiving the response with its body. */
   timeoutMs: number;
-  /** Maximum bytes of the response's body that are read; then the connection is closed. */
+  /** The maximum number of bytes of the response's body to read. If there are more, the connection is closed. */
   responseBytesMax: number;
-  /** Whether private addresses may be called, too. */
+  /** Whether private addresses may be called as well. */
   allowsPrivate: boolean;
   signal?: AbortSignal;
 };
@@ -28,27 +28,27 @@ export type GuardedRequest = {
 export type GuardedResponse = {
   status: number;
   headers: Headers;
-  /** Its first bytes: up to `responseBytesMax`, or what had arrived at the timeout or the end of the connection. */
+  /** The first `responseBytesMax` bytes, or fewer if the response timed out or the connection was closed. */
   body: Uint8Array;
   durationMs: number;
 };
 
-/** Maximum size of a response's status line and header fields. */
+/** The maximum size of a response's status line and header fields. */
 const HEAD_BYTES_MAX = 16 * 1024;
-/** Addresses of a name to try before the target counts as unreachable. */
+/** The maximum number of addresses of a name to try before the target counts as unreachable. */
 const ADDRESSES_MAX = 4;
-/** Connection timeout while there is another address to try, in milliseconds. */
+/** The connection timeout if there is another address to try, in milliseconds. */
 const NEXT_ADDRESS_MS = 3_000;
-/** Users set the servers, so there may be many: idle connections are bounded in total and, tightly, per server. */
+/** Limits on idle connections. Users choose the servers, so there may be many. */
 const POOL_LIMITS = { idlePerServerMax: 32, idleMax: 512 };
 
 /**
- * Sends requests to URLs set by users. The name is resolved here, all its addresses are checked, and the connection goes to a
- * checked address: there is no second lookup with another result. Connections are reused for the same host at the same
- * address. Redirects are not followed, certificates are verified, there are no cookies.
+ * Creates a sender for requests to URLs set by users. It resolves the name, checks all its addresses, and connects to a checked
+ * address, so there is no second lookup that could have a different result. Connections are reused for the same host at the
+ * same address. Redirects aren't followed, certificates are verified, and there are no cookies.
  *
- * A proxy opens a tunnel to the checked address, and TLS still verifies the name. If private addresses are allowed, nothing
- * needs checking: the proxy resolves the name.
+ * With a proxy, a tunnel to the checked address is used, and TLS still verifies the name. If private addresses are allowed, no
+ * check is needed, and the proxy resolves the name.
  */
 export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noProxy) {
   const resolve = createTargetResolver(lookup);
@@ -56,11 +56,11 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
   const abandoned = createAbandonedConnections();
 
   /** @param addresses null: the proxy resolves them. */
-  async function sendToFirst(addresses: string[] | null, request: PreparedRequest, given: Sending) {
+  async function sendToFirst(addresses: string[] | null, request: PreparedRequest, options: Sending) {
     const tried = addresses?.slice(0, ADDRESSES_MAX) ?? [null];
     for (const [at, address] of tried.entries()) {
       const isLast = at === tried.length - 1;
-      // Includes the address: a connection is reused only for the address that was checked now.
+      // Includes the address, so that a connection is reused only for the address that has just been checked.
       const origin = `${request.origin} ${address}`;
       const target = {
         ...request,
@@ -68,11 +68,11 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
         origin,
         onAbandon: (ended: Promise<unknown>) => abandoned.add(origin, ended),
         headBytesMax: HEAD_BYTES_MAX,
-        connectTimeoutMs: isLast ? given.timeoutMs : Math.min(NEXT_ADDRESS_MS, given.timeoutMs / 2),
+        connectTimeoutMs: isLast ? options.timeoutMs : Math.min(NEXT_ADDRESS_MS, options.timeoutMs / 2),
       };
       try {
-        if (abandoned.isFull(origin)) await abandoned.wait(origin, given.signal);
-        return await sendRequest(target, given.body, { signal: given.signal, pool });
+        if (abandoned.isFull(origin)) await abandoned.wait(origin, options.signal);
+        return await sendRequest(target, options.body, { signal: options.signal, pool });
       } catch (error) {
         const isSameAnywhere = error instanceof ProxyError && error.status === PROXY_AUTHENTICATION_REQUIRED;
         if (isLast || isSameAnywhere || !(error instanceof ConnectError)) throw error;
@@ -82,21 +82,21 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
   }
 
   /**
-   * Sends one request and reads the beginning of the response. A request may arrive twice: if the server closes a reused
-   * connection immediately, it is sent again.
-   * @throws RefusedAddressError if the target must not be called. OutgoingError without a response. The reason of `signal` if
-   *   it aborts.
+   * Sends a request and reads the beginning of the response. The request may arrive twice, because it is resent if the server
+   * closes a reused connection immediately.
+   * @throws RefusedAddressError if the target must not be called; OutgoingError if there is no response; the signal's reason if
+   *   it is aborted.
    */
   return async function sendGuarded(request: GuardedRequest): Promise<GuardedResponse> {
     const { url, method, timeoutMs, responseBytesMax, allowsPrivate } = request;
     const startedMs = performance.now();
-    const fault = checkTargetUrl(url.href, allowsPrivate);
-    if (fault !== null) throw new RefusedAddressError(fault);
+    const problem = checkTargetUrl(url.href, allowsPrivate);
+    if (problem !== null) throw new RefusedAddressError(problem);
     const limit = createTimeLimit(timeoutMs, request.signal);
     const { signal } = limit;
     try {
       const found = findProxy(url);
-      // Always with a tunnel: without one, the proxy would resolve the name again.
+      // Always uses a tunnel, because otherwise the proxy would resolve the name again.
       const proxy = found && { ...found, isTunnel: true };
       const isResolvedThere = proxy !== null && allowsPrivate;
       const addresses = isResolvedThere ? null : await abortable(resolve(targetHostOf(url), allowsPrivate), signal);
@@ -115,19 +115,19 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
 
 type Sending = { body: string | Uint8Array; timeoutMs: number; signal: AbortSignal };
 
-/** Aborts after the timeout, or with the given signal. */
-function createTimeLimit(timeoutMs: number, given: AbortSignal | undefined) {
+/** Creates a signal that is aborted after the timeout, or together with the options signal. */
+function createTimeLimit(timeoutMs: number, options: AbortSignal | undefined) {
   const controller = new AbortController();
   const message = `No response within ${timeoutMs / 1_000} seconds.`;
   const timer = setTimeout(() => controller.abort(new OutgoingError(message)), timeoutMs);
-  const abort = () => controller.abort(given?.reason);
-  if (given?.aborted) abort();
-  given?.addEventListener("abort", abort, { once: true });
+  const abort = () => controller.abort(options?.reason);
+  if (options?.aborted) abort();
+  options?.addEventListener("abort", abort, { once: true });
   return {
     signal: controller.signal,
     clear() {
       clearTimeout(timer);
-      given?.removeEventListener("abort", abort);
+      options?.removeEventListener("abort", abort);
     },
   };
 }

@@ -2,14 +2,14 @@ import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
 import type { ReadableSpan } from "@opentelemetry/sdk-trace";
 import type { Fetch } from "../outgoing/create-fetch.ts";
 
-/** Attempts to send a batch, and the pause before the second one, which then doubles. */
+/** The maximum number of attempts to send a batch, and the pause before the second one. The pause then doubles. */
 const ATTEMPTS_MAX = 3;
 const PAUSE_MS = 1_000;
-/** The longest `Retry-After` that is waited for. */
+/** The longest wait for a `Retry-After`. */
 const RETRY_AFTER_MS_MAX = 5_000;
-/** Of a response; collectors respond with a few bytes. */
+/** The maximum size of a response that is read to its end. Collectors respond with a few bytes. */
 const SKIPPED_BYTES_MAX = 64 * 1024;
-/** The statuses that OTLP/HTTP says to retry. */
+/** The statuses that are retried according to OTLP/HTTP. */
 const retryable = new Set([429, 502, 503, 504]);
 
 type Options = {
@@ -18,7 +18,7 @@ type Options = {
   headers: Readonly<Record<string, string>>;
   timeoutMs: number;
   fetch: Fetch;
-  /** Called for each batch that could not be sent, with a reason that contains no secret. */
+  /** Called for each batch that couldn't be sent, with a reason that contains no secrets. */
   onFailure(reason: string): void;
 };
 
@@ -37,7 +37,7 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const fields = { ...headers, "content-type": "application/x-protobuf" };
     const response = await fetch(url, { method: "POST", headers: fields, body, signal: limited, redirect: "manual" });
-    // If it breaks off, the status still counts: sending the spans again would duplicate them.
+    // If the body is interrupted, the status still counts, because sending the spans again would duplicate them.
     await skipBody(response).catch(() => {});
     if (response.ok) return;
     const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1_000 || 0;
@@ -72,7 +72,7 @@ async function skipBody({ body }: Response): Promise<void> {
   }
 }
 
-/** An error of our HTTP client may quote what the server sent, so only the code of an unknown one is shown. */
+/** Describes an error for the log. An unknown one may quote what the server sent, so only its code is shown. */
 function describe(error: unknown): string {
   if (error instanceof RefusedError) return error.message;
   const { code, name = "Error" } = error as { code?: unknown; name?: string };

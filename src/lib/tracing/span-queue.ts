@@ -1,25 +1,25 @@
 import type { ReadableSpan, SpanProcessor } from "@opentelemetry/sdk-trace";
 import { isSampled } from "./tracing.ts";
 
-/** Spans per request to the collector. */
+/** The maximum number of spans per request to the collector. */
 const BATCH_SPANS = 512;
 
 export type SpanOutcome = "exported" | "dropped" | "failed";
 
 type Options = {
-  /** Spans waiting for the collector; more are dropped. */
+  /** The maximum number of spans that wait to be sent. More are dropped. */
   spansMax: number;
   /** How long spans are collected before they are sent. */
   delayMs: number;
-  /** Sends a batch. Rejects if the collector didn't accept it, after all retries. Must not start after the signal aborted. */
+  /** Sends a batch. Rejects if the collector doesn't accept it, after all retries. Must do nothing once the signal is aborted. */
   send(spans: ReadableSpan[], signal: AbortSignal): Promise<void>;
-  /** Counts what became of ended spans: `dropped` before sending, or `failed` to be sent. */
+  /** Counts the outcomes of ended spans: `exported`, `dropped` before sending, or `failed` to be sent. */
   onSpans(outcome: SpanOutcome, count: number): void;
 };
 
 /**
- * Keeps ended spans until they are sent, one batch at a time. Bounded: with a slow or dead collector, new spans are dropped
- * and counted. Not the SDK's own processor, because that one doesn't report what it drops.
+ * Creates a queue that keeps ended spans until they are sent, one batch at a time. Its size is limited: if the collector is slow
+ * or down, new spans are dropped and counted. The SDK's own processor isn't used, because it doesn't report what it drops.
  */
 export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): SpanProcessor {
   const stopping = new AbortController();
@@ -35,7 +35,7 @@ export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): 
     );
   }
 
-  /** Sends all that is waiting now; spans that end meanwhile wait for the next delay, unless they fill a batch. */
+  /** Sends all spans that are waiting now. Those that end meanwhile wait for the next delay, unless they fill a batch. */
   async function sendAll(): Promise<void> {
     do await sendBatch();
     while (waiting.length >= BATCH_SPANS);
@@ -72,7 +72,7 @@ export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): 
     async forceFlush() {
       while (sending || (waiting.length > 0 && !stopping.signal.aborted)) await flush();
     },
-    /** Gives up on what hasn't been sent. */
+    /** Discards spans that haven't been sent. */
     async shutdown() {
       stopping.abort();
       clearTimeout(timer);

@@ -12,7 +12,7 @@ import { createSendSpans } from "./send-spans.ts";
 import { createSpanQueue, type SpanOutcome } from "./span-queue.ts";
 import { createTracing, type Tracing } from "./tracing.ts";
 
-/** Characters of a span's attribute; longer ones are cut. */
+/** The maximum length of a span's attribute. Longer ones are truncated. */
 const ATTRIBUTE_CHARS_MAX = 1_024;
 
 type SamplerName =
@@ -28,9 +28,9 @@ export type TracingOptions = {
   headers: Readonly<Record<string, string>>;
   timeoutMs: number;
   sampler: SamplerName;
-  /** Share of traces for the `traceidratio` samplers, 0 to 1. */
+  /** The share of traces to record with the `traceidratio` samplers, from 0 to 1. */
   ratio: number;
-  /** What describes this process, such as `service.name`. */
+  /** Attributes that describe this process, such as `service.name`. */
   resource: Readonly<Record<string, string>>;
   version: string;
   spansMax: number;
@@ -41,11 +41,11 @@ export type TracingOptions = {
 };
 
 export type RunningTracing = Tracing & {
-  /** Sends the remaining spans for at most `timeoutMs`, then gives up on the rest. */
+  /** Tries to send the remaining spans for at most `timeoutMs`, and discards the rest. */
   stop(timeoutMs: number): Promise<void>;
 };
 
-/** Starts to record spans and to send them to a collector. Import it only where tracing is on: it loads the SDK. */
+/** Starts to record spans and send them to a collector. Import this only if tracing is on, because it loads the SDK. */
 export function startTracing(options: TracingOptions): RunningTracing {
   const { url, headers, timeoutMs, fetch, onFailure, spansMax, delayMs, onSpans } = options;
   const queue = createSpanQueue({

@@ -1,16 +1,16 @@
 import type { SpanContext } from "@opentelemetry/api";
 
-/** W3C Trace Context, version 00; later versions begin in the same way. */
+/** Matches version 00 of W3C Trace Context. Later versions begin in the same way. */
 const pattern = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:-.*)?$/;
 const SAMPLED = 1;
 
-/** Reads a `traceparent` header; undefined if it is missing or malformed. `tracestate` belongs to other vendors and isn't kept. */
+/** Parses a `traceparent` header; undefined if it is missing or malformed. `tracestate` is ignored, since it is vendor-specific. */
 export function parseTraceparent(text: string | null | undefined): SpanContext | undefined {
   const [, traceId, spanId, flags = "00"] = pattern.exec(text ?? "") ?? [];
   if (traceId === undefined || spanId === undefined) return undefined;
   return { traceId, spanId, traceFlags: Number.parseInt(flags, 16) & SAMPLED, isRemote: true };
 }
 
-/** The `traceparent` header that continues a trace elsewhere. */
+/** Formats the `traceparent` header with which another server can continue a trace. */
 export const formatTraceparent = ({ traceId, spanId, traceFlags }: SpanContext): string =>
   `00-${traceId}-${spanId}-0${traceFlags & SAMPLED}`;

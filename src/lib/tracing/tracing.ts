@@ -19,28 +19,28 @@ export type SpanOptions = {
   /** Default: INTERNAL. */
   kind?: SpanKind;
   attributes?: Attributes;
-  /** Absent: the current span. Null: none, so the span starts a new trace. */
+  /** The parent span. Absent: the current span. Null: none, so that the span starts a new trace. */
   parent?: SpanContext | null | undefined;
   /** Related spans of other traces. */
   links?: readonly SpanContext[];
 };
 
 /**
- * Creates spans, which form the trace of a request. The current span follows asynchronous calls. Where tracing is off, there
- * is no such object, so that nothing is spent on it.
+ * Creates spans, which form the trace of a request. The current span is propagated through asynchronous calls. If tracing is
+ * off, this object doesn't exist, so that tracing costs nothing.
  */
 export interface Tracing {
-  /** Runs `work` in a new current span, which ends with it. An error that it throws is recorded by its code only. */
+  /** Runs `work` in a new span, which is current until `work` has ended. Of an error, only the code is recorded. */
   run<T>(name: string, options: SpanOptions, work: (span: Span) => T): T;
-  /** Starts a span without making it current. The caller ends it. */
+  /** Starts a span without making it current. The caller must end it. */
   start(name: string, options?: SpanOptions): Span;
   /** Runs `work` with this span as the current one. */
   within<T>(span: Span, work: () => T): T;
-  /** The current span if it is recorded and hasn't ended. */
+  /** Returns the current span if it is recorded and hasn't ended. */
   recording(): Span | undefined;
-  /** The current span's context, sampled or not, to continue its trace elsewhere. */
+  /** Returns the current span's context, whether sampled or not, with which another server can continue the trace. */
   current(): SpanContext | undefined;
-  /** The fields that identify the current span in log lines. */
+  /** Returns the fields that identify the current span in log lines. */
   logFields(): { trace_id?: string; span_id?: string };
 }
 
@@ -87,27 +87,27 @@ export function createTracing(tracer: Tracer): Tracing {
   };
 }
 
-/** Runs `work` in a span if tracing is on; otherwise it only runs it. */
+/** Runs `work`, in a span if tracing is on. */
 export const traced = <T>(tracing: Tracing | null, name: string, options: SpanOptions, work: () => T): T =>
   tracing ? tracing.run(name, options, work) : work();
 
 /** Whether the spans of this trace are recorded. */
 export const isSampled = ({ traceFlags }: SpanContext): boolean => (traceFlags & TraceFlags.SAMPLED) !== 0;
 
-/** Marks a span as failed. @param type a code or the name of a class, never a text that a user may have written. */
+/** Marks a span as failed. @param type a code or the name of a class, never text that a user may have written. */
 export function failSpan(span: Span, type: string): void {
   span.setAttribute("error.type", type);
   span.setStatus({ code: SpanStatusCode.ERROR });
 }
 
-/** The `error.type` of an error: its code, such as `not_found` or `ECONNREFUSED`, or its class. */
+/** Returns the `error.type` of an error: its code, such as `not_found` or `ECONNREFUSED`, or its class. */
 export function nameError(error: unknown): string {
   const { code } = (error ?? {}) as { code?: unknown };
   if (typeof code === "string" && /^\w{1,64}$/.test(code)) return code;
   return error instanceof Error ? error.name : "_OTHER";
 }
 
-/** Ends the span when the work has ended, which may be a promise. */
+/** Ends the span when `work` has ended, which may be asynchronous. */
 function endWith<T>(span: Span, work: () => T): T {
   const fail = (error: unknown): never => {
     failSpan(span, nameError(error));

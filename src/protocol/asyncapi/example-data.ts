@@ -71,7 +71,7 @@ export const question: Message = {
   deleted_at: null,
 };
 
-/** A response that has begun: still without text. */
+/** A response that has just begun and has no text yet. */
 export const begun: Message = {
   ...question,
   id: ids.answer,

@@ -6,7 +6,7 @@ import { ada, begun, conversation, ended, ids, member, question, time } from "./
 
 const about = { conversation_id: ids.conversation } as const;
 
-/** An example of each client frame; with the id of the ack below. */
+/** An example of each client frame. Its id is that of the ack below. */
 export const frameExamples: { [K in ClientFrameType]: ClientFrame<K> } = {
   auth: { type: "auth", id: "1", token: "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl" },
   subscribe: { type: "subscribe", id: "2", ...about, after_seq: 6 },
@@ -87,7 +87,7 @@ const ephemeralExamples: { [K in EphemeralEventType]: EphemeralEvent<K> } = {
   "message.reset": { type: "message.reset", ...about, message_id: ids.answer, attempt: 2, text: "Mars has " },
 };
 
-/** An example of everything else that the server sends, by type. */
+/** An example of each other frame that the server sends, by type. */
 export const pushExamples: { [K in Exclude<PushType, "ack">]: Push<K> } = {
   ready: {
     type: "ready",

@@ -25,7 +25,7 @@ const server = [{ $ref: "#/servers/http" }];
 
 type Described = { channels: JsonObject; operations: JsonObject };
 
-/** The event streams: the live feed of a conversation, and the response to a message. */
+/** Describes the event streams: the live feed of a conversation, and the response to a message. */
 export function describeStreams(list: MessageList): Described {
   const add = (table: Record<string, TSchema>) =>
     Object.entries(table).map(([type, schema]) => list.add(schema, { type, example: findExample(type), isOpen: true }));
@@ -62,7 +62,7 @@ export function describeStreams(list: MessageList): Described {
   };
 }
 
-/** The webhooks: their addresses are those that users registered. */
+/** Describes the webhooks. Their URLs are those that users registered. */
 export function describeWebhooks(list: MessageList): Described {
   const names = Object.entries(webhookBodies).map(([type, schema]) => {
     const example = webhookExamples[type];

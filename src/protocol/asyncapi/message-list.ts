@@ -3,12 +3,12 @@ import type { Json, JsonObject } from "../../lib/json.ts";
 import { mapTypeToName } from "../names.ts";
 import { createSchemaList } from "../schema-list.ts";
 
-type Shown = {
+type MessageOptions = {
   /** The `type` of the payload. */
   type: string;
   title?: string;
   example: object;
-  /** Receivers must accept unknown fields. */
+  /** Whether receivers must accept unknown fields. */
   isOpen: boolean;
 };
 
@@ -19,7 +19,7 @@ export function createMessageList() {
 
   return {
     /** @returns the message's name in the document. */
-    add(schema: TSchema, { type, title = type, example, isOpen }: Shown): string {
+    add(schema: TSchema, { type, title = type, example, isOpen }: MessageOptions): string {
       const name = schema.title ?? mapTypeToName(type);
       messages.set(name, {
         name: type,
@@ -39,11 +39,11 @@ export function createMessageList() {
 
 export type MessageList = ReturnType<typeof createMessageList>;
 
-/** A channel's own list of messages, by name. */
+/** Creates a channel's list of messages, by name. */
 export const listMessageRefs = (names: readonly string[]): JsonObject =>
   Object.fromEntries([...new Set(names)].sort().map((name) => [name, { $ref: `#/components/messages/${name}` }]));
 
-/** References to messages of a channel, for operations and replies. */
+/** Creates references to messages of a channel, for operations and replies. */
 export const referTo = (channel: string, names: readonly string[]): JsonObject => ({
   channel: { $ref: `#/channels/${channel}` },
   messages: names.map((name) => ({ $ref: `#/channels/${channel}/messages/${name}` })),

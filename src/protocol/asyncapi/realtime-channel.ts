@@ -14,13 +14,13 @@ const CHANNEL = "realtime";
 const DESCRIPTION = `Offer the subprotocol \`parley.v1\`. Each frame is one JSON object as text. Client frames are limited to
 ${FRAME_BYTES_MAX} bytes.`;
 
-/** The channel of the WebSocket, and an operation for each client frame and each kind of push. */
+/** Describes the WebSocket's channel, with an operation for each client frame and each kind of push. */
 export function describeRealtime(list: MessageList): { channel: JsonObject; operations: JsonObject } {
   const all: string[] = [];
   const operations: JsonObject = {};
 
-  function add(schema: TSchema, shown: Parameters<MessageList["add"]>[1]): string {
-    const name = list.add(schema, shown);
+  function add(schema: TSchema, options: Parameters<MessageList["add"]>[1]): string {
+    const name = list.add(schema, options);
     all.push(name);
     return name;
   }
@@ -69,7 +69,7 @@ export function describeRealtime(list: MessageList): { channel: JsonObject; oper
 
 const isAcked = (type: ClientFrameType): type is AckedFrameType => Object.hasOwn(acks, type);
 
-/** @throws Error for a push without an example. */
+/** Finds the example of a push. @throws Error if there is none. */
 export function findExample(type: string): object {
   const example = (pushExamples as Record<string, object>)[type];
   if (!example) throw new Error(`protocol/asyncapi/examples.ts has no example of ${type}.`);

@@ -1,6 +1,6 @@
 import type { Json, JsonObject } from "../../lib/json.ts";
 
-/** Ways to authenticate the WebSocket; one is enough. */
+/** Ways to authenticate on the WebSocket, any one of which is sufficient. */
 const ofSocket = {
   bearer: {
     type: "http",
@@ -41,12 +41,12 @@ type SchemeName = keyof typeof ofSocket;
 const refer = (names: SchemeName[]) => names.map((name) => ({ $ref: `#/components/securitySchemes/${name}` }));
 
 export const socketSecurity: Json[] = refer(Object.keys(ofSocket) as SchemeName[]);
-/** Over HTTP, credentials are sent in headers only. */
+/** Ways to authenticate over HTTP, where credentials are sent only in headers. */
 export const httpSecurity: Json[] = refer(["bearer", "apiKey"]);
 
 const text = (description: string, more: JsonObject = {}): JsonObject => ({ type: "string", description, ...more });
 
-/** The handshake, as the WebSocket binding of the channel. */
+/** The WebSocket binding of the channel, which describes the handshake. */
 export const handshake: JsonObject = {
   method: "GET",
   query: {

@@ -10,7 +10,7 @@ const mapEventToBody = ({ type, conversation_id, seq, at, data }: DurableEvent) 
   data,
 });
 
-/** An example of the body of each webhook, by its type. */
+/** An example of each webhook body, by type. */
 export const webhookExamples: Readonly<Record<string, object>> = {
   ...Object.fromEntries(Object.keys(durableEvents).map((type) => [type, mapEventToBody(findExample(type))])),
   "generation.failed": {

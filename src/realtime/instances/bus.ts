@@ -13,26 +13,26 @@ import type { Transport, TransportListener } from "./transport.ts";
 
 /** How often an instance sends a heartbeat, and checks that it receives its own. */
 const HEARTBEAT_INTERVAL_MS = 500;
-/** After more missing own heartbeats than this, an instance assumes that its connections are dead. */
+/** If an instance misses more of its own heartbeats than this, it assumes that its connections are dead. */
 const MISSED_HEARTBEATS_MAX = 3;
-/** While the bus is down, the database is polled once per this many heartbeats. */
+/** While the bus is down, the database is polled once every this many heartbeats. */
 const POLL_HEARTBEATS = 2;
-/** Minimum time between two gap reports to all subscribers. */
+/** The minimum time between two gap notifications to all subscribers. */
 const GAP_PAUSE_MS = 1_000;
-/** An instance that receives no others for this many heartbeats is alone, and sends nothing. */
+/** An instance that receives nothing from others for this many heartbeats is alone, and sends no messages. */
 const ALONE_HEARTBEATS = 3;
 /**
- * At startup, an instance waits at most this long until it is received, and then this long until others have handled its
- * first heartbeat.
+ * At startup, an instance waits at most `ANNOUNCE_WAIT_MS_MAX` until its first heartbeat arrives, and then `ANNOUNCE_SETTLE_MS`
+ * until the others have handled it.
  */
 const ANNOUNCE_WAIT_MS_MAX = 2_000;
 const ANNOUNCE_SETTLE_MS = 50;
-/** The channel for heartbeats, in addition to those of the interface. */
+/** The channel for heartbeats. */
 export const HEARTBEAT_CHANNEL = "beats";
 
 /**
- * `lost` counts messages published and not sent; `is_new`: the instance asks the others to respond; `is_leaving`: it is
- * shutting down. `wish` is a request from one transport to the others.
+ * `lost`: the number of messages that were published but not sent. `is_new`: the instance asks the others to respond.
+ * `is_leaving`: it is shutting down. `wish`: a request from its transport to those of the others.
  */
 type Heartbeat = { type: "beat"; lost: number; is_new?: boolean; is_leaving?: boolean; wish?: string };
 
@@ -49,8 +49,8 @@ export type InstancesBusDependencies = {
 const shared = new Set<string>(sharedChannels);
 
 /**
- * The bus between instances, over any transport. Delivers locally without delay and batches what was published within a
- * moment. Detects gaps by numbers, dead connections by missing its own heartbeats, and dead instances by missing theirs.
+ * Creates a bus between instances over any transport. It delivers locally without delay, and sends messages in batches. It
+ * detects gaps by the numbers of envelopes, dead connections by missing its own heartbeats, and dead instances by missing theirs.
  */
 export function createInstancesBus(
   deps: InstancesBusDependencies,
@@ -66,10 +66,10 @@ export function createInstancesBus(
   let heartbeats = 0;
   let missedHeartbeats = MISSED_HEARTBEATS_MAX + 1;
   let isClosed = false;
-  /** Consecutive heartbeats received: enough time for others to respond. */
+  /** The number of own heartbeats received in a row, which shows whether others have had time to respond. */
   let receivedHeartbeats = 0;
   let state: "starting" | "alive" | "away" = "starting";
-  /** Its own heartbeat was received, so the other listeners received it too. */
+  /** Fulfills when this instance has received its own heartbeat, so the others have received it too. */
   const announced = Promise.withResolvers<void>();
 
   const transport = open({ onEnvelope, onListening });
@@ -206,7 +206,7 @@ export function createInstancesBus(
       const messages = [...create()];
       local.deliver(channel, messages, false);
       if (isClosed) return;
-      // A later instance learns from the heartbeats that it has missed something.
+      // An instance that starts later learns from the heartbeats that it has missed messages.
       if (isAloneNow()) lost += messages.length;
       else outbox.add(channel, messages);
     },

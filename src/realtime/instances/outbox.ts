@@ -1,28 +1,29 @@
 import { writeEnvelope } from "./envelope.ts";
 import type { BusItem, Envelope, Transport } from "./transport.ts";
 
-/** Characters waiting for the server or in flight; messages above this are dropped. */
+/** The maximum number of characters that are queued or in flight. Above it, messages are dropped. */
 const QUEUED_CHARS_MAX = 8 * 1024 * 1024;
-/** Messages of one moment before they are written; above this they are dropped. */
+/** The maximum number of messages that wait to be put into envelopes. Above it, messages are dropped. */
 const PENDING_MAX = 50_000;
-/** Channels whose last number is remembered; on others a receiver has to assume a gap. */
+/** The maximum number of channels whose last number is remembered. On others, receivers have to assume a gap. */
 const CHANNELS_MAX = 20_000;
 
 type Dependencies = {
   instanceId: string;
   transport: Pick<Transport, "sendsAtOnce" | "pauseMs" | "batchChars" | "prepare" | "send">;
   onSent(messages: number): void;
-  /** They will not arrive, or may not have. */
+  /** Called for messages that will not arrive, or may not have arrived. */
   onLost(messages: number): void;
-  /** Losing these is harmless: they are repeated. */
+  /** The channel whose losses aren't counted, because its messages are repeated. */
   uncounted: string;
 };
 
 type Queued = Envelope & { messages: number };
 
 /**
- * Messages to other instances. Those of one moment are sent together, one envelope per channel. Publishing never blocks: if
- * the server is slow or unavailable, memory is bounded, and messages that don't fit are dropped and counted.
+ * Creates the queue of messages to other instances. Messages published at about the same time are sent together, in one envelope
+ * per channel. Publishing never blocks. Memory is limited: if the server is slow or unavailable, messages above the limit are
+ * dropped and counted.
  */
 export function createOutbox({ instanceId, transport, onSent, onLost, uncounted }: Dependencies) {
   let pending = new Map<string, BusItem[]>();
@@ -40,14 +41,14 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
   function takeNumber(channel: string): { number: number; previous: number } {
     number += 1;
     const previous = numbers.get(channel) ?? 0;
-    // Moved to the end: the first entry is the least recently used one.
+    // Moves the channel to the end, so that the first entry is the least recently used one.
     numbers.delete(channel);
     numbers.set(channel, number);
     if (numbers.size > CHANNELS_MAX) numbers.delete(numbers.keys().next().value ?? channel);
     return { number, previous };
   }
 
-  /** Writes what was published since the last call. */
+  /** Puts the messages published since the last call into envelopes. */
   function write(): void {
     isScheduled = false;
     const published = pending;
@@ -102,7 +103,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       await transport.send(batch);
       onSent(messages);
     } catch {
-      // The transport logs the reason, and the bus that it is unavailable.
+      // The transport logs the reason, and the bus logs that it is unavailable.
       onLost(messages);
     } finally {
       sending -= 1;
@@ -127,7 +128,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       setImmediate(write);
     },
 
-    /** Fulfills once everything has been sent or lost. */
+    /** Waits until everything has been sent or lost. */
     async drain(): Promise<void> {
       if (isScheduled) write();
       while (running.size > 0 || timer !== undefined) await Promise.race([...running, Bun.sleep(1)]);

@@ -1,8 +1,8 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 
-/** An instance that sends nothing for this many heartbeats counts as lost: 5 seconds. */
+/** An instance counts as lost if it sends nothing for this many heartbeats (5 seconds). */
 const MISSED_HEARTBEATS_MAX = 10;
-/** Remembered lost instances, so that a frozen one is recognized when it returns. */
+/** The maximum number of lost instances to remember, so that a frozen one is recognized when it returns. */
 const LOST_PEERS_MAX = 1_000;
 
 type Peer = { missedHeartbeats: number; lost: number | null };
@@ -20,7 +20,7 @@ export class Peers {
     return this.#peers.size;
   }
 
-  /** An instance was received. @returns whether it counted as lost, so both may have missed messages of each other. */
+  /** Records a message of an instance. @returns whether it counted as lost, so that both may have missed the other's messages. */
   onReceived(instanceId: string): boolean {
     const peer = this.#peers.get(instanceId);
     if (peer) {
@@ -31,7 +31,7 @@ export class Peers {
     return this.#lostPeers.delete(instanceId);
   }
 
-  /** @param lost the instance's total of unsent messages. @returns whether it has increased. */
+  /** Records an instance's total of lost messages. @returns whether it has increased. */
   recordLost(instanceId: string, lost: number): boolean {
     const peer = this.#peers.get(instanceId);
     if (!peer || lost === (peer.lost ?? 0)) return false;
@@ -39,12 +39,12 @@ export class Peers {
     return true;
   }
 
-  /** The instance is shutting down. @returns whether it was known. */
+  /** Removes an instance that is shutting down. @returns whether it was known. */
   remove(instanceId: string): boolean {
     return this.#peers.delete(instanceId);
   }
 
-  /** A heartbeat interval has passed in which others were received. @returns the instances that are now lost. */
+  /** Counts a heartbeat interval in which the bus worked. @returns the instances that are now lost. */
   tick(): string[] {
     const lostPeers: string[] = [];
     for (const [instanceId, peer] of this.#peers) {

@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import type { LocalSubscribers } from "../local-subscribers.ts";
 
-/** Conversations per statement. */
+/** The maximum number of conversations per statement. */
 const IDS_MAX = 2_000;
 
 type Row = { id: string; last_seq: number; is_deleted: boolean };
@@ -11,16 +11,16 @@ const listPositions = (sql: Sql, ids: string[]) => sql<Row[]>`
   from unnest(${ids}::uuid[]) i (id) left join conversations c on c.id = i.id`;
 
 /**
- * Replaces the bus while it is down: reads the newest events of the conversations with local listeners by primary key, and
- * notifies the subscribers.
+ * Stands in for the bus while it is down: reads the positions of the conversations that have local listeners, and notifies the
+ * subscribers.
  */
 export function createStoredEvents(sql: Sql, local: Pick<LocalSubscribers, "deliver">) {
-  /** Conversations found deleted by the previous check: their last event may be erased. */
+  /** Conversations that were already deleted at the previous check. Their last event may have been erased. */
   let deleted = new Set<string>();
   let isChecking = false;
 
   return {
-    /** Checks once; a check already running is enough. @throws the database's errors. */
+    /** Checks once, unless a check is already running. @throws the database's errors. */
     async check(conversationIds: string[]): Promise<void> {
       if (isChecking) return;
       isChecking = true;

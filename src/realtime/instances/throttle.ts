@@ -1,4 +1,4 @@
-/** Runs `work` immediately, but at most every `pauseMs`: calls in between become one call at the end of the pause. */
+/** Creates a function that runs `work` at most every `pauseMs`. The first call runs it at once; later ones are merged into one. */
 export function createThrottle(pauseMs: number, work: () => void) {
   let timer: Timer | undefined;
   let isPending = false;

@@ -1,37 +1,37 @@
-/** Messages of one channel in the form sent to other instances: see envelope.ts. */
+/** Messages of one channel in the format that is sent to other instances; see envelope.ts. */
 export type Envelope = { channel: string; text: string };
 
-/** Callbacks of a transport to the bus. */
+/** The callbacks with which a transport notifies the bus. */
 export type TransportListener = {
   onEnvelope(channel: string, text: string): void;
-  /** A channel is now received, for the first time or again: earlier messages may have been lost. */
+  /** Called when a channel is received, for the first time or again. Earlier messages may have been lost. */
   onListening(channel: string): void;
 };
 
-/** Carries envelopes to other instances, and back to this one. May lose them, but never changes the order in a channel. */
+/** Carries envelopes to all instances, including this one. It may lose envelopes, but keeps their order within a channel. */
 export interface Transport {
-  /** Batches in flight. */
+  /** The maximum number of batches in flight. */
   readonly sendsAtOnce: number;
-  /** Time between two batches, in which messages are collected. */
+  /** The time between two batches, in which messages are collected. */
   readonly pauseMs: number;
-  /** Characters per batch; a single envelope may be longer. */
+  /** The maximum number of characters per batch. A single envelope may be longer. */
   readonly batchChars: number;
-  /** Whether messages are pushed to this instance, without polling. */
+  /** Returns whether messages are pushed to this instance, as opposed to polled. */
   isPrompt(): boolean;
-  /** Replaces messages of a channel before they are sent; absent: all are sent unchanged. */
+  /** Replaces messages of a channel before they are sent; absent: messages are sent unchanged. */
   prepare?(channel: string, messages: BusItem[]): BusItem[];
-  /** Fulfills once the server has all of it. @throws if something may not have arrived. */
+  /** Sends envelopes; fulfills once the server has them all. @throws if one may not have arrived. */
   send(envelopes: readonly Envelope[]): Promise<void>;
-  /** A request to the transports of other instances, sent with each heartbeat. */
+  /** Returns a request to other instances' transports, which is sent with each heartbeat. */
   findRequest?(): string | undefined;
-  /** A request of another instance's transport. */
+  /** Handles a request from another instance's transport. */
   onRequest?(request: string): void;
   listen(channel: string): void;
   unlisten(channel: string): void;
-  /** Sent messages aren't received: connections that seem open may be dead. */
+  /** Opens new connections. Called if sent messages aren't received, because connections that seem open may be dead. */
   reconnect(): void;
   close(): Promise<void>;
 }
 
-/** A message of any channel. */
+/** A message on any channel. */
 export type BusItem = { type: string };

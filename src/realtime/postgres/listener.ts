@@ -5,11 +5,11 @@ const RETRY_MS_MAX = 1_000;
 
 type Hooks = {
   onPayload(payload: string): void;
-  /** Payloads arrive from now on, for the first time or again. */
+  /** Called when payloads begin to arrive, for the first time or again. */
   onListening(): void;
 };
 
-/** A dedicated connection that listens to one channel, and reconnects whenever it ends. */
+/** Opens a dedicated connection that listens to one channel, and reconnects whenever it is closed. */
 export function createNotificationListener(database: Database, channel: string, { onPayload, onListening }: Hooks) {
   let pool: ReturnType<typeof createSidePool> | undefined;
   let isListening = false;
@@ -39,11 +39,11 @@ export function createNotificationListener(database: Database, channel: string, 
     }
   }
 
-  function retry(own: typeof pool): void {
-    if (own !== pool || isClosed) return;
+  function retry(closedPool: typeof pool): void {
+    if (closedPool !== pool || isClosed) return;
     isListening = false;
     pool = undefined;
-    void own?.close();
+    void closedPool?.close();
     timer = setTimeout(connect, retryMs * (0.5 + Math.random() / 2));
     retryMs = Math.min(2 * retryMs, RETRY_MS_MAX);
   }
@@ -52,7 +52,7 @@ export function createNotificationListener(database: Database, channel: string, 
 
   return {
     isListening: (): boolean => isListening,
-    /** Drops the connection, which may be dead. */
+    /** Drops the connection, which may be dead, and opens a new one. */
     reconnect(): void {
       if (pool) retry(pool);
     },

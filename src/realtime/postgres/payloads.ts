@@ -1,15 +1,15 @@
 import type { Envelope } from "../instances/transport.ts";
 
-/** NOTIFY accepts less than 8,000 bytes. */
+/** The maximum size of a payload. NOTIFY accepts fewer than 8,000 bytes. */
 const PAYLOAD_BYTES_MAX = 7_900;
-/** The prefix of a part. */
+/** The maximum size of a part's prefix. */
 const PART_HEAD_BYTES_MAX = 100;
-/** UTF-8 bytes of one UTF-16 unit, at most. */
+/** The maximum number of UTF-8 bytes per UTF-16 unit. */
 const BYTES_PER_UNIT_MAX = 3;
-/** The longest text that is reassembled from parts. */
+/** The maximum length of a text that is reassembled from parts. */
 const PARTS_CHARS_MAX = 16 * 1024 * 1024;
 
-/** Envelopes as lines: neither JSON nor channel names contain line breaks or begin with `#`. */
+/** Joins envelopes as lines. Neither JSON nor channel names contain line breaks or begin with `#`. */
 export const joinEnvelopes = (envelopes: readonly Envelope[]): string =>
   envelopes.map(({ channel, text }) => `${channel} ${text}`).join("\n");
 
@@ -47,8 +47,8 @@ export function packEnvelopes(envelopes: readonly Envelope[], from: string): str
 }
 
 function cutIntoParts(line: string, lineBytes: number, from: string): string[] {
-  const room = PAYLOAD_BYTES_MAX - PART_HEAD_BYTES_MAX;
-  const units = lineBytes === line.length ? room : Math.floor(room / BYTES_PER_UNIT_MAX);
+  const bytesPerPart = PAYLOAD_BYTES_MAX - PART_HEAD_BYTES_MAX;
+  const units = lineBytes === line.length ? bytesPerPart : Math.floor(bytesPerPart / BYTES_PER_UNIT_MAX);
   const cuts: string[] = [];
   for (let start = 0; start < line.length; ) {
     const end = findCut(line, start + units);
@@ -58,7 +58,7 @@ function cutIntoParts(line: string, lineBytes: number, from: string): string[] {
   return cuts.map((cut, index) => `#${from} ${index} ${cuts.length} ${cut}`);
 }
 
-/** Never splits a surrogate pair. */
+/** Finds where to cut, so that no surrogate pair is split. */
 function findCut(text: string, end: number): number {
   if (end >= text.length) return text.length;
   return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;
@@ -66,12 +66,12 @@ function findCut(text: string, end: number): number {
 
 const PART = /^#(\S+) (\d+) (\d+) /;
 
-/** Reassembles parts. A sender sends one text after the other; one with a missing part is dropped. */
+/** Reassembles parts. A sender sends its texts one after another. A text with a missing part is dropped. */
 export function createPartJoiner() {
   const parts = new Map<string, { texts: string[]; chars: number }>();
 
   return {
-    /** @returns a complete payload, or null. */
+    /** Adds a payload or a part. @returns a complete payload, or null. */
     add(payload: string): string | null {
       if (!payload.startsWith("#")) return payload;
       const [head, from = "", index = "", count = ""] = PART.exec(payload) ?? [];
@@ -85,7 +85,7 @@ export function createPartJoiner() {
       if (joined.chars < PARTS_CHARS_MAX) parts.set(from, joined);
       return null;
     },
-    /** Discards a payload that will not be completed. */
+    /** Discards incomplete payloads. */
     clear: () => parts.clear(),
   };
 }

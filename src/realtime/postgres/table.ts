@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 
 const POLL_MS = 500;
-/** Commits may happen out of id order: rows are looked up again for this long. */
+/** Rows may be committed out of id order, so they are looked up again for this long. */
 const REORDER_MS = 3_000;
 const ROWS_MAX = 1_000;
 const RETENTION_S = 10;
@@ -9,19 +9,19 @@ const SWEEP_POLLS = 10;
 
 type Hooks = {
   onPayload(payload: string): void;
-  /** Rows inserted from now on are read. */
-  onReading(): void;
+  /** Called when rows that are inserted from now on will be read. */
+  onStarted(): void;
 };
 
 /**
- * Messages in a small table, for instances that NOTIFY does not reach: polled twice a second, deleted after seconds. The
- * table is unlogged, so a crash of the server empties it and restarts its ids.
+ * Creates the reader of a small table of messages, for instances that NOTIFY doesn't reach. It polls twice a second, and rows are
+ * deleted after some seconds. The table is unlogged, so a crash of Postgres empties it and restarts its ids.
  */
-export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
+export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
   let timer: Timer | undefined;
   let polls = 0;
   let isPolling = false;
-  /** All rows below this were seen; later ones that were seen, by id. */
+  /** All rows up to `afterId` have been seen. `seen` has the later rows that have been seen, with the time. */
   let afterId: number | null = null;
   let seen = new Map<number, number>();
 
@@ -31,7 +31,7 @@ export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
     try {
       const isFirstPoll = afterId === null;
       afterId ??= await findNewestId(sql);
-      if (isFirstPoll) onReading();
+      if (isFirstPoll) onStarted();
       const rows = await listRows(sql, afterId);
       if (rows.some(({ newest_id }) => newest_id < (afterId ?? 0))) return forget();
       for (const { id, payload } of rows) {
@@ -63,7 +63,7 @@ export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
   }
 
   return {
-    /** From now on, rows inserted by others are passed to `onPayload`. The database may be temporarily unavailable. */
+    /** Starts to pass rows inserted by others to `onPayload`. The database may be temporarily unavailable. */
     start(): void {
       timer ??= setInterval(() => void poll().catch(() => {}), POLL_MS);
       timer.unref();
@@ -84,7 +84,7 @@ const findNewestId = async (sql: Sql): Promise<number> => {
 
 type Row = { newest_id: number; id: number | null; payload: string | null };
 
-/** One row without a message if there is none. */
+/** Lists new rows. If there are none, returns one row without a message. */
 const listRows = (sql: Sql, afterId: number) => sql<Row[]>`
   select s.last_value as newest_id, m.id, m.payload
   from bus_messages_id_seq s left join lateral (

@@ -2,12 +2,13 @@ import type { NodePubSub } from "../node.ts";
 import type { ChannelText } from "../pub-sub-port.ts";
 import type { Address } from "./slots.ts";
 
-/** How often to check an unreachable home node, until another node replaces it. */
+/** The number of failed checks of the home node after which another node replaces it. */
 const FAILED_CHECKS_MAX = 2;
 
 /**
- * The node for the channels of all instances. The cluster forwards their messages to all nodes, so any node works, and a
- * lost one is replaced immediately. Only one node at a time, which keeps the messages in order.
+ * Creates the home node, through which channels that aren't sharded are published and subscribed. The cluster forwards their
+ * messages to all nodes, so any node can be used, and a lost one is replaced immediately. Using only one node at a time keeps
+ * messages in order.
  */
 export function createHome(open: (address: Address) => NodePubSub) {
   const wanted = new Set<string>();

@@ -7,14 +7,14 @@ import { createHome } from "./home.ts";
 import { createShards } from "./shards.ts";
 import { type Address, SlotMap, splitAddress } from "./slots.ts";
 
-/** How often nodes are probed, and the slots read again. */
+/** How often nodes are probed and the slots are read. */
 const POLL_MS = 500;
-/** The same after a node has reported that a slot has moved. */
+/** The delay before the slots are read again after a node has reported that one has moved. */
 const REFRESH_DELAY_MS = 50;
 
 /**
- * Publishes and subscribes in a Redis Cluster: sharded channels through the node of their slot, all others through one node.
- * @param seed a connection to the node of `REDIS_URL`; closed with the others.
+ * Connects to a Redis Cluster. Sharded channels use the node of their slot, all others use a single node (the home node).
+ * @param seed a connection to the node of `REDIS_URL`. It is closed together with the others.
  */
 export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, listener: PubSubListener): PubSub {
   const open = (sharded: boolean) => (address: Address) =>
@@ -49,8 +49,8 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
   }
 
   /**
-   * Asks nodes one after the other, beginning with a different one each time: one that is cut off from the rest knows
-   * nothing new.
+   * Asks nodes one after another, in random order each time, because a node that is cut off from the cluster may have outdated
+   * slots.
    */
   async function findSlots(): Promise<SlotMap | null> {
     const known = [...shards.nodes()].map(([address, { publisher }]) => ({ address, connection: publisher }));
@@ -96,7 +96,7 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
     },
     subscribe: (channel) => partOf(channel).subscribe(channel),
     unsubscribe: (channel) => partOf(channel).unsubscribe(channel),
-    // Missing messages went through the home node; the other nodes are probed.
+    // Messages that didn't arrive were sent through the home node. The other nodes are probed anyway.
     reconnect: home.switchNode,
     async close() {
       isClosed = true;

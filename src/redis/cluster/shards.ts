@@ -2,15 +2,15 @@ import type { NodePubSub } from "../node.ts";
 import type { ChannelText } from "../pub-sub-port.ts";
 import type { Address, SlotMap } from "./slots.ts";
 
-/** Sharded channels: each goes through the master of its slot, wherever that moves. */
+/** Manages sharded channels. Each uses the master of its slot, even when the slot moves. */
 export function createShards(open: (address: Address) => NodePubSub) {
   const nodes = new Map<Address, NodePubSub>();
   const wanted = new Set<string>();
-  /** Where each channel is subscribed. */
+  /** The node at which each channel is subscribed. */
   const addressByChannel = new Map<string, Address>();
   let slots: SlotMap | null = null;
 
-  /** Subscribes a channel at its current node. */
+  /** Moves a channel's subscription to the current node of its slot. */
   function assign(channel: string): void {
     const address = wanted.has(channel) ? slots?.findOwner(channel) : undefined;
     const former = addressByChannel.get(channel);

@@ -1,17 +1,17 @@
-/** The address of a node, as `host:port`. */
+/** A node's address as `host:port`. */
 export type Address = string;
 
 const SLOTS = 16_384;
 const CRC_POLYNOMIAL = 0x1021;
 
-/** CRC16 of each byte (XMODEM): Redis Cluster assigns keys and channels to slots by it. */
+/** The CRC16 (XMODEM) of each byte. Redis Cluster uses it to assign keys and channels to slots. */
 const crcOfByte = Uint16Array.from({ length: 256 }, (_, byte) => {
   let crc = byte << 8;
   for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x8000 ? (crc << 1) ^ CRC_POLYNOMIAL : crc << 1;
   return crc;
 });
 
-/** The slot of a channel without braces: only the part in braces would count. */
+/** Returns the slot of a channel. Its name must not contain braces, because then only the part within them would count. */
 export function slotOf(channel: string): number {
   let crc = 0;
   for (const byte of Buffer.from(channel)) crc = ((crc << 8) ^ (crcOfByte[(crc >> 8) ^ byte] ?? 0)) & 0xffff;
@@ -23,9 +23,9 @@ export class SlotMap {
   readonly #owners: (Address | undefined)[] = new Array(SLOTS);
 
   /**
-   * @param reply of `CLUSTER SLOTS`
-   * @param replyHost the host that sent the reply; a node that doesn't know its own name leaves it out.
-   * @throws if the reply has another form.
+   * @param reply the reply of `CLUSTER SLOTS`.
+   * @param replyHost the host that sent the reply. It is used for a node that doesn't know its own name and omits it.
+   * @throws if the reply is malformed.
    */
   constructor(reply: unknown, replyHost: string) {
     for (const [from, to, [host, port]] of reply as [number, number, [string | null, number]][]) {
@@ -43,7 +43,7 @@ export class SlotMap {
   }
 }
 
-/** An IPv6 address contains colons itself. */
+/** Splits an address at its last colon, because IPv6 addresses contain colons. */
 export function splitAddress(address: Address): { host: string; port: number } {
   const colon = address.lastIndexOf(":");
   return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) };

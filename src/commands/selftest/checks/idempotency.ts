@@ -33,11 +33,11 @@ export const idempotencyCheck: Check = {
       const path = `/api/v1/conversations/${conversationId}/messages`;
       const { body } = await server.rest.call(path, { token: ada.token, json: message });
       const ids = [...acks.map(({ message }) => message?.id), (body as { message?: StoredMessage }).message?.id];
-      const stored = acks.filter(({ duplicate }) => duplicate === false).length;
+      const newAcks = acks.filter(({ duplicate }) => duplicate === false).length;
       sends += ids.length;
       if (new Set(ids).size !== 1 || ids[0] === undefined)
         problems.push(`expected one message id from ${ids.length} sends, but got ${[...new Set(ids)].join(", ")}`);
-      if (stored !== 1) problems.push(`expected one ack without \`duplicate\`, but got ${stored}`);
+      if (newAcks !== 1) problems.push(`expected one ack without \`duplicate\`, but got ${newAcks}`);
     }
     const stored = await server.rest.listMessages(ada, conversationId);
     const lastSeq = stored.at(-1)?.seq ?? 0;
