@@ -6,7 +6,7 @@ import { createSite } from "./site.ts";
 
 setDefaultTimeout(120_000);
 
-/** The limit on attempts, which also limits the cost (src/modules/generations/refused-ends.ts). */
+/** The limit on attempts, which also limits the cost (src/modules/generations/final-states.ts). */
 const INTERRUPTIONS_MAX = 5;
 
 test("an answer that crashes the server each time is attempted five times, then fails with its partial text", async () => {

@@ -111,7 +111,7 @@ test("an answer without a free slot starts as soon as one is free, without the s
   const others = Array.from({ length: RUNNING_MAX - 1 }, () => liveAnswers.claim(() => ended));
   // It doesn't exist, so its slot is free again immediately.
   liveAnswers.handOver(createAnswer());
-  expect(liveAnswers.hasRoom(1)).toBeFalse();
+  expect(liveAnswers.hasFreeSlots(1)).toBeFalse();
   liveAnswers.handOver(createAnswer({ conversationId, generationId: pending.id }));
   const findOwner = async () => {
     const [row] = await database<{ owner: string | null }[]>`
@@ -128,7 +128,7 @@ test("waiting answers start in order, as slots become free; beyond a limit they 
   let room = 0;
   const begun: string[] = [];
   const waiting = createWaitingAnswers({
-    hasRoom: () => room > 0,
+    hasFreeSlots: () => room > 0,
     begin({ id }) {
       room -= 1;
       begun.push(id);

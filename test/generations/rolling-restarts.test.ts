@@ -11,7 +11,7 @@ beforeAll(() => {
 });
 afterAll(() => provider.stop());
 
-/** The maximum number of interruptions of an answer (src/modules/generations/refused-ends.ts). */
+/** The maximum number of interruptions of an answer (src/modules/generations/final-states.ts). */
 const RESTARTS = 5;
 
 test("an answer handed to a successor at each of many shutdowns is completed", async () => {

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Sql } from "../../src/db/client.ts";
+import { fitFinal } from "../../src/modules/generations/final-states.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import type { FinalState } from "../../src/modules/generations/queries.ts";
-import { fitFinal } from "../../src/modules/generations/refused-ends.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";

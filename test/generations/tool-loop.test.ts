@@ -4,7 +4,7 @@ import type { Chain, RunRequest } from "../../src/ai/chain/chain.ts";
 import type { PushPart, Thinking } from "../../src/ai/provider.ts";
 import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
 import { noUsage } from "../../src/ai/usage.ts";
-import { runWithTools, type ToolCallDone } from "../../src/modules/generations/tool-loop.ts";
+import { type FinishedToolCall, runWithTools } from "../../src/modules/generations/tool-loop.ts";
 import type { AnswerTools } from "../../src/modules/tools/service.ts";
 
 const model = "a/b";
@@ -90,7 +90,7 @@ test("thinking is sent back with its calls; beyond the limit of an answer, the l
     { parts: [], end: finish([]) },
   ]);
   const kept: (string | undefined)[] = [];
-  const onResult = async ({ thinking }: ToolCallDone) => void kept.push(thinking?.provider);
+  const onResult = async ({ thinking }: FinishedToolCall) => void kept.push(thinking?.provider);
   const progress = { messages: [], steps: 2, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
   const end = await runWithTools({ chain, openTools, onResult }, request, progress, () => undefined);
   expect(end.type).toBe("finish");

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Json, JsonObject } from "../../src/lib/json.ts";
-import { isSlackForm, readSlackName, readSlackText } from "../../src/modules/hooks/slack.ts";
+import { isSlackFormat, readSlackName, readSlackText } from "../../src/modules/hooks/slack.ts";
 
 test("converts Slack's links and entities to Markdown and keeps the rest", () => {
   const cases: [string, string][] = [
@@ -77,9 +77,9 @@ test("ignores malformed fields", () => {
 });
 
 test("does not take our own format for Slack's", () => {
-  expect(isSlackForm({ content: "x", text: "y" })).toBe(false);
-  expect(isSlackForm({ hello: 1 })).toBe(false);
-  expect(isSlackForm({ attachments: [] })).toBe(true);
+  expect(isSlackFormat({ content: "x", text: "y" })).toBe(false);
+  expect(isSlackFormat({ hello: 1 })).toBe(false);
+  expect(isSlackFormat({ attachments: [] })).toBe(true);
 });
 
 test("cuts a username to the length of a name", () => {

@@ -6,9 +6,9 @@ import { deleteOldAuditEvents } from "../../src/modules/audit/queries.ts";
 import { deleteOldSessions, deleteOldTickets } from "../../src/modules/auth/queries.ts";
 import { deleteOldCharges, deleteOldWindows } from "../../src/modules/budgets/queries.ts";
 import {
+  deleteFinished,
   deleteOldGenerations,
   FINISHED_RETENTION_DAYS,
-  forgetFinished,
 } from "../../src/modules/generations/retention.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
@@ -101,7 +101,7 @@ describe("a sweep", () => {
       insert into generations (conversation_id, id, message_id, message_seq, status, finished_at)
       select ${conversation}, gen_random_uuid(), gen_random_uuid(), ${4 * YOUNG} + n, 'finished',
         now() - interval '1 day' * ${FINISHED_RETENTION_DAYS} - interval '1 minute' from generate_series(1, 2500) n`;
-    await forgetFinished(database, AbortSignal.timeout(20_000));
+    await deleteFinished(database, AbortSignal.timeout(20_000));
     expect(await countLeft("generations")).toBe(YOUNG + 50);
   });
 });

@@ -2,7 +2,7 @@ import type { Sql } from "../../db/client.ts";
 
 /** Rows changed per statement. */
 const BATCH_ROWS = 1_000;
-/** Days of analytics per batch in which a user is removed. Counting pauses meanwhile. */
+/** Days of analytics from which a user is removed per batch. Counting pauses while a batch runs. */
 const BATCH_DAYS = 30;
 
 /** Removes the user's name, e-mail address and password, so that nobody can log in as them. */

@@ -20,7 +20,10 @@ const WAIT_MS = 5_000;
  * resume them.
  */
 export interface Deletions {
-  /** Starts the deletion, in a transaction that has locked the user and ended their sessions. After the commit, call `complete`. */
+  /**
+   * Starts the deletion, in a transaction that has locked the user and ended their sessions. After the commit, call
+   * `complete`.
+   */
   begin(sql: Sql, userId: string): Promise<void>;
 
   /** Resolves when the user is deleted, or after a few seconds while the deletion continues in the background. */

@@ -68,7 +68,10 @@ async function* listImportedIn(sql: Sql, userId: string, conversationId: string)
   }
 }
 
-/** The positions of messages that the user wrote. They are read from the author index, so the cost depends only on their number. */
+/**
+ * The positions of messages that the user wrote. They are read from the author index, so the cost depends only on their
+ * number.
+ */
 async function* listWritten(sql: Sql, userId: string): AsyncGenerator<Position[]> {
   let after = FIRST_ID;
   for (;;) {
@@ -89,8 +92,8 @@ async function* listWritten(sql: Sql, userId: string): AsyncGenerator<Position[]
 
 /**
  * Like `listWritten`, for one conversation. The index is ordered by `client_message_id`, so each statement sorts all of
- * the user's rows in the conversation. Large batches keep the number of statements low. Postgres returns each batch as one
- * string, because an object per row would take fifty times the memory.
+ * the user's rows in the conversation. Large batches keep the number of statements low. Postgres returns each batch as
+ * one string, because an object per row would take fifty times the memory.
  */
 async function* listWrittenIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
   let after = 0;

@@ -40,10 +40,10 @@ export interface AccountService {
 
   /**
    * Changes an account. For administrators. Disabling a user or setting their password ends all their sessions; a new
-   * role takes effect immediately. To change their own password or e-mail address, administrators must reauthenticate like
-   * every other user.
-   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the e-mail address is taken), `forbidden`,
-   * `reauthentication_required`, `rate_limited`, `overloaded`.
+   * role takes effect immediately. To change their own password or e-mail address, administrators must reauthenticate
+   * like every other user.
+   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the e-mail address is taken),
+   * `forbidden`, `reauthentication_required`, `rate_limited`, `overloaded`.
    */
   change(caller: Caller, userId: string, input: UserChange): Promise<User>;
 
@@ -104,7 +104,8 @@ export function createAccountService({
    * Locks a user for a change.
    * @param remainsAdmin whether the user will still be an enabled administrator after the change.
    * @param isSelfService whether users may make this change to their own account.
-   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden` (the caller is no longer an administrator).
+   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden` (the caller is no longer an
+   * administrator).
    */
   async function lock(
     sql: Sql,
@@ -144,8 +145,8 @@ export function createAccountService({
 
   /**
    * Deletes a user.
-   * @param checkSelf checks, under the lock, whether the caller may delete their own account. If absent, the caller must be
-   * an administrator.
+   * @param checkSelf checks, under the lock, whether the caller may delete their own account. If absent, the caller
+   * must be an administrator.
    */
   async function remove(caller: Caller, userId: string, checkSelf?: (sql: Sql) => Promise<void>): Promise<void> {
     const begin = async (sql: Sql) => {

@@ -82,7 +82,7 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
     if (await queries.isRecentLogin(database, caller.credentialId, RECENT_LOGIN_S)) return undefined;
     throw new Problem(
       "reauthentication_required",
-      `Send your current password as current_password, or log in again (the login must be younger than ${RECENT_LOGIN_S / 60} minutes).`,
+      `Send your current password as current_password, or log in again (the login must be less than ${RECENT_LOGIN_S / 60} minutes old).`,
     );
   }
 

@@ -19,8 +19,9 @@ type TokenProof = {
 type NewSession = { id: string; userId: string; proof: LoginProof; refreshKey: Uint8Array; client: Client };
 
 /**
- * Opens a session. Waits for a concurrent change of the user, so that no login slips past the change. @returns false if the user is disabled or
- * deleted, no longer has the verified password or identity, or if a session opened with this token was ended.
+ * Opens a session. Waits for a concurrent change of the user, so that no login slips past the change. @returns false if
+ * the user is disabled or deleted, no longer has the verified password or identity, or if a session opened with this
+ * token was ended.
  */
 export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, client }: NewSession): Promise<boolean> {
   const token = "tokenKey" in proof ? proof : null;

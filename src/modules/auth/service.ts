@@ -55,7 +55,8 @@ export interface AuthService extends Logins, Callers {
 
   /**
    * Links the identity in an issuer's token to the caller's account.
-   * @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `rate_limited`, `unavailable`.
+   * @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `rate_limited`,
+   * `unavailable`.
    */
   linkIdentity(caller: Caller, token: string, password: string): Promise<Identity>;
 
@@ -89,7 +90,7 @@ export interface AuthService extends Logins, Callers {
    */
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
-  /** Of these sessions, the ones that have ended or don't exist, no matter since when. */
+  /** Of these sessions, the ones that have ended or don't exist, no matter when they ended. */
   findEndedSessionsAmong(sessionIds: readonly string[]): Promise<string[]>;
 
   /** Deletes one bounded batch of old sessions and tickets, as a job that runs every few minutes. */

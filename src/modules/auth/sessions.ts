@@ -93,7 +93,7 @@ export function createSessions(deps: SessionsDependencies): Sessions {
       const { sessionId, generation } = claim;
       const state = await queries.findRefreshState(database, sessionId);
       if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw createRefusal();
-      // A newer generation than the stored one: the database was restored from a backup. The token isn't stolen, but is invalid.
+      // Newer than the stored generation: the database was restored from a backup. The token isn't stolen, but it is invalid.
       if (generation > state.generation) throw createRefusal();
       if (generation === state.generation) {
         // One of several concurrent requests with this token rotates the session; the others are accepted as well.

@@ -14,8 +14,8 @@ export interface BackupService {
   /** Whether a backup is due. Also reads the result of the last backup, whichever instance made it. */
   isDue(): Promise<boolean>;
   /**
-   * Makes the due backup, verifies it, and deletes the backups that the retention rules don't keep. A failure is logged, counted and
-   * retried later. Only one instance may run it at a time.
+   * Makes the due backup, verifies it, and deletes the backups that the retention rules don't keep. A failure is
+   * logged, counted and retried later. Only one instance may run it at a time.
    * @throws the signal's reason if it is aborted. Another instance makes the backup then, or this one after a restart.
    */
   makeDue(signal: AbortSignal): Promise<void>;

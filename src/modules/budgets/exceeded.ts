@@ -15,8 +15,8 @@ export function createExceededEvents({ database, log, limits }: Dependencies) {
   const notified = new BoundedCache<true>({ max: NOTIFIED_MAX, ttlMs: NOTIFIED_TTL_MS });
 
   /**
-   * Runs in the background, because the refused transaction may keep the window locked until it ends. If it fails, the next
-   * refusal tries again.
+   * Runs in the background, because the refused transaction may keep the window locked until it ends. If it fails, the
+   * next refusal tries again.
    */
   return function notifyExceeded(payer: queries.Payer, period: queries.Period): void {
     const key = `${payer.userId} ${payer.keyId} ${period}`;

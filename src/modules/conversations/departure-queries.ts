@@ -37,7 +37,8 @@ export type DepartureEvent = { conversation_id: string; seq: number; at: Date } 
 
 /**
  * Ends memberships, and deletes conversations without other members (sql/functions).
- * @param wait whether to wait for locked conversations, which is allowed only for a single one. Otherwise they are skipped.
+ * @param wait whether to wait for locked conversations, which is allowed only for a single one. Otherwise they are
+ * skipped.
  * @returns the events in order.
  */
 export async function leaveConversations(

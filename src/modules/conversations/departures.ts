@@ -13,8 +13,8 @@ export function createDepartures({ database, events }: { database: Database; eve
 
   return {
     /**
-     * Ends every membership of a user who is disabled and has no sessions. Deletes conversations without other members. Each
-     * step is its own bounded transaction and yields afterwards; if interrupted, call it again.
+     * Ends every membership of a user who is disabled and has no sessions. Deletes conversations without other members.
+     * Each step is its own bounded transaction and yields afterwards; if interrupted, call it again.
      * @param replacementName the name that other members see instead of the user's.
      * @throws the database's lock timeout if a conversation stays locked.
      */

@@ -27,8 +27,8 @@ export async function findConversation(sql: Sql, id: string, userId: string): Pr
 }
 
 /**
- * Lists conversations, latest activity first. `member_activity` provides the order, up to a minute late: candidates for the
- * page come from there, and are then sorted by the conversations' own times.
+ * Lists conversations, latest activity first. `member_activity` provides the order, up to a minute late: candidates for
+ * the page come from there, and are then sorted by the conversations' own times.
  */
 export async function listConversations(
   sql: Sql,
@@ -108,8 +108,8 @@ export async function insertConversation(sql: Sql, conversation: NewConversation
 }
 
 /**
- * Locks the conversation against other writers and returns the user's role, which can't change until the transaction ends.
- * Undefined for an outsider; nothing is locked then.
+ * Locks the conversation against other writers and returns the user's role, which can't change until the transaction
+ * ends. Undefined for an outsider; nothing is locked then.
  */
 export async function lockMembership(sql: Sql, id: string, userId: string): Promise<MemberRole | undefined> {
   const locked = sql`

@@ -17,8 +17,8 @@ const CONVERSATIONS = "/api/v1/conversations";
 const tag = "conversations";
 
 /**
- * If the first page isn't the whole list, it is cached only for users with at most this many conversations, because each of
- * these may move onto the page.
+ * If the first page isn't the whole list, it is cached only for users with at most this many conversations, because
+ * each of these may move onto the page.
  */
 const LISTED_MAX = 500;
 

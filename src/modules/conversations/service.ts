@@ -65,7 +65,10 @@ export interface ConversationService {
   /** The ids of the caller's conversations, at most `rows`, unordered. */
   listIds(caller: Caller, rows: number): Promise<string[]>;
 
-  /** Changes a conversation. For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`, `precondition_failed`. */
+  /**
+   * Changes a conversation. For owners.
+   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`, `precondition_failed`.
+   */
   update(caller: Caller, id: string, input: ChangeConversation, precondition?: Precondition): Promise<Conversation>;
 
   /**
@@ -79,8 +82,9 @@ export interface ConversationService {
 
   /**
    * Adds a user, or changes a member's role. For owners; e-mail addresses aren't looked up for others.
-   * @throws Problem `not_found` (conversation or user), `forbidden` (also for an e-mail address with MEMBER_BY_EMAIL=off), `conflict`
-   * (the last owner, or too many), `rate_limited`, `quota_exceeded` (the user is in too many other people's conversations).
+   * @throws Problem `not_found` (conversation or user), `forbidden` (also for an e-mail address with
+   * MEMBER_BY_EMAIL=off), `conflict` (the last owner, or too many), `rate_limited`, `quota_exceeded` (the user is in
+   * too many other people's conversations).
    */
   addMember(caller: Caller, id: string, input: AddMember): Promise<Member>;
 
@@ -100,7 +104,7 @@ export interface ConversationService {
   /** Returns the caller's role and the newest `seq`. For members. @throws Problem `not_found`. */
   getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
 
-  /** Of these memberships, returns the ones that have ended or now are viewers, on whichever instance that happened. */
+  /** Of these memberships, returns the ones that have ended or now have the role viewer, no matter which instance changed them. */
   findLostMemberships(
     memberships: readonly { conversationId: string; userId: string }[],
   ): Promise<queries.LostMembership[]>;
@@ -148,8 +152,9 @@ export function createConversationService({
   const get = (caller: Caller, id: string): Promise<Conversation> => find(database, caller, id);
 
   /**
-   * Finds the user with this e-mail address, who may be added. An unknown address counts as a failed login, for the caller
-   * and for their IP address. A known address doesn't reset that count, because anyone knows an address that exists.
+   * Finds the user with this e-mail address, who may be added. An unknown address counts as a failed login, for the
+   * caller and for their IP address. A known address doesn't reset that count, because anyone knows an address that
+   * exists.
    */
   async function findByEmail(caller: Caller, email: string): Promise<string> {
     if (config.MEMBER_BY_EMAIL === "off")
@@ -254,7 +259,7 @@ export function createConversationService({
     async addMember(caller, id, input) {
       const { role = "member" } = input;
       const reference = readUserReference(input);
-      // Check this before the e-mail address and the limits, so that an unauthorized caller learns nothing and uses nothing up.
+      // Check this before the e-mail address and the limits, so that an unauthorized caller learns and uses up nothing.
       const roles = await queries.findRoles(database, id, [caller.user.id]);
       requireOwner(requireRow(roles.get(caller.user.id), "conversation"));
       const userId = "email" in reference ? await findByEmail(caller, reference.email) : reference.userId;

@@ -1,6 +1,6 @@
 /**
- * Converts Markdown to plain text for people and the index: one line without markup, link targets or HTML tags. Use it for
- * passages only, because its regular expressions are slow on long texts.
+ * Converts Markdown to plain text for people and the index: one line without markup, link targets or HTML tags. Use it
+ * for passages only, because its regular expressions are slow on long texts.
  */
 export function toPlainText(markdown: string): string {
   return markdown
@@ -22,9 +22,9 @@ const unspacedScripts =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}\u30FC]+/gu;
 
 /**
- * Prepares a text for indexing: words and spaces only. Otherwise Postgres treats `node.js`, a path or a Chinese sentence
- * as one word, and with the locale C (as in the embedded database) every non-ASCII character as a letter. Postgres would also
- * take minutes for a text full of `<`.
+ * Prepares a text for indexing: words and spaces only. Otherwise Postgres treats `node.js`, a path or a Chinese
+ * sentence as one word, and with the locale C (as in the embedded database) every non-ASCII character as a letter.
+ * Postgres would also take minutes for a text full of `<`.
  */
 export function toIndexText(text: string): string {
   return separateScripts(text, " ").replaceAll(/[^\p{L}\p{N}\p{M}]+/gu, " ");

@@ -141,8 +141,8 @@ function decodeFragment(href: string): string {
 const HERE = "https://here.invalid/folder/page";
 
 /**
- * Whether a link leads to the web, to a mail address or to a relative URL, as browsers parse it. Links to other hosts must
- * start with `http:` or `https:`, because `//host` looks like a path.
+ * Whether a link leads to the web, to a mail address or to a relative URL, as browsers parse it. Links to other hosts
+ * must start with `http:` or `https:`, because `//host` looks like a path.
  */
 export function isSafeLink(href: string): boolean {
   if (/\p{Cc}/u.test(href) || !URL.canParse(href, HERE)) return false;

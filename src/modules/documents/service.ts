@@ -35,8 +35,8 @@ export type { DocumentMatch } from "./search.ts";
 /** The markdown documents, readable by every user. The files are authoritative; the database only indexes them. */
 export interface DocumentService {
   /**
-   * Keeps the index in sync with the files until `stop`. Errors are logged when they first occur, and the scan is retried.
-   * Resolves after the first scan; for a large folder earlier, while indexing continues.
+   * Keeps the index in sync with the files until `stop`. Errors are logged when they first occur, and the scan is
+   * retried. Resolves after the first scan; for a large folder earlier, while indexing continues.
    */
   start(): Promise<void>;
 
@@ -56,8 +56,8 @@ export interface DocumentService {
   get(path: string): Promise<DocumentFile>;
 
   /**
-   * Finds the passages that best answer a question in natural language, for models and tools. Each is complete Markdown of
-   * at most `PASSAGE_CHARS_MAX` UTF-16 units. Returns none if no document contains any of the words.
+   * Finds the passages that best answer a question in natural language, for models and tools. Each is complete Markdown
+   * of at most `PASSAGE_CHARS_MAX` UTF-16 units. Returns none if no document contains any of the words.
    */
   searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
 }

@@ -1,36 +1,36 @@
 import type { Conversation } from "../../protocol/conversation.ts";
 import type { Message } from "../../protocol/message.ts";
 
-/** The number of the parent message, if it isn't the one directly above. */
+/** Finds the `seq` of a parent message that isn't the message directly above. */
 export type FindSeq = (messageId: string) => number | undefined;
 
-/** Writes a conversation as Markdown. Message texts stay unchanged; titles and names are escaped. */
-export function writeHead({ title, model, created_at, updated_at }: Conversation, exportedAt: Date): string {
-  const facts = [
-    `- Started: ${writeTime(created_at)}`,
-    `- Last activity: ${writeTime(updated_at)}`,
+/** Formats the head of a conversation as Markdown. Titles and names are escaped. */
+export function formatHead({ title, model, created_at, updated_at }: Conversation, exportedAt: Date): string {
+  const properties = [
+    `- Started: ${formatTime(created_at)}`,
+    `- Last activity: ${formatTime(updated_at)}`,
     ...(model === null ? [] : [`- Model: ${escapeLine(model)}`]),
-    `- Exported: ${writeTime(exportedAt.toISOString())}`,
+    `- Exported: ${formatTime(exportedAt.toISOString())}`,
   ];
-  return `# ${escapeLine(title) || "Untitled conversation"}\n\n${facts.join("\n")}\n`;
+  return `# ${escapeLine(title) || "Untitled conversation"}\n\n${properties.join("\n")}\n`;
 }
 
-/** @param before the message above; undefined for the first one. */
-export function writeMessage(message: Message, before: Message | undefined, findSeq: FindSeq): string {
+/** Formats a message. Its text stays unchanged. @param previous the message above; undefined for the first message. */
+export function formatMessage(message: Message, previous: Message | undefined, findSeq: FindSeq): string {
   const { seq, parent_id, created_at } = message;
-  const marks = [
-    ...(parent_id !== null && parent_id !== before?.id
+  const notes = [
+    ...(parent_id !== null && parent_id !== previous?.id
       ? [`*Branch: follows message ${findSeq(parent_id) ?? "?"}*`]
       : []),
     ...listStates(message).map((state) => `*${state}*`),
   ];
-  const lines = [`## ${escapeLine(nameOf(message))} · ${writeTime(created_at)} · #${seq}`, ...marks];
+  const lines = [`## ${escapeLine(formatAuthor(message))} · ${formatTime(created_at)} · #${seq}`, ...notes];
   const text = message.deleted_at === null ? message.content : "";
-  return `\n${lines.join("\n\n")}\n${writeReasoning(message)}${text === "" ? "" : `\n${text}\n`}`;
+  return `\n${lines.join("\n\n")}\n${formatReasoning(message)}${text === "" ? "" : `\n${text}\n`}`;
 }
 
-/** Collapsed by default where Markdown is rendered as HTML. The content can't close the element early. */
-function writeReasoning({ reasoning }: Message): string {
+/** Formats the reasoning, collapsed by default where Markdown is rendered as HTML. Its text can't close the element early. */
+function formatReasoning({ reasoning }: Message): string {
   if (!reasoning) return "";
   const text = reasoning.trim().replaceAll(/<(?=\/?(?:details|summary)\b)/gi, "&lt;");
   return `\n<details>\n<summary>Reasoning</summary>\n\n${text}\n\n</details>\n`;
@@ -44,17 +44,17 @@ function listStates({ deleted_at, status, error }: Message): string[] {
   return [];
 }
 
-function nameOf({ role, author, model }: Message): string {
+function formatAuthor({ role, author, model }: Message): string {
   if (role === "assistant") return model ? `Assistant (${model})` : "Assistant";
   if (role === "system") return "System";
   if (role === "tool") return "Tool";
   return author?.display_name ?? "Former user";
 }
 
-/** `2026-01-31 12:00 UTC` */
-const writeTime = (time: string): string => `${time.slice(0, 10)} ${time.slice(11, 16)} UTC`;
+/** Formats a time as `2026-01-31 12:00 UTC`. */
+const formatTime = (time: string): string => `${time.slice(0, 10)} ${time.slice(11, 16)} UTC`;
 
-/** One line of escaped plain text. */
+/** Formats plain text as one escaped line. */
 const escapeLine = (text: string): string =>
   text
     .replaceAll(/[\p{C}\p{Zl}\p{Zp}\s]+/gu, " ")

@@ -8,7 +8,7 @@ export const ExportFormat = OneOf(["markdown", "json", "jsonl"], {
 });
 export type ExportFormat = Static<typeof ExportFormat>;
 
-/** The format `json`. In `jsonl`, the first line is the conversation and each further line is a message. */
+/** An export in the format `json`. In `jsonl`, the first line is the conversation and each further line is a message. */
 export const ConversationExport = Named(
   "ConversationExport",
   Type.Object({ exported_at: Timestamp(), conversation: Conversation, messages: Type.Array(Message) }),

@@ -38,13 +38,13 @@ export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
       const format = query.format ?? "markdown";
       const { title, pieces } = await exports.open(caller, params.id, format);
       const about = { request_id: readRequestId(set) };
-      const onFault = (err: unknown) => {
+      const onError = (err: unknown) => {
         // The caller lost access, which isn't an error.
         if (err instanceof Problem) log.info({ ...about, code: err.code }, "export aborted: the caller lost access");
         else log.error({ ...about, err }, "export failed");
       };
       const { type, extension } = files[format];
-      return new Response(streamText(pieces, onFault), {
+      return new Response(streamText(pieces, onError), {
         headers: {
           "content-type": type,
           "content-disposition": createAttachment(title, "conversation", extension),

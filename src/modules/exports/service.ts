@@ -5,10 +5,10 @@ import type { Message } from "../../protocol/message.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
-import { writeHead, writeMessage } from "./markdown.ts";
+import { formatHead, formatMessage } from "./markdown.ts";
 import type { ExportFormat } from "./model.ts";
 
-/** Messages per batch; the size of their texts is bounded as well. */
+/** Messages per batch; their total size is limited as well. */
 const BATCH_ROWS = 200;
 
 type Dependencies = {
@@ -17,24 +17,24 @@ type Dependencies = {
   messages: Pick<MessageService, "list" | "findSeqs">;
 };
 
-/** Conversations as files. */
+/** Exports conversations as files. */
 export interface ExportService {
   /**
-   * For members: the current conversation, streamed. Only one batch is in memory, and the next is read when the reader
-   * has consumed this one. Losing access aborts the file.
+   * Streams the current conversation. For members. Only one batch is in memory, and the next one is read once the
+   * client has received it. If the caller loses access, the stream is aborted.
    * @throws Problem `not_found`; the stream throws as well.
    */
   open(caller: Caller, id: string, format: ExportFormat): Promise<{ title: string; pieces: AsyncGenerator<string> }>;
 }
 
 export function createExportService({ auth, conversations, messages }: Dependencies): ExportService {
-  /** In order, up to the newest message at the start: otherwise new messages could keep it from ending. */
+  /** Reads the messages in order, up to the one that was newest at the start; otherwise new messages could keep it running. */
   async function* readMessages(caller: Caller, { id, last_seq }: Conversation): AsyncGenerator<Message[]> {
     let afterSeq = 0;
     while (afterSeq < last_seq) {
       if (!(await auth.hasAccess(caller))) throw new Problem("unauthorized", "The session or API key has ended.");
       const slice = await messages.list(caller, id, { beforeSeq: undefined, afterSeq }, BATCH_ROWS);
-      // Only for callers who name a version that they have.
+      // Never happens here: only callers that pass the version they have get this.
       if (slice === "unchanged") return;
       const { rows, fitting } = slice;
       const batch = rows.slice(0, Math.min(BATCH_ROWS, fitting)).filter(({ seq }) => seq <= last_seq);
@@ -45,27 +45,27 @@ export function createExportService({ auth, conversations, messages }: Dependenc
     }
   }
 
-  async function* writeMarkdown(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
-    yield writeHead(conversation, new Date());
-    let before: Message | undefined;
+  async function* formatMarkdown(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
+    yield formatHead(conversation, new Date());
+    let previous: Message | undefined;
     for await (const batch of readMessages(caller, conversation)) {
       const parentIds = batch.flatMap(({ parent_id }, at) => {
-        const above = at === 0 ? before : batch[at - 1];
+        const above = at === 0 ? previous : batch[at - 1];
         return parent_id !== null && parent_id !== above?.id ? [parent_id] : [];
       });
       const seqs = await messages.findSeqs(conversation.id, parentIds);
       let text = "";
       for (const message of batch) {
-        text += writeMessage(message, before, (parentId) => seqs.get(parentId));
-        before = message;
+        text += formatMessage(message, previous, (parentId) => seqs.get(parentId));
+        previous = message;
       }
       yield text;
     }
   }
 
-  async function* writeJson(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
+  async function* formatJson(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
     const head = JSON.stringify({ exported_at: new Date().toISOString(), conversation });
-    // The opening brace stays open for the list that follows.
+    // Omits the closing brace, because the list follows.
     yield `${head.slice(0, -1)},"messages":[`;
     let separator = "\n";
     for await (const batch of readMessages(caller, conversation)) {
@@ -75,22 +75,22 @@ export function createExportService({ auth, conversations, messages }: Dependenc
     yield "\n]}\n";
   }
 
-  async function* writeLines(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
+  async function* formatJsonLines(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
     yield `${JSON.stringify(conversation)}\n`;
     for await (const batch of readMessages(caller, conversation))
       yield batch.map((message) => `${JSON.stringify(message)}\n`).join("");
   }
 
-  const writers: Record<ExportFormat, (caller: Caller, conversation: Conversation) => AsyncGenerator<string>> = {
-    markdown: writeMarkdown,
-    json: writeJson,
-    jsonl: writeLines,
+  const formatters: Record<ExportFormat, (caller: Caller, conversation: Conversation) => AsyncGenerator<string>> = {
+    markdown: formatMarkdown,
+    json: formatJson,
+    jsonl: formatJsonLines,
   };
 
   return {
     async open(caller, id, format) {
       const conversation = await conversations.get(caller, id);
-      return { title: conversation.title, pieces: writers[format](caller, conversation) };
+      return { title: conversation.title, pieces: formatters[format](caller, conversation) };
     },
   };
 }

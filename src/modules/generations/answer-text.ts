@@ -29,13 +29,15 @@ export type AnswerTextDependencies = {
 
 /** Runs the models that write an answer's text. */
 export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns, log }: AnswerTextDependencies) {
-  /** Stored before readers see the new attempt: if this instance dies now, its successor must use a higher number. */
+  /**
+   * Stores a new attempt before readers see it: if this instance dies afterwards, its successor must use a higher number.
+   */
   async function storeAttempt(answer: RunningAnswer, piece: LivePiece): Promise<boolean> {
     const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(answer.generation), ...piece }]);
     try {
       return (await withTransaction(database, store)).size > 0;
     } catch (error) {
-      // Not fatal: the attempt is stored with the answer's end.
+      // Not fatal: the attempt is stored with the final state.
       log.warn({ err: error, ...answerLogFields(answer) }, "the new attempt of an answer could not be stored");
       return false;
     }
@@ -50,8 +52,8 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     if (isStored) live.confirm(piece);
   }
 
-  /** Sends a part to the readers: text and reasoning in the tick they arrive. */
-  function take(answer: RunningAnswer, part: AnswerPart): Promise<void> | undefined {
+  /** Sends a part to the readers; text and reasoning in the same tick in which they arrive. */
+  function deliver(answer: RunningAnswer, part: AnswerPart): Promise<void> | undefined {
     const { live } = answer;
     switch (part.type) {
       case "text":
@@ -74,22 +76,23 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
   function startRun(answer: RunningAnswer, context: Context): Promise<RunEnd> {
     const { generation, live, abort } = answer;
     const { model, messages } = context;
-    // An owner that died before storing its first piece may have shown text anyway: readers then need a reset.
+    // An owner that died before storing its first piece may have pushed text anyway. Then readers need a reset.
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
     const about = { ...answerLogFields(answer), conversation_id: generation.conversation_id };
     const options = mapToOptions(generation, context);
     const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
-    const takePart = (part: AnswerPart) => take(answer, part);
-    if (hasTools(context.tools)) return toolRuns.run(answer, context.tools, attempt, request, takePart);
+    const deliverPart = (part: AnswerPart) => deliver(answer, part);
+    if (hasTools(context.tools)) return toolRuns.run(answer, context.tools, attempt, request, deliverPart);
     const resume = attempt > 0 ? { text: live.text, reasoning: live.reasoning, attempt } : null;
-    return follow(chain.run, { ...request, resume }, takePart);
+    return follow(chain.run, { ...request, resume }, deliverPart);
   }
 
   return {
     /**
-     * Writes the text to its end. Doesn't throw: errors become part of the final state, or release the answer.
-     * @param found the context, if it was read with the commit of the question.
+     * Runs the models until the answer has ended. Doesn't throw: errors become part of the final state, or release the
+     * answer.
+     * @param found the context, if it was read when the question was committed.
      */
     async write(answer: RunningAnswer, found: FoundContext | undefined): Promise<FinalState> {
       const { generation, live } = answer;
@@ -135,7 +138,7 @@ function recordFirstText(answer: RunningAnswer): void {
   if (answer.generation.fence === 1) answer.firstTokenMs = fitCount(performance.now() - answer.startedAtMs);
 }
 
-/** If a format was requested, a text that was cut off isn't a valid answer. */
+/** Error details for an answer that was cut off, which isn't valid if a format was requested. */
 const cutOffDetails: Partial<Record<ModelFinishReason, string>> = {
   length: "The answer reached its maximum length before its JSON was complete.",
   content_filter: "The provider's content filter cut the answer off before its JSON was complete.",
@@ -144,7 +147,7 @@ const cutOffDetails: Partial<Record<ModelFinishReason, string>> = {
 function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: RunningAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;
-  // For a failed answer: the last model tried, even if it wrote nothing.
+  // For a failed answer, `end.model` is the last model tried, even if it wrote nothing.
   const texts = { content: live.text, reasoning: live.storedReasoning };
   const account = { ...texts, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
   if (end.type === "finish" && generation.reply_format && !end.output) {

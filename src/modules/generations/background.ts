@@ -1,8 +1,9 @@
 import type { Log } from "../../lib/log.ts";
 
-/** Concurrent tasks; when the queue is full, further ones are skipped. */
+/** Maximum concurrent tasks. */
 const TASKS_RUNNING_MAX = 8;
-const TASKS_WAITING_MAX = 1_000;
+/** Maximum queued tasks; further ones are skipped. */
+const TASKS_QUEUED_MAX = 1_000;
 
 type Task = { name: string; id: string; key: string; about: object; work(signal: AbortSignal): Promise<void> };
 
@@ -12,30 +13,30 @@ type Task = { name: string; id: string; key: string; about: object; work(signal:
  */
 export function createBackground({ log }: { log: Log }) {
   const stopping = new AbortController();
-  const running = new Map<string, { id: string; ending: AbortController; done: Promise<void> }>();
-  const waiting = new Map<string, Task>();
+  const running = new Map<string, { id: string; aborter: AbortController; done: Promise<void> }>();
+  const queued = new Map<string, Task>();
 
   function begin({ name, id, key, about, work }: Task): void {
-    const ending = new AbortController();
-    const done = work(AbortSignal.any([stopping.signal, ending.signal]))
+    const aborter = new AbortController();
+    const done = work(AbortSignal.any([stopping.signal, aborter.signal]))
       .catch((error) => log.warn({ err: error, ...about, task: name, key }, "background task failed"))
       .finally(() => {
         running.delete(key);
-        const [next] = waiting.values();
+        const [next] = queued.values();
         if (!next || stopping.signal.aborted) return;
-        waiting.delete(next.key);
+        queued.delete(next.key);
         begin(next);
       });
-    running.set(key, { id, ending, done });
+    running.set(key, { id, aborter, done });
   }
 
   return {
-    /** Runs the task when a slot is free. @param about what the task is for, in log lines. */
+    /** Runs a task when a slot is free. @param about what the task is for, as log fields. */
     run(name: string, id: string, work: Task["work"], about: object = {}): void {
       const task = { name, id, key: `${name} ${id}`, about, work };
-      if (stopping.signal.aborted || running.has(task.key) || waiting.has(task.key)) return;
+      if (stopping.signal.aborted || running.has(task.key) || queued.has(task.key)) return;
       if (running.size < TASKS_RUNNING_MAX) begin(task);
-      else if (waiting.size < TASKS_WAITING_MAX) waiting.set(task.key, task);
+      else if (queued.size < TASKS_QUEUED_MAX) queued.set(task.key, task);
       else log.warn({ task: name, key: task.key }, "background task skipped: the queue is full");
     },
 
@@ -44,14 +45,14 @@ export function createBackground({ log }: { log: Log }) {
 
     /** Aborts the running tasks for these ids and drops the queued ones. */
     end(ids: ReadonlySet<string>): void {
-      for (const [key, { id }] of waiting) if (ids.has(id)) waiting.delete(key);
-      for (const { id, ending } of running.values()) if (ids.has(id)) ending.abort();
+      for (const [key, { id }] of queued) if (ids.has(id)) queued.delete(key);
+      for (const { id, aborter } of running.values()) if (ids.has(id)) aborter.abort();
     },
 
     /** Aborts all tasks and waits for them until `deadlineMs` (milliseconds since 1970). */
     async stop(deadlineMs: number): Promise<void> {
       stopping.abort();
-      waiting.clear();
+      queued.clear();
       await Promise.race([
         Promise.all([...running.values()].map(({ done }) => done)),
         Bun.sleep(Math.max(0, deadlineMs - Date.now())),

@@ -2,7 +2,7 @@ import type { Sql } from "../../db/client.ts";
 import type { ConversationTools } from "../../protocol/conversation.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 
-/** Summaries kept per conversation; each branch has its own. */
+/** Maximum summaries kept per conversation; each branch has its own summaries. */
 const SUMMARIES_MAX = 50;
 
 export type StoredSummary = { id: string; content: string };
@@ -24,12 +24,12 @@ export type ContextSetting = {
   preferences: Record<string, unknown> | null;
 };
 
-/** The setting with the newest rows of its path, read in one query. */
+/** The parts of a context with the newest messages of the path, read in one query. */
 export type FoundContext = ContextSetting & { newest: HistoryRow[] };
 
 /**
- * `userId` is the requester; the path leads to `fromId`, or to the newest message. Undefined if the conversation is
- * gone.
+ * Reads a context. `userId` is the requester. The path leads to `fromId`, or to the newest message. Undefined if the
+ * conversation is gone.
  */
 export async function findContext(
   sql: Sql,
@@ -57,26 +57,27 @@ export type PathRow = {
   seq: number;
   role: "system" | "user" | "assistant" | "tool";
   author_name: string | null;
-  /** Null if models don't see it. */
+  /** Null if models don't see this message. */
   content: string | null;
-  /** Of the whole text, even if `content` is an excerpt. */
+  /** Size of the whole text, even if `content` is an excerpt. */
   content_bytes: number;
   updated_at: Date;
   /** Replaces this message and all earlier ones on its path. */
   summary: StoredSummary | null;
-  /** Only in the last row: the number at which the path continues; null at its end. */
+  /** Only in the last row: the `seq` at which the path continues; null at its end. */
   continue_at: number | null;
 };
-/** The fields of a row that a context needs. User names only in groups; integration names always. */
+/** The fields of a row that a context needs. User names are only included in groups, integration names always. */
 export type HistoryRow = Pick<PathRow, "role" | "author_name" | "content" | "summary" | "continue_at">;
 
-/** Rows read first, and by each further query: two reads return slightly more than a context may hold. */
+/** Rows read by the first query. */
 export const FIRST_PATH_ROWS = 100;
+/** Rows read by each further query. The first two queries return slightly more messages than a context may contain. */
 const PATH_ROWS = 950;
-/** Bytes of text that one query reads, plus one message: about the size of a default context. */
+/** Bytes of text that one query reads, plus at most one message: about the size of a default context. */
 const PATH_BYTES = 256 * 1024;
 
-/** Reads the path to a message number, newest first, with the state needed to continue (sql/functions/list_path.sql). */
+/** Reads the path to a `seq`, newest first, with what is needed to continue (sql/functions/list_path.sql). */
 export async function listHistory(
   sql: Sql,
   conversationId: string,
@@ -88,7 +89,7 @@ export async function listHistory(
     from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${null}, ${isGroup})`;
 }
 
-/** The same for a summary. Longer texts are shortened to this many characters from both ends; 0: no texts. */
+/** Like `listHistory`, for a summary. Longer texts are shortened to `excerptChars` from their start and end; 0: no texts. */
 export async function listPath(
   sql: Sql,
   conversationId: string,
@@ -103,14 +104,14 @@ export async function listPath(
 export type NewSummary = {
   id: string;
   conversationId: string;
-  /** The newest message covered, and its number. */
+  /** The newest message that the summary covers, and its `seq`. */
   messageId: string;
   untilSeq: number;
   content: string;
   model: string;
   usage: { input_tokens: number; output_tokens: number } | null;
   costUsd: number | null;
-  /** Its sources: these messages as they were then, and the previous summary. */
+  /** The sources: these messages as they were when they were read, and the previous summary. */
   covered: Pick<PathRow, "seq" | "updated_at">[];
   previousId: string | null;
 };

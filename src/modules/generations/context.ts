@@ -6,24 +6,24 @@ import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { FoundPassage } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
 import { type ContextSetting, type FoundContext, findContext, findRequester, listHistory } from "./context-queries.ts";
-import { limitPassages, type Source, writeGroupNote, writePassages } from "./context-texts.ts";
+import { formatGroupNote, formatPassages, limitPassages, type Source } from "./context-texts.ts";
 import { collectHistory } from "./history.ts";
 import { walkPath } from "./path.ts";
 
-/** Document passages per answer. */
+/** Maximum document passages per answer. */
 const CONTEXT_PASSAGES_MAX = 5;
 
 type ContextRequest = {
   conversationId: string;
-  /** The newest message shown, after its ancestors; null for the newest of the conversation. */
+  /** The newest message to include, after its ancestors; null for the conversation's newest message. */
   fromId: string | null;
-  /** The model tried first; null for the conversation's own, else the default. */
+  /** The model to try first; null for the conversation's model, or else the default. */
   model: string | null;
   /** The user who asks. */
   userId: string | null;
   /** Replaces the conversation's prompt; belongs to the user who asks. */
   template?: string;
-  /** Data read with the commit of the question; absent: it is read now. */
+  /** Data that was read when the question was committed; if absent, it is read now. */
   found?: FoundContext | undefined;
 };
 
@@ -42,7 +42,7 @@ export type Context = {
   isUntitled: boolean;
   /** The tools that the model may call: all, none, or these names. */
   tools: boolean | readonly string[];
-  /** How much the model thinks, if the conversation says so; null: unset. */
+  /** The conversation's reasoning effort; null if it isn't set. */
   reasoningEffort: ReasoningEffort | null;
 };
 
@@ -55,21 +55,20 @@ export type ContextDependencies = {
 
 /** Builds what a model receives, for answers and previews alike. */
 export interface Contexts {
-  /** Access must already be checked. @throws Problem `not_found` if the conversation is gone. */
+  /** Builds a context. The caller must have checked access. @throws Problem `not_found` if the conversation is gone. */
   build(request: ContextRequest): Promise<Context>;
 
   /** Renders a prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
   buildWithoutConversation(userId: string, template: string): Promise<Context>;
 }
 
-/** Builds the service. */
 export function createContexts({ database, budgetOf, defaultModel, searchPassages }: ContextDependencies): Contexts {
-  /** The rendered prompt. It may only use its author's own preferences, not those of other users. */
-  function renderPrompt(setting: Partial<ContextSetting>, model: string, template: string, isOwn: boolean): string {
+  /** Renders a prompt. It may only use its author's preferences, not other users' preferences. */
+  function renderPrompt(setting: Partial<ContextSetting>, model: string, template: string, isAuthor: boolean): string {
     const { user_id, display_name, preferences, id, title = "", kind = "direct" } = setting;
     const variables = createVariables({
       user: user_id ? { id: user_id, display_name: display_name ?? "" } : null,
-      preferences: isOwn ? (preferences ?? {}) : {},
+      preferences: isAuthor ? (preferences ?? {}) : {},
       conversation: id ? { id, title, kind } : null,
       model,
       now: new Date(),
@@ -88,7 +87,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
     const questionIndex = messages.findLastIndex(({ role }) => role === "user");
     const question = messages[questionIndex]?.content;
     if (question === undefined || tokensMax === 0) return { sources: [], tokens: 0 };
-    const { text, sources } = writePassages(await searchPassages(question, CONTEXT_PASSAGES_MAX), tokensMax);
+    const { text, sources } = formatPassages(await searchPassages(question, CONTEXT_PASSAGES_MAX), tokensMax);
     if (text === null) return { sources, tokens: 0 };
     const passages: ChatMessage = { role: "user", content: text };
     messages.splice(questionIndex, 0, passages);
@@ -103,17 +102,18 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       const isGroup = setting.kind === "group";
       const path = walkPath(newest, (untilSeq) => listHistory(database, conversationId, untilSeq, isGroup));
       const model = requestedModel ?? setting.model ?? defaultModel;
-      const chosen = template ?? setting.template;
-      const isOwn = template !== undefined || (userId !== null && setting.prompt_owner_id === userId);
+      const promptTemplate = template ?? setting.template;
+      const isAuthor = template !== undefined || (userId !== null && setting.prompt_owner_id === userId);
       const system: ChatMessage[] = [];
-      if (chosen) system.push({ role: "system", content: renderPrompt(setting, model, chosen, isOwn) });
-      if (isGroup) system.push({ role: "system", content: writeGroupNote() });
+      if (promptTemplate)
+        system.push({ role: "system", content: renderPrompt(setting, model, promptTemplate, isAuthor) });
+      if (isGroup) system.push({ role: "system", content: formatGroupNote() });
 
       const { inputTokens: tokensMax } = budgetOf(model);
       const passageTokensMax = setting.documents ? limitPassages(tokensMax) : 0;
       const systemTokens = countMessages(system);
-      const room = tokensMax - systemTokens - passageTokensMax;
-      const { newestFirst, summary, tokens, isCut } = await collectHistory(path, room);
+      const historyTokensMax = tokensMax - systemTokens - passageTokensMax;
+      const { newestFirst, summary, tokens, isCut } = await collectHistory(path, historyTokensMax);
       const messages = [...system, ...summary, ...newestFirst.reverse()];
       const passages = await addPassages(messages, passageTokensMax);
       return {
@@ -121,7 +121,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
         messages,
         sources: passages.sources,
         inputTokens: systemTokens + tokens + passages.tokens,
-        history: { tokens, tokensMax: room },
+        history: { tokens, tokensMax: historyTokensMax },
         isCut,
         isUntitled: setting.title === "" && setting.titled_by === null,
         tools: setting.tools,
@@ -130,8 +130,8 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
     },
 
     async buildWithoutConversation(userId, template) {
-      const asker = requireRow(await findRequester(database, userId), "user");
-      const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
+      const requester = requireRow(await findRequester(database, userId), "user");
+      const message: ChatMessage = { role: "system", content: renderPrompt(requester, defaultModel, template, true) };
       const inputTokens = countMessage(message);
       const history = { tokens: 0, tokensMax: 0 };
       const none = { sources: [], history, isCut: false, isUntitled: false, tools: false, reasoningEffort: null };

@@ -4,9 +4,9 @@ import { createEvent, type DurableEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { ClaimedGeneration, FinalState } from "./queries.ts";
 
-type Ending = { generation: ClaimedGeneration; attempt: number; final: FinalState };
+type FinishedAnswer = { generation: ClaimedGeneration; attempt: number; final: FinalState };
 
-type Stored =
+type StoredRow =
   | { outcome: "lost" | "gone" }
   | {
       outcome: "finished";
@@ -19,50 +19,50 @@ type Stored =
     };
 
 /**
- * `finished`: stored, with the event to push. `lost`: another instance holds the lease, so nothing may be written any more.
- * `gone`: the conversation was deleted, and the answer with it.
+ * `finished`: stored, with the event to push. `lost`: another instance has the lease, so this one must not write any
+ * more. `gone`: the conversation was deleted, and the answer with it.
  */
-export type Finish = { outcome: "finished"; event: DurableEvent } | { outcome: "lost" | "gone" };
+export type FinishResult = { outcome: "finished"; event: DurableEvent } | { outcome: "lost" | "gone" };
 
-/** Stores the ends of answers. Ends that arrive while a commit is in flight are written together by the next one. */
+/** Stores finished answers. Those that arrive while a commit is in flight are stored together by the next commit. */
 export function createFinisher({ database }: { database: Database }) {
   const pools = createCommitPools(database);
-  const commits = createGroupCommit<Ending, Stored>({
+  const commits = createGroupCommit<FinishedAnswer, StoredRow>({
     keyOf: ({ generation }) => generation.conversation_id,
     senderOf: ({ generation }) => generation.id,
     bytesOf: ({ final }) => (final.content.length * 2 + (final.reasoning?.length ?? 0)) * 3,
-    commit: (endings) => finishAnswers(pools.openBatches(), endings, false),
-    commitWaiting: (endings) => finishAnswers(pools.openLanes(), endings, true),
+    commit: (answers) => finishAnswers(pools.openBatches(), answers, false),
+    commitWaiting: (answers) => finishAnswers(pools.openLanes(), answers, true),
   });
 
   return {
-    /** Resolves once the end, its event and its cost are committed. */
-    async finish(ending: Ending): Promise<Finish> {
-      const stored = await commits.submit(ending);
+    /** Resolves once the final state, its event and its cost are committed. */
+    async finish(answer: FinishedAnswer): Promise<FinishResult> {
+      const stored = await commits.submit(answer);
       if (stored.outcome !== "finished") return stored;
-      const { conversation_id: conversationId } = ending.generation;
+      const { conversation_id: conversationId } = answer.generation;
       const position = { seq: stored.event_seq, at: stored.at };
-      const event = createEvent("message.completed", conversationId, position, mapToMessage(ending, stored));
+      const event = createEvent("message.completed", conversationId, position, mapToMessage(answer, stored));
       return { outcome: "finished", event };
     },
 
-    /** Closes its connections. */
+    /** Closes the connections for commits. */
     close: pools.close,
   };
 }
 
-/** Writes a batch in one transaction (sql/functions/end_answers.sql); returns one row per ending, in order. */
+/** Writes a batch in one transaction (sql/functions/end_answers.sql); returns one result per answer, in order. */
 export async function finishAnswers(
   sql: Sql,
-  endings: Ending[],
+  answers: FinishedAnswer[],
   waits: boolean,
-): Promise<(Stored | typeof LOCKED | typeof ITEM_LOCKED)[]> {
-  const finals = endings.map(({ final }) => final);
-  const rows = await sql<((Stored | { outcome: "locked" | "item_locked" }) & { n: number })[]>`
+): Promise<(StoredRow | typeof LOCKED | typeof ITEM_LOCKED)[]> {
+  const finals = answers.map(({ final }) => final);
+  const rows = await sql<((StoredRow | { outcome: "locked" | "item_locked" }) & { n: number })[]>`
     select n, outcome, event_seq, at, model, cost_usd, metadata, created_at from end_answers(
-      ${endings.map(({ generation }) => generation.conversation_id)}::uuid[],
-      ${endings.map(({ generation }) => generation.id)}::uuid[],
-      ${endings.map(({ generation }) => generation.fence)}::int[], ${endings.map(({ attempt }) => attempt)}::int[],
+      ${answers.map(({ generation }) => generation.conversation_id)}::uuid[],
+      ${answers.map(({ generation }) => generation.id)}::uuid[],
+      ${answers.map(({ generation }) => generation.fence)}::int[], ${answers.map(({ attempt }) => attempt)}::int[],
       ${finals.map(({ content }) => content)}::text[], ${finals.map(({ status }) => status)}::text[],
       ${finals.map(({ finishReason }) => finishReason)}::text[], ${finals.map(({ model }) => model)}::text[],
       ${finals.map(({ usage }) => usage?.input_tokens ?? null)}::int[],
@@ -76,15 +76,18 @@ export async function finishAnswers(
       ${finals.map(({ reasoning }) => reasoning || null)}::text[],
       ${finals.map(({ output }) => (output === undefined ? null : JSON.stringify(output)))}::text[])
     order by n`;
-  const stored = new Map<number, Stored | typeof LOCKED | typeof ITEM_LOCKED>();
+  const stored = new Map<number, StoredRow | typeof LOCKED | typeof ITEM_LOCKED>();
   for (const { n, ...row } of rows)
     if (row.outcome === "locked") stored.set(n, LOCKED);
-    else stored.set(n, row.outcome === "item_locked" ? ITEM_LOCKED : (row as Stored));
-  return endings.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });
+    else stored.set(n, row.outcome === "item_locked" ? ITEM_LOCKED : (row as StoredRow));
+  return answers.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });
 }
 
-/** The message as just stored. */
-function mapToMessage({ generation, final }: Ending, stored: Extract<Stored, { outcome: "finished" }>): Message {
+/** Maps a finished answer to its message as it was just stored. */
+function mapToMessage(
+  { generation, final }: FinishedAnswer,
+  stored: Extract<StoredRow, { outcome: "finished" }>,
+): Message {
   const { usage } = final;
   const costUsd = stored.cost_usd === null ? null : Number(stored.cost_usd);
   return {

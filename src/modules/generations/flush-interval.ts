@@ -5,8 +5,9 @@ export const FLUSH_MS_MAX = 66;
 
 /** How often the load is measured while answers are written. */
 const MEASURE_EVERY_MS = 200;
-/** Above either value the interval doubles; below half of both it halves; in between it stays. */
+/** Above either of these values, the interval doubles. */
 const BUSY = { share: 0.7, lagMs: 15 };
+/** Below both of these values, the interval halves. */
 const CALM = { share: 0.5, lagMs: 8 };
 /** Weight of the newest measurement, so that a single garbage collection doesn't count as load. */
 const NEWEST_WEIGHT = 0.3;
@@ -14,7 +15,7 @@ const NEWEST_WEIGHT = 0.3;
 /** The load of this thread: its CPU share, and how late its timers fire. */
 export type Load = { share: number; lagMs: number };
 
-/** The next interval after `ms` under this load, in milliseconds. */
+/** Returns the interval that follows `ms` under this load, in milliseconds. */
 export function nextFlushMs(ms: number, { share, lagMs }: Load): number {
   if (share > BUSY.share || lagMs > BUSY.lagMs) return Math.min(FLUSH_MS_MAX, ms * 2);
   if (share < CALM.share && lagMs < CALM.lagMs) return Math.max(FLUSH_MS_MIN, ms / 2);
@@ -22,12 +23,13 @@ export function nextFlushMs(ms: number, { share, lagMs }: Load): number {
 }
 
 /**
- * How long deltas are batched. Grows with the instance's load rather than the number of answers: hundreds of slow answers
- * cost less than a few fast ones with many readers. The load is measured only while the interval is being read.
+ * Creates a function that returns how long deltas are batched. The interval grows with the instance's load rather than
+ * the number of answers, because hundreds of slow answers cost less than a few fast ones with many readers. The load is
+ * measured only while the function is being called.
  * @param clocks CPU time of this thread and wall-clock time, both in milliseconds.
  * @returns the interval in milliseconds.
  */
-export function createFlushInterval({ readCpuMs, readMs }: Clocks = ownClocks): () => number {
+export function createFlushInterval({ readCpuMs, readMs }: Clocks = systemClocks): () => number {
   let ms = FLUSH_MS_MIN;
   let load: Load = { share: 0, lagMs: 0 };
   let isUsed = false;
@@ -61,8 +63,8 @@ const mix = (before: number, newest: number): number => before + NEWEST_WEIGHT *
 
 type Clocks = { readCpuMs(): number; readMs(): number };
 
-const ownClocks: Clocks = {
-  /** This thread only: password hashes are computed on other threads and delay no delta. */
+const systemClocks: Clocks = {
+  /** Measures this thread only, because password hashes are computed on other threads and don't delay deltas. */
   readCpuMs() {
     const { user, system } = process.threadCpuUsage();
     return (user + system) / 1000;

@@ -1,26 +1,26 @@
 /** An answer with text waiting to be pushed. */
-type Waiting = { flush(): void };
+type Flushable = { flush(): void };
 
-/** Answers flushed per tick, before other work runs. */
+/** Maximum answers flushed per tick, before other work runs. */
 export const FLUSHED_PER_TICK_MAX = 100;
 
 /**
- * Flushes answers together with one shared timer: with a timer each, the process would wake up for every push, which costs
- * more than the push.
- * @param findMs returns how long texts are batched, in milliseconds.
+ * Flushes answers together with one shared timer. With a timer for each answer, the process would wake up for every push,
+ * which costs more than the push itself.
+ * @param getIntervalMs returns how long texts are batched, in milliseconds.
  */
-export function createFlushScheduler(findMs: () => number) {
-  const waiting = new Set<Waiting>();
+export function createFlushScheduler(getIntervalMs: () => number) {
+  const waiting = new Set<Flushable>();
   let isDue = false;
 
   function flushAll(): void {
     try {
-      let left = FLUSHED_PER_TICK_MAX;
+      let remaining = FLUSHED_PER_TICK_MAX;
       for (const answer of waiting) {
         waiting.delete(answer);
         answer.flush();
-        left -= 1;
-        if (left === 0) break;
+        remaining -= 1;
+        if (remaining === 0) break;
       }
     } finally {
       isDue = waiting.size > 0;
@@ -29,16 +29,16 @@ export function createFlushScheduler(findMs: () => number) {
   }
 
   return {
-    ms: findMs,
+    ms: getIntervalMs,
     /** Schedules `answer` for the next flush. */
-    wait(answer: Waiting): void {
+    wait(answer: Flushable): void {
       waiting.add(answer);
       if (isDue) return;
       isDue = true;
-      setTimeout(flushAll, findMs());
+      setTimeout(flushAll, getIntervalMs());
     },
-    /** Called when it was flushed separately. */
-    forget(answer: Waiting): void {
+    /** Removes an answer that was flushed separately. */
+    forget(answer: Flushable): void {
       waiting.delete(answer);
     },
   };

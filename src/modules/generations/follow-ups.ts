@@ -20,29 +20,28 @@ export type FollowUpDependencies = {
   log: Log;
 };
 
-/** A finished answer: its number, its text, its model's context, and who asked. */
-type Answered = {
+/** A finished answer: its `seq`, its text, its model's context, and who requested it. */
+type FinishedAnswer = {
   conversationId: string;
   seq: number;
   text: string;
   context: Context;
   askerId: string | null;
-  /** The answer, for the log. */
+  /** Identifies the answer in log lines. */
   about: RunContext;
 };
 
 /**
- * Background work after an answer: the title of a new conversation, the summary of a long one. It ends with the
- * conversation.
+ * Background work after an answer: the title of a new conversation, and the summary of a long one. It stops when the
+ * conversation is deleted.
  */
 export interface FollowUps extends ConversationWork {
-  /** Call once the end of an answer is stored. Returns immediately and doesn't throw. */
-  begin(answered: Answered): void;
+  /** Call once a finished answer is stored. Returns immediately and doesn't throw. */
+  begin(finished: FinishedAnswer): void;
   /** Aborts all work and waits for it until `deadlineMs` (milliseconds since 1970). */
   stop(deadlineMs: number): Promise<void>;
 }
 
-/** Builds the service. */
 export function createFollowUps(deps: FollowUpDependencies): FollowUps {
   const { database, changes, conversations, budgetOf, writer, log } = deps;
   const background = createBackground({ log });

@@ -1,9 +1,9 @@
 import type { ChatMessage } from "../../ai/provider.ts";
 import { countMessage, countMessages } from "../../ai/tokens.ts";
 import type { HistoryRow } from "./context-queries.ts";
-import { CHARS_PER_TOKEN_MAX, cutText, SUMMARY_SHARE, writeSummary } from "./context-texts.ts";
+import { CHARS_PER_TOKEN_MAX, formatSummary, SUMMARY_SHARE, shortenText } from "./context-texts.ts";
 
-/** Most messages that a model receives, however short. */
+/** The maximum number of messages that a model receives, however short. */
 export const HISTORY_MESSAGES_MAX = 1_000;
 
 type History = {
@@ -17,8 +17,8 @@ type History = {
 };
 
 /**
- * Selects what a model receives of a path (path.ts): the newest messages that fit, and the summary of earlier ones. Reads no
- * more of the path than that.
+ * Selects the part of a path (path.ts) that a model receives: the newest messages that fit, and the summary of earlier
+ * messages. Reads no more of the path than that.
  */
 export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMax: number): Promise<History> {
   const newestFirst: ChatMessage[] = [];
@@ -35,7 +35,7 @@ export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMa
       const isTooMuch = tokens + count > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;
       // The message being answered is always included, however long.
       if (newestFirst.length > 0 && (isTooMuch || newestFirst.length >= HISTORY_MESSAGES_MAX)) {
-        // Better than no earlier history, even if some messages in between are in neither.
+        // A summary is better than no earlier history, even if some messages in between are in neither.
         const older = rows.slice(index).find((row) => row.summary)?.summary;
         return addSummary({ newestFirst, tokens, isCut: true }, older?.content, tokensMax);
       }
@@ -46,8 +46,8 @@ export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMa
 }
 
 /**
- * Adds the summary, and drops the oldest messages if both don't fit; omits the summary if only the newest message is left. A
- * stored summary fits the model's budget; if the prompt leaves less room, only its start is shown.
+ * Adds the summary, and drops the oldest messages if both don't fit; omits the summary if only the newest message would
+ * remain. A stored summary fits the model's budget; if the prompt leaves less space, the summary is shortened.
  */
 function addSummary(
   { newestFirst, tokens, isCut }: Omit<History, "summary">,
@@ -55,14 +55,14 @@ function addSummary(
   tokensMax: number,
 ): History {
   if (content === undefined) return { newestFirst, summary: [], tokens, isCut };
-  const shown = cutText(content, tokensMax * SUMMARY_SHARE);
-  if (shown === "") return { newestFirst, summary: [], tokens, isCut: true };
-  const summary: ChatMessage = { role: "system", content: writeSummary(shown) };
+  const shortened = shortenText(content, tokensMax * SUMMARY_SHARE);
+  if (shortened === "") return { newestFirst, summary: [], tokens, isCut: true };
+  const summary: ChatMessage = { role: "system", content: formatSummary(shortened) };
   const kept = [...newestFirst];
-  let all = tokens + countMessage(summary);
-  while (all > tokensMax && kept.length > 1) all -= countMessages(kept.splice(-1));
-  if (all > tokensMax) return { newestFirst, summary: [], tokens, isCut: true };
-  return { newestFirst: kept, summary: [summary], tokens: all, isCut: isCut || kept.length < newestFirst.length };
+  let total = tokens + countMessage(summary);
+  while (total > tokensMax && kept.length > 1) total -= countMessages(kept.splice(-1));
+  if (total > tokensMax) return { newestFirst, summary: [], tokens, isCut: true };
+  return { newestFirst: kept, summary: [summary], tokens: total, isCut: isCut || kept.length < newestFirst.length };
 }
 
 function mapToChatMessage(role: HistoryRow["role"], content: string, name: string | null): ChatMessage {

@@ -2,22 +2,22 @@ import type { EphemeralEvent } from "../../protocol/events.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import type { FlushScheduler } from "./flush-scheduler.ts";
 
-/** Most text of one delta, in UTF-16 units. Even if JSON escapes every unit, its frame stays below 64 KiB. */
+/** Maximum text of one delta, in UTF-16 units. Even if JSON escapes every unit, the frame stays below 64 KiB. */
 const DELTA_CHARS_MAX = 10_000;
 
 export type LiveAnswerOptions = {
   conversationId: string;
   messageId: string;
-  /** The message's own number. */
+  /** The message's `seq`. */
   seq: number;
   attempt: number;
-  /** The text and reasoning from before it was taken over. */
+  /** The text and reasoning from before the answer was taken over. */
   text: string;
   reasoning: string;
-  /** Whether its reasoning is stored, or only pushed. */
+  /** Whether the reasoning is stored, or only pushed. */
   storesReasoning: boolean;
   bus: Pick<Bus, "publish">;
-  /** Batches its pushes with those of other answers. */
+  /** Batches this answer's pushes with other answers' pushes. */
   flushes: FlushScheduler;
 };
 
@@ -25,8 +25,8 @@ export type LiveAnswerOptions = {
 export type LivePiece = { attempt: number; n: number; text: string; reasoning: string };
 
 /**
- * The text and reasoning of an answer in progress. `text` and `reasoning` are what readers have received: a new reader gets
- * them and continues with the next delta, without gaps or repeats.
+ * The text and reasoning of an answer in progress. `text` and `reasoning` are what readers have received: a new reader
+ * gets them and continues with the next delta, without gaps or repeats.
  */
 export class LiveAnswer {
   readonly conversationId: string;
@@ -37,10 +37,11 @@ export class LiveAnswer {
   reasoning: string;
   #pending = "";
   #pendingReasoning = "";
-  /** Stored pieces of the attempt; zero: the whole text is still to be stored. */
+  /** How many pieces of the attempt are stored; if zero, the whole text still has to be stored. */
   #storedPieces = 0;
-  /** Length of the text and the reasoning in these pieces. */
+  /** Length of the text in these pieces. */
   #storedLength = 0;
+  /** Length of the reasoning in these pieces. */
   #storedReasoningLength = 0;
   #isWaiting = false;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
@@ -96,7 +97,7 @@ export class LiveAnswer {
     this.#pending = "";
     this.#flushedAtMs = performance.now();
     for (let start = 0; start < text.length; ) {
-      const end = findCut(text, start + DELTA_CHARS_MAX);
+      const end = findSplit(text, start + DELTA_CHARS_MAX);
       this.#push(text.slice(start, end));
       start = end;
     }
@@ -107,7 +108,7 @@ export class LiveAnswer {
     this.#pendingReasoning = "";
     this.#flushedAtMs = performance.now();
     for (let start = 0; start < text.length; ) {
-      const end = findCut(text, start + DELTA_CHARS_MAX);
+      const end = findSplit(text, start + DELTA_CHARS_MAX);
       this.#pushReasoning(text.slice(start, end));
       start = end;
     }
@@ -131,12 +132,12 @@ export class LiveAnswer {
     ]);
   }
 
-  /** The reasoning that is stored: all or nothing. */
+  /** The reasoning if it is stored, otherwise an empty string. */
   get storedReasoning(): string {
     return this.#storesReasoning ? this.reasoning : "";
   }
 
-  /** Another attempt continues from `text` and `reasoning`. */
+  /** Replaces the text and reasoning, from which another attempt continues. */
   reset(text: string, reasoning: string, attempt: number): void {
     this.flush();
     this.begin(attempt);
@@ -145,7 +146,7 @@ export class LiveAnswer {
     this.#bus.publish(this.conversationId, () => [this.snapshot()]);
   }
 
-  /** Starts an attempt; its text is stored under its number. */
+  /** Starts an attempt; its text is stored under the attempt's number. */
   begin(attempt: number): void {
     if (attempt === this.attempt) return;
     this.attempt = attempt;
@@ -163,7 +164,7 @@ export class LiveAnswer {
     return piece.text === "" && piece.reasoning === "" ? null : piece;
   }
 
-  /** The next piece, empty: it only records the attempt. */
+  /** The next piece without text, which only records the attempt. */
   emptyPiece(): LivePiece {
     return this.#createPiece("", "");
   }
@@ -177,7 +178,7 @@ export class LiveAnswer {
     return { attempt: this.attempt, n: this.#storedPieces + 1, text, reasoning };
   }
 
-  /** The next piece is committed. If another attempt has begun since, it is stored from its beginning. */
+  /** Call when the next piece is committed. Ignored if another attempt has begun since, which is stored from its beginning. */
   confirm({ attempt, n, text, reasoning }: LivePiece): void {
     if (attempt !== this.attempt) return;
     this.#storedPieces = n;
@@ -199,8 +200,8 @@ export class LiveAnswer {
   }
 }
 
-/** Never splits a surrogate pair. */
-function findCut(text: string, end: number): number {
+/** Finds where to split a text, at `end` or just before it, so that no surrogate pair is split. */
+function findSplit(text: string, end: number): number {
   if (end >= text.length) return text.length;
   return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;
 }

@@ -4,13 +4,13 @@ import type { Lease, NewAnswer } from "../messages/service.ts";
 import { FIRST_PATH_ROWS } from "./context-queries.ts";
 import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
 
-/** Concurrent answers per instance; others wait for a free slot, here or elsewhere. */
+/** Maximum concurrent answers per instance; others wait for a free slot on any instance. */
 export const RUNNING_MAX = 500;
 /**
- * Contexts are read together with the commit only if that takes no noticeable time: for batches of up to this many answers,
- * in short conversations. Reading them separately costs Postgres the same, and the instance one query each. Others are read
- * separately, so that no send waits for another one's long history. A batch reads few bytes of them: if a frozen instance
- * doesn't read the result, the batch's locks are held until its connection is closed.
+ * Contexts are read with the commit of the messages for batches of up to this many answers, and only in short
+ * conversations, because no message should wait for another conversation's long history. Otherwise contexts are read
+ * separately, which costs one more query each. A batch reads few bytes: if an instance freezes before it reads the
+ * result, the batch's locks are held until its connection is closed.
  */
 export const CONTEXT_BATCH_MAX = 32;
 const contextLimits = { rows: FIRST_PATH_ROWS, seqMax: 40, bytesMax: 64 * 1024 };
@@ -21,22 +21,22 @@ const contextLimits = { rows: FIRST_PATH_ROWS, seqMax: 40, bytesMax: 64 * 1024 }
  */
 export interface LiveAnswers {
   /**
-   * For the sender of messages: leases the answers of a whole batch, if there is room for all of them and this instance
-   * accepts new ones. End it once the batch is handed over or has failed.
+   * Leases a batch of new answers for the sender of messages; null if there aren't enough free slots, or if this
+   * instance is shutting down. End the lease once the batch is handed over or has failed.
    */
   acquireLease(answers: number): Lease | null;
-  /** For the sender of messages: hands over a committed answer. Doesn't throw. */
+  /** Hands over a committed answer from the sender of messages. Doesn't throw. */
   handOver(answer: NewAnswer): void;
-  /** For the generation service, once: receives every answer that is handed over, including earlier ones. */
+  /** Registers the generation service, once. It receives every answer that is handed over, including earlier ones. */
   onHandOver(onAnswer: (answer: NewAnswer) => void): void;
 
-  /** Snapshots that let new listeners of a conversation continue with the next delta. */
+  /** Lists snapshots with which a conversation's new subscribers can continue with the next delta. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
-  /** The text and reasoning so far of an answer written here; the stored state lags behind. */
+  /** The current text and reasoning of an answer that this instance writes; what is stored lags behind. */
   findText(messageId: string): LiveText | null;
 
   /** Whether this many more answers may start. */
-  hasRoom(answers: number): boolean;
+  hasFreeSlots(answers: number): boolean;
   /** The number of answers in progress or about to start. */
   count(): number;
   /** Reserves a slot while a generation is being claimed. */
@@ -49,7 +49,7 @@ export interface LiveAnswers {
   list(): RunningAnswer[];
 }
 
-/** What a message shows of an answer in progress: reasoning only if it will be stored. */
+/** What a message contains while its answer is in progress; reasoning only if it will be stored. */
 type LiveText = { content: string; reasoning: string | null };
 
 type Dependencies = {
@@ -58,23 +58,23 @@ type Dependencies = {
   instanceId: string;
 };
 
-/** Creates the empty list. */
 export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): LiveAnswers {
   const byGeneration = new Map<string, RunningAnswer>();
   const byMessage = new Map<string, RunningAnswer>();
   const byConversation = new Map<string, Set<RunningAnswer>>();
-  /** Generations being claimed, and answers that may start with the commits in flight. */
+  /** Generations being claimed. */
   let claiming = 0;
+  /** Answers that may start with the commits in flight. */
   let leased = 0;
   const buffered: NewAnswer[] = [];
   let onNewAnswer: (answer: NewAnswer) => void = (answer) => buffered.push(answer);
 
   const count = (): number => byGeneration.size + claiming;
-  const hasRoom = (answers: number): boolean => count() + leased + answers <= RUNNING_MAX;
+  const hasFreeSlots = (answers: number): boolean => count() + leased + answers <= RUNNING_MAX;
 
   return {
     acquireLease(answers) {
-      if (lifecycle.phase === "draining" || !hasRoom(answers)) return null;
+      if (lifecycle.phase === "draining" || !hasFreeSlots(answers)) return null;
       leased += answers;
       const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
       return {
@@ -88,9 +88,9 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
     },
 
     handOver: (answer) => onNewAnswer(answer),
-    onHandOver(take) {
-      onNewAnswer = take;
-      for (const answer of buffered.splice(0)) take(answer);
+    onHandOver(onAnswer) {
+      onNewAnswer = onAnswer;
+      for (const answer of buffered.splice(0)) onAnswer(answer);
     },
 
     listSnapshots: (conversationId) =>
@@ -110,7 +110,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
       return live ? { content: live.text, reasoning: live.storedReasoning || null } : null;
     },
 
-    hasRoom,
+    hasFreeSlots,
     count,
     async claim(work) {
       claiming += 1;

@@ -4,7 +4,7 @@ import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { ReplyOptions } from "../messages/service.ts";
 
-/** Whether an answer to a message is still pending. Stays true in a transaction that locks the conversation. */
+/** Whether an answer to a message is still in progress. Can't change in a transaction that has locked the conversation. */
 export async function isBeingAnswered(sql: Sql, conversationId: string, questionId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from generations g
@@ -29,9 +29,9 @@ export type NewAnswerRow = {
 };
 
 /**
- * Inserts another, still empty answer to a message with its generation, under a reserved number. Its metadata records who
- * requested it, because the generation is deleted later and the requester need not be the message's author. Clients don't
- * see that (sql/functions/current_messages.sql).
+ * Inserts another, still empty answer to a message with its generation, under a reserved `seq`. Its metadata records
+ * who requested it, because the generation is deleted later, and someone other than the message's author may have
+ * requested it. Clients don't see this metadata (sql/functions/current_messages.sql).
  */
 export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
   const { generationId, messageId, conversationId, parentId, model, requestedBy, reasoningEffort, replyFormat } =

@@ -4,7 +4,7 @@ import type { NewAnswer } from "../messages/service.ts";
 import type { NewAnswerRow } from "./new-answer-queries.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 
-/** An answer as just stored, still empty, so it needn't be read again. */
+/** Maps an answer that was just stored, still empty, to its message, so that it needn't be read again. */
 export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosition): Message {
   return {
     id: row.messageId,
@@ -30,7 +30,7 @@ export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosit
   };
 }
 
-/** A generation stored with this instance's lease, as a claim would return it. */
+/** Maps a generation that was stored with this instance's lease to what a claim would return. */
 export function mapNewAnswerToClaimed(
   answer: Omit<NewAnswer, "isClaimed" | "context" | "requestId" | "trace">,
 ): ClaimedGeneration {

@@ -1,25 +1,25 @@
 import type { PathRow } from "./context-queries.ts";
 
-/** Most rows read of one path, shown or not; older ones are ignored. */
+/** The maximum number of rows read from one path, visible or not; older ones are ignored. */
 const ROWS_MAX = 5_000;
 
 /**
- * Walks from a message to its ancestors, newest first, in the batches in which they are read; a message with a summary is
- * the last of its batch. Each batch is read on demand.
+ * Walks from a message to its ancestors, newest first. Yields the batches in which they are read, each on demand. A
+ * message with a summary is the last of its batch.
  * @param first the first batch.
- * @param read reads a batch up to a number.
+ * @param read reads a batch that ends with this `seq`.
  */
 export async function* walkPath<T extends Pick<PathRow, "continue_at">>(
   first: T[],
   read: (untilSeq: number) => Promise<T[]>,
 ): AsyncGenerator<T[]> {
   let rows = first;
-  let looked = 0;
+  let rowsRead = 0;
   for (;;) {
     yield rows;
-    looked += rows.length;
+    rowsRead += rows.length;
     const continueAt = rows.at(-1)?.continue_at ?? null;
-    if (continueAt === null || looked >= ROWS_MAX) return;
+    if (continueAt === null || rowsRead >= ROWS_MAX) return;
     rows = await read(continueAt);
   }
 }

@@ -8,7 +8,7 @@ type StorableAnswer = Pick<RunningAnswer, "generation" | "live">;
 
 /**
  * Stores the text of answers in progress as appended pieces (docs/decisions/0047), so that a successor can continue from
- * there. One write per answer at a time, since each piece follows the one before.
+ * there. Only one write per answer runs at a time, since each piece follows the previous one.
  */
 export function createPieces({ database }: { database: Database }) {
   const storing = new Map<LiveAnswer, Promise<void>>();
@@ -27,11 +27,11 @@ export function createPieces({ database }: { database: Database }) {
   async function write(changed: (StorableAnswer & { piece: LivePiece })[]): Promise<void> {
     try {
       const pieces = changed.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece }));
-      const held = await storePieces(database, pieces, { waits: false });
-      for (const { generation, live, piece } of changed) if (held.has(generation.id)) live.confirm(piece);
+      const stored = await storePieces(database, pieces, { waits: false });
+      for (const { generation, live, piece } of changed) if (stored.has(generation.id)) live.confirm(piece);
     } catch (error) {
       if (changed.length < 2 || isTemporary(error)) throw error;
-      // One piece may be at fault; the others should not fail with it.
+      // One piece may be the cause; the others shouldn't fail because of it.
       const half = changed.length >> 1;
       const results = await Promise.allSettled([write(changed.slice(0, half)), write(changed.slice(half))]);
       if (results.every(({ status }) => status === "rejected")) throw error;
@@ -40,8 +40,9 @@ export function createPieces({ database }: { database: Database }) {
 
   return {
     /**
-     * Appends the new text of these answers. An answer whose last piece is still in flight is skipped until the next call.
-     * @throws database errors, unless they affect only some of several answers: those are skipped.
+     * Appends the new text of these answers. An answer whose last piece is still in flight is skipped until the next
+     * call.
+     * @throws database errors. If they affect only some of the answers, those are skipped instead.
      */
     async append(answers: Iterable<StorableAnswer>): Promise<void> {
       const changed = [...answers].flatMap((answer) => {
@@ -54,19 +55,19 @@ export function createPieces({ database }: { database: Database }) {
 
     /**
      * Stores the current text of one answer, even if empty, in the caller's transaction.
-     * @param work calls `write` once; if that returns false, the lease is lost and nothing may be written any more.
+     * @param work calls `write` once; if that returns false, the lease is lost and this instance must not write any more.
      */
     async store<T>(answer: StorableAnswer, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
       const { generation, live } = answer;
       while (storing.has(live)) await storing.get(live);
       return withLock([answer], async () => {
         const piece = live.nextPiece() ?? live.emptyPiece();
-        let isHeld = false;
+        let isStored = false;
         const result = await work(async (sql) => {
-          isHeld = (await storePieces(sql, [{ ...keyOf(generation), ...piece }])).size > 0;
-          return isHeld;
+          isStored = (await storePieces(sql, [{ ...keyOf(generation), ...piece }])).size > 0;
+          return isStored;
         });
-        if (isHeld) live.confirm(piece);
+        if (isStored) live.confirm(piece);
         return result;
       });
     },
@@ -75,7 +76,7 @@ export function createPieces({ database }: { database: Database }) {
 
 export type Pieces = ReturnType<typeof createPieces>;
 
-/** The key of a claimed generation, as its owner uses it. */
+/** The key with which an owner writes its claimed generation. */
 export const keyOf = ({ conversation_id: conversationId, id, fence }: ClaimedGeneration) => ({
   conversationId,
   id,

@@ -7,16 +7,15 @@ import type { Contexts } from "./context.ts";
 
 type Dependencies = { contexts: Contexts; prompts: PromptService; conversations: ConversationService };
 
-/** Shows what a model would receive, built by the same code as real requests. */
+/** Builds previews of what a model would receive, with the same code as real requests. */
 export interface Previews {
   /**
-   * For the owner of the prompt, who must be a member of the conversation. Uses the conversation's newest branch.
+   * Previews a prompt. For its owner, who must be a member of the conversation. Uses the conversation's newest branch.
    * @throws Problem `not_found` (prompt or conversation).
    */
   preview(caller: Caller, promptId: string, conversationId: string | undefined): Promise<PromptPreview>;
 }
 
-/** Builds the service. */
 export function createPreviews({ contexts, prompts, conversations }: Dependencies): Previews {
   return {
     async preview(caller, promptId, conversationId) {

@@ -13,40 +13,41 @@ export type ClaimedGeneration = {
   model: string | null;
   requested_by: string | null;
   fence: number;
-  /** How often its owners died, or could not store paid work. */
+  /** How often an owner died, or could not store paid work. */
   interruptions: number;
   attempt: number;
   is_cancelled: boolean;
   seq: number;
   parent_id: string | null;
-  /** Null: the conversation decides, see context.ts. */
+  /** If null, the conversation decides, see context.ts. */
   reasoning_effort: ReasoningEffort | null;
-  /** Null: any text. */
+  /** If null, any text is valid. */
   reply_format: ReplyFormat | null;
-  /** The span that it belongs to; null: unknown, or not recorded. */
+  /** The span that the generation belongs to; null if unknown or not recorded. */
   traceparent: string | null;
-  /** The text and reasoning so far. */
+  /** The text so far. */
   content: string;
+  /** The reasoning so far. */
   reasoning: string;
 };
 
 /**
- * Whether to stop a generation `x`: a stop is stored, or the requester is disabled or deleted. A requester who left the
- * conversation doesn't count: they were allowed to ask, and others may be reading.
+ * Whether to stop a generation `x`: a cancellation is stored, or the requester is disabled or deleted. It continues if
+ * the requester has left the conversation: they were allowed to ask, and others may be reading.
  */
-const isToStop = (sql: Sql) => sql`
+const shouldStop = (sql: Sql) => sql`
   (x.cancel_requested_at is not null or (x.requested_by is not null and not exists (
     select 1 from users u where u.id = x.requested_by and u.disabled_at is null)))`;
 
 /** The columns returned for a claimed generation `x` and its message `m`. */
 const claimedColumns = (sql: Sql) => sql`
   x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
-  x.reply_format, x.traceparent, ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
+  x.reply_format, x.traceparent, ${shouldStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
 const messageOf = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
 // A generation that is still running has an owner that died.
-const begin = (sql: Sql, owner: string, leaseMs: number) => sql`
+const startColumns = (sql: Sql, owner: string, leaseMs: number) => sql`
   ${takeLease(sql, owner, leaseMs)}, interruptions = x.interruptions + (x.status = 'running')::int, status = 'running', started_at = coalesce(x.started_at, now())`;
 
 /** Claims a new generation; undefined if another instance was faster. */
@@ -57,7 +58,7 @@ export async function claimGeneration(
   leaseMs: number,
 ): Promise<ClaimedGeneration | undefined> {
   const [row] = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
-    update generations x set ${begin(sql, owner, leaseMs)} from messages m
+    update generations x set ${startColumns(sql, owner, leaseMs)} from messages m
     where x.conversation_id = ${conversationId} and x.id = ${id} and ${messageOf(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
   // Nothing has been written yet.
@@ -76,7 +77,7 @@ export async function claimOrphans(
       select x.conversation_id, x.id from generations x
       where x.status <> 'finished' and ${isFree(sql)} order by x.id limit ${rows} for no key update skip locked
     )
-    update generations x set ${begin(sql, owner, leaseMs)}
+    update generations x set ${startColumns(sql, owner, leaseMs)}
     from orphans o, messages m
     where x.conversation_id = o.conversation_id and x.id = o.id and ${messageOf(sql)}
     returning ${claimedColumns(sql)}`;
@@ -99,7 +100,7 @@ export async function claimOrphans(
 export type GenerationKey = { conversationId: string; id: string };
 export type LeaseRow = GenerationKey & { fence: number };
 
-const leased: LeasedTable<LeaseRow> = {
+const leaseTable: LeasedTable<LeaseRow> = {
   name: "generations",
   key: ["conversation_id", "id"],
   listHeld: (sql, held) => sql`
@@ -109,8 +110,8 @@ const leased: LeasedTable<LeaseRow> = {
 };
 
 /**
- * Renews the leases still held.
- * @returns the held ones, and whether each was cancelled; missing ones belong to another instance, or are gone.
+ * Renews the leases that this instance still has.
+ * @returns these generations, and whether each was cancelled. Missing ones belong to another instance, or are gone.
  */
 export async function renewGenerations(
   sql: Sql,
@@ -119,16 +120,16 @@ export async function renewGenerations(
   times: { leaseMs: number; enoughMs: number },
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
-    with renewed as (${renewLeases(sql, leased, owner, held, times)})
-    select x.id, ${isToStop(sql)} as is_cancelled
-    from ${leased.listHeld(sql, held)} join generations x on ${isHeld(sql, leased, owner)}`;
+    with renewed as (${renewLeases(sql, leaseTable, owner, held, times)})
+    select x.id, ${shouldStop(sql)} as is_cancelled
+    from ${leaseTable.listHeld(sql, held)} join generations x on ${isHeld(sql, leaseTable, owner)}`;
 }
 
 /**
- * Releases a generation: the next instance continues from what is stored. Its end is rejected from then on, even if it is
- * already in flight.
- * @param interruptions what it counts as: 0 or 1.
- * @returns false if that end is stored.
+ * Releases a generation: the next instance continues from what is stored. From then on, a final state from this
+ * instance is rejected, even if it is already in flight.
+ * @param interruptions how many interruptions to add: 0 or 1.
+ * @returns false if this instance's final state was already stored.
  */
 export async function releaseGeneration(
   sql: Sql,
@@ -147,17 +148,17 @@ export async function releaseGeneration(
   return ended === undefined;
 }
 
-/** How long to wait before a rejected end is tried again. */
-const REFUSED_PAUSE_S = 10;
+/** How long to wait before another attempt to store a rejected final state. */
+const REJECTED_PAUSE_S = 10;
 
 /**
- * Releases a generation whose end the database rejects, after a pause. Marks it as interrupted so often that its next owner
- * calls no model.
+ * Releases a generation whose final state the database rejects; it can be claimed after a pause. Records so many
+ * interruptions that its next owner calls no model.
  */
 export async function releaseRejected(sql: Sql, owner: string, held: LeaseRow, interruptions: number): Promise<void> {
   const { conversationId, id, fence } = held;
   await sql`
-    update generations set status = 'pending', lease_until = now() + ${REFUSED_PAUSE_S} * interval '1 s',
+    update generations set status = 'pending', lease_until = now() + ${REJECTED_PAUSE_S} * interval '1 s',
       interruptions = greatest(interruptions, ${interruptions}::int)
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
       and status = 'running'`;
@@ -172,22 +173,22 @@ export async function storeTraceparent(sql: Sql, { conversationId, id }: Generat
 
 /** Whether the generation was deleted with its conversation. */
 export async function isDeleted(sql: Sql, { conversationId, id }: GenerationKey): Promise<boolean> {
-  // As an ordered range: only the primary key fits that, even in a plan made while the table was empty.
+  // An ordered range, because only the primary key fits it, even in a plan made while the table was empty.
   const rows = await sql`
     select 1 from generations where conversation_id = ${conversationId} and id >= ${id} and id <= ${id} order by id limit 1`;
   return rows.length === 0;
 }
 
-/** New text and reasoning to append to what is stored of an answer; with `n` 1 all of both, at the start of an attempt. */
+/** New text and reasoning to append to an answer's stored pieces. The first piece of an attempt (`n` is 1) contains all of it. */
 export type Piece = LeaseRow & { attempt: number; n: number; text: string; reasoning?: string };
 
 /**
- * Stores pieces of many answers in one statement (sql/functions/store_pieces.sql). @returns the generations still held.
- * Skips locked ones unless it waits.
+ * Stores pieces of many answers in one statement (sql/functions/store_pieces.sql). Skips locked generations
+ * unless it waits. @returns the generations that this instance still owns.
  */
 export async function storePieces(sql: Sql, pieces: Piece[], { waits = true } = {}): Promise<Set<string>> {
-  // One text for all of them: an array per column costs the driver much more. Postgres can read this JSON, since an answer's
-  // text has no NUL and no lone surrogates (src/ai/attempt/text-cleaner.ts).
+  // One JSON string for all of them, because an array per column costs the driver much more. Postgres can read it, since an
+  // answer's text has no NUL and no lone surrogates (src/ai/attempt/text-cleaner.ts).
   const input = pieces.map(({ conversationId, ...piece }) => ({ conversation_id: conversationId, ...piece }));
   const stored = await sql<{ id: string }[]>`
     select store_pieces(${JSON.stringify(input)}::text::json, ${waits}) as id`;
@@ -199,27 +200,27 @@ export type FinalState = {
   status: "complete" | "cancelled" | "failed";
   finishReason: FinishReason;
   model: string | null;
-  /** All models that wrote its text, in order. */
+  /** All models that wrote the text, in order. */
   models: string[];
-  /** Documents whose passages it received. */
+  /** Documents whose passages the model received. */
   sources?: Source[];
   usage: MessageTokens | null;
   costUsd: number | null;
-  /** From the generation's start to its first text; absent: none, or unknown. */
+  /** Time from the generation's start to its first text; absent or null if there was none, or if it is unknown. */
   firstTokenMs?: number | null;
-  /** The model's reasoning; absent: none, or not kept. */
+  /** The model's reasoning; absent or null if there is none, or if it isn't stored. */
   reasoning?: string | null;
-  /** The parsed answer, if its format required one. Absent or null: none. */
+  /** The parsed answer if a format was requested; absent or null otherwise. */
   output?: unknown;
   error: StoredError | null;
 };
 
-/** Stores a stop, which the generation's owner reads. @returns the generation that will stop, if it still runs. */
+/** Stores a cancellation, which the generation's owner reads. @returns the generation that will stop, if it is still running. */
 export async function requestCancel(
   sql: Sql,
   { conversation_id, seq }: { conversation_id: string; seq: number },
 ): Promise<string | undefined> {
-  // Locked first, as everywhere: if this transaction stays open, the answer's end waits in its conversation's lane.
+  // Lock the conversation first, as everywhere. If this transaction stays open, storing the answer waits in its lane.
   await sql`select 1 from conversations where id = ${conversation_id} for no key update`;
   const [row] = await sql<{ id: string }[]>`
     update generations set cancel_requested_at = coalesce(cancel_requested_at, now())
@@ -227,7 +228,7 @@ export async function requestCancel(
   return row?.id;
 }
 
-/** A user's requested answers that have not ended, on any instance. */
+/** Counts the answers that a user requested and that are still in progress, on any instance. */
 export async function countUnfinished(sql: Sql, userId: string): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int as count from generations where requested_by = ${userId} and status <> 'finished'`;

@@ -1,6 +1,6 @@
 import type { Database, Sql } from "../../db/client.ts";
 
-/** How long ended generations are kept for diagnosis. The answer itself has everything that is shown. */
+/** How long finished generations are kept for diagnosis. Clients never need them: the answer contains everything. */
 export const FINISHED_RETENTION_DAYS = 30;
 /** Generations deleted per statement. */
 const DELETED_ROWS = 1_000;
@@ -8,8 +8,8 @@ const DELETED_ROWS = 1_000;
 type Batch = { count: number; last_at: string | null };
 
 /**
- * Deletes the oldest expired generations. `afterAt` is where the previous batch ended: without it, each batch would scan the
- * rows that are deleted but not vacuumed yet.
+ * Deletes a batch of the oldest expired generations. `afterAt` is where the previous batch ended. Without it, each
+ * batch would scan the rows that are deleted but not vacuumed yet.
  */
 export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Promise<Batch> {
   const [row] = await sql<Batch[]>`
@@ -25,7 +25,7 @@ export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Pr
 }
 
 /** Deletes all expired generations in batches. */
-export async function forgetFinished(database: Database, signal: AbortSignal): Promise<void> {
+export async function deleteFinished(database: Database, signal: AbortSignal): Promise<void> {
   let batch: Batch = { count: DELETED_ROWS, last_at: null };
   while (batch.count === DELETED_ROWS && !signal.aborted) batch = await deleteOldGenerations(database, batch.last_at);
 }

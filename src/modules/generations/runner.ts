@@ -4,16 +4,16 @@ import type { Metrics } from "../../lib/metrics.ts";
 import { formatTraceparent, parseTraceparent } from "../../lib/tracing/traceparent.ts";
 import { failSpan, type Span, type SpanContext, type Tracing } from "../../lib/tracing/tracing.ts";
 import type { Bus } from "../../realtime/bus.ts";
-import { type AnswerEndDependencies, createAnswerEnds } from "./answer-end.ts";
+import { type AnswerFinalizerDependencies, createAnswerFinalizer } from "./answer-finalizer.ts";
 import { type AnswerTextDependencies, createAnswerTexts } from "./answer-text.ts";
 import type { FoundContext } from "./context-queries.ts";
+import { createInterruptedState, INTERRUPTIONS_MAX } from "./final-states.ts";
 import { createFlushInterval } from "./flush-interval.ts";
 import { createFlushScheduler } from "./flush-scheduler.ts";
 import { LiveAnswer } from "./live-answer.ts";
 import type { LiveAnswers } from "./live-answers.ts";
 import { createPieces, keyOf } from "./pieces.ts";
 import * as queries from "./queries.ts";
-import { createFailedEnd, INTERRUPTIONS_MAX } from "./refused-ends.ts";
 import {
   answerLogFields,
   createRunningAnswer,
@@ -26,48 +26,48 @@ import type { KnownGeneration } from "./waiting-answers.ts";
 
 /** Leases are checked twice a second, but written only every two seconds. */
 const leaseTimes = { leaseMs: GENERATION_LEASE_MS, enoughMs: GENERATION_LEASE_MS - 1_500 };
-/** Share of the shutdown time for waiting; the rest is for storing unfinished answers. */
+/** The share of the shutdown time spent on waiting for answers; the rest is for storing unfinished ones. */
 const DRAIN_SHARE = 0.8;
 
 export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
-  Omit<AnswerEndDependencies, "pieces" | "isDrained"> &
+  Omit<AnswerFinalizerDependencies, "pieces" | "isDrained"> &
   Omit<ToolRunDependencies, "pieces"> & {
     database: Database;
     bus: Bus;
     liveAnswers: LiveAnswers;
     metrics: Metrics;
     log: Log;
-    /** Absent or null: traces are off. */
+    /** Absent or null if traces are off. */
     tracing?: Tracing | null;
     /** This process, as the owner of leases. */
     instanceId: string;
-    /** An answer has ended here and its slot is free. */
+    /** Called when an answer has ended on this instance and its slot is free. */
     onEnd(): void;
     /** Whether reasoning is stored. */
     storesReasoning: boolean;
   };
 
-/** What is known of a generation where it begins. */
-type Beginning = {
-  /** The request that it answers, for the log; null: unknown. */
+/** What the caller knows about a generation when it starts. */
+type StartContext = {
+  /** The id of the request that it answers, for the log; null if unknown. */
   requestId: string | null;
   /** The span of that request. */
   trace?: SpanContext | undefined;
-  /** The context, if it was read with the commit of the question. */
+  /** The context, if it was read when the question was committed. */
   found?: FoundContext | undefined;
 };
 
-/** Writes answers as independent tasks: readers may come and go, and the answer is written anyway. */
+/** Writes answers as independent tasks, which continue no matter which readers come and go. */
 export function createRunner(deps: RunnerDependencies) {
   const { database, bus, liveAnswers, metrics, log, tracing = null, instanceId, onEnd, storesReasoning } = deps;
   const pieces = createPieces({ database });
   const texts = createAnswerTexts({ ...deps, toolRuns: createToolRuns({ ...deps, pieces }) });
-  const ends = createAnswerEnds({ ...deps, pieces, isDrained: () => isDrained });
+  const finalizer = createAnswerFinalizer({ ...deps, pieces, isDrained: () => isDrained });
   const flushes = createFlushScheduler(createFlushInterval());
   let isDrained = false;
 
   /** Writes the answer in a span of its request's trace, even if that request was handled by an instance that died. */
-  function traceAnswer(answer: RunningAnswer, { trace, found }: Beginning): Promise<void> {
+  function traceAnswer(answer: RunningAnswer, { trace, found }: StartContext): Promise<void> {
     if (!tracing) return write(answer, found);
     const { generation } = answer;
     const parent = trace ?? parseTraceparent(generation.traceparent) ?? null;
@@ -89,12 +89,12 @@ export function createRunner(deps: RunnerDependencies) {
 
   async function write(answer: RunningAnswer, found: FoundContext | undefined, span?: Span): Promise<void> {
     const startedAtMs = performance.now();
-    const isExhausted = answer.generation.interruptions >= INTERRUPTIONS_MAX;
-    const ended = isExhausted
-      ? createFailedEnd(answer.live, answer.stop === "cancel")
+    const isInterruptedTooOften = answer.generation.interruptions >= INTERRUPTIONS_MAX;
+    const ended = isInterruptedTooOften
+      ? createInterruptedState(answer.live, answer.stop === "cancel")
       : await texts.write(answer, found);
     answer.live.flush();
-    const final = await ends.end(answer, ended);
+    const final = await finalizer.finalize(answer, ended);
     span?.setAttribute("parley.generation.outcome", final?.status ?? "released");
     if (span && final?.error) failSpan(span, final.error.code);
     if (!final) return;
@@ -104,12 +104,12 @@ export function createRunner(deps: RunnerDependencies) {
   }
 
   /**
-   * Writes a claimed generation to its end. The claim is the right to write. Doesn't throw.
+   * Writes a claimed generation until it has ended. Only the instance with the claim may write. Doesn't throw.
    */
-  function begin(generation: queries.ClaimedGeneration, beginning: Beginning): Promise<void> {
+  function begin(generation: queries.ClaimedGeneration, startContext: StartContext): Promise<void> {
     // If a lease expired while the database was unavailable, the earlier task must not continue alongside this one.
-    const before = liveAnswers.find(generation.id);
-    if (before) stopAnswer(before, "release");
+    const earlier = liveAnswers.find(generation.id);
+    if (earlier) stopAnswer(earlier, "release");
     const live = new LiveAnswer({
       conversationId: generation.conversation_id,
       messageId: generation.message_id,
@@ -121,12 +121,12 @@ export function createRunner(deps: RunnerDependencies) {
       bus,
       flushes,
     });
-    const answer = createRunningAnswer(generation, live, beginning.requestId);
+    const answer = createRunningAnswer(generation, live, startContext.requestId);
     liveAnswers.add(answer);
     if (generation.is_cancelled) stopAnswer(answer, "cancel");
-    // It was being claimed when the shutdown began.
+    // The generation was being claimed when the shutdown began.
     if (isDrained) stopAnswer(answer, "release");
-    answer.done = traceAnswer(answer, beginning)
+    answer.done = traceAnswer(answer, startContext)
       .catch((error) => log.error({ err: error, ...answerLogFields(answer) }, "generation failed"))
       .finally(() => {
         liveAnswers.remove(answer);
@@ -135,7 +135,7 @@ export function createRunner(deps: RunnerDependencies) {
     return answer.done;
   }
 
-  // A shortcut: without it, a stop takes effect when the leases are renewed.
+  // This only speeds up cancellations, which otherwise take effect when the leases are renewed.
   bus.subscribe("generations", {
     onMessage({ message_id }) {
       const answer = liveAnswers.findByMessage(message_id);
@@ -148,8 +148,8 @@ export function createRunner(deps: RunnerDependencies) {
     begin,
 
     /**
-     * Claims a new generation and writes it, unless another instance was faster. Claims run one at a time, because those of
-     * a whole batch would delay everyone's writes.
+     * Claims a new generation and writes it, unless another instance was faster. Claims run one at a time, because
+     * concurrent claims of a whole batch would delay all other writes.
      */
     async claim({ requestId = null, trace, ...key }: KnownGeneration): Promise<void> {
       const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_MS);
@@ -157,26 +157,26 @@ export function createRunner(deps: RunnerDependencies) {
       if (generation) await begin(generation, { requestId, trace });
     },
 
-    /** Stores the new text of all answers written here, from which a successor would continue. */
+    /** Stores the new text of all answers that this instance writes, from which a successor would continue. */
     storePieces: (): Promise<void> => pieces.append(liveAnswers.list()),
 
-    /** Renews the leases, and applies stored stops. */
+    /** Renews the leases, and applies stored cancellations. */
     async renewLeases(): Promise<void> {
       const answers = liveAnswers.list();
       if (answers.length === 0) return;
-      const held = answers.map(({ generation }) => keyOf(generation));
-      const rows = await queries.renewGenerations(getReservedPool(database), instanceId, held, leaseTimes);
-      const kept = new Map(rows.map((row) => [row.id, row]));
+      const keys = answers.map(({ generation }) => keyOf(generation));
+      const rows = await queries.renewGenerations(getReservedPool(database), instanceId, keys, leaseTimes);
+      const renewed = new Map(rows.map((row) => [row.id, row]));
       for (const answer of answers) {
-        const row = kept.get(answer.generation.id);
-        // A missing lease belongs to another instance, or the message was deleted: nothing more may be written.
+        const row = renewed.get(answer.generation.id);
+        // If the lease is missing, another instance has it, or the message was deleted: this one must not write any more.
         if (!row) stopAnswer(answer, "release");
         else if (row.is_cancelled) stopAnswer(answer, "cancel");
       }
     },
 
-    /** Takes over what dead instances left behind. */
-    async takeOrphans(rowsMax: number): Promise<void> {
+    /** Takes over answers that dead instances left unfinished. */
+    async takeOverOrphans(rowsMax: number): Promise<void> {
       for (const generation of await queries.claimOrphans(database, instanceId, GENERATION_LEASE_MS, rowsMax)) {
         log.info({ message_id: generation.message_id, attempt: generation.attempt }, "generation taken over");
         void begin(generation, { requestId: null });
@@ -184,7 +184,8 @@ export function createRunner(deps: RunnerDependencies) {
     },
 
     /**
-     * Waits for the answers in progress; those left are released to a successor shortly before `deadlineMs` (since 1970).
+     * Waits for the answers in progress. Shortly before `deadlineMs` (milliseconds since 1970), releases the unfinished
+     * ones to a successor.
      */
     async drain(deadlineMs: number): Promise<void> {
       const all = () => Promise.all(liveAnswers.list().map(({ done }) => done));
@@ -194,7 +195,7 @@ export function createRunner(deps: RunnerDependencies) {
       await all();
     },
 
-    /** Closes the connections that waited for locks. */
-    close: ends.close,
+    /** Closes the connections for commits. */
+    close: finalizer.close,
   };
 }

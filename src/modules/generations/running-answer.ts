@@ -8,25 +8,25 @@ export const GENERATION_LEASE_MS = 8_000;
 
 type StopReason = "cancel" | "fail" | "release";
 
-/** An answer that this instance writes, with the lease on its generation: the right to write. */
+/** An answer that this instance writes. It has the lease on the generation, which is the right to write. */
 export type RunningAnswer = {
   generation: ClaimedGeneration;
-  /** The request that it answers, for the log; null: taken over from another instance. */
+  /** The id of the request that it answers, for the log; null if it was taken over from another instance. */
   requestId: string | null;
-  /** The id under which its usage is charged once, unless its end is stored. */
+  /** The id under which its usage is charged once if its final state isn't stored. */
   chargeId: string;
   live: LiveAnswer;
   /** The model's context, once it is built. */
   context: Context | null;
-  /** On the clock of `performance.now()`. */
+  /** Measured with `performance.now()`. */
   startedAtMs: number;
-  /** Milliseconds from the start to the first text. Null: none yet, or another instance started it. */
+  /** Milliseconds from the start to the first text; null if there is none yet, or if another instance started the answer. */
   firstTokenMs: number | null;
   abort: AbortController;
-  /** Why it should end: stopped for a user, failed, or released to another instance. */
+  /** Why it should stop: cancelled for a user, failed, or released to another instance. */
   stop: StopReason | null;
   released: AbortController;
-  /** Resolves when its end is stored, or it was released. */
+  /** Resolves when its final state is stored, or when it was released. */
   done: Promise<void>;
 };
 
@@ -51,15 +51,15 @@ export function createRunningAnswer(
   };
 }
 
-/** The fields that identify it in log lines. */
+/** The fields that identify an answer in log lines. */
 export const answerLogFields = ({ generation, requestId }: Pick<RunningAnswer, "generation" | "requestId">) => ({
   message_id: generation.message_id,
   request_id: requestId,
 });
 
-/** Ends an answer, either for good or only on this instance. */
+/** Stops an answer, either for good or only on this instance. */
 export function stopAnswer(answer: RunningAnswer, reason: StopReason): void {
-  // Even after a user's stop: that is stored, and the successor applies it.
+  // Even after a cancellation, because that is stored and the successor applies it.
   if (reason === "release") answer.stop = reason;
   else answer.stop ??= reason;
   if (reason === "release") answer.released.abort();

@@ -15,7 +15,7 @@ import { RUNNING_MAX } from "./live-answers.ts";
 import { mapNewAnswerToClaimed, mapNewAnswerToMessage } from "./new-answer.ts";
 import * as newAnswers from "./new-answer-queries.ts";
 import * as queries from "./queries.ts";
-import { forgetFinished } from "./retention.ts";
+import { deleteFinished } from "./retention.ts";
 import { createRunner, type RunnerDependencies } from "./runner.ts";
 import { createWaitingAnswers, type KnownGeneration } from "./waiting-answers.ts";
 
@@ -23,25 +23,25 @@ export { createLiveAnswers, RUNNING_MAX } from "./live-answers.ts";
 export type { Previews } from "./previews.ts";
 export { countUnfinished } from "./queries.ts";
 
-/** How long a cancel waits for the end to be stored, so that its response shows it. */
+/** How long a cancel request waits for the final state to be stored, so that the response contains it. */
 const CANCEL_WAIT_MS = 2_000;
 
-/** Answers of models: stopping and regenerating them, and writing them on this instance. */
+/** Cancels and regenerates model answers, and writes them on this instance. */
 export interface GenerationService {
   /**
-   * For members with write access: stops an answer. An ended answer stays as it is.
+   * Cancels an answer. For members with write access. An answer that has ended stays as it is.
    * @throws Problem `not_found`, `forbidden`.
    */
   cancel(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
   /**
-   * For members with write access: generates another answer to the same message. The previous one stays and must have ended;
-   * of two concurrent requests, one gets `conflict`. It uses the message's effort and format; without an effort, the
-   * conversation's current one.
-   * @param conversationId null if a frame omits it.
+   * Generates another answer to the same message. For members with write access. The previous answer stays and must
+   * have ended; one of two concurrent requests gets `conflict`. The new answer uses the message's format and reasoning
+   * effort, or else the conversation's current effort.
+   * @param conversationId null if the client's frame omits it.
    * @param messageId an answer, or the message to answer.
-   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (a model without support for the message's format),
-   * `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
+   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (a model without support for the message's
+   * format), `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
    */
   regenerate(
     caller: Caller,
@@ -50,19 +50,22 @@ export interface GenerationService {
     model: string | undefined,
   ): Promise<SentMessage & { reply: Message }>;
 
-  /** For jobs: stores the new text of all answers written here, from which a successor would continue. */
+  /** Stores the new text of all answers that this instance writes, as a job. A successor would continue from there. */
   storePieces(): Promise<void>;
-  /** For jobs: renews the leases, and applies stored stops. */
+  /** Renews the leases and applies stored cancellations, as a job. */
   renewLeases(): Promise<void>;
-  /** For jobs: takes over answers of dead instances while there is room. */
-  takeOrphans(): Promise<void>;
+  /** Takes over dead instances' answers while there are free slots, as a job. */
+  takeOverOrphans(): Promise<void>;
 
-  /** For jobs: deletes generations that ended long ago; the answers stay. */
-  forgetFinished(signal: AbortSignal): Promise<void>;
+  /** Deletes generations that finished long ago, as a job. The answers stay. */
+  deleteFinished(signal: AbortSignal): Promise<void>;
 
-  /** Waits for the answers in progress; those left are released to a successor shortly before `deadlineMs` (since 1970). */
+  /**
+   * Waits for the answers in progress. Shortly before `deadlineMs` (milliseconds since 1970), releases the unfinished
+   * ones to a successor.
+   */
   drain(deadlineMs: number): Promise<void>;
-  /** Closes the connections that waited for locks. */
+  /** Closes the connections for commits. */
   close(): Promise<void>;
 }
 
@@ -75,12 +78,12 @@ type Dependencies = Omit<RunnerDependencies, "onEnd"> & {
   storeAnswer<T>(userId: string, store: () => Promise<T>): Promise<T>;
 };
 
-/** Builds the service; from then on it writes every answer handed over to `liveAnswers`. */
+/** Creates the service, which then writes every answer that is handed over to `liveAnswers`. */
 export function createGenerationService(deps: Dependencies): GenerationService {
   const { database, changes, events, bus, chain, messages, lifecycle, budgets, liveAnswers, log, storeAnswer } = deps;
-  const runner = createRunner({ ...deps, onEnd: () => waiting.fill() });
-  const waiting = createWaitingAnswers({
-    hasRoom: () => lifecycle.phase !== "draining" && liveAnswers.hasRoom(1),
+  const runner = createRunner({ ...deps, onEnd: () => waitingAnswers.fill() });
+  const waitingAnswers = createWaitingAnswers({
+    hasFreeSlots: () => lifecycle.phase !== "draining" && liveAnswers.hasFreeSlots(1),
     begin: claim,
   });
 
@@ -88,13 +91,13 @@ export function createGenerationService(deps: Dependencies): GenerationService {
     runner
       .claim(key)
       .catch((error) => log.warn({ err: error, generation_id: key.id }, "generation could not be started"))
-      // If another instance got it, its slot is free again.
-      .finally(waiting.fill);
+      // If another instance was faster, the slot is free again.
+      .finally(waitingAnswers.fill);
   }
 
   /**
-   * Starts a committed answer. Without a free slot it stays pending until one is free here, or any instance's sweep claims
-   * it. An answer committed while this instance shuts down is claimed by another one.
+   * Starts a committed answer. Without a free slot, it stays pending until this instance has one, or until any instance's
+   * sweep claims it. An answer that is committed while this instance shuts down is claimed by another one.
    */
   function begin({ isClaimed, context, requestId = null, trace, ...answer }: NewAnswer): void {
     const { generationId: id, conversationId } = answer;
@@ -104,17 +107,17 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       return;
     }
     if (lifecycle.phase === "draining") return;
-    if (liveAnswers.hasRoom(1)) claim({ conversationId, id, requestId, trace });
-    else waiting.add({ conversationId, id, requestId, trace });
+    if (liveAnswers.hasFreeSlots(1)) claim({ conversationId, id, requestId, trace });
+    else waitingAnswers.add({ conversationId, id, requestId, trace });
   }
   liveAnswers.onHandOver(begin);
 
-  /** The message to answer. @throws Problem `not_found`, `forbidden`, `conflict`. */
+  /** Finds the message to answer. @throws Problem `not_found`, `forbidden`, `conflict`. */
   async function getQuestion(caller: Caller, conversationId: string | null, messageId: string): Promise<Message> {
-    const chosen = await messages.getWritable(caller, conversationId, messageId);
-    if (chosen.status === "streaming") throw createBeingWritten();
-    const isAnswer = chosen.role === "assistant" && chosen.parent_id !== null;
-    const question = isAnswer ? await messages.get(caller, chosen.conversation_id, chosen.parent_id ?? "") : chosen;
+    const target = await messages.getWritable(caller, conversationId, messageId);
+    if (target.status === "streaming") throw createBeingWritten();
+    const isAnswer = target.role === "assistant" && target.parent_id !== null;
+    const question = isAnswer ? await messages.get(caller, target.conversation_id, target.parent_id ?? "") : target;
     if (question.role !== "user" || question.deleted_at)
       throw new Problem("conflict", "The message that this answer replies to was deleted.");
     return question;
@@ -129,9 +132,9 @@ export function createGenerationService(deps: Dependencies): GenerationService {
         queries.requestCancel(sql, { conversation_id, seq }),
       );
       if (generation !== undefined) {
-        const ended = liveAnswers.findByMessage(id)?.done;
+        const done = liveAnswers.findByMessage(id)?.done;
         bus.publish("generations", () => [{ type: "generation.cancelled", message_id: id }]);
-        await Promise.race([ended, Bun.sleep(CANCEL_WAIT_MS)]);
+        await Promise.race([done, Bun.sleep(CANCEL_WAIT_MS)]);
       }
       return messages.get(caller, conversation_id, id);
     },
@@ -160,7 +163,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
             reasoningEffort: settings.reasoningEffort,
             replyFormat,
           };
-          // The question is part of the conversation, which is counted already; its format is not.
+          // The question itself is already counted as part of the conversation, but its format isn't.
           const contentBytes = replyFormat ? Buffer.byteLength(JSON.stringify(replyFormat)) : 0;
           await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes });
           await newAnswers.insertAnswer(sql, row, position);
@@ -182,11 +185,11 @@ export function createGenerationService(deps: Dependencies): GenerationService {
 
     storePieces: runner.storePieces,
     renewLeases: runner.renewLeases,
-    takeOrphans() {
-      const room = lifecycle.phase === "ready" ? RUNNING_MAX - liveAnswers.count() : 0;
-      return room > 0 ? runner.takeOrphans(room) : Promise.resolve();
+    takeOverOrphans() {
+      const freeSlots = lifecycle.phase === "ready" ? RUNNING_MAX - liveAnswers.count() : 0;
+      return freeSlots > 0 ? runner.takeOverOrphans(freeSlots) : Promise.resolve();
     },
-    forgetFinished: (signal) => forgetFinished(database, signal),
+    deleteFinished: (signal) => deleteFinished(database, signal),
     drain: runner.drain,
     close: runner.close,
   };

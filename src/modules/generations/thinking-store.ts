@@ -6,17 +6,16 @@ import type { ClaimedGeneration } from "./queries.ts";
 type Key = Pick<ClaimedGeneration, "conversation_id" | "id">;
 
 /**
- * Thinking of an answer's models, kept for a successor until the answer ends. Sealed in the database, each step for its
- * generation; it never appears in a response, export or log.
+ * Stores the thinking of an answer's models until the answer ends, for a successor. Each step is encrypted in the
+ * database and bound to its generation. Thinking never appears in a response, export or log.
  */
 export interface ThinkingStore {
   /** Stores a step's thinking, in the transaction of its first result. */
   write(sql: Sql, key: Key, step: number, thinking: Thinking): Promise<void>;
-  /** Loads thinking by step. Anything sealed with another `JWT_SECRET` is ignored. */
+  /** Loads the thinking by step. Thinking that was encrypted with a different `JWT_SECRET` is ignored. */
   load(sql: Sql, key: Key): Promise<Map<number, Thinking>>;
 }
 
-/** Builds the store. */
 export function createThinkingStore(jwtSecret: string): ThinkingStore {
   const seal = createSeal(deriveKey(jwtSecret, "thinking of answers"));
   const contextOf = (key: Key, step: number) => Buffer.from(`${key.id} ${step}`);

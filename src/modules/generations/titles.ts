@@ -4,9 +4,9 @@ import type { Log } from "../../lib/log.ts";
 import { isVisible } from "../../lib/text.ts";
 import type { ConversationService } from "../conversations/service.ts";
 
-/** Longest generated title, in UTF-16 units. */
+/** Maximum length of a generated title, in UTF-16 units. */
 export const GENERATED_TITLE_CHARS_MAX = 80;
-/** UTF-16 units of question and answer that the model receives. */
+/** How much of the question and of the answer the model receives, in UTF-16 units. */
 const EXCERPT_CHARS_MAX = 2_000;
 /** Enough for a model that thinks first. */
 const TITLE_TOKENS_MAX = 1_024;
@@ -31,7 +31,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
   async function write({ question, answer, payerId, about }: TitleRequest, signal: AbortSignal): Promise<string> {
     if (!writer) return "";
     try {
-      const text = `<question>\n${excerpt(question)}\n</question>\n<answer>\n${excerpt(answer)}\n</answer>`;
+      const text = `<question>\n${shorten(question)}\n</question>\n<answer>\n${shorten(answer)}\n</answer>`;
       const outputTokensMax = TITLE_TOKENS_MAX;
       const written = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal, about });
       return cleanTitle(written.text);
@@ -42,7 +42,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
   }
 
   return {
-    /** Sets the title once per conversation; without a model, or if it fails, from the start of the question. */
+    /** Sets the title once per conversation. Without a model, or if it fails, the title is the beginning of the question. */
     async generate(request: TitleRequest, signal: AbortSignal): Promise<void> {
       const { conversationId, question } = request;
       if (!(await conversations.claimTitle(conversationId))) return;
@@ -52,7 +52,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
   };
 }
 
-const excerpt = (text: string): string => text.slice(0, EXCERPT_CHARS_MAX).toWellFormed();
+const shorten = (text: string): string => text.slice(0, EXCERPT_CHARS_MAX).toWellFormed();
 
 /** Formats a title: one line of plain text, at most GENERATED_TITLE_CHARS_MAX UTF-16 units, cut between words if possible. */
 export function cleanTitle(text: string): string {
@@ -72,7 +72,7 @@ export function cleanTitle(text: string): string {
     .replace(/(?<!\.)\.$/, "")
     .trim();
   if (plain.length <= GENERATED_TITLE_CHARS_MAX) return plain;
-  const cut = plain.slice(0, GENERATED_TITLE_CHARS_MAX - 1);
-  const space = cut.lastIndexOf(" ");
-  return `${cut.slice(0, space > GENERATED_TITLE_CHARS_MAX / 2 ? space : cut.length).trimEnd()}…`.toWellFormed();
+  const shortened = plain.slice(0, GENERATED_TITLE_CHARS_MAX - 1);
+  const space = shortened.lastIndexOf(" ");
+  return `${shortened.slice(0, space > GENERATED_TITLE_CHARS_MAX / 2 ? space : shortened.length).trimEnd()}…`.toWellFormed();
 }

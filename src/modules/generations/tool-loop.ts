@@ -8,18 +8,18 @@ import type { ToolResult } from "../tools/model.ts";
 import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
 
-/** Steps per answer; in the last one the model may not call tools. */
+/** Maximum steps per answer; in the last one, the model may not call tools. */
 export const TOOL_STEPS_MAX = 8;
-/** After this time the model may not call tools any more. Enough for several steps of a thinking model. */
+/** After this time, the model may not call tools any more. It is enough for several steps of a thinking model. */
 const TOOL_LOOP_TIME_MAX_MS = 600_000;
-/** Calls executed per step; the model is told about the rest. */
+/** Maximum calls executed per step; the model gets an error for each further call. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
-export type ToolCallDone = {
+export type FinishedToolCall = {
   call: ToolCall;
   result: ToolResult;
   step: number;
-  /** The thinking behind this step's calls, passed with the first one. */
+  /** The thinking before this step's calls; only set for the first call. */
   thinking: Thinking | undefined;
 };
 
@@ -28,16 +28,16 @@ type Dependencies = {
   /** Opens the tools that the answer may use. */
   openTools(): Promise<AnswerTools>;
   /** Stores a call's result and the answer's progress. May abort the signal. */
-  onResult(done: ToolCallDone): Promise<void>;
+  onResult(done: FinishedToolCall): Promise<void>;
 };
 
 /**
- * Runs an answer whose model may call tools. When a step ends with calls, they are executed, and the next step starts with
- * their results and with the model's thinking, which is returned only to its provider. Each step is a run of the chain; the
- * reader sees one run, with one end that sums up their costs.
- * @param progress earlier results; the step that broke off is repeated.
- * @param onPart has taken all parts of a step before its calls are executed.
- * @throws what `openTools`, `onResult` and `take` throw.
+ * Runs an answer whose model may call tools. When a step ends with calls, they are executed, and the next step starts
+ * with their results and with the model's thinking, which is returned only to its provider. Each step is a run of the
+ * chain; the caller sees one run, whose end sums up the costs.
+ * @param progress earlier results; a step that was interrupted is repeated.
+ * @param onPart receives all parts of a step before the step's calls are executed.
+ * @throws whatever `openTools`, `onResult` and `onPart` throw.
  */
 export async function runWithTools(
   { chain, openTools, onResult }: Dependencies,
@@ -47,7 +47,7 @@ export async function runWithTools(
 ): Promise<RunEnd> {
   const { signal } = request;
   const startedAtMs = performance.now();
-  const endsAtMs = startedAtMs + chain.answerTimeoutMs;
+  const deadlineMs = startedAtMs + chain.answerTimeoutMs;
   const tools = await openTools();
   const definitions = addFormerTools(tools.definitions, progress);
   const messages: ChatMessage[] = [...request.messages, ...(progress?.messages ?? [])];
@@ -79,17 +79,17 @@ export async function runWithTools(
       return onPart(part);
     });
     total.add(end);
-    // A run that started after the answer's deadline called no model; the previous one did.
+    // A run that started after the answer's deadline called no model, so the previous run's model counts.
     if (end.type !== "finish") return { ...end, model: end.model ?? lastModel, ...total.sum() };
     if (end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
     lastModel = end.model;
     const thinking = limitThinking(end.thinking);
     messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls, thinking });
     for (const [index, call] of end.toolCalls.entries()) {
-      const leftMs = endsAtMs - performance.now();
-      // The next run ends the answer.
-      if (leftMs <= 0) break;
-      const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, leftMs) : tooManyCalls;
+      const remainingMs = deadlineMs - performance.now();
+      // The time is up, so the next run ends the answer.
+      if (remainingMs <= 0) break;
+      const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, remainingMs) : tooManyCalls;
       if (!signal.aborted) await onResult({ call, result, step, thinking: index === 0 ? thinking : undefined });
       if (signal.aborted) return { type: "aborted", model: end.model, ...total.sum() };
       messages.push({ role: "tool", content: result.content, toolCallId: call.id });
@@ -103,7 +103,7 @@ const tooManyCalls: ToolResult = {
   isError: true,
 };
 
-/** Providers reject calls to tools that aren't listed in the request, but a server may have gone since. */
+/** Adds tools that were called before but have disappeared, because providers reject calls to tools that aren't listed. */
 function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
   const known = new Set(definitions.map(({ name }) => name));
   const called = (progress?.messages ?? []).flatMap((message) =>

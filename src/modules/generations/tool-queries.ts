@@ -2,39 +2,39 @@ import type { ChatMessage, Thinking } from "../../ai/provider.ts";
 import { measureThinking } from "../../ai/thinking.ts";
 import type { Sql } from "../../db/client.ts";
 
-/** Data about its call in a `tool` message's `metadata`. */
+/** A `tool` message's `metadata`, which describes the call. */
 export type ToolMetadata = {
   name: string;
-  /** As written by the model: JSON, or what should have been. */
+  /** As written by the model: JSON, though possibly invalid. */
   arguments: string;
   call_id: string;
   is_error: boolean;
-  /** The same number for all calls of a step; the first is 1. */
+  /** The number of the step, starting at 1. A step may have several calls. */
   step: number;
   /** Length of the answer's text before the call, in UTF-16 units. */
   offset: number;
-  /** The same for its reasoning. Absent in results of older versions. */
+  /** Length of the answer's reasoning before the call. Absent in results from older versions. */
   reasoning_offset?: number;
 };
 
-/** The steps of an answer that ended with calls, as far as their results are stored. */
+/** The steps of an answer whose calls have stored results. */
 export type ToolProgress = {
   messages: ChatMessage[];
   /** The number of finished steps. */
   steps: number;
   /** Length of the answer's text from those steps. */
   offset: number;
-  /** The same for its reasoning. */
+  /** Length of the answer's reasoning from those steps. */
   reasoningOffset: number;
-  /** UTF-16 units of thinking in those steps. */
+  /** Length of the thinking in those steps, in UTF-16 units. */
   thinkingLength: number;
 };
 
 type AnsweredMessage = { conversation_id: string; parent_id: string | null; requested_by: string | null };
 
 /**
- * The user on whose behalf tools are called. Null if an integration asked, since anyone who knows a hook's URL could
- * otherwise act as its owner.
+ * Finds the user on whose behalf tools are called. Null if the question came through a hook, since anyone who knows a
+ * hook's URL could otherwise act as its owner.
  */
 export async function findToolRequester(
   sql: Sql,
@@ -47,14 +47,14 @@ export async function findToolRequester(
 }
 
 /**
- * Loads tool results of earlier owners of the generation.
- * @param thought the models' thinking before the calls, by step.
+ * Loads the tool results that the generation's earlier owners stored.
+ * @param thinkingByStep the models' thinking before the calls, by step.
  */
 export async function loadToolProgress(
   sql: Sql,
   { conversation_id, message_id }: { conversation_id: string; message_id: string },
   text: string,
-  thought: ReadonlyMap<number, Thinking>,
+  thinkingByStep: ReadonlyMap<number, Thinking>,
 ): Promise<ToolProgress> {
   const rows = await sql<{ content: string; metadata: ToolMetadata }[]>`
     select content, metadata from messages
@@ -65,7 +65,7 @@ export async function loadToolProgress(
     const toolCalls = calls.map(({ metadata }) => {
       return { id: metadata.call_id, name: metadata.name, arguments: metadata.arguments };
     });
-    const thinking = thought.get(step);
+    const thinking = thinkingByStep.get(step);
     if (thinking) progress.thinkingLength += measureThinking(thinking);
     progress.messages.push(
       { role: "assistant", content: text.slice(progress.offset, offset), toolCalls, thinking },

@@ -14,10 +14,10 @@ import type { ToolService } from "../tools/service.ts";
 import type { Pieces } from "./pieces.ts";
 import { answerLogFields, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ThinkingStore } from "./thinking-store.ts";
-import { runWithTools, type ToolCallDone } from "./tool-loop.ts";
+import { type FinishedToolCall, runWithTools } from "./tool-loop.ts";
 import { findToolRequester, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
-/** How long to keep trying to store a result; then the answer is left to a successor, which calls the tool again. */
+/** How long to keep trying to store a result; then the answer is released to a successor, which calls the tool again. */
 const STORE_MS_MAX = 60_000;
 
 export type ToolRunDependencies = {
@@ -35,9 +35,9 @@ export type ToolRunDependencies = {
 export function createToolRuns(deps: ToolRunDependencies) {
   const { database, events, chain, tools, pieces, metrics, log } = deps;
   /**
-   * Stores the result, the text so far and its thinking in one transaction, so that a successor has all of it or nothing.
+   * Stores the result, the text so far and the thinking in one transaction, so that a successor has all of it or nothing.
    */
-  async function store(answer: RunningAnswer, { call, result, step, thinking }: ToolCallDone): Promise<void> {
+  async function store(answer: RunningAnswer, { call, result, step, thinking }: FinishedToolCall): Promise<void> {
     const { generation, live, released } = answer;
     live.flush();
     const { message_id: parentId, conversation_id: conversationId } = generation;
@@ -65,7 +65,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
       metrics.messages.inc({ role: "tool" });
     } catch (error) {
       const isGone = error instanceof Problem && error.code === "not_found";
-      // Doesn't throw, so that the answer ends with its usage so far.
+      // Don't throw, so that the answer ends with its usage so far.
       if (error instanceof LeaseLostError || isGone || isTemporary(error) || signal.aborted) {
         log.warn(
           { err: error, ...answerLogFields(answer) },
@@ -84,10 +84,10 @@ export function createToolRuns(deps: ToolRunDependencies) {
 
   return {
     /**
-     * Writes an answer with tools. An answer that was taken over continues after its last stored results: later text may
-     * have led to a call that was lost, so that step is repeated.
-     * @param chosen the tools that it may use: all, or these names.
-     * @param attempt the newest attempt that readers may have seen; 0: none.
+     * Writes an answer with tools. An answer that was taken over continues after its last stored results. Later text is
+     * discarded, because it may have led to a call whose result was lost.
+     * @param chosen the tools that the answer may use: all (true), or these names.
+     * @param attempt the newest attempt that readers may have seen; 0 if there is none.
      */
     async run(
       answer: RunningAnswer,
@@ -97,15 +97,15 @@ export function createToolRuns(deps: ToolRunDependencies) {
       take: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
-      const thought = attempt > 0 ? await deps.thinking.load(database, generation) : new Map();
-      const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text, thought) : null;
+      const thinkingByStep = attempt > 0 ? await deps.thinking.load(database, generation) : new Map();
+      const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text, thinkingByStep) : null;
       const resume = progress && {
         text: live.text.slice(0, progress.offset),
         reasoning: live.reasoning.slice(0, progress.reasoningOffset),
         attempt,
         step: "restarted" as const,
       };
-      const onResult = (done: ToolCallDone) => store(answer, done);
+      const onResult = (finished: FinishedToolCall) => store(answer, finished);
       const { signal } = request;
       const openTools = async () =>
         tools.open({ selection: chosen, userId: await findToolRequester(database, generation), signal });

@@ -1,6 +1,5 @@
 import type { Database, Sql } from "../../db/client.ts";
 
-/** Pings the database. */
 export async function ping(sql: Sql): Promise<void> {
   await sql`select 1`;
 }
@@ -10,7 +9,7 @@ export async function findServerVersion(sql: Sql): Promise<string | null> {
   return row?.version ?? null;
 }
 
-/** Writes about a megabyte temporarily. @throws if there isn't enough disk space. */
+/** Writes about a megabyte to a temporary table. @throws if there isn't enough disk space. */
 export async function tryWrite(database: Database): Promise<void> {
   await database.begin(
     (sql) => sql`

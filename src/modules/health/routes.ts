@@ -12,7 +12,7 @@ const EXCLUDE_CHARS_MAX = 200;
 // Accepts unknown parameters: probes may append any.
 const ReadinessQuery = Type.Object(
   {
-    verbose: Type.Optional(Type.String({ description: "With any value: list each check." })),
+    verbose: Type.Optional(Type.String({ description: "With any value, the response lists each check." })),
     exclude: Type.Optional(
       Type.String({ maxLength: EXCLUDE_CHARS_MAX, description: "Checks to skip, comma-separated." }),
     ),
@@ -65,7 +65,7 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
       method: "GET",
       path: "/version",
       operationId: "getVersion",
-      summary: "What runs",
+      summary: "Get the versions of this instance",
       tag: "operations",
       public: true,
       ok: Version,
@@ -87,7 +87,7 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
   ];
 }
 
-/** @throws Problem `unauthorized`. Compares in constant time. */
+/** Compares the tokens in constant time. @throws Problem `unauthorized`. */
 function requireToken(request: Request, expected: string): void {
   const digest = (value: string) => new Bun.CryptoHasher("sha256").update(value).digest();
   const presented = readCredential(request.headers) ?? "";

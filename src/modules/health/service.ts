@@ -9,11 +9,11 @@ import * as queries from "./queries.ts";
 const CHECK_FRESH_MS = 1_000;
 /** The longest that a response waits for a new ping. */
 const CHECK_WAIT_MS = 80;
-/** A slow database (a busy pool) counts as alive for this long after its last successful ping. */
+/** A slow database, such as one with a busy pool, counts as alive for this long after its last successful ping. */
 const CHECK_GRACE_MS = 3_000;
 /** Timeout of a ping (the server may have vanished silently), so that the next one can use a new connection. */
 const CHECK_ABANDON_MS = 5_000;
-/** With less free disk space, Postgres can't store anything. */
+/** With less free disk space than this, Postgres can't store anything. */
 const FREE_BYTES_MIN = 4 * 1024 * 1024;
 /** The longest that `/version` waits for the database. */
 const DETAIL_WAIT_MS = 500;
@@ -22,12 +22,12 @@ type Check = { name: string; ok: boolean };
 
 type Version = { version: string; commit: string; built_at: string | null; bun: string; postgres?: string };
 
-/** Status of this instance for probes and monitoring. Public; contains nothing about users. */
+/** The status of this instance for probes and monitoring. It is public and contains nothing about users. */
 export interface HealthService {
   /** Whether this instance should get traffic; responds within 100 ms. `exclude` names checks to skip. */
   checkReadiness(exclude?: readonly string[]): Promise<{ ready: boolean; checks: Check[] }>;
 
-  /** Versions; `postgres` is missing while the database is unreachable. */
+  /** The versions; `postgres` is missing while the database is unreachable. */
   getVersion(): Promise<Version>;
 
   /** The metrics in Prometheus text format, without a database query. */
@@ -40,13 +40,13 @@ type Dependencies = {
   metrics: Metrics;
   /** The configured models and their state. */
   listModels?(): { id: string; state: "available" | "cooling_down" }[];
-  /** Absent if there is none. */
+  /** Absent if Redis isn't used. */
   redis?: { isAlive(): boolean } | null;
-  /** Absent: there are no other instances. */
+  /** Absent if there are no other instances. */
   bus?: Pick<Bus, "scope" | "isHealthy">;
-  /** Absent: backups aren't scheduled. */
+  /** Absent if backups aren't scheduled. */
   backups?: { isHealthy(): boolean } | null;
-  /** Free bytes on the embedded database's disk; null if unknown. Absent without an embedded database. */
+  /** Finds the free bytes on the embedded database's disk; null if unknown. Absent without an embedded database. */
   findFreeBytes?: (() => Promise<number | null>) | null;
 };
 
@@ -61,19 +61,19 @@ export function createHealthService(deps: Dependencies): HealthService {
     backups = null,
     findFreeBytes = null,
   } = deps;
-  let lastAliveAt = Number.NEGATIVE_INFINITY;
+  let lastAliveAtMs = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
-  let spaceSeenAtMs = performance.now();
-  let trying: Promise<void> | undefined;
+  let lastSpaceAtMs = performance.now();
+  let testWrite: Promise<void> | undefined;
   let serverVersion: string | null = null;
 
-  /** One ping at a time: a flood of probes causes one query. */
+  /** Pings the database, one ping at a time: a flood of probes causes a single query. */
   function refresh(): Promise<void> {
     running ??= Promise.race([queries.ping(getReservedPool(database)), rejectAfter(CHECK_ABANDON_MS)])
       .then(
         () => {
-          lastAliveAt = performance.now();
+          lastAliveAtMs = performance.now();
           lastFailed = false;
         },
         () => {
@@ -87,39 +87,39 @@ export function createHealthService(deps: Dependencies): HealthService {
   }
 
   async function isDatabaseAlive(): Promise<boolean> {
-    const ageMs = () => performance.now() - lastAliveAt;
+    const ageMs = () => performance.now() - lastAliveAtMs;
     if (!lastFailed && ageMs() < CHECK_FRESH_MS) return true;
     await Promise.race([refresh(), Bun.sleep(CHECK_WAIT_MS)]);
     return !lastFailed && ageMs() < CHECK_GRACE_MS;
   }
 
-  /** After the server was out of space, stay unready until a test write succeeds. */
-  async function hasRoom(): Promise<boolean> {
-    if (findLastOutOfSpaceMs() < spaceSeenAtMs) return true;
+  /** Whether the server has disk space. After it ran out, the instance stays unready until a test write succeeds. */
+  async function hasDiskSpace(): Promise<boolean> {
+    if (findLastOutOfSpaceMs() < lastSpaceAtMs) return true;
     const startedAtMs = performance.now();
-    trying ??= queries
+    testWrite ??= queries
       .tryWrite(getReservedPool(database))
       .then(
         () => {
-          spaceSeenAtMs = startedAtMs;
+          lastSpaceAtMs = startedAtMs;
         },
         () => {},
       )
       .finally(() => {
-        trying = undefined;
+        testWrite = undefined;
       });
-    await Promise.race([trying, Bun.sleep(CHECK_WAIT_MS)]);
-    return findLastOutOfSpaceMs() < spaceSeenAtMs;
+    await Promise.race([testWrite, Bun.sleep(CHECK_WAIT_MS)]);
+    return findLastOutOfSpaceMs() < lastSpaceAtMs;
   }
 
   async function checkDisk(): Promise<Check[]> {
-    const [isRoomThere, freeBytes] = await Promise.all([
-      hasRoom(),
+    const [hasSpace, freeBytes] = await Promise.all([
+      hasDiskSpace(),
       Promise.race([findFreeBytes?.(), Bun.sleep(CHECK_WAIT_MS)]),
     ]);
-    // For an external server, only a full disk is known.
-    if (typeof freeBytes !== "number") return isRoomThere ? [] : [{ name: "disk", ok: false }];
-    return [{ name: "disk", ok: isRoomThere && freeBytes >= FREE_BYTES_MIN }];
+    // For an external server, it is only known whether the disk is full.
+    if (typeof freeBytes !== "number") return hasSpace ? [] : [{ name: "disk", ok: false }];
+    return [{ name: "disk", ok: hasSpace && freeBytes >= FREE_BYTES_MIN }];
   }
 
   return {
@@ -130,22 +130,22 @@ export function createHealthService(deps: Dependencies): HealthService {
       ];
       if (!exclude.includes("database")) all.push({ name: "database", ok: await isDatabaseAlive() });
       if (!exclude.includes("disk")) all.push(...(await checkDisk()));
-      const needed = all.filter(({ name }) => !exclude.includes(name));
+      const required = all.filter(({ name }) => !exclude.includes(name));
       // Reported, but not required: an instance works without them.
       const informational: Check[] = [];
       if (redis !== null) informational.push({ name: "redis", ok: redis.isAlive() });
       if (bus?.scope === "instances") informational.push({ name: "bus", ok: bus.isHealthy() });
       if (backups !== null) informational.push({ name: "backup", ok: backups.isHealthy() });
       return {
-        ready: needed.every(({ ok }) => ok),
-        checks: [...needed, ...informational.filter(({ name }) => !exclude.includes(name))],
+        ready: required.every(({ ok }) => ok),
+        checks: [...required, ...informational.filter(({ name }) => !exclude.includes(name))],
       };
     },
 
     async getVersion() {
       if (serverVersion === null && lifecycle.phase === "ready") {
-        const asked = queries.findServerVersion(database).catch(() => null);
-        serverVersion = await Promise.race([asked, Bun.sleep(DETAIL_WAIT_MS).then(() => null)]);
+        const lookup = queries.findServerVersion(database).catch(() => null);
+        serverVersion = await Promise.race([lookup, Bun.sleep(DETAIL_WAIT_MS).then(() => null)]);
       }
       return {
         version: build.version,

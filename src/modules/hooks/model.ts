@@ -6,7 +6,7 @@ import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
 
 const Signed = { description: "Whether posts must be signed (Standard Webhooks)." };
 
-/** A hook as shown to users who may delete it, without its token and secret. */
+/** A hook without its token and secret, as returned to users who may delete it. */
 export const Hook = Named(
   "Hook",
   Type.Object({
@@ -15,19 +15,19 @@ export const Hook = Named(
     user_id: Uuid({ description: "The hook's creator, who is charged for its responses." }),
     name: Type.String(),
     signed: Type.Boolean(Signed),
-    last_four: Type.String({ description: "The last characters of its token." }),
+    last_four: Type.String({ description: "The last characters of the hook's token." }),
     created_at: Timestamp(),
   }),
 );
 export type Hook = Static<typeof Hook>;
 
-/** A new hook; the only response that contains its address. */
+/** A new hook; the only response that contains the hook's URL. */
 export const CreatedHook = Named(
   "CreatedHook",
   Type.Object({
     ...Hook.properties,
-    token: Type.String({ description: "The secret part of the address. It isn't stored and is shown only once." }),
-    url: Type.String({ description: "The address to post to. Anyone who has it can post." }),
+    token: Type.String({ description: "The secret part of the URL. It isn't stored and is shown only once." }),
+    url: Type.String({ description: "The URL to post to. Anyone who has it can post." }),
     secret: Type.Optional(
       Type.String({ description: "`whsec_…`: the secret for signing posts, if the hook is `signed`." }),
     ),
@@ -57,34 +57,34 @@ export const HookPost = Named(
     content: Content,
     display_name: Type.Optional(
       Nullable(VisibleLine({ minLength: 1, maxLength: HOOK_NAME_CHARS_MAX }), {
-        description: "The author name of this message. Absent or null: the hook's name.",
+        description: "The author name of this message. If absent or null, it is the hook's name.",
       }),
     ),
     reply: Type.Optional(
-      Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: `reply_mode` decides." }),
+      Nullable(Type.Boolean(), { description: "Whether a model answers. If absent or null, `reply_mode` decides." }),
     ),
   }),
 );
 export type HookPost = Static<typeof HookPost>;
 
-/** Blocks or attachments per post; Slack allows 50 and 100. */
+/** Maximum blocks or attachments per post; Slack allows 50 and 100. */
 const SLACK_PARTS_MAX = 1_000;
-/** The resulting text is limited later, like our own format; here only the body's size limit applies. */
-const Passed = (description: string) => Type.String({ maxLength: BODY_BYTES_MAX, description });
+/** Text whose length is checked only after its conversion; until then, only the body's size limit applies. */
+const PassThroughText = (description: string) => Type.String({ maxLength: BODY_BYTES_MAX, description });
 
-/** The supported fields of Slack's format. Other fields are ignored, as Slack does. */
+/** The supported fields of Slack's format. Like Slack, we ignore unknown fields. */
 export const SlackPost = Named(
   "SlackPost",
   Type.Object({
-    text: Type.Optional(Passed("In Slack's markup; links and entities are converted.")),
-    username: Type.Optional(Passed("The author name of this message.")),
+    text: Type.Optional(PassThroughText("In Slack's markup; links and entities are converted.")),
+    username: Type.Optional(PassThroughText("The author name of this message.")),
     blocks: Type.Optional(
       Type.Array(Type.Unknown(), {
         maxItems: SLACK_PARTS_MAX,
         description: "Their texts are used if there is no `text`.",
       }),
     ),
-    reply: Type.Optional(Type.Boolean({ description: "Not part of Slack's format: works as in our own format." })),
+    reply: Type.Optional(Type.Boolean({ description: "Not part of Slack's format. Works as in our own format." })),
     attachments: Type.Optional(
       Type.Array(Type.Unknown(), {
         maxItems: SLACK_PARTS_MAX,
@@ -94,5 +94,5 @@ export const SlackPost = Named(
   }),
 );
 
-/** The resulting text of a post in Slack's format. */
+/** The text of a post in Slack's format, after its conversion to Markdown. */
 export const SlackText = Closed({ text: Content });

@@ -18,7 +18,7 @@ export type KnownHook = {
   id: string;
   conversationId: string;
   name: string;
-  /** Encrypted; null: posts need no signature. */
+  /** The encrypted secret; null if posts need no signature. */
   secret: Buffer | null;
   creator: Caller["user"];
   /** The post's `X-Request-Id`. */
@@ -31,8 +31,8 @@ type KnownRow = Omit<KnownHook, "conversationId" | "creator"> & {
 } & Omit<Caller["user"], "id">;
 
 /**
- * The hook with this token, if its creator may still write in the conversation. Always a single lookup by hash, whether
- * the token is valid or not.
+ * Finds the hook with this token, if its creator may still write in the conversation. Always takes a single lookup by
+ * hash, whether the token is valid or not.
  */
 export async function findKnownHook(sql: Sql, tokenHash: Buffer): Promise<KnownHook | undefined> {
   const [row] = await sql<KnownRow[]>`
@@ -53,7 +53,7 @@ export async function findRole(sql: Sql, conversationId: string, userId: string)
   return row?.role;
 }
 
-/** The same, with the conversation locked against other writers; nothing is locked for a non-member. */
+/** Like `findRole`, but locks the conversation against other writers. For a non-member, nothing is locked. */
 export async function lockRole(sql: Sql, conversationId: string, userId: string): Promise<MemberRole | undefined> {
   await sql`
     select 1 from conversations c where c.id = ${conversationId}
@@ -83,7 +83,7 @@ export async function insertHook(sql: Sql, hook: NewHook): Promise<HookRow | und
   return row;
 }
 
-/** Oldest first, after an id. @param userId the hooks' creator; null: any. */
+/** Lists hooks after an id, oldest first. @param userId the hooks' creator; null: any. */
 export async function listHooks(
   sql: Sql,
   conversationId: string,
@@ -98,7 +98,7 @@ export async function listHooks(
     order by h.id limit ${rows}`;
 }
 
-/** @param userId the hook's creator; null: any. @returns whether the hook existed. */
+/** Deletes a hook. @param userId the hook's creator; null: any. @returns whether the hook existed. */
 export async function deleteHook(
   sql: Sql,
   conversationId: string,

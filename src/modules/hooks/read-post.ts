@@ -5,9 +5,9 @@ import { isJsonObject, type Json, type JsonObject, parseJson } from "../../lib/j
 import { createInvalid, Problem } from "../../lib/problem.ts";
 import { listSchemaErrors } from "../../lib/schema-errors.ts";
 import { HookPost, SlackText } from "./model.ts";
-import { isSlackForm, readSlackName, readSlackText } from "./slack.ts";
+import { isSlackFormat, readSlackName, readSlackText } from "./slack.ts";
 
-/** A parsed post in any format; `isSlack`: respond as Slack does. */
+/** A parsed post in any format. If `isSlack` is true, the response must look like Slack's. */
 export type Post = { content: string; displayName: string | null; reply: boolean | null; isSlack: boolean };
 
 const postCheck = TypeCompiler.Compile(HookPost);
@@ -33,7 +33,7 @@ export function readPost({ text, type }: RawBody): Post {
 
 const formFields = ["content", "display_name", "text", "username"] as const;
 
-/** `payload` contains JSON, as with Slack; without it, the form fields are the post. */
+/** Reads a form. `payload` contains JSON, as in Slack's format; without it, the form's fields are the post. */
 function readForm(form: URLSearchParams): Post {
   const payload = form.get("payload");
   if (payload !== null) return mapJson(parseJson(payload));
@@ -44,7 +44,7 @@ function readForm(form: URLSearchParams): Post {
 function mapJson(value: unknown): Post {
   const body = value as Json;
   if (!isJsonObject(body)) throw createInvalid("#", "Send a JSON object with `content`, or with Slack's `text`.");
-  return isSlackForm(body) ? mapSlack(body) : mapPost(body);
+  return isSlackFormat(body) ? mapSlack(body) : mapPost(body);
 }
 
 function mapPost(body: JsonObject): Post {

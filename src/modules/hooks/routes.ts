@@ -13,7 +13,7 @@ import type { HookService } from "./service.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
 const ById = Type.Object({ id: UuidParam(), hook_id: UuidParam() });
-/** Longer than any valid address: anything that isn't a token returns 404. */
+/** Much longer than any valid token, so that invalid ones return 404 as well. */
 const TOKEN_CHARS_MAX = 16_384;
 const ByToken = Type.Object({ token: Type.String({ maxLength: TOKEN_CHARS_MAX }) });
 
@@ -22,13 +22,13 @@ const tag = "hooks";
 
 type Dependencies = { hooks: HookService; hookEntry: HookEntry; config: Pick<Config, "PUBLIC_URL"> };
 
-/** `/api/v1/conversations/{id}/hooks`, and the addresses that programs post to. */
+/** `/api/v1/conversations/{id}/hooks`, and the route that programs post to. */
 export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Route[] => [
   route({
     method: "POST",
     path: HOOKS,
     operationId: "createHook",
-    summary: "Create an incoming hook (its address is shown only in this response)",
+    summary: "Create an incoming hook (its URL is shown only in this response)",
     description:
       "For members who may write. The hook's posts count against the caller's quota, and model responses are charged to " +
       "them. The hook stops working when their membership ends. An API key also needs `messages:write`, and must not expire.",
@@ -77,7 +77,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     operationId: "postToHook",
     summary: "Post a message through an incoming hook",
     description:
-      "The token in the address is the credential. Accepts our JSON format, the format of Slack's incoming webhooks (also as `payload` of " +
+      "The token in the URL is the credential. Accepts our JSON format, the format of Slack's incoming webhooks (also as `payload` of " +
       "a form), and plain text. `webhook-id`, or else `Idempotency-Key`, identifies the post: a repeated post isn't posted again.",
     tag,
     public: true,

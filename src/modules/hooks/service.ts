@@ -17,41 +17,41 @@ import { HOOKS_PER_CONVERSATION_MAX } from "./limits.ts";
 import type { CreatedHook, CreateHook } from "./model.ts";
 import * as queries from "./queries.ts";
 import { readPost } from "./read-post.ts";
-import { checkSignature, showSecret } from "./signature.ts";
-import { createToken, hashToken, showEnd } from "./token.ts";
+import { checkSignature, formatSecret } from "./signature.ts";
+import { createToken, extractSuffix, hashToken } from "./token.ts";
 
 export type { KnownHook } from "./queries.ts";
 
 const SECRET_BYTES = 32;
 
-/** The result of a post; `isRepeated`: the same id was posted before, so it isn't posted again. */
+/** The result of a post. If `isRepeated` is true, the same id was posted before, so nothing was posted now. */
 type Posted = Pick<SentMessage, "message" | "reply"> & { isRepeated: boolean; isSlack: boolean };
 
 /** Incoming hooks: programs post into a conversation on behalf of the member who created the hook. */
 export interface HookService {
   /**
-   * For members who may write; an API key must also have `messages:write`, and must not expire.
+   * Creates a hook. For members who may write; an API key must also have `messages:write`, and must not expire.
    * @param origin the base URL of this server, such as `https://chat.example.com`.
    * @throws Problem `not_found`, `forbidden`, `invalid`, `conflict` (too many hooks).
    */
   create(caller: Caller, conversationId: string, input: CreateHook, origin: string): Promise<CreatedHook>;
 
-  /** For members, oldest first: owners get all, others their own. `page.after` is [id]. @throws Problem `not_found`. */
+  /** Lists hooks, oldest first: owners get all, other members their own. `page.after` is [id]. @throws Problem `not_found`. */
   list(caller: Caller, conversationId: string, page: PageRequest): Promise<queries.HookRow[]>;
 
-  /** For owners and the hook's creator. Its messages stay. @throws Problem `not_found`. */
+  /** Deletes a hook. For owners and the hook's creator. The hook's messages stay. @throws Problem `not_found`. */
   remove(caller: Caller, conversationId: string, id: string): Promise<void>;
 
   /**
-   * For everyone with the token. @throws Problem `not_found`, the same whether the hook doesn't exist or its creator is
-   * disabled, has left, or may only read.
+   * Finds the hook with this token. @throws Problem `not_found`, the same whether the hook doesn't exist or its creator
+   * is disabled, has left, or may only read.
    */
   getByToken(token: string): Promise<queries.KnownHook>;
 
   /**
    * Posts a message. Repeating a hook's `webhook-id`, or else `Idempotency-Key`, always returns the same message.
-   * @throws Problem `malformed`, `invalid`, `unsupported_media_type`, `unauthorized` (signature), `idempotency_key_reused`, and
-   * what sending a message throws.
+   * @throws Problem `malformed`, `invalid`, `unsupported_media_type`, `unauthorized` (signature),
+   * `idempotency_key_reused`, and whatever sending a message throws.
    */
   post(hook: queries.KnownHook, headers: Headers, body: RawBody): Promise<Posted>;
 }
@@ -99,7 +99,7 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
               `A conversation can have at most ${HOOKS_PER_CONVERSATION_MAX} hooks. Delete one first.`,
             );
           const inserted = await queries.insertHook(sql, {
-            ...{ id, conversation_id: conversationId, user_id: caller.user.id, name, last_four: showEnd(token) },
+            ...{ id, conversation_id: conversationId, user_id: caller.user.id, name, last_four: extractSuffix(token) },
             ...{ tokenHash: hashToken(token), secret: key && seal.seal(key, Buffer.from(id)) },
           });
           const details = { conversation_id: conversationId, signed };
@@ -108,8 +108,8 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
         },
         conversationId,
       );
-      const shown = { ...queries.mapRowToHook(row), token, url: `${origin}/api/v1/hooks/${token}` };
-      return key ? { ...shown, secret: showSecret(key) } : shown;
+      const created = { ...queries.mapRowToHook(row), token, url: `${origin}/api/v1/hooks/${token}` };
+      return key ? { ...created, secret: formatSecret(key) } : created;
     },
 
     async list(caller, conversationId, { limit, after }) {
@@ -150,7 +150,7 @@ const describeActor = ({ user, credentialId, ipAddress }: Caller, hookId: string
   target: { type: "hook", id: hookId } as const,
 });
 
-/** A hook's creator, on whose behalf it acts. */
+/** Maps a hook to its creator as the caller, on whose behalf it acts. */
 export const mapToCaller = ({ id, creator, requestId }: queries.KnownHook): Caller => ({
   user: creator,
   credentialId: id,
@@ -160,7 +160,7 @@ export const mapToCaller = ({ id, creator, requestId }: queries.KnownHook): Call
   requestId,
 });
 
-/** The id that identifies a post; null: none. @throws Problem `malformed`. */
+/** Reads the id that identifies a post; null if there is none. @throws Problem `malformed`. */
 function readPostId(headers: Headers): string | null {
   const webhookId = headers.get("webhook-id");
   const idempotencyKey = headers.get("idempotency-key");
@@ -171,7 +171,7 @@ function readPostId(headers: Headers): string | null {
   return id.length <= CLIENT_MESSAGE_ID_CHARS_MAX ? id : createHash("sha256").update(id).digest("hex");
 }
 
-/** @throws Problem `idempotency_key_reused` if the same `Idempotency-Key` came with another text or name. */
+/** @throws Problem `idempotency_key_reused` if the same `Idempotency-Key` was used with a different text or name. */
 function checkRepetition({ message }: SentMessage, content: string, displayName: string, headers: Headers): void {
   if (headers.has("webhook-id") || message.deleted_at !== null) return;
   if (message.content === content && message.author?.display_name === displayName) return;

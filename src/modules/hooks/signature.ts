@@ -4,12 +4,12 @@ import { SIGNATURE_TOLERANCE_S, SIGNATURES_MAX } from "./limits.ts";
 
 const SECRET_PREFIX = "whsec_";
 
-/** A secret in the format of Standard Webhooks 1.0.0. */
-export const showSecret = (key: Uint8Array): string => SECRET_PREFIX + Buffer.from(key).toString("base64");
+/** Formats a secret as in Standard Webhooks 1.0.0. */
+export const formatSecret = (key: Uint8Array): string => SECRET_PREFIX + Buffer.from(key).toString("base64");
 
 /**
  * Verifies the signature of a post (Standard Webhooks 1.0.0): HMAC-SHA256 of `id.timestamp.body`, with a timestamp at
- * most five minutes off. One valid signature of several suffices.
+ * most five minutes off. If there are several signatures, one valid signature suffices.
  * @param nowMs milliseconds since 1970.
  * @throws Problem `unauthorized`.
  */
@@ -37,7 +37,7 @@ function isRecent(timestamp: string, nowMs: number): boolean {
   return Math.abs(nowMs / 1_000 - Number(timestamp)) <= SIGNATURE_TOLERANCE_S;
 }
 
-/** Compares encoded texts, since several texts decode to the same bytes. */
+/** Compares the encoded strings, because different base64 strings can decode to the same bytes. */
 function isSame(signature: string, expected: string): boolean {
   const presented = Buffer.from(signature);
   const wanted = Buffer.from(`v1,${expected}`);

@@ -2,17 +2,17 @@ import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
 import { isLine, isVisible } from "../../lib/text.ts";
 import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
 
-/** Whether a body is in the form of Slack's incoming webhooks. */
-export const isSlackForm = (body: JsonObject): boolean =>
+/** Whether a body has the format of Slack's incoming webhooks. */
+export const isSlackFormat = (body: JsonObject): boolean =>
   !("content" in body) && ["text", "blocks", "attachments"].some((field) => field in body);
 
-/** The text of a post in Slack's format, as Markdown: `text`, or else the blocks' text; then the attachments' texts. */
+/** Reads the text of a post in Slack's format as Markdown: `text`, or else the blocks' text; then the attachments' texts. */
 export function readSlackText({ text, blocks, attachments }: JsonObject): string {
   const main = typeof text === "string" && text !== "" ? [text] : listItems(blocks).flatMap(readBlock);
   return mapMarkup([...main, ...listItems(attachments).flatMap(readAttachment)].join("\n"));
 }
 
-/** The author name of a post in Slack's format, sanitized. */
+/** Reads the author name of a post in Slack's format, shortened; null if it isn't usable. */
 export function readSlackName({ username }: JsonObject): string | null {
   if (typeof username !== "string") return null;
   const name = username.trim().slice(0, HOOK_NAME_CHARS_MAX).toWellFormed().trim();
@@ -31,7 +31,7 @@ function readBlock({ type, text, fields, elements }: JsonObject): string[] {
   return parts.filter(isJsonObject).flatMap((part) => listTexts([part.text]));
 }
 
-/** A section, quote or code block is one line; a list has one line per item. */
+/** Reads a rich text element: a section, quote or code block is one line; a list has one line per item. */
 function readRichLines({ type, elements }: JsonObject): string[] {
   if (type === "rich_text_list")
     return listItems(elements)
@@ -49,12 +49,12 @@ function readInline({ type, text, url, name }: JsonObject): string {
 
 function readAttachment({ pretext, title, title_link, text, fallback, fields, blocks }: JsonObject): string[] {
   const heading = typeof title === "string" && typeof title_link === "string" ? `<${title_link}|${title}>` : title;
-  const shown = listTexts([pretext, heading, text]);
-  const named = listItems(fields).flatMap((field) => {
+  const texts = listTexts([pretext, heading, text]);
+  const fieldTexts = listItems(fields).flatMap((field) => {
     const parts = listTexts([field.title, field.value]);
     return parts.length > 0 ? [parts.join(": ")] : [];
   });
-  const all = [...shown, ...named, ...listItems(blocks).flatMap(readBlock)];
+  const all = [...texts, ...fieldTexts, ...listItems(blocks).flatMap(readBlock)];
   return all.length > 0 ? all : listTexts([fallback]);
 }
 

@@ -13,8 +13,8 @@ export interface IssuerAccounts {
   /**
    * Finds the user of a token. A new identity gets an account, exactly once even with concurrent requests. An existing
    * account with the same e-mail address is never taken over (docs/decisions/0041).
-   * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable e-mail address),
-   * `conflict` (the e-mail address is taken).
+   * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable e-mail
+   * address), `conflict` (the e-mail address is taken).
    */
   findOrCreate(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
 }

@@ -10,8 +10,8 @@ type KeysDependencies = { issuer: string; source: KeySource; log: Log; times: Ke
 
 /**
  * The public keys of an issuer, cached. Cached keys are refreshed in the background. An unknown key triggers a fetch,
- * but only once per cooldown, no matter how many tokens refer to unknown keys. While the issuer is unreachable, it is retried once per
- * `retryMs`. Throws KeysUnavailable, or an error of jose.
+ * but only once per cooldown, no matter how many tokens refer to unknown keys. While the issuer is unreachable, it is
+ * retried once per `retryMs`. Throws KeysUnavailable, or an error of jose.
  */
 export function createIssuerKeys({ issuer, source, log, times }: KeysDependencies): JWTVerifyGetKey {
   let fetchedAtMs = Number.NEGATIVE_INFINITY;

@@ -13,7 +13,7 @@ export const IDENTITIES_PER_USER_MAX = 20;
 
 /** When the issuer's keys are fetched, in milliseconds. */
 export type KeyTimes = {
-  /** Older keys are fetched again; cached ones keep working meanwhile. */
+  /** Older keys are fetched again; cached ones keep working in the meantime. */
   refreshMs: number;
   /** Minimum time between two fetches because of unknown keys. */
   cooldownMs: number;

@@ -54,8 +54,8 @@ type NewTokenSession = Subject & {
 };
 
 /**
- * Opens a session for a token. Waits for a concurrent change of the user. @returns false if the user is disabled, deleted or no longer linked, if a
- * session opened with this token was ended, or if the token already has its session.
+ * Opens a session for a token. Waits for a concurrent change of the user. @returns false if the user is disabled,
+ * deleted or no longer linked, if a session opened with this token was ended, or if the token already has its session.
  */
 export async function insertTokenSession(sql: Sql, session: NewTokenSession): Promise<boolean> {
   const { id, userId, issuer, subject, tokenKey, ipAddress } = session;

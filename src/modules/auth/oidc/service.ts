@@ -29,24 +29,33 @@ export interface IssuerService {
   hasIssuerClaim(token: string): boolean;
 
   /**
-   * Finds or opens the session of an issuer's token that is used as a credential. Doesn't check whether the session is live.
+   * Finds or opens the session of an issuer's token that is used as a credential. Doesn't check whether the session is
+   * live.
    * @throws Problem `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
    */
   findSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }>;
 
   /**
    * Finds or creates the user who logs in with this token.
-   * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
+   * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden`, `registration_closed`, `conflict`,
+   * `unavailable`.
    */
   findUser(token: string, ipAddress: string | null): Promise<{ userId: string; claims: IssuerClaims }>;
 
-  /** Links a token's identity to the caller's account. @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `unavailable`. */
+  /**
+   * Links a token's identity to the caller's account.
+   * @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `unavailable`.
+   */
   link(caller: Caller, token: string, password: string): Promise<Identity>;
 
   /** Lists the caller's own identities. */
   listIdentities(caller: Caller): Promise<Identity[]>;
 
-  /** Unlinks an identity of the caller. @returns the ended sessions, for `announceEnd`. @throws Problem `not_found`, `conflict` (the only way to log in). */
+  /**
+   * Unlinks an identity of the caller.
+   * @returns the ended sessions, for `announceEnd`.
+   * @throws Problem `not_found`, `conflict` (the only way to log in).
+   */
   unlink(caller: Caller, identityId: string): Promise<string[]>;
 }
 

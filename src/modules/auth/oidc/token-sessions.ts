@@ -15,7 +15,10 @@ import type { IssuerClaims } from "./tokens.ts";
  * expires. A token's session never changes, so it is cached; callers check whether the session is still live.
  */
 export interface TokenSessions {
-  /** Finds or opens a token's session. @throws Problem `unauthorized` (ended, or a disabled user); and what `findOrCreate` throws. */
+  /**
+   * Finds or opens a token's session.
+   * @throws Problem `unauthorized` (ended, or a disabled user); and what `findOrCreate` throws.
+   */
   find(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
 }
 

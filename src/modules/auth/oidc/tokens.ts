@@ -54,7 +54,10 @@ export interface IssuerTokens {
   /** Whether a token claims to be from this issuer. Proves nothing: it only selects the verifier. */
   hasIssuerClaim(token: string): boolean;
 
-  /** Returns the claims; null unless the token is valid now. @throws Problem `unavailable` if its key is unknown and can't be fetched. */
+  /**
+   * Returns the claims; null unless the token is valid now.
+   * @throws Problem `unavailable` if its key is unknown and can't be fetched.
+   */
   verify(token: string): Promise<IssuerClaims | null>;
 }
 
@@ -133,7 +136,10 @@ function readLoginTime(seconds: unknown): number {
   return ms >= 0 && ms <= DATE_MS_MAX ? ms : 0;
 }
 
-/** Hashes the signed part, not the signature: ECDSA allows many signatures of the same content, and all of those are one token. */
+/**
+ * Hashes the signed part, not the signature: ECDSA allows many signatures of the same content, and all of those are one
+ * token.
+ */
 function createTokenKey(token: string): Buffer {
   return createHash("sha256")
     .update(token.slice(0, token.lastIndexOf(".")))

@@ -6,13 +6,13 @@ import type { FinalState } from "./queries.ts";
 
 /**
  * A generation with this many interruptions isn't started again: its answer ends with the text so far. Interruptions are
- * rare (an instance died), and each may pay for a model again, so something else must be wrong.
+ * rare, since an instance must die, and each may pay for a model again. So many mean that something else is wrong.
  */
 export const INTERRUPTIONS_MAX = 5;
 
 /**
- * Fits an end to its columns: sums of tokens and costs may be too large, and parsed JSON may contain what Postgres can't
- * store.
+ * Fits a final state to its columns: sums of tokens and costs may be too large, and parsed JSON may contain what Postgres
+ * can't store.
  */
 export const fitFinal = (final: FinalState): FinalState => ({
   ...final,
@@ -22,8 +22,8 @@ export const fitFinal = (final: FinalState): FinalState => ({
 });
 
 /**
- * What to store instead of an end that the database permanently rejects, best first: the same as a failure, then only the
- * text, then no text, so that no message stays `streaming`.
+ * Lists what to store instead of a final state that the database permanently rejects, best first: the same state as a
+ * failure, then only the text, then no text, so that no message stays `streaming`.
  */
 export function listSubstitutes(final: FinalState): FinalState[] {
   const error: StoredError = { code: "internal", detail: "The response could not be stored. Regenerate it." };
@@ -40,8 +40,11 @@ export function listSubstitutes(final: FinalState): FinalState[] {
   return [failed, bare, { ...bare, content: "", reasoning: null }];
 }
 
-/** The end of an answer that was interrupted too often: no model is called. */
-export function createFailedEnd(live: Pick<LiveAnswer, "text" | "storedReasoning">, isCancelled: boolean): FinalState {
+/** The final state of an answer that was interrupted too often, for which no model is called. */
+export function createInterruptedState(
+  live: Pick<LiveAnswer, "text" | "storedReasoning">,
+  isCancelled: boolean,
+): FinalState {
   const texts = { content: fitText(live.text), reasoning: fitText(live.storedReasoning) };
   const rest = { ...texts, model: null, models: [], usage: null, costUsd: null };
   if (isCancelled) return { ...rest, status: "cancelled", finishReason: "cancelled", error: null };

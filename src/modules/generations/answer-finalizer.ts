@@ -4,21 +4,21 @@ import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import type { BudgetService } from "../budgets/service.ts";
+import { fitFinal, INTERRUPTIONS_MAX, listSubstitutes } from "./final-states.ts";
 import { createFinisher } from "./finisher.ts";
 import type { FollowUps } from "./follow-ups.ts";
 import type { LiveAnswers } from "./live-answers.ts";
 import { keyOf, type Pieces } from "./pieces.ts";
 import type { FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
-import { fitFinal, INTERRUPTIONS_MAX, listSubstitutes } from "./refused-ends.ts";
 import { answerLogFields, type RunningAnswer } from "./running-answer.ts";
 
-/** How long to keep trying to store a final state; then the lease expires and another instance ends the answer. */
+/** How long to keep trying to store a final state; then the lease expires and another instance finishes the answer. */
 const FINISH_MS_MAX = 10 * 60_000;
-/** How long a released answer waits for its end, if that is being stored. */
+/** How long a released answer waits for its final state to be stored, if that has already begun. */
 const LAST_FINISH_MS = 300;
 
-export type AnswerEndDependencies = {
+export type AnswerFinalizerDependencies = {
   database: Database;
   events: EventLog;
   budgets: BudgetService;
@@ -28,35 +28,35 @@ export type AnswerEndDependencies = {
   metrics: Metrics;
   log: Log;
   instanceId: string;
-  /** Whether a shutdown hands unfinished answers to other instances. That isn't counted as an interruption. */
+  /** Whether a shutdown is handing unfinished answers to other instances. That isn't counted as an interruption. */
   isDrained(): boolean;
 };
 
-/** Stores the ends of answers with their cost, or leaves them to a successor. */
-export function createAnswerEnds(deps: AnswerEndDependencies) {
+/** Stores finished answers with their cost, or releases them to a successor. */
+export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
   const { database, events, budgets, followUps, liveAnswers, pieces, metrics, log, instanceId, isDrained } = deps;
   const finisher = createFinisher({ database });
 
   /**
-   * Stores the final state, its event and its cost in one transaction, pushes the event, and releases the lease. Temporary
-   * errors, such as a locked conversation, are retried while the lease is renewed.
-   * @returns false if the answer was released before that.
+   * Stores the final state, its event and its cost in one transaction, pushes the event, and releases the lease.
+   * Temporary errors, such as a locked conversation, are retried while the lease is renewed.
+   * @returns false if the answer was released first.
    * @throws permanent errors, and the last temporary error after FINISH_MS_MAX.
    */
   async function finish(answer: RunningAnswer, final: FinalState): Promise<boolean> {
-    let ending = Promise.resolve();
-    const end = () => {
-      ending = storeEnd(answer, final);
-      return ending;
+    let lastAttempt = Promise.resolve();
+    const store = () => {
+      lastAttempt = storeFinalState(answer, final);
+      return lastAttempt;
     };
     try {
-      await retryTemporary(end, AbortSignal.any([answer.released.signal, AbortSignal.timeout(FINISH_MS_MAX)]));
+      await retryTemporary(store, AbortSignal.any([answer.released.signal, AbortSignal.timeout(FINISH_MS_MAX)]));
       return true;
     } catch (error) {
       if (answer.stop !== "release") throw error;
-      // Retries once if the last attempt failed: if only the commit's response was lost, the lease is gone because the end
-      // is stored.
-      const isStored = ending.catch(end).then(
+      // If the last attempt failed, try once more: perhaps only the response to the commit was lost. Then the lease is gone
+      // because the final state is stored.
+      const isStored = lastAttempt.catch(store).then(
         () => true,
         () => false,
       );
@@ -64,7 +64,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     }
   }
 
-  async function storeEnd(answer: RunningAnswer, final: FinalState): Promise<void> {
+  async function storeFinalState(answer: RunningAnswer, final: FinalState): Promise<void> {
     const { generation, live, context } = answer;
     const { conversation_id: conversationId, requested_by: userId } = generation;
     const stored = await finisher.finish({ generation, attempt: live.attempt, final });
@@ -75,7 +75,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
       return charge(answer, final);
     }
     metrics.messages.inc({ role: "assistant" });
-    // Removed first, so that new readers don't see an answer in progress after its end.
+    // Remove it before the event is published, so that new readers don't see an answer in progress after its end.
     liveAnswers.remove(answer);
     events.publish([stored.event]);
     if (context && final.status === "complete")
@@ -90,21 +90,22 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
   }
 
   /**
-   * Stores the first of these ends that the database accepts. An end without usage is stored after the usage was charged.
-   * @returns what was stored; null if the answer was released before. @throws the error of the last one.
+   * Stores the final state, or the first substitute that the database accepts. Before a substitute without usage is
+   * stored, the usage is charged separately.
+   * @returns what was stored; null if the answer was released first. @throws the error of the last attempt.
    */
   async function finishWithFallback(answer: RunningAnswer, final: FinalState): Promise<FinalState | null> {
     let refusal: unknown;
-    for (const end of [final, ...listSubstitutes(final)]) {
+    for (const state of [final, ...listSubstitutes(final)]) {
       try {
-        if (final.usage && !end.usage) await chargeSeparately(answer, final);
-        return (await finish(answer, end)) ? end : null;
+        if (final.usage && !state.usage) await chargeSeparately(answer, final);
+        return (await finish(answer, state)) ? state : null;
       } catch (error) {
         if (isTemporary(error)) throw error;
         refusal = error;
         const { conversation_id } = answer.generation;
         log.error(
-          { err: error, ...answerLogFields(answer), conversation_id, status: end.status },
+          { err: error, ...answerLogFields(answer), conversation_id, status: state.status },
           "the database rejected the end of an answer",
         );
       }
@@ -116,7 +117,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
   const settle = ({ generation, chargeId }: RunningAnswer, used: FinalState): Promise<void> =>
     budgets.settle({ id: chargeId, reservationId: generation.id }, generation.requested_by, used);
 
-  /** The same for an end that is stored without its usage: storing it matters more than the charge. */
+  /** Like `settle`, before a state without usage is stored. Errors are only logged, because storing matters more. */
   async function chargeSeparately(answer: RunningAnswer, used: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
     const options = { id: chargeId, reservationId: generation.id };
@@ -125,8 +126,9 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
   }
 
   /**
-   * The successor settles; the usage here is charged in addition. The end may still be waiting for its commit, or be
-   * committed without a response: releasing again here rejects it, or finds it stored and charged.
+   * Charges the usage of this instance, in addition to what the successor settles. A final state may still be waiting
+   * for its commit, or be committed although the response was lost. Releasing the lease again either rejects that
+   * state, or finds it stored and charged.
    */
   async function charge(answer: RunningAnswer, final: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
@@ -134,11 +136,11 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     const { usage, costUsd } = final;
     const isGone = usage !== null && (await queries.isDeleted(database, keyOf(generation)));
     // Without a successor, the reservation is settled too, including the API key's.
-    const rest = isGone ? { reservationId: generation.id } : { isDue };
-    await budgets.charge(generation.requested_by, { usage, costUsd }, { id: chargeId, ...rest });
+    const options = isGone ? { reservationId: generation.id } : { isDue };
+    await budgets.charge(generation.requested_by, { usage, costUsd }, { id: chargeId, ...options });
   }
 
-  /** A paid attempt that has to be repeated counts as an interruption, so that repetitions are limited. */
+  /** Counts a paid attempt that has to be repeated as an interruption, so that repetitions are limited. */
   const releaseLease = (sql: Sql, { generation }: RunningAnswer, { usage }: FinalState): Promise<boolean> =>
     queries.releaseGeneration(sql, instanceId, keyOf(generation), usage !== null && !isDrained() ? 1 : 0);
 
@@ -151,7 +153,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     );
   }
 
-  /** The database rejects every end, so no model is called again: the next owner only tries to end the answer. */
+  /** Releases an answer whose final states the database rejects. The next owner calls no model and only tries to store it. */
   async function releaseRejected(answer: RunningAnswer, final: FinalState): Promise<void> {
     const key = keyOf(answer.generation);
     await pieces
@@ -167,8 +169,8 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
   }
 
   return {
-    /** Stores the end, or releases the answer. @returns the stored end; null: none. */
-    async end(answer: RunningAnswer, ended: FinalState): Promise<FinalState | null> {
+    /** Stores the final state, or releases the answer. @returns the stored state; null if it was released. */
+    async finalize(answer: RunningAnswer, ended: FinalState): Promise<FinalState | null> {
       const final = fitFinal(ended);
       try {
         const stored = answer.stop === "release" ? null : await finishWithFallback(answer, final);
@@ -190,7 +192,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
       return null;
     },
 
-    /** Closes the connections that waited for locks. */
+    /** Closes the connections for commits. */
     close: finisher.close,
   };
 }
