@@ -66,7 +66,7 @@ test("the steps in CONTRIBUTING.md add a feature that passes the checks", () => 
     for (const [path, text] of [
       [".env.example", "# ANNOUNCEMENT="],
       ["docs/errors.md", "| `no_announcement` | 404 |"],
-      ["docs/operations.md", "`parley_announcement_reads_total`"],
+      ["docs/monitoring.md", "`parley_announcement_reads_total`"],
       ["contract/openapi.json", '"readAnnouncement"'],
       ["contract/asyncapi.json", '"announcement.read"'],
     ] as const)
