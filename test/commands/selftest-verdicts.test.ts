@@ -150,6 +150,7 @@ describe("answers", () => {
     expect(findTakeoverProblems("x", plain)).toEqual([
       "x: expected a message.reset and a higher attempt, but got 0 resets and the attempts 1",
     ]);
+    expect(findTakeoverProblems("x", followAnswer(good.toSpliced(2, 1), id))).toHaveLength(1);
   });
 });
 
