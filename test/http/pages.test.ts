@@ -163,6 +163,7 @@ test("the search finds sections with all words, by anchor, and escapes the query
     const [path = "", anchor] = link.split("#");
     if (anchor !== undefined) expect(textOf(path)).toContain(` id="${anchor}"`);
   }
+  expect(await (await parley.fetch("/docs?q=token+nosuchword")).text()).toContain("Nothing found.");
   const nothing = await (await parley.fetch(`/docs?q=${encodeURIComponent('"><script>alert(1)</script>')}`)).text();
   expect(nothing).toContain("Nothing found.");
   expect(nothing).not.toContain("<script");
