@@ -1,6 +1,6 @@
 # Builds Parley's image: `make image`, or `docker build -t parley .`. docs/containers.md explains how to run it.
-#   PARLEY_COMMIT   the commit that is built; shown by /version and in the labels
-#   PARLEY_VERSION  the version that is expected; the build fails if package.json has another one
+#   PARLEY_COMMIT   the commit being built; shown by /version and in the labels
+#   PARLEY_VERSION  the expected version; the build fails if package.json has a different one
 # The build stage runs on the machine's own architecture and cross-compiles, so an image for arm64 needs no emulation:
 # `docker buildx build --platform linux/amd64,linux/arm64 .`
 
@@ -11,7 +11,7 @@ ARG TARGETARCH
 RUN case "${TARGETARCH:-$(uname -m)}" in \
   amd64 | x86_64) echo x64 ;; \
   arm64 | aarch64) echo arm64 ;; \
-  *) echo "Parley carries no PostgreSQL for ${TARGETARCH:-this machine}; build for linux/amd64 or linux/arm64." >&2; exit 1 ;; \
+  *) echo "Parley has no embedded PostgreSQL for ${TARGETARCH:-this machine}; build for linux/amd64 or linux/arm64." >&2; exit 1 ;; \
   esac >/cpu
 COPY package.json bun.lock bunfig.toml ./
 COPY patches patches
@@ -30,7 +30,7 @@ ARG PARLEY_COMMIT=unknown
 RUN bun scripts/pack-postgres.ts "linux-$(cat /cpu)" \
   && PARLEY_COMMIT="$PARLEY_COMMIT" bun scripts/build.ts dist/parley "bun-linux-$(cat /cpu)"
 
-# The user and the folders of the image, made here so that nothing has to run in the stage of the target.
+# Creates the image's user and folders here, because nothing can run in the final stage when cross-compiling.
 FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS system
 RUN groupadd --gid 10001 parley \
   && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin parley \

@@ -1,11 +1,11 @@
-# One word for each task. `make help` lists them; everything that is missing is fetched, nothing else is touched.
+# `make help` lists the tasks. Each one fetches what it needs, and changes nothing else.
 
 BUN_VERSION := 1.4.5
 BUN := $(CURDIR)/.tools/node_modules/.bin/bun
 EXECUTABLE := dist/parley
 SOURCES := $(shell find src sql docs -type f 2>/dev/null)
 
-# The files that took longest start first. More workers than two cores can serve: many tests wait.
+# The slowest files start first. There are more workers than cores, because many tests wait.
 TEST_POSTGRES ?= server
 TEST_RUN := $(BUN) test --parallel=3 --no-isolate --timeout=30000 --timings=test/timings.json
 
@@ -17,25 +17,27 @@ VERSION := $(shell sed -nE 's/^  "version": "(.*)",/\1/p' package.json)
 # Without Docker: IMAGE_BUILDER="buildah bud --format docker".
 IMAGE_BUILDER ?= docker build
 
-# Crashes, takeovers and long waits: minutes of processes that start and die. `make check` runs them too.
+# Slow tests: crashes, failover and long waits. `make check` runs them too.
 DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.ts acceptance/provider-quirks.test.ts acceptance/mcp.test.ts tools/mcp-faults.test.ts \
   analytics/recount.test.ts commands/data-dir.test.ts limits/answers.test.ts locks/large-deletion.test.ts messages/plans.test.ts \
   pooler/executable.test.ts acceptance/crash-loop.test.ts acceptance/crash.test.ts acceptance/database-outage.test.ts \
   acceptance/provider-behaviour.test.ts acceptance/instances.test.ts acceptance/network.test.ts acceptance/providers.test.ts \
   acceptance/startup-errors.test.ts acceptance/search.test.ts acceptance/secrets.test.ts acceptance/several-providers.test.ts acceptance/shutdown.test.ts \
   acceptance/storm.test.ts acceptance/takeover.test.ts acceptance/tls.test.ts \
-  acceptance/webhooks.test.ts accounts/interrupted.test.ts ai/time-limits.test.ts backup/archive.test.ts \
+  acceptance/webhooks.test.ts accounts/interrupted-deletion.test.ts ai/time-limits.test.ts backup/archive.test.ts \
   commands/address.test.ts commands/admin.test.ts commands/backup.test.ts commands/selftest.test.ts commands/serve.test.ts \
   db/connect.test.ts db/embedded-crash.test.ts db/embedded-rights.test.ts db/embedded.test.ts \
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
   generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \
-  generations/write-volume.test.ts guides/integration.test.ts guides/reference.test.ts guides/troubleshooting.test.ts \
-  guides/websocket-examples.test.ts inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
+  generations/write-volume.test.ts guides/administration.test.ts guides/backup.test.ts guides/contributing.test.ts guides/deployment.test.ts \
+  guides/errors.test.ts guides/integration.test.ts guides/reference.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
+  guides/upgrading.test.ts guides/webhooks.test.ts guides/websocket-examples.test.ts \
+  inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
   locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \
   openai/stream-opening.test.ts realtime/bus-contract.test.ts realtime/instances.test.ts search/backfill.test.ts \
-  budgets/every-end.test.ts generations/reasoning.test.ts network/models-by-proxy.test.ts network/models-by-tls.test.ts sdk/retries.test.ts \
+  budgets/charged-usage.test.ts generations/reasoning.test.ts network/models-by-proxy.test.ts network/models-by-tls.test.ts sdk/retries.test.ts \
   tools/mcp-identity.test.ts tools/thinking-takeover.test.ts webhooks/delivery.test.ts webhooks/two-instances.test.ts)
-# Of these, what takes minutes by itself: loads of many clients while parts die. `make drill` alone runs them.
+# Tests that take minutes each, such as many clients during failures. Only `make drill` runs them.
 LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.test.ts acceptance/proxies.test.ts \
   acceptance/imports.test.ts acceptance/inbox.test.ts \
   acceptance/scheduled-backup.test.ts backup/schedule.test.ts \
@@ -43,7 +45,7 @@ LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.t
   deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts http/asyncapi-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
   history/redis.test.ts realtime/redis-cluster.test.ts release/bare-system.test.ts security/open-streams.test.ts)
 
-# Programs that tests run. Each target installs its own where it is missing.
+# Programs that tests run. Each target installs its program if it is missing.
 TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd test-sdk test-guides
 
 .PHONY: help setup run dev test drill quick-drill soak timings unseen fuzz check build image try-image try-pitr release release-check bench docs contract sql patches \
@@ -53,28 +55,28 @@ TEST_NEEDS := test-postgres test-redis test-pgbouncer test-deploy test-systemd t
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-setup: $(PACKAGES_STAMP) $(POSTGRES) ## fetch Bun, the packages and the Postgres that is carried
+setup: $(PACKAGES_STAMP) $(POSTGRES) ## fetch Bun, the packages and the embedded Postgres
 
 run: build ## build the executable and start it
 	./$(EXECUTABLE)
 
-dev: setup ## run from source, again after each change
+dev: setup ## run from source, and restart after each change
 	$(BUN) --no-env-file --watch src/main.ts
 
-test: setup $(TEST_NEEDS) ## run the tests (TEST=path for some, TEST_POSTGRES=embedded for the other Postgres)
+test: setup $(TEST_NEEDS) ## run the tests (TEST=path for some of them, TEST_POSTGRES=embedded to use the embedded Postgres)
 	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(or $(TEST),$(patsubst %,--path-ignore-patterns='%',$(DRILLS) $(LONG_DRILLS) $(SKIPPED)))
 
-drill: setup $(TEST_NEEDS) test-machine test-chromium ## run the tests of crashes, takeovers and long waits (TEST=path for some)
+drill: setup $(TEST_NEEDS) test-machine test-chromium ## run the slow tests: crashes, failover, long waits (TEST=path for some of them)
 	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(or $(TEST),$(DRILLS) $(LONG_DRILLS))
 
-quick-drill: setup $(TEST_NEEDS) ## the same without those that take minutes by themselves
+quick-drill: setup $(TEST_NEEDS) ## run the slow tests, except those that take minutes each
 	TEST_POSTGRES=$(TEST_POSTGRES) $(TEST_RUN) $(DRILLS)
 
-soak: setup $(TEST_NEEDS) ## run the tests of locks, and the drills between instances, with times as long as in the world
+soak: setup $(TEST_NEEDS) ## run the tests of locks and of several instances with realistic durations
 	SOAK=on $(BUN) test --timeout=120000 test/locks
 	SOAK=on $(BUN) test --timeout=900000 test/history
 
-timings: setup $(TEST_NEEDS) ## run the tests, and write down how long each file takes
+timings: setup $(TEST_NEEDS) ## run the tests, and record how long each file takes
 	$(TEST_RUN) --update-timings
 
 unseen: setup $(TEST_NEEDS) ## run the tests, and list what of the documents in contract/ none of them has seen
@@ -85,7 +87,7 @@ unseen: setup $(TEST_NEEDS) ## run the tests, and list what of the documents in 
 fuzz: setup $(TEST_NEEDS) ## run the property tests for longer, with a random seed (PROPERTY_SEED=n repeats one)
 	scripts/fuzz.sh $(BUN)
 
-check: setup $(TEST_NEEDS) ## format, lint, types, tests, build, and a look at the running executable: what CI runs
+check: setup $(TEST_NEEDS) ## everything that CI runs: format, lint, types, build, tests, and a smoke test of the executable
 	BUN=$(BUN) MAKE="$(MAKE)" scripts/check.sh
 
 build: setup $(EXECUTABLE) ## compile dist/parley
@@ -100,7 +102,7 @@ try-pitr: build ## recover a Postgres to a point in time with pgBackRest (needs 
 	@ls /usr/bin/pgbackrest /usr/local/bin/pgbackrest 2>/dev/null | grep -q . || scripts/install-pgbackrest.sh
 	scripts/try-pitr.sh $(EXECUTABLE)
 
-release: $(PACKAGES_STAMP) ## build the executables of all platforms in dist/release (TARGETS=linux-x64 for some, TAG=v0.1.0 to publish)
+release: $(PACKAGES_STAMP) ## build the executables for all platforms into dist/release (TARGETS=linux-x64 for some of them, TAG=v0.1.0 to publish)
 	TAG=$(TAG) $(BUN) scripts/release.ts $(TARGETS)
 
 release-check: $(PACKAGES_STAMP) ## check that package.json and CHANGELOG.md (and TAG=v0.1.0, if it is set) name the same version
@@ -119,7 +121,7 @@ contract: setup ## write contract/openapi.json and contract/asyncapi.json
 sql: setup ## write the checksums of the migrations, and the revision of the functions
 	$(BUN) scripts/sql-checksums.ts
 
-patches: ## write the patch of the Postgres driver out of its parts (patches/postgres)
+patches: ## combine the patches of the Postgres driver (patches/postgres) into one file
 	cat patches/postgres/*.patch > patches/postgres@3.4.9.patch
 
 clean: ## remove what was built
@@ -141,7 +143,7 @@ $(POSTGRES): $(PACKAGES_STAMP) scripts/pack-postgres.ts scripts/tar.ts
 $(EXECUTABLE): $(SOURCES) package.json scripts/build.ts $(POSTGRES)
 	$(BUN) scripts/build.ts $@
 
-# The tests run on a private server of their own; they only need its binaries.
+# The tests start their own server, so they only need its binaries.
 test-postgres:
 	@ls /usr/lib/postgresql/$(or $(TEST_POSTGRES_VERSION),*)/bin/initdb >/dev/null 2>&1 || scripts/install-postgres.sh
 
@@ -151,7 +153,7 @@ test-redis:
 test-pgbouncer:
 	@ls /usr/sbin/pgbouncer /usr/bin/pgbouncer /usr/local/bin/pgbouncer 2>/dev/null | grep -q . || scripts/install-pgbouncer.sh
 
-# The programs that read what is in deploy/. Tests only let them check it, or serve on this machine.
+# Programs that use the files in deploy/. Tests let them validate these files, or serve on this machine only.
 test-deploy:
 	@ls /usr/bin/caddy /usr/local/bin/caddy .tools/debian/usr/bin/caddy 2>/dev/null | grep -q . || \
 	  scripts/unpack-debian.sh caddy usr/bin/caddy .tools/debian
@@ -159,14 +161,14 @@ test-deploy:
 	@ls /usr/bin/promtool /usr/local/bin/promtool .tools/debian/usr/bin/promtool 2>/dev/null | grep -q . || \
 	  scripts/unpack-debian.sh prometheus usr/bin/promtool .tools/debian
 
-# The clients whose calls test/sdk makes; also for the types of these tests.
+# The client SDKs that test/sdk uses; its type check needs them too.
 test-sdk: $(SDK_STAMP)
 
 $(SDK_STAMP): $(BUN_STAMP) test/sdk/package.json test/sdk/bun.lock
 	$(BUN) install --cwd test/sdk --frozen-lockfile
 	@touch $@
 
-# OpenAI's Python SDK, where its packages can be reached: then test/sdk runs it, beside replaying what it has sent.
+# OpenAI's Python SDK. With it, test/sdk also runs the SDK; without it, the tests only replay its recorded requests.
 test-python:
 	python3 -m venv .tools/python
 	.tools/python/bin/pip install --quiet --requirement test/sdk/python/requirements.txt
@@ -178,7 +180,7 @@ test-guides:
 test-chromium:
 	@command -v chromium >/dev/null || scripts/install-chromium.sh
 
-# For the files in deploy/; a container with a systemd of its own for the drill of install.sh.
+# Checks the files in deploy/. The container runs its own systemd, to test install.sh.
 test-systemd:
 	@{ command -v systemd-analyze && command -v shellcheck && ls /usr/sbin/logrotate; } >/dev/null 2>&1 || scripts/install-systemd-tools.sh
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Parley as a service of systemd, or upgrades it after a backup. Run `install.sh --help`; see docs/vm.md.
+# Installs Parley as a systemd service, or upgrades it after a backup. Run `install.sh --help`; see docs/vm.md.
 set -eu
 
 executable=/usr/local/bin/parley
@@ -8,7 +8,7 @@ unit=/etc/systemd/system/parley.service
 low_port_unit=/etc/systemd/system/parley.service.d/low-port.conf
 env_file=/etc/parley/parley.env
 data_dir=/var/lib/parley
-# A first start unpacks Postgres and creates a database; an upgrade may migrate a large one.
+# The first start unpacks Postgres and creates a database; an upgrade may migrate a large one.
 ready_timeout_s=${PARLEY_READY_TIMEOUT_S:-120}
 executable_bytes_max=536870912
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,13 +17,13 @@ usage() {
   cat <<'HELP'
 Usage: install.sh [OPTIONS] [EXECUTABLE | URL | VERSION]
 
-Installs Parley as a service of systemd, or upgrades it. Run as root, as often as you like.
-Without an argument it takes the file `parley` beside this script, or ../dist/parley.
+Installs Parley as a systemd service, or upgrades it. Run it as root. Running it again is safe.
+Without an argument, it installs the file `parley` next to this script, or ../dist/parley.
 
-  --sha256 HEX     checksum of the executable. Absent: from EXECUTABLE.sha256 or SHA256SUMS beside it
-  --releases URL   where versions are: URL/vVERSION/parley-VERSION-linux-x64 (or PARLEY_RELEASES)
-  --port N         port of a first installation (3000)
-  --allow-older    upgrade to an older version, if it knows all migrations of the database
+  --sha256 HEX     checksum of the executable. Absent: from EXECUTABLE.sha256 or SHA256SUMS in the same folder
+  --releases URL   base URL of releases: URL/vVERSION/parley-VERSION-linux-x64 (or PARLEY_RELEASES)
+  --port N         port for a first installation (3000)
+  --allow-older    allow an older version, if it has all migrations of the database
   --no-backup      upgrade without a backup
   --no-start       install only
   --dry-run        show what would be done
@@ -44,7 +44,7 @@ misuse() {
 }
 say() { echo "$*"; }
 
-# Every change goes through here, so that --dry-run shows it.
+# Runs every command that changes something, so that --dry-run can show it instead.
 run() {
   if [ "$dry_run" = yes ]; then echo "+ $*"; else "$@"; fi
 }
@@ -99,7 +99,7 @@ command -v systemctl >/dev/null ||
 
 [ -e /proc/self/exe ] || fail "/proc is not mounted, which Parley needs; mount it first."
 
-# In an image that is being built, systemd is installed but doesn't run.
+# While an image is built, systemd is installed but not running.
 is_systemd_running() {
   state=$(systemctl is-system-running 2>/dev/null || true)
   [ "$state" != offline ]
@@ -111,14 +111,14 @@ uninstall() {
   if [ -d "$(dirname "$low_port_unit")" ]; then run rmdir "$(dirname "$low_port_unit")" 2>/dev/null || true; fi
   if is_systemd_running; then run systemctl daemon-reload; fi
   say "Parley is removed. Its data is still in $data_dir, its settings in $env_file."
-  say "To delete them for good: rm -r $data_dir /etc/parley && userdel parley"
+  say "To delete them permanently: rm -r $data_dir /etc/parley && userdel parley"
 }
 if [ "$action" = uninstall ]; then
   uninstall
   exit 0
 fi
 
-# `parley-run` and upgrades need it; a small Debian may have systemd without it.
+# `parley-run` and upgrades need it; a minimal Debian may not have it.
 if is_systemd_running && [ ! -S /run/dbus/system_bus_socket ]; then
   fail "D-Bus is missing (no /run/dbus/system_bus_socket); install it with \`apt-get install dbus\`."
 fi
@@ -130,14 +130,14 @@ done
 case $(uname -m) in
   x86_64 | amd64) platform=linux-x64 machine=3e00 ;;
   aarch64 | arm64) platform=linux-arm64 machine=b700 ;;
-  *) fail "there is no Parley for $(uname -m), only for x86_64 and aarch64." ;;
+  *) fail "$(uname -m) is not supported, only x86_64 and aarch64." ;;
 esac
 if ldd --version 2>&1 | grep -qi musl; then platform=$platform-musl; fi
 
-# Two at once would replace each other's files.
+# Concurrent runs would overwrite each other's files.
 exec 9>/run/parley-install.lock
 if command -v flock >/dev/null && ! flock -n 9; then fail "another install.sh is running; wait until it ends."; fi
-# Beside the target, since /tmp may be too small, or mounted without the right to execute.
+# Next to the target, because /tmp may be too small or mounted noexec.
 mkdir -p "$(dirname "$executable")"
 rm -rf "$(dirname "$executable")"/.parley-install.*
 work=$(mktemp -d "$(dirname "$executable")/.parley-install.XXXXXX")
@@ -145,12 +145,12 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
 download() { # URL FILE BYTES_MAX
-  command -v curl >/dev/null || fail "curl is needed to download $1; install it, or download the file by hand."
+  command -v curl >/dev/null || fail "curl is needed to download $1; install it, or download the file manually."
   curl --fail --silent --show-error --location --proto '=http,https' --proto-redir '=https' --connect-timeout 15 \
     --speed-limit 1000 --speed-time 30 --max-time 1800 --max-filesize "$3" --output "$2" "$1"
 }
 
-# The checksum for $1 out of a file in the format of sha256sum; a single bare or named checksum counts for any name if $3 is set.
+# Prints the checksum of $1 from a file in sha256sum's format. If $3 is set, a single checksum counts for any name.
 read_checksum() { # NAME FILE [any]
   awk -v name="$1" -v any="${3:-}" '
     length($1) == 64 && $1 ~ /^[0-9a-fA-F]+$/ {
@@ -170,13 +170,13 @@ obtain() {
         break
       fi
     done
-    [ -n "$source" ] || misuse "Name an executable: there is none beside this script."
+    [ -n "$source" ] || misuse "No executable found next to this script; give its path."
   fi
   if [ ! -e "$source" ]; then
     case $source in
       [0-9]*.[0-9]*.[0-9]* | v[0-9]*.[0-9]*.[0-9]*)
         version=${source#v}
-        [ -n "$releases" ] || misuse "To install a version, say where versions are: --releases URL."
+        [ -n "$releases" ] || misuse "To install a version, set --releases URL."
         source=${releases%/}/v$version/parley-$version-$platform
         ;;
     esac
@@ -185,7 +185,7 @@ obtain() {
   case $source in
     https://* | http://*)
       case $source in
-        http://*) [ -n "$checksum" ] || misuse "Without TLS, anyone on the way could replace the executable and its checksum: use https, or give --sha256." ;;
+        http://*) [ -n "$checksum" ] || misuse "Over http, an attacker could replace the executable and its checksum: use https, or give --sha256." ;;
       esac
       say "Downloading $source"
       download "$source" "$work/parley" "$executable_bytes_max" || fail "$source can't be downloaded; check the address."
@@ -198,7 +198,7 @@ obtain() {
       ;;
     *://*) misuse "$source is neither a file nor an https URL." ;;
     *)
-      [ -f "$source" ] || fail "there is no file $source."
+      [ -f "$source" ] || fail "the file $source doesn't exist."
       cp "$source" "$work/parley"
       if [ -z "$checksum" ] && [ -f "$source.sha256" ]; then checksum=$(read_checksum "$name" "$source.sha256" any); fi
       if [ -z "$checksum" ] && [ -f "$(dirname "$source")/SHA256SUMS" ]; then
@@ -211,10 +211,10 @@ obtain() {
 check() {
   actual=$(sha256sum "$work/parley" | cut -d ' ' -f 1)
   if [ -z "$checksum" ]; then
-    fail "there is no checksum for $source. Put $name.sha256 or SHA256SUMS beside it; or, if you built or trust this file, give --sha256 $actual."
+    fail "no checksum found for $source. Put $name.sha256 or SHA256SUMS next to it; or, if you built or trust this file, give --sha256 $actual."
   fi
   [ "$actual" = "$checksum" ] ||
-    fail "$source is damaged or was replaced: its SHA-256 is $actual, expected is $checksum. Get it again."
+    fail "$source is damaged or was replaced: its SHA-256 is $actual, expected is $checksum. Download it again."
   [ "$(od -An -tx1 -N4 "$work/parley" | tr -d ' \n')" = 7f454c46 ] ||
     fail "$source is not an executable for Linux; unpack it if it is an archive."
   [ "$(od -An -tx1 -j18 -N2 "$work/parley" | tr -d ' \n')" = "$machine" ] ||
@@ -228,7 +228,7 @@ check() {
   esac
 }
 
-# Without a tool for it: minimal images have none.
+# Minimal images have no tool for this.
 is_port_used() {
   hex=$(printf '%04X' "$1")
   cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v suffix=":$hex" '
@@ -259,14 +259,14 @@ write_env() {
     return
   fi
   secret=$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')
-  [ ${#secret} -eq 64 ] || fail "/dev/urandom gives no random bytes, so there is no secret for JWT_SECRET."
-  # Written aside: an interrupted installation leaves no half file, and nobody reads it before its rights are set.
+  [ ${#secret} -eq 64 ] || fail "can't read random bytes from /dev/urandom to generate JWT_SECRET."
+  # Write a temporary file first: no partial file after an interruption, and no access before its permissions are set.
   draft=$env_file.new
   (umask 077 && : >"$draft")
   chown root:parley "$draft"
   cat >"$draft" <<SETTINGS
-# Settings of Parley, one NAME=value a line; docs/operations.md has them all. After a change: systemctl restart parley
-# Keep a copy of this file apart from the machine: without JWT_SECRET, a restored backup can't open what it sealed.
+# Settings of Parley, one NAME=value per line; docs/operations.md lists them all. After a change: systemctl restart parley
+# Keep a copy of this file on another machine: without JWT_SECRET, encrypted secrets in a restored backup can't be read.
 APP_ENV=production
 DATA_DIR=$data_dir
 # Only this machine can connect. Put a proxy with TLS in front, or set TLS_CERT_FILE, TLS_KEY_FILE and HOST=0.0.0.0.
@@ -274,7 +274,7 @@ HOST=127.0.0.1
 PORT=${port:-3000}
 JWT_SECRET=$secret
 
-# The address for clients, and the proxy whose X-Forwarded-For is believed.
+# The URL for clients, and the proxy whose X-Forwarded-For is trusted.
 #PUBLIC_URL=https://chat.example.com
 #TRUSTED_PROXIES=127.0.0.1
 
@@ -300,7 +300,7 @@ install_files() {
       echo "+ write $low_port_unit"
     else
       cat >"$low_port_unit" <<'DROPIN'
-# Written by install.sh, since PORT is below 1024: the one capability for that, which has no effect in a user namespace.
+# Written by install.sh, because PORT is below 1024: the required capability, which has no effect in a user namespace.
 [Service]
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 AmbientCapabilities=CAP_NET_BIND_SERVICE
@@ -312,14 +312,14 @@ DROPIN
   fi
 }
 
-# Into the same folder first: a rename replaces the file at once, also one that runs.
+# Copy into the same folder, then rename: this replaces a file atomically, even while it is executed.
 place() { # FILE TARGET
   run install -m 0755 "$1" "$2.new"
   run mv -f "$2.new" "$2"
   if command -v restorecon >/dev/null; then run restorecon "$2" || true; fi
 }
 
-# Ready means that systemd was told so. An executable that fails again and again isn't waited for.
+# Waits until Parley notifies systemd that it is ready. Returns early if it keeps failing.
 wait_ready() { # INVOCATION: the one before, which may still be active for a moment
   waited=0
   while [ "$waited" -lt "$ready_timeout_s" ]; do
@@ -349,7 +349,7 @@ start_service() {
   fi
   systemctl reset-failed parley 2>/dev/null || true
   before=$(show_property InvocationID)
-  # Without --no-block it would wait for as long as Parley waits for its database.
+  # Without --no-block, this would block while Parley waits for its database.
   systemctl --no-block restart parley
   wait_ready "$before"
 }
@@ -370,7 +370,7 @@ install_first() {
   used_port=$(setting PORT)
   [ -n "$used_port" ] || used_port=${port:-3000}
   if is_systemd_running && [ "$start" = yes ] && is_port_used "$used_port"; then
-    fail "port $used_port is in use. Stop what listens there, or choose another port with --port N (or PORT in $env_file, if that exists)."
+    fail "port $used_port is in use. Stop the program that uses it, or choose another port with --port N (or PORT in $env_file, if that exists)."
   fi
   create_user
   write_env
@@ -379,7 +379,7 @@ install_first() {
   if ! is_systemd_running; then
     run systemctl enable --quiet parley
     say "Installed $new_version. systemd doesn't run here; Parley starts with the machine."
-    say "If this is an image for several machines, give each one a JWT_SECRET of its own in $env_file."
+    say "If this is an image for several machines, set a different JWT_SECRET in $env_file on each."
     return
   fi
   if ! start_service; then
@@ -392,7 +392,7 @@ install_first() {
     say "Start it with: systemctl start parley"
     return
   fi
-  say "It listens on port $used_port of $(setting HOST). Next:"
+  say "It listens on port $used_port at $(setting HOST). Next:"
   say "  parley-run admin create --email you@example.com    # asks for a password"
   say "  journalctl -u parley -f                            # the log"
 }
@@ -405,7 +405,7 @@ upgrade() {
     unit_before=$(sha256sum "$unit" "$runner" "$low_port_unit" 2>/dev/null || true)
     install_files
     unit_after=$(sha256sum "$unit" "$runner" "$low_port_unit" 2>/dev/null || true)
-    say "$new_version is installed already."
+    say "$new_version is already installed."
     is_systemd_running || return 0
     if [ "$unit_before" != "$unit_after" ] || [ "$(systemctl is-active parley || true)" != active ]; then
       if ! start_service; then
@@ -431,8 +431,8 @@ upgrade() {
     echo "+ systemctl --no-block restart parley, and wait until it is ready"
     return
   fi
-  # It checks the version and the migrations, makes the backup, keeps the old executable, and says how to go back.
-  # The options have no spaces in them.
+  # It checks version and migrations, makes a backup, keeps the old executable, and says how to roll back.
+  # The options contain no spaces.
   # shellcheck disable=SC2086
   "$runner" upgrade $upgrade_options --sha256 "$checksum" "$work/parley" >"$work/upgrade" ||
     fail "nothing was replaced; $old_version is still installed and was not restarted."

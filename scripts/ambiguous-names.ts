@@ -1,31 +1,58 @@
-// Finds names that mean two things: exported from two files of src/, and declared in each. `make check` runs it.
+// Finds names that readers would stumble over: names declared in, and exported from, two files of src/, and names with words
+// that say less than the field's usual term. `make check` runs it.
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const src = join(dirname(import.meta.dir), "src");
 
-/** Biome formats every file, so a declaration of a module's own begins its line. A re-export declares nothing. */
+/** Biome formats every file, so a top-level declaration begins its line. Re-exports don't count. */
 const DECLARATION =
   /^export (?:default )?(?:declare )?(?:abstract )?(?:async )?(?:type|interface|class|enum|const|let|function)\*? (\w+)/gm;
 
-/** Where each exported name is declared. A schema and its type share a name, and a file. */
-function listDeclarations(): Map<string, Set<string>> {
-  const places = new Map<string, Set<string>>();
-  for (const file of [...new Bun.Glob("**/*.ts").scanSync(src)].sort())
-    for (const [, name = ""] of readFileSync(join(src, file), "utf8").matchAll(DECLARATION)) {
-      const files = places.get(name) ?? new Set();
-      places.set(name, files.add(`src/${file}`));
-    }
-  return places;
-}
+/** Words that names must not contain, with what to write instead. Names in snake_case are exempt: they are wire or SQL names. */
+const UNCLEAR: Readonly<Record<string, string>> = {
+  beat: "heartbeat",
+  beats: "heartbeats",
+  deaf: "missed, broken",
+  hear: "onMessage, onReceived",
+  heard: "received, subscribed",
+  leg: "attempt",
+  mend: "fix, remedy",
+  minding: "supervision",
+  outlet: "sink",
+  outrun: "lost race",
+  said: "output, message",
+  seam: "overlap, separator",
+  stranger: "outsider",
+  tell: "notify, publish, send",
+  told: "sent, notified, logged",
+  tries: "attempts",
+  untold: "pending",
+};
 
-const declarations = listDeclarations();
-// Should the pattern ever match nothing, that is no good news.
+/** Comments and strings, but not template literals, which may contain code. */
+const NO_NAMES = /\/\*[\s\S]*?\*\/|(?<![:"'`\\])\/\/[^\n]*|"(?:[^"\\\n]|\\.)*"/g;
+
+const declarations = new Map<string, Set<string>>();
+const unclear = new Map<string, string>();
+for (const file of [...new Bun.Glob("**/*.ts").scanSync(src)].sort()) {
+  const text = readFileSync(join(src, file), "utf8");
+  for (const [, name = ""] of text.matchAll(DECLARATION))
+    declarations.set(name, (declarations.get(name) ?? new Set()).add(`src/${file}`));
+  for (const [name] of text.replaceAll(NO_NAMES, " ").matchAll(/[A-Za-z_$][\w$]*/g)) {
+    if (/[a-z]_|_[a-z]/.test(name)) continue;
+    const word = name
+      .match(/[A-Z]?[a-z]+|[A-Z]+(?![a-z])/g)
+      ?.find((part) => Object.hasOwn(UNCLEAR, part.toLowerCase()));
+    if (word) unclear.set(name, `${name} (src/${file}): say ${UNCLEAR[word.toLowerCase()]}`);
+  }
+}
+// A pattern that no longer matches must not pass as success.
 if (declarations.size < 500) throw new Error(`Only ${declarations.size} exported names were found in src/.`);
 
 const ambiguous = [...declarations].filter(([, files]) => files.size > 1).sort(([a], [b]) => a.localeCompare(b));
 for (const [name, files] of ambiguous) console.log(`${name}: ${[...files].join(", ")}`);
-if (ambiguous.length > 0) {
-  console.error(`${ambiguous.length} names mean two things: rename one of each.`);
-  process.exit(1);
-}
+for (const problem of unclear.values()) console.log(problem);
+if (ambiguous.length > 0) console.error(`${ambiguous.length} names have two meanings: rename one of each pair.`);
+if (unclear.size > 0) console.error(`${unclear.size} names have unclear words: use the field's usual term.`);
+if (ambiguous.length + unclear.size > 0) process.exit(1);

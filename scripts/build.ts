@@ -1,6 +1,6 @@
 // Compiles Parley into one executable: `bun scripts/build.ts [file] [target] [runtime]`, target like bun-linux-arm64.
-// Without a path to the runtime of that target, Bun fetches it. The commit comes from git, or from PARLEY_COMMIT if there
-// is no repository (in an image); the time is now, or SOURCE_DATE_EPOCH (seconds since 1970) for the same bytes again.
+// Without a path to the target's runtime, Bun downloads it. The commit comes from PARLEY_COMMIT, otherwise from git. The
+// build time is now, or SOURCE_DATE_EPOCH (seconds since 1970) for a reproducible build.
 import { dirname, resolve } from "node:path";
 
 const root = dirname(import.meta.dir);
@@ -19,13 +19,13 @@ const command = [
   "--compile",
   ...(target ? [`--target=${target}`] : []),
   ...(runtime ? [`--compile-executable-path=${runtime}`] : []),
-  // Names stay: the framework reads the text of handlers to see what they use.
+  // Identifiers are not minified: the framework parses the source text of handlers to see what they use.
   "--minify-whitespace",
   "--minify-syntax",
   "--sourcemap",
   "--bytecode",
   "--format=esm",
-  // What lies in the working directory of the executable must not change what it does.
+  // Files in the working directory must not change the executable's behavior.
   "--no-compile-autoload-dotenv",
   "--no-compile-autoload-bunfig",
   ...Object.entries(defines).flatMap(([name, value]) => ["--define", `${name}=${JSON.stringify(value)}`]),

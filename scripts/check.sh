@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# What CI runs, by `make check`. Stops at the first fault; the last line counts the tests.
+# Runs everything that CI checks; see `make check`. Stops at the first failure. The last line counts the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# All tests run on the machine's Postgres, the oldest that we support, and all but drills and these on the embedded one as well:
-# they use no database, or start one of their own in any run.
+# All tests run on the machine's Postgres, which is the oldest supported version in CI. Most run on the embedded Postgres
+# too, except drills and these: they use no database, or always start their own.
 not_twice=("acceptance/**" "ai/**" "commands/**" "deploy/**" "lib/**" "pooler/**" "architecture*" "docs*")
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0
 failed=0
-# Files of tests that failed, and passed when they ran again by themselves.
+# Test files that failed, then passed when run again alone.
 flaky=()
-# More files than this that fail in one run are no matter of chance.
+# If more files than this fail in one run, the failures aren't random, so nothing is rerun.
 RERUN_FILES_MAX=3
 
 step() { printf '\n== %s\n' "$1"; }
 
-# The last summary line counts: a test may print one of its own.
+# Reads the last summary line, because a test may print one too.
 count() { sed -nE "s/^ *([0-9]+) $1\$/\1/p" "$log" | tail -1; }
 
-# The files with a failed test. The list at the end of the output repeats the tests without their files.
+# Prints the files with a failed test. The list at the end of the output repeats the tests without their files.
 list_failed_files() {
   awk '/^[0-9]+ tests? failed:/ { exit } /^test\/.*\.test\.ts:$/ { file = substr($0, 1, length($0) - 1) } /^\(fail\)/ { print file }' "$log" | sort -u
 }
@@ -35,7 +35,7 @@ run_tests() {
   if [ "$status" -ne 0 ] && [ "${newly_failed:-0}" -gt 0 ]; then
     mapfile -t files < <(list_failed_files)
     if [ "${#files[@]}" -ge 1 ] && [ "${#files[@]}" -le "$RERUN_FILES_MAX" ]; then
-      step "again, by themselves: ${files[*]}"
+      step "rerun of the failed files: ${files[*]}"
       if $MAKE --no-print-directory test TEST_POSTGRES="$2" TEST="${files[*]}" </dev/null; then
         flaky+=("${files[@]}")
         newly_passed=$((newly_passed + newly_failed))
@@ -67,7 +67,7 @@ step "floating promises"
 step "unused exports, files and packages"
 "$BUN" --bun x knip --no-progress --treat-config-hints-as-errors
 
-step "names that mean two things"
+step "names"
 "$BUN" scripts/ambiguous-names.ts
 
 # Before the tests: some of them use the executable.
@@ -86,5 +86,5 @@ run_tests test embedded "${not_twice[*]/#/test/}"
 step "the executable"
 BUN=$BUN scripts/smoke.sh dist/parley
 
-for file in "${flaky[@]}"; do echo "FLAKY: $file failed, and passed when it ran again by itself. Fix it."; done
+for file in "${flaky[@]}"; do echo "FLAKY: $file failed, then passed when run again alone. Fix it."; done
 echo "$passed passed, $failed failed"

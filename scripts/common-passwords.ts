@@ -1,10 +1,10 @@
-// Writes src/lib/common-passwords.txt out of the ranked list of @zxcvbn-ts/language-common (MIT): the passwords that are long
-// enough to be chosen at all.
+// Writes src/lib/common-passwords.txt from the ranked list of @zxcvbn-ts/language-common (MIT), without passwords that are
+// too short to be accepted anyway.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { dictionary } from "@zxcvbn-ts/language-common";
 
-/** Ranks that are compared. */
+/** How many of the most common passwords to include. */
 const RANKS = 10_000;
 const CHARS_MIN = 8;
 

@@ -1,5 +1,5 @@
-// Writes the documents in contract/, which are generated and committed. With --check it only compares them: exit 1 if
-// one of them differs.
+// Writes the generated documents in contract/, which are committed. With --check, it only compares them, and exits with 1
+// if one differs.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createOpenApiDocument } from "../src/http/openapi-document.ts";
@@ -8,7 +8,7 @@ import { createAsyncApi } from "../src/protocol/asyncapi.ts";
 import { createRoutes } from "../src/routes.ts";
 import { createNothing } from "./scope-docs.ts";
 
-/** Each file, with what makes it. What is made must not depend on settings, or on the time. */
+/** Each file and its generator, whose output must not depend on settings or the time. */
 const documents: Record<string, () => unknown> = {
   "asyncapi.json": () => createAsyncApi(build),
   "openapi.json": () => createOpenApiDocument(createRoutes(createNothing()), build.version),

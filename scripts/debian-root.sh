@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a clean Debian with systemd in a folder, for the drill of deploy/install.sh: debian-root.sh FOLDER. Takes two minutes.
+# Creates a clean Debian with systemd in a folder, to test deploy/install.sh: debian-root.sh FOLDER. Takes two minutes.
 set -euo pipefail
 
 folder=$1

@@ -1,5 +1,5 @@
-// Writes what is made from code: .env.example, the settings and metrics in docs/operations.md, the prices in
-// docs/models.md, the error codes in docs/errors.md, the fields of requests in docs/openai.md, the frames and close codes in
+// Generates documentation from code: .env.example, the settings and metrics in docs/operations.md, the prices in
+// docs/models.md, the error codes in docs/errors.md, the request fields in docs/openai.md, the frames and close codes in
 // docs/realtime.md, the scopes in docs/api-keys.md, the limits in docs/limits.md and docs/fixed-limits.md, and
 // THIRD-PARTY-NOTICES.txt.
 import { readFileSync, writeFileSync } from "node:fs";
@@ -16,9 +16,9 @@ import { createEnvExample, placeSettingsTable } from "./settings-docs.ts";
 
 const root = join(import.meta.dir, "..");
 
-function rewrite(path: string, place: (markdown: string) => string): void {
+function rewrite(path: string, edit: (markdown: string) => string): void {
   const file = join(root, path);
-  writeFileSync(file, place(readFileSync(file, "utf8")));
+  writeFileSync(file, edit(readFileSync(file, "utf8")));
 }
 
 writeFileSync(join(root, ".env.example"), createEnvExample());

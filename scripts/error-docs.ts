@@ -1,7 +1,7 @@
 import { type ErrorExplanation, errorGroups } from "../src/lib/error-codes.ts";
 import { placeMarkedPart } from "./marked-part.ts";
 
-/** Puts the tables of error codes between their marks. @throws when they are missing. */
+/** Inserts the tables of error codes between their markers. @throws if the markers are missing. */
 export const placeErrorTables = (markdown: string): string =>
   placeMarkedPart(markdown, "errors", errorGroups.map(createTable).join("\n\n"));
 
@@ -10,7 +10,7 @@ function createTable({ title, codes }: (typeof errorGroups)[number]): string {
   return [
     `## ${title}`,
     "",
-    "| code | status | retry | what it means | what to do |",
+    "| code | status | retry | meaning | what to do |",
     "| --- | --- | --- | --- | --- |",
     ...rows,
   ].join("\n");

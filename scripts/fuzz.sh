@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every property test ten times as long as `make test` does, with a seed that is new each time: fuzz.sh path-to-bun
-# PROPERTY_SEED repeats a run, PROPERTY_FACTOR changes its length.
+# Runs every property test ten times as long as `make test` does, with a random seed: fuzz.sh path-to-bun
+# Set PROPERTY_SEED to repeat a run, and PROPERTY_FACTOR to change its length.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,6 @@ mapfile -t files < <(grep -rl 'from "fast-check"' --include='*.test.ts' test | s
 
 echo "seed $PROPERTY_SEED, $PROPERTY_FACTOR times as long, ${#files[@]} files"
 if ! "$bun" test --timeout=600000 "${files[@]}"; then
-  echo "To repeat it: make fuzz PROPERTY_SEED=$PROPERTY_SEED PROPERTY_FACTOR=$PROPERTY_FACTOR" >&2
+  echo "To repeat this run: make fuzz PROPERTY_SEED=$PROPERTY_SEED PROPERTY_FACTOR=$PROPERTY_FACTOR" >&2
   exit 1
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs Debian's Chromium, in which the tests look at rendered documents as a browser does.
+# Installs Debian's Chromium. The tests open rendered documents in it.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then
-  echo "The drills need Chromium; install it by hand on this system." >&2
+  echo "The tests need Chromium; install it manually on this system." >&2
   exit 1
 fi
 as_root=()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs Debian's pgBackRest for `make try-pitr`, which gives it a configuration and folders of its own.
+# Installs Debian's pgBackRest for `make try-pitr`, which uses its own configuration and folders.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then
-  echo "The drill needs pgbackrest in PATH; install it by hand on this system." >&2
+  echo "try-pitr needs pgbackrest in PATH; install it manually on this system." >&2
   exit 1
 fi
 as_root=()

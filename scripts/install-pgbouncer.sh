@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs Debian's PgBouncer for the tests, which start processes of their own: its service does not run beside them.
+# Installs Debian's PgBouncer for the tests. They start their own processes, so its service is disabled.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then
-  echo "The tests need pgbouncer in /usr/sbin, /usr/bin or /usr/local/bin; install it by hand on this system." >&2
+  echo "The tests need pgbouncer in /usr/sbin, /usr/bin or /usr/local/bin; install it manually on this system." >&2
   exit 1
 fi
 as_root=()

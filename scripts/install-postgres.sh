@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests need: Postgres' server binaries, of which they start one of their own.
-# TEST_POSTGRES_VERSION=18 takes that version from PostgreSQL's own package archive.
+# Installs the Debian packages with the Postgres server binaries. The tests start their own server.
+# TEST_POSTGRES_VERSION=18 installs that version from PostgreSQL's package archive.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then
-  echo "The tests need Postgres 15 or newer in /usr/lib/postgresql; install it by hand on this system." >&2
+  echo "The tests need Postgres 15 or newer in /usr/lib/postgresql; install it manually on this system." >&2
   exit 1
 fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
-# No cluster of the system's own: nothing is to run beside the tests.
+# Don't create the system's default cluster: the tests don't use it.
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends postgresql-common
 "${as_root[@]}" sed -i "s/^#\?create_main_cluster.*/create_main_cluster = false/" /etc/postgresql-common/createcluster.conf
 version=${TEST_POSTGRES_VERSION:-}

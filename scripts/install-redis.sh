@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian package that the tests need for Redis: its program without its service, so that nothing runs beside
-# the tests, which start one of their own.
+# Installs the Debian package with the Redis program, but without its service. The tests start their own server.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then
-  echo "The tests need redis-server in /usr/bin or /usr/local/bin; install it by hand on this system." >&2
+  echo "The tests need redis-server in /usr/bin or /usr/local/bin; install it manually on this system." >&2
   exit 1
 fi
 as_root=()

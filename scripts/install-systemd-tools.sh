@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs what checks the files in deploy/: systemd-analyze, shellcheck and logrotate; with `container` also what boots a
-# Debian in a container (systemd-nspawn, debootstrap), for the drill of deploy/install.sh.
+# Installs the tools that check the files in deploy/: systemd-analyze, shellcheck and logrotate. With `container`, also
+# systemd-nspawn and debootstrap, which boot Debian in a container to test deploy/install.sh.
 set -euo pipefail
 
 packages=(systemd shellcheck logrotate)
 if [ "${1:-}" = container ]; then packages+=(systemd-container debootstrap); fi
 if ! command -v apt-get >/dev/null; then
-  echo "The tests of deploy/ need ${packages[*]}; install them by hand on this system." >&2
+  echo "The tests of deploy/ need ${packages[*]}; install them manually on this system." >&2
   exit 1
 fi
 as_root=()

@@ -1,6 +1,6 @@
 /**
- * Puts a part that is made from code between its marks, `<!-- name -->` and `<!-- /name -->`.
- * @throws when the marks are missing, so that a part is never lost in silence.
+ * Inserts generated text between its markers, `<!-- name -->` and `<!-- /name -->`.
+ * @throws if the markers are missing, so that a section is never silently lost.
  */
 export function placeMarkedPart(markdown: string, name: string, part: string): string {
   const [from, to] = [`<!-- ${name} -->`, `<!-- /${name} -->`];

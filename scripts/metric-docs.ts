@@ -2,10 +2,10 @@ import type { Metric } from "prom-client";
 import { createMetrics } from "../src/lib/metrics.ts";
 import { placeMarkedPart } from "./marked-part.ts";
 
-/** The parts of a metric that the library keeps, but does not declare. */
+/** Properties of a metric that the library's types don't declare. */
 type Described = Metric & { name: string; help: string; labelNames: string[] };
 
-/** Puts the table of Parley's own metrics between its marks. @throws when they are missing. */
+/** Inserts the table of Parley's own metrics between its markers. @throws if the markers are missing. */
 export const placeMetricTable = (markdown: string): string => placeMarkedPart(markdown, "metrics", createMetricTable());
 
 function createMetricTable(): string {

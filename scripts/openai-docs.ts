@@ -5,26 +5,26 @@ import { fieldsByRole } from "../src/modules/openai/message-fields.ts";
 import { requestFields } from "../src/modules/openai/request-fields.ts";
 import { placeMarkedPart } from "./marked-part.ts";
 
-/** Puts the tables of the fields of a request between their marks. @throws when they are missing. */
+/** Inserts the tables of request fields between their markers. @throws if the markers are missing. */
 export const placeFieldTables = (markdown: string): string =>
   placeMarkedPart(markdown, "fields", [...treatments.map(createSection), createMessageSection()].join("\n\n"));
 
 const treatments: readonly { treatment: Treatment; title: string; text: string }[] = [
-  { treatment: "mapped", title: "Supported fields", text: "Parley says these in each provider's own words." },
+  { treatment: "mapped", title: "Supported fields", text: "Parley translates these for each provider." },
   {
     treatment: "passed",
     title: "Fields passed on to the provider",
-    text: "These reach the provider as they are, if its API has them. For other models they are refused with `unsupported_parameter`.",
+    text: "These are passed on unchanged if the provider's API has them. For other models, they are rejected with `unsupported_parameter`.",
   },
   {
     treatment: "harmless",
     title: "Fields without effect",
-    text: "These are accepted: they ask for nothing that would be missing.",
+    text: "These are accepted and ignored, because they don't change the response.",
   },
   {
     treatment: "refused",
-    title: "Refused fields",
-    text: "These are 400, unless they are null, false or empty. The error says the same as this table.",
+    title: "Rejected fields",
+    text: "These return 400, unless they are null, false or empty. The error has the note from this table.",
   },
 ];
 
@@ -42,7 +42,7 @@ function createSection({ treatment, title, text }: (typeof treatments)[number]):
 
 type Row = { name: string; rule: FieldRule };
 
-/** With the fields of objects in them, as `stream_options.include_usage`; those of messages have a table of their own. */
+/** Includes fields of nested objects, like `stream_options.include_usage`. Those of messages have their own table. */
 function listRows(rules: FieldRules, before = ""): Row[] {
   return Object.entries(rules).flatMap(([field, rule]) => {
     const name = `${before}${field}`;
@@ -54,7 +54,7 @@ function listRows(rules: FieldRules, before = ""): Row[] {
 const mapToRow = ({ name, rule }: Row): string[] => [`\`${name}\``, rule.note];
 
 function createPassedTable(): string {
-  const mark = (field: ExtraField, api: Api) => (hasField(api, field) ? "yes" : isHint(field) ? "left out" : "400");
+  const mark = (field: ExtraField, api: Api) => (hasField(api, field) ? "yes" : isHint(field) ? "ignored" : "400");
   const rows = extraFields.map((field) => [
     `\`${field}\``,
     ...columns.map(([, api]) => mark(field, api)),
@@ -70,17 +70,17 @@ function createMessageSection(): string {
       .filter(({ name }) => name !== "role")
       .map(({ name, rule }) => [role, `\`${name}\``, words[rule.treatment], rule.note]),
   );
-  return `## Fields of messages\n\nAny other field of a message is refused.\n\n${createTable(["role", "field", "", "note"], rows)}`;
+  return `## Fields of messages\n\nAny other field of a message is rejected.\n\n${createTable(["role", "field", "", "note"], rows)}`;
 }
 
-/** Of a call, its function is a matter of course; so are the parts of a content. */
+/** Only tool calls: the nested fields of others would add nothing. */
 const innerOf = (name: string, rule: FieldRule): FieldRules => (name === "tool_calls" ? (rule.inner?.({}) ?? {}) : {});
 
 const words: Readonly<Record<Treatment, string>> = {
   mapped: "supported",
   passed: "passed on",
   harmless: "no effect",
-  refused: "refused",
+  refused: "rejected",
 };
 
 const createTable = (head: readonly string[], rows: readonly (readonly string[])[]): string =>

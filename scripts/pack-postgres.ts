@@ -1,9 +1,9 @@
-// Packs the PostgreSQL that Parley carries: `bun scripts/pack-postgres.ts [target] [folder]`, target like linux-x64.
-// Writes <folder>/postgres.tar.zst and <folder>/postgres.json. Targets that can't run one (musl has no such package, and
-// Windows lacks the locks and signals it is run with) get an empty payload, and need DATABASE_URL. The same input always
-// gives the same bytes; nothing is done when all is up to date.
-// The folder holds one target at a time: pack, then compile, then the next target. PARLEY_POSTGRES_PACKAGES names
-// another node_modules folder, which has the packages of other platforms.
+// Packs the embedded PostgreSQL: `bun scripts/pack-postgres.ts [target] [folder]`, target like linux-x64.
+// Writes <folder>/postgres.tar.zst and <folder>/postgres.json. Targets without an embedded PostgreSQL (musl has no package,
+// and Windows lacks the locks and signals that Parley needs) get an empty payload, and need DATABASE_URL. The same input
+// always gives the same bytes; if everything is up to date, nothing is written.
+// The folder holds one target at a time: pack, then compile, then the next target. PARLEY_POSTGRES_PACKAGES is a
+// node_modules folder with the packages of other platforms.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { createTar, type TarFile } from "./tar.ts";
@@ -11,9 +11,9 @@ import { createTar, type TarFile } from "./tar.ts";
 type Manifest = {
   version: string;
   target: string;
-  /** Of what goes in; says whether to pack again. */
+  /** Hash of the input; tells whether to pack again. */
   fingerprint: string;
-  /** Of what came out; names the folder into which Parley unpacks it. */
+  /** Hash of the output; names the folder into which Parley unpacks it. */
   digest: string;
   files: number;
   bytes: number;
@@ -23,7 +23,7 @@ const ZSTD_LEVEL = 19;
 const packagedTargets = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"];
 const root = join(import.meta.dir, "..");
 
-/** Not needed to run a server: client libraries for C, build files, and languages whose runtimes are not carried. */
+/** Not needed to run a server: C client libraries, build files, and procedural languages whose runtimes aren't included. */
 const unwanted = [
   /\.a$/,
   /^include\//,
@@ -70,7 +70,7 @@ async function pack(target: string, folder: string): Promise<void> {
   console.log(isPacked ? `Packed PostgreSQL ${version} for ${target}: ${size} MB.` : `No PostgreSQL for ${target}.`);
 }
 
-/** What decides the bytes of the payload: the package, and the two scripts that pack it. */
+/** The payload depends on the package and on the two scripts that pack it. */
 function fingerprintOf(target: string, version: string): string {
   const scripts = ["pack-postgres.ts", "tar.ts"].map((name) => readFileSync(join(import.meta.dir, name)));
   return hashOf(Buffer.concat([Buffer.from(`${target} ${version}`), ...scripts]));
@@ -101,9 +101,9 @@ function rename(file: TarFile, name: string): TarFile {
 }
 
 /**
- * The package lists symbolic links that its install script would make: `libicuuc.so.60`, which the loader asks for, to
- * `libicuuc.so.60.2`. Each such library is packed under the names that the loader asks for: one on Linux, and on macOS
- * those that other files name.
+ * The package lists symbolic links that its install script would create, such as `libicuuc.so.60`, which the loader looks
+ * for, to `libicuuc.so.60.2`. Each library is packed under the names that the loader looks for: one on Linux, and on macOS
+ * those that other files refer to.
  */
 function loaderNames(native: string, files: TarFile[]): Map<string, string[]> {
   const links = readJson<{ source: string; target: string }[]>(join(native, "pg-symlinks.json"));
@@ -124,8 +124,8 @@ function loaderNames(native: string, files: TarFile[]): Map<string, string[]> {
 }
 
 /**
- * Libraries that programs and libraries for macOS load from their own folders, like `@loader_path/../lib/libz.1.dylib`.
- * Extensions don't count: Parley uses none, and libraries of some aren't in the package.
+ * Libraries that macOS programs and libraries load from relative paths, like `@loader_path/../lib/libz.1.dylib`.
+ * Extensions are ignored: Parley uses none, and the package lacks some of their libraries.
  */
 function listLoadedOnMac(files: TarFile[]): Set<string> {
   const loaded = files

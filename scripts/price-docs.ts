@@ -2,7 +2,7 @@ import { listPrices, PRICES_CHECKED_IN, priceSources } from "../src/ai/price-lis
 import type { Price } from "../src/lib/prices.ts";
 import { placeMarkedPart } from "./marked-part.ts";
 
-/** Puts the list of prices between its marks. @throws when they are missing. */
+/** Inserts the list of prices between its markers. @throws if the markers are missing. */
 export const placePriceTable = (markdown: string): string => placeMarkedPart(markdown, "prices", createPriceTable());
 
 function createPriceTable(): string {
@@ -13,7 +13,7 @@ function createPriceTable(): string {
       .map(([model, price]) => mapToRow(model, price)),
   );
   return [
-    `Compared in ${PRICES_CHECKED_IN} with the price pages of ${sources}. US dollars per million tokens:`,
+    `Checked in ${PRICES_CHECKED_IN} against the price pages of ${sources}. US dollars per million tokens:`,
     "",
     "| model | input | cached input | cache write | output | long prompts |",
     "| --- | --- | --- | --- | --- | --- |",

@@ -1,6 +1,6 @@
-// Makes a release in dist/release/: `bun scripts/release.ts [target…]`, all targets if none is named. TAG=v0.1.0 says
-// that it is not a trial: the tag, package.json and CHANGELOG.md must agree. `--check` does only that check.
-// It builds the last commit, in a folder of its own, so that nothing uncommitted gets in.
+// Builds a release in dist/release/: `bun scripts/release.ts [target…]`, by default all targets. With TAG=v0.1.0 it is not a
+// dry run: the tag, package.json and CHANGELOG.md must agree. `--check` only checks that.
+// It builds the last commit in a separate folder, so uncommitted changes are never included.
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { unsign } from "macho-unsign";
@@ -18,9 +18,9 @@ import { fileNameOf, type ReleaseTarget, releaseTargets, runtimePathOf } from ".
 const root = join(import.meta.dir, "..");
 const source = join(root, "dist/release-source");
 const release = join(root, "dist/release");
-/** Runtimes and PostgreSQL of all platforms, which a usual install leaves out. */
+/** Runtimes and PostgreSQL for all platforms, which a normal install omits. */
 const foreignPackages = join(root, "dist/release-packages");
-/** What an executable is built from. The tests stay out: a test run would find them there. */
+/** The sources of an executable. Tests are excluded, because a test run would find them there. */
 const SOURCES = [
   "THIRD-PARTY-NOTICES.txt",
   "package.json",
@@ -56,7 +56,7 @@ async function main(): Promise<void> {
 function chooseTargets(names: string[]): ReleaseTarget[] {
   const unknown = names.filter((name) => !releaseTargets.some((target) => target.name === name));
   if (unknown.length > 0)
-    fail(`There is no target ${unknown.join(", ")}; choose from ${releaseTargets.map(({ name }) => name).join(", ")}.`);
+    fail(`Unknown target ${unknown.join(", ")}; choose from ${releaseTargets.map(({ name }) => name).join(", ")}.`);
   return names.length === 0 ? releaseTargets : releaseTargets.filter(({ name }) => names.includes(name));
 }
 
@@ -64,12 +64,12 @@ type Commit = { id: string; timeS: number };
 
 function findCommit(): Commit {
   if (run(["git", "status", "--porcelain"]).trim() !== "")
-    fail("There are uncommitted changes: commit or remove them, since a release is built from a commit.");
+    fail("There are uncommitted changes: commit or discard them, because a release is built from a commit.");
   const [id = "", timeS = ""] = run(["git", "log", "-1", "--format=%H %ct"]).trim().split(" ");
   return { id, timeS: Number(timeS) };
 }
 
-/** At the versions of scripts/release/bun.lock, whose digests Bun checks. */
+/** Installs the versions in scripts/release/bun.lock; Bun verifies their digests. */
 function installForeignPackages(): void {
   mkdirSync(foreignPackages, { recursive: true });
   for (const file of ["package.json", "bun.lock"])
@@ -95,7 +95,7 @@ async function build(target: ReleaseTarget, { id, timeS }: Commit): Promise<void
   });
   const runtime = runtimePathOf(target, join(foreignPackages, "node_modules"));
   run([process.execPath, "scripts/build.ts", file, target.bunTarget, runtime], environment);
-  // The executable holds its source map; Bun writes it beside it as well.
+  // The executable contains its source map; Bun also writes it as a separate file.
   rmSync(`${file}.map`, { force: true });
   if (target.type.format === "Mach-O") await settleSignature(file, target.type.isSigned === true);
   const type = readExecutableType(await Bun.file(file).slice(0, HEADER_BYTES).bytes());
@@ -104,7 +104,7 @@ async function build(target: ReleaseTarget, { id, timeS }: Commit): Promise<void
   console.log(`${fileNameOf(target, version)}: ${(Bun.file(file).size / 1e6).toFixed(1)} MB`);
 }
 
-/** Bun signs executables for arm64 only. Those for Intel keep the signature of Bun's own runtime, which is wrong now. */
+/** Bun signs executables for arm64 only. Those for Intel keep the signature of Bun's runtime, which is no longer valid. */
 async function settleSignature(file: string, isSigned: boolean): Promise<void> {
   if (!isSigned) {
     const unsigned = unsign(await Bun.file(file).arrayBuffer());
@@ -155,7 +155,7 @@ function digestOf(path: string): string {
   return new Bun.CryptoHasher("sha256").update(readFileSync(path)).digest("hex");
 }
 
-/** Where the source is, without credentials. */
+/** URL of the source, without credentials. */
 function findRepository(): string {
   const { GITHUB_SERVER_URL, GITHUB_REPOSITORY } = process.env;
   return GITHUB_REPOSITORY ? `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}` : "urn:parley:local-source";
@@ -165,7 +165,7 @@ function readText(path: string): string {
   return readFileSync(join(root, path), "utf8");
 }
 
-/** Runs a program to its end, in the exported source if it is a script of ours. */
+/** Runs a program until it exits; our scripts run in the exported source. */
 function run(command: string[], environment: Record<string, string> = {}): string {
   const cwd = command[1]?.startsWith("scripts/") ? source : root;
   const { exitCode, stdout, stderr } = Bun.spawnSync(command, { cwd, env: { ...process.env, ...environment } });

@@ -4,6 +4,6 @@ import { placeMarkedPart } from "./marked-part.ts";
 /** The text of .env.example. */
 export const createEnvExample = (): string => printEnvExample();
 
-/** Puts the table of settings between its marks. @throws when they are missing. */
+/** Inserts the table of settings between its markers. @throws if the markers are missing. */
 export const placeSettingsTable = (markdown: string): string =>
   placeMarkedPart(markdown, "settings", printConfigTable());

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs an executable of a release on its own system: smoke-release.sh dist/release linux-x64. It must have the checksum
-# of SHA256SUMS, state the version in its name, and serve. Those for musl run in Alpine, which needs Docker.
+# Tests a release executable on its target system: smoke-release.sh dist/release linux-x64. Its checksum must match
+# SHA256SUMS, its version must match its file name, and it must serve. Those for musl run in Alpine, which needs Docker.
 set -euo pipefail
 
 folder=$(cd "$1" && pwd)
@@ -8,13 +8,13 @@ target=$2
 root=$(cd "$(dirname "$0")/.." && pwd)
 executable=$(find "$folder" -name "parley-*-$target" -o -name "parley-*-$target.exe" | head -1)
 if [ -z "$executable" ]; then
-  echo "There is no executable for $target in $folder; run \`make release\`." >&2
+  echo "No executable for $target in $folder; run \`make release\`." >&2
   exit 1
 fi
 name=$(basename "$executable")
 
 digest() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1; }
-# On Windows, sha256sum marks binary files with a backslash or an asterisk; the digest is what counts.
+# On Windows, sha256sum marks binary files with a backslash or an asterisk, which is removed.
 if ! grep -q "$(digest "$executable" | tr -d '\\*')  $name\$" "$folder/SHA256SUMS"; then
   echo "$name doesn't have the checksum in SHA256SUMS: download it again." >&2
   exit 1
@@ -23,7 +23,7 @@ chmod +x "$executable"
 version=${name#parley-}
 version=${version%-"$target"*}
 
-# Runs in Alpine, against a Postgres beside it: this executable carries none.
+# Runs the executable in Alpine with a Postgres container, because it has no embedded Postgres.
 run_in_alpine() {
   local database=parley-smoke-postgres
   docker run --detach --rm --name "$database" --network host -e POSTGRES_PASSWORD=parley postgres:18-alpine >/dev/null
@@ -38,15 +38,15 @@ run_in_alpine() {
     sh -ec "apk add --no-cache --quiet bash curl libstdc++; /release/$name --version; /parley/scripts/smoke.sh /release/$name"
 }
 
-# Parley carries no Postgres there, and says so. Signals of Unix don't exist, so smoke.sh is not for Windows.
+# On Windows, Parley has no embedded Postgres and must ask for DATABASE_URL. smoke.sh needs Unix signals.
 run_on_windows() {
   "$executable" config check
-  local said
-  if said=$(cd "$(mktemp -d)" && "$executable" serve 2>&1); then
-    echo "It should have asked for DATABASE_URL." >&2
+  local output
+  if output=$(cd "$(mktemp -d)" && "$executable" serve 2>&1); then
+    echo "serve should have failed and asked for DATABASE_URL." >&2
     exit 1
   fi
-  grep DATABASE_URL <<<"$said"
+  grep DATABASE_URL <<<"$output"
 }
 
 "$executable" --version 2>/dev/null | grep --fixed-strings "parley $version " || [[ $target == *-musl ]]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts an executable as a new user would, in an empty folder with no configuration, and asks it for the main things:
-# smoke.sh dist/parley. DATABASE_URL and REDIS_URL are passed on if they are set. PORT is chosen unless it is set.
+# Smoke test: starts an executable in an empty folder without configuration, and tries its main features:
+# smoke.sh dist/parley. DATABASE_URL and REDIS_URL are passed on if set. Without PORT, a free port is used.
 set -euo pipefail
 
 executable=$(realpath "$1")
@@ -21,8 +21,8 @@ fail() {
   exit 1
 }
 ask() { curl --silent --show-error --fail --max-time 10 "$@"; }
-# Reads the answer to its end before it looks: `curl | grep -q` fails at times, since grep leaves at the first match.
-shows() { local answer; answer=$(ask "${@:2}") && grep -q -- "$1" <<<"$answer"; }
+# Reads the whole response before searching it. `curl | grep -q` sometimes fails, since grep exits at the first match.
+shows() { local response; response=$(ask "${@:2}") && grep -q -- "$1" <<<"$response"; }
 field() { sed -nE "s/.*\"$1\":\"([^\"]*)\".*/\1/p"; }
 
 cd "$folder"
@@ -35,7 +35,7 @@ pid=$!
 
 for _ in $(seq 1 300); do
   if ask --output /dev/null "$url/readyz" 2>/dev/null; then ready=yes; break; fi
-  kill -0 "$pid" 2>/dev/null || fail "it ended before it was ready"
+  kill -0 "$pid" 2>/dev/null || fail "it exited before it was ready"
   sleep 0.1
 done
 [ "${ready:-}" = yes ] || fail "not ready after 30 seconds"
@@ -49,17 +49,17 @@ conversation=$(ask "${json[@]}" "${auth[@]}" --data '{"title":"smoke","reply_mod
   "$url/api/v1/conversations" | sed -nE 's/^\{"id":"([^"]+)".*/\1/p')
 [ -n "$conversation" ] || fail "no conversation"
 ask "${json[@]}" "${auth[@]}" --data '{"content":"hello"}' "$url/api/v1/conversations/$conversation/messages" >/dev/null ||
-  fail "the message was not taken"
+  fail "the message was not accepted"
 shows '"content":"hello"' "${auth[@]}" "$url/api/v1/conversations/$conversation/messages" ||
-  fail "the message is not there"
+  fail "the message is missing"
 shows '"openapi":"3.0.3"' "$url/swagger/json" || fail "no OpenAPI document"
 shows 'api-reference' "$url/swagger" || fail "no API page"
 shows '^parley_messages_total{role="user"} 1$' "$url/metrics" || fail "the message is not counted"
-PORT=$port "$executable" healthcheck || fail "healthcheck says it is not ready"
+PORT=$port "$executable" healthcheck || fail "healthcheck reports that it is not ready"
 
 kill -TERM "$pid"
 code=0
 wait "$pid" || code=$?
 pid=
-[ "$code" -eq 0 ] || fail "it ended with $code after SIGTERM"
+[ "$code" -eq 0 ] || fail "it exited with $code after SIGTERM"
 echo "smoke: the executable starts, serves and stops"

@@ -1,5 +1,5 @@
 // `make sql`: adds new migrations to sql/migrations/SHA256SUMS, and raises sql/functions/REVISION if a function file has
-// changed. Ends with 1 if a migration that is listed has changed.
+// changed. Exits with 1 if a listed migration has changed.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { addChecksum } from "../src/db/migrate.ts";

@@ -1,6 +1,6 @@
 import type { SqlFile } from "../src/db/sql-files.ts";
 
-/** One hash over all files of a folder. */
+/** One hash of all files in a folder. */
 export function hashFiles(files: SqlFile[]): string {
   const hasher = new Bun.CryptoHasher("sha256");
   for (const { name, text } of files) hasher.update(`${name}\0${text}\0`);
@@ -10,7 +10,7 @@ export function hashFiles(files: SqlFile[]): string {
 /** The content of sql/functions/REVISION. */
 export const formatRevision = (revision: number, hash: string): string => `${revision} ${hash}\n`;
 
-/** What sql/migrations/SHA256SUMS says: the checksum of each file, as `sha256sum` writes it. */
+/** The checksum of each file in sql/migrations/SHA256SUMS, in the format of `sha256sum`. */
 export const parseSums = (text: string): Map<string, string> =>
   new Map(
     text

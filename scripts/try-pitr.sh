@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Recovers a database of Parley to a point in time, as docs/backup.md describes it: a private Postgres, pgBackRest, a running
-# Parley that writes, a mistake, a restore to just before it. Needs root, Postgres and pgbackrest: try-pitr.sh EXECUTABLE
+# Tests point-in-time recovery as docs/backup.md describes it, with a private Postgres and pgBackRest: Parley writes, somebody
+# deletes data by mistake, and a restore goes back to just before that. Needs root, Postgres and pgbackrest: try-pitr.sh EXECUTABLE
 set -euo pipefail
 
 parley=$(realpath "${1:?usage: try-pitr.sh EXECUTABLE}")
-[ "$(id -u)" -eq 0 ] || { echo "try-pitr: start it as root; Postgres then runs as the user postgres." >&2; exit 1; }
+[ "$(id -u)" -eq 0 ] || { echo "try-pitr: run it as root; Postgres runs as the user postgres." >&2; exit 1; }
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 folder=$(mktemp -d /tmp/parley-pitr-XXXXXX)
 data=$folder/data
@@ -33,11 +33,11 @@ fail() {
   exit 1
 }
 
-# call METHOD PATH BODY: prints the answer; ends with 1 for an error.
+# call METHOD PATH BODY: prints the response; exits with 1 for an error.
 call() {
   curl -sS --fail-with-body -X "$1" "$url$2" -H 'content-type: application/json' ${token:+-H "authorization: Bearer $token"} -d "$3"
 }
-# field NAME: of the JSON on standard input, the first string of that name.
+# field NAME: prints the first string with that name in the JSON on standard input.
 field() { sed -nE "s/.*\"$1\":\"([^\"]+)\".*/\1/p" | head -n 1; }
 
 start_parley() {
@@ -51,17 +51,17 @@ start_parley() {
   for _ in $(seq 600); do
     url=http://$(sed -nE 's/.*"address":"([^"]+)".*/\1/p' "$folder/parley.log" | head -n 1)
     if [ "$url" != http:// ] && curl -sf "$url/readyz" >/dev/null; then return; fi
-    kill -0 "$parley_pid" 2>/dev/null || fail "Parley has ended"
+    kill -0 "$parley_pid" 2>/dev/null || fail "Parley exited"
     sleep 0.1
   done
-  fail "Parley did not get ready"
+  fail "Parley did not become ready"
 }
 stop_parley() {
   kill -TERM "$parley_pid"
-  wait "$parley_pid" || fail "Parley ended with an error"
+  wait "$parley_pid" || fail "Parley exited with an error"
   parley_pid=
 }
-# send FROM TO: messages with these numbers.
+# send FROM TO: sends messages with these numbers.
 send() {
   for n in $(seq "$1" "$2"); do
     call POST "/api/v1/conversations/$conversation/messages" "{\"content\":\"message $n\"}" >/dev/null
@@ -102,14 +102,14 @@ pgbackrest_ check
 start_parley
 token=
 token=$(call POST /api/v1/auth/register '{"email":"ada@example.com","password":"correct horse battery","display_name":"Ada"}' | field access_token)
-[ -n "$token" ] || fail "nobody could register"
+[ -n "$token" ] || fail "registration failed"
 conversation=$(call POST /api/v1/conversations '{"title":"Kept","kind":"group","reply_mode":"never"}' | field id)
 send 1 100
 send 101 200 &
 sender=$!
 pgbackrest_ backup --type=full
 wait "$sender"
-# After the backup: these are in the archived log alone.
+# After the backup: these are only in the archived log.
 send 201 300
 before=$(sum_messages)
 target=$(ask "select clock_timestamp()")
@@ -118,7 +118,7 @@ sleep 1
 send 301 310
 ask "delete from messages where seq <= 250"
 [ "$(sum_messages)" != "$before" ] || fail "the mistake changed nothing"
-# A shutdown archives what is left of the log. A server that died would need its pg_wal, or loses at most archive_timeout.
+# A shutdown archives the rest of the log. After a crash, pg_wal is needed for it; without, up to archive_timeout is lost.
 stop_parley
 stop_postgres fast
 rm -rf "${data:?}"/*
@@ -137,9 +137,9 @@ start_parley
 last=$(call GET "/api/v1/conversations/$conversation/messages?limit=1" "" | grep -o '"content":"message [0-9]*"')
 [ "$last" = '"content":"message 300"' ] || fail "the last message is $last"
 send 301 310
-[ "$(ask "select count(*) || ' ' || max(seq) from messages")" = "310 310" ] || fail "the conversation doesn't go on"
+[ "$(ask "select count(*) || ' ' || max(seq) from messages")" = "310 310" ] || fail "new messages are not numbered from the restored ones"
 stop_parley
-# The new timeline is archived too, and can be backed up.
+# The new timeline is archived and can be backed up.
 pgbackrest_ backup --type=diff
 pgbackrest_ check
-echo "Every message is as it was, sessions go on, and new messages are archived."
+echo "try-pitr: all messages are restored, sessions are valid, and new messages are archived."

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Unpacks a package of Debian into a folder, and looks whether its program runs there. It isn't installed, so that no service
-# starts on this machine: unpack-debian.sh PACKAGE PROGRAM FOLDER, such as `unpack-debian.sh caddy usr/bin/caddy .tools/debian`.
+# Unpacks a Debian package into a folder, and checks that its program runs there. It isn't installed, so no service starts on
+# this machine: unpack-debian.sh PACKAGE PROGRAM FOLDER, for example `unpack-debian.sh caddy usr/bin/caddy .tools/debian`.
 set -euo pipefail
 
 package=$1 program=$2 folder=$3
 if ! command -v apt-get >/dev/null; then
-  echo "The tests need $package; install it by hand on this system, so that /$program is there." >&2
+  echo "The tests need /$program; install $package manually on this system." >&2
   exit 1
 fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
 download=$(mktemp -d)
 trap 'rm -rf "$download"' EXIT
-# Root downloads as itself: apt's own user can't write to the folder.
+# As root, download without apt's sandbox user, which can't write to the folder.
 sandbox=()
 if [ "$(id -u)" -eq 0 ]; then sandbox=(-o APT::Sandbox::User=root); fi
 get() { (cd "$download" && apt-get download -qq "${sandbox[@]}" "$package"); }
@@ -22,7 +22,7 @@ if ! get 2>/dev/null; then
 fi
 dpkg -x "$download/${package}"_*.deb "$download/root"
 if ! "$download/root/$program" --version >/dev/null 2>&1 && ! "$download/root/$program" version >/dev/null 2>&1; then
-  echo "Debian's $package doesn't run here, for lack of its libraries; install it by hand, so that /$program is there." >&2
+  echo "Debian's $package doesn't run here because libraries are missing; install it manually, at /$program." >&2
   exit 1
 fi
 mkdir -p "$folder/$(dirname "$program")"

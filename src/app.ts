@@ -16,8 +16,8 @@ import { createLargeBodies } from "./http/large-bodies.ts";
 import { mount, requireDeclared, requirePreconditions } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
-import { createReadTurns } from "./http/read-turns.ts";
-import { warnOfRefused } from "./http/refused-origins.ts";
+import { createReadQueue } from "./http/read-queue.ts";
+import { logRefusedOrigins } from "./http/refused-origins.ts";
 import { requestId } from "./http/request-id.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
 import { createSlowBodies } from "./http/slow-bodies.ts";
@@ -35,10 +35,10 @@ export function createApp(deps: AppDependencies) {
   const services = createServices(deps);
   const { auth, users, sockets, hub, limits, openStreams } = services;
   const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
-  const isAllowedOrigin = warnOfRefused(createOriginPolicy(config), log);
+  const isAllowedOrigin = logRefusedOrigins(createOriginPolicy(config), log);
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
-  const readTurns = createReadTurns({ limits });
+  const readQueue = createReadQueue({ limits });
   const expensiveReads = createExpensiveReads({ limits, openStreams });
   const idempotency = createIdempotency({ store: services.idempotency, log });
   const largeBodies = createLargeBodies();
@@ -73,7 +73,7 @@ export function createApp(deps: AppDependencies) {
         createSlowBodies({ isStillIn: auth.isStillIn }),
         idempotency,
         expensiveReads,
-        readTurns,
+        readQueue,
       ]),
     );
   requireDeclared(app, routes);
@@ -90,7 +90,7 @@ export function createApp(deps: AppDependencies) {
     /** Call it once the database is migrated: starts the background work. */
     async start(): Promise<void> {
       // Until other instances know about this one, they may respond from their caches.
-      await services.bus.untilHeard();
+      await services.bus.untilAnnounced();
       const other = await users.ensureFirstAdministrator(config);
       if (other !== null)
         log.warn(

@@ -65,7 +65,7 @@ export const createRoutes = (deps: RouteDependencies): Route[] => [
     ...deps,
     identify: deps.auth.identify,
     redeemTicket: deps.auth.redeemTicket,
-    places: deps.limits.sockets,
+    slots: deps.limits.sockets,
     isDraining: () => deps.lifecycle.phase === "draining",
   }),
 ];

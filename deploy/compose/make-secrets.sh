@@ -1,13 +1,14 @@
 #!/bin/sh
-# Writes the passwords and keys that the compose files read: make-secrets.sh [FOLDER], by default secrets/ beside this script.
-# A file that is there is kept, so running it again changes nothing. Write the keys of model providers into
-# openai_api_key and anthropic_api_key; empty means none.
+# Generates the passwords and keys that the compose files read: make-secrets.sh [FOLDER], by default secrets/ next to this
+# script. Existing files are kept, so running it again changes nothing. Put the keys of model providers into openai_api_key
+# and anthropic_api_key; empty means no key.
 set -eu
 umask 077
 
 folder=${1:-$(dirname "$0")/secrets}
 mkdir -p "$folder"
-# The containers run as different users, so they read the files as others; the folder keeps out the users of this machine.
+# The files are world-readable, because the containers run as different users. The folder's mode keeps out other users of
+# this machine.
 chmod 0700 "$folder"
 
 # Takes the content from stdin.
@@ -16,15 +17,15 @@ keep_or_write() {
     cat >/dev/null
     return
   fi
-  # Whole or not at all, also when the disk is full.
+  # Write a temporary file first, so a full disk never leaves a partial file.
   cat >"$folder/.$1.new"
   mv "$folder/.$1.new" "$folder/$1"
   echo "wrote $folder/$1"
 }
-# Hexadecimal, because it stands in URLs and configuration files.
+# Hexadecimal, because it is used in URLs and configuration files.
 random() {
   hex=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
-  [ "${#hex}" -eq 64 ] || { echo "make-secrets.sh: /dev/urandom gave no random bytes." >&2; exit 1; }
+  [ "${#hex}" -eq 64 ] || { echo "make-secrets.sh: can't read random bytes from /dev/urandom." >&2; exit 1; }
   echo "$hex"
 }
 new_secret() {
@@ -49,4 +50,4 @@ keep_or_write openai_api_key </dev/null
 keep_or_write anthropic_api_key </dev/null
 
 chmod 0644 "$folder"/*
-echo "The secrets are in $folder. Keep a copy of jwt_secret: with another one, everybody has to log in again."
+echo "The secrets are in $folder. Keep a copy of jwt_secret: with a different one, all users must log in again."

@@ -18,7 +18,7 @@ export function readChangelog(markdown: string): Section[] {
 }
 
 /**
- * What keeps a version from being released; one sentence each. Without a tag it is a trial, which may be of an
+ * The reasons why a version can't be released; one sentence each. Without a tag it is a dry run, which allows an
  * unreleased version.
  */
 export function findVersionProblems(version: string, tag: string | undefined, markdown: string): string[] {
@@ -33,7 +33,7 @@ export function findVersionProblems(version: string, tag: string | undefined, ma
   if (tag !== `v${version}`)
     problems.push(`The tag is ${tag}, but package.json has version ${version}: the tag must be v${version}.`);
   if (newest?.date === "unreleased")
-    problems.push(`CHANGELOG.md calls ${newest.version} unreleased: write the date of the release in its place.`);
+    problems.push(`CHANGELOG.md marks ${newest.version} as unreleased: replace that with the release date.`);
   return problems;
 }
 

@@ -1,10 +1,10 @@
-/** What the first bytes of an executable say of itself, as `file` would. */
+/** The type of an executable according to its first bytes, as `file` shows it. */
 export type ExecutableType = {
   format: "ELF" | "Mach-O" | "PE32+";
   machine: "x86_64" | "arm64";
-  /** ELF: the program that loads it, which tells glibc from musl. */
+  /** ELF: the program that loads it, which differs between glibc and musl. */
   loader?: string;
-  /** Mach-O: whether it has a signature, without which macOS on arm64 kills it. */
+  /** Mach-O: whether it is signed. macOS on arm64 kills unsigned programs. */
   isSigned?: boolean;
 };
 
@@ -21,13 +21,13 @@ const MACH_O_EXECUTE = 2;
 const MACH_O_CODE_SIGNATURE = 0x1d;
 const PE32_PLUS = 0x20b;
 
-/** Reads the type from the first HEADER_BYTES of a file; null if it is no 64-bit executable of these formats. */
+/** Reads the type from the first HEADER_BYTES of a file; null if it isn't a 64-bit executable in one of these formats. */
 export function readExecutableType(header: Uint8Array): ExecutableType | null {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   try {
     return readElf(view, header) ?? readMachO(view) ?? readPe(view);
   } catch (error) {
-    // It ends before a place that its own header names.
+    // Truncated: an offset in its header is beyond its end.
     if (error instanceof RangeError) return null;
     throw error;
   }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The container image of a release, in GitHub's registry. REGISTRY_TOKEN may write packages, TAG is the version's tag.
+# Publishes a release's container image in GitHub's registry. REGISTRY_TOKEN needs write access to packages; TAG is the
+# version's tag.
 #   image.sh push amd64          builds the image for this machine's platform, and pushes it as <version>-amd64
-#   image.sh join amd64 arm64    gives what was pushed one name, and writes it and its digest to $GITHUB_OUTPUT
+#   image.sh join amd64 arm64    combines the pushed images under one name, and writes name and digest to $GITHUB_OUTPUT
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +13,7 @@ for name in TAG REGISTRY_TOKEN GITHUB_REPOSITORY GITHUB_SHA; do
   fi
 done
 version=${TAG#v}
-# Names of images are in small letters.
+# Image names are lowercase.
 image=ghcr.io/${GITHUB_REPOSITORY,,}
 
 docker login ghcr.io --username "${GITHUB_ACTOR:-parley}" --password-stdin <<<"$REGISTRY_TOKEN"
@@ -30,7 +31,7 @@ case ${1:-} in
   join)
     shift
     tags=(--tag "$image:$version")
-    # A trial version doesn't become the one that people get without naming a version.
+    # A prerelease never becomes `latest`.
     if [[ $version != *-* ]]; then tags+=(--tag "$image:latest"); fi
     docker buildx imagetools create "${tags[@]}" "${@/#/$image:$version-}"
     digest=$(docker buildx imagetools inspect "$image:$version" --format '{{.Manifest.Digest}}')

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LockedPackage } from "./lockfile.ts";
 
-/** A package that goes into an executable, and the folder that holds it. */
+/** A package that is part of an executable, and its folder. */
 export type InstalledPackage = {
   key: string;
   name: string;
@@ -10,16 +10,16 @@ export type InstalledPackage = {
   integrity: string;
   dependencies: string[];
   folder: string;
-  /** As its package.json states it, mostly an SPDX expression. */
+  /** From its package.json; usually an SPDX expression. */
   license: string | undefined;
 };
 
 const LICENSE_FILE = /^(licen[cs]e|copying|notice)/i;
 
 /**
- * Adds to packages of bun.lock what is on the disk.
- * @param folders node_modules folders; packages of other platforms are only in the second one.
- * @throws if one is not there.
+ * The packages of bun.lock as they are installed.
+ * @param folders node_modules folders; packages for other platforms are only in the second one.
+ * @throws if a package is not installed.
  */
 export function listInstalled(packages: Map<string, LockedPackage>, folders: string[]): InstalledPackage[] {
   return [...packages].map(([key, locked]) => {

@@ -1,10 +1,10 @@
-/** A package as bun.lock has it. */
+/** A package in bun.lock. */
 export type LockedPackage = {
   name: string;
   version: string;
-  /** `sha512-…`, of the archive in the registry. */
+  /** Hash of the archive in the registry: `sha512-…`. */
   integrity: string;
-  /** Keys of the packages that it may load. */
+  /** Keys of the packages that it depends on. */
   dependencies: string[];
 };
 
@@ -13,7 +13,7 @@ type Details = {
   dependencies?: Record<string, string>;
   optionalDependencies?: Record<string, string>;
   peerDependencies?: Record<string, string>;
-  /** Names of those that may be absent. That another package brings one doesn't make it part of an executable. */
+  /** Optional peer dependencies. They aren't part of an executable, even if another package installs one. */
   optionalPeers?: string[];
 };
 type Lockfile = {
@@ -22,8 +22,8 @@ type Lockfile = {
 };
 
 /**
- * The packages that an executable may contain: the dependencies in package.json, and theirs. Development dependencies
- * are left out. The key of a package is its place, like `openai/zod` if it has a version of its own there.
+ * The packages that an executable may contain: the dependencies in package.json and their dependencies, without
+ * development dependencies. The key of a package is its path, like `openai/zod` if that package has its own version.
  */
 export function listRuntimePackages(lock: string): Map<string, LockedPackage> {
   const { workspaces, packages } = Bun.JSONC.parse(lock) as Lockfile;
@@ -44,7 +44,7 @@ export function listRuntimePackages(lock: string): Map<string, LockedPackage> {
   return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** Where a package finds another one: beside it, or the nearest further up. Optional peers may be absent. */
+/** Resolves a dependency like Node: in the package's own node_modules, otherwise the nearest one above it. */
 function findKey(packages: Lockfile["packages"], from: string, name: string): string | undefined {
   const path = from.match(/(?:@[^/]+\/)?[^/]+/g) ?? [];
   for (let depth = path.length; depth >= 0; depth--) {

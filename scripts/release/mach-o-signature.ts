@@ -4,8 +4,8 @@ const CODE_DIRECTORY_MAGIC = 0xfade_0c02;
 const SHA256_TYPE = 2;
 
 /**
- * Whether the code signature of a 64-bit Mach-O executable covers all that is before it, unchanged. macOS kills a
- * program whose signature doesn't; without any it runs on Intel only.
+ * Whether the code signature of a 64-bit Mach-O executable matches everything before it. macOS kills a program with an
+ * invalid signature. An unsigned program runs on Intel only.
  */
 export function checkMachOSignature(file: Uint8Array): "valid" | "invalid" | "none" {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
@@ -28,7 +28,7 @@ function findSignature(view: DataView): number | null {
   return null;
 }
 
-/** A signature is a list of parts, in big-endian numbers; the directory of pages is the first. */
+/** A signature is a list of big-endian blobs; the code directory is the first. */
 function findCodeDirectory(view: DataView, start: number): number {
   return start + view.getUint32(start + 16);
 }

@@ -2,17 +2,17 @@ export type ProvenanceInput = {
   version: string;
   commit: string;
   repository: string;
-  /** The files of the release, with their SHA-256. */
+  /** The SHA-256 of each release file. */
   digests: Map<string, string>;
   bunVersion: string;
-  /** Of bun.lock and of the lock of the runtimes. */
+  /** The SHA-256 of bun.lock and of the runtimes' lock file. */
   locks: Map<string, string>;
   environment: Record<string, string | undefined>;
 };
 
 /**
- * States what the files were made of, and where: an in-toto statement with SLSA provenance. It has no signature; the
- * release workflow adds a signed one (`gh attestation verify`).
+ * An in-toto statement with SLSA provenance: what the files were built from, and where. It isn't signed; the release
+ * workflow adds a signed one (`gh attestation verify`).
  */
 export function createProvenance(input: ProvenanceInput): string {
   const { version, commit, repository, digests, bunVersion, locks, environment } = input;

@@ -6,13 +6,13 @@ import type { InstalledPackage } from "./installed.ts";
 export type SbomInput = {
   version: string;
   commit: string;
-  /** Of the commit: the same commit gives the same document. */
+  /** The commit's time, so that the same commit always gives the same document. */
   time: Date;
   bunVersion: string;
   packages: InstalledPackage[];
 };
 
-/** A software bill of materials (CycloneDX 1.6, JSON) of all executables of a release. */
+/** Creates a software bill of materials (CycloneDX 1.6, JSON) for all executables of a release. */
 export function createSbom({ version, commit, time, bunVersion, packages }: SbomInput): string {
   const parley = new Models.Component(Enums.ComponentType.Application, "parley", {
     bomRef: "parley",
@@ -25,7 +25,7 @@ export function createSbom({ version, commit, time, bunVersion, packages }: Sbom
     bomRef: "bun",
     version: bunVersion,
     purl: `pkg:github/oven-sh/bun@bun-v${bunVersion}`,
-    description: "The JavaScript runtime that every executable begins with",
+    description: "The JavaScript runtime in every executable",
     licenses: licensesOf("MIT"),
   });
   const components = new Map(packages.map((item) => [item.key, createComponent(item)]));
@@ -61,7 +61,7 @@ function createComponent({ key, name, version, integrity, license, folder }: Ins
   return component;
 }
 
-/** The server in such a package, and the libraries that it brings along: scanners look for their names. */
+/** The PostgreSQL server in a package and its bundled libraries, for vulnerability scanners. */
 function listPostgresParts(key: string, version: string, folder: string): Models.Component[] {
   // 18.4.0-beta.17 is the 17th package of PostgreSQL 18.4.
   const release = version.split(".").slice(0, 2).join(".");

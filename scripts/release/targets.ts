@@ -1,16 +1,16 @@
 import { join } from "node:path";
 import type { ExecutableType } from "./executable-type.ts";
 
-/** A platform that a release has an executable for. */
+/** A platform for which a release has an executable. */
 export type ReleaseTarget = {
-  /** Ends the executable's file name: `parley-0.1.0-linux-x64`. */
+  /** Suffix of the executable's file name: `parley-0.1.0-linux-x64`. */
   name: string;
   extension: "" | ".exe";
-  /** What `bun build --target` calls it. */
+  /** Its name for `bun build --target`. */
   bunTarget: string;
-  /** The package with Bun's runtime for it, which becomes the executable. */
+  /** The package with Bun's runtime for this platform. */
   runtimePackage: string;
-  /** What scripts/pack-postgres.ts calls it. */
+  /** Its name for scripts/pack-postgres.ts. */
   postgresTarget: string;
   type: ExecutableType;
 };
@@ -26,7 +26,7 @@ const machO = (machine: ExecutableType["machine"], isSigned: boolean): Executabl
   isSigned,
 });
 
-/** Every target. Those without a glibc, and Windows, carry no PostgreSQL: they need `DATABASE_URL`. */
+/** All targets. Those without glibc, and Windows, have no embedded PostgreSQL: they need `DATABASE_URL`. */
 export const releaseTargets: ReleaseTarget[] = [
   target("linux-x64", "linux-x64", elf("x86_64", "/lib64/ld-linux-x86-64.so.2")),
   target("linux-arm64", "linux-aarch64", elf("arm64", "/lib/ld-linux-aarch64.so.1")),

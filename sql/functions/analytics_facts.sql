@@ -1,4 +1,4 @@
--- The figures of each message in some time spans, in the columns of analytics_slot_figures. An answer counts at the time its
+-- The figures of each message in some time ranges, in the columns of analytics_slot_figures. An answer counts at the time its
 -- message was created. Deleted messages, and those of deleted conversations, do not count.
 --
 -- owner_id: the author; for an answer, the user who requested it. If an answer doesn't name that user, it belongs to the

@@ -1,4 +1,4 @@
--- Reads figures. A time span is covered by rolled-up days, by the slots between them, and by the messages themselves at both
+-- Reads figures. A time range is covered by rolled-up days, by the slots between them, and by the messages themselves at both
 -- ends, where it cuts a slot.
 
 -- p_counted_until: everything created earlier is counted. If p_to cuts a slot after that time, the slot has nothing behind
@@ -62,7 +62,7 @@ begin
 end
 $$;
 
--- The figures of a span, in any number of rows. `at`: the start of the slot, or of the day if p_has_days allows days.
+-- The figures of a time range, in any number of rows. `at`: the start of the slot, or of the day if p_has_days allows days.
 create or replace function read_analytics(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean
 )
@@ -112,7 +112,7 @@ begin
 end
 $$;
 
--- The numbers of distinct active users and of active conversations in a span.
+-- The numbers of distinct active users and of active conversations in a time range.
 create or replace function count_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, out users bigint, out conversations bigint
 )
@@ -177,7 +177,7 @@ begin
 end
 $$;
 
--- The same for parts of a span, by the number of the part: p_starts are their start times. p_has_days: the parts are days
+-- The same for parts of a time range, by the number of the part: p_starts are their start times. p_has_days: the parts are days
 -- (UTC).
 create or replace function list_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean, p_starts timestamptz[]
@@ -261,7 +261,7 @@ begin
 end
 $$;
 
--- The figures of users in a span, one row each: their numbers, without deleted users. Cost in units of 0.00000001 USD.
+-- The figures of users in a time range, one row each: their numbers, without deleted users. Cost in units of 0.00000001 USD.
 create or replace function sum_user_analytics(p_from timestamptz, p_to timestamptz, p_counted_until timestamptz)
 returns table (
   n integer, messages bigint, generations bigint, failed_generations bigint, input_tokens bigint, output_tokens bigint,
@@ -322,7 +322,7 @@ begin
 end
 $$;
 
--- The parts of a span: the hours or days of a time zone; the first may begin before p_from. Days have 23 or 25 hours where
+-- The parts of a time range: the hours or days of a time zone; the first may begin before p_from. Days have 23 or 25 hours where
 -- clocks change. An hour that occurs twice gives two parts.
 create or replace function list_analytics_parts(p_from timestamptz, p_to timestamptz, p_interval text, p_zone text)
 returns table (starts_at timestamptz)

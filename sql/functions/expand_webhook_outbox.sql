@@ -5,7 +5,7 @@
 -- An administrator's webhook receives all events. Other webhooks receive events of conversations that their user belongs to,
 -- and events about the user. Access is checked again before each attempt (src/modules/webhooks/delivery).
 --
--- The members of a conversation are looked up once for all its events; webhooks of other users are not read. Each look-up is
+-- The members of a conversation are looked up once for all its events; webhooks of other users are not read. Each lookup is
 -- a subquery with an offset, which gets its own plan: as a join it may reuse a plan made while a table was nearly empty.
 create or replace function expand_webhook_outbox(p_rows integer, out taken integer, out made integer)
 language plpgsql

@@ -45,14 +45,14 @@ set enable_mergejoin = off
 set jit = off
 as $$
 declare
-  summarised bigint[];
+  summarized bigint[];
   -- The number of the newest summary, and of the message before it.
   lowest bigint;
   below bigint;
   first_turn bigint;
 begin
   select coalesce(array_agg(s.until_seq), '{}'), max(s.until_seq) filter (where s.until_seq <= p_until)
-  into summarised, lowest
+  into summarized, lowest
   from summaries s where s.conversation_id = p_conversation;
   if lowest is not null then
     select m.seq into below from messages m where m.conversation_id = p_conversation and m.seq < lowest
@@ -70,7 +70,7 @@ begin
     return query
     select r.id, r.seq, r.role, coalesce(r.hook_name, u.display_name), case when r.is_shown then excerpt_text(r.content, p_excerpt) end,
       octet_length(r.content), r.updated_at,
-      case when r.seq = any (summarised) then (
+      case when r.seq = any (summarized) then (
         select json_build_object('id', s.id, 'content', s.content) from summaries s
         where s.conversation_id = p_conversation and s.until_seq = r.seq
       ) end,
@@ -90,7 +90,7 @@ begin
     return;
   end if;
 
-  -- Step by step: each is one look-up.
+  -- Step by step: each is one lookup.
   return query
   with recursive path as (
     -- turn_id: the parent of a user's message. question_id: that of an answer.
@@ -100,7 +100,7 @@ begin
     union all
     select p.n + 1, p.bytes + least(octet_length(x.content), p_excerpt),
       p.n + 1 = p_rows or p.bytes + least(octet_length(x.content), p_excerpt) >= p_bytes
-        or x.seq = any (summarised),
+        or x.seq = any (summarized),
       x.seq, case when x.role = 'user' then x.parent_id end,
       case when x.role = 'assistant' and x.is_shown then x.parent_id end,
       x.id, x.role, x.author_id, x.content, x.updated_at, x.is_shown, x.hook_name
@@ -133,7 +133,7 @@ begin
   )
   select p.id, p.seq, p.role, coalesce(p.hook_name, u.display_name), case when p.is_shown then excerpt_text(p.content, p_excerpt) end,
     octet_length(p.content), p.updated_at,
-    case when p.seq = any (summarised) then (
+    case when p.seq = any (summarized) then (
       select json_build_object('id', s.id, 'content', s.content) from summaries s
       where s.conversation_id = p_conversation and s.until_seq = p.seq
     ) end,

@@ -99,7 +99,7 @@ begin
         options json)
     ) with ordinality as i (id, conversation, author, client_id, content, parent, reply, mentioned, model, answer_id,
                             generation_id, api_key, hook, hook_name, options, n)
-    -- Each look-up is a subquery with a limit, which gets its own plan: as a join it may use just the first column of
+    -- Each lookup is a subquery with a limit, which gets its own plan: as a join it may use just the first column of
     -- another index, while the tables are small.
     left join lateral (
       select x.role from members x

@@ -11,7 +11,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = on
 set enable_mergejoin = off
--- The estimated rows are far too low. Each look-up by key is a subquery, which has only one plan.
+-- The estimated rows are far too low. Each lookup by key is a subquery, which has only one plan.
 set enable_nestloop = off
 set jit = off
 as $$

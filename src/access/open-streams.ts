@@ -14,7 +14,7 @@ export interface OpenStream {
   /** Whether that membership must allow writing. */
   readonly isWriting?: boolean;
   /**
-   * Whether it ends when a session's access token expires. Set for streams with no end of their own; plain requests
+   * Whether it ends when a session's access token expires. Set for open-ended streams; plain requests
    * finish on their own. An expiring API key ends all streams.
    */
   readonly endsWithToken?: boolean;

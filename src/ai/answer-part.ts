@@ -22,7 +22,7 @@ export type AnswerPart =
 export type RunUsage = Usage & { estimated: boolean };
 
 /** The cost of a run, and the models (`provider/name`) that wrote its text, in order. */
-export type Account = { models: string[]; usage: RunUsage | null; costUsd: number | null };
+export type RunCosts = { models: string[]; usage: RunUsage | null; costUsd: number | null };
 
 /** The failure of the last model tried. All fields are safe for clients. */
 export type RunFailure = Omit<ProviderError, "retryable" | "cause" | "code"> & {
@@ -44,11 +44,11 @@ export type RunEnd =
       output?: { value: unknown };
       /** Thinking that `model` needs back with its calls. */
       thinking?: Thinking | undefined;
-    } & Account)
+    } & RunCosts)
   /** Every model failed. The text so far remains valid. */
-  | ({ type: "error" } & RunFailure & Account)
+  | ({ type: "error" } & RunFailure & RunCosts)
   /** The caller's signal aborted the run while `model` was writing; null: no model was. */
-  | ({ type: "aborted"; model: string | null } & Account);
+  | ({ type: "aborted"; model: string | null } & RunCosts);
 
 /** Returns the answer's text after a part, for readers that only need the text. */
 export function applyPart(text: string, part: AnswerPart): string {

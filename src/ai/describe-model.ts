@@ -1,7 +1,7 @@
 import { findPrice, type Price } from "../lib/prices.ts";
 import { extraFields, hasField } from "./extra-fields.ts";
 import { isOpenAiThinker } from "./model-traits.ts";
-import type { Catalogue } from "./models.ts";
+import type { Catalog } from "./models.ts";
 import type { Api } from "./wire-format.ts";
 
 const listedAbilities = ["tools", "thinking", "json_object", "json_schema"] as const;
@@ -24,15 +24,15 @@ export type ModelDetails = {
  * Describes a model (`provider/name`).
  * @param api absent: the offline model, which no field affects.
  */
-export function describeModel(model: string, api: Api | undefined, catalogue: Catalogue): ModelDetails {
-  const { windowTokens, answerTokens } = catalogue.limitsOf(model);
-  const abilities = listedAbilities.filter((ability) => catalogue.can(model, ability));
+export function describeModel(model: string, api: Api | undefined, catalog: Catalog): ModelDetails {
+  const { windowTokens, answerTokens } = catalog.limitsOf(model);
+  const abilities = listedAbilities.filter((ability) => catalog.can(model, ability));
   return {
     contextTokens: windowTokens,
     answerTokensMax: answerTokens,
     abilities,
     parameters: api === undefined ? [] : listParameters(model, api, abilities),
-    price: findPrice(model, catalogue.prices) ?? null,
+    price: findPrice(model, catalog.prices) ?? null,
   };
 }
 

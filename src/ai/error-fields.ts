@@ -2,7 +2,7 @@ import { isErrorName } from "./error-table.ts";
 import { type Fields, readFields, readList, readText } from "./fields.ts";
 import { readRetryAfter } from "./retry-after.ts";
 
-/** The content of a provider's error body, under whatever names. None of it is safe for clients yet. */
+/** The content of a provider's error body, whatever its fields are called. None of it is safe for clients yet. */
 export type ErrorFields = {
   /** Names of the error, most specific first. */
   words: string[];
@@ -35,8 +35,8 @@ export function isErrorValue(value: unknown): boolean {
 }
 
 /**
- * Whether an object is an error without the usual marks, if it has no part of an answer: it names an error status, or has a
- * message with an error code or error type.
+ * Whether an object is an error although it lacks the usual fields: it has no part of an answer, and names an error status
+ * or has a message with an error code or error type.
  */
 export function isBareError(value: unknown): boolean {
   const fields = readFields(value);
@@ -117,7 +117,7 @@ function listWords(level: Fields): string[] {
   const reasons = readList(level.details).map((detail) => readFields(detail).reason);
   const { code, details, error_code, type, __type, status } = level;
   const named = [code, error_code, ...reasons, readFields(details).error_code, type, __type, status];
-  // If the error names a place in the request, the request was invalid, whatever the error is called.
+  // If the error points into the request, the request was invalid, whatever the error is called.
   if (readList(level.loc).length > 0) named.push("validation_error");
   return named.flatMap((word) => (typeof word === "string" && word !== "" ? [word] : []));
 }

@@ -33,25 +33,25 @@ type Rule = {
   isHint: boolean;
 };
 
-const takenBy = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: false });
+const supportedBy = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: false });
 const hintFor = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: true });
 
 const rules = {
   // Best effort at reproducible answers, never a guarantee.
   seed: hintFor("chat"),
-  frequency_penalty: takenBy("chat"),
-  presence_penalty: takenBy("chat"),
-  logit_bias: takenBy("chat"),
-  verbosity: takenBy("chat", "responses"),
-  top_k: takenBy("chat", "messages"),
-  top_a: takenBy("chat"),
-  min_p: takenBy("chat"),
-  repetition_penalty: takenBy("chat"),
-  thinking: takenBy("chat"),
-  enable_thinking: takenBy("chat"),
-  chat_template_kwargs: takenBy("chat"),
-  reasoning: takenBy("chat"),
-  include_reasoning: takenBy("chat"),
+  frequency_penalty: supportedBy("chat"),
+  presence_penalty: supportedBy("chat"),
+  logit_bias: supportedBy("chat"),
+  verbosity: supportedBy("chat", "responses"),
+  top_k: supportedBy("chat", "messages"),
+  top_a: supportedBy("chat"),
+  min_p: supportedBy("chat"),
+  repetition_penalty: supportedBy("chat"),
+  thinking: supportedBy("chat"),
+  enable_thinking: supportedBy("chat"),
+  chat_template_kwargs: supportedBy("chat"),
+  reasoning: supportedBy("chat"),
+  include_reasoning: supportedBy("chat"),
   user: hintFor("chat", "responses"),
   safety_identifier: hintFor("chat", "responses"),
   prompt_cache_key: hintFor("chat", "responses"),
@@ -72,13 +72,13 @@ export const hasField = (api: Api, field: ExtraField): boolean => (rules[field] 
 /** The fields of a request that its wire format has. */
 export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<ExtraFields, FieldOf<A>> =>
   Object.fromEntries(
-    listAsked(extra)
+    listRequested(extra)
       .filter((field) => hasField(api, field))
       .map((field) => [field, extra[field]]),
   ) as Pick<ExtraFields, FieldOf<A>>;
 
 /** The first field in a request that a provider doesn't support; null: none, or the provider has no wire format. */
 export const findUnsupported = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
-  listAsked(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
+  listRequested(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
 
-const listAsked = (extra: ExtraFields): ExtraField[] => extraFields.filter((field) => extra[field] !== undefined);
+const listRequested = (extra: ExtraFields): ExtraField[] => extraFields.filter((field) => extra[field] !== undefined);

@@ -64,7 +64,7 @@ export function mapOpenAiEffort(name: string, effort: ReasoningEffort): Reasonin
   return taken ? findNearestEffort(effort, taken) : effort;
 }
 
-/** The nearest accepted value; the lower one of two equally near values. @param taken not empty. */
+/** The nearest accepted value; the lower one of two equally near values. @param taken must not be empty. */
 export function findNearestEffort(effort: ReasoningEffort, taken: readonly ReasoningEffort[]): ReasoningEffort {
   const distance = (other: ReasoningEffort) => Math.abs(effortOrder.indexOf(other) - effortOrder.indexOf(effort));
   const ordered = effortOrder.filter((value) => taken.includes(value));

@@ -10,15 +10,15 @@ import type { AnswerFormat } from "./provider.ts";
  * can answer in that format, enforced by its provider or instructed in words. A family lists what most of its models can do;
  * model-traits.ts lists the exceptions.
  */
-type Ability = "tools" | "images" | "thinking" | AnswerFormat["type"];
+type Capability = "tools" | "images" | "thinking" | AnswerFormat["type"];
 
-const formats = ["json_object", "json_schema"] as const satisfies Ability[];
+const formats = ["json_object", "json_schema"] as const satisfies Capability[];
 
 /** Models that share abilities and mostly limits (exceptions are in model-limits.ts). */
 type Family = ModelLimits & {
   /** The prefix of its models' names (`provider/name`). */
   prefix: string;
-  abilities: readonly Ability[];
+  abilities: readonly Capability[];
 };
 
 /**
@@ -65,7 +65,7 @@ const families: readonly Family[] = [
   {
     prefix: "anthropic/claude-",
     windowTokens: 200_000,
-    // All Claude models since version 4; earlier ones have limits of their own.
+    // All Claude models since version 4; earlier ones have their own limits.
     answerTokens: 32_000,
     abilities: ["tools", "images", "thinking", ...formats],
   },
@@ -92,8 +92,8 @@ export const INPUT_TOKENS_DEFAULT = 64_000;
 /** For models with an unknown window, mostly local ones: fits a window of 16,384 together with the answer. */
 export const INPUT_TOKENS_UNKNOWN = 12_000;
 
-/** The model catalogue with the operator's settings applied. Models are named `provider/name`. */
-export type Catalogue = {
+/** The model catalog with the operator's settings applied. Models are named `provider/name`. */
+export type Catalog = {
   /** List prices, overridden by configured ones. */
   prices: PriceTable;
   /** The model's own limits. */
@@ -101,20 +101,20 @@ export type Catalogue = {
   /** The answer's share of the window is kept free. */
   budgetOf(model: string): ModelBudget;
   /** An unknown model may be able to do anything: it is tried and reports what it can't do. */
-  can(model: string, ability: Ability): boolean;
+  can(model: string, ability: Capability): boolean;
 };
 
-/** The input and output budget of each model, for code that needs nothing else of the catalogue. */
-export type BudgetOf = Catalogue["budgetOf"];
+/** The input and output budget of each model, for code that needs nothing else of the catalog. */
+export type BudgetOf = Catalog["budgetOf"];
 
 /**
- * Builds the catalogue.
+ * Builds the catalog.
  * @param settings.prices as in AI_PRICES: added or replaced prices. Unreadable entries are ignored.
  * @param settings.inputTokens the most that any model receives, instead of the defaults; a known window still applies.
  */
-export function createCatalogue(
+export function createCatalog(
   settings: { prices?: string | undefined; inputTokens?: number | undefined } = {},
-): Catalogue {
+): Catalog {
   const { inputTokens } = settings;
   const find = (model: string) => families.find(({ prefix }) => model.startsWith(prefix));
   function limitsOf(model: string): ModelLimits {

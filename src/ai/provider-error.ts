@@ -1,4 +1,4 @@
-import { isTelling } from "../lib/mask-secrets.ts";
+import { isWorthMasking } from "../lib/mask-secrets.ts";
 import { type ErrorFields, readErrorFields } from "./error-fields.ts";
 import { type ErrorClues, findErrorKind } from "./error-table.ts";
 import type { ProviderError, ProviderErrorCode } from "./provider.ts";
@@ -6,7 +6,7 @@ import { parseRetryAfter } from "./retry-after.ts";
 
 /** Longest provider message kept in the log, in UTF-16 units. */
 const CAUSE_LENGTH_MAX = 300;
-/** The same before secrets are hidden in it: what is cut then may end in a part of one, which nothing would find. */
+/** The same before secrets are masked: cutting earlier could leave part of a secret, which the mask wouldn't match. */
 const FOREIGN_LENGTH_MAX = 65_536;
 
 const details: Record<ProviderErrorCode, string> = {
@@ -67,8 +67,8 @@ const keyPattern = /\b(?:sk|pk|key)-[\w*-]{6,}|\bBearer\s+\S+/gi;
 /** Prepares foreign text for the log: no keys, one line, short. */
 function cleanCause(cause: string, secrets: readonly string[]): string {
   let text = cause;
-  for (const secret of secrets) if (isTelling(secret)) text = text.replaceAll(secret, "[key]");
-  // Cut twice: once so that a page of HTML is not searched, once to the final length.
+  for (const secret of secrets) if (isWorthMasking(secret)) text = text.replaceAll(secret, "[key]");
+  // Cut first, so that a whole HTML page isn't searched, then to the final length.
   text = text.slice(0, CAUSE_LENGTH_MAX * 4);
   return text.replace(keyPattern, "[key]").replace(/\s+/g, " ").trim().slice(0, CAUSE_LENGTH_MAX);
 }
@@ -88,7 +88,7 @@ const noBodyPattern = /status code \(no body\)$/;
 export function mapHttpFailure(failure: HttpFailure, secrets: readonly string[]): ProviderError {
   const { status, headers, message, body } = failure;
   const fields = readErrorFields(body);
-  // The SDKs find the error's text only in some places, and otherwise claim there was no body.
+  // The SDKs find the error's text only in some fields, and otherwise claim there was no body.
   const isMissed = typeof body === "object" && fields.message !== "" && noBodyPattern.test(message);
   const shownMessage = isMissed ? fields.message : message;
   const cause = status === null ? shownMessage : `HTTP ${status}: ${shownMessage}`;

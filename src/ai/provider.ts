@@ -147,7 +147,7 @@ export type ProviderPart =
   | { type: "text"; text: string }
   /** The model's reasoning, if the provider reports it; empty if it only reports that the model is reasoning. */
   | { type: "reasoning"; text: string }
-  /** Bytes of the response arrived: a sign of life, whatever they hold (pings, comments, empty deltas). */
+  /** Bytes of the response arrived: a sign of life, even if they are pings, comments or empty deltas. */
   | { type: "activity"; isHead: boolean }
   /** A tool call began or continues: from here on, another model can't continue this step. */
   | { type: "tool_call" }

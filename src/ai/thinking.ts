@@ -5,7 +5,7 @@ import type { Thinking } from "./provider.ts";
 export const THINKING_LENGTH_MAX = 1024 * 1024;
 
 /** The provider and model that produced thinking. */
-export type Thinker = {
+export type ThinkingSource = {
   /** `Provider.name` */
   provider: string;
   /** The provider's own name of the model. */
@@ -16,7 +16,7 @@ export type Thinker = {
 export const measureThinking = (thinking: Thinking): number => JSON.stringify(thinking.data).length;
 
 /** The thinking kept for one step, with its model; undefined if there is none or too much. */
-export function createThinking(thinker: Thinker | undefined, data: object | null): Thinking | undefined {
+export function createThinking(thinker: ThinkingSource | undefined, data: object | null): Thinking | undefined {
   if (!thinker || data === null) return undefined;
   const { provider, model } = thinker;
   const thinking = { provider, data: { ...data, model } };
@@ -26,11 +26,11 @@ export function createThinking(thinker: Thinker | undefined, data: object | null
 /** The data of thinking if it is from the provider being asked; null if it is from another. */
 export const findOwnThinking = (
   thinking: Thinking | undefined,
-  { provider }: Pick<Thinker, "provider">,
+  { provider }: Pick<ThinkingSource, "provider">,
 ): Fields | null => (thinking?.provider === provider ? readFields(thinking.data) : null);
 
 /** The same, only if it is from the same model: others can't read signed or encrypted thinking. */
-export function findModelThinking(thinking: Thinking | undefined, thinker: Thinker): Fields | null {
+export function findModelThinking(thinking: Thinking | undefined, thinker: ThinkingSource): Fields | null {
   const own = findOwnThinking(thinking, thinker);
   return own?.model === thinker.model ? own : null;
 }

@@ -44,7 +44,7 @@ export const countMessage = (message: ChatMessage): number =>
   listTexts(message).reduce((sum, text) => sum + estimateTokens(text), MESSAGE_TOKENS);
 
 /** An upper bound for `countMessage`, found without reading the texts. */
-export const countMessageAtMost = (message: ChatMessage): number =>
+export const countMessageUpperBound = (message: ChatMessage): number =>
   listTexts(message).reduce((sum, text) => sum + text.length, MESSAGE_TOKENS);
 
 /** Tokens of all messages. */

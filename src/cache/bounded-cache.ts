@@ -9,13 +9,13 @@ export type CacheBounds<V> = {
   /** Above this size the least recently used entries are evicted. Counts bytes if `bytesOf` is set. */
   max: number;
   /** Entries expire this long after they were set; absent: never. */
-  keptMs?: number;
+  ttlMs?: number;
   /** The size of a value; absent: each counts 1. A value larger than `max` is not kept. */
   bytesOf?: (value: V) => number;
-  /** The clock for `keptMs`, in milliseconds above 0; absent: a monotonic one. */
+  /** The clock for `ttlMs`, in milliseconds above 0; absent: a monotonic one. */
   now?: () => number;
   /** Called for each entry that is deleted, replaced, evicted or expired. */
-  onGone?: (key: string, value: V) => void;
+  onEvict?: (key: string, value: V) => void;
 };
 
 /**
@@ -26,19 +26,19 @@ export class BoundedCache<V extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, V>;
   readonly #canAge: boolean;
 
-  constructor({ max, keptMs = 0, bytesOf = () => 1, now = () => performance.now(), onGone }: CacheBounds<V>) {
-    this.#canAge = keptMs > 0;
+  constructor({ max, ttlMs = 0, bytesOf = () => 1, now = () => performance.now(), onEvict }: CacheBounds<V>) {
+    this.#canAge = ttlMs > 0;
     this.#entries = new LRUCache({
       // Limits by size even for counts: with `max` the library allocates everything immediately, 4 MB for 100,000 entries.
       maxSize: max,
       sizeCalculation: (value) => Math.max(1, bytesOf(value)),
-      ttl: keptMs,
+      ttl: ttlMs,
       // Above 0 it would start a timer every millisecond.
       ttlResolution: 0,
       // Keeps expired entries findable, so that the code below can remove them.
       allowStale: true,
       perf: { now },
-      ...(onGone && { dispose: (value: V, key: string) => onGone(key, value) }),
+      ...(onEvict && { dispose: (value: V, key: string) => onEvict(key, value) }),
     });
   }
 

@@ -8,15 +8,15 @@ export type LookupCache<T> = {
 };
 
 /**
- * Caches look-ups for `keptMs`, so a burst of requests causes only one. A result forgotten during its look-up isn't cached,
+ * Caches lookups for `ttlMs`, so a burst of requests causes only one. A result forgotten during its lookup isn't cached,
  * nor is a failure.
  * @param entriesMax above it the least recently used entries are evicted.
  */
 export function createLookupCache<T>(
   load: (key: string) => Promise<T>,
-  { keptMs, entriesMax }: { keptMs: number; entriesMax: number },
+  { ttlMs, entriesMax }: { ttlMs: number; entriesMax: number },
 ): LookupCache<T> {
-  const found = new BoundedCache<Promise<T>>({ max: entriesMax, keptMs });
+  const found = new BoundedCache<Promise<T>>({ max: entriesMax, ttlMs });
 
   return {
     find(key) {

@@ -2,18 +2,18 @@ import { BoundedCache } from "./bounded-cache.ts";
 
 /** Overhead of an entry in addition to its value, key and tags. */
 const ENTRY_BYTES = 400;
-/** A tag of an entry: its text is shared, its places in two sets are not. */
+/** Bytes per tag of an entry: its text is shared, its entries in two sets are not. */
 const TAG_BYTES = 100;
 const BYTES_PER_CHAR = 2;
-/** Invalidations that a pending look-up records. Above this number everything counts as invalidated. */
-const CHANGES_NOTED_MAX = 1_000;
+/** Invalidations that a pending lookup records. Above this number everything counts as invalidated. */
+const RECENT_CHANGES_MAX = 1_000;
 
 export type Loaded<V> = {
   value: V;
   /** Further tags, known only once the value is loaded. */
   tags?: readonly string[];
   /** Whether the value must not be kept. */
-  isPassing?: boolean;
+  isUncacheable?: boolean;
 };
 
 export type TaggedLookup<V> = {
@@ -27,10 +27,10 @@ export type TaggedLookup<V> = {
 };
 
 type Entry<V> = { value: V; tags: readonly string[]; bytes: number };
-/** A pending look-up. */
+/** A pending lookup. */
 type Load<V> = {
   tags: readonly string[];
-  /** Tags invalidated since the look-up began, if it may add tags. */
+  /** Tags invalidated since the lookup began, if it may add tags. */
   changed: Set<string> | null;
   isStale: boolean;
   value: Promise<V>;
@@ -40,35 +40,35 @@ export type TaggedCacheOptions<V> = {
   bytesMax: number;
   /** Larger values are not kept. */
   entryBytesMax: number;
-  keptMs: number;
+  ttlMs: number;
   bytesOf(value: V): number;
   /** Whether `forget` is called for every change; while false, the cache is neither filled nor read. */
-  isTold(): boolean;
+  receivesChanges(): boolean;
   now?: () => number;
 };
 
 /**
- * Caches values for `keptMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
- * during its look-up, nor is a failure. Concurrent requests for a key share a look-up, unless something changed since it
+ * Caches values for `ttlMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
+ * during its lookup, nor is a failure. Concurrent requests for a key share a lookup, unless something changed since it
  * began.
  */
 export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #entries: BoundedCache<Entry<V>>;
   readonly #keys = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load<V>>();
-  /** Includes look-ups whose place in `#loads` was taken by a newer one. */
+  /** Includes lookups that a newer one has replaced in `#loads`. */
   readonly #running = new Set<Load<V>>();
   readonly #options: TaggedCacheOptions<V>;
 
   constructor(options: TaggedCacheOptions<V>) {
-    const { bytesMax, keptMs, now } = options;
+    const { bytesMax, ttlMs, now } = options;
     this.#options = options;
     this.#entries = new BoundedCache({
       max: bytesMax,
-      keptMs,
+      ttlMs,
       bytesOf: ({ bytes }) => bytes,
       now,
-      onGone: (key, { tags }) => this.#removeKey(key, tags),
+      onEvict: (key, { tags }) => this.#removeKey(key, tags),
     });
   }
 
@@ -79,7 +79,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
 
   /** Returns the value and whether it was cached. @throws whatever `load` throws. */
   async find(lookup: TaggedLookup<V>): Promise<{ isHit: boolean; value: V }> {
-    if (!this.#options.isTold()) return { isHit: false, value: (await lookup.load(false)).value };
+    if (!this.#options.receivesChanges()) return { isHit: false, value: (await lookup.load(false)).value };
     const known = this.#entries.get(lookup.key);
     if (known) return { isHit: true, value: known.value };
     const running = this.#loads.get(lookup.key);
@@ -87,7 +87,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     return { isHit: false, value: await this.#load(lookup) };
   }
 
-  /** Invalidates everything with this tag, including pending look-ups that may have it. */
+  /** Invalidates everything with this tag, including pending lookups that may have it. */
   forget(tag: string): void {
     const keys = this.#keys.get(tag);
     if (keys) for (const key of [...keys]) this.#entries.delete(key);
@@ -95,7 +95,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
       if (load.tags.includes(tag)) load.isStale = true;
       else if (load.changed && !load.isStale) {
         load.changed.add(tag);
-        if (load.changed.size > CHANGES_NOTED_MAX) load.isStale = true;
+        if (load.changed.size > RECENT_CHANGES_MAX) load.isStale = true;
       }
     }
   }
@@ -110,7 +110,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     const run = async () => {
       try {
         const loaded = await load(true);
-        if (!loaded.isPassing) this.#store(key, loading, loaded);
+        if (!loaded.isUncacheable) this.#store(key, loading, loaded);
         return loaded.value;
       } finally {
         this.#running.delete(loading);
@@ -124,8 +124,8 @@ export class TaggedCache<V extends NonNullable<unknown>> {
   }
 
   #store(key: string, { isStale, changed, ...load }: Load<V>, { value, tags: further = [] }: Loaded<V>): void {
-    const { isTold, bytesOf, entryBytesMax } = this.#options;
-    if (isStale || !isTold() || further.some((tag) => changed?.has(tag))) return;
+    const { receivesChanges, bytesOf, entryBytesMax } = this.#options;
+    if (isStale || !receivesChanges() || further.some((tag) => changed?.has(tag))) return;
     const bytes = bytesOf(value);
     if (bytes > entryBytesMax) return;
     const tags = [...load.tags, ...further];

@@ -54,14 +54,14 @@ async function createAdministrator(args: string[], environment: Environment): Pr
   const email = readEmail(options.email);
   const config = loadConfigFrom(environment);
   const read = async () => requireText(options.password ?? (await readPassword("Password of the administrator:")));
-  const given = options.password === undefined && process.stdin.isTTY ? null : await read();
+  const typedPassword = options.password === undefined && process.stdin.isTTY ? null : await read();
   await useUsers(config, async ({ users }) => {
     // Don't ask on a terminal for a password that isn't needed.
-    const raised = given === null ? await users.raiseAdministrator(email) : null;
-    const { user, isNew } = raised
-      ? { user: raised, isNew: false }
+    const promoted = typedPassword === null ? await users.promoteAdministrator(email) : null;
+    const { user, isNew } = promoted
+      ? { user: promoted, isNew: false }
       : await users
-          .createAdministrator(email, given ?? (await read()))
+          .createAdministrator(email, typedPassword ?? (await read()))
           .catch((error) => explain(error, options.password !== undefined));
     console.log(
       isNew

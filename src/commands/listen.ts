@@ -28,7 +28,7 @@ const TLS_1_2_CIPHERS = [
 
 /** The server counts as idle after this many consecutive checks. */
 const IDLE_CHECKS = 4;
-const IDLE_LOOK_MS = 25;
+const IDLE_POLL_MS = 25;
 
 type Listening = Pick<App, "app" | "websocket">;
 
@@ -42,7 +42,7 @@ export type PortListener = {
    * @throws CommandError if it can't be used; then nothing changes.
    */
   useTls(tls: Tls): void;
-  /** Refuses new connections; fulfils once all responses have ended and all connections are closed; with `isForced`, immediately. */
+  /** Refuses new connections; fulfills once all responses have ended and all connections are closed; with `isForced`, immediately. */
   stop(isForced: boolean): Promise<void>;
 };
 
@@ -105,12 +105,12 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
   return app.server;
 }
 
-/** Fulfils when no request is in progress and no socket is open. */
+/** Fulfills when no request is in progress and no socket is open. */
 async function untilIdle(servers: Iterable<Server<unknown>>): Promise<void> {
   const isIdle = () => [...servers].every((server) => server.pendingRequests + server.pendingWebSockets === 0);
   // A new connection may not have sent its request yet.
   for (let idleChecks = 0; idleChecks < IDLE_CHECKS; idleChecks = isIdle() ? idleChecks + 1 : 0)
-    await Bun.sleep(IDLE_LOOK_MS);
+    await Bun.sleep(IDLE_POLL_MS);
 }
 
 /** @returns a CommandError if the address or the certificate is the cause. */

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 import { parseEnv } from "node:util";
-import { createCatalogue } from "../ai/models.ts";
+import { createCatalog } from "../ai/models.ts";
 import type { HasPrice } from "../config/contradictions.ts";
 import { findDatabaseUrlProblems } from "../config/database-url-check.ts";
 import { listSettingEntries } from "../config/setting-entries.ts";
@@ -34,7 +34,7 @@ export function loadConfigWithWarnings(environment: Environment): { config: Conf
     const config = read(environment, file);
     return { config, warnings: findWarnings(config, surroundings) };
   } catch (error) {
-    // A missing setting may be present under a misspelt name.
+    // A missing setting may be present under a misspelled name.
     if (error instanceof ConfigError)
       error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.named));
     throw error;
@@ -90,9 +90,9 @@ export function loadSecretFrom(environment: Environment, name: string): string |
   }
 }
 
-/** For `loadConfig`, which must not import the model catalogue. */
+/** For `loadConfig`, which must not import the model catalog. */
 export const hasPrice: HasPrice = (model, configured) =>
-  findPrice(model, createCatalogue({ prices: configured }).prices) !== undefined;
+  findPrice(model, createCatalog({ prices: configured }).prices) !== undefined;
 
 function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;

@@ -8,14 +8,14 @@ const BAR_CHARS = 24;
 export interface ProgressLine {
   show(progress: Progress): void;
   /** Describes the current work if its progress can't be measured. */
-  tell(text: string): void;
+  print(text: string): void;
   /** Removes the line. */
   end(): void;
 }
 
 /** A progress line on stderr if that is a terminal; otherwise does nothing. */
 export function createProgressLine(stream: NodeJS.WriteStream = process.stderr): ProgressLine {
-  if (!stream.isTTY) return { show() {}, tell() {}, end() {} };
+  if (!stream.isTTY) return { show() {}, print() {}, end() {} };
   let writtenAtMs = Number.NEGATIVE_INFINITY;
   const write = (text: string) => stream.write(`\r\u001b[K${text.slice(0, Math.max(20, stream.columns - 1))}`);
 
@@ -27,7 +27,7 @@ export function createProgressLine(stream: NodeJS.WriteStream = process.stderr):
       write(`${bar}${formatCount(rows)} rows, ${formatBytes(dataBytes)}  ${table}`);
     },
 
-    tell(text) {
+    print(text) {
       writtenAtMs = performance.now();
       write(text);
     },

@@ -10,7 +10,7 @@ import { loadConfigFrom } from "./load-config.ts";
 import { nameDatabase } from "./named-database.ts";
 import { createProgressLine } from "./progress.ts";
 import { useDatabase } from "./use-database.ts";
-import { givePassphrase } from "./verify.ts";
+import { providePassphrase } from "./verify.ts";
 
 const steps = {
   indexes: "building indexes",
@@ -49,10 +49,10 @@ the terminal or standard input.`,
               log,
               signal,
               emptyRemedy: findEmptyRemedy(config),
-              getPassphrase: () => givePassphrase(environment, file),
+              getPassphrase: () => providePassphrase(environment, file),
               onSecret: async (secret) => void storeSecret(config, secret),
               onProgress,
-              onStep: (step) => line.tell(steps[step]),
+              onStep: (step) => line.print(steps[step]),
             }),
           { canJoin: false },
         );

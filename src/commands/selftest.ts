@@ -53,7 +53,7 @@ async function selftest(keeps: boolean, signal: AbortSignal): Promise<Report> {
   let keep: Parameters<typeof sandbox.close>[0] = keeps ? "everything" : "nothing";
   try {
     const results = await runChecks(checks, new Stage(sandbox, provider), signal, {
-      onStart: ({ name, claim }, index) => line.tell(`${index + 1}/${checks.length} ${name}: ${claim}`),
+      onStart: ({ name, claim }, index) => line.print(`${index + 1}/${checks.length} ${name}: ${claim}`),
       onEnd: (result) => void (process.stderr.isTTY || console.error(describeResult(result))),
     });
     const hasFailed = results.some(({ status }) => status !== "passed");
@@ -66,7 +66,7 @@ async function selftest(keeps: boolean, signal: AbortSignal): Promise<Report> {
       logs: keep === "nothing" ? null : sandbox.logsDir,
     });
   } finally {
-    line.tell("Cleaning up");
+    line.print("Cleaning up");
     await provider.stop();
     await sandbox.close(signal.aborted ? "nothing" : keep);
     line.end();

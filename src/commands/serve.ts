@@ -28,7 +28,7 @@ import { logCertificate, readTls, reloadTls } from "./tls.ts";
 /** Shutdown timeout after an uncaught error. */
 const CRASH_TIMEOUT_MS = 3_000;
 /** Time for closing the database after a second signal. */
-const HURRIED_CLOSE_MS = 1_000;
+const FORCED_CLOSE_MS = 1_000;
 /** Time for closing the database after everything else has stopped: the embedded Postgres writes a checkpoint. */
 const DATABASE_CLOSE_MS = 30_000;
 
@@ -68,8 +68,8 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     try {
       await serve({ config, tls, jwtSecret, log, isColored, metrics, signals, manager, database: connected.database });
     } finally {
-      const hurried = untilAborted(signals.hurry).then(() => Bun.sleep(HURRIED_CLOSE_MS));
-      await Promise.race([connected.close(), hurried]);
+      const forcedClose = untilAborted(signals.hurry).then(() => Bun.sleep(FORCED_CLOSE_MS));
+      await Promise.race([connected.close(), forcedClose]);
     }
     log.info("stopped");
     return signals.hasCrashed() || signals.hurry.aborted ? exitCodes.failure : exitCodes.success;

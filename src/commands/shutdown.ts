@@ -1,5 +1,5 @@
 import type { Log } from "../lib/log.ts";
-import type { Part } from "../lib/shutdown-parts.ts";
+import type { ShutdownPart } from "../lib/shutdown-parts.ts";
 import { untilAborted } from "./signals.ts";
 
 /**
@@ -9,7 +9,7 @@ import { untilAborted } from "./signals.ts";
  * @param hurry when aborted, nothing is waited for any more.
  */
 export async function stopInOrder(
-  parts: readonly Part[],
+  parts: readonly ShutdownPart[],
   { log, timeoutMs, hurry }: { log: Log; timeoutMs: number; hurry: AbortSignal },
 ): Promise<void> {
   const deadlineMs = Date.now() + timeoutMs;
@@ -23,10 +23,10 @@ export async function stopInOrder(
   await Promise.all(stopped.values());
 }
 
-/** Extra time for a part after the deadline, to notice it and to put away unfinished work. */
+/** Extra time for a part after the deadline, to notice it and to save unfinished work. */
 const GRACE_MS = 100;
 
-async function stopOne({ name, stop }: Part, deadlineMs: number, log: Log): Promise<void> {
+async function stopOne({ name, stop }: ShutdownPart, deadlineMs: number, log: Log): Promise<void> {
   const startedAt = performance.now();
   const stopped = stop(deadlineMs).then(
     () => log.debug({ part: name, ms: Math.round(performance.now() - startedAt) }, "part stopped"),

@@ -52,7 +52,7 @@ export function watchProcess(log: Log): ShutdownSignals {
   };
 }
 
-/** Fulfils when the signal is aborted. */
+/** Fulfills when the signal is aborted. */
 export function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve();

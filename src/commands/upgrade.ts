@@ -49,7 +49,7 @@ is running; it is not restarted. On a machine set up by deploy/install.sh: parle
     const target = findTarget();
     if (!values["no-backup"]) requireDatabase(config);
     requireWritable(target);
-    const said = await withInterruption("The upgrade was interrupted; nothing was replaced.", (signal) =>
+    const summary = await withInterruption("The upgrade was interrupted; nothing was replaced.", (signal) =>
       upgrade({
         source,
         target,
@@ -61,7 +61,7 @@ is running; it is not restarted. On a machine set up by deploy/install.sh: parle
         signal,
       }),
     );
-    console.log(said);
+    console.log(summary);
     return exitCodes.success;
   },
 };
@@ -143,7 +143,9 @@ function obtain(source: ExecutableSource, target: string, signal: AbortSignal): 
   return createDraft(source, target, {
     signal,
     onProgress: (bytes, totalBytes) =>
-      line.tell(`${formatBytes(bytes)}${totalBytes === null ? "" : ` of ${formatBytes(totalBytes)}`}  ${source.label}`),
+      line.print(
+        `${formatBytes(bytes)}${totalBytes === null ? "" : ` of ${formatBytes(totalBytes)}`}  ${source.label}`,
+      ),
   }).finally(line.end);
 }
 

@@ -23,7 +23,7 @@ the terminal or standard input.`,
       const { source, sizeBytes, findDone } = await openBackupFile(file);
       const onProgress = (progress: Progress) => line.show({ ...progress, done: findDone() });
       try {
-        const getPassphrase = () => givePassphrase(environment, file);
+        const getPassphrase = () => providePassphrase(environment, file);
         const summary = await verifyBackup(source, { getPassphrase, signal, onProgress });
         line.end();
         console.log(`The backup is valid.\n${describeBackup(summary, sizeBytes)}\n${describeSecret(summary)}`);
@@ -37,7 +37,10 @@ the terminal or standard input.`,
 };
 
 /** @throws UsageError if there is none. */
-export async function givePassphrase(environment: Record<string, string | undefined>, file: string): Promise<string> {
+export async function providePassphrase(
+  environment: Record<string, string | undefined>,
+  file: string,
+): Promise<string> {
   const passphrase = findPassphrase(environment);
   if (passphrase !== undefined) return passphrase;
   if (file === STREAM)

@@ -71,7 +71,7 @@ export function createAnswers(
     conversations,
     budgets,
     lifecycle,
-    holdAnswer: limits.answers.hold,
+    reserveAnswer: limits.answers.reserve,
     openStreams,
     storesReasoning,
     showsReasoning: config.AI_REASONING !== "off",

@@ -10,7 +10,7 @@ import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
-import { createParts } from "../lib/shutdown-parts.ts";
+import { createShutdownParts } from "../lib/shutdown-parts.ts";
 import { createLimits } from "../limits/limits.ts";
 import { countUnfinished, createLiveAnswers } from "../modules/generations/service.ts";
 import type { PasswordOptions } from "../modules/users/passwords.ts";
@@ -40,7 +40,7 @@ const UNREADY_MS_MAX = 5_000;
 /** The foundation of all modules: the database with its event log, the bus, the jobs, the limits. */
 export function createCore(deps: ServiceDependencies) {
   const { config, database, log, metrics, lifecycle } = deps;
-  const parts = createParts();
+  const parts = createShutdownParts();
   // Load balancers first have to notice that this instance is no longer ready. Until then, it serves their requests.
   const unreadyMs = config.APP_ENV !== "development" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
   parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs).then(lifecycle.markDraining) });

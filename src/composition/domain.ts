@@ -68,7 +68,7 @@ export function createPeople({
   });
   const prompts = createPromptService({ database, jobs, quotas, bus });
   const departures = createDepartures({ database, events });
-  const deletions = createDeletions({ database, audit, departures, jobs, onGone: onRenamed });
+  const deletions = createDeletions({ database, audit, departures, jobs, onDeleted: onRenamed });
   const accounts = createAccountService({ database, users, auth, audit, deletions, onRenamed });
   return { audit, auditLog, analytics, quotas, idempotency, users, apiKeys, auth, prompts, deletions, accounts };
 }

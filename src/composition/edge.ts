@@ -1,5 +1,5 @@
+import { createLoadEvents } from "../events/batched-loads.ts";
 import { createFindLastSeq } from "../events/last-seqs.ts";
-import { createLoadEvents } from "../events/load-together.ts";
 import { findFreeBytes } from "../lib/free-bytes.ts";
 import type { BackupService } from "../modules/backups/service.ts";
 import { createHealthService } from "../modules/health/service.ts";

@@ -1,5 +1,5 @@
 import { createChain } from "../ai/chain/chain.ts";
-import { createCatalogue, findCheapestModel } from "../ai/models.ts";
+import { createCatalog, findCheapestModel } from "../ai/models.ts";
 import { createProviders } from "../ai/providers/create-providers.ts";
 import { createExplainFailure } from "../ai/providers/explain-failure.ts";
 import { createTimeoutsOf } from "../ai/timeouts.ts";
@@ -11,8 +11,8 @@ export function createModels(
   { config, log, metrics, findProxy }: Core,
   documents: Pick<DocumentService, "searchPassages">,
 ) {
-  const catalogue = createCatalogue({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
-  const { prices, budgetOf } = catalogue;
+  const catalog = createCatalog({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
+  const { prices, budgetOf } = catalog;
   const observeRequests = {
     onRepeat(provider: string) {
       metrics.aiRepeatedRequests.inc({ provider });
@@ -24,8 +24,8 @@ export function createModels(
   const providers = createProviders(config, documents.searchPassages, observeRequests, findProxy);
   const chain = createChain({
     ...providers,
-    catalogue,
-    timeoutsOf: createTimeoutsOf(config, (model) => catalogue.can(model, "thinking")),
+    catalog,
+    timeoutsOf: createTimeoutsOf(config, (model) => catalog.can(model, "thinking")),
     answerTimeoutMs: config.AI_ANSWER_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,
     showsReasoning: config.AI_REASONING !== "off",

@@ -9,7 +9,7 @@ type Dependencies = { isOn: boolean; isAlone: boolean; bus: Bus; metrics: Metric
  * bus is certain that there is no other one. Changes of another instance would arrive only after they were acknowledged.
  */
 export function createReads({ isOn, isAlone, bus, metrics }: Dependencies): ReadCache {
-  const reads = createReadCache({ metrics, isTold: () => isOn && (isAlone || bus.isAlone()) });
+  const reads = createReadCache({ metrics, receivesChanges: () => isOn && (isAlone || bus.isAlone()) });
   if (!isOn) return reads;
   const onGap = reads.forgetAll;
   bus.subscribe("conversations", { onMessage: (message) => takeConversation(reads, message), onGap });

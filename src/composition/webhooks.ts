@@ -1,5 +1,5 @@
 import { ProxyError } from "../lib/http-client/errors.ts";
-import { addLeftOut, createLineLimit } from "../lib/line-limit.ts";
+import { addSkipped, createLineLimit } from "../lib/line-limit.ts";
 import { OutgoingError, RefusedAddressError } from "../lib/outgoing/errors.ts";
 import { createGuardedSender, type GuardedRequest } from "../lib/outgoing/send-guarded.ts";
 import { createDeliveryControl } from "../modules/webhooks/delivery/control.ts";
@@ -19,9 +19,9 @@ export function createWebhooks(core: Core, { audit, quotas }: People) {
   /** Proxy errors are logged for the administrator, and hidden from the owner of the webhook. */
   const send = (request: GuardedRequest) =>
     sendGuarded(request).catch((error: Error) => {
-      const leftOut = error.cause instanceof ProxyError ? limitLines("proxy") : null;
-      if (leftOut !== null)
-        log.warn(addLeftOut({ err: error.cause, host: request.url.host }, leftOut), "the proxy refused webhooks");
+      const skipped = error.cause instanceof ProxyError ? limitLines("proxy") : null;
+      if (skipped !== null)
+        log.warn(addSkipped({ err: error.cause, host: request.url.host }, skipped), "the proxy refused webhooks");
       throw error;
     });
   const dispatcher = createWebhookDispatcher({

@@ -6,10 +6,10 @@ import type { SettingOptions } from "./setting-options.ts";
 FormatRegistry.Set("cron", (value) => findScheduleProblem(value) === null);
 FormatRegistry.Set("time-zone", isTimeZone);
 
-const KEPT_MAX = 10_000;
+const KEEP_MAX = 10_000;
 
-const kept = (options: SettingOptions & { default: number; minimum: number }) =>
-  Type.Integer({ ...options, maximum: KEPT_MAX });
+const keepCount = (options: SettingOptions & { default: number; minimum: number }) =>
+  Type.Integer({ ...options, maximum: KEEP_MAX });
 
 /** Backup settings; see docs/backup.md. */
 export const backupSettings = {
@@ -75,17 +75,17 @@ export const backupSettings = {
   BACKUP_S3_SECRET_ACCESS_KEY: Type.Optional(
     Type.String({ pattern: "^[\\x21-\\x7e]+$", secret: true, description: "Secret of that key." }),
   ),
-  BACKUP_KEEP: kept({
+  BACKUP_KEEP: keepCount({
     default: 7,
     minimum: 1,
     description: "How many of the newest scheduled backups to keep. Older ones are deleted after a successful backup.",
   }),
-  BACKUP_KEEP_DAILY: kept({
+  BACKUP_KEEP_DAILY: keepCount({
     default: 0,
     minimum: 0,
     description: "In addition, keep the newest backup of each day (UTC), for this many days that have one.",
   }),
-  BACKUP_KEEP_WEEKLY: kept({
+  BACKUP_KEEP_WEEKLY: keepCount({
     default: 0,
     minimum: 0,
     description:

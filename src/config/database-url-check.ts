@@ -1,14 +1,14 @@
 import { canRead, type ReadFile } from "./contradictions.ts";
 import { parseDatabaseUrl } from "./database-url.ts";
 
-type Given = {
+type UrlCheckContext = {
   /** Variables of libpq, which supply what a URL omits. */
   environment: Record<string, string | undefined>;
   readFile: ReadFile;
 };
 
 /** Problems with DATABASE_URL that can be found without connecting; sentences without a secret. */
-export function findDatabaseUrlProblems(url: string, { environment, readFile }: Given): string[] {
+export function findDatabaseUrlProblems(url: string, { environment, readFile }: UrlCheckContext): string[] {
   const parsed = parseDatabaseUrl(url);
   if ("problems" in parsed) return parsed.problems;
   const { address } = parsed;

@@ -15,7 +15,7 @@ const SHOWN_LENGTH_MAX = 100;
 /** A value as shown in errors: shortened, without a password in an address; secrets are not shown at all. */
 function showValue({ secret }: SettingOptions, value: unknown): string {
   if (secret) return "the value";
-  // Masked before it is shortened: a truncated secret may not be recognised.
+  // Masked before it is shortened: a truncated secret may not be recognized.
   const masked = maskAddress(String(value));
   const cut = masked.length > SHOWN_LENGTH_MAX ? `${masked.slice(0, SHOWN_LENGTH_MAX)}…` : masked;
   return typeof value === "number" ? cut : JSON.stringify(cut);

@@ -9,7 +9,7 @@ const SILENCE_MS_MIN = 100;
 const SILENCE_MS_MAX = 600_000;
 
 /** How long a model may send nothing. */
-export const silence = (description: string) =>
+export const silenceTimeout = (description: string) =>
   Type.Optional(Type.Integer({ minimum: SILENCE_MS_MIN, maximum: SILENCE_MS_MAX, description }));
 
 /** A provider's key: one word of ASCII. */
@@ -24,14 +24,14 @@ const headersOf = (provider: string) =>
       secret: true,
       example: '{"api-key":"0123456789abcdef"}',
       description:
-        `Header fields that every request to ${provider} carries, as a JSON object. They replace those that Parley would ` +
+        `Header fields for every request to ${provider}, as a JSON object. They replace those that Parley would ` +
         "send, `authorization` too.",
     }),
   );
 const firstTokenOf = (provider: string) =>
-  silence(`\`AI_FIRST_TOKEN_TIMEOUT_MS\` for the models of ${provider} only; overrides the general setting.`);
+  silenceTimeout(`\`AI_FIRST_TOKEN_TIMEOUT_MS\` for the models of ${provider} only; overrides the general setting.`);
 const idleOf = (provider: string) =>
-  silence(`\`AI_IDLE_TIMEOUT_MS\` for the models of ${provider} only; overrides the general setting.`);
+  silenceTimeout(`\`AI_IDLE_TIMEOUT_MS\` for the models of ${provider} only; overrides the general setting.`);
 
 /** The settings of each built-in provider that is reached over the network. */
 export const builtInProviderSettings = {

@@ -158,7 +158,7 @@ export const settings = Type.Object({
     minimum: 500,
     maximum: 10_000_000,
     description:
-      "Maximum tokens of a conversation to send to a model; older messages are summarised. Absent: 64000, and 12000 for models " +
+      "Maximum tokens of a conversation to send to a model; older messages are summarized. Absent: 64000, and 12000 for models " +
       "with an unknown context window. For your own model, set it to its window minus its longest answer.",
   }),
   AI_PRICES: text({

@@ -1,16 +1,16 @@
 import { Type } from "@sinclair/typebox";
-import { silence } from "./provider-settings.ts";
+import { silenceTimeout } from "./provider-settings.ts";
 
 const MS_MIN = 100;
 const DAY_MS = 86_400_000;
 
 /** Timeouts of models and their answers. src/ai/timeouts.ts reads them by name. */
 export const timeLimitSettings = {
-  AI_FIRST_TOKEN_TIMEOUT_MS: silence(
+  AI_FIRST_TOKEN_TIMEOUT_MS: silenceTimeout(
     "A model that sends no byte for this long before its first token has failed. Absent: 30 seconds for models known not to " +
       "reason before they respond, 5 minutes for all others.",
   ),
-  AI_IDLE_TIMEOUT_MS: silence(
+  AI_IDLE_TIMEOUT_MS: silenceTimeout(
     "A model that sends no byte for this long after its first token has failed. Absent: as above.",
   ),
   AI_ANSWER_TIMEOUT_MS: Type.Integer({

@@ -37,7 +37,7 @@ export function findTlsProblems({ cert, key }: Tls): string[] {
 /** Names and validity of the first certificate, the server's own. The chain must be valid. */
 export function describeCertificate(cert: string): CertificateFacts {
   const [first] = parseChain(cert) ?? [];
-  if (!first) throw new Error("There is no certificate.");
+  if (!first) throw new Error("The certificate chain is empty.");
   return {
     names: first.subjectAltName ?? first.subject,
     validFromMs: Date.parse(first.validFrom),

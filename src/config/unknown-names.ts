@@ -11,10 +11,10 @@ const mcpSetting = /^MCP_([A-Z0-9_]+)_(?:TIMEOUT_MS|HEADERS|IDENTITY_SECRET)(?:_
 const NAME_LENGTH_MIN = 7;
 const EDITS_MAX = 2;
 /** Unknown names that are logged at startup; an environment may have thousands. */
-const UNKNOWN_TOLD_MAX = 20;
+const UNKNOWN_LOGGED_MAX = 20;
 
 /**
- * Names of other programs that look like misspelt settings: other names for the same thing, and common names. For example,
+ * Names of other programs that look like misspelled settings: other names for the same thing, and common names. For example,
  * TLS for Redis is `rediss://` here and `REDIS_SSL` elsewhere.
  */
 const foreignNames = new Set([
@@ -123,7 +123,7 @@ function isForeign(name: string, value: string): boolean {
 }
 
 /**
- * A warning for each misspelt name, without its value.
+ * A warning for each misspelled name, without its value.
  * @param isFromFile whether a name comes from `.env`.
  * @param named the servers named in settings.
  */
@@ -133,13 +133,13 @@ export function findUnknownNames(
   named: NamedServers = {},
 ): string[] {
   const unknown = listUnknownNames(environment, named);
-  const told = unknown.slice(0, UNKNOWN_TOLD_MAX).map(({ name, remedy }) => {
+  const messages = unknown.slice(0, UNKNOWN_LOGGED_MAX).map(({ name, remedy }) => {
     const where = isFromFile(name) ? " in .env" : "";
     const shown = JSON.stringify(name).slice(1, -1).slice(0, 100);
     return `${shown}${where} is not a setting of Parley and has no effect; ${remedy}`;
   });
-  const left = unknown.length - told.length;
+  const left = unknown.length - messages.length;
   return left > 0
-    ? [...told, `${left} more names like these are not settings of Parley either; correct or remove them.`]
-    : told;
+    ? [...messages, `${left} more names like these are not settings of Parley either; correct or remove them.`]
+    : messages;
 }

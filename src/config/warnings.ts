@@ -7,7 +7,7 @@ import { findUnknownNames } from "./unknown-names.ts";
 
 type Environment = Record<string, string | undefined>;
 
-type Surroundings = {
+type WarningContext = {
   /** The environment that the configuration was read from. */
   environment: Environment;
   /** Whether a name comes from `.env`. */
@@ -15,7 +15,7 @@ type Surroundings = {
 };
 
 /** Settings that are probably mistakes but don't prevent serving: sentences with how to fix them, without a secret. */
-export function findWarnings(config: Settings, { environment, isFromFile }: Surroundings): string[] {
+export function findWarnings(config: Settings, { environment, isFromFile }: WarningContext): string[] {
   return [
     ...findUnknownNames(environment, isFromFile, config),
     ...findUnusedServer(config),

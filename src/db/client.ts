@@ -1,4 +1,4 @@
-import { Problem } from "../lib/problem.ts";
+import { createNotFound } from "../lib/problem.ts";
 import {
   type ConnectionCounts,
   canPrepare,
@@ -31,7 +31,7 @@ const RESERVED_POOL_SIZE = 3;
 export const SIDE_CONNECTIONS_MAX = TRANSACTIONS_MAX + RESERVED_POOL_SIZE;
 
 /** State of a database in addition to its main pool. */
-type Sides = {
+type AttachedPools = {
   options: DatabaseOptions;
   pools: Set<SidePool>;
   reserved: SidePool;
@@ -45,15 +45,15 @@ type SidePool = {
   /** Undefined until first used. */
   find(): Database | undefined;
 };
-const sidesOf = new WeakMap<Database, Sides>();
+const attachedPools = new WeakMap<Database, AttachedPools>();
 
 /**
  * Opens the main pool, for reads and for writes that never wait for a row lock. Connections are made on demand. `end` closes
  * the side pools as well. `bigint` columns are numbers (exact up to 2^53).
  */
-export function openDatabase(given: DatabaseOptions): Database {
+export function openDatabase(requestedOptions: DatabaseOptions): Database {
   // All pools share this object, including later ones: see changeSession.
-  const options = { ...given, session: { ...(given.session ?? SESSION_PARAMETERS) } };
+  const options = { ...requestedOptions, session: { ...(requestedOptions.session ?? SESSION_PARAMETERS) } };
   const database = openPool(options);
   const pools = new Set<SidePool>();
   const addPool = (poolSize: number) => {
@@ -66,7 +66,7 @@ export function openDatabase(given: DatabaseOptions): Database {
     onWait: options.observer?.onWait,
   });
   const reserved = addPool(RESERVED_POOL_SIZE);
-  sidesOf.set(database, { options, pools, reserved, transactions, isPoolingKnown: false });
+  attachedPools.set(database, { options, pools, reserved, transactions, isPoolingKnown: false });
   const end = database.end;
   database.end = async (timeout) => void (await Promise.all([end(timeout), ...[...pools].map(({ close }) => close())]));
   return database;
@@ -100,28 +100,28 @@ export function createSidePool(
     "idleTimeoutS" | "closeTimeoutS" | "statementTimeoutMs" | "onNotification" | "onClosed"
   > = {},
 ): SidePool {
-  const sides = sidesOf.get(database);
-  if (!sides) throw new Error("The pool was not opened by openDatabase.");
+  const attached = attachedPools.get(database);
+  if (!attached) throw new Error("The pool was not opened by openDatabase.");
   const change = { idleTimeoutS: SIDE_IDLE_TIMEOUT_S, ...options };
-  const pool = createPool(() => ({ ...sides.options, ...change }), poolSize);
+  const pool = createPool(() => ({ ...attached.options, ...change }), poolSize);
   const kept = {
     ...pool,
     async close() {
-      sides.pools.delete(kept);
+      attached.pools.delete(kept);
       await pool.close();
     },
   };
-  sides.pools.add(kept);
+  attached.pools.add(kept);
   return kept;
 }
 
 /** The options this database was opened with, if by openDatabase. */
 export const findDatabaseTarget = (database: Database): DatabaseOptions["target"] | undefined =>
-  sidesOf.get(database)?.options.target;
+  attachedPools.get(database)?.options.target;
 
 /** Changes the startup parameters of all connections opened from now on, in all pools; undefined: not sent any more. */
 export function changeSession(database: Database, change: SessionParameters): void {
-  const session = sidesOf.get(database)?.options.session;
+  const session = attachedPools.get(database)?.options.session;
   if (session) Object.assign(session, change);
   // The driver reads them whenever it opens a connection.
   for (const pool of listPools(database)) Object.assign(pool.options.connection, change);
@@ -132,7 +132,7 @@ export function changeSession(database: Database, change: SessionParameters): vo
  * @param isKnown false: the pooler is only assumed until it is detected.
  */
 export function changePooling(database: Database, pooling: Pooling, isKnown: boolean): void {
-  const sides = sidesOf.get(database);
+  const sides = attachedPools.get(database);
   if (!sides) return;
   const { options } = sides;
   options.pooling = pooling;
@@ -142,15 +142,15 @@ export function changePooling(database: Database, pooling: Pooling, isKnown: boo
 }
 
 /** The pooler in front of this database, if already detected (pooler-check.ts). */
-export const getPooling = (database: Database): Pooling => sidesOf.get(database)?.options.pooling ?? "none";
+export const getPooling = (database: Database): Pooling => attachedPools.get(database)?.options.pooling ?? "none";
 
 /** Whether each transaction may get a different connection to Postgres. */
 export const isPooledByTransaction = (database: Database): boolean =>
-  sidesOf.get(database)?.isPoolingKnown === true && getPooling(database) === "transaction";
+  attachedPools.get(database)?.isPoolingKnown === true && getPooling(database) === "transaction";
 
 /** A pool of one connection with the same target and settings. The caller closes it. */
 export function openProbe(database: Database): Database {
-  const sides = sidesOf.get(database);
+  const sides = attachedPools.get(database);
   if (!sides) throw new Error("The pool was not opened by openDatabase.");
   return openPool({ ...sides.options, poolSize: 1 });
 }
@@ -158,12 +158,12 @@ export function openProbe(database: Database): Database {
 /** The open pools of this database. */
 const listPools = (database: Database): Database[] => [
   database,
-  ...[...(sidesOf.get(database)?.pools ?? [])].flatMap((pool) => pool.find() ?? []),
+  ...[...(attachedPools.get(database)?.pools ?? [])].flatMap((pool) => pool.find() ?? []),
 ];
 
 /** Connections of all pools of this database, statements waiting for a connection, and the maximum. */
 export function countConnections(database: Database): ConnectionCounts & { max: number } {
-  const sides = sidesOf.get(database);
+  const sides = attachedPools.get(database);
   let max = sides?.options.poolSize ?? 0;
   for (const { poolSize } of sides?.pools ?? []) max += poolSize;
   const sum = { idle: 0, active: 0, waiting: sides?.transactions.waiting() ?? 0, max };
@@ -180,18 +180,19 @@ export function countConnections(database: Database): ConnectionCounts & { max: 
  * Connections that stay available when the main pool is exhausted. Only for short statements that don't wait for row locks,
  * since the driver pipelines statements behind running ones.
  */
-export const getReservedPool = (database: Database): Database => sidesOf.get(database)?.reserved.open() ?? database;
+export const getReservedPool = (database: Database): Database =>
+  attachedPools.get(database)?.reserved.open() ?? database;
 
 /**
- * Runs `work` in one transaction: committed when the promise fulfils, rolled back when it rejects. Use it for everything
- * that may wait for a row lock, even single statements: transactions have connections of their own, outside the main pool.
+ * Runs `work` in one transaction: committed when the promise fulfills, rolled back when it rejects. Use it for everything
+ * that may wait for a row lock, even single statements: transactions have their own connections, outside the main pool.
  * `work` is repeated if a row was locked.
  * @param key names the contended row, such as `user:<id>`, or the id of a conversation. Transactions with the same key queue
  * without a connection. If the row stays locked, queued ones only wait briefly for it.
  * @throws Problem `overloaded` when too many wait; a lock timeout of the database; whatever `work` throws.
  */
 export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
-  const sides = sidesOf.get(database);
+  const sides = attachedPools.get(database);
   return sides ? sides.transactions.run(work, key) : ((await database.begin(work)) as T);
 }
 
@@ -201,12 +202,12 @@ export async function withTransaction<T>(database: Database, work: (sql: Sql) =>
  * @param statement sets the `lock_timeout` that it receives, as functions of the database can.
  */
 export async function withStatement<T>(database: Database, statement: Statement<T>, key?: string): Promise<T> {
-  const sides = sidesOf.get(database);
+  const sides = attachedPools.get(database);
   return sides ? sides.transactions.runStatement(statement, key) : statement(database, LOCK_TIMEOUT_MS);
 }
 
-/** Returns the row or throws `not_found`. Look-ups check access, so a row that the caller can't access counts as missing. */
+/** Returns the row or throws `not_found`. Lookups check access, so a row that the caller can't access counts as missing. */
 export function requireRow<T>(row: T | undefined, what: string): T {
-  if (row === undefined) throw new Problem("not_found", `There is no such ${what}.`);
+  if (row === undefined) throw createNotFound(what);
   return row;
 }

@@ -36,16 +36,16 @@ export type Entry<Item, Result> = {
 /**
  * Items waiting for a lock: all of a conversation, or those of one sender in it.
  * - `paused`: the next attempt starts when the timer fires, or when a lane connection is free.
- * - `trying`: its first items are in the queue, or in the batch being written.
+ * - `attempting`: its first items are in the queue, or in the batch being written.
  * - `waiting`: its first items wait in the database.
  */
 export type Lane<Item, Result> = {
   id: string;
-  state: "paused" | "trying" | "waiting";
+  state: "paused" | "attempting" | "waiting";
   entries: Entry<Item, Result>[];
   bytes: number;
   /** Items in the queue or in a batch. */
-  out: number;
+  inFlight: number;
   /** Whether any of these items was found locked. */
   isLocked: boolean;
   openedAtMs: number;
@@ -54,9 +54,9 @@ export type Lane<Item, Result> = {
   /** Whether it may wait in the database: a conversation whose lock seems to be held only briefly. */
   mayWait: boolean;
   hasWaited: boolean;
-  isInTurn: boolean;
+  isQueued: boolean;
   /** Its first item waits for a lock inside the commit, so it is never batched with others. */
-  isAlone: boolean;
+  isUnbatched: boolean;
 };
 
 /** The id of a sender's lane in a conversation. The lane of the whole conversation uses the key alone. */

@@ -16,7 +16,7 @@ export const PAUSE_MIN_MS = 3;
 export interface CommitLanes<Item, Result> {
   readonly size: number;
   /** Lanes with items in the queue or in a batch, or that were found locked by one. */
-  readonly trying: Set<Lane<Item, Result>>;
+  readonly attempting: Set<Lane<Item, Result>>;
   /** The lane an item has to join; undefined: none. */
   find(key: string, sender: string): Lane<Item, Result> | undefined;
   findById(id: string): Lane<Item, Result> | undefined;
@@ -34,7 +34,7 @@ export interface CommitLanes<Item, Result> {
   /** Returns entries to the front of their lanes, followed by entries of the same lanes still in the queue. */
   putBack(locked: Map<Lane<Item, Result>, Entry<Item, Result>[]>): void;
   /** Marks an item as no longer part of its lane's attempt. */
-  leaveTry(entry: Entry<Item, Result>): void;
+  leaveAttempt(entry: Entry<Item, Result>): void;
   /** Removes the lane; the caller handles its remaining items. */
   remove(lane: Lane<Item, Result>): void;
 }
@@ -48,7 +48,7 @@ export function createCommitLanes<Item, Result>(
   type ALane = Lane<Item, Result>;
   /** By conversation, or by conversation and sender. */
   const lanes = new Map<string, ALane>();
-  const trying = new Set<ALane>();
+  const attempting = new Set<ALane>();
 
   const find = (key: string, sender: string): ALane | undefined =>
     lanes.size === 0 ? undefined : (lanes.get(laneIdOf(key, sender)) ?? lanes.get(key));
@@ -57,21 +57,21 @@ export function createCommitLanes<Item, Result>(
     const lane: ALane = {
       id,
       // It ends like an attempt that found it locked.
-      state: "trying",
+      state: "attempting",
       entries: [],
       bytes: 0,
-      out: 0,
+      inFlight: 0,
       isLocked: true,
       openedAtMs: performance.now(),
       pauseMs: PAUSE_MIN_MS,
       timer: undefined,
       mayWait,
       hasWaited: false,
-      isInTurn: false,
-      isAlone: false,
+      isQueued: false,
+      isUnbatched: false,
     };
     lanes.set(id, lane);
-    trying.add(lane);
+    attempting.add(lane);
     return lane;
   }
 
@@ -91,8 +91,8 @@ export function createCommitLanes<Item, Result>(
     return extracted;
   }
 
-  function leaveTry(entry: AnEntry): void {
-    if (entry.lane) entry.lane.out -= 1;
+  function leaveAttempt(entry: AnEntry): void {
+    if (entry.lane) entry.lane.inFlight -= 1;
     entry.lane = null;
   }
 
@@ -100,7 +100,7 @@ export function createCommitLanes<Item, Result>(
     get size() {
       return lanes.size;
     },
-    trying,
+    attempting,
     find,
     findById: (id) => lanes.get(id),
     list: () => lanes.values(),
@@ -136,7 +136,7 @@ export function createCommitLanes<Item, Result>(
       };
       for (const entry of queue.extract((queued) => followersOf(queued) !== undefined)) followersOf(entry)?.push(entry);
       for (const [lane, entries] of locked) {
-        for (const entry of entries) leaveTry(entry);
+        for (const entry of entries) leaveAttempt(entry);
         lane.isLocked = true;
         const later = lane.entries;
         lane.entries = [];
@@ -151,7 +151,7 @@ export function createCommitLanes<Item, Result>(
       }
     },
 
-    leaveTry,
+    leaveAttempt,
     remove: (lane) => void lanes.delete(lane.id),
   };
 }

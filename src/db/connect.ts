@@ -27,12 +27,12 @@ const CLOSE_TIMEOUT_S = 5;
 const COMMIT_CONNECTIONS_MAX = 2 * (1 + LANES_WAITING_MAX);
 /** Steps that count for analytics (src/modules/analytics): one for reads, one for the job. */
 const COUNTING_CONNECTIONS_MAX = 2;
-/** Imports write on connections of their own (src/modules/imports/job.ts). */
+/** Imports have their own connections for writing (src/modules/imports/job.ts). */
 const IMPORT_CONNECTIONS_MAX = 2;
 /** LISTEN and NOTIFY between instances (src/realtime/bus-postgres.ts): with DATABASE_URL and without REDIS_URL. */
 const BUS_CONNECTIONS_MAX = 2;
 /** The most connections that an instance opens in addition to DATABASE_POOL_SIZE. Tested by test/db/connections.test.ts. */
-export const FURTHER_CONNECTIONS_MAX =
+export const EXTRA_CONNECTIONS_MAX =
   SIDE_CONNECTIONS_MAX +
   COMMIT_CONNECTIONS_MAX +
   COUNTING_CONNECTIONS_MAX +
@@ -82,7 +82,7 @@ export async function connectDatabase(
 async function startOrJoin(config: DatabaseConfig, log: Log, { canJoin = false }: ConnectOptions) {
   const dataDir = config.DATA_DIR;
   try {
-    const poolSize = config.DATABASE_POOL_SIZE + FURTHER_CONNECTIONS_MAX;
+    const poolSize = config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX;
     return await startEmbeddedPostgres({ dataDir, poolSize, log });
   } catch (error) {
     const running = canJoin && error instanceof DataDirectoryInUseError ? findRunningPostgres(dataDir) : null;
@@ -122,15 +122,15 @@ export async function waitForDatabase(
 ): Promise<void> {
   for (let delayMs = RETRY_DELAY_MIN_MS; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MAX_MS)) {
     signal.throwIfAborted();
-    let isAsked = false;
+    let isExamined = false;
     try {
       await abortable(examine(database, log), signal);
-      isAsked = true;
+      isExamined = true;
       await work();
       return;
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof UnsuitableDatabaseError || (isAsked && !isTemporary(error))) throw error;
+      if (error instanceof UnsuitableDatabaseError || (isExamined && !isTemporary(error))) throw error;
       const reason = await abortable(describe(error, database), signal);
       log.error({ reason, retry_in_ms: delayMs }, "the database is not responding; retrying");
     }

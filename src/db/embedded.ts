@@ -7,7 +7,7 @@ import { EmbeddedPostgresError, unreachable } from "./embedded/error.ts";
 import { createLauncher, findOwner, isReachable, type ProcessOwner } from "./embedded/launcher.ts";
 import { lockDirectory } from "./embedded/lock.ts";
 import { hasPayload, payloadVersion, removeOtherVersions, unpackPostgres } from "./embedded/payload.ts";
-import { endLeftover, readPostmasterFile } from "./embedded/postmaster-file.ts";
+import { readPostmasterFile, stopLeftoverServer } from "./embedded/postmaster-file.ts";
 import { APPLICATION_ROLE, prepareDatabase } from "./embedded/roles.ts";
 import { runServer } from "./embedded/server.ts";
 import { openServerLog } from "./embedded/server-log.ts";
@@ -79,7 +79,7 @@ async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void
   removeOtherVersions(dataDir);
   const launch = createLauncher(owner, clusterDir, log);
   const isNew = await ensureCluster(clusterDir, home, owner, launch);
-  await endLeftover(clusterDir, log);
+  await stopLeftoverServer(clusterDir, log);
 
   const serverLog = openServerLog(join(dataDir, "postgres.log"));
   undo.push(serverLog.close);

@@ -6,10 +6,10 @@ const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /**
  * SQLSTATEs of a server that is stopping, starting, restarting or full (57P01 to 57P03, 57P05, 53300), of connections (class
- * 08; PgBouncer sends 08P01 when its server is away), of a replica after failover (25006), and of a transaction that was
- * idle for too long (25P03).
+ * 08; PgBouncer sends 08P01 when its server is unavailable), of a replica after failover (25006), and of a transaction that
+ * was idle for too long (25P03).
  */
-const awayStates = new Set([
+const unavailableStates = new Set([
   "08000",
   "08001",
   "08003",
@@ -57,26 +57,26 @@ const isDatabaseError = (error: Error): boolean => marked.has(error) || ("query"
  * Whether an error means that the database is unreachable now, so the same request may work later. Errors of files and other
  * peers don't count, though they have the same codes.
  */
-export function isDatabaseAway(error: unknown): boolean {
-  if (error instanceof postgres.PostgresError) return awayStates.has(error.code);
+export function isDatabaseUnavailable(error: unknown): boolean {
+  if (error instanceof postgres.PostgresError) return unavailableStates.has(error.code);
   if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string") return false;
   return driverCodes.has(error.code) || (socketCodes.has(error.code) && isDatabaseError(error));
 }
 
-let outOfRoomAtMs = Number.NEGATIVE_INFINITY;
+let outOfSpaceAtMs = Number.NEGATIVE_INFINITY;
 
 /** When the server was last out of space, by `performance.now`; for the health check. */
-export const findLastOutOfRoomMs = (): number => outOfRoomAtMs;
+export const findLastOutOfSpaceMs = (): number => outOfSpaceAtMs;
 
 /** Whether the server is out of disk (53100) or memory (53200). Records the time. */
-function isOutOfRoom(error: unknown): boolean {
+function isOutOfSpace(error: unknown): boolean {
   if (!(error instanceof postgres.PostgresError) || (error.code !== "53100" && error.code !== "53200")) return false;
-  outOfRoomAtMs = performance.now();
+  outOfSpaceAtMs = performance.now();
   return true;
 }
 
 /** Whether the server itself has failed, so other statements would fail too. */
-export const concernsAll = (error: unknown): boolean => isDatabaseAway(error) || isOutOfRoom(error);
+export const isServerFailure = (error: unknown): boolean => isDatabaseUnavailable(error) || isOutOfSpace(error);
 
 /** Whether Postgres refused a row because of this unique index or constraint. */
 export function isUniqueViolation(error: unknown, constraint: string): boolean {
@@ -113,9 +113,9 @@ export function findTemporaryProblem(error: unknown): Problem | undefined {
     return new Problem("overloaded", "Too many requests are waiting for the database. Try again.", { retryAfterMs });
   if (isStatementTimeout(error))
     return new Problem("unavailable", "The database took too long to respond. Try again.", { retryAfterMs });
-  if (isDatabaseAway(error))
+  if (isDatabaseUnavailable(error))
     return new Problem("unavailable", "The database is unreachable. Try again later.", { retryAfterMs });
-  if (isOutOfRoom(error))
+  if (isOutOfSpace(error))
     return new Problem("unavailable", "The database is out of space. Nothing was changed.", {
       retryAfterMs,
     });

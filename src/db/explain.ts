@@ -1,4 +1,4 @@
-import { isDatabaseAway } from "./errors.ts";
+import { isDatabaseUnavailable } from "./errors.ts";
 
 /** One sentence on how to fix a database error; null for other errors. */
 export function explainDatabaseError(error: unknown): string | null {
@@ -18,7 +18,7 @@ export function explainDatabaseError(error: unknown): string | null {
   // read_only_sql_transaction
   if (code === "25006")
     return `The database is read-only (${text}); set DATABASE_URL to the primary, and check default_transaction_read_only.`;
-  if (isDatabaseAway(error))
+  if (isDatabaseUnavailable(error))
     return `The database is unreachable (${addCode(text, code)}); check that it is running, and check DATABASE_URL.`;
   // invalid_catalog_name, class 28 (invalid authorization), insufficient_privilege.
   if (code === "3D000") return `The database does not exist (${text}); create it, or correct DATABASE_URL.`;

@@ -15,7 +15,7 @@ import {
 } from "./commit-entries.ts";
 import { createCommitLanes } from "./commit-lanes.ts";
 import { createCommitQueue } from "./commit-queue.ts";
-import { concernsAll, isLockConflict, isStatementTimeout } from "./errors.ts";
+import { isLockConflict, isServerFailure, isStatementTimeout } from "./errors.ts";
 import { retryCollisions } from "./retry-collisions.ts";
 
 export { LANES_WAITING_MAX } from "./commit-attempts.ts";
@@ -37,7 +37,7 @@ const EXPIRY_CHECK_MS = 250;
  */
 export interface GroupCommit<Item, Result> {
   /**
-   * Fulfils once the item is committed. Items of one conversation are numbered in the order of these calls.
+   * Fulfills once the item is committed. Items of one conversation are numbered in the order of these calls.
    * @throws Problem `overloaded` when too many wait, or the item timed out; whatever a commit throws.
    */
   submit(item: Item): Promise<Result>;
@@ -69,7 +69,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   type AnEntry = Entry<Item, Result>;
   const queue = createCommitQueue<AnEntry>(write);
   const lanes = createCommitLanes<Item, Result>(queue, refuse);
-  const tries = createCommitAttempts<Item, Result>({ queue, lanes, commitWaiting, sortOut, fail });
+  const attempts = createCommitAttempts<Item, Result>({ queue, lanes, commitWaiting, settleBatch: settleBatch, fail });
   /** Everything that has no result yet. */
   let waitingCount = 0;
   let waitingBytes = 0;
@@ -78,25 +78,25 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   async function write(batch: AnEntry[]): Promise<void> {
     try {
       const results = await retryCollisions(() => commit(batch.map(({ item }) => item)));
-      sortOut(batch, results);
+      settleBatch(batch, results);
     } catch (error) {
       const [first] = batch;
-      if (batch.length > 1 && !concernsAll(error)) {
-        // A single item may be the cause. The second half returns to its place.
+      if (batch.length > 1 && !isServerFailure(error)) {
+        // A single item may be the cause. The second half goes back to the front of the queue.
         queue.unshift(...batch.splice(batch.length >> 1));
         await write(batch);
       } else if (first && isLockConflict(error)) {
         // A lock that can't be known beforehand, such as on the user that a message refers to.
         const lane = lanes.findOrOpenForSender(first);
-        lane.isAlone = true;
+        lane.isUnbatched = true;
         lanes.putBack(new Map([[lane, [first]]]));
       } else fail(batch, error);
     }
-    tries.end();
+    attempts.end();
   }
 
   /** Resolves the items with their results, and moves locked ones to their lane. */
-  function sortOut(batch: AnEntry[], results: CommitOutcome<Result>[]): void {
+  function settleBatch(batch: AnEntry[], results: CommitOutcome<Result>[]): void {
     const locked = new Map<Lane<Item, Result>, AnEntry[]>();
     for (const [index, entry] of batch.entries()) {
       const result = results[index] as CommitOutcome<Result>;
@@ -116,7 +116,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   /** Temporary failures may succeed later, so later items of the same senders fail too: the order is kept. */
   function fail(entries: AnEntry[], error: unknown): void {
     for (const entry of entries) refuse(entry, error);
-    if (concernsAll(error) || isStatementTimeout(error) || isLockConflict(error))
+    if (isServerFailure(error) || isStatementTimeout(error) || isLockConflict(error))
       refuseLater(new Set(entries.map(({ key, sender }) => laneIdOf(key, sender))), error);
   }
 
@@ -130,12 +130,13 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   /** Fails items that timed out, and later items of the same senders. */
   function expire(): void {
     const oldestMs = performance.now() - laneTimeoutMs;
-    const late = new Set<string>();
+    const expiredSenders = new Set<string>();
     for (const entries of [queue.list(), ...[...lanes.list()].map((lane) => lane.entries)])
-      for (const { sinceMs, key, sender } of entries) if (sinceMs <= oldestMs) late.add(laneIdOf(key, sender));
-    if (late.size === 0) return;
-    refuseLater(late, createOverloaded("The database did not store it in time. Try again."));
-    tries.end();
+      for (const { sinceMs, key, sender } of entries)
+        if (sinceMs <= oldestMs) expiredSenders.add(laneIdOf(key, sender));
+    if (expiredSenders.size === 0) return;
+    refuseLater(expiredSenders, createOverloaded("The database did not store it in time. Try again."));
+    attempts.end();
   }
 
   function refuse(entry: AnEntry, error: unknown): void {
@@ -145,7 +146,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
 
   /** Settles an item. */
   function settle(entry: AnEntry): void {
-    lanes.leaveTry(entry);
+    lanes.leaveAttempt(entry);
     waitingCount -= 1;
     waitingBytes -= entry.bytes;
     if (waitingCount > 0) return;

@@ -35,7 +35,7 @@ export const isHeld = <Held>(sql: Sql, table: LeasedTable<Held>, owner: string) 
 
 /**
  * Renews leases that are still held; locked rows are skipped until the next renewal. Usable as a statement or a part of one.
- * @param enoughMs leases that last longer than this are left alone: each renewal writes a row.
+ * @param enoughMs leases that last longer than this are not renewed: each renewal writes a row.
  */
 export const renewLeases = <Held>(
   sql: Sql,
@@ -52,7 +52,7 @@ export const renewLeases = <Held>(
   ) due
   where ${matchKey(sql, table, sql`due`)}`;
 
-/** Releases leases: the next instance to look takes the rows. */
+/** Releases leases: the next instance that polls takes the rows. */
 export const releaseLeases = <Held>(sql: Sql, table: LeasedTable<Held>, owner: string, held: readonly Held[]) => sql`
   update ${sql(table.name)} x set lease_until = now() from ${table.listHeld(sql, held)}
   where ${isHeld(sql, table, owner)}`;

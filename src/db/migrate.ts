@@ -52,7 +52,7 @@ export type AppliedMigration = { name: string; checksum: string; applied_at: Dat
 type Applied = { migrations: Map<string, AppliedMigration>; functions: Map<string, string>; functionsRevision: number };
 
 /** Attempts per step when it meets locks of other sessions, or deadlocks with them. */
-const TRIES_MAX = 30;
+const ATTEMPTS_MAX = 30;
 const RETRY_MS = 500;
 
 export type MigrateOptions = {
@@ -76,16 +76,16 @@ export async function migrate(
   await checkServer(database);
   await checkBookkeeping(database);
   const names: string[] = [];
-  let tries = 0;
-  // Checks without the lock first: an instance that starts on an up-to-date database waits for nobody.
+  let attempts = 0;
+  // Checks without the lock first: an instance that starts on an up-to-date database doesn't wait.
   while (!isUpToDate(sources, await readApplied(database))) {
     try {
       const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources), signal);
       if (name) names.push(name);
-      tries = 0;
+      attempts = 0;
     } catch (error) {
-      tries += 1;
-      if (!isLockConflict(error) || tries >= TRIES_MAX) throw error;
+      attempts += 1;
+      if (!isLockConflict(error) || attempts >= ATTEMPTS_MAX) throw error;
       log.warn({ err: error }, "a migration was blocked by locks of other sessions; retrying");
       await Bun.sleep(RETRY_MS * (1 + Math.random()));
     }

@@ -1,6 +1,6 @@
 import { isCollision } from "./errors.ts";
 
-const TRIES_MAX = 5;
+const ATTEMPTS_MAX = 5;
 /** Upper bound of the pause before the first retry; doubles with each retry. */
 const PAUSE_MS = 10;
 
@@ -11,12 +11,12 @@ const PAUSE_MS = 10;
  * @throws the last such error; whatever else `work` throws.
  */
 export async function retryCollisions<T>(work: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries += 1) {
+  for (let attempts = 1; ; attempts += 1) {
     try {
       return await work();
     } catch (error) {
-      if (tries >= TRIES_MAX || !isCollision(error)) throw error;
+      if (attempts >= ATTEMPTS_MAX || !isCollision(error)) throw error;
     }
-    await Bun.sleep(Math.random() * PAUSE_MS * 2 ** (tries - 1));
+    await Bun.sleep(Math.random() * PAUSE_MS * 2 ** (attempts - 1));
   }
 }

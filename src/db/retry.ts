@@ -4,7 +4,7 @@ import { findTemporaryProblem } from "./errors.ts";
 
 const PAUSE_MS = 500;
 
-/** Whether the same may work later: a row was locked, or the database was away, too slow or overloaded. */
+/** Whether a retry may succeed: a row was locked, or the database was unavailable, too slow or overloaded. */
 export const isTemporary = (error: unknown): boolean =>
   error instanceof Problem
     ? error.code === "overloaded" || error.code === "unavailable"

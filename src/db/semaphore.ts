@@ -15,7 +15,7 @@ type Waiting = { begin(): void; fail(error: unknown): void };
 /** A semaphore with a first-in, first-out queue. */
 export interface Semaphore {
   /**
-   * Runs `work` when a place is free. @throws Problem `overloaded` when too many wait, or for too long; whatever `work`
+   * Runs `work` when a slot is free. @throws Problem `overloaded` when too many wait, or for too long; whatever `work`
    * throws.
    */
   run<T>(work: () => Promise<T>): Promise<T>;
@@ -25,7 +25,7 @@ export interface Semaphore {
 
 type SemaphoreOptions = {
   waitingMax?: number;
-  /** Called with the time spent waiting for a place. */
+  /** Called with the time spent waiting for a slot. */
   onWait?: ((waitMs: number) => void) | undefined;
 };
 

@@ -31,7 +31,7 @@ const refusingStates = new Set(["08P01", "0A000"]);
 /** The schema that Parley uses if the search path is wrong. */
 const SCHEMA = "public";
 
-type Place = { schema: string | null; path: string; is_here: boolean; is_in_public: boolean };
+type SchemaLookup = { schema: string | null; path: string; is_here: boolean; is_in_public: boolean };
 
 /**
  * Applies the session settings that Parley needs, and logs a warning for each that it cannot change. Must run before any
@@ -60,23 +60,23 @@ function isParameterRefused(error: unknown): boolean {
 
 /** Replaces a search path that leads nowhere, or past Parley's tables. A path to another schema is kept. */
 async function choosePath(database: Database, log: Log): Promise<void> {
-  const place = await readPlace(database);
-  if (!isMisled(place)) return;
+  const lookup = await readSchemaLookup(database);
+  if (!usesWrongSchema(lookup)) return;
   changeSession(database, { search_path: SCHEMA });
   await endSessions(database);
-  const isMended = await isLed(database);
-  const found = `search_path is ${JSON.stringify(place.path)}, which does not contain Parley's tables`;
+  const isFixed = await usesRightSchema(database);
+  const found = `search_path is ${JSON.stringify(lookup.path)}, which does not contain Parley's tables`;
   log.warn(
-    isMended
+    isFixed
       ? `${found}; Parley uses the schema "${SCHEMA}" instead.`
       : `${found}, and Parley cannot change it behind a pooler; run \`alter role … set search_path = ${SCHEMA}\`.`,
   );
 }
 
 /** Whether the path leads to Parley's tables now. If a pooler refuses it, it is no longer sent. */
-async function isLed(database: Database): Promise<boolean> {
+async function usesRightSchema(database: Database): Promise<boolean> {
   try {
-    return !isMisled(await readPlace(database));
+    return !usesWrongSchema(await readSchemaLookup(database));
   } catch (error) {
     if (!isParameterRefused(error)) throw error;
     changeSession(database, { search_path: undefined });
@@ -84,11 +84,11 @@ async function isLed(database: Database): Promise<boolean> {
   }
 }
 
-const isMisled = ({ schema, is_here, is_in_public }: Place): boolean =>
+const usesWrongSchema = ({ schema, is_here, is_in_public }: SchemaLookup): boolean =>
   schema === null || schema === "pg_catalog" || schema === "information_schema" || (!is_here && is_in_public);
 
-async function readPlace(sql: Sql): Promise<Place> {
-  const [place] = await sql<Place[]>`
+async function readSchemaLookup(sql: Sql): Promise<SchemaLookup> {
+  const [place] = await sql<SchemaLookup[]>`
     select current_schema() as schema, current_setting('search_path') as path,
       count(*) filter (where n.nspname = current_schema()) = 2 as is_here,
       count(*) filter (where n.nspname = ${SCHEMA}) = 2 as is_in_public

@@ -13,12 +13,12 @@ const PORT = 5432;
 export async function findMissingTls(address: DatabaseAddress): Promise<string | null> {
   const { host, port = PORT, sslmode, isTlsDirect } = address;
   if (host === undefined || isTlsDirect || ["disable", "allow", "prefer"].includes(sslmode)) return null;
-  if ((await askForTls(host, port)) !== NO) return null;
+  if ((await requestTls(host, port)) !== NO) return null;
   return `The server of DATABASE_URL (${host}:${port}) has no TLS, but sslmode=${sslmode} requires it; set \`ssl = on\` there, or sslmode=disable.`;
 }
 
 /** The byte that the server responds with; undefined when there is none. */
-async function askForTls(hostname: string, port: number): Promise<number | undefined> {
+async function requestTls(hostname: string, port: number): Promise<number | undefined> {
   const { promise, resolve } = Promise.withResolvers<number | undefined>();
   const timer = setTimeout(resolve, ANSWER_TIMEOUT_MS);
   const connecting = Bun.connect({

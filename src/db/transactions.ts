@@ -14,14 +14,14 @@ import { createKeyedQueue, createSemaphore } from "./semaphore.ts";
 /** Lock timeout of a first attempt: healthy transactions release their locks sooner. */
 const FIRST_LOCK_TIMEOUT_MS = 50;
 /** Concurrent transactions: first attempts, and attempts that wait for rows known to be locked. */
-const FIRST_TRIES_MAX = 4;
-const LOCKED_TRIES_MAX = 3;
+const FIRST_ATTEMPTS_MAX = 4;
+const LOCKED_ATTEMPTS_MAX = 3;
 /** Transactions with the same key that may wait for each other. */
-const TURNS_WAITING_MAX = 1_000;
+const KEY_WAITING_MAX = 1_000;
 /** Transactions of all keys that may wait for a connection; above it they are refused. */
 const TRANSACTIONS_WAITING_MAX = 2_000;
 /** Connections that transactions need. */
-export const TRANSACTIONS_MAX = FIRST_TRIES_MAX + LOCKED_TRIES_MAX;
+export const TRANSACTIONS_MAX = FIRST_ATTEMPTS_MAX + LOCKED_ATTEMPTS_MAX;
 
 export interface Transactions {
   /** See `withTransaction` (client.ts). */
@@ -42,14 +42,14 @@ type Options = {
 };
 
 /**
- * The first attempt waits only briefly for locks, so it delays nobody. If a row is locked, the next attempt waits for it on
- * one of a few connections reserved for that, so any number of locked rows leaves the others unaffected.
+ * The first attempt waits only briefly for locks, so it delays no other work. If a row is locked, the next attempt waits for
+ * it on one of a few connections reserved for that, so any number of locked rows leaves the others unaffected.
  */
 export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
-  const waits = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
-  const firstTries = createSemaphore(FIRST_TRIES_MAX, waits);
-  const lockedTries = createSemaphore(LOCKED_TRIES_MAX, waits);
-  const turns = createKeyedQueue(TURNS_WAITING_MAX);
+  const queueOptions = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
+  const firstAttempts = createSemaphore(FIRST_ATTEMPTS_MAX, queueOptions);
+  const lockedAttempts = createSemaphore(LOCKED_ATTEMPTS_MAX, queueOptions);
+  const keyedQueue = createKeyedQueue(KEY_WAITING_MAX);
 
   async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
     const result = await pool.open().begin(ISOLATION, async (sql) => {
@@ -61,24 +61,24 @@ export function createTransactions(pool: { open(): Database }, { getPooling, onW
     return result as T;
   }
 
-  async function runTries<T>(begin: (lockTimeoutMs: number) => Promise<T>, wasLocked: boolean): Promise<T> {
+  async function runAttempts<T>(begin: (lockTimeoutMs: number) => Promise<T>, wasLocked: boolean): Promise<T> {
     try {
-      return await firstTries.run(() => retryCollisions(() => begin(FIRST_LOCK_TIMEOUT_MS)));
+      return await firstAttempts.run(() => retryCollisions(() => begin(FIRST_LOCK_TIMEOUT_MS)));
     } catch (error) {
       if (wasLocked || !isLockConflict(error)) throw error;
     }
-    return lockedTries.run(() => retryCollisions(() => begin(LOCK_TIMEOUT_MS)));
+    return lockedAttempts.run(() => retryCollisions(() => begin(LOCK_TIMEOUT_MS)));
   }
 
-  function runInTurn<T>(begin: (lockTimeoutMs: number) => Promise<T>, key: string | undefined): Promise<T> {
-    if (key === undefined) return runTries(begin, false);
-    return turns.run(key, (wasLocked) => runTries(begin, wasLocked), isLockConflict);
+  function runInOrder<T>(begin: (lockTimeoutMs: number) => Promise<T>, key: string | undefined): Promise<T> {
+    if (key === undefined) return runAttempts(begin, false);
+    return keyedQueue.run(key, (wasLocked) => runAttempts(begin, wasLocked), isLockConflict);
   }
 
   return {
-    run: (work, key) => runInTurn((lockTimeoutMs) => begin(work, lockTimeoutMs), key),
-    runStatement: (statement, key) => runInTurn((lockTimeoutMs) => statement(pool.open(), lockTimeoutMs), key),
-    waiting: () => firstTries.waiting() + lockedTries.waiting(),
+    run: (work, key) => runInOrder((lockTimeoutMs) => begin(work, lockTimeoutMs), key),
+    runStatement: (statement, key) => runInOrder((lockTimeoutMs) => statement(pool.open(), lockTimeoutMs), key),
+    waiting: () => firstAttempts.waiting() + lockedAttempts.waiting(),
   };
 }
 

@@ -8,7 +8,7 @@ import { type DurableEvent, type EventPosition, isMessageEvent } from "../protoc
  * @returns the number, and the time of the event.
  * @throws Problem `not_found` when the conversation is gone.
  */
-export async function takeSeq(sql: Sql, conversationId: string, isMessage: boolean): Promise<EventPosition> {
+export async function allocateSeq(sql: Sql, conversationId: string, isMessage: boolean): Promise<EventPosition> {
   const [row] = await sql<{ seq: number | null; at: Date }[]>`
     select first_seqs[1] as seq, taken_at as at from take_positions(
       ${[conversationId]}::uuid[], array[1], array[${isMessage ? 1 : 0}::integer])`;
@@ -16,7 +16,7 @@ export async function takeSeq(sql: Sql, conversationId: string, isMessage: boole
 }
 
 /**
- * Stores an event under a number from `takeSeq` in this transaction. An event about a message refers to the message. An
+ * Stores an event under a number from `allocateSeq` in this transaction. An event about a message refers to the message. An
  * event about a conversation's settings shows the settings at the time of reading.
  */
 export async function appendEvent(sql: Sql, event: DurableEvent): Promise<void> {

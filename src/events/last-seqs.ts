@@ -9,35 +9,35 @@ const IDS_MAX = 2_000;
 type Waiting = { resolve(seq: number): void; reject(error: unknown): void };
 
 /**
- * Finds the number of a conversation's newest event; 0 when it is gone. Concurrent look-ups share a statement: after a gap,
+ * Finds the number of a conversation's newest event; 0 when it is gone. Concurrent lookups share a statement: after a gap,
  * every room of an instance looks it up.
  */
 export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise<number> {
   const waiting = new Map<string, Waiting[]>();
   let isScheduled = false;
 
-  async function look(): Promise<void> {
+  async function readAll(): Promise<void> {
     isScheduled = false;
-    const asked = [...waiting];
+    const batch = [...waiting];
     waiting.clear();
-    for (let from = 0; from < asked.length; from += IDS_MAX) await lookUp(asked.slice(from, from + IDS_MAX));
+    for (let from = 0; from < batch.length; from += IDS_MAX) await readBatch(batch.slice(from, from + IDS_MAX));
   }
 
-  async function lookUp(asked: [string, Waiting[]][]): Promise<void> {
+  async function readBatch(batch: [string, Waiting[]][]): Promise<void> {
     try {
-      const ids = asked.map(([id]) => id);
+      const ids = batch.map(([id]) => id);
       const rows = await listLastSeqs(sql, ids);
       const seqs = new Map(rows.map(({ id, last_seq }) => [id, last_seq]));
-      for (const [id, callers] of asked) for (const { resolve } of callers) resolve(seqs.get(id) ?? 0);
+      for (const [id, callers] of batch) for (const { resolve } of callers) resolve(seqs.get(id) ?? 0);
     } catch (error) {
-      for (const [, callers] of asked) for (const { reject } of callers) reject(error);
+      for (const [, callers] of batch) for (const { reject } of callers) reject(error);
     }
   }
 
   return (conversationId) => {
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     waiting.set(conversationId, [...(waiting.get(conversationId) ?? []), { resolve, reject }]);
-    if (!isScheduled) setTimeout(look, 0);
+    if (!isScheduled) setTimeout(readAll, 0);
     isScheduled = true;
     return promise;
   };

@@ -9,7 +9,7 @@ import {
 } from "../protocol/events.ts";
 import type { Message } from "../protocol/message.ts";
 import type { Bus } from "../realtime/bus.ts";
-import { appendEvent, takeSeq } from "./append.ts";
+import { allocateSeq, appendEvent } from "./append.ts";
 import { mapEventToChange } from "./map-event-to-change.ts";
 import { findCompletion, listEvents, loadEvents } from "./read.ts";
 import type { Slice } from "./slice.ts";
@@ -85,7 +85,7 @@ export function createEventLog({ database, changes, bus }: { database: Database;
         return work({
           sql,
           async append(type, conversationId, change) {
-            const position = await takeSeq(sql, conversationId, type === "message.created");
+            const position = await allocateSeq(sql, conversationId, type === "message.created");
             const data = await change(position);
             const event = createEvent(type, conversationId, position, data) as DurableEvent;
             await appendEvent(sql, event);
@@ -105,7 +105,7 @@ export function createEventLog({ database, changes, bus }: { database: Database;
     publish,
 
     /** Like `publish` for the hot path: `create` builds the events of a conversation only if it may have listeners. */
-    publishIfHeard(conversationId: string, create: () => Iterable<DurableEvent>): void {
+    publishIfSubscribed(conversationId: string, create: () => Iterable<DurableEvent>): void {
       publishTo(conversationId, create);
       onAppended();
     },

@@ -1,8 +1,8 @@
 import type { Caller, Identify } from "../access/caller.ts";
 import { Problem } from "../lib/problem.ts";
 import type { ReadClientAddress } from "./client-address.ts";
-import type { RoutePlugin, Visit } from "./mount.ts";
-import { noteFacts } from "./request-facts.ts";
+import type { RequestState, RoutePlugin } from "./mount.ts";
+import { addFacts } from "./request-facts.ts";
 import { readRequestId } from "./request-id.ts";
 
 /**
@@ -18,8 +18,8 @@ export function readCredential(headers: Headers): string | null {
 }
 
 /** Adds the request id to the caller, for log lines about background work it starts, and the user id to the request's own line. */
-export function nameRequest(caller: Caller, { request, headers }: Pick<Visit, "request" | "headers">): Caller {
-  noteFacts(request, { userId: caller.user.id });
+export function nameRequest(caller: Caller, { request, headers }: Pick<RequestState, "request" | "headers">): Caller {
+  addFacts(request, { userId: caller.user.id });
   return { ...caller, requestId: readRequestId({ headers }) };
 }
 
@@ -27,14 +27,14 @@ type Dependencies = { identify: Identify; readClientAddress: ReadClientAddress }
 
 /** Authenticates the caller on every route that isn't public, before anything else of the request is read. */
 export function createAuthenticate({ identify, readClientAddress }: Dependencies): RoutePlugin {
-  async function onEnter(visit: Visit): Promise<void> {
-    const { request, server } = visit;
+  async function onEnter(state: RequestState): Promise<void> {
+    const { request, server } = state;
     const token = readCredential(request.headers);
     if (token === null)
       throw new Problem("unauthorized", "Authentication required: send `Authorization: Bearer <token>`.");
     const ipAddress = readClientAddress(request, server);
     const caller = await identify(token, { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") });
-    visit.caller = nameRequest(caller, visit);
+    state.caller = nameRequest(caller, state);
   }
   return (route) => (route.public ? undefined : { onEnter });
 }

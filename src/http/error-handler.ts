@@ -1,4 +1,4 @@
-import { addLeftOut, createLineLimit } from "../lib/line-limit.ts";
+import { addSkipped, createLineLimit } from "../lib/line-limit.ts";
 import type { Log } from "../lib/log.ts";
 import { Problem, problemCodes } from "../lib/problem.ts";
 import { findChallenge } from "./challenge.ts";
@@ -32,10 +32,10 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
       const line = { request_id: requestId, method: request.method, route, code: problem.code };
       if (problem.code === "unavailable" || problem.code === "overloaded") {
         // When the database is down, every request fails the same way. The database logs its own line as well.
-        const leftOut = countLine(problem.code);
+        const skipped = countLine(problem.code);
         const fields = { ...line, reason: describeReason(error) };
-        if (leftOut === null) log.debug(fields, "request failed");
-        else log.warn(addLeftOut(fields, leftOut), "request failed");
+        if (skipped === null) log.debug(fields, "request failed");
+        else log.warn(addSkipped(fields, skipped), "request failed");
       } else log.error({ ...line, err: error }, "request failed");
     }
     const { pathname } = readUrl(request);

@@ -7,7 +7,7 @@ import { createSeal, deriveKey } from "../lib/seal.ts";
 import { decodeAnswer, encodeAnswer, type StoredAnswer } from "./stored-response.ts";
 
 /** How long a key is kept, from its first use. */
-export const IDEMPOTENCY_KEPT_S = 24 * 60 * 60;
+export const IDEMPOTENCY_RETENTION_S = 24 * 60 * 60;
 /** An attempt whose lease was not renewed for this long is abandoned: its instance has died. */
 export const IDEMPOTENCY_LEASE_MS = 30_000;
 /** Larger responses are not stored; only the fact that the request completed is. */
@@ -160,7 +160,7 @@ async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: st
       values (${name}, ${userId}, ${fingerprint}, ${owner}, default, ${leaseEnd(sql, IDEMPOTENCY_LEASE_MS)})
       on conflict (name) do update set fingerprint = excluded.fingerprint, ${takeLease(sql, owner, IDEMPOTENCY_LEASE_MS)},
         ended_at = null, answer = null, created_at = now()
-      where x.created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}
+      where x.created_at < now() - ${inSeconds(sql, IDEMPOTENCY_RETENTION_S)}
         or (x.ended_at is null and ${isFree(sql)} and x.fingerprint = excluded.fingerprint)
       returning fence
     )
@@ -175,7 +175,7 @@ async function deleteOldKeys(sql: Sql): Promise<number> {
   // Skips locked rows: another instance is deleting them.
   const { count } = await sql`
     delete from idempotency_keys where ctid = any (array(
-      select ctid from idempotency_keys where created_at < now() - ${inSeconds(sql, IDEMPOTENCY_KEPT_S)}
+      select ctid from idempotency_keys where created_at < now() - ${inSeconds(sql, IDEMPOTENCY_RETENTION_S)}
       order by created_at limit ${IDEMPOTENCY_SWEEP_BATCH} for update skip locked))`;
   return count;
 }

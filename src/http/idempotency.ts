@@ -76,7 +76,7 @@ export function createIdempotency({ store, log }: Dependencies): RoutePlugin {
     if (found.state === "ended") {
       const { answer } = found;
       if (answer && !(joins && answer.status < 400)) return restoreAnswer(answer, replayed);
-      if (mode !== "exact") throw createNotKept();
+      if (mode !== "exact") throw createNotStored();
     }
     if (found.state === "claimed") claims.set(request, found.claim);
     else Object.assign(set.headers, replayed);
@@ -136,7 +136,7 @@ const createInProgress = () =>
   new Problem("idempotency_in_progress", "The first request with this Idempotency-Key is still running.", {
     retryAfterMs: RETRY_AFTER_MS,
   });
-const createNotKept = () =>
+const createNotStored = () =>
   new Problem(
     "idempotency_answer_not_kept",
     "The request completed, but its response was a stream or too large to be stored.",

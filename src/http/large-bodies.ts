@@ -5,21 +5,21 @@ import { SMALL_BODY_BYTES_MAX } from "./body.ts";
 import type { RoutePlugin } from "./mount.ts";
 
 /** Large bodies that are parsed at the same time, each of another user. */
-const AT_ONCE_MAX = 4;
+const PARSING_MAX = 4;
 /** Bytes of large bodies held in memory, from arrival until the response: for one user, and in total. */
-const BYTES_MAX_OF_USER = 16 * 1024 * 1024;
+const USER_BYTES_MAX = 16 * 1024 * 1024;
 const BYTES_MAX = 128 * 1024 * 1024;
 const RETRY_AFTER_MS = 1_000;
 /** Delays refusals: a client that retries immediately would flood the network and this process with bodies. */
 const REFUSAL_DELAY_MS = 1_000;
 
-async function refuse(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
+async function createRefusal(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
   await Bun.sleep(REFUSAL_DELAY_MS);
   throw new Problem(code, detail, { retryAfterMs: RETRY_AFTER_MS });
 }
 
-type User = { id: string; bytes: number; hasTurn: boolean; waiting: (() => void)[] };
-type Body = { user: User; bytes: number; hasTurn: boolean; isParsed: boolean };
+type User = { id: string; bytes: number; isActive: boolean; waiting: (() => void)[] };
+type Body = { user: User; bytes: number; hasSlot: boolean; isParsed: boolean };
 
 /**
  * Schedules large bodies. Parsing a megabyte of JSON blocks the event loop for up to 20 ms and takes several times its size in
@@ -37,22 +37,22 @@ export function createLargeBodies(): RoutePlugin {
   /** Users without a turn who have queued bodies, in the order of their turns. */
   const ready = new Ring<string, User>();
   let parsing = 0;
-  let heldBytes = 0;
+  let reservedBytes = 0;
 
   /** @returns a refusal: `rate_limited` if this user holds too many bytes, `overloaded` if all users together do. */
-  function hold(request: Request, userId: string, bytes: number): Promise<never> | undefined {
+  function reserve(request: Request, userId: string, bytes: number): Promise<never> | undefined {
     const known = bodies.get(request);
-    const user = known?.user ?? users.get(userId) ?? { id: userId, bytes: 0, hasTurn: false, waiting: [] };
+    const user = known?.user ?? users.get(userId) ?? { id: userId, bytes: 0, isActive: false, waiting: [] };
     const added = bytes - (known?.bytes ?? 0);
-    if (user.bytes + added > BYTES_MAX_OF_USER)
-      return refuse("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
-    if (user.bytes + added > BYTES_MAX - heldBytes)
-      return refuse("overloaded", "Too many large requests are in progress. Try again.");
+    if (user.bytes + added > USER_BYTES_MAX)
+      return createRefusal("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
+    if (user.bytes + added > BYTES_MAX - reservedBytes)
+      return createRefusal("overloaded", "Too many large requests are in progress. Try again.");
     users.set(user.id, user);
     user.bytes += added;
-    heldBytes += added;
+    reservedBytes += added;
     if (known) known.bytes = bytes;
-    else bodies.set(request, { user, bytes, hasTurn: false, isParsed: false });
+    else bodies.set(request, { user, bytes, hasSlot: false, isParsed: false });
     return undefined;
   }
 
@@ -60,26 +60,26 @@ export function createLargeBodies(): RoutePlugin {
     const { user } = body;
     return new Promise((resolve) => {
       user.waiting.push(() => {
-        body.hasTurn = true;
+        body.hasSlot = true;
         resolve();
       });
-      if (!user.hasTurn && user.waiting.length === 1) ready.add(user.id, user);
+      if (!user.isActive && user.waiting.length === 1) ready.add(user.id, user);
       beginNext();
     });
   }
 
   function beginNext(): void {
-    while (parsing < AT_ONCE_MAX) {
+    while (parsing < PARSING_MAX) {
       const user = ready.shift();
       if (!user) return;
-      user.hasTurn = true;
+      user.isActive = true;
       parsing += 1;
       user.waiting.shift()?.();
     }
   }
 
   function endParsing(body: Body | undefined): void {
-    if (!body?.hasTurn || body.isParsed) return;
+    if (!body?.hasSlot || body.isParsed) return;
     body.isParsed = true;
     parsing -= 1;
     // In a later tick: requests that arrived in the meantime go first.
@@ -91,12 +91,12 @@ export function createLargeBodies(): RoutePlugin {
     if (!body) return;
     bodies.delete(request);
     endParsing(body);
-    const { user, bytes, hasTurn } = body;
+    const { user, bytes, hasSlot } = body;
     user.bytes -= bytes;
-    heldBytes -= bytes;
+    reservedBytes -= bytes;
     if (user.bytes === 0) users.delete(user.id);
-    if (hasTurn) {
-      user.hasTurn = false;
+    if (hasSlot) {
+      user.isActive = false;
       if (user.waiting.length > 0) ready.add(user.id, user);
       setImmediate(beginNext);
     }
@@ -109,7 +109,7 @@ export function createLargeBodies(): RoutePlugin {
     return {
       onBytes(request, caller, bytes) {
         // Public routes have no large bodies: without a user there is no turn.
-        return bytes > SMALL_BODY_BYTES_MAX && caller ? hold(request, caller.user.id, bytes) : undefined;
+        return bytes > SMALL_BODY_BYTES_MAX && caller ? reserve(request, caller.user.id, bytes) : undefined;
       },
       onBody(request) {
         const body = bodies.get(request);

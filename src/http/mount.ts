@@ -5,7 +5,7 @@ import { BODY_BYTES_MAX, dropUnread, keepRawBody, parseBody, receiveBody, SMALL_
 import { type Route, statusOf } from "./route.ts";
 
 /** A request on its way to its handler. */
-export type Visit = {
+export type RequestState = {
   request: Request;
   server: Server<unknown> | null;
   /** Headers of the response. */
@@ -25,7 +25,7 @@ type HandleContext = {
 /** What a plugin does with the requests of one route; anything thrown becomes the response. */
 type RouteHooks = {
   /** Runs before the body is read. */
-  onEnter?(visit: Visit): Promise<void> | void;
+  onEnter?(visit: RequestState): Promise<void> | void;
   /** Receives the body's known size, and again whenever more bytes arrive. A returned promise refuses the body (body.ts). */
   onBytes?(request: Request, caller: Caller | undefined, bytes: number): Promise<never> | undefined;
   /** Runs when the whole body has arrived, before it is parsed. */
@@ -87,7 +87,7 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
   /** Runs the request up to the body. Destructured, because Elysia would fill the whole context if it were passed on. */
   async function enter(request: Request, server: Server<unknown> | null, set: Context["set"]) {
     set.status = status;
-    const visit: Visit = { request, server, headers: set.headers, caller: undefined };
+    const visit: RequestState = { request, server, headers: set.headers, caller: undefined };
     for (const step of steps) {
       const waiting = step(visit);
       if (waiting) await waiting;

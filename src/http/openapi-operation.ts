@@ -75,9 +75,9 @@ function describeProperties(place: "path" | "query", schema: TSchema | undefined
 
 function describeBody(body: TSchema, components: Components): JsonObject {
   const schema = toJson(body);
-  const canBeLeftOut = Array.isArray(schema.anyOf) && schema.anyOf.some((one) => (one as JsonObject).type === "null");
+  const isNullable = Array.isArray(schema.anyOf) && schema.anyOf.some((one) => (one as JsonObject).type === "null");
   return {
-    required: !canBeLeftOut,
+    required: !isNullable,
     content: { "application/json": { schema: components.map(schema, "in") } },
   };
 }

@@ -2,7 +2,7 @@ import type { ValueError } from "@sinclair/typebox/errors";
 import { ParseError, ValidationError } from "elysia";
 import { findTemporaryProblem } from "../db/client.ts";
 import { type InvalidField, Problem, problemCodes } from "../lib/problem.ts";
-import { type InputPlace, listSchemaErrors } from "../lib/schema-errors.ts";
+import { type InputSource, listSchemaErrors } from "../lib/schema-errors.ts";
 
 /** RFC 9457, with our `code`, `request_id` and, for invalid input, `errors`. */
 export type ProblemBody = {
@@ -66,7 +66,7 @@ function mapValidationError(error: ValidationError): { problem: Problem; isFault
     validator: { Errors(value: unknown): Iterable<ValueError> };
     value: unknown;
   };
-  const errors = listSchemaErrors(validator.Errors(value), error.type as InputPlace);
+  const errors = listSchemaErrors(validator.Errors(value), error.type as InputSource);
   const detail = errors[0]?.detail ?? "The request is invalid.";
   return { problem: new Problem("invalid", detail, { errors }), isFault: false };
 }

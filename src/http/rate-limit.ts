@@ -1,7 +1,7 @@
 import { Elysia } from "elysia";
 import type { AddressClass, CallerClass, LimitOutcome, Limits, RouteClass } from "../limits/limits.ts";
 import type { ReadClientAddress } from "./client-address.ts";
-import type { RoutePlugin, Visit } from "./mount.ts";
+import type { RequestState, RoutePlugin } from "./mount.ts";
 import type { Route } from "./route.ts";
 
 /** Paths that are rate-limited. Health, metrics and pages never are: monitoring must work during a flood. */
@@ -16,7 +16,7 @@ type Dependencies = {
 
 /** All rate limits of HTTP requests, in the order in which they apply; WebSocket frames have their own. */
 export function createRateLimit({ limits, readClientAddress }: Dependencies) {
-  const countAddress = (limit: AddressClass, { request, server, headers }: Visit) =>
+  const countAddress = (limit: AddressClass, { request, server, headers }: RequestState) =>
     showOutcome(limits.countAddress(limit, readClientAddress(request, server)), headers);
 
   /** For routes with a limit by client address: login, and others used before authentication. */
@@ -57,7 +57,7 @@ const isAddressClass = (limit: AddressClass | CallerClass): limit is "auth" | "r
 /** Adds the rate-limit headers. */
 export function showOutcome(
   outcome: LimitOutcome | Promise<LimitOutcome>,
-  headers: Visit["headers"],
+  headers: RequestState["headers"],
 ): Promise<void> | void {
   if (outcome instanceof Promise) return outcome.then((later) => showOutcome(later, headers));
   if (!outcome) return;

@@ -4,11 +4,11 @@ import { hashTag, respondWithTag } from "./etag.ts";
 import { readSearch } from "./request-url.ts";
 
 /** Expiry of an entry: bounds how long a change without an invalidation message goes unnoticed. */
-const KEPT_MS = 1_000;
+const TTL_MS = 1_000;
 /** Memory of all entries. */
 const BYTES_MAX = 8 * 1024 * 1024;
 /** Longer responses are not cached. */
-export const KEPT_BODY_BYTES_MAX = 64 * 1024;
+export const CACHED_BODY_BYTES_MAX = 64 * 1024;
 /** Longer queries are not cached: clients rarely repeat them. */
 export const SEARCH_CHARS_MAX = 256;
 /** Upper bound for a UTF-16 unit in memory. */
@@ -65,14 +65,20 @@ export interface ReadCache {
   forgetAll(): void;
 }
 
-/** @param isTold whether this instance currently receives every invalidation message. */
-export function createReadCache({ metrics, isTold }: { metrics: Metrics; isTold: () => boolean }): ReadCache {
+/** @param receivesChanges whether this instance currently receives every invalidation message. */
+export function createReadCache({
+  metrics,
+  receivesChanges,
+}: {
+  metrics: Metrics;
+  receivesChanges: () => boolean;
+}): ReadCache {
   const bodies = new TaggedCache<TaggedBody>({
     bytesMax: BYTES_MAX,
-    entryBytesMax: KEPT_BODY_BYTES_MAX,
-    keptMs: KEPT_MS,
+    entryBytesMax: CACHED_BODY_BYTES_MAX,
+    ttlMs: TTL_MS,
     bytesOf: bytesOfBody,
-    isTold,
+    receivesChanges,
   });
 
   return {

@@ -3,7 +3,7 @@ type Facts = { userId?: string; isUpgraded?: boolean };
 
 const facts = new WeakMap<Request, Facts>();
 
-export function noteFacts(request: Request, known: Facts): void {
+export function addFacts(request: Request, known: Facts): void {
   const before = facts.get(request);
   if (before) Object.assign(before, known);
   else facts.set(request, known);

@@ -6,8 +6,8 @@ const acceptable = /^[\w.-]{1,128}$/;
 
 /** Sets `X-Request-Id`: the caller's own id, or a new one. It is on every response and in every log line. */
 export const requestId = new Elysia({ name: "request-id" }).onRequest(({ request, set }) => {
-  const given = request.headers.get("x-request-id");
-  set.headers["x-request-id"] = given !== null && acceptable.test(given) ? given : createId();
+  const received = request.headers.get("x-request-id");
+  set.headers["x-request-id"] = received !== null && acceptable.test(received) ? received : createId();
 });
 
 /** The id that `requestId` gave this request. */

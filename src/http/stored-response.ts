@@ -2,7 +2,7 @@
 export type StoredAnswer = { status: number; headers: Record<string, string>; body: Uint8Array };
 
 /** Headers that belong to the content; the others (request id, limits, security) are set for each request. */
-const keptHeaders = ["content-type", "location", "etag", "cache-control", "link"];
+const storedHeaders = ["content-type", "location", "etag", "cache-control", "link"];
 
 type ResponseSettings = { headers: Record<string, string | number | undefined>; status?: number | string | undefined };
 
@@ -16,7 +16,7 @@ export function createResponse(value: unknown, set: ResponseSettings): Response 
 
 /** Reads a response completely. */
 export async function readAnswer(response: Response, set: ResponseSettings): Promise<StoredAnswer> {
-  const headers = keptHeaders.flatMap((name) => {
+  const headers = storedHeaders.flatMap((name) => {
     const value = response.headers.get(name) ?? set.headers[name];
     return value === undefined ? [] : [[name, String(value)]];
   });

@@ -7,24 +7,24 @@ export function streamText(
   onFault: (error: unknown) => void,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
-  let hasReaderLeft = false;
+  let isReaderGone = false;
   return new ReadableStream({
     async pull(controller) {
       try {
         const { value, done } = await pieces.next();
         // The reader disconnected while the piece was produced.
-        if (hasReaderLeft) return;
+        if (isReaderGone) return;
         if (done) controller.close();
         else controller.enqueue(encoder.encode(value));
       } catch (error) {
-        if (hasReaderLeft) return;
+        if (isReaderGone) return;
         onFault(error);
         // Without the error: Bun would print it.
         controller.error();
       }
     },
     async cancel() {
-      hasReaderLeft = true;
+      isReaderGone = true;
       await pieces.return(undefined);
     },
   });

@@ -80,7 +80,7 @@ export const renewJobLeases = async (sql: Sql, owner: string, held: QueuedJob[],
 };
 
 /** Returns the jobs no longer held: their lease expired and another instance claimed them. */
-export async function findLost(sql: Sql, owner: string, held: QueuedJob[]): Promise<QueuedJob[]> {
+export async function findLostLeases(sql: Sql, owner: string, held: QueuedJob[]): Promise<QueuedJob[]> {
   const kept = await sql<{ queue: string; key: string }[]>`
     select x.queue, x.key from ${leased.listHeld(sql, held)} join jobs x on ${isHeld(sql, leased, owner)}`;
   const names = new Set(kept.map(nameOf));

@@ -47,13 +47,13 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   /** Separate connections: slow reads of others must not let leases expire. */
   const leases = () => getReservedPool(database);
   const stopping = new AbortController();
-  const beginnings = new Map<string, () => void>();
+  const starters = new Map<string, () => void>();
   const timers = new Map<string, Timer>();
   const running = new Map<string, Promise<void>>();
   const failing = new Set<string>();
   const queues = new Map<string, Queue>();
   /** Jobs held by this instance, with a way to abort each when its lease is lost. */
-  const held = new Map<string, { job: QueuedJob; lost: AbortController }>();
+  const held = new Map<string, { job: QueuedJob; leaseLost: AbortController }>();
   let hasStarted = false;
 
   async function runOnce(name: string, job: Job): Promise<void> {
@@ -83,9 +83,9 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   }
 
   function add(name: string, intervalMs: number, job: Job): void {
-    if (beginnings.has(name)) throw new Error(`A job named ${name} already exists.`);
+    if (starters.has(name)) throw new Error(`A job named ${name} already exists.`);
     const begin = () => schedule(name, intervalMs, job);
-    beginnings.set(name, begin);
+    starters.set(name, begin);
     if (hasStarted) begin();
   }
 
@@ -93,15 +93,15 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
    * Runs `work` while the lease is kept; its signal is aborted when this instance stops or loses the lease. Never throws.
    * @returns the final claim, and the error of the work, if any.
    */
-  async function hold(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
+  async function runWithLease(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
     const name = queries.nameOf(job);
-    const holding = { job, lost: new AbortController() };
-    held.set(name, holding);
+    const claim = { job, leaseLost: new AbortController() };
+    held.set(name, claim);
     try {
-      await work(AbortSignal.any([stopping.signal, holding.lost.signal]));
-      return { job: holding.job };
+      await work(AbortSignal.any([stopping.signal, claim.leaseLost.signal]));
+      return { job: claim.job };
     } catch (error) {
-      return { job: holding.job, error };
+      return { job: claim.job, error };
     } finally {
       held.delete(name);
     }
@@ -114,13 +114,13 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     return holding !== undefined;
   }
 
-  async function keepLeases(): Promise<void> {
+  async function renewLeases(): Promise<void> {
     const jobs = [...held.values()].map(({ job }) => job);
     if (jobs.length === 0) return;
     await queries.renewJobLeases(leases(), instanceId, jobs, LEASE_MS);
-    for (const job of await queries.findLost(leases(), instanceId, jobs)) {
+    for (const job of await queries.findLostLeases(leases(), instanceId, jobs)) {
       const holding = held.get(queries.nameOf(job));
-      if (holding?.job === job) holding.lost.abort();
+      if (holding?.job === job) holding.leaseLost.abort();
     }
   }
 
@@ -130,21 +130,21 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     // Behind a pooler, single statements use the role's isolation, and two instances claim at the same time.
     const claimed = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
     if (!claimed) return;
-    const { job, error } = await hold(claimed, work);
-    // A look one interval later must find it due, though clocks and timers are inexact.
+    const { job, error } = await runWithLease(claimed, work);
+    // A poll one interval later must find it due, although clocks and timers are inexact.
     const nextMs = Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
     await queries.postpone(leases(), instanceId, job, nextMs, error === undefined ? null : String(error));
     if (error !== undefined) throw error;
   }
 
-  async function look(queue: Queue): Promise<void> {
+  async function poll(queue: Queue): Promise<void> {
     do {
       queue.isNudged = false;
-      await take(queue);
+      await claimJobs(queue);
     } while (queue.isNudged && !stopping.signal.aborted);
   }
 
-  async function take(queue: Queue): Promise<void> {
+  async function claimJobs(queue: Queue): Promise<void> {
     const rows = queue.concurrency - queue.running.size;
     if (rows <= 0) return;
     const claim = () => queries.claimDue(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows });
@@ -152,10 +152,10 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       if (adopt(job)) continue;
       const name = queries.nameOf(job);
       queue.running.add(job.key);
-      const done = doQueued(queue, job).finally(() => {
+      const done = runQueued(queue, job).finally(() => {
         queue.running.delete(job.key);
         running.delete(name);
-        // There may be more for the free place.
+        // There may be more jobs for the free slot.
         nudge(queue.name);
       });
       running.set(name, done);
@@ -163,8 +163,8 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   }
 
   /** Never throws: if the outcome can't be stored, the job is found again when the lease has expired. */
-  async function doQueued({ work }: Queue, claimed: QueuedJob): Promise<void> {
-    const { job, error } = await hold(claimed, (signal) => work(claimed.key, signal));
+  async function runQueued({ work }: Queue, claimed: QueuedJob): Promise<void> {
+    const { job, error } = await runWithLease(claimed, (signal) => work(claimed.key, signal));
     const about = { queue: job.queue, key: job.key, attempts: job.attempts };
     try {
       if (error === undefined) await queries.complete(leases(), instanceId, job);
@@ -183,7 +183,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     if (!queue) throw new Error(`The queue ${name} doesn't exist.`);
     queue.isNudged = true;
     const job = nameQueue(name);
-    if (timers.has(job)) schedule(job, POLL_MS, () => look(queue), 0);
+    if (timers.has(job)) schedule(job, POLL_MS, () => poll(queue), 0);
   }
 
   return {
@@ -202,7 +202,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     queue(name: string, work: QueueWork, options: QueueOptions): void {
       const queue: Queue = { ...options, name, work, running: new Set(), isNudged: false };
       queues.set(name, queue);
-      add(nameQueue(name), POLL_MS, () => look(queue));
+      add(nameQueue(name), POLL_MS, () => poll(queue));
     },
 
     /** Polls a queue now, after a job was enqueued. */
@@ -210,8 +210,8 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
 
     start(): void {
       hasStarted = true;
-      for (const begin of beginnings.values()) begin();
-      schedule("leases of jobs", RENEWAL_MS, keepLeases);
+      for (const begin of starters.values()) begin();
+      schedule("leases of jobs", RENEWAL_MS, renewLeases);
     },
 
     /** Starts nothing more, and waits for running jobs until `deadlineMs` (milliseconds since 1970) at the latest. */

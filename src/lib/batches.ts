@@ -9,12 +9,12 @@ export async function repeatUntilDone(doBatch: () => Promise<number>, signal: Ab
   return total;
 }
 
-const LOOK_MS_MAX = 250;
+const POLL_MS_MAX = 250;
 
 /** Polls until `isThere` returns false, for at most `waitMs`. */
-export async function waitUntilGone(isThere: () => Promise<boolean>, waitMs: number): Promise<void> {
+export async function waitUntilDeleted(isThere: () => Promise<boolean>, waitMs: number): Promise<void> {
   const endsAtMs = performance.now() + waitMs;
-  for (let pauseMs = 5; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)) {
+  for (let pauseMs = 5; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, POLL_MS_MAX)) {
     if (!(await isThere())) return;
     await Bun.sleep(pauseMs);
   }

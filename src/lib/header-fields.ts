@@ -52,7 +52,7 @@ export function findHeaderFieldProblem(text: string): string | null {
 
 function findProblem(name: string, value: unknown): string | null {
   if (!namePattern.test(name)) {
-    // It may be a value in the wrong place.
+    // The name may be a misplaced value.
     return "the name of a header field may only have letters, digits and -; correct it.";
   }
   if (reservedNames.has(name.toLowerCase())) return `the header field ${name} is set by Parley itself; remove it.`;

@@ -4,7 +4,7 @@
  */
 type Phase = "starting" | "ready" | "leaving" | "draining";
 
-/** The only place that knows the phase, which only moves forward. */
+/** The phase of this process, which only moves forward. */
 export interface Lifecycle {
   readonly phase: Phase;
   markReady(): void;

@@ -2,7 +2,7 @@
 const LINES_MAX = 20;
 const WINDOW_MS = 10_000;
 
-type Window = { beganMs: number; lines: number; leftOut: number };
+type Window = { startedMs: number; lines: number; skipped: number };
 
 /**
  * Rate-limits log lines that external failures could repeat endlessly.
@@ -13,20 +13,20 @@ export function createLineLimit(now: () => number = () => performance.now()): (k
   const windows = new Map<string, Window>();
   return (kind) => {
     const before = windows.get(kind);
-    const isOpen = before !== undefined && now() - before.beganMs < WINDOW_MS;
-    const window = isOpen ? before : { beganMs: now(), lines: 0, leftOut: before?.leftOut ?? 0 };
+    const isOpen = before !== undefined && now() - before.startedMs < WINDOW_MS;
+    const window = isOpen ? before : { startedMs: now(), lines: 0, skipped: before?.skipped ?? 0 };
     windows.set(kind, window);
     if (window.lines >= LINES_MAX) {
-      window.leftOut += 1;
+      window.skipped += 1;
       return null;
     }
     window.lines += 1;
-    const { leftOut } = window;
-    window.leftOut = 0;
-    return leftOut;
+    const { skipped } = window;
+    window.skipped = 0;
+    return skipped;
   };
 }
 
 /** Adds the number of skipped lines to a line's fields, if any were skipped. */
-export const addLeftOut = (fields: object, leftOut: number): object =>
-  leftOut > 0 ? { ...fields, lines_left_out: leftOut } : fields;
+export const addSkipped = (fields: object, skipped: number): object =>
+  skipped > 0 ? { ...fields, lines_left_out: skipped } : fields;

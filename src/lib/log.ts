@@ -6,7 +6,7 @@ export type Log = Logger;
 /** Fields that are never written, at any depth of a logged object. */
 const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
 
-/** `isColored`: whether readable lines have colours. `maskSecrets` hides known secrets anywhere in a line. */
+/** `isColored`: whether readable lines have colors. `maskSecrets` hides known secrets anywhere in a line. */
 export type LogOptions = { isColored?: boolean; maskSecrets?: (text: string) => string };
 
 /**
@@ -38,13 +38,13 @@ export function createLog(
 }
 
 /** Fields that a readable line shows elsewhere: before the message, or below it. */
-const shownApart = new Set(["level", "time", "err"]);
+const shownSeparately = new Set(["level", "time", "err"]);
 
 /** The message of a readable line with its fields. Requests, which are frequent, have a short form. */
 function formatMessage(line: Record<string, unknown>, messageKey: string): string {
   const message = String(line[messageKey] ?? "");
   if (message === "request" && typeof line.status === "number") return formatRequest(line);
-  const fields = Object.entries(line).filter(([name]) => name !== messageKey && !shownApart.has(name));
+  const fields = Object.entries(line).filter(([name]) => name !== messageKey && !shownSeparately.has(name));
   return clean(fields.length === 0 ? message : `${message} ${JSON.stringify(Object.fromEntries(fields))}`);
 }
 

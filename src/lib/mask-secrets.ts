@@ -5,16 +5,16 @@ const SECRET_CHARS_MIN = 6;
 const WORD_CHARS_MIN = 16;
 
 /** Whether it is hidden: placeholders like `ollama` or `EMPTY`, which servers without keys are given, are not. */
-export const isTelling = (secret: string): boolean =>
+export const isWorthMasking = (secret: string): boolean =>
   secret.length >= WORD_CHARS_MIN || (secret.length >= SECRET_CHARS_MIN && !/^[a-z]*$/.test(secret));
 
 /**
  * Creates a function that masks these secrets in any text, including their JSON- and URL-encoded forms. The last line of
- * defence: errors of libraries may contain their input.
+ * defense: errors of libraries may contain their input.
  */
 export function createMask(secrets: readonly string[]): (text: string) => string {
   const forms = secrets
-    .filter(isTelling)
+    .filter(isWorthMasking)
     .flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1), encodeURIComponent(secret.toWellFormed())]);
   if (forms.length === 0) return (text) => text;
   // Longest first, since one may be part of another.

@@ -68,7 +68,7 @@ function listJson(text: string): Entry[] {
   }));
 }
 
-/** Null for anything but a price; also for an unknown column, because a misspelt one would cost money. */
+/** Null for anything but a price; also for an unknown column, because a misspelled one would cost money. */
 function toPrice(value: unknown): Price | null {
   if (typeof value !== "object" || value === null) return null;
   const numbers = Object.entries(value);

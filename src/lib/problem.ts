@@ -259,3 +259,7 @@ export function createUnknownModel(model: string): Problem {
   const detail = `The model ${model} is not configured here.`;
   return new Problem("unknown_model", detail, { errors: [{ pointer: "#/model", detail }] });
 }
+
+/** For a resource that doesn't exist, or that the caller can't access. @param what the kind of resource, such as `message`. */
+export const createNotFound = (what: string): Problem =>
+  new Problem("not_found", `${what.charAt(0).toUpperCase()}${what.slice(1)} not found.`);

@@ -7,14 +7,14 @@ import { formatRules } from "./schema.ts";
 const ERRORS_SHOWN_MAX = 20;
 
 /** The part of a request: its JSON body, its query or its path. */
-export type InputPlace = "body" | "query" | "params";
+export type InputSource = "body" | "query" | "params";
 
 /**
  * Lists the invalid fields of an input with sentences that name the field ("content is required.") but never its value.
  * Pointers into a body are JSON pointers as URI fragments; pointers into query and path begin with that word.
  * @param found the errors of the schema check; at least one for each invalid field.
  */
-export function listSchemaErrors(found: Iterable<ValueError>, place: InputPlace): InvalidField[] {
+export function listSchemaErrors(found: Iterable<ValueError>, place: InputSource): InvalidField[] {
   const prefix = place === "body" ? "#" : `#/${escapePointer(place)}`;
   const byPointer = new Map<string, string>();
   for (const error of found) {

@@ -54,7 +54,7 @@ export const UuidParam = () =>
 /** Free text: no control characters except tab and line breaks, no lone surrogates. Lengths are UTF-16 units. */
 export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
 
-/** The same for text that people must recognise: blanks and invisible characters alone are refused. */
+/** The same for text that people must recognize: blanks and invisible characters alone are refused. */
 export const VisibleText = (options: StringOptions & { maxLength: number }) =>
   Type.String({ ...options, format: "visible-text" });
 

@@ -1,5 +1,5 @@
 /** A component with an orderly shutdown: it accepts no more work, and finishes what is in progress. */
-export type Part = {
+export type ShutdownPart = {
   name: string;
   /** Parts that must have stopped before this one starts to stop. */
   after?: readonly string[];
@@ -8,14 +8,14 @@ export type Part = {
 };
 
 /** The parts to stop. Each is registered where it is built, with the parts that must stop first. */
-export interface Parts {
-  add(part: Part): void;
+export interface ShutdownParts {
+  add(part: ShutdownPart): void;
   /** All parts, each after those it waits for. @throws for an unknown name or a cycle. */
-  list(): Part[];
+  list(): ShutdownPart[];
 }
 
-export function createParts(): Parts {
-  const parts = new Map<string, Part>();
+export function createShutdownParts(): ShutdownParts {
+  const parts = new Map<string, ShutdownPart>();
 
   return {
     add(part) {
@@ -24,7 +24,7 @@ export function createParts(): Parts {
     },
 
     list() {
-      const listed = new Set<Part>();
+      const listed = new Set<ShutdownPart>();
       const visit = (name: string, path: readonly string[]): void => {
         const part = parts.get(name);
         if (!part) throw new Error(`${path.at(-1)} stops after ${name}, which is not a part.`);

@@ -26,7 +26,7 @@ export interface AnswerLimit {
   count(userId: string): void;
 
   /** Counts an answer that is not stored. @returns a function to call at its end. @throws Problem `rate_limited`. */
-  hold(userId: string): Promise<() => void>;
+  reserve(userId: string): Promise<() => void>;
 }
 
 /**
@@ -36,28 +36,28 @@ export interface AnswerLimit {
  */
 export function createAnswerLimit({ answersMax, countStored, onRefused }: Options): AnswerLimit {
   /** Answers that are not stored: those of OpenAI's clients. */
-  const unstored = new Slots({ placesMax: 0, what: "answers", onRefused });
-  const refusals = new Slots({ placesMax: answersMax, what: "model answers in progress", onRefused });
-  const atMost = new BoundedCache<number>({ max: USERS_MAX });
-  const looks = new Map<string, Promise<void>>();
+  const ephemeral = new Slots({ slotsMax: 0, what: "answers", onRefused });
+  const refusals = new Slots({ slotsMax: answersMax, what: "model answers in progress", onRefused });
+  const upperBounds = new BoundedCache<number>({ max: USERS_MAX });
+  const pendingCounts = new Map<string, Promise<void>>();
   /** Answers being stored: the database doesn't count them yet. */
   const storing = new Map<string, Set<Promise<unknown>>>();
 
-  const hasRoom = (userId: string) => (atMost.get(userId) ?? 0) + unstored.count(userId) < answersMax;
+  const hasRoom = (userId: string) => (upperBounds.get(userId) ?? 0) + ephemeral.count(userId) < answersMax;
 
   /** One read at a time; concurrent callers wait for it. */
-  function look(userId: string): Promise<void> {
-    const running = looks.get(userId);
+  function refreshCount(userId: string): Promise<void> {
+    const running = pendingCounts.get(userId);
     if (running) return running;
-    const started = countAll(userId).finally(() => looks.delete(userId));
-    looks.set(userId, started);
+    const started = countAll(userId).finally(() => pendingCounts.delete(userId));
+    pendingCounts.set(userId, started);
     return started;
   }
 
   async function countAll(userId: string): Promise<void> {
     // No answer begins during the read: callers find no room, and wait for it.
     await Promise.allSettled(storing.get(userId) ?? []);
-    atMost.set(userId, await countStored(userId));
+    upperBounds.set(userId, await countStored(userId));
   }
 
   function remember(userId: string, stored: Promise<unknown>): void {
@@ -70,25 +70,25 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
     stored.then(forget, forget);
   }
 
-  async function lookAndTake(userId: string, take: () => void): Promise<void> {
-    await look(userId);
+  async function refreshAndTake(userId: string, take: () => void): Promise<void> {
+    await refreshCount(userId);
     if (!hasRoom(userId)) throw refuse();
     take();
   }
 
   const refuse = (): Problem => refusals.refuse();
-  const takeStored = (userId: string) => void atMost.set(userId, (atMost.get(userId) ?? 0) + 1);
+  const countOne = (userId: string) => void upperBounds.set(userId, (upperBounds.get(userId) ?? 0) + 1);
 
   /** Synchronous, unless the user may have reached the limit. */
   function admit(userId: string, take: () => void): Promise<void> | undefined {
-    if (answersMax > 0 && !hasRoom(userId)) return lookAndTake(userId, take);
+    if (answersMax > 0 && !hasRoom(userId)) return refreshAndTake(userId, take);
     take();
     return undefined;
   }
 
   return {
     async store(userId, store) {
-      const pending = admit(userId, () => takeStored(userId));
+      const pending = admit(userId, () => countOne(userId));
       if (pending) await pending;
       const stored = store();
       remember(userId, stored);
@@ -96,12 +96,12 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
     },
 
     check: (userId) => admit(userId, () => {}),
-    count: takeStored,
+    count: countOne,
 
-    async hold(userId) {
+    async reserve(userId) {
       let release = () => {};
       const pending = admit(userId, () => {
-        release = unstored.take(userId);
+        release = ephemeral.take(userId);
       });
       if (pending) await pending;
       return () => release();

@@ -34,7 +34,7 @@ export type FrameLimit = {
   take(meter: FrameMeter, userId: string | null, type: string): number;
 };
 
-export const openFrameLimit: FrameLimit = { take: () => 0 };
+export const noFrameLimit: FrameLimit = { take: () => 0 };
 
 /**
  * Limits the frames of each socket, and of each user over all of their sockets. Counted by this instance only, never in

@@ -9,7 +9,7 @@ export const HASHES_WAITING_MAX = 200;
 export const HASHES_WAITING_PER_ADDRESS_MAX = 100;
 const RETRY_AFTER_MS = 2_000;
 
-/** The requester of a hash: decides its place in the queue. */
+/** The requester of a hash; determines its position in the queue. */
 export type Requester = {
   /** Null for the command line, and for clients without an address. */
   ipAddress: string | null;
@@ -45,9 +45,9 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
     address: createLane(),
     nothing: createLane(),
   };
-  const turns = Object.values(lanes);
+  const laneOrder = Object.values(lanes);
   let running = 0;
-  let lastTurn = 0;
+  let lastLane = 0;
 
   function refuse(refusal: "source" | "queue"): Problem {
     onRefused();
@@ -80,15 +80,15 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
   }
 
   function takeNext(): (() => void) | undefined {
-    for (const _ of turns) {
-      lastTurn = (lastTurn + 1) % turns.length;
-      const begin = turns[lastTurn]?.take();
+    for (const _ of laneOrder) {
+      lastLane = (lastLane + 1) % laneOrder.length;
+      const begin = laneOrder[lastLane]?.take();
       if (begin) return begin;
     }
     return undefined;
   }
 
-  /** A finished job hands its place directly to the next one. */
+  /** A finished job hands its slot directly to the next one. */
   function release(): void {
     const begin = takeNext();
     if (begin) begin();

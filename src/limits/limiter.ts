@@ -15,8 +15,8 @@ export class Verdict {
   /** @param policy `RateLimit-Policy`: the windows. */
   constructor(
     readonly policy: string,
-    private readonly burst: Standing,
-    private readonly sustained: Standing,
+    private readonly burst: WindowState,
+    private readonly sustained: WindowState,
   ) {}
 
   get isAllowed(): boolean {
@@ -54,7 +54,7 @@ export class Verdict {
 }
 
 /** The remaining quota of a window (below 0: this use was refused), and when it ends. */
-type Standing = { left: number; endsInMs: number };
+type WindowState = { left: number; endsInMs: number };
 
 export type Limiter = {
   /** Counts one use. Immediate when counted in this process; a round trip with Redis. */
@@ -76,11 +76,11 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   };
   const policy = `"burst";q=${rate.burst};w=${BURST_S}, "sustained";q=${rate.sustained};w=${SUSTAINED_S}`;
 
-  /** @param asked 1 if the judged use is not counted yet. */
-  function judge(burst: Use | undefined, sustained: Use | undefined, asked: 0 | 1): Verdict {
+  /** @param cost 1 if the judged use is not counted yet. */
+  function judge(burst: Use | undefined, sustained: Use | undefined, cost: 0 | 1): Verdict {
     const nowMs = Date.now();
-    const stand = (use: Use | undefined, points: number, durationS: number): Standing => ({
-      left: points - (use?.points ?? 0) - asked,
+    const stand = (use: Use | undefined, points: number, durationS: number): WindowState => ({
+      left: points - (use?.points ?? 0) - cost,
       endsInMs: use ? Math.max(0, use.endsAtMs - nowMs) : durationS * 1_000,
     });
     return new Verdict(policy, stand(burst, rate.burst, BURST_S), stand(sustained, rate.sustained, SUSTAINED_S));
@@ -89,14 +89,14 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   function consumeHere(key: string): Verdict {
     const burst = windows.burst.hit(key);
     const isOver = burst.points > rate.burst;
-    return judge(burst, isOver ? windows.sustained.look(key) : windows.sustained.hit(key), 0);
+    return judge(burst, isOver ? windows.sustained.peek(key) : windows.sustained.hit(key), 0);
   }
-  const peekHere = (key: string) => judge(windows.burst.look(key), windows.sustained.look(key), 1);
+  const peekHere = (key: string) => judge(windows.burst.peek(key), windows.sustained.peek(key), 1);
   if (redis === null) return { consume: consumeHere, peek: peekHere };
 
   const shared = createSharedWindows(name, rate, redis, windows);
   /** Uses refused by the burst window: persistent callers reach neither Redis nor the other window. */
-  const refused = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, keptMs: BURST_S * 1_000 });
+  const refused = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, ttlMs: BURST_S * 1_000 });
 
   async function consumeShared(key: string): Promise<Verdict> {
     const known = refused.get(key);

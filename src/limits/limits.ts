@@ -4,10 +4,10 @@ import type { Metrics } from "../lib/metrics.ts";
 import { connectRedis, type RedisLink } from "../redis/link.ts";
 import { createAddressKey } from "./address-key.ts";
 import { type AnswerLimit, createAnswerLimit } from "./answer-limit.ts";
-import { createFrameLimit, type FrameLimit, openFrameLimit } from "./frame-limit.ts";
+import { createFrameLimit, type FrameLimit, noFrameLimit } from "./frame-limit.ts";
 import { createLimiter, type Limiter, type Verdict } from "./limiter.ts";
-import { createLoginGuard, type LoginGuard, openLoginGuard } from "./login-guard.ts";
-import { ReadTurns } from "./read-turns.ts";
+import { createLoginGuard, type LoginGuard, noLoginGuard } from "./login-guard.ts";
+import { ReadQueue } from "./read-queue.ts";
 import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
 
@@ -22,7 +22,6 @@ export type CallerClass = "read" | "write" | "ai";
 type AddClass = "adds" | "added";
 /** Counted per incoming hook. */
 type HookClass = "hooks";
-/** The classes of routes. */
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
 /** The caller, as far as limits need to know: a user, by a session or by an API key (which has scopes). */
@@ -54,11 +53,11 @@ export type Limits = {
    */
   countAdd(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
   /** Limits answers in progress; their rate is counted separately. */
-  answers: Pick<AnswerLimit, "store" | "hold">;
+  answers: Pick<AnswerLimit, "store" | "reserve">;
   frames: FrameLimit;
   sockets: Slots;
   feeds: Slots;
-  reads: ReadTurns;
+  reads: ReadQueue;
   expensiveReads: Slots;
   /** Exports of one user: one at a time. */
   exports: Slots;
@@ -105,9 +104,9 @@ const EXPORTS_PER_USER = 1;
 export function createLimits({ config, deployment, log, metrics, countStored }: Dependencies): Limits {
   const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, deployment, log);
   const isEnabled = config.RATE_LIMIT_ENABLED === "true";
-  const slots = (limit: string, placesMax: number, what: string, policy?: string) =>
+  const slots = (limit: string, slotsMax: number, what: string, policy?: string) =>
     new Slots({
-      placesMax: isEnabled ? placesMax : 0,
+      slotsMax: isEnabled ? slotsMax : 0,
       what,
       onRefused: () => metrics.rateLimited.inc({ limit }),
       ...(policy !== undefined && { policy }),
@@ -125,7 +124,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     "passwords checked at once",
     "password_checks",
   );
-  const reads = new ReadTurns({
+  const reads = new ReadQueue({
     atOnce: isEnabled ? config.RATE_LIMIT_READS_AT_ONCE_PER_USER : 0,
     onRefused: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
   });
@@ -146,9 +145,9 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
       checkAnswered: () => undefined,
       countAnswer: () => {},
       countAdd: async () => {},
-      frames: openFrameLimit,
-      logins: openLoginGuard,
-      lookups: openLoginGuard,
+      frames: noFrameLimit,
+      logins: noLoginGuard,
+      lookups: noLoginGuard,
       isLocal: true,
     };
 

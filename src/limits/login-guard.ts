@@ -7,20 +7,20 @@ import { MemoryWindow } from "./memory-window.ts";
 import { createLimitProblem } from "./refusal.ts";
 
 /** The first wait; each further failure doubles it. */
-const FIRST_WAIT_S = 1;
+const INITIAL_WAIT_S = 1;
 export const WAIT_S_MAX = 15 * 60;
 /** How long failures of an account from one address are remembered, from the first one or until a success. */
 const REMEMBERED_S = 60 * 60;
 /** The same for failures of an account from any address, and of an address for any account. */
-const WIDE_REMEMBERED_S = 15 * 60;
+const BROAD_REMEMBERED_S = 15 * 60;
 /** Others cannot lock an account for addresses that used it within this time. */
-const KNOWN_S = 24 * 60 * 60;
+const KNOWN_ADDRESS_S = 24 * 60 * 60;
 
 /** Failures allowed before waits begin: for an account from one address, an account, an address. */
 type LoginScope = "account_and_address" | "account" | "address";
 export type LoginFailures = Record<LoginScope, number>;
 
-/** A new lock, for the audit record. */
+/** A new lock, for the audit log. */
 export type LoginLock = { scope: LoginScope; waitS: number };
 
 type Options = {
@@ -65,7 +65,7 @@ export type LoginGuard = {
 };
 
 /** Used when limits are off. */
-export const openLoginGuard: LoginGuard = {
+export const noLoginGuard: LoginGuard = {
   begin: async () => ({ knownBy: "nothing", fail: async () => [], succeed: async () => {} }),
   findKnown: async () => "nothing",
   remember: async () => {},
@@ -93,14 +93,17 @@ export function createLoginGuard({
     locks: createWindow(`${guardName}:${scope}:lock`, WAIT_S_MAX, redis),
   });
   const narrow = createScope("account_and_address", REMEMBERED_S);
-  const account = createScope("account", WIDE_REMEMBERED_S);
-  const address = createScope("address", WIDE_REMEMBERED_S);
-  const knownPairs = createWindow(`${guardName}:known`, KNOWN_S, redis);
+  const account = createScope("account", BROAD_REMEMBERED_S);
+  const address = createScope("address", BROAD_REMEMBERED_S);
+  const knownPairs = createWindow(`${guardName}:known`, KNOWN_ADDRESS_S, redis);
   // Separate, so that one address with many accounts can't evict the other addresses.
-  const knownAddresses = createWindow(`${guardName}:known_address`, KNOWN_S, redis);
+  const knownAddresses = createWindow(`${guardName}:known_address`, KNOWN_ADDRESS_S, redis);
 
   async function remember({ pairKey, addressKey }: Keys): Promise<void> {
-    await Promise.all([knownPairs.set(pairKey, 1, KNOWN_S), knownAddresses.set(addressKey, 1, KNOWN_S)]);
+    await Promise.all([
+      knownPairs.set(pairKey, 1, KNOWN_ADDRESS_S),
+      knownAddresses.set(addressKey, 1, KNOWN_ADDRESS_S),
+    ]);
   }
 
   async function findKnown({ pairKey, addressKey }: Keys): Promise<KnownBy> {
@@ -112,20 +115,20 @@ export function createLoginGuard({
   /**
    * @param begun the failures when the attempt began: an attempt overtaken by the failure that set a lock is refused even if
    * that lock has ended.
-   * @returns the failures so far, in the order of `places`.
+   * @returns the failures so far, in the order of `keys`.
    */
-  async function requireUnlocked(places: Place[], begun?: number[]): Promise<number[]> {
-    const states = await Promise.all(places.map(look));
+  async function requireUnlocked(keys: ScopedKey[], begun?: number[]): Promise<number[]> {
+    const states = await Promise.all(keys.map(readState));
     const waits = states.map(({ waitMs, failed, failuresMax }, index) => {
       const wasOvertaken = begun !== undefined && isOvertaken(failed, begun[index] ?? 0, failuresMax);
-      return wasOvertaken ? Math.max(waitMs, FIRST_WAIT_S * 1_000) : waitMs;
+      return wasOvertaken ? Math.max(waitMs, INITIAL_WAIT_S * 1_000) : waitMs;
     });
     if (Math.max(...waits) === 0) return states.map(({ failed }) => failed);
-    throw refuse(places, waits);
+    throw refuse(keys, waits);
   }
 
-  /** @param waits in the order of `places`; 0 for those with room. */
-  function refuse(places: Place[], waits: number[]): Problem {
+  /** @param waits in the order of `keys`; 0 for those that aren't locked. */
+  function refuse(places: ScopedKey[], waits: number[]): Problem {
     onRefused();
     const usedUp = places.flatMap(({ scope: { policy, failuresMax: quota, rememberedS: windowS } }, index) => {
       const waitMs = waits[index] ?? 0;
@@ -139,7 +142,7 @@ export function createLoginGuard({
       const keys = createKeys(name, ipAddress);
       const { accountKey, addressKey, pairKey } = keys;
       const knownBy = await findKnown(keys);
-      const places: Place[] = [{ scope: narrow, key: pairKey }];
+      const places: ScopedKey[] = [{ scope: narrow, key: pairKey }];
       if (knownBy !== "account") places.push({ scope: account, key: accountKey });
       if (ipAddress !== null) places.push({ scope: address, key: addressKey });
       const begun = await requireUnlocked(places);
@@ -152,7 +155,7 @@ export function createLoginGuard({
           if (counts.includes("overtaken"))
             throw refuse(
               places,
-              counts.map((count) => (count === "overtaken" ? FIRST_WAIT_S * 1_000 : 0)),
+              counts.map((count) => (count === "overtaken" ? INITIAL_WAIT_S * 1_000 : 0)),
             );
           return counts.filter((count) => count !== null && count !== "overtaken");
         },
@@ -191,9 +194,9 @@ type Scope = {
   counts: RateLimiterLike;
   locks: RateLimiterLike;
 };
-type Place = { scope: Scope; key: string };
+type ScopedKey = { scope: Scope; key: string };
 
-async function look({ scope, key }: Place) {
+async function readState({ scope, key }: ScopedKey) {
   const [lock, count] = await Promise.all([scope.locks.get(key), scope.counts.get(key)]);
   return { waitMs: lock?.msBeforeNext ?? 0, failed: count?.consumedPoints ?? 0, failuresMax: scope.failuresMax };
 }
@@ -203,12 +206,12 @@ const isOvertaken = (failed: number, begun: number, failuresMax: number): boolea
   failed > begun && failed >= failuresMax;
 
 /** @returns the lock set by this failure, if any. */
-async function countFailure({ scope, key }: Place, begun: number): Promise<LoginLock | "overtaken" | null> {
+async function countFailure({ scope, key }: ScopedKey, begun: number): Promise<LoginLock | "overtaken" | null> {
   const { consumedPoints } = await scope.counts.penalty(key);
   if (isOvertaken(consumedPoints - 1, begun, scope.failuresMax)) return "overtaken";
   const beyond = consumedPoints - scope.failuresMax;
   if (beyond < 0) return null;
-  const waitS = Math.min(FIRST_WAIT_S * 2 ** beyond, WAIT_S_MAX);
+  const waitS = Math.min(INITIAL_WAIT_S * 2 ** beyond, WAIT_S_MAX);
   await scope.locks.block(key, waitS);
   return { scope: scope.scope, waitS };
 }

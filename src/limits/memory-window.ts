@@ -27,7 +27,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     super();
     this.points = points;
     this.#durationMs = durationS * 1_000;
-    this.#uses = new BoundedCache({ max: keysMax, keptMs: this.#durationMs, now: Date.now });
+    this.#uses = new BoundedCache({ max: keysMax, ttlMs: this.#durationMs, now: Date.now });
   }
 
   /** Entries in memory, including ended windows not removed yet. */
@@ -47,7 +47,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
   }
 
   /** The current use of a key, if any. */
-  look(key: string): Use | undefined {
+  peek(key: string): Use | undefined {
     const use = this.#uses.get(key);
     return use && use.endsAtMs > Date.now() ? use : undefined;
   }
@@ -79,7 +79,7 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
   }
 
   override async get(key: string | number): Promise<RateLimiterRes | null> {
-    const use = this.look(String(key));
+    const use = this.peek(String(key));
     return use ? this.#describe(use) : null;
   }
 

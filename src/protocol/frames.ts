@@ -45,7 +45,7 @@ export const ReplySettings = {
 /** References a message. With the conversation id, it is only found there. */
 const ByMessage = {
   message_id: Uuid(),
-  conversation_id: Type.Optional(Nullable(Uuid(), { description: "Optional; makes the look-up faster." })),
+  conversation_id: Type.Optional(Nullable(Uuid(), { description: "Optional; makes the lookup faster." })),
 };
 
 /** Every client frame by its type. `acks` has the acknowledgements. */

@@ -6,12 +6,12 @@ import { createLocalSubscribers, subscribeLocally } from "./local-subscribers.ts
 export function createMemoryBus({ log }: { log: Log }): Bus {
   const local = createLocalSubscribers(log);
   return {
-    reach: "process",
+    scope: "process",
     isHealthy: () => true,
     listPeers: () => [],
     // Warns about other instances on the same database: this bus can't reach them.
     isAlone: () => false,
-    untilHeard: async () => {},
+    untilAnnounced: async () => {},
     publish(channel, create) {
       if (local.has(channel)) local.deliver(channel, create(), false);
     },

@@ -4,7 +4,7 @@ import { sharedChannels } from "./bus.ts";
 import { createInstancesBus, type InstancesBusDependencies } from "./instances/bus.ts";
 import type { Envelope, Transport, TransportListener } from "./instances/transport.ts";
 import { createNotificationListener } from "./postgres/listener.ts";
-import { createJoiner, joinEnvelopes, packEnvelopes, splitEnvelopes } from "./postgres/payloads.ts";
+import { createPartJoiner, joinEnvelopes, packEnvelopes, splitEnvelopes } from "./postgres/payloads.ts";
 import { replaceStored } from "./postgres/stored-ids.ts";
 import { createBusTable } from "./postgres/table.ts";
 
@@ -13,12 +13,12 @@ const NOTIFY_PAUSE_MS = 5;
 const TABLE_PAUSE_MS = 100;
 const BATCH_CHARS = 256 * 1024;
 const SEND_TIMEOUT_MS = 2_000;
-/** Own beats sent but not received over a listening connection until it counts as deaf. */
-const DEAF_ROUNDS = 2;
+/** Own heartbeats sent but not received, until the listening connection counts as broken. */
+const MISSED_ROUNDS_MAX = 2;
 /** While messages go through the table, LISTEN is retried at this interval. */
 const RETRY_MS = 60_000;
-/** Keep writing to the table for an instance until this long after its last beat. */
-const WISH_MS = 5_000;
+/** Keep writing to the table for an instance until this long after its last heartbeat. */
+const TABLE_WRITE_MS = 5_000;
 /** Sent by an instance that reads the table. */
 const READS_TABLE = "table";
 
@@ -29,8 +29,8 @@ type Dependencies = Omit<InstancesBusDependencies, "server" | "sql"> & {
 };
 
 /**
- * The bus over Postgres. NOTIFY carries the numbers of stored events; short messages and everything else are sent whole. If
- * a pooler breaks LISTEN, which shows by missing beats, messages go through a table.
+ * The bus over Postgres. NOTIFY carries the numbers of stored events; short messages and everything else are sent in full.
+ * If a pooler breaks LISTEN, which shows by missing heartbeats, messages go through a table.
  */
 export function createPostgresBus({ database, deployment, ...deps }: Dependencies): Bus {
   return createInstancesBus({ ...deps, sql: database, server: "Postgres" }, (listener) =>
@@ -46,32 +46,32 @@ function openTransport(
 ): Transport {
   const wanted = new Set<string>();
   const shared = new Set<string>(sharedChannels);
-  const joiner = createJoiner();
-  const table = createBusTable(database, { onPayload: takePayload, onReading: tellListening });
+  const joiner = createPartJoiner();
+  const table = createBusTable(database, { onPayload: deliverPayload, onReading: notifyListening });
   const openSender = () =>
     createSidePool(database, 1, { idleTimeoutS: 0, closeTimeoutS: 0, statementTimeoutMs: SEND_TIMEOUT_MS });
   let sender = openSender();
   let hasSent = false;
-  let deafRounds = 0;
+  let missedRounds = 0;
   let tableUntilMs = 0;
   let retriedAtMs = 0;
   const listener = createNotificationListener(database, channel, {
     onPayload(payload) {
       if (table.isRunning()) useListener();
-      const whole = joiner.take(payload);
-      if (whole !== null) takePayload(whole);
+      const joined = joiner.add(payload);
+      if (joined !== null) deliverPayload(joined);
     },
     onListening() {
       joiner.clear();
-      tellListening();
+      notifyListening();
     },
   });
 
-  function tellListening(): void {
+  function notifyListening(): void {
     for (const name of wanted) bus.onListening(name);
   }
 
-  function takePayload(payload: string): void {
+  function deliverPayload(payload: string): void {
     for (const envelope of splitEnvelopes(payload)) bus.onEnvelope(envelope.channel, envelope.text);
   }
 
@@ -87,7 +87,7 @@ function openTransport(
   function useListener(): void {
     log.info("LISTEN works on this database connection again");
     table.stop();
-    tellListening();
+    notifyListening();
   }
 
   async function send(envelopes: readonly Envelope[]): Promise<void> {
@@ -125,9 +125,9 @@ function openTransport(
     isPrompt: () => listener.isListening() && !table.isRunning(),
     prepare: (name, messages) => (shared.has(name) ? messages : replaceStored(name, messages)),
     send,
-    findWish: () => (table.isRunning() ? READS_TABLE : undefined),
-    takeWish(wish) {
-      if (wish === READS_TABLE) tableUntilMs = performance.now() + WISH_MS;
+    findRequest: () => (table.isRunning() ? READS_TABLE : undefined),
+    onRequest(request) {
+      if (request === READS_TABLE) tableUntilMs = performance.now() + TABLE_WRITE_MS;
     },
     listen(name) {
       wanted.add(name);
@@ -136,11 +136,11 @@ function openTransport(
     },
     unlisten: (name) => void wanted.delete(name),
     reconnect() {
-      deafRounds = listener.isListening() && hasSent ? deafRounds + 1 : 0;
+      missedRounds = listener.isListening() && hasSent ? missedRounds + 1 : 0;
       hasSent = false;
       // There, a LISTEN would only stay on a connection that others use.
       const isPooled = isPooledByTransaction(database);
-      if (!table.isRunning() && (isPooled || deafRounds >= DEAF_ROUNDS)) useTable();
+      if (!table.isRunning() && (isPooled || missedRounds >= MISSED_ROUNDS_MAX)) useTable();
       if (table.isRunning() && (isPooled || performance.now() - retriedAtMs < RETRY_MS)) return;
       retriedAtMs = performance.now();
       listener.reconnect();

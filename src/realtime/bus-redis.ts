@@ -1,7 +1,7 @@
 import { connectPubSub } from "../redis/pub-sub.ts";
 import { describeReason } from "../redis/reason.ts";
 import { type Bus, sharedChannels } from "./bus.ts";
-import { BEATS, createInstancesBus, type InstancesBusDependencies } from "./instances/bus.ts";
+import { createInstancesBus, HEARTBEAT_CHANNEL, type InstancesBusDependencies } from "./instances/bus.ts";
 import type { Transport, TransportListener } from "./instances/transport.ts";
 
 /** Batches in flight, and the size of each: bounds what Redis has not accepted yet. */
@@ -9,7 +9,7 @@ const SENDS_AT_ONCE = 4;
 const BATCH_CHARS = 512 * 1024;
 
 /** Channels that every instance subscribes to. */
-const sharedByAll = new Set<string>([...sharedChannels, BEATS]);
+const sharedByAll = new Set<string>([...sharedChannels, HEARTBEAT_CHANNEL]);
 
 type Dependencies = Omit<InstancesBusDependencies, "server"> & {
   url: string;
@@ -35,7 +35,7 @@ function openTransport(
     {
       onMessage: (channel, text) => onEnvelope(strip(channel), text),
       onSubscribed: (channel) => onListening(strip(channel)),
-      // The bus itself logs once that Redis is away; this logs why.
+      // The bus itself logs once that Redis is unavailable; this logs why.
       onError: (error) => log.debug({ reason: describeReason(error) }, "the bus has a problem with Redis"),
     },
   );

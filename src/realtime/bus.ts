@@ -119,8 +119,8 @@ export interface Subscriber<Message> {
    * also called once for each new subscription, as soon as the others can be received.
    */
   onGap(): void;
-  /** An instance has ended, or sent nothing for some seconds. */
-  onGone?(instanceId: string): void;
+  /** An instance has shut down, or sent nothing for some seconds. */
+  onPeerLost?(instanceId: string): void;
 }
 
 /**
@@ -132,7 +132,7 @@ export interface Subscriber<Message> {
  */
 export interface Bus {
   /** Whether there can be other instances at all. */
-  readonly reach: "process" | "instances";
+  readonly scope: "process" | "instances";
   /**
    * Whether messages of all instances currently arrive without delay. While it is false, `onGap` of the shared channels is
    * called every second, and subscribers of a conversation receive `events.stored` from the database.
@@ -142,8 +142,8 @@ export interface Bus {
   listPeers(): string[];
   /** Whether there is certainly no other instance: it has listened long enough and received nothing. */
   isAlone(): boolean;
-  /** Fulfils when the other instances know this one, or after at most two seconds if the bus is down. */
-  untilHeard(): Promise<void>;
+  /** Fulfills when the other instances know this one, or after at most two seconds if the bus is down. */
+  untilAnnounced(): Promise<void>;
   /** @param create builds the messages; called only if there may be receivers. Only its errors are thrown. */
   publish<Channel extends string>(channel: Channel, create: () => Iterable<BusMessage<Channel>>): void;
   /** Takes effect immediately within this instance. @returns a function that ends the subscription. */

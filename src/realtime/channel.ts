@@ -6,14 +6,14 @@ export const GAP_WAIT_MS = 100;
 export const GAP_WAIT_MS_MAX = 5_000;
 
 /** How long a listener who is ahead, from another instance, waits for this one; after that some events repeat. */
-const REACH_WAIT_MS = 3_000;
-const REACH_POLL_MS = 5;
+const SEQ_WAIT_MS = 3_000;
+const SEQ_POLL_MS = 5;
 
 /** An answer in progress: the attempt, and a `message.reset` frame with its text so far. */
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
-  /** Sends a serialised frame to all listeners; with its event, if at hand. */
+  /** Sends a serialized frame to all listeners; with its event, if available. */
   send(text: string, type: string, event?: ConversationEvent): void;
   /** Called with each durable event in order, after all listeners were sent it. */
   onEvent(event: DurableEvent): void;
@@ -32,7 +32,7 @@ export type ChannelHooks = {
 };
 
 /** A listener about to join: events pushed while it reads its start position are kept for it. */
-export type Join = { missed: DurableEvent[]; hadBegun: boolean };
+export type Join = { missed: DurableEvent[]; hadStarted: boolean };
 
 /**
  * Orders the pushes of one conversation on this instance. Durable events go out strictly by `seq`, each once: an early one
@@ -43,14 +43,14 @@ export class Channel {
   #pushedSeq: number | null = null;
   /** The newest event known to be stored. */
   #targetSeq = 0;
-  readonly #held = new Map<number, DurableEvent>();
+  readonly #buffered = new Map<number, DurableEvent>();
   /**
    * Answers (with their attempt) with omitted pieces, because their message may still be held. Listeners get the whole text
    * once nothing is missing, or before the end of the answer.
    */
   readonly #awaitingSnapshot = new Map<string, number>();
   /** Above 0, unannounced events may be stored; counts the reasons to check. */
-  #doubts = 0;
+  #pendingChecks = 0;
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
   #gapWaitMs = GAP_WAIT_MS;
@@ -62,7 +62,7 @@ export class Channel {
   constructor(readonly hooks: ChannelHooks) {}
 
   startJoin(): Join {
-    const join: Join = { missed: [], hadBegun: this.#pushedSeq !== null };
+    const join: Join = { missed: [], hadStarted: this.#pushedSeq !== null };
     this.#joins.add(join);
     return join;
   }
@@ -76,7 +76,7 @@ export class Channel {
    * there would miss them.
    */
   isOvertaken(join: Join, readSeq: number): boolean {
-    if (join.hadBegun || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
+    if (join.hadStarted || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
     return !join.missed.some(({ seq }) => seq === readSeq + 1);
   }
 
@@ -101,7 +101,7 @@ export class Channel {
     );
     // The database may be ahead of the pushes; if the push of the rest got lost, nothing else would notice.
     this.#targetSeq = Math.max(this.#targetSeq, readSeq);
-    this.#pushHeld();
+    this.#pushBuffered();
     if (this.#isWaiting()) {
       // The text of a message can only follow its own push.
       for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#awaitingSnapshot.set(messageId, attempt);
@@ -114,9 +114,9 @@ export class Channel {
 
   publish(event: DurableEvent): void {
     if (this.#pushedSeq !== null && event.seq <= this.#pushedSeq) return;
-    if (event.seq === (this.#pushedSeq ?? Number.NaN) + 1 && this.#held.size === 0) this.#push(event);
-    else this.#held.set(event.seq, event);
-    this.#pushHeld();
+    if (event.seq === (this.#pushedSeq ?? Number.NaN) + 1 && this.#buffered.size === 0) this.#push(event);
+    else this.#buffered.set(event.seq, event);
+    this.#pushBuffered();
     this.#settle();
   }
 
@@ -128,8 +128,8 @@ export class Channel {
   }
 
   /** Events may have been lost: checks for stored events after the last push. */
-  lookForMissed(): void {
-    this.#doubts += 1;
+  checkForMissed(): void {
+    this.#pendingChecks += 1;
     this.#settle();
   }
 
@@ -146,17 +146,17 @@ export class Channel {
   }
 
   /** Waits until listeners have everything up to a stored event. It is read soon if it doesn't arrive. */
-  async reach(seq: number): Promise<void> {
+  async waitForSeq(seq: number): Promise<void> {
     const isBehind = () => this.#pushedSeq !== null && this.#pushedSeq < seq && !this.#isClosed;
     if (!isBehind()) return;
     this.#targetSeq = Math.max(this.#targetSeq, seq);
     this.#settle();
-    const endMs = performance.now() + REACH_WAIT_MS;
-    while (isBehind() && performance.now() < endMs) await Bun.sleep(REACH_POLL_MS);
+    const endMs = performance.now() + SEQ_WAIT_MS;
+    while (isBehind() && performance.now() < endMs) await Bun.sleep(SEQ_POLL_MS);
   }
 
   /** Whether a first listener has read its start position. */
-  get hasBegun(): boolean {
+  get hasStarted(): boolean {
     return this.#pushedSeq !== null;
   }
 
@@ -168,12 +168,16 @@ export class Channel {
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#gapTimer);
-    this.#held.clear();
+    this.#buffered.clear();
   }
 
   /** Whether events are missing before those known. */
   #isWaiting(): boolean {
-    return this.#doubts > 0 || this.#held.size > 0 || this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY);
+    return (
+      this.#pendingChecks > 0 ||
+      this.#buffered.size > 0 ||
+      this.#targetSeq > (this.#pushedSeq ?? Number.POSITIVE_INFINITY)
+    );
   }
 
   #send(event: ConversationEvent): void {
@@ -184,13 +188,13 @@ export class Channel {
     this.#pushedSeq = event.seq;
     this.#gapWaitMs = GAP_WAIT_MS;
     for (const join of this.#joins) join.missed.push(event);
-    if (event.type === "message.completed") this.#tellText(event);
+    if (event.type === "message.completed") this.#pushFinalText(event);
     this.#send(event);
     this.hooks.onEvent(event);
   }
 
   /** Sends the text of an ending answer first, if pieces were omitted or never arrived from its writer. */
-  #tellText({ conversation_id, data }: DurableEvent<"message.completed">): void {
+  #pushFinalText({ conversation_id, data }: DurableEvent<"message.completed">): void {
     const message_id = data.id;
     const attempt = Math.max(
       this.#awaitingSnapshot.get(message_id) ?? 0,
@@ -204,13 +208,13 @@ export class Channel {
   }
 
   /** Pushes the events that follow the last push. */
-  #pushHeld(): void {
+  #pushBuffered(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
-    for (const seq of this.#held.keys()) if (seq <= this.#pushedSeq) this.#held.delete(seq);
+    for (const seq of this.#buffered.keys()) if (seq <= this.#pushedSeq) this.#buffered.delete(seq);
     for (;;) {
-      const next = this.#held.get(this.#pushedSeq + 1);
+      const next = this.#buffered.get(this.#pushedSeq + 1);
       if (!next) break;
-      this.#held.delete(next.seq);
+      this.#buffered.delete(next.seq);
       this.#push(next);
     }
   }
@@ -228,27 +232,27 @@ export class Channel {
   }
 
   async #fillGap(): Promise<void> {
-    // If the attempt finds nothing (the database is away, the conversation is gone), the next one waits longer.
+    // If nothing is found (the database is unavailable, the conversation is gone), the next attempt waits longer.
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
     this.#isUrgent = false;
     this.#isFilling = true;
     try {
       if (this.#pushedSeq === null) return;
-      const doubts = this.#doubts;
+      const doubts = this.#pendingChecks;
       if (doubts > 0) {
         this.#targetSeq = Math.max(this.#targetSeq, await this.hooks.findLastSeq());
         // Another reason to check has come up.
-        this.#doubts -= doubts;
+        this.#pendingChecks -= doubts;
       }
-      const untilSeq = Math.max(this.#targetSeq, ...this.#held.keys());
+      const untilSeq = Math.max(this.#targetSeq, ...this.#buffered.keys());
       if (untilSeq <= this.#pushedSeq) return;
-      for (const event of await this.hooks.loadEvents(this.#pushedSeq, untilSeq)) this.#held.set(event.seq, event);
+      for (const event of await this.hooks.loadEvents(this.#pushedSeq, untilSeq)) this.#buffered.set(event.seq, event);
     } catch (error) {
       this.hooks.onFault(error);
     } finally {
       this.#isFilling = false;
       this.#gapTimer = undefined;
-      this.#pushHeld();
+      this.#pushBuffered();
       this.#settle();
     }
   }

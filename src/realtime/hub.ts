@@ -38,7 +38,7 @@ export function createHub(deps: HubDependencies) {
 
   bus.subscribe("rooms", {
     onMessage({ conversation_id, instance_id }) {
-      if (instance_id !== instanceId) tellRoom(conversation_id);
+      if (instance_id !== instanceId) reportRoom(conversation_id);
     },
     // Requests made before are repeated: both sides get a gap.
     onGap: () => {},
@@ -55,7 +55,7 @@ export function createHub(deps: HubDependencies) {
         for (const listener of direct) sendTo(listener, text, event);
         onPushed(type, room.listeners);
       },
-      onEvent: (event) => actOn(room, event),
+      onEvent: (event) => applyEvent(room, event),
       endAnswer: (messageId, text) => room.remote.end(messageId, text),
       listSnapshots: () => listAllSnapshots(conversationId),
       loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
@@ -66,7 +66,7 @@ export function createHub(deps: HubDependencies) {
       channel,
       users: new Map(),
       presence: new Presence(),
-      remote: new RemoteAnswers(() => askRoom(conversationId, room)),
+      remote: new RemoteAnswers(() => requestReports(conversationId, room)),
       survey: new Survey(bus),
       typing: new TypingExpiry(),
       removedUserIds: new Set(),
@@ -77,25 +77,25 @@ export function createHub(deps: HubDependencies) {
     };
     rooms.set(conversationId, room);
     room.unsubscribe = bus.subscribe(conversationId, {
-      onMessage: (message, isRemote) => hear(room, message, isRemote),
-      onGap: () => lookAround(conversationId, room),
-      onGone(gone) {
-        takePresence(room, conversationId, gone, []);
-        room.survey.takeAnswer(gone);
+      onMessage: (message, isRemote) => onBusMessage(room, message, isRemote),
+      onGap: () => recoverFromGap(conversationId, room),
+      onPeerLost(lostPeer) {
+        replacePresence(room, conversationId, lostPeer, []);
+        room.survey.onReport(lostPeer);
       },
     });
     return room;
   }
 
   /** Something may have been lost, or the other instances are received for the first time. */
-  function lookAround(conversationId: string, room: Room): void {
+  function recoverFromGap(conversationId: string, room: Room): void {
     // A client that joined may have read the database before other instances were received.
-    if (room.channel.hasBegun || room.survey.hasReadUnheard) room.channel.lookForMissed();
-    room.presence.doubt(instanceId, (silent) => takePresence(room, conversationId, silent, []));
-    askRoom(conversationId, room);
+    if (room.channel.hasStarted || room.survey.hasReadBeforeSubscribed) room.channel.checkForMissed();
+    room.presence.expectReports(instanceId, (missing) => replacePresence(room, conversationId, missing, []));
+    requestReports(conversationId, room);
     // Another instance may have assumed that this one is gone.
-    if (room.users.size > 0) tellRoom(conversationId);
-    room.survey.hear();
+    if (room.users.size > 0) reportRoom(conversationId);
+    room.survey.onSubscribed();
   }
 
   function closeRoomIfEmpty(conversationId: string, room: Room): void {
@@ -119,18 +119,18 @@ export function createHub(deps: HubDependencies) {
   }
 
   /** Handles a bus message of a conversation. */
-  function hear(room: Room, message: ConversationMessage, isRemote: boolean): void {
+  function onBusMessage(room: Room, message: ConversationMessage, isRemote: boolean): void {
     switch (message.type) {
       case "message.delta":
       case "message.reset":
-        publishText(room, room.remote.take(message, isRemote));
+        publishText(room, room.remote.receive(message, isRemote));
         return;
       case "answer.reasoning":
-        publishText(room, room.remote.take({ ...message, type: "message.delta", part: "reasoning" }, isRemote));
+        publishText(room, room.remote.receive({ ...message, type: "message.delta", part: "reasoning" }, isRemote));
         return;
       case "answer.text": {
         if (!isRemote) return;
-        const reset = room.remote.takeText(message);
+        const reset = room.remote.receiveSnapshot(message);
         // Send nothing about a message that listeners don't have yet.
         if (message.seq > 0) room.channel.announce(message.seq);
         publishText(room, reset);
@@ -151,8 +151,8 @@ export function createHub(deps: HubDependencies) {
       case "presence.listed":
         // This instance knows its own answers better.
         if (message.instance_id === instanceId) return;
-        takePresence(room, message.conversation_id, message.instance_id, message.user_ids);
-        room.survey.takeAnswer(message.instance_id);
+        replacePresence(room, message.conversation_id, message.instance_id, message.user_ids);
+        room.survey.onReport(message.instance_id);
         return;
       case "events.stored":
         room.channel.announce(message.seq);
@@ -165,7 +165,7 @@ export function createHub(deps: HubDependencies) {
         if (!Number.isInteger(message.seq)) return;
         // The end of a membership takes effect immediately, even while an earlier event is missing.
         room.channel.publish(message);
-        if (!room.channel.hasPushed(message.seq)) actOn(room, message);
+        if (!room.channel.hasPushed(message.seq)) applyEvent(room, message);
     }
   }
 
@@ -187,20 +187,20 @@ export function createHub(deps: HubDependencies) {
     pushToOthers(room, { type: "typing", conversation_id, user_id, active: false, expires_in_ms: 0 });
   }
 
-  function takePresence(room: Room, conversation_id: string, from: string, user_ids: readonly string[]): void {
+  function replacePresence(room: Room, conversation_id: string, from: string, user_ids: readonly string[]): void {
     for (const { userId, online } of room.presence.replace(from, user_ids))
       pushToOthers(room, { type: "presence", conversation_id, user_id: userId, online });
   }
 
   /** Every instance responds with its listeners, and with the text so far of the answers it writes. */
-  function askRoom(conversation_id: string, room: Room): void {
-    if (bus.reach === "process") return;
-    room.remote.noteAsked();
+  function requestReports(conversation_id: string, room: Room): void {
+    if (bus.scope === "process") return;
+    room.remote.markRequested();
     bus.publish("rooms", () => [{ type: "room.asked", conversation_id, instance_id: instanceId }]);
   }
 
   /** Even if the room isn't open here: its answers may be written here. */
-  function tellRoom(conversation_id: string): void {
+  function reportRoom(conversation_id: string): void {
     const user_ids = rooms.get(conversation_id)?.presence.listOf(instanceId) ?? [];
     const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text, reasoning }: AnswerSnapshot) =>
       ({ type: "answer.text", conversation_id, message_id, seq, attempt, text, reasoning }) as const;
@@ -265,12 +265,12 @@ export function createHub(deps: HubDependencies) {
   }
 
   /** Applies an event to this instance: listeners lose access with their membership, or get another role. */
-  function actOn(room: Room, event: DurableEvent): void {
+  function applyEvent(room: Room, event: DurableEvent): void {
     if (event.type === "message.created") {
       const { id, role, status, content, reasoning } = event.data;
       if (role !== "assistant") return;
       if (status !== "streaming") room.remote.end(id, content);
-      else if (bus.reach === "instances") room.remote.begin(id, event.seq, content, reasoning ?? "");
+      else if (bus.scope === "instances") room.remote.begin(id, event.seq, content, reasoning ?? "");
     } else if (event.type === "message.deleted") room.remote.end(event.data.id, "");
     else if (event.type === "member.added") {
       // A join in progress may have read the former role.
@@ -300,12 +300,12 @@ export function createHub(deps: HubDependencies) {
     accessEpoch += 1;
     const conversationId = event.conversation_id;
     // An earlier event may be missing; the leaving listeners would never get this one.
-    const isHeld = !room.channel.hasPushed(event.seq);
+    const isBuffered = !room.channel.hasPushed(event.seq);
     const listeners = [...room.users].flatMap(([id, user]) =>
       (userId === null || id === userId) && event.seq > user.roleSeq ? [...user.listeners] : [],
     );
     for (const listener of listeners) {
-      if (isHeld) sendTo(listener, JSON.stringify(event));
+      if (isBuffered) sendTo(listener, JSON.stringify(event));
       leave(conversationId, listener, userId === null);
       listener.onExpelled?.(conversationId, userId === null ? "deleted" : "removed");
     }
@@ -333,14 +333,14 @@ export function createHub(deps: HubDependencies) {
       let epoch: number;
       let position: Position;
       try {
-        const hearing = room.survey.untilHeard();
-        if (hearing) await hearing;
+        const subscribed = room.survey.untilSubscribed();
+        if (subscribed) await subscribed;
         epoch = accessEpoch;
         position = await read();
-        const informing = listener.isHidden ? undefined : room.survey.untilInformed();
-        if (informing) await informing;
+        const reported = listener.isHidden ? undefined : room.survey.untilReported();
+        if (reported) await reported;
         // Continuing the pushes from an earlier event would repeat events that the listener has.
-        if (position.hasSeq !== undefined) await room.channel.reach(position.hasSeq);
+        if (position.hasSeq !== undefined) await room.channel.waitForSeq(position.hasSeq);
       } catch (error) {
         room.channel.cancelJoin(pending);
         throw error;

@@ -8,8 +8,8 @@ export interface LocalSubscribers {
   has(channel: string): boolean;
   channels(): Iterable<string>;
   deliver(channel: string, messages: Iterable<{ type: string }>, isRemote: boolean): void;
-  tellGap(channel: string): void;
-  tellGone(instanceId: string): void;
+  notifyGap(channel: string): void;
+  notifyPeerLost(instanceId: string): void;
 }
 
 export function createLocalSubscribers(log: Log): LocalSubscribers {
@@ -49,12 +49,12 @@ export function createLocalSubscribers(log: Log): LocalSubscribers {
             log.error({ err: error, channel, type: message.type }, "handling a message of the bus failed");
           }
     },
-    tellGap(channel) {
+    notifyGap(channel) {
       for (const subscriber of channels.get(channel) ?? []) guard(channel, "gap", () => subscriber.onGap());
     },
-    tellGone(instanceId) {
+    notifyPeerLost(instanceId) {
       for (const [channel, subscribers] of channels)
-        for (const subscriber of subscribers) guard(channel, "gone", () => subscriber.onGone?.(instanceId));
+        for (const subscriber of subscribers) guard(channel, "gone", () => subscriber.onPeerLost?.(instanceId));
     },
   };
 }

@@ -1,11 +1,11 @@
 /** After a gap, an instance that doesn't report its listeners within this time has none. */
-const ANSWER_MS = 2_000;
+const REPORT_TIMEOUT_MS = 2_000;
 
 /** The users listening to one conversation, on all instances. A user is online while at least one instance lists them. */
 export class Presence {
   readonly #usersOf = new Map<string, Set<string>>();
   /** Instances whose reports may have been lost. */
-  #doubted = new Set<string>();
+  #unconfirmed = new Set<string>();
   #timer: Timer | undefined;
 
   isOnline(userId: string): boolean {
@@ -26,24 +26,24 @@ export class Presence {
 
   /** An instance has reported all its listeners. @returns the users who came online or went offline. */
   replace(instanceId: string, userIds: readonly string[]): { userId: string; online: boolean }[] {
-    this.#doubted.delete(instanceId);
+    this.#unconfirmed.delete(instanceId);
     const now = new Set(userIds);
-    const gone = this.listOf(instanceId).filter((userId) => !now.has(userId));
-    const changes = [...gone.map((userId) => ({ userId, online: false })), ...userIds.map(createArrival)];
+    const left = this.listOf(instanceId).filter((userId) => !now.has(userId));
+    const changes = [...left.map((userId) => ({ userId, online: false })), ...userIds.map(createArrival)];
     return changes.filter(({ userId, online }) => this.set(instanceId, userId, online));
   }
 
   /**
    * Messages were lost: earlier reports of other instances stay valid until they had time to repeat them.
-   * @param onSilent is called for each instance that has not.
+   * @param onMissing is called for each instance that has not.
    */
-  doubt(ownInstanceId: string, onSilent: (instanceId: string) => void): void {
-    this.#doubted = new Set(this.#usersOf.keys());
-    this.#doubted.delete(ownInstanceId);
+  expectReports(ownInstanceId: string, onMissing: (instanceId: string) => void): void {
+    this.#unconfirmed = new Set(this.#usersOf.keys());
+    this.#unconfirmed.delete(ownInstanceId);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      for (const silent of [...this.#doubted]) onSilent(silent);
-    }, ANSWER_MS);
+      for (const instanceId of [...this.#unconfirmed]) onMissing(instanceId);
+    }, REPORT_TIMEOUT_MS);
   }
 
   close(): void {

@@ -11,7 +11,7 @@ export interface Listener {
   readonly userId: string;
   /** Doesn't make its user present: it listens on behalf of one request, for example. */
   readonly isHidden?: boolean;
-  /** Sends a serialised frame to this listener only; with its event, if at hand. */
+  /** Sends a serialized frame to this listener only; with its event, if available. */
   send(text: string, event?: ConversationEvent): void;
   /** Native topic subscription; a listener without topics gets every frame through `send`. */
   readonly topics?: { subscribe(topic: string): void; unsubscribe(topic: string): void };

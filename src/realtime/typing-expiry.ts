@@ -1,5 +1,5 @@
 /** Grace period after the typist's own instance should have ended typing. */
-const LATE_MS = 1_000;
+const GRACE_MS = 1_000;
 
 /**
  * The users typing in a conversation, as reported by instances. A user may type on several of them. Ends stale typing: the
@@ -17,7 +17,7 @@ export class TypingExpiry {
     const expire = () => {
       if (!this.stop(userId, instanceId)) onExpired();
     };
-    instances.set(instanceId, setTimeout(expire, expiresInMs + LATE_MS));
+    instances.set(instanceId, setTimeout(expire, expiresInMs + GRACE_MS));
   }
 
   /** @returns whether the user still types on another instance. */

@@ -16,7 +16,7 @@ type Dependencies = { bus: Pick<Bus, "publish" | "subscribe">; instanceId: strin
 export function createTyping({ bus, instanceId }: Dependencies) {
   const typists = new Map<string, Typist>();
   /** Where each typing connection types, to stop it when the connection closes. */
-  const placesOf = new Map<Source, Set<Typist>>();
+  const typistsBySource = new Map<Source, Set<Typist>>();
 
   function announce({ conversationId: conversation_id, userId: user_id }: Typist, active: boolean): void {
     const expires_in_ms = active ? TYPING_EXPIRES_MS : 0;
@@ -30,8 +30,8 @@ export function createTyping({ bus, instanceId }: Dependencies) {
       if (remove(typist, source)) end(typist);
     };
     typist.sources.set(source, setTimeout(expire, TYPING_EXPIRES_MS));
-    const places = placesOf.get(source) ?? new Set();
-    placesOf.set(source, places.add(typist));
+    const typistsOfSource = typistsBySource.get(source) ?? new Set();
+    typistsBySource.set(source, typistsOfSource.add(typist));
   }
 
   /** @returns whether it was the last connection of the user that typed there. */
@@ -40,9 +40,9 @@ export function createTyping({ bus, instanceId }: Dependencies) {
     if (!expiry) return false;
     clearTimeout(expiry);
     typist.sources.delete(source);
-    const places = placesOf.get(source);
+    const places = typistsBySource.get(source);
     places?.delete(typist);
-    if (places?.size === 0) placesOf.delete(source);
+    if (places?.size === 0) typistsBySource.delete(source);
     return typist.sources.size === 0;
   }
 
@@ -108,7 +108,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
 
     /** The connection is closed. */
     leave(source: Source): void {
-      for (const typist of [...(placesOf.get(source) ?? [])]) if (remove(typist, source)) end(typist);
+      for (const typist of [...(typistsBySource.get(source) ?? [])]) if (remove(typist, source)) end(typist);
     },
   };
 }

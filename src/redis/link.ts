@@ -34,8 +34,8 @@ export type RedisLink = {
 };
 
 /**
- * Connects to Redis or to a Redis Cluster, with reconnects: it may be away at the start and at any later time. Callers wait
- * for it at most a fifth of a second, and not at all while it is known to be away. Each change of state is logged once.
+ * Connects to Redis or to a Redis Cluster, with reconnects: it may be unavailable at startup and at any later time. Callers
+ * wait for it at most a fifth of a second, and not at all while it is known to be unavailable. State changes are logged once.
  * @param deployment the same for all instances of this Parley, and unique to it.
  */
 export function connectRedis(url: string, deployment: string, log: Log): RedisLink {
@@ -88,7 +88,7 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
       }
     } catch (error) {
       change("away", describeReason(error));
-      // A silent connection doesn't close by itself.
+      // An unresponsive connection doesn't close on its own.
       if (!connection && seed.status === "ready") seed.disconnect(true);
     } finally {
       isProbing = false;

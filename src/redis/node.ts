@@ -44,30 +44,30 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   const subscriber = connect();
   const wanted = new Set<string>();
   /** The subscriptions sent on this connection. */
-  let told = new Set<string>();
-  let touched = new Set<string>();
+  let sentSubscriptions = new Set<string>();
+  let changed = new Set<string>();
   let isScheduled = false;
   let isListening = false;
   let isProbing = false;
 
-  function touch(channel: string): void {
-    touched.add(channel);
+  function markChanged(channel: string): void {
+    changed.add(channel);
     if (isScheduled) return;
     isScheduled = true;
-    setImmediate(tell);
+    setImmediate(sendSubscriptions);
   }
 
-  function tell(): void {
+  function sendSubscriptions(): void {
     isScheduled = false;
     if (subscriber.status !== "ready") return;
-    const channels = [...touched];
-    touched = new Set();
-    const gone = channels.filter((channel) => told.has(channel) && !wanted.has(channel));
-    const known = channels.filter((channel) => told.has(channel) && wanted.has(channel));
-    for (const channel of gone) told.delete(channel);
-    for (const chunk of divide(gone, isSharded)) unsubscribeChunk(chunk).catch(reportUnsubscribed);
-    for (const channel of known) listener.onSubscribed(channel);
-    void subscribeAll(channels.filter((channel) => !told.has(channel) && wanted.has(channel)));
+    const channels = [...changed];
+    changed = new Set();
+    const unwanted = channels.filter((channel) => sentSubscriptions.has(channel) && !wanted.has(channel));
+    const resubscribed = channels.filter((channel) => sentSubscriptions.has(channel) && wanted.has(channel));
+    for (const channel of unwanted) sentSubscriptions.delete(channel);
+    for (const chunk of splitIntoCommands(unwanted, isSharded)) unsubscribeChunk(chunk).catch(reportUnsubscribed);
+    for (const channel of resubscribed) listener.onSubscribed(channel);
+    void subscribeAll(channels.filter((channel) => !sentSubscriptions.has(channel) && wanted.has(channel)));
   }
 
   const unsubscribeChunk = (channels: string[]): Promise<unknown> =>
@@ -79,15 +79,15 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   }
 
   async function subscribeAll(channels: string[]): Promise<void> {
-    const connection = told;
-    for (const channel of channels) told.add(channel);
+    const connection = sentSubscriptions;
+    for (const channel of channels) sentSubscriptions.add(channel);
     try {
-      await Promise.all(divide(channels, isSharded).map((chunk) => subscribeChunk(chunk, connection)));
-      if (connection === told) isListening = true;
+      await Promise.all(splitIntoCommands(channels, isSharded).map((chunk) => subscribeChunk(chunk, connection)));
+      if (connection === sentSubscriptions) isListening = true;
     } catch (error) {
       listener.onError(error);
       // Only some of them may be received: start over.
-      if (connection === told) subscriber.disconnect(true);
+      if (connection === sentSubscriptions) subscriber.disconnect(true);
     }
   }
 
@@ -100,7 +100,8 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
       listener.onMoved();
       return;
     }
-    if (connection === told) for (const channel of channels) if (wanted.has(channel)) listener.onSubscribed(channel);
+    if (connection === sentSubscriptions)
+      for (const channel of channels) if (wanted.has(channel)) listener.onSubscribed(channel);
   }
 
   async function probeConnection(connection: Redis): Promise<void> {
@@ -114,20 +115,20 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   }
 
   subscriber.on("ready", () => {
-    told = new Set();
-    touched = new Set(wanted);
-    tell();
+    sentSubscriptions = new Set();
+    changed = new Set(wanted);
+    sendSubscriptions();
   });
   subscriber.on("close", () => {
     isListening = false;
-    told = new Set();
+    sentSubscriptions = new Set();
   });
   subscriber.on("message", listener.onMessage);
   subscriber.on("smessage", listener.onMessage);
   // The server ends a sharded channel with its slot; the client only reports that it happened.
   subscriber.on("moved", () => {
-    const left = listSubscribed(subscriber);
-    for (const channel of told) if (!left.has(channel)) told.delete(channel);
+    const subscribed = listSubscribed(subscriber);
+    for (const channel of sentSubscriptions) if (!subscribed.has(channel)) sentSubscriptions.delete(channel);
     listener.onMoved();
   });
   for (const connection of [publisher, subscriber]) connection.on("error", listener.onError);
@@ -145,14 +146,14 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
     },
     subscribe(channel) {
       wanted.add(channel);
-      touch(channel);
+      markChanged(channel);
     },
     unsubscribe(channel) {
       wanted.delete(channel);
-      touch(channel);
+      markChanged(channel);
     },
     renew() {
-      for (const channel of wanted) if (!told.has(channel)) touch(channel);
+      for (const channel of wanted) if (!sentSubscriptions.has(channel)) markChanged(channel);
     },
     async probe() {
       if (isProbing) return;
@@ -171,7 +172,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
 }
 
 /** The parts of one command: sharded channels in one command must share a slot, so each gets its own. */
-function divide(channels: readonly string[], isSharded: boolean): string[][] {
+function splitIntoCommands(channels: readonly string[], isSharded: boolean): string[][] {
   const size = isSharded ? 1 : CHANNELS_MAX;
   const chunks: string[][] = [];
   for (let from = 0; from < channels.length; from += size) chunks.push(channels.slice(from, from + size));

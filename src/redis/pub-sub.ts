@@ -53,7 +53,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
   };
 }
 
-/** A single server. Dead connections are noticed because the bus's own messages don't come back. */
+/** A single server. Dead connections are detected because the bus doesn't receive its own messages. */
 function connectServer(url: string, listener: PubSubListener): PubSub {
   const node = connectNode({ url, connection: busOptions, isSharded: false }, { ...listener, onMoved: () => {} });
   return { ...node, close: async () => node.close() };

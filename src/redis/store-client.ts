@@ -14,7 +14,7 @@ export type StoreClient = Pick<Redis, "defineCommand"> & {
 export function createStoreClient(): StoreClient {
   const definitions: Definition[] = [];
   let client: Redis | Cluster | null = null;
-  const own: StoreClient = {
+  const facade: StoreClient = {
     get status() {
       return client?.status ?? "connecting";
     },
@@ -27,9 +27,9 @@ export function createStoreClient(): StoreClient {
       client = next;
     },
   };
-  return new Proxy(own, {
+  return new Proxy(facade, {
     get(_, name) {
-      if (Object.hasOwn(own, name) || client === null) return Reflect.get(own, name);
+      if (Object.hasOwn(facade, name) || client === null) return Reflect.get(facade, name);
       const value: unknown = Reflect.get(client, name);
       return typeof value === "function" ? value.bind(client) : value;
     },

@@ -111,16 +111,16 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
     expect(devices.map(({ unread }) => unread)).toEqual([0, 0]);
     const { id } = await createConversation(first, owner, [guest]);
     conversationId = id;
-    for (const device of devices) await device.told({ conversation_id: id, change: "added", unread: 0 });
+    for (const device of devices) await device.waitForChange({ conversation_id: id, change: "added", unread: 0 });
     await send("The first");
-    for (const device of devices) await device.told({ conversation_id: id, change: "updated", unread: 1 });
+    for (const device of devices) await device.waitForChange({ conversation_id: id, change: "updated", unread: 1 });
     await waitForLists();
   });
 
   test("a burst produces at most one frame per second, and the last one is correct", async () => {
     const times = devices.map((device) => watchTimes(device, conversationId));
     for (let n = 0; n < BURST; n += 1) await send(`Message ${n}`);
-    for (const device of devices) await device.told({ conversation_id: conversationId, unread: BURST + 1 });
+    for (const device of devices) await device.waitForChange({ conversation_id: conversationId, unread: BURST + 1 });
     for (const [n, at] of times.entries()) {
       const apart = at.slice(1).map((ms, index) => ms - (at[index] ?? 0));
       expect([n, apart.filter((ms) => ms < APART_MS_MIN)]).toEqual([n, []]);
@@ -131,26 +131,28 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
   test("reads, titles, edits and deletions on one device reach the other", async () => {
     const seq = devices[0].list(conversationId).at(-1)?.last_seq ?? 0;
     await devices[0].ask({ type: "read", conversation_id: conversationId, seq });
-    for (const device of devices) await device.told({ conversation_id: conversationId, unread: 0, last_read_seq: seq });
+    for (const device of devices)
+      await device.waitForChange({ conversation_id: conversationId, unread: 0, last_read_seq: seq });
     const { message } = (await send("To be deleted")) as { message: { id: string } };
-    for (const device of devices) await device.told({ conversation_id: conversationId, unread: 1 });
+    for (const device of devices) await device.waitForChange({ conversation_id: conversationId, unread: 1 });
     const path = `/conversations/${conversationId}`;
     const token = owner.access_token;
     await call(second, `${path}/messages/${message.id}`, { token, method: "PATCH", json: { content: "Edited" } });
     await call(first, path, { token, method: "PATCH", json: { title: "Another title" } });
     await call(second, `${path}/messages/${message.id}`, { token, method: "DELETE" });
-    for (const device of devices) await device.told({ title: "Another title", unread: 0, last_seq: seq + 4 });
+    for (const device of devices) await device.waitForChange({ title: "Another title", unread: 0, last_seq: seq + 4 });
     await waitForLists();
   });
 
   test("a conversation that the user creates or imports appears on the other device", async () => {
     const created = await createConversation(second, guest, [], { title: "Created" });
-    for (const device of devices) await device.told({ conversation_id: created.id, change: "added", title: "Created" });
+    for (const device of devices)
+      await device.waitForChange({ conversation_id: created.id, change: "added", title: "Created" });
     const imported = await importFile(first, guest, "chatgpt", [
       createChatGpt("one", { a: {}, b: { text: "zeppelin" } }),
     ]);
     expect([imported.status, imported.imported]).toEqual(["done", 1]);
-    for (const device of devices) await device.told({ change: "added", title: "Title of one", unread: 0 });
+    for (const device of devices) await device.waitForChange({ change: "added", title: "Title of one", unread: 0 });
     await waitForLists();
   });
 
@@ -187,12 +189,13 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
     const path = `/conversations/${conversationId}`;
     const token = owner.access_token;
     await call(second, `${path}/members/${guest.user.id}`, { token, method: "DELETE" });
-    for (const device of devices) await device.told({ conversation_id: conversationId, change: "removed", title: "" });
+    for (const device of devices)
+      await device.waitForChange({ conversation_id: conversationId, change: "removed", title: "" });
     await send("Nobody else reads this");
     const deleted = await createConversation(first, owner, [guest], { title: "Short" });
-    for (const device of devices) await device.told({ conversation_id: deleted.id, change: "added" });
+    for (const device of devices) await device.waitForChange({ conversation_id: deleted.id, change: "added" });
     await call(first, `/conversations/${deleted.id}`, { token, method: "DELETE" });
-    for (const device of devices) await device.told({ conversation_id: deleted.id, change: "removed" });
+    for (const device of devices) await device.waitForChange({ conversation_id: deleted.id, change: "removed" });
     expect(devices.map((device) => device.list(conversationId).at(-1)?.change)).toEqual(["removed", "removed"]);
     await waitForLists();
     await call(first, "/auth/logout", { token: guest.access_token, json: { refresh_token: guest.refresh_token } });

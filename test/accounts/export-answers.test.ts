@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { FINISHED_KEPT_DAYS, forgetFinished } from "../../src/modules/generations/retention.ts";
+import { FINISHED_RETENTION_DAYS, forgetFinished } from "../../src/modules/generations/retention.ts";
 import { type ModelApp, type StoredMessage, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
 import { createRest } from "../support/rest.ts";
@@ -31,7 +31,7 @@ test("an export includes answers that the user requested again, even long after 
   await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
   const { database } = app.parley;
   await database`
-    update generations set finished_at = now() - ${FINISHED_KEPT_DAYS + 1} * interval '1 day' where conversation_id = ${id}`;
+    update generations set finished_at = now() - ${FINISHED_RETENTION_DAYS + 1} * interval '1 day' where conversation_id = ${id}`;
   await forgetFinished(database, AbortSignal.timeout(20_000));
   expect(await database`select 1 from generations where conversation_id = ${id}`).toHaveLength(0);
   expect(await listAnswers(ben)).toEqual(["First.", "Again."]);

@@ -3,7 +3,7 @@ import { createId } from "../../src/lib/id.ts";
 import { KEY_CACHE_MS } from "../../src/modules/api-keys/limits.ts";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -107,7 +107,7 @@ describe("disabling a user", () => {
     const connected = await connect(account);
     await here.database`update users set disabled_at = now() where id = ${account.user.id}`;
     await connected.expectEnded();
-    passTime(IDENTITY_CACHE_MS);
+    advanceClock(IDENTITY_CACHE_MS);
     expect(await isRefused(account)).toBe(true);
   });
 
@@ -123,7 +123,7 @@ describe("disabling a user", () => {
     ]);
     expect(closed?.map(({ code }) => code)).toEqual([4506, 4506]);
     // The other instance may cache a key for a second.
-    passTime(KEY_CACHE_MS);
+    advanceClock(KEY_CACHE_MS);
     for (const parley of [here, there])
       expect((await parley.fetch("/api/v1/me", { token: body.key })).status).toBe(401);
   });
@@ -165,9 +165,9 @@ test("a role changed on another instance applies within a second", async () => {
   const rest = createRest(there, account);
   expect((await rest.get("/users")).status).toBe(403);
   await admin.ask("PATCH", `/users/${account.user.id}`, { role: "admin" });
-  passTime(IDENTITY_CACHE_MS);
+  advanceClock(IDENTITY_CACHE_MS);
   expect((await rest.get("/users")).status).toBe(200);
   await admin.ask("PATCH", `/users/${account.user.id}`, { role: "user" });
-  passTime(IDENTITY_CACHE_MS);
+  advanceClock(IDENTITY_CACHE_MS);
   expect((await rest.get(`/users/${createId()}`)).status).toBe(403);
 });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
 import { TEST_PASSWORD } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import {
   type Administration,
@@ -279,6 +279,6 @@ describe("the last administrator", () => {
     expect(left).toHaveLength(1);
     await parley.database`update users set role = 'admin' where id = ${admin.id}`;
     await parley.database`update users set role = 'user' where id = ${left[0]?.id}`;
-    passTime(IDENTITY_CACHE_MS);
+    advanceClock(IDENTITY_CACHE_MS);
   });
 });

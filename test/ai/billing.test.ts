@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { createCatalogue } from "../../src/ai/models.ts";
+import { createCatalog } from "../../src/ai/models.ts";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -94,7 +94,7 @@ test("OpenAI's newer models charge more for tokens written to their cache than f
 
 describe("the answer length limit", () => {
   const ask = async (model: string, request: Parameters<typeof collect>[1]) => {
-    await collect(createTestChain(standIn, [model], { catalogue: createCatalogue() }), request);
+    await collect(createTestChain(standIn, [model], { catalog: createCatalog() }), request);
     const body = standIn.requests.at(-1)?.body;
     return body?.max_tokens ?? body?.max_output_tokens ?? null;
   };

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { createChain } from "../../src/ai/chain/chain.ts";
 import { fitMessages } from "../../src/ai/fit-messages.ts";
-import { createCatalogue } from "../../src/ai/models.ts";
+import { createCatalog } from "../../src/ai/models.ts";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import type { ChatMessage, Provider } from "../../src/ai/provider.ts";
 import { createProviderError } from "../../src/ai/provider-error.ts";
@@ -66,8 +66,8 @@ describe("a chain", () => {
       timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
       maxRetries: 0,
       log: silentLog,
-      catalogue: {
-        ...createCatalogue(),
+      catalog: {
+        ...createCatalog(),
         budgetOf: (model) =>
           model.endsWith("large")
             ? { inputTokens: 10_000, outputTokensMax: null }
@@ -106,7 +106,7 @@ describe("a chain", () => {
       timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
       maxRetries: 0,
       log: silentLog,
-      catalogue: { ...createCatalogue(), can: (model) => model.endsWith("/able") },
+      catalog: { ...createCatalog(), can: (model) => model.endsWith("/able") },
     });
     const tools = [{ name: "look_up", description: null, parameters: {} }];
     const request = { model: null, messages: [], options: { tools }, signal: new AbortController().signal };

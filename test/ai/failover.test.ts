@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { Writable } from "node:stream";
 import pino from "pino";
-import { createCatalogue } from "../../src/ai/models.ts";
+import { createCatalog } from "../../src/ai/models.ts";
 import { QUOTE_LENGTH_MAX } from "../../src/ai/providers/map-conversation.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -43,11 +43,9 @@ describe("a failover after text was shown", () => {
   test("both models are charged", async () => {
     standIn.script("first", { text: "one two three four", fault: "cut", after: 2 });
     standIn.script("second", { text: " five six" });
-    const catalogue = createCatalogue({ prices: "anthropic/first=1/100000,openai/second=0/100000" });
+    const catalog = createCatalog({ prices: "anthropic/first=1/100000,openai/second=0/100000" });
     const { observe, events } = createRecorder();
-    const { end } = await collect(
-      createTestChain(standIn, ["anthropic/first", "openai/second"], { catalogue, observe }),
-    );
+    const { end } = await collect(createTestChain(standIn, ["anthropic/first", "openai/second"], { catalog, observe }));
     const anthropicInput = JSON.stringify(standIn.requestsOf("first")[0]?.body.messages).length;
     const openaiInput = JSON.stringify(standIn.requestsOf("second")[0]?.body).length;
     // The first broke off after "one two " (8 characters, 2 tokens by estimate); the second reported 3 pieces.
@@ -62,8 +60,8 @@ describe("a failover after text was shown", () => {
   });
 
   test("the cost is null if one model has no known price", async () => {
-    const catalogue = createCatalogue({ prices: "openai/normal=1/1" });
-    const { end } = await collect(createTestChain(standIn, ["anthropic/cut", "openai/normal"], { catalogue }));
+    const catalog = createCatalog({ prices: "openai/normal=1/1" });
+    const { end } = await collect(createTestChain(standIn, ["anthropic/cut", "openai/normal"], { catalog }));
     expect(end.type).toBe("finish");
     expect(end.costUsd).toBeNull();
   });

@@ -1,21 +1,21 @@
 import { expect, test } from "bun:test";
 import { calculateCostUsd } from "../../src/ai/chain/bill.ts";
-import { createCatalogue, findCheapestModel, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_UNKNOWN } from "../../src/ai/models.ts";
+import { createCatalog, findCheapestModel, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_UNKNOWN } from "../../src/ai/models.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import type { PriceTable } from "../../src/lib/prices.ts";
 
 test("token budgets reserve the answer's share, limit the context, and have a default for unknown models", () => {
-  const { budgetOf } = createCatalogue();
+  const { budgetOf } = createCatalog();
   expect(budgetOf("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
   expect(budgetOf("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
-  const { budgetOf: large } = createCatalogue({ inputTokens: 500_000 });
+  const { budgetOf: large } = createCatalog({ inputTokens: 500_000 });
   expect(large("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 500_000, outputTokensMax: 64_000 });
   expect(large("openai/gpt-4o-2024-08-06").inputTokens).toBe(111_616);
   expect(large("compatible/llama3.2").inputTokens).toBe(500_000);
 });
 
 test("background texts use the cheapest known model, else the last, never the offline model", () => {
-  const find = (...models: string[]) => findCheapestModel(models, createCatalogue().prices);
+  const find = (...models: string[]) => findCheapestModel(models, createCatalog().prices);
   expect(find("openai/gpt-5.2", "openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "offline/documents")).toBe(
     "openai/gpt-5-nano",
   );
@@ -47,24 +47,24 @@ test.each([
   ["openai/gpt-6.2-sol", 128_000],
   ["compatible/gpt-4", null],
 ])("%s isn't asked for a longer answer than it supports", (model, tokens) => {
-  expect(createCatalogue().budgetOf(model).outputTokensMax).toBe(tokens);
+  expect(createCatalog().budgetOf(model).outputTokensMax).toBe(tokens);
 });
 
 test("a small context window leaves room for a prompt and an answer", () => {
-  const { budgetOf } = createCatalogue({ inputTokens: 10_000_000 });
+  const { budgetOf } = createCatalog({ inputTokens: 10_000_000 });
   expect(budgetOf("openai/gpt-4")).toEqual({ inputTokens: 4_096, outputTokensMax: 4_096 });
   expect(budgetOf("openai/gpt-5-pro").inputTokens).toBe(128_000);
   expect(budgetOf("anthropic/claude-opus-4-6").inputTokens).toBe(872_000);
 });
 
 test("a model of an unknown family supports everything, the offline model nothing", () => {
-  const { can } = createCatalogue();
+  const { can } = createCatalog();
   expect([can("openai/gpt-5.2", "thinking"), can("openai/gpt-4o", "thinking")]).toEqual([true, false]);
   expect([can("compatible/llama3.2", "tools"), can("offline/documents", "tools")]).toEqual([true, false]);
 });
 
 test("a model behind a gateway has its original features, with the gateway's limits and prices", () => {
-  const { can, budgetOf, prices } = createCatalogue();
+  const { can, budgetOf, prices } = createCatalog();
   expect([can("openrouter/openai/gpt-5.2", "thinking"), can("openrouter/openai/gpt-4o", "thinking")]).toEqual([
     true,
     false,
@@ -79,7 +79,7 @@ test("a model behind a gateway has its original features, with the gateway's lim
     outputTokensMax: null,
   });
   expect(calculate("openrouter/openai/gpt-5.2", prices)).toBeNull();
-  expect(calculate("x/a/b:free", createCatalogue({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
+  expect(calculate("x/a/b:free", createCatalog({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
 });
 
 /** A million input and output tokens, from requests with short prompts. */
@@ -100,15 +100,15 @@ test.each([
   ["compatible/gpt-5.2", null],
   ["constructor", null],
 ])("a million input and output tokens of %s cost %p", (model, cost) => {
-  expect(calculate(model, createCatalogue().prices)).toBe(cost);
+  expect(calculate(model, createCatalog().prices)).toBe(cost);
 });
 
 test("configured prices override list prices", () => {
-  const { prices } = createCatalogue({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
+  const { prices } = createCatalog({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
   expect(calculate("compatible/own", prices)).toBe(3);
   expect(calculate("openai/gpt-5.2", prices)).toBe(15);
   expect(calculate("openai/gpt-4o", prices)).toBe(12.5);
-  expect(createCatalogue({ prices: "nonsense" }).prices["openai/gpt-4o"]).toEqual({
+  expect(createCatalog({ prices: "nonsense" }).prices["openai/gpt-4o"]).toEqual({
     input: 2.5,
     output: 10,
     cached_input: 1.25,

@@ -143,7 +143,7 @@ test("every conversation is normalized for the strictest provider", async () => 
       { role: "assistant", content: "Welcome." },
       { role: "user", content: "one\n\ntwo" },
       { role: "assistant", content: "three" },
-      { role: "user", content: "Please go on." },
+      { role: "user", content: "Please continue." },
     ],
   });
 });

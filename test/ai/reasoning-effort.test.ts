@@ -2,12 +2,12 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { AnswerOptions } from "../../src/ai/provider.ts";
 import type { ReasoningEffort } from "../../src/protocol/reasoning-effort.ts";
 import { collect, createTestChain } from "./collect.ts";
-import { openAi, pydantic } from "./refusals.ts";
-import { startRefusingServer } from "./refusing-server.ts";
+import { startRejectingServer } from "./rejecting-server.ts";
+import { openAi, pydantic } from "./rejections.ts";
 
-let server: ReturnType<typeof startRefusingServer>;
+let server: ReturnType<typeof startRejectingServer>;
 beforeAll(() => {
-  server = startRefusingServer();
+  server = startRejectingServer();
 });
 afterAll(() => server.stop());
 

@@ -7,12 +7,12 @@ import {
   type ParameterAdapter,
 } from "../../src/ai/providers/parameters/adapter.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
-import { openAi, pydantic, refusals, unsupported } from "./refusals.ts";
-import { type SentBody, startRefusingServer } from "./refusing-server.ts";
+import { type SentBody, startRejectingServer } from "./rejecting-server.ts";
+import { openAi, pydantic, rejections, unsupported } from "./rejections.ts";
 
-let server: ReturnType<typeof startRefusingServer>;
+let server: ReturnType<typeof startRejectingServer>;
 beforeAll(() => {
-  server = startRefusingServer();
+  server = startRejectingServer();
 });
 afterAll(() => server.stop());
 
@@ -41,7 +41,7 @@ async function askTwice(model: string, request: Partial<RunRequest> = fullReques
 }
 
 describe("a rejected parameter is omitted, in the same attempt", () => {
-  test.each(refusals)("$name: $parameter ($model)", async ({ model, parameter, status = 400, rejection }) => {
+  test.each(rejections)("$name: $parameter ($model)", async ({ model, parameter, status = 400, rejection }) => {
     server.refuse((body) => (has(body, parameter) ? { status, body: rejection } : null));
     const { first, second, requests, events } = await askTwice(model);
     expect([first.text, second.text]).toEqual(["Done.", "Done."]);

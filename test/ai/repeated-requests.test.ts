@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import type { Socket } from "bun";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import { createProviders } from "../../src/ai/providers/create-providers.ts";
-import { REPEAT_MS_MAX } from "../../src/lib/http-client/client.ts";
+import { RESEND_MS_MAX } from "../../src/lib/http-client/client.ts";
 import { ask, readAll, serveBytes, untilReusable } from "./raw-server.ts";
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -82,7 +82,7 @@ const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp]
   ["closes after an interim response", respond("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
   ["closes in the head", respond("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
   ["sends garbage", respond("nonsense\r\n\r\n", "end"), /status line/],
-  ["closes late", (socket) => void setTimeout(() => socket.end(), REPEAT_MS_MAX + 100), /lost/],
+  ["closes late", (socket) => void setTimeout(() => socket.end(), RESEND_MS_MAX + 100), /lost/],
 ];
 test.each(failures)("a server that %s gets no second request", async (_name, later, outcome) => {
   const server = serveOnce(later);

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { createCatalogue } from "../../src/ai/models.ts";
+import { createCatalog } from "../../src/ai/models.ts";
 import type { AnswerFormat, ChatMessage } from "../../src/ai/provider.ts";
 import { readFormat } from "../support/provider-stand-in/answer-format.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -149,8 +149,8 @@ describe("a text that doesn't match the format", () => {
       { role: "assistant", content: "", toolCalls: [{ id: "c", name: "look_up", arguments: "{}" }] },
       { role: "tool", toolCallId: "c", content: "It is Wien." },
     ];
-    const catalogue = createCatalogue({ inputTokens: 1_000 });
-    const chain = createTestChain(standIn, ["compatible/m"], { catalogue });
+    const catalog = createCatalog({ inputTokens: 1_000 });
+    const chain = createTestChain(standIn, ["compatible/m"], { catalog });
     const { end } = await collect(chain, { messages, isFitted: true, options: { format: schemaFormat() } });
     expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
     expect(standIn.requestsOf("m")).toHaveLength(2);

@@ -1,12 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { createCatalogue } from "../../src/ai/models.ts";
+import { createCatalog } from "../../src/ai/models.ts";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import { createTimeoutsOf, SILENCE_MS, THINKING_SILENCE_MS } from "../../src/ai/timeouts.ts";
 import { loadConfig } from "../../src/config.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
-const { can } = createCatalogue();
+const { can } = createCatalog();
 const createOf = (settings: Record<string, unknown>) => createTimeoutsOf(settings, (model) => can(model, "thinking"));
 
 describe("the timeout of a silent model", () => {

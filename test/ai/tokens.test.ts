@@ -3,8 +3,8 @@ import { fitMessages } from "../../src/ai/fit-messages.ts";
 import type { ChatMessage } from "../../src/ai/provider.ts";
 import {
   countMessage,
-  countMessageAtMost,
   countMessages,
+  countMessageUpperBound,
   ESTIMATE_MARGIN,
   estimateTokens,
   MESSAGE_TOKENS,
@@ -60,7 +60,7 @@ test("a message's calls count like text", () => {
   const texts = ["Let me look.", "search_documents", argumentsText];
   const expected = texts.reduce((sum, text) => sum + estimateTokens(text), MESSAGE_TOKENS);
   expect(countMessage(message)).toBe(expected);
-  expect(countMessageAtMost(message)).toBeGreaterThanOrEqual(expected);
+  expect(countMessageUpperBound(message)).toBeGreaterThanOrEqual(expected);
   const question: ChatMessage = { role: "user", content: "And now?" };
   expect(fitMessages([{ role: "user", content: "Look." }, message, question], 1_000)).toEqual([question]);
 });

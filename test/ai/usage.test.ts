@@ -1,14 +1,14 @@
 import { expect, test } from "bun:test";
 import { countUsage } from "../../src/ai/attempt/usage.ts";
 import { createBill } from "../../src/ai/chain/bill.ts";
-import { createCatalogue } from "../../src/ai/models.ts";
+import { createCatalog } from "../../src/ai/models.ts";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 
 const question = { role: "user" as const, content: "What is the capital of France, and of Germany?" };
 const request = { messages: [question], partial: null, options: {} };
 const record = {
-  asked: request,
+  providerRequest: request,
   hasOutput: false,
   readWritten: () => "",
   toolCalls: [],
@@ -61,7 +61,11 @@ test("reasoning without an answer costs its estimate, and hidden reasoning at le
 test("the prompt estimate includes the start of the answer and the tools", () => {
   const partial = "Paris is the capital of France, and";
   const tools = [{ name: "look_up", description: "Looks a word up.", parameters: { type: "object" } }];
-  const usage = countUsage({ ...record, hasOutput: true, asked: { ...request, partial, options: { tools } } });
+  const usage = countUsage({
+    ...record,
+    hasOutput: true,
+    providerRequest: { ...request, partial, options: { tools } },
+  });
   expect(usage?.input_tokens).toBe(promptTokens + estimateTokens(partial) + estimateTokens(JSON.stringify(tools)));
 });
 
@@ -132,7 +136,7 @@ test("a later number replaces an earlier one, but a missing one doesn't", () => 
 
 test("the cost is the sum of all attempts; without a price for one of them it is unknown", () => {
   const recorded: [string, string | number, number?][] = [];
-  const bill = createBill(createCatalogue().prices, {
+  const bill = createBill(createCatalog().prices, {
     onCost: (model, usd) => recorded.push([model, usd]),
     onTokens: (model, kind, count) => recorded.push([model, kind, count]),
   });

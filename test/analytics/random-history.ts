@@ -22,7 +22,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     audit: createAuditService(),
     departures: createDepartures({ database, events: { publish: () => {} } as never }),
     jobs: { nudge: () => {} },
-    onGone: () => {},
+    onDeleted: () => {},
   });
   const pick = <T>(list: readonly T[]): T | undefined => list[random.below(list.length)];
   const pickTime = (): Date => new Date(Date.now() - random.below(daysBack * 24 * 3_600) * 1_000 - random.below(1_000));

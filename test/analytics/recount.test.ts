@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Database } from "../../src/db/client.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
-import type { Span } from "../../src/modules/analytics/model.ts";
+import type { TimeRange } from "../../src/modules/analytics/model.ts";
 import * as queries from "../../src/modules/analytics/queries.ts";
 import { type AnalyticsService, createAnalyticsService } from "../../src/modules/analytics/service.ts";
 import { silentLog } from "../support/log.ts";
@@ -37,7 +37,7 @@ function nameLocal(at: Date, timeZone: string, interval: "hour" | "day"): string
   return `${day} ${hour}`;
 }
 
-function pickSpan(random: Random): Span {
+function pickSpan(random: Random): TimeRange {
   const start = Date.now() - (DAYS_BACK + 1) * DAY_MS;
   const pickTime = () => {
     const at = start + random.below((DAYS_BACK + 1) * DAY_MS);
@@ -55,7 +55,7 @@ async function waitUntilCounted(): Promise<void> {
   while ((await analytics.getOverview({ from, to, timeZone: "UTC" })).as_of < askedAt) await Bun.sleep(100);
 }
 
-async function checkSpan(raw: readonly RawMessage[], existing: ReadonlySet<string>, span: Span, random: Random) {
+async function checkSpan(raw: readonly RawMessage[], existing: ReadonlySet<string>, span: TimeRange, random: Random) {
   const rows = filterByTime(raw, span.from, span.to);
   await waitUntilCounted();
   const overview = roundCost(await analytics.getOverview(span));

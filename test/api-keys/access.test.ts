@@ -4,7 +4,7 @@ import { scopes } from "../../src/access/scopes.ts";
 import { KEY_CACHE_MS } from "../../src/modules/api-keys/limits.ts";
 import type { ApiKey } from "../../src/modules/api-keys/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
@@ -216,7 +216,7 @@ describe("rejects", () => {
       ticket: string;
     };
     // It was cached a moment ago, and is still rejected.
-    passTime(60_000);
+    advanceClock(60_000);
     expect(await getStatus(key)).toBe(401);
     // For a ticket's key, the database's clock decides.
     resetClock();
@@ -231,7 +231,7 @@ describe("rejects", () => {
     await parley.database`update users set disabled_at = now() where id = ${owner.user.id}`;
     expect(await getStatus(key)).toBe(401);
     await parley.database`update users set disabled_at = null where id = ${owner.user.id}`;
-    passTime(KEY_CACHE_MS);
+    advanceClock(KEY_CACHE_MS);
     expect(await getStatus(key)).toBe(200);
   });
 });

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { unknownOrigin } from "../support/request-origin.ts";
 import { type Accounts, JWT_SECRET, readProblem, startAccounts } from "./start-accounts.ts";
 
@@ -83,7 +83,7 @@ test("a token is rejected from the second it expires", async () => {
   const exp = Math.floor(Date.now() / 1000) + 60;
   const token = forge(decode(header), { ...decode(payload), exp }, JWT_SECRET);
   expect((await ask(token)).status).toBe(200);
-  passTime(exp * 1000 - Date.now());
+  advanceClock(exp * 1000 - Date.now());
   expect(await readProblem(await ask(token))).toEqual(refused);
 });
 
@@ -96,12 +96,12 @@ test("a disabled user and an ended session are rejected within a second, on ever
 
   await accounts.call("/auth/logout", { json: { refresh_token: leaving.refresh_token } });
   await accounts.database`update users set disabled_at = now() where id = ${(await accounts.register()).user.id}`;
-  passTime(IDENTITY_CACHE_MS);
+  advanceClock(IDENTITY_CACHE_MS);
   expect(await readProblem(await elsewhere.call("/me", { token: leaving.access_token }))).toEqual(refused);
   expect((await elsewhere.call("/me", { token: access_token })).status).toBe(200);
 
   await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
-  passTime(IDENTITY_CACHE_MS);
+  advanceClock(IDENTITY_CACHE_MS);
   expect(await readProblem(await elsewhere.call("/me", { token: access_token }))).toEqual(refused);
   expect(await readProblem(await accounts.call("/auth/refresh", { json: { refresh_token } }))).toEqual(refused);
   await elsewhere.stop();

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 import { type KeyTimes, keyTimes } from "../../src/modules/auth/oidc/limits.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { type Accounts, readProblem, startAccounts } from "./start-accounts.ts";
 import { AUDIENCE, type Issuer, startIssuer } from "./start-issuer.ts";
@@ -80,7 +80,7 @@ describe("rotation", () => {
       await flood(name);
       expect(issuer.state.keyRequests - before).toBe(1);
     }
-    passTime(1_000);
+    advanceClock(1_000);
     await flood("c");
     expect(issuer.state.keyRequests - before).toBe(2);
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
@@ -107,7 +107,7 @@ describe("an unavailable issuer", () => {
   });
 
   test("for too long invalidates its keys", async () => {
-    const accounts = await start({ keptMs: 200, retryMs: 50 });
+    const accounts = await start({ retentionMs: 200, retryMs: 50 });
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);
     issuer.state.mode = "down";
     expect((await ask(accounts, await issuer.sign())).status).toBe(200);

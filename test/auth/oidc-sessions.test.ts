@@ -3,7 +3,7 @@ import type { JWTPayload } from "jose";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
 import type { Session, Tokens } from "../../src/modules/auth/model.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { openStream } from "../support/event-stream.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
@@ -132,7 +132,7 @@ describe("the session of a token", () => {
     expect(performance.now() - startedAt).toBeLessThan(2_000);
     stays.send({ type: "ping", id: "p" });
     await stays.waitFor(({ type }) => type === "pong");
-    passTime(IDENTITY_CACHE_MS);
+    advanceClock(IDENTITY_CACHE_MS);
     for (const at of [parley, other]) {
       expect(await readProblem(await me(token, at))).toEqual(refused);
       expect(await readProblem(await exchange(token, at))).toEqual(refused);
@@ -231,7 +231,7 @@ describe("a user without access", () => {
     const socket = await openSocket(parley.url, { token });
     await server.database`update users set disabled_at = now() where id = ${userId}`;
     expect((await socket.closed).code).toBe(4506);
-    passTime(IDENTITY_CACHE_MS);
+    advanceClock(IDENTITY_CACHE_MS);
     const next = await issuer.sign({ ...claims, jti: "next" });
     for (const attempt of [token, next]) {
       expect(await readProblem(await me(attempt))).toEqual(refused);
@@ -255,7 +255,7 @@ describe("a user without access", () => {
     for (const token of [bearer, exchanged]) {
       for (const at of [parley, other]) {
         expect(await readProblem(await exchange(token, at))).toEqual(refused);
-        passTime(IDENTITY_CACHE_MS);
+        advanceClock(IDENTITY_CACHE_MS);
         expect(await readProblem(await me(token, at))).toEqual(refused);
       }
     }

@@ -8,7 +8,7 @@ import { requestId } from "../../src/http/request-id.ts";
 import { createSecurityHeaders } from "../../src/http/security-headers.ts";
 import { createFetch } from "../../src/lib/outgoing/create-fetch.ts";
 import { noProxy } from "../../src/lib/outgoing/find-proxy.ts";
-import { openLoginGuard } from "../../src/limits/login-guard.ts";
+import { noLoginGuard } from "../../src/limits/login-guard.ts";
 import { Slots } from "../../src/limits/slots.ts";
 import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
@@ -71,8 +71,8 @@ export async function startAccounts({
     users,
     audit,
     apiKeys,
-    guard: openLoginGuard,
-    checksPerUser: new Slots({ placesMax: 0, what: "passwords", onRefused: () => {} }),
+    guard: noLoginGuard,
+    checksPerUser: new Slots({ slotsMax: 0, what: "passwords", onRefused: () => {} }),
     jwtSecret: JWT_SECRET,
     config: {
       REGISTRATION: registration,

@@ -291,7 +291,9 @@ describe("a failure", () => {
       checks += 1;
       return checks === 1 ? 1e12 : 100e6;
     };
-    const { service, lines } = createService({ store: createFolderStore({ folder, findFree, lookBytes: 5_000 }) });
+    const { service, lines } = createService({
+      store: createFolderStore({ folder, findFree, checkEveryBytes: 5_000 }),
+    });
     await service.isDue();
     await passTime("1 minute");
     await service.makeDue(never);

@@ -1,5 +1,5 @@
-// Measures Parley beside what it is compared with: `make bench`, or `bun test/bench/main.ts [--rounds=N] [--fresh] [ROW…]`.
-// docs/benchmarks.md tells what each row is. Ends with 1 when a bound is missed.
+// Compares Parley with its peers: `make bench`, or `bun test/bench/main.ts [--rounds=N] [--fresh] [ROW…]`.
+// docs/benchmarks.md explains each row. Exits with 1 if a bound is missed.
 import { cpus } from "node:os";
 import { measureAnswers } from "./rows/answers.ts";
 import { measureAttacks } from "./rows/attacks.ts";

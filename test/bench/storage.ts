@@ -1,9 +1,9 @@
-// What users, conversations, messages and answers take in the database: bytes, and bytes of its log (WAL). Everything goes
-// through the API of a whole Parley, on a private Postgres with its default settings except fsync.
+// The storage that users, conversations, messages and answers need in the database: bytes of tables and of WAL. Everything
+// goes through the API of a complete Parley, on a private Postgres with its default settings except fsync.
 //
 //   .tools/node_modules/.bin/bun test/bench/storage.ts
 //
-// The figures of docs/scaling.md come from here.
+// The figures of docs/scaling.md are from here.
 import "../../src/commands/production-mode.ts";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { migrate } from "../../src/db/migrate.ts";
@@ -23,7 +23,7 @@ const ANSWERS = 3_000;
 const PIECES = 20;
 const PIECE_CHARS = 50;
 const PIECE_DELAY_MS = 100;
-/** Requests at the same time, as many clients would send them; few of them may hash passwords at the same time. */
+/** Concurrent requests, as from many clients; few of them may hash passwords concurrently. */
 const CONCURRENT = 200;
 const REGISTERING = 20;
 
@@ -87,7 +87,7 @@ async function waitForAnswers(): Promise<void> {
     await Bun.sleep(100);
 }
 
-/** Does `work` so often, and prints what one took in the tables that grew. */
+/** Does `work` this many times, and prints the growth per item of the tables that grew. */
 async function measure(
   what: string,
   count: number,

@@ -5,7 +5,7 @@ import { createId } from "../../src/lib/id.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
 import type { PriceTable } from "../../src/lib/prices.ts";
 import { Problem } from "../../src/lib/problem.ts";
-import { createBudgetService, WINDOWS_KEPT_DAYS } from "../../src/modules/budgets/service.ts";
+import { createBudgetService, WINDOW_RETENTION_DAYS } from "../../src/modules/budgets/service.ts";
 import { createFinisher } from "../../src/modules/generations/finisher.ts";
 import type { FinalState } from "../../src/modules/generations/queries.ts";
 import { insertAnswer } from "../support/answer.ts";
@@ -166,7 +166,7 @@ test("deletes old spending", async () => {
   const age = (days: number) =>
     database`update budget_windows set starts_on = starts_on - ${days}::int where scope_id = ${before}`;
   const count = async () => (await database`select 1 from budget_windows where scope_id = ${before}`).length;
-  await age(WINDOWS_KEPT_DAYS - 40);
+  await age(WINDOW_RETENTION_DAYS - 40);
   expect(await budgets.forget()).toBe(0);
   await age(41);
   expect(await budgets.forget()).toBe(2);

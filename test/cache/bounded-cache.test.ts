@@ -13,7 +13,7 @@ test("a full cache evicts the least recently used entry", () => {
 
 test("an entry expires, however often it is used", () => {
   let nowMs = 1_000;
-  const cache = new BoundedCache<number>({ max: 3, keptMs: 100, now: () => nowMs });
+  const cache = new BoundedCache<number>({ max: 3, ttlMs: 100, now: () => nowMs });
   cache.set("a", 1);
   nowMs += 60;
   expect(cache.get("a")).toBe(1);
@@ -23,7 +23,7 @@ test("an entry expires, however often it is used", () => {
 
 test("inserts remove expired entries, a few at a time", () => {
   let nowMs = 1_000;
-  const cache = new BoundedCache<number>({ max: 10_000, keptMs: 100, now: () => nowMs });
+  const cache = new BoundedCache<number>({ max: 10_000, ttlMs: 100, now: () => nowMs });
   for (let n = 0; n < 1_500; n += 1) cache.set(`old ${n}`, n);
   nowMs += 101;
   cache.set("a", 1);
@@ -54,7 +54,7 @@ test("deleting a replaced value doesn't delete the new one", () => {
 
 test("capacity for many entries takes no memory in advance", () => {
   const before = process.memoryUsage().rss;
-  const caches = Array.from({ length: 20 }, () => new BoundedCache<number>({ max: 100_000, keptMs: 1_000 }));
+  const caches = Array.from({ length: 20 }, () => new BoundedCache<number>({ max: 100_000, ttlMs: 1_000 }));
   expect(process.memoryUsage().rss - before).toBeLessThan(30 * 1024 * 1024);
   expect(caches[0]?.size).toBe(0);
 });

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { createLookupCache } from "../../src/cache/lookup-cache.ts";
 
-const kept = { keptMs: 1_000, entriesMax: 10 };
+const kept = { ttlMs: 1_000, entriesMax: 10 };
 const user = { id: "u" };
 type User = typeof user | undefined;
 

@@ -1,14 +1,14 @@
 import { expect, test } from "bun:test";
 import { TaggedCache } from "../../src/cache/tagged-cache.ts";
 
-function createCache(options: { bytesMax?: number; isTold?: () => boolean } = {}) {
+function createCache(options: { bytesMax?: number; receivesChanges?: () => boolean } = {}) {
   let nowMs = 1_000;
   const cache = new TaggedCache<string>({
     bytesMax: options.bytesMax ?? 100_000,
     entryBytesMax: 50,
-    keptMs: 100,
+    ttlMs: 100,
     bytesOf: (text) => text.length,
-    isTold: options.isTold ?? (() => true),
+    receivesChanges: options.receivesChanges ?? (() => true),
     now: () => nowMs,
   });
   return {
@@ -90,12 +90,12 @@ test("a lookup during which too much changes isn't cached", async () => {
 });
 
 test("while change notifications are unavailable, nothing is cached or read from the cache", async () => {
-  let isTold = true;
-  const { isKnown } = createCache({ isTold: () => isTold });
+  let receivesChanges = true;
+  const { isKnown } = createCache({ receivesChanges: () => receivesChanges });
   await isKnown("a");
-  isTold = false;
+  receivesChanges = false;
   expect([await isKnown("a"), await isKnown("b")]).toEqual([false, false]);
-  isTold = true;
+  receivesChanges = true;
   expect([await isKnown("a"), await isKnown("b")]).toEqual([true, false]);
 });
 
@@ -104,7 +104,7 @@ test("failed lookups, uncacheable results and large values aren't cached", async
   const failing = cache.find({ key: "a", tags: [], load: () => Promise.reject(new Error("away")) });
   expect(failing).rejects.toThrow("away");
   await Bun.sleep(0);
-  await cache.find({ key: "b", tags: [], load: async () => ({ value: "b", isPassing: true }) });
+  await cache.find({ key: "b", tags: [], load: async () => ({ value: "b", isUncacheable: true }) });
   await cache.find({ key: "c", tags: [], load: async () => ({ value: "c".repeat(51) }) });
   expect([await isKnown("a"), await isKnown("b"), await isKnown("c")]).toEqual([false, false, false]);
 });

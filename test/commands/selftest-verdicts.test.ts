@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { type Check, type CheckResult, runChecks } from "../../src/commands/selftest/check.ts";
-import { readAnswer } from "../../src/commands/selftest/reading.ts";
+import { followAnswer } from "../../src/commands/selftest/reading.ts";
 import { createReport, printReport } from "../../src/commands/selftest/report.ts";
-import type { Message } from "../../src/commands/selftest/rest.ts";
+import type { StoredMessage } from "../../src/commands/selftest/rest.ts";
 import type { Frame } from "../../src/commands/selftest/socket.ts";
 import type { Stage } from "../../src/commands/selftest/stage.ts";
 import {
@@ -19,7 +19,7 @@ import {
 
 /** What goes wrong in a broken Parley, each as its checks would see it: a verdict has to name it. */
 
-function message(seq: number, fields: Partial<Message> = {}): Message {
+function message(seq: number, fields: Partial<StoredMessage> = {}): StoredMessage {
   return {
     id: `id-${seq}`,
     seq,
@@ -115,14 +115,14 @@ describe("answers", () => {
   const good = [created, delta(1, 0, "w1 "), reset(2, "w1 "), delta(2, 3, "w2 "), delta(2, 6, "w3"), completed];
 
   test("a takeover with the right text: no problem", () => {
-    const reading = readAnswer(good, id);
+    const reading = followAnswer(good, id);
     expect(reading).toMatchObject({ text: "w1 w2 w3", attempts: [1, 2], resets: 1, problems: [] });
     expect(findAnswerProblems("x", "w1 w2 w3", reading, stored)).toEqual([]);
     expect(findTakeoverProblems("x", reading)).toEqual([]);
   });
 
   test("a reader that comes back after the end has the text of the end", () => {
-    const reading = readAnswer([created, delta(1, 0, "w1 "), { type: "ack", events: [completed] }], id);
+    const reading = followAnswer([created, delta(1, 0, "w1 "), { type: "ack", events: [completed] }], id);
     expect(findAnswerProblems("x", "w1 w2 w3", reading, stored)).toEqual([]);
     expect(findTakeoverProblems("x", reading)).toEqual([]);
   });
@@ -136,17 +136,17 @@ describe("answers", () => {
     ["an end that is never told", good.slice(0, -1), /expected message\.completed, but the reader didn't receive it/],
   ];
   test.each(broken)("%s is named", (_, frames, problem) => {
-    const problems = findAnswerProblems("x", "w1 w2 w3", readAnswer(frames, id), stored);
+    const problems = findAnswerProblems("x", "w1 w2 w3", followAnswer(frames, id), stored);
     expect(problems.join("\n")).toMatch(problem);
   });
 
   test("a wrong text, a wrong status, and an answer without a takeover are named", () => {
     const wrong = { ...stored, content: "w1 w1 w2 w3", status: "failed" };
-    const problems = findAnswerProblems("x", "w1 w2 w3", readAnswer(good, id), wrong).join("\n");
+    const problems = findAnswerProblems("x", "w1 w2 w3", followAnswer(good, id), wrong).join("\n");
     expect(problems).toContain("expected status complete, but saw failed");
     expect(problems).toContain("expected the text to have 8 characters, but saw 11");
     expect(problems).toContain("expected the text at the reader to have 11 characters, but saw 8");
-    const plain = readAnswer([created, delta(1, 0, "w1 w2 w3"), completed], id);
+    const plain = followAnswer([created, delta(1, 0, "w1 w2 w3"), completed], id);
     expect(findTakeoverProblems("x", plain)).toEqual([
       "x: expected a message.reset and a higher attempt, but saw 0 resets and the attempts 1",
     ]);

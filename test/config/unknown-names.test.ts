@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { settingEntries } from "../../src/config/settings.ts";
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
-import { foreignNames } from "./foreign-names.ts";
+import { unrelatedVariables } from "./unrelated-variables.ts";
 
 const names = settingEntries.map(([name]) => name as string);
 const known = new Set([
@@ -12,8 +12,8 @@ const known = new Set([
 const find = (name: string, value = "x") => findUnknownNames({ [name]: value });
 
 test("other programs' variables aren't mistaken for misspelled settings", () => {
-  expect(new Set(foreignNames).size).toBeGreaterThan(350);
-  const environment = Object.fromEntries(foreignNames.map((name) => [name, "x"]));
+  expect(new Set(unrelatedVariables).size).toBeGreaterThan(350);
+  const environment = Object.fromEntries(unrelatedVariables.map((name) => [name, "x"]));
   expect(findUnknownNames(environment)).toEqual([]);
 });
 

@@ -3,7 +3,7 @@ import { createId } from "../../src/lib/id.ts";
 import type { Member } from "../../src/protocol/conversation.ts";
 import { parseLimitHeader } from "../limits/headers.ts";
 import { startApp, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
@@ -113,7 +113,7 @@ describe("addresses without an account", () => {
     });
     // Adding by id still works, and other callers aren't limited.
     expect((await owner.ask("POST", path, { user_id: user.id })).status).toBe(201);
-    passTime(1_010);
+    advanceClock(1_010);
     expect((await add(unknown())).status).toBe(404);
     expect((await add(user.email)).status).toBe(429);
   });

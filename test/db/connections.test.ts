@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { countConnections } from "../../src/db/client.ts";
-import { FURTHER_CONNECTIONS_MAX } from "../../src/db/connect.ts";
+import { EXTRA_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 import { startApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
@@ -11,13 +11,13 @@ const DATABASE_URL = "postgres://parley@127.0.0.1:1/parley";
 test("all pools of an instance together have the documented number of connections", async () => {
   const database = await createTestDatabase(POOL_SIZE);
   const app = await startApp({ database, config: { DATABASE_URL } });
-  expect(countConnections(database.database).max).toBe(POOL_SIZE + FURTHER_CONNECTIONS_MAX);
+  expect(countConnections(database.database).max).toBe(POOL_SIZE + EXTRA_CONNECTIONS_MAX);
   await app.stop();
   await database.database.end({ timeout: 1 });
 });
 
 test("the documentation states the number of connections everywhere", async () => {
-  const further = FURTHER_CONNECTIONS_MAX;
+  const further = EXTRA_CONNECTIONS_MAX;
   const total = 10 + further;
   const read = (path: string) => Bun.file(new URL(`../../${path}`, import.meta.url)).text();
   const operations = await read("docs/operations.md");

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Database, isDatabaseAway, openDatabase } from "../../src/db/client.ts";
+import { type Database, isDatabaseUnavailable, openDatabase } from "../../src/db/client.ts";
 import { DataDirectoryInUseError, EmbeddedPostgresError, startEmbeddedPostgres } from "../../src/db/embedded.ts";
 import { silentLog as log } from "../support/log.ts";
 import { createPublicFolder } from "../support/small-parley.ts";
@@ -45,7 +45,7 @@ async function waitUntilAvailable(database: Database): Promise<void> {
       await database`select 1`;
       return;
     } catch (error) {
-      if (!isDatabaseAway(error)) throw error;
+      if (!isDatabaseUnavailable(error)) throw error;
       await Bun.sleep(10);
     }
   }

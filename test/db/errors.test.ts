@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { connect, createServer, type Server as NetServer } from "node:net";
-import { type Database, isDatabaseAway, openDatabase, withTransaction } from "../../src/db/client.ts";
+import { type Database, isDatabaseUnavailable, openDatabase, withTransaction } from "../../src/db/client.ts";
 import { findTemporaryProblem } from "../../src/db/errors.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
@@ -101,7 +101,7 @@ for (const [name, [work, codes]] of Object.entries(outages))
   test(`the database is unavailable: ${name}`, async () => {
     const error = await work();
     expect(codeOf(error)).toMatch(codes);
-    expect(isDatabaseAway(error)).toBe(true);
+    expect(isDatabaseUnavailable(error)).toBe(true);
     expect(findTemporaryProblem(error)?.code).toBe("unavailable");
   });
 
@@ -139,7 +139,7 @@ for (const [name, [work, code]] of Object.entries(foreign))
   test(`the database is available: ${name}`, async () => {
     const error = await work();
     expect(codeOf(error)).toBe(code);
-    expect(isDatabaseAway(error)).toBe(false);
+    expect(isDatabaseUnavailable(error)).toBe(false);
     expect(findTemporaryProblem(error)).toBeUndefined();
   });
 

@@ -12,7 +12,7 @@ import {
   WAITING_ITEMS_MAX,
 } from "../../src/db/group-commit.ts";
 import { Problem } from "../../src/lib/problem.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { countRuns } from "../support/properties.ts";
 
 afterEach(resetClock);
@@ -157,7 +157,7 @@ describe("a locked conversation", () => {
     const queued = range(30).map((n) => store.submit("locked", "a", n));
     await Bun.sleep(150);
     // From then on, its lane is slow.
-    passTime(1_000);
+    advanceClock(1_000);
     await Bun.sleep(50);
     expect(store.waits.map((items) => items.length)).toEqual([30]);
     const before = store.batches.length;

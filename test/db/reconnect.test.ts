@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { type Database, isDatabaseAway, withTransaction } from "../../src/db/client.ts";
+import { type Database, isDatabaseUnavailable, withTransaction } from "../../src/db/client.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 // What the driver (with patches/postgres) guarantees when connections are lost during work. Without the patch, the
@@ -82,7 +82,7 @@ test("lost connections lose no query, mix up no results and split no transaction
         await work(number);
       } catch (error) {
         lost += 1;
-        if (!isDatabaseAway(error)) foreignErrors.push(error);
+        if (!isDatabaseUnavailable(error)) foreignErrors.push(error);
       }
       running.delete(name);
     }

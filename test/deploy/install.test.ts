@@ -152,7 +152,7 @@ drill("running it again changes nothing", async () => {
   const before = { pid: await show("MainPID"), env: readFileSync(inside("etc/parley/parley.env"), "utf8") };
   const again = await install("--port", "4000", present);
   expect({ code: again.code, errors: again.errors }).toEqual({ code: 0, errors: "" });
-  expect(again.output).toContain("is installed already.");
+  expect(again.output).toContain("is already installed.");
   expect(again.output).toContain("parley.env exists and stays as it is; change PORT there.");
   expect({ pid: await show("MainPID"), env: readFileSync(inside("etc/parley/parley.env"), "utf8") }).toEqual(before);
   expect(existsSync(inside("usr/local/bin/parley.previous"))).toBe(false);

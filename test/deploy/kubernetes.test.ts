@@ -9,7 +9,7 @@ import { ConfigMap, type IConfigMap } from "kubernetes-models/v1/ConfigMap";
 import { type INamespace, Namespace } from "kubernetes-models/v1/Namespace";
 import { type IService, Service } from "kubernetes-models/v1/Service";
 import { settingEntries } from "../../src/config/settings.ts";
-import { FURTHER_CONNECTIONS_MAX } from "../../src/db/connect.ts";
+import { EXTRA_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 import { createFolder, runParley } from "../commands/run-parley.ts";
 import { deployFolder, readYaml } from "./yaml-file.ts";
 
@@ -125,7 +125,7 @@ test("two instances, one of which is always running, without session affinity", 
 
 test("the instances during an upgrade don't exceed a default Postgres' connections", () => {
   const instances = Number(spec?.replicas) + 1;
-  const each = Number(settings.DATABASE_POOL_SIZE) + FURTHER_CONNECTIONS_MAX;
+  const each = Number(settings.DATABASE_POOL_SIZE) + EXTRA_CONNECTIONS_MAX;
   expect(instances * each).toBeLessThanOrEqual(POSTGRES_CONNECTIONS);
 });
 

@@ -12,7 +12,7 @@ const createList = (folder: string | null, files: Record<string, string>) => ({
 function start(folder: string | null) {
   const lines: Record<string, unknown>[] = [];
   const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
-  return { lines, ...createDisagreements({ log, place: { host: "here", folder } }) };
+  return { lines, ...createDisagreements({ log, origin: { host: "here", folder } }) };
 }
 
 test("reports another folder immediately, with the differences", () => {

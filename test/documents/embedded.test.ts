@@ -28,10 +28,8 @@ describe("without a folder, Parley's own guides", () => {
   test("can be searched", async () => {
     expect((await server.list("?q=fallback%20chain")).data[0]).toMatchObject({ path: "models.md", title: "Models" });
     const [passage] = await server.documents.searchPassages("How do I recover what I missed?", 3);
-    expect(passage).toMatchObject({
-      path: "troubleshooting.md",
-      heading: "Messages are missing or shown twice after a reconnect",
-    });
+    const heading = "Messages are missing or shown twice after a reconnect";
+    expect(passage).toMatchObject({ path: "troubleshooting.md", heading });
   });
 
   test("link only to existing guides", async () => {

@@ -11,8 +11,8 @@ import { createFolder } from "./start-documents.ts";
 const FOUND_WITHIN_MS = 20_000;
 const KEPT_MS = 400;
 /** Every scan is reported; no instance expires during a test. */
-const neverExpiring = { reportMs: 0, listKeptMs: 60_000 };
-const expiring = { reportMs: 0, listKeptMs: KEPT_MS };
+const neverExpiring = { reportMs: 0, listTtlMs: 60_000 };
+const expiring = { reportMs: 0, listTtlMs: KEPT_MS };
 
 type Folder = ReturnType<typeof createFolder>;
 const cleanups: (() => unknown)[] = [];
@@ -93,7 +93,7 @@ describe("instances with different folders", () => {
 
   test("compare everything at the next scan after a report that found others", async () => {
     const { addInstance, list } = await createShared();
-    const times = { reportMs: 300, listKeptMs: 60_000 };
+    const times = { reportMs: 300, listTtlMs: 60_000 };
     const first = addInstance(createTestFolder(countFiles("many", 3)), { times });
     const second = addInstance(createTestFolder(countFiles("few", 2)), { times });
     await first.scan();
@@ -195,7 +195,7 @@ describe("an instance without reports", () => {
   test("doesn't expire if it is running but can't write its index", async () => {
     const { database, addInstance, list } = await createShared();
     const keptMs = 2_000;
-    const times = { reportMs: 0, listKeptMs: keptMs };
+    const times = { reportMs: 0, listTtlMs: keptMs };
     const folder = createTestFolder(countFiles("a", 2));
     const failing = addInstance(folder, { times });
     const other = addInstance(createTestFolder({ "b.md": "# B" }), { times });

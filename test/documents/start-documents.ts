@@ -55,7 +55,7 @@ type Options = { log?: Log; indexerTimes?: IndexerTimes };
 export async function startDocuments(documentsDir?: string, shared?: Shared, { log, indexerTimes }: Options = {}) {
   const { database } = shared ?? (await createTestDatabase(4));
   const metrics = createMetrics({ version: "test", commit: "test" });
-  const reads = createReadCache({ metrics, isTold: () => shared === undefined });
+  const reads = createReadCache({ metrics, receivesChanges: () => shared === undefined });
   const documents = createDocumentService({
     database,
     config: { DOCUMENTS_DIR: documentsDir },

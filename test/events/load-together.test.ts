@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { createLoadEvents } from "../../src/events/load-together.ts";
+import { createLoadEvents } from "../../src/events/batched-loads.ts";
 import type { DurableEvent } from "../../src/protocol/events.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";

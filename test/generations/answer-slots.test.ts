@@ -4,7 +4,7 @@ import { createId } from "../../src/lib/id.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { CONTEXT_BATCH_MAX } from "../../src/modules/generations/live-answers.ts";
 import { createGenerationService, createLiveAnswers, RUNNING_MAX } from "../../src/modules/generations/service.ts";
-import { createWaitingAnswers, REMEMBERED_MAX } from "../../src/modules/generations/waiting-answers.ts";
+import { createWaitingAnswers, WAITING_MAX } from "../../src/modules/generations/waiting-answers.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -97,7 +97,7 @@ test("an answer handed over before the service is built is started by it, once",
   const [early, late] = [createAnswer(), createAnswer()];
   liveAnswers.handOver(early);
   const taken: object[] = [];
-  liveAnswers.takeOver((answer) => taken.push(answer));
+  liveAnswers.onHandOver((answer) => taken.push(answer));
   liveAnswers.handOver(late);
   expect(taken).toEqual([early, late]);
 });
@@ -134,7 +134,7 @@ test("waiting answers start in order, as slots become free; beyond a limit they 
       begun.push(id);
     },
   });
-  for (let n = 0; n <= REMEMBERED_MAX; n += 1) waiting.add({ conversationId: "any", id: `${n}` });
+  for (let n = 0; n <= WAITING_MAX; n += 1) waiting.add({ conversationId: "any", id: `${n}` });
   waiting.fill();
   expect(begun).toEqual([]);
   room = 2;
@@ -142,6 +142,6 @@ test("waiting answers start in order, as slots become free; beyond a limit they 
   expect(begun).toEqual(["0", "1"]);
   room = Number.POSITIVE_INFINITY;
   waiting.fill();
-  expect(begun.length).toBe(REMEMBERED_MAX);
-  expect(begun.at(-1)).toBe(`${REMEMBERED_MAX - 1}`);
+  expect(begun.length).toBe(WAITING_MAX);
+  expect(begun.at(-1)).toBe(`${WAITING_MAX - 1}`);
 });

@@ -61,7 +61,7 @@ test("many pieces in quick succession are pushed together, and the last ones wai
 test("reasoning is pushed before its text, with its own offsets, in frames of bounded length", () => {
   const { live, deltas } = createAnswer();
   const long = `${"🤔".repeat(9_000)}!`;
-  live.think(long);
+  live.appendReasoning(long);
   live.append("text");
   live.flush();
   const thoughts = deltas.filter(({ type }) => (type as string) === "answer.reasoning");
@@ -75,12 +75,12 @@ test("reasoning is pushed before its text, with its own offsets, in frames of bo
 test.each([true, false])("pieces to store continue from what is stored; with reasoning: %p", (storesReasoning) => {
   const { live } = createAnswer({ storesReasoning });
   const kept = (reasoning: string) => (storesReasoning ? reasoning : "");
-  live.think("Hm. ");
+  live.appendReasoning("Hm. ");
   live.flush();
   const first = live.nextPiece();
   expect(first).toEqual(storesReasoning ? { attempt: 1, n: 1, text: "", reasoning: "Hm. " } : null);
   if (first) live.confirm(first);
-  live.think("Yes.");
+  live.appendReasoning("Yes.");
   live.append("text");
   live.flush();
   const second = live.nextPiece();

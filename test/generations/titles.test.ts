@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
-import { cleanTitle, GIVEN_TITLE_CHARS_MAX } from "../../src/modules/generations/titles.ts";
+import { cleanTitle, GENERATED_TITLE_CHARS_MAX } from "../../src/modules/generations/titles.ts";
 import { type Account, startApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
@@ -87,7 +87,7 @@ test("if the model fails, the title is the start of the question", async () => {
   const title = await waitForTitle(id);
   expect(title).toStartWith("What is very very");
   expect(title).toEndWith("…");
-  expect(title.length).toBeLessThanOrEqual(GIVEN_TITLE_CHARS_MAX);
+  expect(title.length).toBeLessThanOrEqual(GENERATED_TITLE_CHARS_MAX);
 });
 
 test("without a suitable model, the title is the start of the question", async () => {

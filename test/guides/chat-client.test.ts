@@ -89,7 +89,7 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         await type(bob, "Ada seems to be gone.");
         await submit(bob);
         await until(bob, ({ rows }) => rows.includes("bob: Ada seems to be gone."));
-        relay.mend();
+        relay.restore();
         await until(ada, ({ rows }) => /🚀30 /.test(rows[1] ?? ""));
         expect(answer).toStartWith((await look(ada)).rows[1] ?? "nothing");
         for (const page of pages)

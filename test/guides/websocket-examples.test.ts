@@ -58,7 +58,7 @@ async function loseConnection(command: string[], { folder, url }: RunningGuide):
     relay.reset();
     await waitUntil(() => printed.includes("reconnecting"));
     await send("meanwhile");
-    relay.mend();
+    relay.restore();
     await waitUntil(() => printed.split("subscribed").length > 2, 60_000);
     await send("after");
     await waitUntil(() => printed.includes("user: after"));

@@ -7,7 +7,7 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** What conventions promise for an answer of /readyz. */
+/** How long /readyz may take at most. */
 const READINESS_MAX_MS = 100;
 
 describe("over HTTP", () => {
@@ -17,21 +17,24 @@ describe("over HTTP", () => {
   });
   afterAll(() => parley.stop());
 
-  test.each(["/livez", "/readyz", "/healthz"])("%s is 200, never kept, and asks for nothing", async (path) => {
-    const response = await parley.fetch(path);
-    expect(response.status).toBe(200);
-    expect(response.headers.get("cache-control")).toBe("no-store");
-    expect((await response.text()).trim()).toBe(path === "/livez" ? "alive" : "ready");
-  });
+  test.each(["/livez", "/readyz", "/healthz"])(
+    "%s returns 200 with no-store and needs no credentials",
+    async (path) => {
+      const response = await parley.fetch(path);
+      expect(response.status).toBe(200);
+      expect(response.headers.get("cache-control")).toBe("no-store");
+      expect((await response.text()).trim()).toBe(path === "/livez" ? "alive" : "ready");
+    },
+  );
 
-  test("?verbose names each check, ?exclude leaves some out", async () => {
+  test("?verbose lists each check, ?exclude skips checks", async () => {
     const all = await (await parley.fetch("/readyz?verbose")).text();
     expect(all).toBe("[+]lifecycle ok\n[+]migrations ok\n[+]database ok\nready\n");
     const some = await (await parley.fetch("/readyz?verbose&exclude=database,lifecycle&utm=1")).text();
     expect(some).toBe("[+]migrations ok\nready\n");
   });
 
-  test("/version tells what runs", async () => {
+  test("/version returns the version and commit", async () => {
     const version = await (await parley.fetch("/version")).json();
     expect(version).toEqual({
       version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
@@ -48,7 +51,7 @@ test.each([
   [4 * 1024 * 1024 - 1, false],
   [4 * 1024 * 1024, true],
   [null, true],
-])("with %p bytes free on the disk of the embedded database it is ready: %p", async (freeBytes, isReady) => {
+])("with %p bytes free on the disk of the embedded database, readiness is %p", async (freeBytes, isReady) => {
   const { database } = await createTestDatabase();
   const lifecycle = createLifecycle();
   lifecycle.markReady();
@@ -63,11 +66,11 @@ test.each([
   await database.end();
 });
 
-describe("while it starts and while it drains", () => {
+describe("during startup and draining", () => {
   let parley: TestApp;
   afterEach(() => parley.stop());
 
-  test("an instance that leaves isn't ready, but takes messages and sockets until it drains", async () => {
+  test("an instance that is shutting down isn't ready, but accepts messages and sockets until it drains", async () => {
     parley = await startApp();
     const { access_token: token } = await parley.register();
     const { id } = (await (await parley.fetch("/api/v1/conversations", { token, json: {} })).json()) as { id: string };
@@ -83,7 +86,7 @@ describe("while it starts and while it drains", () => {
     socket.close();
 
     parley.lifecycle.markDraining();
-    // It never goes back.
+    // Draining can't be undone.
     parley.lifecycle.markLeaving();
     const refused = await send("while it drains");
     expect({ status: refused.status, code: ((await refused.json()) as { code: string }).code }).toEqual({
@@ -99,7 +102,7 @@ describe("while it starts and while it drains", () => {
     expect(lifecycle.phase).toBe("draining");
   });
 
-  test("a draining instance is alive and not ready, and still answers", async () => {
+  test("a draining instance is alive, not ready, and still serves requests", async () => {
     parley = await startApp();
     const { access_token: token } = await parley.register();
     parley.lifecycle.markDraining();
@@ -111,16 +114,16 @@ describe("while it starts and while it drains", () => {
   });
 });
 
-describe("the database", () => {
-  test("that is away is noticed at once, and so is its return", async () => {
+describe("the database check", () => {
+  test("notices at once when the database goes down and when it is back", async () => {
     const { target } = await createTestDatabase();
     const lifecycle = createLifecycle();
     lifecycle.markReady();
     const metrics = createMetrics({ version: "test", commit: "test" });
-    const away = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/nothing" }, poolSize: 1 });
-    const there = openDatabase({ target, poolSize: 1 });
+    const unreachable = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/nothing" }, poolSize: 1 });
+    const reachable = openDatabase({ target, poolSize: 1 });
 
-    const unready = createHealthService({ database: away, lifecycle, metrics });
+    const unready = createHealthService({ database: unreachable, lifecycle, metrics });
     const startedAt = performance.now();
     expect(await unready.checkReadiness()).toEqual({
       ready: false,
@@ -134,13 +137,13 @@ describe("the database", () => {
     expect((await unready.checkReadiness(["database"])).ready).toBe(true);
     expect(await unready.exposeMetrics()).toContain('parley_db_pool_connections{state="idle"} 0\n');
 
-    const ready = createHealthService({ database: there, lifecycle, metrics });
+    const ready = createHealthService({ database: reachable, lifecycle, metrics });
     expect((await ready.checkReadiness()).ready).toBe(true);
-    await Promise.all([away.end(), there.end()]);
+    await Promise.all([unreachable.end(), reachable.end()]);
   });
 
-  test("that hangs does not hold up the answer", async () => {
-    // Takes connections and never says a word, as a server behind a broken network does.
+  test("fails in time when the database hangs", async () => {
+    // Accepts connections and never responds, like a server behind a broken network.
     const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const url = `postgres://nobody@127.0.0.1:${silent.port}/nothing`;
     const database = openDatabase({ target: { url }, poolSize: 1 });
@@ -155,15 +158,15 @@ describe("the database", () => {
     await database.end({ timeout: 0 });
   });
 
-  test("is asked once by a flood of probes, and not again within a second", async () => {
+  test("queries the database once for a flood of probes, at most once per second", async () => {
     const { target } = await createTestDatabase();
     const database = openDatabase({ target, poolSize: 1 });
-    // To connect may take longer than a probe waits.
+    // Connecting may take longer than a probe waits.
     await database`select 1`;
-    let asked = 0;
+    let queryCount = 0;
     const counting = new Proxy(database, {
       apply(sql, self, args) {
-        asked += 1;
+        queryCount += 1;
         return Reflect.apply(sql, self, args);
       },
     });
@@ -174,7 +177,7 @@ describe("the database", () => {
     const answers = await Promise.all(Array.from({ length: 100 }, () => health.checkReadiness()));
     expect(answers.every(({ ready }) => ready)).toBe(true);
     expect((await health.checkReadiness()).ready).toBe(true);
-    expect(asked).toBe(1);
+    expect(queryCount).toBe(1);
     await database.end();
   });
 });

@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("every metric of Parley's that /metrics shows is in docs/operations.md", async () => {
+test("docs/operations.md documents every Parley metric of /metrics", async () => {
   const text = await (await parley.fetch("/metrics")).text();
   const names = [...text.matchAll(/^# TYPE (parley_\w+) /gm)].map(([, name]) => name);
   expect(names.length).toBeGreaterThan(20);

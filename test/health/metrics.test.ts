@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { withTransaction } from "../../src/db/client.ts";
-import { FURTHER_CONNECTIONS_MAX } from "../../src/db/connect.ts";
+import { EXTRA_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 import { createId } from "../../src/lib/id.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
@@ -26,7 +26,7 @@ async function scrape(): Promise<{ types: Map<string, string>; samples: Sample[]
   return { types, samples, text };
 }
 
-/** The contract's names; of a metric with labels nothing but its type is there before something happened. */
+/** The contract's names. A metric with labels shows only its type until something is counted. */
 const contract: Record<string, string> = {
   parley_build_info: "gauge",
   parley_http_request_duration_seconds: "histogram",
@@ -47,18 +47,18 @@ const contract: Record<string, string> = {
   process_start_time_seconds: "gauge",
 };
 
-test("the format is Prometheus' text format", async () => {
+test("uses the Prometheus text format", async () => {
   const response = await parley.fetch("/metrics");
   expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
   expect(response.headers.get("cache-control")).toBe("no-store");
 });
 
-test("every metric of the contract is there, with its type", async () => {
+test("exposes every metric of the contract, with its type", async () => {
   const { types } = await scrape();
   for (const [name, type] of Object.entries(contract)) expect({ name, type: types.get(name) }).toEqual({ name, type });
 });
 
-test("names and values are as Prometheus wants them", async () => {
+test("follows Prometheus' rules for names and values", async () => {
   await parley.fetch("/version");
   await Bun.sleep(20);
   const { types, samples } = await scrape();
@@ -72,7 +72,7 @@ test("names and values are as Prometheus wants them", async () => {
     expect({ name, finite: Number.isFinite(value) }).toEqual({ name, finite: true });
 });
 
-test("the numbers of the process are plausible", async () => {
+test("reports plausible process metrics", async () => {
   const { samples } = await scrape();
   const get = (name: string) => samples.find((sample) => sample.name === name)?.value ?? Number.NaN;
   expect(get("process_resident_memory_bytes")).toBeGreaterThan(10_000_000);
@@ -83,7 +83,7 @@ test("the numbers of the process are plausible", async () => {
   expect(get("process_cpu_seconds_total")).toBeCloseTo(sum, 0);
 });
 
-test("requests are measured under their route's template: no ids, no paths, no made-up methods", async () => {
+test("labels requests by route template: no ids, no paths, no invented methods", async () => {
   const { access_token: token } = await parley.register();
   const id = createId();
   await parley.fetch(`/api/v1/conversations/${id}`, { token });
@@ -99,7 +99,7 @@ test("requests are measured under their route's template: no ids, no paths, no m
   expect(text).not.toContain(id);
 });
 
-test("connections of all pools of this instance, what waits for one, and how many there may be", async () => {
+test("reports the connections of all pools, the waiting callers and the maximum", async () => {
   const { database } = parley;
   const read = async () => {
     const pool = (await scrape()).samples.filter(({ name }) => name === "parley_db_pool_connections");
@@ -107,8 +107,8 @@ test("connections of all pools of this instance, what waits for one, and how man
   };
   const before = await read();
   expect(Object.keys(before).sort()).toEqual(["active", "idle", "max", "waiting"]);
-  // Without a bus over Postgres, which has two.
-  expect(before.max).toBe(10 + FURTHER_CONNECTIONS_MAX - 2);
+  // No bus over Postgres here, which would hold two more.
+  expect(before.max).toBe(10 + EXTRA_CONNECTIONS_MAX - 2);
 
   const hold = Promise.withResolvers<void>();
   const started = Array.from({ length: 5 }, () => Promise.withResolvers<void>());
@@ -135,7 +135,7 @@ describe("with METRICS_TOKEN", () => {
   afterAll(() => guarded.stop());
 
   test.each([undefined, "Bearer another-token", "Bearer metrics-toke", "Basic metrics-token", "metrics-token"])(
-    "%p gets nothing",
+    "refuses %p",
     async (authorization) => {
       const response = await guarded.fetch("/metrics", {
         headers: authorization === undefined ? {} : { authorization },
@@ -148,7 +148,7 @@ describe("with METRICS_TOKEN", () => {
     },
   );
 
-  test("the right one gets them", async () => {
+  test("accepts the right token", async () => {
     const response = await guarded.fetch("/metrics", { token: "metrics-token" });
     expect(response.status).toBe(200);
   });

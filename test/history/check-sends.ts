@@ -1,6 +1,6 @@
 import { indexEvents, type Send, type StoredConversation, type StoredMessage, type Violation } from "./record.ts";
 
-/** Each acknowledged message is stored once, as it was sent, at the place that every ack told. */
+/** Each acknowledged message is stored once, as it was sent, with the seq of every ack. */
 export function checkSends(sends: readonly Send[], stored: readonly StoredConversation[]): Violation[] {
   const rows = Map.groupBy(
     stored.flatMap(({ messages }) => messages).filter(({ clientMessageId }) => clientMessageId !== null),
@@ -28,7 +28,7 @@ function checkSend(send: Send, rows: readonly StoredMessage[]): Violation[] {
   return [{ rule: "changed message", detail }];
 }
 
-/** What was acknowledged before something else was sent comes before it in the conversation, whoever sent the two. */
+/** If a message was acknowledged before another one was sent, it has the lower seq, no matter who sent the two. */
 function checkOrder(sends: readonly Send[]): Violation[] {
   const violations: Violation[] = [];
   for (const [, ofOne] of Map.groupBy(sends, ({ conversationId }) => conversationId)) {
@@ -51,7 +51,7 @@ function checkOrder(sends: readonly Send[]): Violation[] {
   return violations;
 }
 
-/** The numbers of a conversation's messages and other events have no gap and no repeat, and end at its last one. */
+/** The seqs of a conversation's messages and other events have no gaps or repeats, and end at `lastSeq`. */
 export function checkNumbers(conversation: StoredConversation): Violation[] {
   const { id, lastSeq, messages, events } = conversation;
   const count = messages.length + events.length;

@@ -10,12 +10,12 @@ import {
 } from "./record.ts";
 import { TextReader } from "./text-reader.ts";
 
-/** A subscription need not recover more than so many events. */
+/** A subscription may recover at most this many events. */
 const RECOVERED_MAX = 500;
 
 /**
- * A client's view is the conversation as it is stored, up to its end: each event once, in order, with the text of each answer
- * as its pieces tell it; and nothing is pushed to somebody who is no member.
+ * A client's view equals the stored conversation: each event once, in order, with the text of each answer matching its
+ * deltas; and non-members receive nothing.
  */
 export function checkView(view: View, conversation: StoredConversation): Violation[] {
   const name = `${view.client} in ${view.conversationId}`;
@@ -31,7 +31,7 @@ export function checkView(view: View, conversation: StoredConversation): Violati
     const at = event.seq ?? 0;
     const isOwnEnd = event.type === "member.removed" && event.data?.user_id === view.userId;
     if (at <= seq) report("repeat", `${event.type} ${at} came after ${seq}`);
-    // Who is removed is told at once, also while an event before it is missing.
+    // A removed member is notified at once, even if an earlier event is still missing.
     else if (at > seq + 1 && isOwnEnd) texts.reconnect(true);
     else if (at > seq + 1) report("gap", `${event.type} ${at} came after ${seq}`);
     if (pushedAtMs !== null && at > findPushableSeq(memberships, pushedAtMs))
@@ -50,7 +50,7 @@ export function checkView(view: View, conversation: StoredConversation): Violati
       return;
     }
     if (lastSeq - afterSeq <= RECOVERED_MAX) report("gap", `nothing was recovered between ${afterSeq} and ${lastSeq}`);
-    // The client reads the rest over REST, and goes on from there.
+    // The client reads the rest over REST and continues from there.
     seq = lastSeq;
   }
 
@@ -73,7 +73,7 @@ function findMismatch({ seq, type, data }: Frame, stored: StoredEvent | undefine
 
 type Membership = { from: number; fromMs: number; to: number };
 
-/** From when a user was a member, and the first and last event of that time. */
+/** The periods in which a user was a member, with the first and last event of each. */
 function listMemberships({ events, memberIds }: StoredConversation, userId: string): Membership[] {
   const changes = events.filter((event) => event.userId === userId).sort((a, b) => a.seq - b.seq);
   const isFirstMember = changes[0] ? changes[0].type !== "member.added" : memberIds.includes(userId);
@@ -81,14 +81,14 @@ function listMemberships({ events, memberIds }: StoredConversation, userId: stri
   for (const { type, seq, atMs } of changes) {
     const last = memberships.at(-1);
     if (type === "member.removed" && last) last.to = seq;
-    // Another role is told by the same event.
+    // A change of role sends the same event.
     else if (type === "member.added" && last?.to !== Number.POSITIVE_INFINITY)
       memberships.push({ from: seq, fromMs: atMs, to: Number.POSITIVE_INFINITY });
   }
   return memberships;
 }
 
-/** Who is a member may be pushed everything; who is no more, only what was before. */
+/** The last seq that may be pushed to the user at that time: any for a member, none after the removal for a former one. */
 const findPushableSeq = (memberships: readonly Membership[], atMs: number): number =>
   memberships.findLast(({ fromMs }) => fromMs <= atMs)?.to ?? -1;
 

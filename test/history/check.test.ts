@@ -30,9 +30,9 @@ const send = (n: number, seq: number, steps: [number, number]): Send => ({
   ackedStep: steps[1],
   acks: [{ id: `m${seq}`, seq, content: `text ${n}` }],
 });
-const said = (seq: number, n: number): Seen =>
+const userMessage = (seq: number, n: number): Seen =>
   push(seq, "message.created", { id: `m${seq}`, content: `text ${n}`, status: "complete" });
-const piece = (offset: number, text: string, attempt = 1): Seen => ({
+const delta = (offset: number, text: string, attempt = 1): Seen => ({
   type: "text",
   frame: { type: "message.delta", message_id: "m4", attempt, offset, text },
 });
@@ -41,18 +41,18 @@ const reset = (text: string, attempt: number): Seen => ({
   frame: { type: "message.reset", message_id: "m4", attempt, text },
 });
 
-/** What Anna sees of: Ben is added, two messages, an answer, Ben is removed, a third message. */
-const annasView = (): Seen[] => [
+/** Anna's view: Ben is added, two messages, an answer, Ben is removed, a third message. */
+const createView = (): Seen[] => [
   { type: "subscribed", afterSeq: 0, isRecovered: true, lastSeq: 0, events: [] },
   push(1, "member.added", { user_id: BEN }),
-  said(2, 1),
-  said(3, 2),
+  userMessage(2, 1),
+  userMessage(3, 2),
   push(4, "message.created", { id: "m4", role: "assistant", content: "", status: "streaming" }),
-  piece(0, "Hello, "),
-  piece(7, "you two."),
+  delta(0, "Hello, "),
+  delta(7, "you two."),
   push(5, "message.completed", { id: "m4", content: ANSWER, status: "complete" }),
   push(6, "member.removed", { user_id: BEN }),
-  said(7, 3),
+  userMessage(7, 3),
 ];
 
 function createHistory(): History {
@@ -63,8 +63,8 @@ function createHistory(): History {
   return {
     sends: [send(1, 2, [1, 2]), send(2, 3, [3, 4]), send(3, 7, [4, 6])],
     views: [
-      { client: ANNA, userId: ANNA, conversationId: "c", seen: annasView() },
-      { client: BEN, userId: BEN, conversationId: "c", seen: annasView().slice(0, -1) },
+      { client: ANNA, userId: ANNA, conversationId: "c", seen: createView() },
+      { client: BEN, userId: BEN, conversationId: "c", seen: createView().slice(0, -1) },
     ],
     stored: [
       {
@@ -79,7 +79,7 @@ function createHistory(): History {
         ],
       },
     ],
-    settled: [{ what: "members online", told: [ANNA], truth: [ANNA] }],
+    settled: [{ what: "members online", shown: [ANNA], truth: [ANNA] }],
     stray: [],
     refusals: [],
   };
@@ -89,18 +89,19 @@ const rulesOf = (history: History): Rule[] => [...new Set(checkHistory(history).
 
 /** The parts of a history that the cases change. */
 function partsOf(history: History) {
-  const [view, bens] = history.views;
+  const [view, benView] = history.views;
   const [conversation] = history.stored;
   const [first, second] = history.sends;
-  if (!view || !bens || !conversation || !first || !second) throw new Error("The history has all of these.");
-  return { history, seen: view.seen, bens, conversation, first, second };
+  if (!view || !benView || !conversation || !first || !second)
+    throw new Error("The history lacks a view, conversation or send.");
+  return { history, seen: view.seen, benView, conversation, first, second };
 }
 
-test("a history without fault breaks no rule", () => {
+test("a correct history breaks no rule", () => {
   expect(checkHistory(createHistory())).toEqual([]);
 });
 
-const faults: [name: string, rule: Rule, spoil: (parts: ReturnType<typeof partsOf>) => void][] = [
+const faults: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof partsOf>) => void][] = [
   [
     "an acknowledged message that is not stored",
     "lost ack",
@@ -112,99 +113,99 @@ const faults: [name: string, rule: Rule, spoil: (parts: ReturnType<typeof partsO
     ({ conversation }) => void conversation.messages.push({ ...row(8, "a1", "text 1") }),
   ],
   [
-    "other content than was sent",
+    "content that differs from what was sent",
     "changed message",
     ({ conversation }) => Object.assign(conversation.messages[0] ?? {}, { content: "other" }),
   ],
   [
-    "an ack with another number than the row",
+    "an ack with a different seq than the row",
     "changed message",
     ({ first }) => Object.assign(first.acks[0] ?? {}, { seq: 3 }),
   ],
   [
-    "a second ack that says another message",
+    "a second ack for a different message",
     "changed message",
     ({ first }) => void first.acks.push({ id: "m9", seq: 2, content: "text 1" }),
   ],
   [
-    "a message that never got its ack",
+    "a message that was never acknowledged",
     "unacknowledged message",
     ({ first }) => Object.assign(first, { acks: [], ackedStep: null }),
   ],
   [
-    "two messages, one after the other, in the other order",
+    "two consecutive messages in swapped order",
     "swapped order",
     ({ first, second }) => {
       [first.acks, second.acks] = [second.acks, first.acks];
     },
   ],
-  ["a number that is not stored", "gap", ({ conversation }) => void conversation.events.splice(0, 1)],
+  ["a seq that is not stored", "gap", ({ conversation }) => void conversation.events.splice(0, 1)],
   [
-    "a number that is stored twice",
+    "a seq that is stored twice",
     "repeat",
     ({ conversation }) => void conversation.events.push({ ...conversation.events[0], seq: 2 } as never),
   ],
-  ["a push that is missing", "gap", ({ seen }) => void seen.splice(2, 1)],
-  ["the last push missing", "gap", ({ seen }) => void seen.pop()],
-  ["a push that comes twice", "repeat", ({ seen }) => void seen.splice(3, 0, said(2, 1))],
-  ["two pushes in the other order", "repeat", ({ seen }) => void seen.splice(2, 2, said(3, 2), said(2, 1))],
+  ["a missing push", "gap", ({ seen }) => void seen.splice(2, 1)],
+  ["a missing last push", "gap", ({ seen }) => void seen.pop()],
+  ["a repeated push", "repeat", ({ seen }) => void seen.splice(3, 0, userMessage(2, 1))],
+  ["two pushes in swapped order", "repeat", ({ seen }) => void seen.splice(2, 2, userMessage(3, 2), userMessage(2, 1))],
   [
-    "a subscription that leaves events out",
+    "a subscription that skips events",
     "gap",
     ({ seen }) =>
       void seen.splice(3, 1, { type: "subscribed", afterSeq: 2, isRecovered: true, lastSeq: 3, events: [] }),
   ],
   [
-    "few missed events that are not recovered",
+    "a few missed events that are not recovered",
     "gap",
     ({ seen }) =>
       void seen.splice(3, 1, { type: "subscribed", afterSeq: 2, isRecovered: false, lastSeq: 3, events: [] }),
   ],
   [
-    "a push of another event than the stored one",
+    "a push that differs from the stored event",
     "other event",
     ({ seen }) => void seen.splice(8, 1, push(6, "member.added", { user_id: BEN })),
   ],
   [
-    "a push with other text than the stored one",
+    "a push whose text differs from the stored one",
     "wrong text",
     ({ seen }) =>
       void seen.splice(2, 1, push(2, "message.created", { id: "m2", content: "other", status: "complete" })),
   ],
-  ["a piece that is missing", "wrong text", ({ seen }) => void seen.splice(6, 1)],
-  ["a piece that comes twice", "wrong text", ({ seen }) => void seen.splice(6, 0, piece(0, "Hello, "))],
-  ["a piece with a wrong text", "wrong text", ({ seen }) => void seen.splice(6, 1, piece(7, "you three"))],
-  ["a further attempt without a reset", "wrong text", ({ seen }) => void seen.splice(6, 1, piece(7, "you two.", 2))],
-  ["an attempt after a later one", "wrong text", ({ seen }) => void seen.splice(6, 0, reset("Hello, ", 2))],
-  ["a piece after the end", "wrong text", ({ seen }) => void seen.splice(8, 0, piece(15, "more"))],
+  ["a delta that is missing", "wrong text", ({ seen }) => void seen.splice(6, 1)],
+  ["a delta that comes twice", "wrong text", ({ seen }) => void seen.splice(6, 0, delta(0, "Hello, "))],
+  ["a delta with a wrong text", "wrong text", ({ seen }) => void seen.splice(6, 1, delta(7, "you three"))],
+  ["a new attempt without a reset", "wrong text", ({ seen }) => void seen.splice(6, 1, delta(7, "you two.", 2))],
+  ["an older attempt after a newer one", "wrong text", ({ seen }) => void seen.splice(6, 0, reset("Hello, ", 2))],
+  ["a delta after the end", "wrong text", ({ seen }) => void seen.splice(8, 0, delta(15, "more"))],
   [
     "an answer that never ends",
     "no end",
     ({ conversation }) => Object.assign(conversation.messages[2] ?? {}, { status: "streaming" }),
   ],
-  ["a push to somebody who is no member any more", "not a member", ({ bens }) => void bens.seen.push(said(7, 3))],
+  ["a push to a former member", "not a member", ({ benView }) => void benView.seen.push(userMessage(7, 3))],
   [
-    "a frame of a conversation without a subscription",
+    "a frame about a conversation without a subscription",
     "not a member",
     ({ history }) => void history.stray.push({ client: BEN, frame: { type: "typing" } }),
   ],
-  ["a client that is refused for good", "refused", ({ history }) => void history.refusals.push("anna: not_found")],
+  ["a permanently refused client", "refused", ({ history }) => void history.refusals.push("anna: not_found")],
   [
-    "what is shown other than it is",
+    "shown state that differs from the stored state",
     "not settled",
-    ({ history }) => void history.settled.push({ what: "inbox", told: 1, truth: 2 }),
+    ({ history }) => void history.settled.push({ what: "inbox", shown: 1, truth: 2 }),
   ],
 ];
 
-test.each(faults)("the checker finds %s", (_name, rule, spoil) => {
+test.each(faults)("the checker finds %s", (_name, rule, corrupt) => {
   const history = createHistory();
-  spoil(partsOf(history));
+  corrupt(partsOf(history));
   expect(rulesOf(history)).toContain(rule);
 });
 
 const harmless: [name: string, change: (parts: ReturnType<typeof partsOf>) => void][] = [
   [
-    "a reconnect that recovers what was missed",
+    "a reconnect that recovers the missed events",
     ({ seen }) =>
       void seen.splice(6, 2, {
         type: "subscribed",
@@ -215,12 +216,12 @@ const harmless: [name: string, change: (parts: ReturnType<typeof partsOf>) => vo
       }),
   ],
   [
-    "an answer that another instance goes on with",
-    ({ seen }) => void seen.splice(6, 1, reset("Hello", 2), piece(5, ", you two.", 2)),
+    "an answer that another instance continues",
+    ({ seen }) => void seen.splice(6, 1, reset("Hello", 2), delta(5, ", you two.", 2)),
   ],
-  ["a removal that is told before what came before it", ({ bens }) => void bens.seen.splice(3, 5)],
+  ["a removal that is pushed before earlier events", ({ benView }) => void benView.seen.splice(3, 5)],
   [
-    "two messages that were under way at the same time",
+    "two messages that were sent concurrently",
     ({ history }) => {
       const [, second, third] = history.sends;
       Object.assign(second ?? {}, { sentStep: 5, ackedStep: 7 });
@@ -229,7 +230,7 @@ const harmless: [name: string, change: (parts: ReturnType<typeof partsOf>) => vo
   ],
 ];
 
-test.each(harmless)("the checker has nothing against %s", (_name, change) => {
+test.each(harmless)("the checker accepts %s", (_name, change) => {
   const history = createHistory();
   change(partsOf(history));
   expect(checkHistory(history)).toEqual([]);

@@ -2,7 +2,7 @@ import { checkNumbers, checkSends } from "./check-sends.ts";
 import { checkView } from "./check-view.ts";
 import type { History, StoredConversation, Violation } from "./record.ts";
 
-/** Everything that is wrong with a history that has come to rest; empty if nothing is. */
+/** All violations in a history after it has settled; empty if it is correct. */
 export function checkHistory({ sends, views, stored, settled, stray, refusals }: History): Violation[] {
   const byId = new Map(stored.map((conversation) => [conversation.id, conversation]));
   return [
@@ -19,13 +19,13 @@ export function checkHistory({ sends, views, stored, settled, stray, refusals }:
       detail: `${client} got ${JSON.stringify(frame)} without having subscribed`,
     })),
     ...refusals.map((detail) => ({ rule: "refused" as const, detail })),
-    ...settled.flatMap(({ what, told, truth }) =>
-      Bun.deepEquals(told, truth)
+    ...settled.flatMap(({ what, shown, truth }) =>
+      Bun.deepEquals(shown, truth)
         ? []
         : [
             {
               rule: "not settled" as const,
-              detail: `${what}: ${JSON.stringify(told)} is not ${JSON.stringify(truth)}`,
+              detail: `${what}: ${JSON.stringify(shown)} is not ${JSON.stringify(truth)}`,
             },
           ],
     ),

@@ -6,11 +6,11 @@ import type { Random } from "./random.ts";
 import type { Send, View } from "./record.ts";
 import { Subscription } from "./subscription.ts";
 
-/** Pause before the next try to connect. */
+/** Pause before the next connection attempt. */
 const RECONNECT_MS = { min: 20, max: 150 };
 const RETRY_MS = 50;
 
-/** Counts what happens in this process, so that what came before what can be told. */
+/** A counter that orders the events of this process. */
 export type Steps = { next(): number };
 
 type Options = {
@@ -18,18 +18,18 @@ type Options = {
   account: Account;
   random: Random;
   steps: Steps;
-  /** An instance to connect to, as a load balancer would name one. */
+  /** Picks an instance to connect to, as a load balancer would. */
   pickUrl(): string;
 };
 
 /**
- * A client as users have one: it keeps one socket, reconnects to any instance, subscribes again behind what it has, sends again
- * what was not acknowledged, and writes all of it down.
+ * A client like a user's: keeps one socket, reconnects to any instance, resubscribes after the last event that it has,
+ * resends unacknowledged messages, and records everything.
  */
 export class Client {
   readonly sends: Send[] = [];
   readonly stray: { client: string; frame: Frame }[] = [];
-  /** Errors that are not temporary, and ends of connections after which a client may not come back. */
+  /** Permanent errors, and close codes that forbid reconnecting. */
   readonly refusals: string[] = [];
   readonly inbox: InboxReader;
   ackedCount = 0;
@@ -58,7 +58,7 @@ export class Client {
     return this.inbox.isReady && [...this.#subscriptions.values()].every(({ isSubscribed }) => isSubscribed);
   }
 
-  /** Who is online in a conversation, as far as the client knows. */
+  /** The members online in a conversation, as far as the client knows. */
   listOnline(conversationId: string): string[] {
     return [...(this.#subscriptions.get(conversationId)?.online ?? [])].sort();
   }
@@ -68,7 +68,7 @@ export class Client {
     return Object.fromEntries([...this.#subscriptions].map(([id, { seq }]) => [id, seq]));
   }
 
-  /** Before `start`: a conversation that the client shows. */
+  /** Adds a conversation to the view. Call it before `start`. */
   watch(conversationId: string, { isGuest = false } = {}): void {
     const onRefused = (error: Frame) => this.#refuse(`subscribe: ${JSON.stringify(error)}`);
     const options = { client: this.name, userId: this.userId, conversationId, isGuest, onRefused };
@@ -112,7 +112,7 @@ export class Client {
       this.stray.push({ client: this.name, frame });
   }
 
-  /** Sends a message until it is acknowledged, on one connection after the other. @returns its number. */
+  /** Sends a message until it is acknowledged, over as many connections as it takes. @returns its seq. */
   async send(conversationId: string, content: string, more: { reply?: boolean } = {}): Promise<number> {
     const { steps, name } = this.options;
     const clientMessageId = `${name}-${this.sends.length + 1}`;
@@ -130,7 +130,7 @@ export class Client {
     return send.acks[0]?.seq ?? 0;
   }
 
-  /** Sends a message that is acknowledged once more, as a client does that has lost its ack. */
+  /** Sends an acknowledged message again, like a client that lost the ack. */
   async sendAgain(send: Send): Promise<void> {
     const { conversationId: conversation_id, clientMessageId: client_message_id, content } = send;
     await this.#trySend(send, { conversation_id, client_message_id, content, reply: false });

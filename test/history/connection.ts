@@ -8,18 +8,18 @@ type Options = {
 
 export type Connection = {
   /**
-   * Fulfils with the ack or the error; with null if the connection ends before.
-   * @param onAnswer is called at once, before any frame that follows.
+   * Resolves with the ack or the error; with null if the connection closes first.
+   * @param onAnswer is called at once, before any later frame.
    */
   ask(frame: { type: string; [field: string]: unknown }, onAnswer?: (answer: Frame) => void): Promise<Frame | null>;
-  /** Sends a frame that is not answered. */
+  /** Sends a frame that gets no response. */
   tell(frame: { type: string; [field: string]: unknown }): void;
   isOpen(): boolean;
   closed: Promise<{ code: number; reason: string }>;
   close(): void;
 };
 
-/** Opens a socket, and waits for `ready`. @returns null if it does not come so far. */
+/** Opens a socket and waits for `ready`. @returns null if it closes before that. */
 export async function connect({ url, token, onFrame }: Options): Promise<Connection | null> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } };
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options as unknown as string[]);

@@ -17,20 +17,20 @@ const INSTANCES = isSoak ? 3 : 2;
 const MEMBERS = isSoak ? 6 : 4;
 /** Messages that are acknowledged before each fault, and after it. */
 const ACKS_AROUND = isSoak ? 1_500 : 100;
-/** How often the fault happens under one load. */
+/** How often the fault is injected under one load. */
 const ROUNDS = isSoak ? 5 : 1;
 const SHOWN_VIOLATIONS = 20;
-/** `HISTORY_SEED` repeats the choices of a run. */
+/** `HISTORY_SEED` repeats the random choices of an earlier test run. */
 const seed = Number(process.env.HISTORY_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
-/** Each fault that can happen there, under load; afterwards what clients saw is compared with what is stored. */
+/** Injects each applicable fault under load, then compares what clients saw with what is stored. */
 export function describeDrills(form: BusForm): void {
-  describe(`over ${form}, what clients see is what is stored, after`, () => {
+  describe(`over ${form}, clients see what is stored after`, () => {
     let world: World;
     let people: People;
     let random: Random;
     beforeAll(async () => {
-      console.log(`To repeat it: HISTORY_SEED=${seed}`);
+      console.log(`To repeat this test run: HISTORY_SEED=${seed}`);
       random = createRandom(seed);
       world = await openWorld(form, { instances: INSTANCES });
       await world.waitHealthy();
@@ -38,8 +38,8 @@ export function describeDrills(form: BusForm): void {
     }, TIMEOUT_MS);
     afterAll(() => world?.close(), TIMEOUT_MS);
 
-    const possible = faults.filter(({ forms }) => !forms || forms.includes(form));
-    test.each(possible)(
+    const applicable = faults.filter(({ forms }) => !forms || forms.includes(form));
+    test.each(applicable)(
       "$name",
       async (fault) => {
         const history = await record(world, people, fault, random);
@@ -53,7 +53,7 @@ export function describeDrills(form: BusForm): void {
   });
 }
 
-/** Has a fault happen under load. @returns what there is to check once it is quiet. */
+/** Injects a fault under load. @returns the history to check, once the system has settled. */
 async function record(world: World, people: People, { happen }: Fault, random: Random): Promise<History> {
   const load = await startLoad(world, people, random.fork());
   try {
@@ -67,15 +67,15 @@ async function record(world: World, people: People, { happen }: Fault, random: R
     const settled = await waitForRest(world, load);
     return await collectHistory(world, load, settled);
   } finally {
-    // A drill that fails leaves nothing to the next one.
+    // A failing drill must not affect the next one.
     await load.stop();
   }
 }
 
-/** For whoever has to find out what happened. */
+/** Keeps the evidence of a failure for debugging. */
 async function keep(history: History, log: string): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "parley-history-"));
   await Bun.write(join(folder, "history.json"), JSON.stringify(history));
   await Bun.write(join(folder, "log.txt"), log);
-  console.log(`What was seen, and what the instances logged, is in ${folder}`);
+  console.log(`The history and the instances' logs are in ${folder}`);
 }

@@ -6,17 +6,17 @@ const POLL_MS = 50;
 
 export type Fault = {
   name: string;
-  /** Where it can happen; absent: in each. */
+  /** The bus forms that the fault applies to; absent: all. */
   forms?: BusForm[];
-  /** Breaks something under load, and mends it. */
+  /** Breaks something under load, and repairs it. */
   happen(world: World, random: Random): Promise<void>;
 };
 
-/** Everything that goes wrong between instances, and with them. */
+/** Faults of instances, of their servers, and of the network between them. */
 export const faults: Fault[] = [
   { name: "no fault", happen: () => Bun.sleep(1_000) },
   {
-    name: "kill -9 of an instance, and its restart",
+    name: "kill -9 of an instance and a restart",
     async happen({ instances }, random) {
       const instance = random.pick(instances);
       await instance.kill();
@@ -25,7 +25,7 @@ export const faults: Fault[] = [
     },
   },
   {
-    name: "an orderly restart of an instance",
+    name: "a graceful restart of an instance",
     async happen({ instances }, random) {
       const instance = random.pick(instances);
       await instance.stop();
@@ -33,7 +33,7 @@ export const faults: Fault[] = [
     },
   },
   {
-    name: "an instance that is frozen for 4 s",
+    name: "freezing an instance for 4 s",
     async happen({ instances }, random) {
       const instance = random.pick(instances);
       instance.freeze();
@@ -50,7 +50,7 @@ export const faults: Fault[] = [
     },
   },
   {
-    name: "the connections of all instances to Postgres ended",
+    name: "terminating all connections to Postgres",
     async happen({ server }) {
       await server.psql(
         "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'parley' and backend_type = 'client backend'",
@@ -58,26 +58,26 @@ export const faults: Fault[] = [
     },
   },
   {
-    name: "a cut of 4 s between an instance and Postgres",
+    name: "a 4 s partition between an instance and Postgres",
     async happen({ instances }, random) {
       const { database } = random.pick(instances).networks;
       database.cut();
       await Bun.sleep(4_000);
-      database.mend();
+      database.restore();
     },
   },
   {
-    name: "a cut between an instance and Postgres that ends the connections",
+    name: "a partition between an instance and Postgres that resets the connections",
     async happen({ instances }, random) {
       const { database } = random.pick(instances).networks;
       database.cut();
       await Bun.sleep(random.int(500, 2_500));
       database.reset();
-      database.mend();
+      database.restore();
     },
   },
   {
-    name: "kill -9 of PgBouncer, and its restart",
+    name: "kill -9 of PgBouncer and a restart",
     forms: ["PgBouncer"],
     async happen({ pooler }, random) {
       await pooler?.kill();
@@ -86,7 +86,7 @@ export const faults: Fault[] = [
     },
   },
   {
-    name: "kill -9 of Redis, and its restart",
+    name: "kill -9 of Redis and a restart",
     forms: ["Redis"],
     async happen({ redis }, random) {
       await redis?.kill();
@@ -95,7 +95,7 @@ export const faults: Fault[] = [
     },
   },
   {
-    name: "a Redis that is frozen for 5 s",
+    name: "freezing Redis for 5 s",
     forms: ["Redis"],
     async happen({ redis }) {
       redis?.freeze();
@@ -104,39 +104,39 @@ export const faults: Fault[] = [
     },
   },
   {
-    name: "a cut of 4 s between an instance and Redis",
+    name: "a 4 s partition between an instance and Redis",
     forms: ["Redis"],
     async happen({ instances }, random) {
       const { redis } = random.pick(instances).networks;
       redis?.cut();
       await Bun.sleep(4_000);
-      redis?.mend();
+      redis?.restore();
     },
   },
   {
-    name: "seconds in which the packets between an instance and Redis are dropped",
+    name: "dropping the packets between an instance and Redis for seconds",
     forms: hasNamespaces ? ["Redis"] : [],
     async happen({ instances }) {
       const instance = instances.find(({ namespace }) => namespace);
       const port = instance?.networks.redis?.port;
-      if (!instance?.namespace || port === undefined) throw new Error("No instance has a network of its own.");
+      if (!instance?.namespace || port === undefined) throw new Error("No instance has its own network namespace.");
       instance.namespace.cut(port);
       const isNoticed = async () =>
         (await (await fetch(`${instance.url}/readyz?verbose`)).text()).includes("[-]bus failed");
       while (!(await isNoticed())) await Bun.sleep(POLL_MS);
       await Bun.sleep(1_000);
-      instance.namespace.mend(port);
+      instance.namespace.restore(port);
     },
   },
   {
-    name: "a cut between an instance and Redis that ends the connections",
+    name: "a partition between an instance and Redis that resets the connections",
     forms: ["Redis"],
     async happen({ instances }, random) {
       const { redis } = random.pick(instances).networks;
       redis?.cut();
       await Bun.sleep(random.int(500, 2_500));
       redis?.reset();
-      redis?.mend();
+      redis?.restore();
     },
   },
 ];

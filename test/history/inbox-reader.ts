@@ -7,10 +7,10 @@ const RETRY_MS = 100;
 
 type Shown = Awaited<ReturnType<typeof listShown>>[string];
 
-/** The inbox as a client shows it: the list of conversations after each connect, then what the frames say. */
+/** The inbox as a client shows it: the list of conversations after each connect, updated by `inbox` frames. */
 export class InboxReader {
   #shown = new Map<string, Shown>();
-  /** The connection whose frames count. */
+  /** The current connection; frames of earlier ones are ignored. */
   #connection: Connection | null = null;
   #isReady = false;
 
@@ -23,7 +23,7 @@ export class InboxReader {
     return this.#isReady;
   }
 
-  /** What is shown, by the conversations' ids. */
+  /** The shown conversations by their ids. */
   show(): Record<string, Shown> {
     return Object.fromEntries(this.#shown);
   }
@@ -44,8 +44,8 @@ export class InboxReader {
     const list = await listShown(createTestClient(this.pickUrl()), this.account).catch(() => null);
     if (!list || connection !== this.#connection) return false;
     for (const [id, listed] of Object.entries(list)) {
-      const told = this.#shown.get(id);
-      if (!told || isNewer(listed, told)) this.#shown.set(id, listed);
+      const shown = this.#shown.get(id);
+      if (!shown || isNewer(listed, shown)) this.#shown.set(id, listed);
     }
     this.#isReady = true;
     return true;

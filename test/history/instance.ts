@@ -12,8 +12,8 @@ type Servers = {
 export type Instance = Awaited<ReturnType<typeof startInstance>>;
 
 /**
- * An instance as a process of its own, with a network of its own to the servers, which can be cut.
- * @param namespace where it runs; absent: in the network of this process.
+ * An instance in a separate process, with a relay to each server that can be cut.
+ * @param namespace the network namespace to run in; absent: that of this process.
  */
 export async function startInstance(
   site: Site,
@@ -53,14 +53,14 @@ export async function startInstance(
       await killed?.kill();
     },
 
-    /** Ends it in order. */
+    /** Shuts it down gracefully. */
     async stop(): Promise<void> {
       const stopped = parley;
       parley = null;
       await stopped?.stop();
     },
 
-    /** Stops its process in the middle of what it does, and lets it go on. */
+    /** Pauses its process; `thaw` resumes it. */
     freeze: () => void (parley && process.kill(parley.pid, "SIGSTOP")),
     thaw: () => void (parley && process.kill(parley.pid, "SIGCONT")),
 
@@ -70,7 +70,7 @@ export async function startInstance(
   };
 }
 
-/** A network that can be cut before the server of an address. */
+/** A relay in front of a server, which can be cut. */
 function relay(address: string, hostname: string) {
   const url = new URL(address);
   const relay = startRelay({ hostname, port: 0 }, { hostname: url.hostname, port: Number(url.port) });

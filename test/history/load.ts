@@ -5,12 +5,12 @@ import { Client, type Steps } from "./client.ts";
 import type { Random } from "./random.ts";
 import type { World } from "./world.ts";
 
-/** Who takes part: members of every conversation, and one who is a member of the first one at times only. */
+/** The members of every conversation, and a guest who joins and leaves the first one. */
 export type People = { owner: Account; members: Account[]; guest: Account };
 
 const CONVERSATIONS = 3;
 const SOCKETS_PER_MEMBER = 2;
-/** Sends of one client at a time, each to a conversation of its choice. */
+/** Concurrent sends of one client, each to a randomly chosen conversation. */
 const IN_FLIGHT = 2;
 const PAUSE_MS = { min: 10, max: 80 };
 const ANSWER_SHARE = 0.02;
@@ -25,11 +25,11 @@ export type Load = Awaited<ReturnType<typeof startLoad>>;
 
 export async function registerPeople(world: World, members: number): Promise<People> {
   const [owner, guest, ...others] = await Promise.all(Array.from({ length: members + 1 }, () => world.register()));
-  if (!owner || !guest) throw new Error("There are at least two.");
+  if (!owner || !guest) throw new Error("At least two members are needed.");
   return { owner, guest, members: [owner, ...others] };
 }
 
-/** Clients that write and watch until they are told to stop. */
+/** Clients that write and watch until stopped. */
 export async function startLoad(world: World, people: People, random: Random) {
   let step = 0;
   const steps: Steps = { next: () => ++step };
@@ -42,9 +42,9 @@ export async function startLoad(world: World, people: People, random: Random) {
   let isStopped = false;
 
   function createClient(account: Account, name: string, watched: string[], isGuest = false): Client {
-    const own = random.fork();
-    const pickUrl = () => world.pickUrl(own.int(0, 1_000));
-    const client = new Client({ name, account, random: own, steps, pickUrl });
+    const ownRandom = random.fork();
+    const pickUrl = () => world.pickUrl(ownRandom.int(0, 1_000));
+    const client = new Client({ name, account, random: ownRandom, steps, pickUrl });
     for (const id of watched) client.watch(id, { isGuest });
     client.start();
     return client;
@@ -56,41 +56,41 @@ export async function startLoad(world: World, people: People, random: Random) {
   const [asker] = writers;
   const clients = [...writers, createClient(guest, "guest", [guestConversation], true)];
 
-  async function write(client: Client, own: Random): Promise<void> {
-    // So that an answer is in progress in any case when something goes wrong.
+  async function write(client: Client, ownRandom: Random): Promise<void> {
+    // Makes sure that an answer is in progress when the fault is injected.
     if (client === asker) for (const id of conversations) await client.send(id, "Count.", { reply: true });
     while (!isStopped) {
-      const conversation = own.pick(conversations);
-      const filler = "ы".repeat(own.int(0, FILLER_CHARS_MAX));
-      await client.send(conversation, `${client.name} says ${filler}`, { reply: own.next() < ANSWER_SHARE });
+      const conversation = ownRandom.pick(conversations);
+      const filler = "ы".repeat(ownRandom.int(0, FILLER_CHARS_MAX));
+      await client.send(conversation, `${client.name} says ${filler}`, { reply: ownRandom.next() < ANSWER_SHARE });
       const [last] = client.sends.filter(({ ackedStep }) => ackedStep !== null).slice(-1);
-      if (last && own.next() < REPEAT_SHARE) await client.sendAgain(last);
-      if (own.next() < READ_SHARE) await client.markRead(conversation);
-      await Bun.sleep(own.int(PAUSE_MS.min, PAUSE_MS.max));
+      if (last && ownRandom.next() < REPEAT_SHARE) await client.sendAgain(last);
+      if (ownRandom.next() < READ_SHARE) await client.markRead(conversation);
+      await Bun.sleep(ownRandom.int(PAUSE_MS.min, PAUSE_MS.max));
     }
   }
 
-  /** Asks any instance, until it is done: it was done as well if it is done already. */
-  async function change(method: "POST" | "DELETE", done: number[]): Promise<void> {
+  /** Repeats the request on any instance until it succeeds. A repeat may find that it already did. */
+  async function change(method: "POST" | "DELETE", doneStatuses: number[]): Promise<void> {
     const path = `/api/v1/conversations/${guestConversation}/members`;
     for (;;) {
-      const anywhere = createTestClient(world.pickUrl(random.int(0, 1_000)));
-      const asked =
+      const anyInstance = createTestClient(world.pickUrl(random.int(0, 1_000)));
+      const request =
         method === "POST"
-          ? anywhere.fetch(path, { token: owner.access_token, json: { user_id: guest.user.id } })
-          : anywhere.fetch(`${path}/${guest.user.id}`, { token: owner.access_token, method });
-      const status = await asked.then((response) => response.status).catch(() => 0);
-      if (done.includes(status)) return;
+          ? anyInstance.fetch(path, { token: owner.access_token, json: { user_id: guest.user.id } })
+          : anyInstance.fetch(`${path}/${guest.user.id}`, { token: owner.access_token, method });
+      const status = await request.then((response) => response.status).catch(() => 0);
+      if (doneStatuses.includes(status)) return;
       await Bun.sleep(RETRY_MS);
     }
   }
 
-  async function moveGuest(own: Random): Promise<void> {
+  async function moveGuest(ownRandom: Random): Promise<void> {
     while (!isStopped) {
       await change("POST", [201, 200, 409]);
-      await Bun.sleep(own.int(GUEST_PAUSE_MS.min, GUEST_PAUSE_MS.max));
+      await Bun.sleep(ownRandom.int(GUEST_PAUSE_MS.min, GUEST_PAUSE_MS.max));
       await change("DELETE", [204, 200, 404]);
-      await Bun.sleep(own.int(GUEST_PAUSE_MS.min, GUEST_PAUSE_MS.max));
+      await Bun.sleep(ownRandom.int(GUEST_PAUSE_MS.min, GUEST_PAUSE_MS.max));
     }
     await change("POST", [201, 200, 409]);
   }
@@ -106,19 +106,19 @@ export async function startLoad(world: World, people: People, random: Random) {
     conversations,
     guest: { conversationId: guestConversation, userId: guest.user.id },
 
-    /** Waits until so many further messages are acknowledged, however long that takes. */
+    /** Waits, without a timeout, until this many further messages are acknowledged. */
     async waitForAcks(count: number): Promise<void> {
       const target = countAcked() + count;
       while (countAcked() < target) await Bun.sleep(POLL_MS);
     },
 
-    /** Fulfils once all that was sent is acknowledged; the clients stay and watch. */
+    /** Resolves once every sent message is acknowledged; the clients stay connected. */
     async stopWriting(): Promise<void> {
       isStopped = true;
       await Promise.all(running);
     },
 
-    /** Ends all of it, also in the middle. */
+    /** Stops all clients, even in mid-send. */
     async stop(): Promise<void> {
       isStopped = true;
       await Promise.all(clients.map((client) => client.stop()));

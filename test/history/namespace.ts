@@ -2,20 +2,20 @@ import { existsSync } from "node:fs";
 import { atEndOfRun } from "../support/end-of-run.ts";
 
 const TOOLS = ["/usr/sbin/ip", "/usr/sbin/iptables"];
-/** Of the addresses for tests of networks, which nobody has. */
+/** The prefix of the addresses reserved for benchmarks (RFC 2544), which no real host has. */
 const NETWORK = "198.18";
 
-/** Network namespaces need root, and tools that not every machine has. */
+/** Network namespaces need root, and tools that some machines lack. */
 export const hasNamespaces = process.getuid?.() === 0 && TOOLS.every((tool) => existsSync(tool));
 
 export type Namespace = ReturnType<typeof createNamespace>;
 
-/** A network of its own for a process, with one link to this machine, on which packets can be dropped. */
+/** A network namespace for a process, with one link to this machine on which packets can be dropped. */
 export function createNamespace() {
   const number = process.pid % 16_384;
   const name = `parley-${number}`;
-  const [here, there] = [`ph${number}`, `pn${number}`];
-  // Four addresses for each; the first and the last one have meanings of their own.
+  const [outerLink, innerLink] = [`ph${number}`, `pn${number}`];
+  // Four addresses each; the first and the last are the network's and the broadcast address.
   const [third, fourth] = [number >> 6, (number & 63) * 4];
   const hostAddress = `${NETWORK}.${third}.${fourth + 1}`;
   const address = `${NETWORK}.${third}.${fourth + 2}`;
@@ -28,22 +28,22 @@ export function createNamespace() {
 
   run("ip", "netns", "add", name);
   atEndOfRun(() => void Bun.spawnSync(["ip", "netns", "del", name]));
-  run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name);
-  run("ip", "addr", "add", `${hostAddress}/30`, "dev", here);
-  run("ip", "link", "set", here, "up");
-  run(...inside, "ip", "addr", "add", `${address}/30`, "dev", there);
-  run(...inside, "ip", "link", "set", there, "up");
+  run("ip", "link", "add", outerLink, "type", "veth", "peer", "name", innerLink, "netns", name);
+  run("ip", "addr", "add", `${hostAddress}/30`, "dev", outerLink);
+  run("ip", "link", "set", outerLink, "up");
+  run(...inside, "ip", "addr", "add", `${address}/30`, "dev", innerLink);
+  run(...inside, "ip", "link", "set", innerLink, "up");
   run(...inside, "ip", "link", "set", "lo", "up");
   return {
-    /** The command before one that is to run inside. */
+    /** The command prefix that runs a command inside. */
     inside,
-    /** Of this machine, as it is reached from inside. */
+    /** This machine's address, as seen from inside. */
     hostAddress,
-    /** Of what runs inside. */
+    /** The address of the processes inside. */
     address,
-    /** Drops all packets to a port of this machine, and from it: connections stay open, and nobody is told. */
+    /** Drops all packets to and from a port of this machine: connections stay open, and neither side is notified. */
     cut: (port: number) => drop("-A", port),
-    mend: (port: number) => drop("-D", port),
+    restore: (port: number) => drop("-D", port),
   };
 }
 

@@ -1,11 +1,11 @@
-/** Choices that a seed repeats; how processes and the network take turns, it does not. */
+/** A seeded random generator. It doesn't control how processes and the network interleave. */
 export type Random = {
-  /** From 0 up to, and without, 1. */
+  /** In [0, 1). */
   next(): number;
-  /** A whole number from `min` to `max`. */
+  /** An integer from `min` to `max`, both included. */
   int(min: number, max: number): number;
   pick<T>(list: readonly T[]): T;
-  /** Another one, for a part that takes its turns by itself. */
+  /** An independent generator, for a concurrent part. */
   fork(): Random;
 };
 
@@ -24,7 +24,7 @@ export function createRandom(seed: number): Random {
     int,
     pick<T>(list: readonly T[]): T {
       const picked = list[int(0, list.length - 1)];
-      if (picked === undefined) throw new Error("There is nothing to pick from.");
+      if (picked === undefined) throw new Error("The list is empty.");
       return picked;
     },
     fork: () => createRandom(int(0, 2 ** 32 - 1)),

@@ -1,26 +1,26 @@
 import type { Frame } from "../support/socket.ts";
 
-/** A message that a client sent until it was acknowledged. Steps order what happened in this process. */
+/** A message that a client sent until it was acknowledged. Steps order the events of this process. */
 export type Send = {
   client: string;
   conversationId: string;
   clientMessageId: string;
   content: string;
-  /** When it was first sent. */
+  /** The step of the first send. */
   sentStep: number;
-  /** When the first ack came; null: none came. */
+  /** The step of the first ack; null if none came. */
   ackedStep: number | null;
-  /** What each ack said: a message that is sent again is acknowledged again. */
+  /** The content of each ack: a resent message is acknowledged again. */
   acks: { id: string; seq: number; content: string }[];
 };
 
-/** What a client saw of one conversation, in the order in which it came, over all of its connections. */
+/** What a client saw of one conversation, in order of arrival, over all of its connections. */
 export type Seen =
-  /** A durable event was pushed. */
+  /** A pushed durable event. */
   | { type: "event"; event: Frame; atMs: number }
-  /** A piece of an answer, or the start of its text from anew. */
+  /** A delta or a reset of an answer. */
   | { type: "text"; frame: Frame }
-  /** A subscription began behind `afterSeq`; its ack says which events were recovered, and from where pushes go on. */
+  /** A subscription after `afterSeq`; its ack has the recovered events and the seq from which pushes continue. */
   | { type: "subscribed"; afterSeq: number; isRecovered: boolean; lastSeq: number; events: Frame[] };
 
 export type View = { client: string; userId: string; conversationId: string; seen: Seen[] };
@@ -35,14 +35,14 @@ export type StoredMessage = {
   status: string;
 };
 
-/** An event that is no message of its own. `userId`: the member that it is about. */
+/** An event that isn't a message. `userId`: the affected member. */
 export type StoredEvent = {
   conversationId: string;
   seq: number;
   type: string;
   messageId: string | null;
   userId: string | null;
-  /** When it happened, as `Date.now` says it. */
+  /** In milliseconds since the epoch. */
   atMs: number;
 };
 
@@ -54,22 +54,22 @@ export type StoredConversation = {
   events: StoredEvent[];
 };
 
-/** Two accounts of the same thing, which must agree once it is quiet. */
-export type Settled = { what: string; told: unknown; truth: unknown };
+/** Two views of the same state, which must agree once the system has settled. */
+export type Settled = { what: string; shown: unknown; truth: unknown };
 
-/** All that is known of one run of a drill. */
+/** Everything recorded in one drill. */
 export type History = {
   sends: Send[];
   views: View[];
   stored: StoredConversation[];
   settled: Settled[];
-  /** Frames about conversations to which their receiver had not subscribed. */
+  /** Frames about conversations that their receiver hadn't subscribed to. */
   stray: { client: string; frame: Frame }[];
-  /** What clients were refused for good. */
+  /** Permanent errors that clients received. */
   refusals: string[];
 };
 
-/** What is wrong with a history: the rule that it breaks, and where. */
+/** A violated rule, and where. */
 export type Violation = { rule: Rule; detail: string };
 export type Rule =
   | "lost ack"
@@ -86,7 +86,7 @@ export type Rule =
   | "refused"
   | "not settled";
 
-/** The events of a conversation by their numbers, messages as the `message.created` that they are. */
+/** The events of a conversation by seq, with a `message.created` for each message. */
 export function indexEvents({ messages, events }: StoredConversation): Map<number, StoredEvent> {
   const created = messages.map(({ conversationId, seq, id }) => ({
     conversationId,

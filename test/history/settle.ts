@@ -5,13 +5,13 @@ import type { History, Settled } from "./record.ts";
 import { readProgress, readStored } from "./stored.ts";
 import type { World } from "./world.ts";
 
-/** Takeover of an answer within 15 seconds, and the rest of the answer. */
+/** The takeover of an answer takes up to 15 seconds, plus the rest of the answer. */
 const REST_WAIT_MS = 30_000;
 const POLL_MS = 50;
 
 /**
- * Waits until nothing changes any more and every client has everything. What does not come about in 30 seconds is left to the
- * checker, which says what is missing.
+ * Waits until nothing changes any more and every client is up to date, for 30 seconds at most; the checker reports what is
+ * still missing.
  */
 export async function waitForRest(world: World, load: Load): Promise<Settled[]> {
   await waitWhile(async () => (await readProgress(world.sql, load.conversations)).streaming > 0);
@@ -25,17 +25,17 @@ export async function waitForRest(world: World, load: Load): Promise<Settled[]> 
   let settled: Settled[] = [];
   await waitWhile(async () => {
     settled = await compare(world, load);
-    return settled.some(({ told, truth }) => !Bun.deepEquals(told, truth));
+    return settled.some(({ shown, truth }) => !Bun.deepEquals(shown, truth));
   });
   return settled;
 }
 
-async function waitWhile(isSo: () => Promise<boolean>): Promise<void> {
+async function waitWhile(condition: () => Promise<boolean>): Promise<void> {
   const endMs = performance.now() + REST_WAIT_MS;
-  while ((await isSo()) && performance.now() < endMs) await Bun.sleep(POLL_MS);
+  while ((await condition()) && performance.now() < endMs) await Bun.sleep(POLL_MS);
 }
 
-/** What each client shows, beside what is so. */
+/** What each client shows, next to the stored state. */
 async function compare(world: World, { clients, conversations }: Load): Promise<Settled[]> {
   const anyone = createTestClient(world.pickUrl(0));
   const lists = new Map<string, unknown>();
@@ -43,7 +43,7 @@ async function compare(world: World, { clients, conversations }: Load): Promise<
     if (!lists.has(userId)) lists.set(userId, await listShown(anyone, options.account));
   const inboxes = clients.map(({ name, userId, inbox }) => ({
     what: `the inbox of ${name}`,
-    told: inbox.show(),
+    shown: inbox.show(),
     truth: lists.get(userId),
   }));
   const watchersOf = (id: string) =>
@@ -51,8 +51,8 @@ async function compare(world: World, { clients, conversations }: Load): Promise<
   const online = conversations.flatMap((id) => {
     const truth = [...new Set(watchersOf(id).map(({ userId }) => userId))].sort();
     return watchersOf(id).map((client) => ({
-      what: `who is online in ${id}, as ${client.name} was told`,
-      told: client.listOnline(id),
+      what: `online in ${id} for ${client.name}`,
+      shown: client.listOnline(id),
       truth,
     }));
   });

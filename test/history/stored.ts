@@ -21,7 +21,7 @@ export async function readStored(sql: postgres.Sql, id: string): Promise<StoredC
   };
 }
 
-/** How far conversations are, and how many answers in them are still being written. */
+/** The last seq of each conversation, and its number of answers in progress. */
 export async function readProgress(sql: postgres.Sql, ids: string[]) {
   const rows = await sql<{ id: string; last_seq: string; streaming: string }[]>`
     select c.id, c.last_seq, (select count(*) from messages m where m.conversation_id = c.id and m.status = 'streaming') as streaming

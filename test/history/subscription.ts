@@ -2,14 +2,14 @@ import type { Frame } from "../support/socket.ts";
 import type { Connection } from "./connection.ts";
 import type { View } from "./record.ts";
 
-/** A subscription that was refused for now is asked for again after this. */
+/** Pause before a temporarily refused subscription is retried. */
 const RETRY_MS = 100;
 
 type Options = {
   client: string;
   userId: string;
   conversationId: string;
-  /** Is a member only at times: not to be found is no fault then. */
+  /** The user is a member only part of the time, so `not_found` is no fault. */
   isGuest: boolean;
   onRefused(error: Frame): void;
 };
@@ -19,11 +19,11 @@ export class Subscription {
   readonly view: View;
   /** The newest event that the client has. */
   seq = 0;
-  /** Who is online, as far as the client was told. */
+  /** The users online, as far as the client knows. */
   readonly online = new Set<string>();
   #connection: Connection | null = null;
   #isSubscribed = false;
-  /** Pushes may come on this connection. */
+  /** Whether pushes may arrive on this connection. */
   #isListening = false;
 
   constructor(readonly options: Options) {
@@ -35,7 +35,7 @@ export class Subscription {
     return this.#isSubscribed && this.#connection?.isOpen() === true;
   }
 
-  /** Subscribes on a connection, behind what the client has, until that succeeds or the connection ends. */
+  /** Subscribes on a connection, after the client's last event, until that succeeds or the connection closes. */
   async subscribe(connection: Connection): Promise<void> {
     if (connection !== this.#connection) this.#isListening = false;
     this.#connection = connection;
@@ -55,7 +55,7 @@ export class Subscription {
   #begin({ recovered, last_seq, events, members_online }: Frame, afterSeq: number): void {
     this.#isSubscribed = true;
     this.#isListening = true;
-    // Who is still subscribed is also pushed events while it asks.
+    // A client that is still subscribed also receives pushes while it resubscribes.
     const isNews = ({ seq = 0 }: Frame) => seq <= afterSeq || seq > this.seq;
     this.view.seen.push({
       type: "subscribed",
@@ -69,7 +69,7 @@ export class Subscription {
     for (const id of members_online as string[]) this.online.add(id);
   }
 
-  /** Takes in a push. @returns whether the client may get it: it has subscribed. */
+  /** Handles a push. @returns false if the client isn't subscribed and must not receive it. */
   take(frame: Frame): boolean {
     if (!this.#isListening) return false;
     if (typeof frame.seq === "number" && frame.data) this.#takePush(frame);
@@ -85,7 +85,7 @@ export class Subscription {
     this.seq = Math.max(this.seq, event.seq ?? 0);
     const isOwnEnd = event.type === "member.removed" && event.data?.user_id === this.options.userId;
     if (!isOwnEnd || !this.#connection) return;
-    // It may be a member again already; otherwise nothing more may come, which the checker sees.
+    // The user may be a member again already; otherwise nothing more may arrive, which the checker verifies.
     void this.subscribe(this.#connection);
   }
 }

@@ -3,21 +3,21 @@ import type { Rule } from "./record.ts";
 
 type Text = { text: string; attempt: number; isWhole: boolean };
 
-/** Puts the texts of answers together as a client does, and compares them with what is stored. */
+/** Assembles the texts of answers as a client does, and compares them with the stored ones. */
 export class TextReader {
   readonly #texts = new Map<string, Text>();
   readonly #ended = new Set<string>();
   #hasSkipped = false;
 
-  /** @param contents of the stored messages, by their ids. */
+  /** @param contents of the stored messages, by id. */
   constructor(
     readonly contents: ReadonlyMap<string, string>,
     readonly report: (rule: Rule, detail: string) => void,
   ) {}
 
   /**
-   * After a reconnect the text so far is told anew, unless the answer has ended meanwhile.
-   * @param hasSkipped messages may be unknown since.
+   * After a reconnect the text so far is sent again, unless the answer has ended meanwhile.
+   * @param hasSkipped whether the client may have missed messages.
    */
   reconnect(hasSkipped: boolean): void {
     this.#hasSkipped ||= hasSkipped;
@@ -41,13 +41,13 @@ export class TextReader {
     if (!known || misplaced) return;
     if (type === "message.reset") known.text = "";
     else if (offset !== known.text.length)
-      this.report("wrong text", `a piece of ${id} is at ${offset}, the text before it ends at ${known.text.length}`);
+      this.report("wrong text", `a delta of ${id} is at ${offset}, the text before it ends at ${known.text.length}`);
     known.attempt = Number(attempt);
     known.text += text;
     known.isWhole = true;
   }
 
-  /** Why a piece or a reset can't be where it came. */
+  /** Why a delta or a reset is out of place, or null. */
   #findMisplaced({ type, attempt }: Frame, id: string, known: Text | undefined): string | null {
     if (this.#ended.has(id)) return "after its end";
     if (!known) return this.#hasSkipped ? null : "before its message";
@@ -58,9 +58,9 @@ export class TextReader {
 
   #begin(id: string, content: string, status: string, isPush: boolean): void {
     const isStreaming = status === "streaming";
-    // What is recovered may be behind what the writer has, until that is heard.
+    // Recovered text may lag behind the writer until the next delta or reset.
     this.#texts.set(id, { text: content, attempt: 0, isWhole: isPush && isStreaming });
-    // An answer is told as it is now.
+    // A finished answer is sent in its final state.
     if (!isStreaming) this.#check(id, content, "message.created");
   }
 
@@ -69,16 +69,16 @@ export class TextReader {
     this.#ended.add(id);
     this.#texts.delete(id);
     this.#check(id, content, "message.completed");
-    // What came by recovery tells the whole text instead of its pieces.
+    // A recovered answer has the whole text instead of deltas.
     if (!known?.isWhole || !isPush) return;
     if (known.text !== content)
-      this.report("wrong text", `the pieces of ${id} say ${show(known.text)}, its end ${show(content)}`);
+      this.report("wrong text", `the deltas of ${id} give ${show(known.text)}, the final text is ${show(content)}`);
   }
 
   #check(id: string, content: string, type: string): void {
     const stored = this.contents.get(id);
     if (stored !== content)
-      this.report("wrong text", `${type} of ${id} says ${show(content)}, stored is ${show(stored)}`);
+      this.report("wrong text", `${type} of ${id} has ${show(content)}, stored is ${show(stored)}`);
   }
 }
 

@@ -8,12 +8,12 @@ import { startRedis } from "../support/redis.ts";
 import { type Instance, startInstance } from "./instance.ts";
 import { createNamespace, hasNamespaces } from "./namespace.ts";
 
-/** What carries the bus. Behind PgBouncer, in transaction mode, it is a table of Postgres. */
+/** What carries the bus. Behind PgBouncer, in transaction mode, it is a Postgres table. */
 export type BusForm = "Redis" | "Postgres" | "PgBouncer";
 export type World = Awaited<ReturnType<typeof openWorld>>;
 
 const MODEL = "compatible/one";
-/** An answer takes two seconds, so that faults meet it in the middle. */
+/** An answer takes two seconds, so that faults hit it halfway. */
 const ANSWER = { pieces: Array.from({ length: 80 }, (_, n) => `${n}é😀 `), pieceDelayMs: 25 };
 const HEALTHY_POLL_MS = 50;
 const HEALTHY_WAIT_MS = 20_000;
@@ -27,7 +27,7 @@ function withPort(address: string, port: number | undefined): string {
   return url.href;
 }
 
-/** Instances on one database, with one form of the bus between them, and everything that they need. */
+/** Instances on one database, with one form of the bus between them, and the servers that they need. */
 export async function openWorld(form: BusForm, { instances: count }: { instances: number }) {
   const server = await startDatabaseServer();
   const redis = form === "Redis" ? await startRedis() : undefined;
@@ -51,12 +51,12 @@ export async function openWorld(form: BusForm, { instances: count }: { instances
     const namespace = n === 0 && redis && hasNamespaces ? createNamespace() : undefined;
     instances.push(await startInstance(site, servers, namespace));
   }
-  // Reads what is stored past everything that the drills cut.
+  // Reads the stored state directly, past every relay that the drills cut.
   const sql = postgres(directUrl, { max: 2, onnotice: () => {} });
 
   async function isHealthy({ url }: Instance): Promise<boolean> {
     const response = await fetch(`${url}/readyz?verbose`).catch(() => null);
-    // Behind PgBouncer instances hear of each other within a second, not at once, which the check tells.
+    // Behind PgBouncer, instances receive each other's events within a second, not at once. The check reports that.
     return response?.status === 200 && (form === "PgBouncer" || (await response.text()).includes("[+]bus ok"));
   }
 
@@ -69,7 +69,7 @@ export async function openWorld(form: BusForm, { instances: count }: { instances
     sql,
     readLog: site.readLog,
 
-    /** Any instance that runs, by a number that chooses. */
+    /** Picks a running instance by number. */
     pickUrl(choice: number): string {
       const running = instances.filter((instance) => instance.isRunning());
       return (running[choice % Math.max(1, running.length)] ?? instances[0])?.url ?? "";
@@ -77,11 +77,11 @@ export async function openWorld(form: BusForm, { instances: count }: { instances
 
     register: (): Promise<Account> => createTestClient(instances[0]?.url ?? "").register(),
 
-    /** Waits until every instance is ready, and hears the others. @throws after 20 seconds. */
+    /** Waits until every instance is ready and receives the others' events. @throws after 20 seconds. */
     async waitHealthy(): Promise<void> {
       const endMs = performance.now() + HEALTHY_WAIT_MS;
       while (!(await Promise.all(instances.map(isHealthy))).every(Boolean)) {
-        if (performance.now() > endMs) throw new Error(`The instances do not get well: ${site.readLog()}`);
+        if (performance.now() > endMs) throw new Error(`The instances did not become healthy: ${site.readLog()}`);
         await Bun.sleep(HEALTHY_POLL_MS);
       }
     },

@@ -32,7 +32,7 @@ const spent = async () => {
 };
 
 describe("a post that a model answers", () => {
-  test("is shown to it as a user's turn with the integration's name, and charged to the hook's creator", async () => {
+  test("is sent to the model as a user message with the integration's name, and charged to the hook's creator", async () => {
     const { id } = await asking.createConversation(anna, [], { reply_mode: "never" });
     const hook = await createHook(createRest(asking.parley, anna), id);
     await asking.say(anna, id, "What is going on?", { reply: false });
@@ -46,13 +46,13 @@ describe("a post that a model answers", () => {
     await asking.waitUntil(async () => ((await spent()) > before ? true : undefined));
   });
 
-  test("is shown so in a group, and in later turns", async () => {
+  test("is sent the same way in a group, and with later messages", async () => {
     const { id } = await asking.createConversation(anna, [], { kind: "group", reply_mode: "never" });
     const hook = await createHook(createRest(asking.parley, anna), id);
     await post(asking.parley, hook, { content: "Build 8 is red", display_name: "Robot" });
     await asking.say(anna, id, "Why?");
     expect(asking.readReceived().at(-1)).toEqual({ role: "user", content: "Robot: Build 8 is red\n\nAnna: Why?" });
-    // Along a branch, too.
+    // Also along a branch.
     const { message } = await asking.say(anna, id, "Aside", { reply: false });
     await asking.say(anna, id, "Not this way", { reply: false });
     await asking.say(anna, id, "And now?", { parent_id: message.id });
@@ -60,7 +60,7 @@ describe("a post that a model answers", () => {
     expect(JSON.stringify(asking.readReceived())).toContain("Robot: Build 8 is red");
   });
 
-  test("in Slack's form is answered where the conversation says so", async () => {
+  test("in Slack's format gets an answer if the conversation's reply mode says so", async () => {
     const { id } = await asking.createConversation(anna, [], { reply_mode: "always" });
     const hook = await createHook(createRest(asking.parley, anna), id);
     expect((await post<string>(asking.parley, hook, { text: "Hello?" })).body).toBe("ok");
@@ -70,7 +70,7 @@ describe("a post that a model answers", () => {
     expect(asking.provider.requestsOf("one")).toHaveLength(1);
   });
 
-  test("repeated, is not answered twice", async () => {
+  test("is answered once if it is repeated", async () => {
     const { id } = await asking.createConversation(anna, [], { reply_mode: "never" });
     const hook = await createHook(createRest(asking.parley, anna), id);
     const once = () => post(asking.parley, hook, { content: "x", reply: true }, { "webhook-id": "msg_1" });
@@ -81,7 +81,7 @@ describe("a post that a model answers", () => {
     expect(asking.provider.requestsOf("one")).toHaveLength(1);
   });
 
-  test("is refused without the budget of the hook's creator, and not posted", async () => {
+  test("is refused and not posted if the hook's creator has no budget left", async () => {
     const poor = await asking.parley.register();
     const { id } = await asking.createConversation(poor, [], { reply_mode: "never" });
     const hook = await createHook(createRest(asking.parley, poor), id);

@@ -53,7 +53,7 @@ describe("a new hook", () => {
     expect(stored).not.toContain(token.slice(3, -4));
   });
 
-  test("that is signed shows its secret once, which is stored sealed", async () => {
+  test("shows its secret once if it is signed, and stores the secret encrypted", async () => {
     const hook = await createHook(anna, id, { signed: true });
     expect(hook.secret).toMatch(/^whsec_[\w+/]{43}=$/);
     expect(await list(anna)).toMatchObject([{ signed: true }]);
@@ -63,12 +63,12 @@ describe("a new hook", () => {
     expect(row?.secret.includes(key)).toBe(false);
   });
 
-  test("needs a name of one line", async () => {
+  test("needs a single-line name", async () => {
     for (const name of ["", "  ", "a\nb", "x".repeat(81), undefined])
       expect(await anna.refused("POST", path, { name })).toMatchObject({ code: "invalid" });
   });
 
-  test("is one too many beyond the limit of a conversation", async () => {
+  test("is refused beyond the limit of a conversation", async () => {
     await parley.database`
       insert into hooks (id, conversation_id, user_id, name, token_hash, last_four)
       select gen_random_uuid(), ${id}, ${anna.id}, 'x', sha256((${id}::text || n)::bytea), 'xxxx'
@@ -82,20 +82,20 @@ describe("a new hook", () => {
 });
 
 describe("hooks of a conversation", () => {
-  test("are made by members who may write; others see and delete their own only, owners all", async () => {
-    const ofAnna = await createHook(anna, id);
-    const ofBen = await createHook(ben, id);
+  test("are created by members who may write; members see and delete their own, owners all", async () => {
+    const annaHook = await createHook(anna, id);
+    const benHook = await createHook(ben, id);
     expect(await carl.refused("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
-    expect((await list(anna)).map((hook) => hook.id)).toEqual([ofAnna.id, ofBen.id]);
-    expect((await list(ben)).map((hook) => hook.id)).toEqual([ofBen.id]);
+    expect((await list(anna)).map((hook) => hook.id)).toEqual([annaHook.id, benHook.id]);
+    expect((await list(ben)).map((hook) => hook.id)).toEqual([benHook.id]);
     expect(await list(carl)).toEqual([]);
-    expect(await ben.refused("DELETE", `${path}/${ofAnna.id}`)).toMatchObject({ code: "not_found" });
-    expect((await ben.ask("DELETE", `${path}/${ofBen.id}`)).status).toBe(204);
-    expect((await anna.ask("DELETE", `${path}/${ofAnna.id}`)).status).toBe(204);
-    expect(await anna.refused("DELETE", `${path}/${ofAnna.id}`)).toMatchObject({ code: "not_found" });
+    expect(await ben.refused("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
+    expect((await ben.ask("DELETE", `${path}/${benHook.id}`)).status).toBe(204);
+    expect((await anna.ask("DELETE", `${path}/${annaHook.id}`)).status).toBe(204);
+    expect(await anna.refused("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
   });
 
-  test("are not those of another conversation, and nothing to outsiders", async () => {
+  test("are separate per conversation, and return 404 to outsiders", async () => {
     const hook = await createHook(anna, id);
     const other = (await createConversation(parley, anna.account)).id;
     expect(await anna.refused("DELETE", `/conversations/${other}/hooks/${hook.id}`)).toMatchObject({
@@ -109,12 +109,12 @@ describe("hooks of a conversation", () => {
     ] as const)
       expect(await outsider.refused(method, at, input)).toMatchObject({
         code: "not_found",
-        detail: "There is no such conversation.",
+        detail: "Conversation not found.",
       });
     expect(await list(anna)).toHaveLength(1);
   });
 
-  test("are written into the audit record", async () => {
+  test("are recorded in the audit log", async () => {
     const hook = await createHook(anna, id);
     await anna.ask("DELETE", `${path}/${hook.id}`);
     const rows = await parley.database`
@@ -130,7 +130,7 @@ describe("hooks of a conversation", () => {
     ]);
   });
 
-  test("are in the export of whose they are", async () => {
+  test("are part of their creator's export", async () => {
     const hook = await createHook(ben, id, { name: "of Ben" });
     const { body } = await ben.get<{ hooks: object[] }>("/me/export");
     expect(body.hooks).toContainEqual(expect.objectContaining({ id: hook.id, name: "of Ben", is_signed: false }));
@@ -138,7 +138,7 @@ describe("hooks of a conversation", () => {
   });
 });
 
-test("an API key makes hooks only if it may write messages, and never expires", async () => {
+test("can be created with an API key that may write messages; the hook never expires", async () => {
   const create = async (scopes: string[], expires_at: string | null) => {
     const { body } = await anna.ask<{ key: string }>("POST", "/api-keys", { name: createId(), scopes, expires_at });
     return createRest(parley, { ...anna.account, access_token: body.key });

@@ -23,7 +23,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("a hook posts no more than it may store, or post in a while; an address tries no more hooks than it may", async () => {
+test("limits the posts of a hook, its stored bytes, and the failed tokens of an address", async () => {
   const first = await createHook(anna, id);
   const second = await createHook(anna, id);
   const full = await post<ProblemBody>(parley, first, { content: "x".repeat(101) });
@@ -41,10 +41,10 @@ test("a hook posts no more than it may store, or post in a while; an address tri
   expect(refused.headers.has("retry-after")).toBe(true);
   expect((await post(parley, second, { text: "x" })).status).toBe(200);
 
-  const tries = await Promise.all(
+  const attempts = await Promise.all(
     [...Array(8)].map(() => post<ProblemBody>(parley, { token: "hk_guess" }, { text: "x" })),
   );
-  expect(tries.filter(({ status }) => status === 404)).toHaveLength(7);
-  expect(tries.find(({ status }) => status === 429)?.body.detail).toContain("posts to hooks from this address");
+  expect(attempts.filter(({ status }) => status === 404)).toHaveLength(7);
+  expect(attempts.find(({ status }) => status === 429)?.body.detail).toContain("posts to hooks from this address");
   expect((await post(parley, second, { text: "x" })).status).toBe(429);
 });

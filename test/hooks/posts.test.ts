@@ -35,7 +35,7 @@ const refused = async (body: unknown, headers?: Record<string, string>) =>
   (await post<ProblemBody>(parley, hook, body, headers)).body;
 
 describe("a post", () => {
-  test("is a message of an integration, for everybody alike", async () => {
+  test("is a message of an integration, for all members alike", async () => {
     const socket = await openSocket(parley.url, { token: anna.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
     const { status, headers, body } = await post(parley, hook, { content: "Deployed ☔" });
@@ -75,13 +75,13 @@ describe("a post", () => {
     await socket.close();
   });
 
-  test("may bring a name of its own", async () => {
+  test("may set its own display name", async () => {
     await post(parley, hook, { content: "one", display_name: " Build 7 " });
     await post(parley, hook, { content: "two", display_name: null });
     expect((await history()).map(({ author }) => author?.display_name).sort()).toEqual(["Build 7", "Deployments"]);
   });
 
-  test("is news to every member, also to the one whose hook it is", async () => {
+  test("is unread for every member, including the hook's creator", async () => {
     await anna.ask("POST", messages, { content: "read" });
     await ben.ask("POST", messages, { content: "read" });
     await post(parley, hook, { content: "new" });
@@ -91,7 +91,7 @@ describe("a post", () => {
     expect([await unread(anna), await unread(ben)]).toEqual([4, 0]);
   });
 
-  test("is edited by nobody, and deleted by owners only", async () => {
+  test("can't be edited, and only owners can delete it", async () => {
     const { message } = (await post(parley, hook, { content: "x" })).body;
     const at = `${messages}/${message.id}`;
     for (const by of [anna, ben])
@@ -104,7 +104,7 @@ describe("a post", () => {
     });
   });
 
-  test("stays when its hook is deleted, or its creator leaves", async () => {
+  test("stays when its hook is deleted or its creator leaves", async () => {
     const { message } = (await post(parley, hook, { content: "x" })).body;
     const left = (await post(parley, await createHook(ben, id, { name: "Second" }), { content: "y" })).body.message;
     await ben.ask("DELETE", `/conversations/${id}/hooks/${hook.id}`);
@@ -112,7 +112,7 @@ describe("a post", () => {
     expect(await history()).toEqual(expect.arrayContaining([message, left]));
   });
 
-  test("counts to the stored bytes of the hook's creator, until it is deleted", async () => {
+  test("counts toward the stored bytes of the hook's creator until it is deleted", async () => {
     const used = async (by: Rest) => {
       const [row] = await parley.database<{ bytes: number }[]>`
         select written_bytes as bytes from members where conversation_id = ${id} and user_id = ${by.id}`;
@@ -125,19 +125,19 @@ describe("a post", () => {
   });
 });
 
-describe("the forms of a post", () => {
+describe("formats of a post", () => {
   const form = { "content-type": "application/x-www-form-urlencoded" };
   const slack: [string, unknown, Record<string, string>?][] = [
     ["Slack's JSON", { text: "Hello", channel: "#general", icon_emoji: ":ghost:" }],
     ["Slack's payload in a form", new URLSearchParams({ payload: '{"text":"Hello"}' }).toString(), form],
-    ["JSON that curl calls a form", '{"text":"Hello"}', form],
+    ["JSON sent as a form, as curl does", '{"text":"Hello"}', form],
     ["fields of a form", "text=Hello", form],
     ["blocks", { blocks: [{ type: "section", text: { type: "mrkdwn", text: "Hello" } }, { type: "divider" }] }],
     ["an attachment", { attachments: [{ fallback: "short", text: "Hello" }, 7] }],
     ["JSON without a type", '{"text":"Hello"}', { "content-type": "" }],
   ];
   for (const [name, body, headers] of slack)
-    test(`${name} is answered "ok", as Slack does`, async () => {
+    test(`${name} gets the response "ok", as from Slack`, async () => {
       const answer = await post<string>(parley, hook, body, headers);
       expect([answer.status, answer.headers.get("content-type"), answer.body]).toEqual([
         200,
@@ -147,7 +147,7 @@ describe("the forms of a post", () => {
       expect(await history()).toMatchObject([{ content: "Hello", author: { display_name: "Deployments" } }]);
     });
 
-  test("Slack's username is the name of the author, as far as it can be one", async () => {
+  test("Slack's username becomes the author's name, as far as it is valid", async () => {
     await post(parley, hook, { text: "a", username: "robot" });
     await post(parley, hook, { text: "b", username: "bad\nname" });
     expect((await history()).map(({ author }) => author?.display_name).sort()).toEqual(["Deployments", "robot"]);
@@ -159,12 +159,12 @@ describe("the forms of a post", () => {
     expect(answer.body.message.content).toBe("line 1\nline 2");
   });
 
-  test("our form in a form's payload is answered in our form", async () => {
+  test("our JSON in a form's payload gets our JSON response", async () => {
     const body = new URLSearchParams({ payload: '{"content":"Hello"}' }).toString();
     expect((await post(parley, hook, body, form)).body.message.content).toBe("Hello");
   });
 
-  test("what cannot be a message is refused, and nothing is posted", async () => {
+  test("invalid bodies are refused, and nothing is posted", async () => {
     const long = "x".repeat(CONTENT_CHARS_MAX + 1);
     expect(await refused({})).toMatchObject({ code: "invalid" });
     expect(await refused([])).toMatchObject({ code: "invalid" });
@@ -190,14 +190,14 @@ describe("the forms of a post", () => {
     expect(await history()).toEqual([]);
   });
 
-  test("a long text is taken, as in a message", async () => {
+  test("a long text is accepted, as in a message", async () => {
     const { status } = await post(parley, hook, { content: "x".repeat(CONTENT_CHARS_MAX) });
     expect(status).toBe(201);
   });
 });
 
-describe("the same post once more", () => {
-  test("is the same message, by an Idempotency-Key", async () => {
+describe("a repeated post", () => {
+  test("returns the same message for the same Idempotency-Key", async () => {
     const key = { "idempotency-key": '"k-1"' };
     const first = await post(parley, hook, { content: "once" }, key);
     const again = await post(parley, hook, { content: "once" }, key);
@@ -208,14 +208,14 @@ describe("the same post once more", () => {
     expect(await history()).toHaveLength(1);
   });
 
-  test("is posted once, also if the two come at once", async () => {
+  test("is posted once, even if both requests arrive together", async () => {
     const key = { "webhook-id": "msg_1" };
     const posts = await Promise.all([1, 2, 3, 4].map(() => post(parley, hook, { content: "once" }, key)));
     expect(new Set(posts.map(({ body }) => body.message.id)).size).toBe(1);
     expect(await history()).toHaveLength(1);
   });
 
-  test("of another hook, or of the hook's creator, is another message", async () => {
+  test("is a separate message for another hook, or for the hook's creator", async () => {
     const other = await createHook(ben, id);
     const key = { "idempotency-key": "k-1" };
     await post(parley, hook, { content: "x" }, key);
@@ -229,7 +229,7 @@ describe("the same post once more", () => {
     expect(await history()).toHaveLength(6);
   });
 
-  test("with a key that is too long or not ASCII is refused", async () => {
+  test("is refused with a key that is too long or not ASCII", async () => {
     expect((await post(parley, hook, { content: "x" }, { "webhook-id": "x".repeat(255) })).status).toBe(201);
     for (const header of ["webhook-id", "idempotency-key"])
       expect(await refused({ content: "x" }, { [header]: "x".repeat(256) })).toMatchObject({ code: "malformed" });

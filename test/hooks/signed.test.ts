@@ -36,21 +36,28 @@ describe("a signature", () => {
       throw error;
     }
   };
-  const good = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+  const valid = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 
-  test("is that of Standard Webhooks, alone or among others", () => {
-    expect(check(good)).toBe(true);
-    expect(check(`v1,AAAA v1a,x ${good}`)).toBe(true);
+  test("is valid per Standard Webhooks, alone or among others", () => {
+    expect(check(valid)).toBe(true);
+    expect(check(`v1,AAAA v1a,x ${valid}`)).toBe(true);
   });
 
-  test("of other bytes, of another version or of no form at all is refused", () => {
-    for (const bad of ["", good.slice(3), good.replace("v1,", "v2,"), good.replace("g0h", "h0g"), `${good}x`, "v1,"])
-      expect(check(bad)).toBe(false);
+  test("is refused for other bytes, another version or an invalid format", () => {
+    for (const invalid of [
+      "",
+      valid.slice(3),
+      valid.replace("v1,", "v2,"),
+      valid.replace("g0h", "h0g"),
+      `${valid}x`,
+      "v1,",
+    ])
+      expect(check(invalid)).toBe(false);
   });
 
-  test("holds for five minutes, in both directions", () => {
-    expect([-301, -299, 299, 301].map((offS) => check(good, offS))).toEqual([false, true, true, false]);
-    for (const timestamp of ["", "x", "-1", `${atS}.5`, "9".repeat(30)]) expect(check(good, 0, timestamp)).toBe(false);
+  test("is valid for five minutes in both directions", () => {
+    expect([-301, -299, 299, 301].map((offS) => check(valid, offS))).toEqual([false, true, true, false]);
+    for (const timestamp of ["", "x", "-1", `${atS}.5`, "9".repeat(30)]) expect(check(valid, 0, timestamp)).toBe(false);
   });
 });
 
@@ -71,19 +78,19 @@ describe("a signed hook", () => {
   const count = async () => (await anna.get<{ data: object[] }>(`/conversations/${id}/messages`)).body.data.length;
   const json = { "content-type": "application/json" };
 
-  test("takes what is signed over the very bytes, once for each webhook-id", async () => {
+  test("accepts a post signed over its exact bytes, once per webhook-id", async () => {
     const body = '{ "content":  "signed" }';
     const headers = sign(String(hook.secret), "msg_1", nowS(), body);
     const first = await post(parley, hook, body, { ...json, ...headers });
     expect(first.status).toBe(201);
-    // A retry is signed anew.
+    // A retry has a new signature.
     const retry = sign(String(hook.secret), "msg_1", nowS() - 2, body);
     const again = await post(parley, hook, body, { ...json, ...retry });
     expect([again.status, again.headers.get("idempotent-replayed"), again.body]).toEqual([201, "true", first.body]);
     expect(await count()).toBe(1);
   });
 
-  test("takes nothing that is unsigned, signed with another secret, or old", async () => {
+  test("refuses posts that are unsigned, signed with another secret, or old", async () => {
     const body = '{"content":"x"}';
     const other = await createHook(anna, id, { signed: true });
     const secret = String(hook.secret);
@@ -100,7 +107,7 @@ describe("a signed hook", () => {
     expect(await count()).toBe(0);
   });
 
-  test("whose secret was sealed with another JWT_SECRET takes nothing", async () => {
+  test("refuses everything if its secret was encrypted with another JWT_SECRET", async () => {
     const secret = String(hook.secret);
     const [row] = await parley.database<{ secret: Buffer }[]>`select secret from hooks where id = ${hook.id}`;
     const broken = Buffer.from(row?.secret ?? "");

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import type { Json, JsonObject } from "../../src/lib/json.ts";
 import { isSlackForm, readSlackName, readSlackText } from "../../src/modules/hooks/slack.ts";
 
-test("Slack's links and entities become Markdown; the rest stays", () => {
+test("converts Slack's links and entities to Markdown and keeps the rest", () => {
   const cases: [string, string][] = [
     ["a <https://example.com/x?a=1&amp;b=2|link> here", "a [link](https://example.com/x?a=1&b=2) here"],
     ["<https://example.com>", "https://example.com"],
@@ -15,7 +15,7 @@ test("Slack's links and entities become Markdown; the rest stays", () => {
   for (const [text, expected] of cases) expect(readSlackText({ text })).toBe(expected);
 });
 
-test("blocks stand in for a missing text, attachments follow it", () => {
+test("uses blocks if there is no text, and appends attachments", () => {
   const blocks: Json = [
     { type: "header", text: { type: "plain_text", text: "Title" } },
     {
@@ -45,7 +45,7 @@ test("blocks stand in for a missing text, attachments follow it", () => {
   expect(readSlackText({ text: "main", attachments })).toBe("main\np\n[t](https://example.com)\nx\nEnv: prod\nonly");
 });
 
-test("rich text gives its lines, with links and the items of lists", () => {
+test("converts rich text to lines, with links and list items", () => {
   const section = (...elements: Json[]): Json => ({ type: "rich_text_section", elements });
   const blocks: Json = [
     {
@@ -71,18 +71,18 @@ test("rich text gives its lines, with links and the items of lists", () => {
   );
 });
 
-test("odd fields give no text", () => {
+test("ignores malformed fields", () => {
   for (const body of [{}, { text: 7 }, { text: null }, { blocks: "x" }, { attachments: [[], 1, { text: {} }] }])
     expect(readSlackText(body as unknown as JsonObject)).toBe("");
 });
 
-test("our own form is not taken for Slack's", () => {
+test("does not take our own format for Slack's", () => {
   expect(isSlackForm({ content: "x", text: "y" })).toBe(false);
   expect(isSlackForm({ hello: 1 })).toBe(false);
   expect(isSlackForm({ attachments: [] })).toBe(true);
 });
 
-test("a username is cut to what a name can be", () => {
+test("cuts a username to the length of a name", () => {
   expect(readSlackName({ username: ` ${"x".repeat(200)} ` })).toHaveLength(80);
   for (const username of ["", "  ", "a\u202eb", 7, null, undefined])
     expect(readSlackName({ username } as JsonObject)).toBeNull();

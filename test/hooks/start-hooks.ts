@@ -12,7 +12,7 @@ export async function createHook(owner: Rest, conversationId: string, input: obj
   return body;
 }
 
-/** Posts to a hook as a program does, which has no account. A body that is no text is sent as JSON. */
+/** Posts to a hook as an external program without an account does. Bodies other than strings are sent as JSON. */
 export async function post<T = SentMessage>(
   parley: Pick<TestApp, "url">,
   { token }: { token: string },

@@ -4,7 +4,7 @@ import { startReceiver } from "../webhooks/receiver.ts";
 import { createWebhook, startWebhooks } from "../webhooks/start-webhooks.ts";
 import { createHook, post } from "./start-hooks.ts";
 
-test("a webhook is told of what a hook has posted, with its author as an integration", async () => {
+test("sends hook posts to webhooks, with the integration as their author", async () => {
   const webhooks = await startWebhooks();
   const receiver = startReceiver(() => new Response());
   try {

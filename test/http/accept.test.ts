@@ -20,7 +20,7 @@ const scenarios: [string | null, boolean][] = [
   ["text/event-stream;q=nonsense", false],
   ["text/event-streams", false],
 ];
-test.each(scenarios)("Accept %p asks for an event stream: %p", (accept, expected) => {
+test.each(scenarios)("Accept %p requests an event stream: %p", (accept, expected) => {
   const request = new Request("http://parley/", { headers: accept === null ? {} : { accept } });
   expect(acceptsEventStream(request)).toBe(expected);
 });
@@ -32,6 +32,6 @@ test("the most specific range decides", () => {
   ]);
 });
 
-test("a long header is read only so far", () => {
+test("a long header is only read up to a limit", () => {
   expect(findQuality("text/html", readAccept(`${"a/b,".repeat(32)}text/html`))).toBe(0);
 });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { REFUSED_ORIGINS_TOLD_MAX } from "../../src/http/refused-origins.ts";
+import { REFUSED_ORIGINS_LOGGED_MAX } from "../../src/http/refused-origins.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
 import { createTestLog } from "../support/log.ts";
@@ -18,7 +18,7 @@ beforeEach(() => void lines.splice(0));
 
 const uuid = /^[0-9a-f]{8}-/;
 
-/** The line of a request; it comes after the response. */
+/** The log line of a request; it is written after the response. */
 async function readLine(response: { headers: Headers }): Promise<Record<string, unknown>> {
   const id = response.headers.get("x-request-id");
   const find = () => lines.filter(({ msg, request_id }) => msg === "request" && request_id === id);
@@ -34,17 +34,17 @@ const cases: Case[] = [
   { name: "a creation", path: "/api/v1/conversations", init: { json: {} }, line: { status: 201 } },
   { name: "invalid input", path: "/api/v1/conversations", init: { json: { kind: 7 } }, line: { status: 422 } },
   {
-    name: "what does not exist",
+    name: "an unknown resource",
     path: "/api/v1/conversations/00000000-0000-7000-8000-000000000000",
     line: { route: "/api/v1/conversations/:id", status: 404 },
   },
-  { name: "too large a body", path: "/api/v1/api-keys", init: { json: large }, line: { status: 413 } },
-  { name: "too large an upload", path: "/api/v1/imports?source=chatgpt", init: { json: large }, line: { status: 413 } },
-  { name: "no right", path: "/api/v1/audit", line: { status: 403 } },
-  { name: "a completion that fails", path: "/v1/chat/completions", init: { json: {} }, line: { status: 400 } },
+  { name: "an oversized body", path: "/api/v1/api-keys", init: { json: large }, line: { status: 413 } },
+  { name: "an oversized upload", path: "/api/v1/imports?source=chatgpt", init: { json: large }, line: { status: 413 } },
+  { name: "a forbidden request", path: "/api/v1/audit", line: { status: 403 } },
+  { name: "a failed completion", path: "/v1/chat/completions", init: { json: {} }, line: { status: 400 } },
 ];
 
-test.each(cases)("the line of $name has its status, request, address and user", async ({ path, init, line }) => {
+test.each(cases)("logs status, request, address and user of $name", async ({ path, init, line }) => {
   const response = await app.fetch(path, { token: anna.access_token, ...init });
   await response.text();
   expect(await readLine(response)).toMatchObject({
@@ -56,7 +56,7 @@ test.each(cases)("the line of $name has its status, request, address and user", 
   });
 });
 
-test("before authentication there is no user", async () => {
+test("logs no user before authentication", async () => {
   const response = await app.fetch("/api/v1/me", { headers: { "x-request-id": "mine-1" } });
   expect(await readLine(response)).toMatchObject({ status: 401, request_id: "mine-1", user_id: null, level: "info" });
 });
@@ -67,7 +67,7 @@ test.each([
   [`/api/v1/hook/${"t0ken".repeat(9)}`, 404, "/api/v1/hook/…"],
   ["/api/v1/nope/00000000-0000-7000-8000-000000000000", 404, "/api/v1/nope/00000000-0000-7000-8000-000000000000"],
   [`/${"a/".repeat(5_000)}`, 404, "/a".repeat(11)],
-])("the line of the unknown address %s names it, but no secret", async (path, status, shown) => {
+])("logs the unknown address %s without secrets", async (path, status, shown) => {
   const line = await readLine(await app.fetch(path));
   expect(line).toMatchObject({
     route: "unmatched",
@@ -79,17 +79,17 @@ test.each([
   expect(JSON.stringify(line)).not.toMatch(/secret-ticket|t0ken/);
 });
 
-test("a method that an address does not know is logged with its status", async () => {
+test("logs the status of an unsupported method", async () => {
   const response = await app.fetch("/api/v1/me", { method: "PUT", token: anna.access_token });
   expect(await readLine(response)).toMatchObject({ status: 405, method: "PUT", path: "/api/v1/me" });
 });
 
 test.each([
   ["no upgrade", 400, {}, ""],
-  ["a wrong credential", 401, { authorization: "Bearer wrong" }, ""],
+  ["an invalid credential", 401, { authorization: "Bearer wrong" }, ""],
   ["a spent ticket", 401, {}, "?ticket=secret-ticket"],
   ["a foreign origin", 403, { origin: "https://upgrade.example" }, ""],
-] as const)("a refused upgrade is logged: %s", async (name, status, headers, query) => {
+] as const)("logs a refused upgrade: %s", async (name, status, headers, query) => {
   const upgrade: Record<string, string> =
     name === "no upgrade"
       ? {}
@@ -106,7 +106,7 @@ test.each([
   expect(JSON.stringify(line)).not.toContain("secret-ticket");
 });
 
-test("an upgrade is logged with 101, and its user", async () => {
+test("logs an upgrade with 101 and its user", async () => {
   const socket = await openSocket(app.url, { token: anna.access_token, headers: { "x-request-id": "opens" } });
   expect(await readLine({ headers: new Headers({ "x-request-id": "opens" }) })).toMatchObject({
     route: "/realtime",
@@ -116,20 +116,20 @@ test("an upgrade is logged with 101, and its user", async () => {
   await socket.close();
 });
 
-test("pages, probes and preflights make no noise", async () => {
+test("does not log pages, probes and preflights", async () => {
   for (const path of ["/livez", "/readyz", "/metrics"]) await app.fetch(path);
   await app.fetch("/api/v1/me", {
     method: "OPTIONS",
     headers: { origin: "http://localhost:5173", "access-control-request-method": "GET" },
   });
   await app.fetch("/version");
-  // The line of an earlier test may still come.
+  // The line of an earlier test may still arrive.
   const isNoise = ({ route, method }: Record<string, unknown>) => route !== "/realtime" && method !== undefined;
   await waitUntil(() => lines.some(({ route }) => route === "/version"));
   expect(lines.filter((line) => isNoise(line) && line.level !== "debug")).toEqual([]);
 });
 
-test("a login is logged without what it holds", async () => {
+test("logs a login without its credentials", async () => {
   const json = { email: "a@example.com", password: TEST_PASSWORD };
   expect(await readLine(await app.fetch("/api/v1/auth/login", { json }))).toMatchObject({
     route: "/api/v1/auth/login",
@@ -138,7 +138,7 @@ test("a login is logged without what it holds", async () => {
   expect(JSON.stringify(lines)).not.toContain(TEST_PASSWORD);
 });
 
-test("each refused origin is warned of once, with CORS_ORIGINS; strangers can't fill the log", async () => {
+test("warns once per refused origin, naming CORS_ORIGINS; outsiders can't fill the log", async () => {
   const ask = (origin: string) => app.fetch("/api/v1/me", { headers: { origin } });
   const warnings = () => lines.filter(({ level }) => level === "warn");
   for (const origin of ["https://one.example", "https://one.example", "null", "https://u:hunter2@two.example"])
@@ -151,9 +151,9 @@ test("each refused origin is warned of once, with CORS_ORIGINS; strangers can't 
   await ask("http://localhost:5173");
   expect(warnings()).toHaveLength(3);
   await Promise.all(
-    Array.from({ length: REFUSED_ORIGINS_TOLD_MAX + 50 }, (_, index) => ask(`https://x${index}.example`)),
+    Array.from({ length: REFUSED_ORIGINS_LOGGED_MAX + 50 }, (_, index) => ask(`https://x${index}.example`)),
   );
-  // One of them was refused at the upgrade above; the last line says that there will be no more.
-  expect(warnings().length).toBeLessThanOrEqual(REFUSED_ORIGINS_TOLD_MAX + 1);
-  expect(warnings().at(-1)).toMatchObject({ count: REFUSED_ORIGINS_TOLD_MAX });
+  // One was refused at the upgrade above; the last line announces that no more follow.
+  expect(warnings().length).toBeLessThanOrEqual(REFUSED_ORIGINS_LOGGED_MAX + 1);
+  expect(warnings().at(-1)).toMatchObject({ count: REFUSED_ORIGINS_LOGGED_MAX });
 });

@@ -11,7 +11,7 @@ let parley: TestApp;
 let page: BrowserPage;
 beforeAll(async () => {
   parley = await startApp();
-  // Its Chromium reaches nothing but this machine.
+  // Its Chromium can reach this machine only.
   page = await openPage(`${parley.url}/asyncapi`);
 });
 beforeEach(async () => {
@@ -29,13 +29,13 @@ async function press(key: string, code = key): Promise<void> {
   await page.call("Input.dispatchKeyEvent", { type: "keyUp", key, code, windowsVirtualKeyCode });
 }
 
-/** The titles of what is shown. */
+/** The titles of the visible entries. */
 const listShown = () =>
   page.evaluate<string[]>(
     '[...document.querySelectorAll("main article")].filter((one) => one.checkVisibility()).map((one) => one.querySelector("h3").textContent)',
   );
 
-test("script and style run under the policy, and nothing is loaded", async () => {
+test("script and style run under the content security policy, and nothing else is loaded", async () => {
   expect(await page.evaluate<number>('performance.getEntriesByType("resource").length')).toBe(0);
   expect(await page.evaluate<string>('getComputedStyle(document.querySelector("header")).position')).toBe("sticky");
   expect(await page.evaluate<boolean>('document.querySelector("nav details").open')).toBe(
@@ -43,7 +43,7 @@ test("script and style run under the policy, and nothing is loaded", async () =>
   );
 });
 
-test("the search finds frames by any word on them, with the keyboard alone", async () => {
+test("the search finds frames by any word in them, with the keyboard alone", async () => {
   const all = await listShown();
   expect(all.length).toBeGreaterThan(50);
   await press("/", "Slash");
@@ -57,10 +57,10 @@ test("the search finds frames by any word on them, with the keyboard alone", asy
   expect(await listShown()).toEqual(all);
 });
 
-test("a link leads to its target, also while the search hides it", async () => {
+test("a link leads to its target, even if the search hides it", async () => {
   await page.evaluate('field.value = "no such word"; search()');
   expect(await listShown()).toEqual([]);
-  // The page's own listener came first.
+  // The page's own listener runs first.
   await page.evaluate(
     'new Promise((resolve) => { addEventListener("hashchange", resolve, { once: true }); location.hash = "#schema-Message"; }).then(() => {})',
   );
@@ -70,7 +70,7 @@ test("a link leads to its target, also while the search hides it", async () => {
   expect(top).toBeLessThan(await page.evaluate<number>("innerHeight"));
 });
 
-test("the keyboard reaches the content first, then the search", async () => {
+test("Tab reaches the content first, then the search", async () => {
   await page.evaluate("window.isOld = true");
   await page.call("Page.reload", {});
   await waitUntil(() => page.evaluate<boolean>('!window.isOld && document.readyState === "complete"'));
@@ -87,7 +87,7 @@ test("it fits a phone: only tables and examples scroll sideways", async () => {
   await page.call("Emulation.clearDeviceMetricsOverride", {});
 });
 
-test("it follows the dark mode of the system", async () => {
+test("it follows the system's dark mode", async () => {
   const colorIn = async (value: string) => {
     await page.call("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
     return page.evaluate<string>("getComputedStyle(document.body).color");

@@ -24,7 +24,7 @@ test("/asyncapi is a public page with an ETag", async () => {
   expect([again.status, again.headers.get("content-type")]).toEqual([304, null]);
 });
 
-test("it loads nothing: its policy allows only its own script and style, by their hashes", () => {
+test("it loads nothing: the policy allows only its own script and style, by hash", () => {
   expect(page).not.toMatch(/https?:\/\//);
   expect(page).not.toMatch(/<(?:script|link|img|iframe)[^>]* (?:src|href)="(?!data:,)/);
   const policy = response.headers.get("content-security-policy") ?? "";
@@ -43,7 +43,7 @@ test("it has every client frame, push, close code and limit, and the address of 
   expect(titles).toEqual(expect.arrayContaining([...Object.keys(clientFrames), ...Object.keys(others), ...codes]));
   for (const name of Object.keys(realtimeLimits)) expect(page).toContain(`<td><code>${name}</code></td>`);
   expect(page).toContain(`<code>${parley.url.replace("http", "ws")}/realtime</code>`);
-  // A field, its type, its meaning; an ack beside its frame; an example.
+  // A field, its type and meaning; an ack next to its frame; an example.
   expect(page).toContain(
     '<code>after_seq</code> <span class="note">optional</span></th><td>integer, at least 0 or null</td><td>The highest <code>seq</code> you have seen.',
   );
@@ -51,7 +51,7 @@ test("it has every client frame, push, close code and limit, and the address of 
   expect(page).toContain("&quot;type&quot;: &quot;message.send&quot;");
 });
 
-test("every anchor is there once, and every link on the page leads to one", () => {
+test("every anchor is unique, and every link on the page leads to one", () => {
   const ids = listAll(/<[a-z\d]+[^>]* id="([^"]+)"/g);
   expect(ids.length).toBeGreaterThan(80);
   expect(ids.filter((id, index) => ids.indexOf(id) !== index)).toEqual([]);

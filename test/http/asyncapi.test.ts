@@ -20,7 +20,7 @@ afterAll(() => parley.stop());
 const read = async (app: TestApp, headers: Record<string, string> = {}): Promise<Document> =>
   (await app.fetch("/asyncapi.json", { headers })).json() as Promise<Document>;
 
-test("/asyncapi.json and /asyncapi.yaml are public, and say the same", async () => {
+test("/asyncapi.json and /asyncapi.yaml are public, and have the same content", async () => {
   const json = await parley.fetch("/asyncapi.json");
   expect([json.status, json.headers.get("content-type")]).toEqual([200, "application/json"]);
   const document = (await json.json()) as Document;
@@ -30,7 +30,7 @@ test("/asyncapi.json and /asyncapi.yaml are public, and say the same", async () 
   expect(parse(await yaml.text(), { maxAliasCount: -1 })).toEqual(document);
 });
 
-test("the document is that of contract/, with the address by which it was asked", async () => {
+test("the document equals the one in contract/, with the requested address", async () => {
   const { servers, ...rest } = await read(parley);
   const { servers: _, ...expected } = await Bun.file(`${import.meta.dir}/../../contract/asyncapi.json`).json();
   expect(rest as object).toEqual(expected);
@@ -50,7 +50,7 @@ test("its address leads to the socket", async () => {
   await socket.close();
 });
 
-test("each host gets its own document, with TLS if a proxy serves it", async () => {
+test("each host gets the document with its own address, with TLS if a proxy terminates it", async () => {
   const of = async (app: TestApp, headers: Record<string, string>) => (await read(app, headers)).servers.parley;
   expect(await of(parley, { host: "one.example.com" })).toMatchObject({ host: "one.example.com", protocol: "ws" });
   const forwarded = { host: "two.example.com", "x-forwarded-proto": "https" };
@@ -64,24 +64,21 @@ test("each host gets its own document, with TLS if a proxy serves it", async () 
   }
 });
 
-test.each(["/asyncapi.json", "/asyncapi.yaml"])(
-  "%s has an ETag, and another one when it is compressed",
-  async (path) => {
-    const ask = (headers: Record<string, string>) => fetch(`${parley.url}${path}`, { headers, decompress: false });
-    const plain = await ask({ "accept-encoding": "identity" });
-    const text = await plain.text();
-    const small = await ask({ "accept-encoding": "gzip" });
-    expect(small.headers.get("content-encoding")).toBe("gzip");
-    expect(small.headers.get("vary")).toContain("Accept-Encoding");
-    expect(new TextDecoder().decode(Bun.gunzipSync(await small.arrayBuffer()))).toBe(text);
-    const tags = [plain, small].map(({ headers }) => headers.get("etag") ?? "");
-    expect(new Set(tags).size).toBe(2);
-    for (const [coding, tag] of [
-      ["identity", tags[0]],
-      ["gzip", tags[1]],
-    ] as const) {
-      const again = await ask({ "accept-encoding": coding, "if-none-match": tag ?? "" });
-      expect([again.status, await again.text()]).toEqual([304, ""]);
-    }
-  },
-);
+test.each(["/asyncapi.json", "/asyncapi.yaml"])("%s has an ETag, and another one when compressed", async (path) => {
+  const ask = (headers: Record<string, string>) => fetch(`${parley.url}${path}`, { headers, decompress: false });
+  const plain = await ask({ "accept-encoding": "identity" });
+  const text = await plain.text();
+  const small = await ask({ "accept-encoding": "gzip" });
+  expect(small.headers.get("content-encoding")).toBe("gzip");
+  expect(small.headers.get("vary")).toContain("Accept-Encoding");
+  expect(new TextDecoder().decode(Bun.gunzipSync(await small.arrayBuffer()))).toBe(text);
+  const tags = [plain, small].map(({ headers }) => headers.get("etag") ?? "");
+  expect(new Set(tags).size).toBe(2);
+  for (const [coding, tag] of [
+    ["identity", tags[0]],
+    ["gzip", tags[1]],
+  ] as const) {
+    const again = await ask({ "accept-encoding": coding, "if-none-match": tag ?? "" });
+    expect([again.status, await again.text()]).toEqual([304, ""]);
+  }
+});

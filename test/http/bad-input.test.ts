@@ -21,7 +21,7 @@ const conversations = "/api/v1/conversations";
 const loneSurrogate = String.raw`{"title":"\ud83d"}`;
 const nul = String.raw`{"title":"a\u0000b"}`;
 
-describe("a body that cannot be taken", () => {
+describe("an unacceptable body", () => {
   const scenarios: {
     name: string;
     body: string | Uint8Array<ArrayBuffer>;
@@ -29,9 +29,9 @@ describe("a body that cannot be taken", () => {
     status: number;
     code: string;
   }[] = [
-    { name: "is no JSON", body: '{"title":', status: 400, code: "malformed" },
+    { name: "is not JSON", body: '{"title":', status: 400, code: "malformed" },
     { name: "is empty", body: "", status: 422, code: "invalid" },
-    { name: "is no UTF-8", body: new Uint8Array([0x22, 0xc3, 0x28, 0x22]), status: 400, code: "malformed" },
+    { name: "is not UTF-8", body: new Uint8Array([0x22, 0xc3, 0x28, 0x22]), status: 400, code: "malformed" },
     {
       name: "is nested 1,000 levels deep",
       body: "[".repeat(1_000) + "]".repeat(1_000),
@@ -39,13 +39,13 @@ describe("a body that cannot be taken", () => {
       code: "malformed",
     },
     {
-      name: "is of another type",
+      name: "has another content type",
       body: "title=a",
       headers: { "content-type": "text/plain" },
       status: 415,
       code: "unsupported_media_type",
     },
-    { name: "has a wrong type", body: '{"title":1}', status: 422, code: "invalid" },
+    { name: "has a field of the wrong type", body: '{"title":1}', status: 422, code: "invalid" },
     { name: "is an array", body: "[]", status: 422, code: "invalid" },
     { name: "is null", body: "null", status: 422, code: "invalid" },
     { name: "has an unknown field", body: '{"titel":"a"}', status: 422, code: "invalid" },
@@ -62,7 +62,7 @@ describe("a body that cannot be taken", () => {
     expect(problem.instance).toBe(`urn:request:${problem.request_id}`);
   });
 
-  test("has 10 MB and does not say so before", async () => {
+  test("has 10 MB without a Content-Length", async () => {
     const chunk = new Uint8Array(100_000).fill(0x20);
     let chunks = 0;
     const body = new ReadableStream({
@@ -77,20 +77,20 @@ describe("a body that cannot be taken", () => {
     expect(problem.code).toBe("too_large");
   });
 
-  test("nothing was stored of any of them", async () => {
+  test("none of them stored anything", async () => {
     const response = await parley.fetch(conversations, { token });
     expect(await response.json()).toEqual({ data: [], next_cursor: null });
   });
 });
 
-describe("the place of what is invalid", () => {
-  test("of a body is a JSON pointer into it", async () => {
+describe("the location of an invalid value", () => {
+  test("is a JSON pointer for a body", async () => {
     const { problem } = await send(conversations, { body: '{"title":1,"kind":"secret"}' });
     expect(problem.errors?.map(({ pointer }) => pointer).sort()).toEqual(["#/kind", "#/title"]);
     expect(problem.errors?.find(({ pointer }) => pointer === "#/title")?.detail).toBe("title must be text.");
   });
 
-  test("of an id is its name in the path", async () => {
+  test("is the parameter's name for an id in the path", async () => {
     const response = await parley.fetch(`${conversations}/42`, { token });
     expect(response.status).toBe(422);
     const problem = (await response.json()) as ProblemBody;
@@ -98,7 +98,7 @@ describe("the place of what is invalid", () => {
   });
 
   test.each(["0", "-1", "1.5", "x", "1e3", "99999999999999999999"])(
-    "of ?limit=%s is its name in the query",
+    "is the parameter's name for ?limit=%s in the query",
     async (limit) => {
       const response = await parley.fetch(`${conversations}?limit=${limit}`, { token });
       expect(response.status).toBe(422);
@@ -107,12 +107,12 @@ describe("the place of what is invalid", () => {
     },
   );
 
-  test("a limit above the maximum is lowered, not refused", async () => {
+  test("lowers a limit above the maximum instead of refusing it", async () => {
     const response = await parley.fetch(`${conversations}?limit=100000`, { token });
     expect(response.status).toBe(200);
   });
 
-  test("a cursor of somebody's own making is refused", async () => {
+  test("refuses an invented cursor", async () => {
     const response = await parley.fetch(`${conversations}?cursor=bm9uc2Vuc2U`, { token });
     expect(response.status).toBe(400);
     expect(((await response.json()) as ProblemBody).code).toBe("bad_cursor");
@@ -120,13 +120,13 @@ describe("the place of what is invalid", () => {
 });
 
 describe("an address", () => {
-  test("that does not exist is 404", async () => {
+  test("returns 404 if it does not exist", async () => {
     const response = await parley.fetch("/api/v1/nothing", { token });
     expect(response.status).toBe(404);
     expect(((await response.json()) as ProblemBody).code).toBe("not_found");
   });
 
-  test("asked with another method is 405 and says which it answers to", async () => {
+  test("returns 405 with the allowed methods for another method", async () => {
     const response = await parley.fetch(conversations, { token, method: "DELETE" });
     expect(response.status).toBe(405);
     expect(response.headers.get("allow")).toBe("GET, HEAD, POST");
@@ -140,20 +140,20 @@ describe("an address", () => {
     "/api/v1/documents/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
     "//",
     "/problems/__proto__",
-  ])("%s is refused without a fault", async (path) => {
+  ])("%s is refused without a server error", async (path) => {
     const response = await parley.fetch(path, { token });
     expect(response.status).toBeGreaterThanOrEqual(400);
     expect(response.status).toBeLessThan(500);
     expect(response.headers.get("content-type")).toBe("application/problem+json");
   });
 
-  test("HEAD answers like GET, without a body", async () => {
+  test("returns the same for HEAD as for GET, without a body", async () => {
     const response = await parley.fetch(conversations, { token, method: "HEAD" });
     expect(response.status).toBe(200);
     expect(await response.text()).toBe("");
   });
 });
 
-test("after all of it, the server is well", async () => {
+test("the server still works after all of it", async () => {
   expect((await parley.fetch("/readyz")).status).toBe(200);
 });

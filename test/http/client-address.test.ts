@@ -5,23 +5,23 @@ import { isNetwork } from "../../src/lib/network.ts";
 type Case = { name: string; trusted?: string[]; peer: string | null; forwarded?: string; expected: string | null };
 
 const cases: Case[] = [
-  { name: "the peer, when nothing is trusted", peer: "203.0.113.7", forwarded: "6.6.6.6", expected: "203.0.113.7" },
+  { name: "the peer, when no proxy is trusted", peer: "203.0.113.7", forwarded: "6.6.6.6", expected: "203.0.113.7" },
   {
-    name: "the peer, when it is not a proxy of ours",
+    name: "the peer, when it is not a trusted proxy",
     trusted: ["10.0.0.0/8"],
     peer: "203.0.113.7",
     forwarded: "6.6.6.6",
     expected: "203.0.113.7",
   },
   {
-    name: "what our proxy saw",
+    name: "the address that the trusted proxy saw",
     trusted: ["10.0.0.0/8"],
     peer: "10.1.2.3",
     forwarded: "203.0.113.7",
     expected: "203.0.113.7",
   },
   {
-    name: "what our proxy saw, not what the client says",
+    name: "the address that the trusted proxy saw, not the one that the client claims",
     trusted: ["10.0.0.0/8"],
     peer: "10.1.2.3",
     forwarded: "6.6.6.6, 203.0.113.7",
@@ -42,13 +42,13 @@ const cases: Case[] = [
     expected: "10.9.9.9",
   },
   {
-    name: "the last good hop before nonsense",
+    name: "the last valid hop before an invalid one",
     trusted: ["10.0.0.0/8"],
     peer: "10.1.2.3",
     forwarded: "203.0.113.7, unknown, 10.2.2.2",
     expected: "10.2.2.2",
   },
-  { name: "the proxy, when it says nothing", trusted: ["10.0.0.0/8"], peer: "10.1.2.3", expected: "10.1.2.3" },
+  { name: "the proxy, when it sends no header", trusted: ["10.0.0.0/8"], peer: "10.1.2.3", expected: "10.1.2.3" },
   {
     name: "IPv4 on an IPv6 socket",
     trusted: ["10.0.0.0/8"],
@@ -68,7 +68,7 @@ test.each(cases)("$name", ({ trusted = [], peer, forwarded, expected }) => {
   expect(read(request, { requestIP: () => (peer === null ? null : { address: peer }) })).toBe(expected);
 });
 
-test("a long header is read only so far", () => {
+test("a long header is only read up to a limit", () => {
   const read = createReadClientAddress(["10.0.0.0/8"]);
   const request = new Request("http://parley/", {
     headers: { "x-forwarded-for": `6.6.6.6${", 10.0.0.1".repeat(1_000)}` },
@@ -76,8 +76,10 @@ test("a long header is read only so far", () => {
   expect(read(request, { requestIP: () => ({ address: "10.0.0.1" }) })).toBe("10.0.0.1");
 });
 
-test("names what is no network", () => {
-  const bad = ["10.0.0.0/33", "fd00::/129", "proxy.example.com", "10.0.0.0/8/8", "10.0.0.0/x", "", "10.0.0"];
-  expect(["10.0.0.0/8", ...bad, "::1", "fd00::/8", "1.2.3.4"].filter((network) => !isNetwork(network))).toEqual(bad);
+test("names the entries that are not networks", () => {
+  const invalid = ["10.0.0.0/33", "fd00::/129", "proxy.example.com", "10.0.0.0/8/8", "10.0.0.0/x", "", "10.0.0"];
+  expect(["10.0.0.0/8", ...invalid, "::1", "fd00::/8", "1.2.3.4"].filter((network) => !isNetwork(network))).toEqual(
+    invalid,
+  );
   expect(() => createReadClientAddress(["nowhere"])).toThrow("nowhere");
 });

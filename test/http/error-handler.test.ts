@@ -36,17 +36,20 @@ const ask = async (method: "GET" | "POST", plugin: RoutePlugin, body?: ReadableS
   return { status: response.status, code: ((await response.json()) as { code: string }).code };
 };
 
-test.each(["GET", "POST"] as const)("an outage before the body is read is told by its reason: %s", async (method) => {
-  const database = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/none" }, poolSize: 1 });
-  const plugin: RoutePlugin = () => ({ onEnter: async () => void (await database`select 1`) });
-  expect(await ask(method, plugin)).toEqual({ status: 503, code: "unavailable" });
-  await database.end({ timeout: 0 });
-  expect(lines).toEqual([
-    { level: "warn", line: expect.objectContaining({ reason: expect.stringMatching(/ECONNREFUSED/) }) },
-  ]);
-});
+test.each(["GET", "POST"] as const)(
+  "an outage before the body is read is reported with its reason: %s",
+  async (method) => {
+    const database = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/none" }, poolSize: 1 });
+    const plugin: RoutePlugin = () => ({ onEnter: async () => void (await database`select 1`) });
+    expect(await ask(method, plugin)).toEqual({ status: 503, code: "unavailable" });
+    await database.end({ timeout: 0 });
+    expect(lines).toEqual([
+      { level: "warn", line: expect.objectContaining({ reason: expect.stringMatching(/ECONNREFUSED/) }) },
+    ]);
+  },
+);
 
-test("a client that goes away in the middle of its body is no fault of ours", async () => {
+test("a client that disconnects while sending its body is no server error", async () => {
   const body = new ReadableStream({ pull: (controller) => controller.error(new Error("The connection was closed.")) });
   expect(await ask("POST", () => undefined, body)).toEqual({ status: 400, code: "malformed" });
   expect(lines).toEqual([]);

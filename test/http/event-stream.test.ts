@@ -21,7 +21,7 @@ async function readText(response: Response): Promise<string> {
 }
 
 describe("an event stream", () => {
-  test("begins at once, and says something every 15 seconds", async () => {
+  test("begins at once, and sends a comment every 15 seconds", async () => {
     jest.useFakeTimers();
     let ends = 0;
     const stream = createEventStream(new Request("http://x/"), null, () => {
@@ -41,7 +41,7 @@ describe("an event stream", () => {
     expect(await readText(stream.response)).toBe(": connected\n\n: keep-alive\n\n: keep-alive\n\ndata: 1\n\n");
   });
 
-  test("may say something only after silence", () => {
+  test("can be set to send comments only after silence", () => {
     jest.useFakeTimers();
     const comments = { everyMs: 1_000, onlyInSilence: true };
     const stream = createEventStream(new Request("http://x/"), null, () => {}, comments);
@@ -59,7 +59,7 @@ describe("an event stream", () => {
     );
   });
 
-  test("whose reader had gone before it was made ends, after it was handed out", async () => {
+  test("ends right away if its reader disconnected before it was created", async () => {
     const aborter = new AbortController();
     aborter.abort();
     let ended: EventStream | undefined;
@@ -71,7 +71,7 @@ describe("an event stream", () => {
     expect(ended).toBe(stream);
   });
 
-  test("is given up on when its reader is behind for too long, however little more comes", () => {
+  test("is closed when its reader lags for too long, no matter how little is sent", () => {
     jest.useFakeTimers();
     const stream = createEventStream(new Request("http://x/"), null, () => {});
     stream.write("x".repeat(STREAM_SLOW_BYTES + 100_000));
@@ -84,7 +84,7 @@ describe("an event stream", () => {
     expect(stream.hasEnded()).toBe(true);
   });
 
-  test("and at once when its reader is behind by too much", () => {
+  test("is closed at once when its reader lags by too many bytes", () => {
     const stream = createEventStream(new Request("http://x/"), null, () => {});
     stream.write("x".repeat(STREAM_BUFFER_BYTES_MAX));
     expect(stream.hasEnded()).toBe(false);
@@ -124,7 +124,7 @@ describe("a reader over a connection", () => {
   }
   const piece = `data: ${"x".repeat(100_000)}\n\n`;
 
-  test("who does not read is cut off before much has piled up; who reads gets everything", async () => {
+  test("is cut off before much has piled up if it does not read, and gets everything if it does", async () => {
     const stuck = await open(false);
     const reader = await open(true);
     let written = 0;
@@ -140,9 +140,9 @@ describe("a reader over a connection", () => {
     for (const { socket } of [stuck, reader]) socket.destroy();
   });
 
-  test("who says nothing and hears nothing stays: the server's idle timeout is lifted", async () => {
+  test("stays connected while idle: the server's idle timeout is lifted", async () => {
     const { socket, stream, bytes } = await open(true);
-    // The server counts whole seconds, by a clock of its own.
+    // The server counts whole seconds on its own clock.
     await Bun.sleep(1_500);
     stream.write("data: still here\n\n");
     await Bun.sleep(20);

@@ -10,22 +10,22 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** One of each kind of answer: data, page, text, script, no route, no credential, preflight. */
+/** One of each kind of response: data, page, text, script, unknown route, missing credential, preflight. */
 const kinds = ["/version", "/problems/invalid", "/livez", "/swagger", "/swagger/json", "/nothing", "/api/v1/me"];
 
 describe("X-Request-Id", () => {
-  test.each(kinds)("%s has one", async (path) => {
+  test.each(kinds)("is on %s", async (path) => {
     const response = await parley.fetch(path);
     expect(response.headers.get("x-request-id")).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-/);
   });
 
-  test("a caller's own is taken over", async () => {
+  test("keeps the value that the caller sent", async () => {
     const id = `trace_1.2-${"x".repeat(118)}`;
     const response = await parley.fetch("/livez", { headers: { "x-request-id": id } });
     expect(response.headers.get("x-request-id")).toBe(id);
   });
 
-  test.each(["a b", "x".repeat(129), 'a"b', "a/b"])("%s is not", async (id) => {
+  test.each(["a b", "x".repeat(129), 'a"b', "a/b"])("ignores the invalid value %s", async (id) => {
     const response = await parley.fetch("/livez", { headers: { "x-request-id": id } });
     expect(response.headers.get("x-request-id")).not.toBe(id);
     expect(response.headers.get("x-request-id")).toBeTruthy();
@@ -33,12 +33,12 @@ describe("X-Request-Id", () => {
 });
 
 describe("the content security policy", () => {
-  test("what is data may load nothing", async () => {
+  test("lets data load nothing", async () => {
     const { headers } = await parley.fetch("/version");
     expect(headers.get("content-security-policy")).toBe("default-src 'none'; frame-ancestors 'none'");
   });
 
-  test("the API page may load from here alone", async () => {
+  test("lets the API page load from its own origin only", async () => {
     const policy = (await parley.fetch("/swagger")).headers.get("content-security-policy") ?? "";
     expect(policy).toContain("script-src 'self';");
     expect(policy).toContain("connect-src 'self'");
@@ -46,20 +46,20 @@ describe("the content security policy", () => {
   });
 });
 
-describe("cross-origin calls", () => {
+describe("CORS", () => {
   const preflight = (origin: string) =>
     parley.fetch("/api/v1/conversations", {
       method: "OPTIONS",
       headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization" },
     });
 
-  test.each(["https://app.example.com", "https://chat.example.com"])("%s may", async (origin) => {
-    const asked = await preflight(origin);
-    expect(asked.status).toBe(204);
-    expect(asked.headers.get("access-control-allow-origin")).toBe(origin);
-    expect(asked.headers.get("access-control-allow-methods")).toContain("PATCH");
-    expect(asked.headers.get("access-control-allow-headers")).toContain("Authorization");
-    expect(asked.headers.get("vary")).toContain("Origin");
+  test.each(["https://app.example.com", "https://chat.example.com"])("%s is allowed", async (origin) => {
+    const preflightResponse = await preflight(origin);
+    expect(preflightResponse.status).toBe(204);
+    expect(preflightResponse.headers.get("access-control-allow-origin")).toBe(origin);
+    expect(preflightResponse.headers.get("access-control-allow-methods")).toContain("PATCH");
+    expect(preflightResponse.headers.get("access-control-allow-headers")).toContain("Authorization");
+    expect(preflightResponse.headers.get("vary")).toContain("Origin");
 
     const answer = await parley.fetch("/version", { headers: { origin } });
     expect(answer.headers.get("access-control-allow-origin")).toBe(origin);
@@ -75,7 +75,7 @@ describe("cross-origin calls", () => {
       expect(answer.headers.get("access-control-expose-headers")?.split(", ")).toContain(name);
   });
 
-  test("an error can be read across origins, too", async () => {
+  test("errors can be read across origins, too", async () => {
     const answer = await parley.fetch("/api/v1/me", { headers: { origin: "https://app.example.com" } });
     expect(answer.status).toBe(401);
     expect(answer.headers.get("access-control-allow-origin")).toBe("https://app.example.com");
@@ -87,7 +87,7 @@ describe("cross-origin calls", () => {
     "https://app.example.com.evil.org",
     "https://app.example.com:444",
     "null",
-  ])("%s may not", async (origin) => {
+  ])("%s is refused", async (origin) => {
     for (const answer of [await preflight(origin), await parley.fetch("/version", { headers: { origin } })]) {
       expect(answer.headers.get("access-control-allow-origin")).toBeNull();
       expect(answer.headers.get("access-control-allow-credentials")).toBeNull();

@@ -11,7 +11,7 @@ afterAll(() => parley.stop());
 
 describe("the Host header", () => {
   const odd = ["Host: \r\n", "Host: a b\r\n", "Host: [::1\r\n", "Host: x\r\n", "Host: api\r\n"];
-  test.each(odd)("%j makes no server error, and finds every route", async (host) => {
+  test.each(odd)("%j causes no server error, and every route is found", async (host) => {
     const { text: missing } = await sendRaw(parley.url, `GET /nowhere HTTP/1.1\r\n${host}Connection: close\r\n\r\n`);
     expect(missing).toStartWith("HTTP/1.1 4");
     expect(missing).not.toContain("Something went wrong!");

@@ -22,7 +22,7 @@ let url: string;
 let stop: () => Promise<void>;
 let key: string;
 let calls: number;
-/** What the one route does; set by each test. */
+/** The handler of the only route; set by each test. */
 let handle: Handler;
 let keep: Store["keep"];
 let release: Store["release"];
@@ -86,8 +86,8 @@ async function ask() {
   return { status: response.status, headers: response.headers, text: await response.text(), isReplayed };
 }
 
-describe("what is kept of an answer", () => {
-  test("status and headers that belong to it, of an object and of a response", async () => {
+describe("a stored response", () => {
+  test("has its status and headers, from an object and from a response", async () => {
     const kept = { etag: '"1"', location: "/x", "cache-control": "no-store", link: "</y>; rel=next" };
     const shown = { ...kept, "x-other": "1" };
     for (const made of [
@@ -114,7 +114,7 @@ describe("what is kept of an answer", () => {
     expect(calls).toBe(2);
   });
 
-  test("also of one without a body, and of a text", async () => {
+  test("may have no body, or text", async () => {
     for (const [value, status, text] of [
       [undefined, 204, ""],
       ["zwölf\nZeilen", 200, "zwölf\nZeilen"],
@@ -129,25 +129,22 @@ describe("what is kept of an answer", () => {
     expect(calls).toBe(2);
   });
 
-  test.each([400, 409, 413, 422])("a refusal with %p is a result", async (status) => {
+  test.each([400, 409, 413, 422])("includes a %p error, which is a result", async (status) => {
     handle = () => new Response("no", { status });
     expect(await ask()).toMatchObject({ status, isReplayed: false });
     expect(await ask()).toMatchObject({ status, text: "no", isReplayed: true });
     expect(calls).toBe(1);
   });
 
-  test.each([401, 403, 404, 408, 425, 429, 500, 502, 503])(
-    "%p says nothing of the operation: it runs again",
-    async (status) => {
-      handle = () => new Response("later", { status });
-      await ask();
-      handle = () => "done";
-      expect(await ask()).toMatchObject({ status: 200, text: "done", isReplayed: false });
-      expect(calls).toBe(2);
-    },
-  );
+  test.each([401, 403, 404, 408, 425, 429, 500, 502, 503])("excludes %p: the operation runs again", async (status) => {
+    handle = () => new Response("later", { status });
+    await ask();
+    handle = () => "done";
+    expect(await ask()).toMatchObject({ status: 200, text: "done", isReplayed: false });
+    expect(calls).toBe(2);
+  });
 
-  test("also when it was thrown, in the shape of a problem", async () => {
+  test("includes a thrown problem", async () => {
     handle = () => {
       throw new Problem("rate_limited", "Later.", { retryAfterMs: 1_000 });
     };
@@ -162,7 +159,7 @@ describe("what is kept of an answer", () => {
   });
 });
 
-describe("an answer that says nothing of the operation", () => {
+describe("a response that is no result of the operation", () => {
   const passing: [number, () => Problem | Response][] = [
     [401, () => new Problem("unauthorized", "Not yet.")],
     [403, () => new Problem("forbidden", "Not yet.")],
@@ -179,23 +176,26 @@ describe("an answer that says nothing of the operation", () => {
     [502, () => new Response("no", { status: 502 })],
   ];
 
-  test.each(passing)("%i is not kept: the same request runs anew, and what it gets then is", async (status, create) => {
-    handle = () => {
-      const answer = create();
-      if (answer instanceof Response) return answer;
-      throw answer;
-    };
-    for (const _ of [1, 2]) expect(await ask()).toMatchObject({ status, isReplayed: false });
-    expect(calls).toBe(2);
-    handle = (set) => {
-      set.status = 201;
-      return { id: calls };
-    };
-    expect(await ask()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: false });
-    expect(await ask()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: true });
-  });
+  test.each(passing)(
+    "with %i is not stored: the same request runs again, and its response is stored",
+    async (status, create) => {
+      handle = () => {
+        const answer = create();
+        if (answer instanceof Response) return answer;
+        throw answer;
+      };
+      for (const _ of [1, 2]) expect(await ask()).toMatchObject({ status, isReplayed: false });
+      expect(calls).toBe(2);
+      handle = (set) => {
+        set.status = 201;
+        return { id: calls };
+      };
+      expect(await ask()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: false });
+      expect(await ask()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: true });
+    },
+  );
 
-  test("of several that wait for one that is refused, each runs", async () => {
+  test("lets every request that waited for the refused one run", async () => {
     handle = async () => {
       await Bun.sleep(100);
       throw new Problem("rate_limited", "Later.");
@@ -207,7 +207,7 @@ describe("an answer that says nothing of the operation", () => {
     expect(calls).toBe(3);
   });
 
-  test("others are kept, errors too", async () => {
+  test("other responses are stored, including errors", async () => {
     for (const code of ["conflict", "precondition_failed", "unknown_model", "malformed"] as const) {
       key = createId();
       handle = () => {
@@ -220,8 +220,8 @@ describe("an answer that says nothing of the operation", () => {
   });
 });
 
-describe("what cannot be kept", () => {
-  test("up to the limit an answer is kept, above it only that it was given", async () => {
+describe("a response that can't be stored", () => {
+  test("up to the size limit a response is stored; above it, only the fact that it was sent", async () => {
     handle = () => "a".repeat(STORED_ANSWER_BYTES_MAX);
     await ask();
     expect(await ask()).toMatchObject({ status: 200, isReplayed: true, text: "a".repeat(STORED_ANSWER_BYTES_MAX) });
@@ -234,14 +234,14 @@ describe("what cannot be kept", () => {
     expect(calls).toBe(2);
   });
 
-  test("a stream reaches its reader as it is, and is not done again", async () => {
+  test("a stream reaches its reader unchanged, and does not run again", async () => {
     handle = () => new Response("data: 1\n\n", { headers: { "content-type": "text/event-stream; charset=utf-8" } });
     expect(await ask()).toMatchObject({ status: 200, text: "data: 1\n\n", isReplayed: false });
     expect((await ask()).status).toBe(409);
     expect(calls).toBe(1);
   });
 
-  test("what was sealed with another secret is as if it had not been kept", async () => {
+  test("a response encrypted with another secret counts as not stored", async () => {
     handle = () => "done";
     await ask();
     const changed = await database`update idempotency_keys set answer = '\\x00'::bytea || substr(answer, 2)`;
@@ -251,13 +251,13 @@ describe("what cannot be kept", () => {
     expect(calls).toBe(1);
   });
 
-  test("a database that goes away after the operation does not keep the answer from whoever asked", async () => {
+  test("a database outage after the operation does not withhold the response from the caller", async () => {
     handle = () => "done";
     keep = async () => {
       throw Object.assign(new Error("gone"), { code: "CONNECTION_CLOSED" });
     };
     expect(await ask()).toMatchObject({ status: 200, text: "done" });
-    // Not known to have ended: it is taken for running until its lease is over.
+    // The run can't be recorded as finished, so it counts as running until its lease expires.
     expect((await ask()).status).toBe(409);
     handle = () => new Response("", { status: 503 });
     key = createId();

@@ -27,10 +27,10 @@ afterAll(() => parley.stop());
 const takesKey = ({ parameters = [] }: Operation) =>
   parameters.some(({ $ref }) => $ref === "#/components/parameters/IdempotencyKey");
 
-test("every POST with a credential documents the header, but for those that create nothing; nothing else does", () => {
+test("every POST with a credential documents the header, except those that create nothing; other operations do not", () => {
   const posts = operations.filter(({ method, operation }) => method === "post" && operation.security.length > 0);
   const without = posts.filter(({ operation }) => !takesKey(operation)).map(({ operation }) => operation.operationId);
-  // An import streams a file, and does nothing twice by itself.
+  // An import streams a file, and is idempotent anyway.
   expect(without.sort()).toEqual(["cancelGeneration", "createImport", "createTicket", "previewPrompt"]);
   expect(posts.length - without.length).toBeGreaterThanOrEqual(8);
   const others = operations.filter((one) => !posts.includes(one) && takesKey(one.operation));
@@ -41,7 +41,7 @@ test("every POST with a credential documents the header, but for those that crea
   }
 });
 
-test("a route that declares nothing takes it, if it is a POST with a credential in the API", () => {
+test("a route without a declaration accepts the header if it is a POST with a credential in the API", () => {
   const handle = () => undefined;
   const shown = { operationId: "x", summary: "X", tag: "me", handle } as const;
   const declared = { ...shown, method: "POST", path: "/api/v1/things", scope: "any" } as const;

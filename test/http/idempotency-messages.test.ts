@@ -40,36 +40,36 @@ const keyed = () => ({ "idempotency-key": key });
 const send = (by: Rest, json: object) => by.ask<SentMessage>("POST", path, json, keyed());
 const stream = (json: object, at = path) =>
   openStream(parley, at, { token: anna.account.access_token, json, headers: keyed() });
-/** What the last event of a stream tells of: the answer in its final state. */
+/** The last event of a stream: the answer in its final state. */
 const endOf = ({ events }: TestStream) => events.at(-1)?.frame.data as Partial<Message> | undefined;
 const history = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
 const isReplayed = ({ headers }: { headers: Headers }) => headers.get("idempotent-replayed") === "true";
-/** As if the instance had died after the commit, before the answer was kept. */
+/** As if the instance had died after the commit, before the response was stored. */
 const loseRun = () =>
   parley.database`
     update idempotency_keys set ended_at = null, answer = null, owner = gen_random_uuid(),
       lease_until = now() - interval '1 ms'`;
 
-describe("a message that is sent under a key", () => {
-  test("is sent once, and answered as it was the first time", async () => {
+describe("a message sent with a key", () => {
+  test("is sent once, and returns the same response again", async () => {
     const first = await send(anna, { content: "hello" });
     const second = await send(anna, { content: "hello" });
     expect(second.body).toEqual(first.body);
     expect([first, second].map(isReplayed)).toEqual([false, true]);
     expect(await history()).toHaveLength(1);
     expect((await send(anna, { content: "other" })).status).toBe(422);
-    const theirs = await send(ben, { content: "hello" });
-    expect([theirs.status, isReplayed(theirs)]).toEqual([201, false]);
+    const benMessage = await send(ben, { content: "hello" });
+    expect([benMessage.status, isReplayed(benMessage)]).toEqual([201, false]);
     expect(await history()).toHaveLength(2);
   });
 
-  test("is the same one when its instance died before the answer was kept", async () => {
+  test("is the same message even if its instance died before the response was stored", async () => {
     const first = await send(anna, { content: "hello" });
     await loseRun();
     const second = await send(anna, { content: "hello" });
     expect([second.status, second.body.message.id]).toEqual([201, first.body.message.id]);
     expect(await history()).toHaveLength(1);
-    // Also when the key itself is forgotten, after a day.
+    // Even when the key has expired, after a day.
     await parley.database`update idempotency_keys set created_at = now() - interval '25 h'`;
     expect((await send(anna, { content: "hello" })).body.message.id).toBe(first.body.message.id);
     expect((await send(anna, { content: "next day" })).status).toBe(422);
@@ -86,10 +86,10 @@ describe("a message that is sent under a key", () => {
   });
 });
 
-describe("a message that is sent under a key, with its answer as a stream", () => {
+describe("a message sent with a key whose answer is streamed", () => {
   const question = { content: "question", reply: true };
 
-  test("repeated while the answer is written, joins it", async () => {
+  test("joins the stream if it is repeated while the answer is written", async () => {
     provider.script("good", { pieces, pieceDelayMs: 20 });
     const first = await stream(question);
     await first.waitFor(({ type }) => type === "message.delta");
@@ -106,7 +106,7 @@ describe("a message that is sent under a key, with its answer as a stream", () =
     expect((await send(anna, { content: "other" })).status).toBe(422);
   });
 
-  test("repeated afterwards, shows what is stored; without a stream as well", async () => {
+  test("returns the stored answer if it is repeated later, also without a stream", async () => {
     provider.script("good", { pieces });
     await (await stream(question)).ended;
     const second = await stream(question);
@@ -120,7 +120,7 @@ describe("a message that is sent under a key, with its answer as a stream", () =
     expect(await history()).toHaveLength(2);
   });
 
-  test("first without a stream, then with one", async () => {
+  test("may be sent first without a stream, then with one", async () => {
     provider.script("good", { pieces, pieceDelayMs: 5 });
     const { body } = await send(anna, question);
     const second = await stream(question);
@@ -129,7 +129,7 @@ describe("a message that is sent under a key, with its answer as a stream", () =
     expect(await history()).toHaveLength(2);
   });
 
-  test("that is refused is refused again, as it was", async () => {
+  test("is refused with the same error again", async () => {
     const model = { ...question, model: "no/model" };
     const refuse = () => stream(model).catch((error: Error) => error.message);
     const first = await refuse();
@@ -138,8 +138,8 @@ describe("a message that is sent under a key, with its answer as a stream", () =
   });
 });
 
-describe("another answer that is asked for under a key", () => {
-  test("is written once; one that was streamed cannot be given again", async () => {
+describe("regenerating an answer with a key", () => {
+  test("writes it once; a streamed regeneration can't be repeated", async () => {
     provider.script("good", { pieces });
     await (await stream({ content: "question", reply: true })).ended;
     const [, answer] = await history();
@@ -160,7 +160,7 @@ describe("another answer that is asked for under a key", () => {
   });
 });
 
-describe("a completion of OpenAI's surface under a key", () => {
+describe("a completion of the OpenAI-compatible API with a key", () => {
   const complete = (more: object = {}, by = anna) =>
     parley.fetch("/v1/chat/completions", {
       token: by.account.access_token,
@@ -170,7 +170,7 @@ describe("a completion of OpenAI's surface under a key", () => {
   type Completion = { id: string; error?: { code: string; type: string } };
   const read = async (response: Response) => (await response.json()) as Completion;
 
-  test("is written and paid for once; its errors have OpenAI's shape", async () => {
+  test("is written and charged once; errors have OpenAI's format", async () => {
     provider.script("good", { pieces });
     const [first, second] = [await complete(), await complete()];
     expect([first, second].map(isReplayed)).toEqual([false, true]);
@@ -182,14 +182,14 @@ describe("a completion of OpenAI's surface under a key", () => {
     expect(isReplayed(await complete({}, ben))).toBe(false);
   });
 
-  test("is written again when its provider failed", async () => {
+  test("is written again if its provider failed", async () => {
     provider.script("good", { fault: "status", status: 500, times: 1 });
     expect((await complete()).status).toBe(503);
     const second = await complete();
     expect([second.status, isReplayed(second)]).toEqual([200, false]);
   });
 
-  test("takes no notice of it while it streams", async () => {
+  test("ignores the key while streaming", async () => {
     provider.script("good", { pieces });
     for (const response of [await complete({ stream: true }), await complete({ stream: true })]) {
       expect([response.status, isReplayed(response)]).toEqual([200, false]);

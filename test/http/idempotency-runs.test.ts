@@ -2,8 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import {
   type Call,
   createIdempotencyStore,
-  IDEMPOTENCY_KEPT_S,
   IDEMPOTENCY_LEASE_MS,
+  IDEMPOTENCY_RETENTION_S,
   IDEMPOTENCY_SWEEP_BATCH,
   type IdempotencyStore,
 } from "../../src/http/idempotency-store.ts";
@@ -38,7 +38,7 @@ const describeCall = (body: unknown = {}, key = "key", path = "/x", query = ""):
 const text = (body: string) => ({ status: 201, headers: { location: "/x" }, body: Buffer.from(body) });
 async function claim(store: Store, at = call) {
   const found = await store.claim(at);
-  if (found.state !== "claimed") throw new Error(`It is ${found.state}.`);
+  if (found.state !== "claimed") throw new Error(`The key is ${found.state}.`);
   return found.claim;
 }
 const expireLease = () => database`update idempotency_keys set lease_until = now() - interval '1 ms'`;
@@ -47,7 +47,7 @@ const age = (seconds: number) =>
 const count = async () => (await database`select 1 from idempotency_keys`).length;
 
 describe("a run", () => {
-  test("that has ended is known by all, with its answer", async () => {
+  test("that has finished is known to all instances, with its response", async () => {
     const mine = await claim(one);
     expect(await two.claim(call)).toEqual({ state: "running" });
     await one.keep(mine, text("done"));
@@ -55,20 +55,20 @@ describe("a run", () => {
     expect(await two.claim(describeCall({ other: 1 }))).toEqual({ state: "reused" });
   });
 
-  test("that was released is anybody's", async () => {
+  test("that was released can be claimed by any request", async () => {
     await one.release(await claim(one));
     expect(await count()).toBe(0);
     expect((await two.claim(describeCall({ other: 1 }))).state).toBe("claimed");
   });
 
-  test("whose instance died goes, after its lease, to the same payload alone", async () => {
+  test("can be claimed after its lease if its instance died, but only with the same payload", async () => {
     const lost = await claim(one);
     await database`update idempotency_keys set lease_until = now() + interval '2 s'`;
     expect((await two.claim(call)).state).toBe("running");
     await expireLease();
     expect((await two.claim(describeCall({ other: 1 }))).state).toBe("reused");
     const taken = await claim(two);
-    // It was not dead after all: what it says now changes nothing.
+    // The first instance was not dead after all; its late result changes nothing.
     await one.keep(lost, text("late"));
     await one.release(lost);
     expect((await one.claim(call)).state).toBe("running");
@@ -76,7 +76,7 @@ describe("a run", () => {
     expect(await one.claim(call)).toEqual({ state: "ended", answer: text("done") });
   });
 
-  test("that takes long keeps its lease while it is renewed, and no longer", async () => {
+  test("keeps its lease while it is renewed, and no longer", async () => {
     const mine = await claim(one);
     await expireLease();
     await two.renew();
@@ -91,26 +91,26 @@ describe("a run", () => {
     expect((await two.claim(call)).state).toBe("claimed");
   });
 
-  test("is claimed by one of many", async () => {
+  test("is claimed by exactly one of many", async () => {
     const found = await Promise.all(Array.from({ length: 16 }, (_, n) => (n % 2 ? one : two).claim(call)));
     expect(found.filter(({ state }) => state === "claimed")).toHaveLength(1);
     expect(found.filter(({ state }) => state === "running")).toHaveLength(15);
   });
 });
 
-test("a key is known for a day, also when nobody sweeps", async () => {
+test("a key is remembered for a day, even if no sweep runs", async () => {
   await one.keep(await claim(one), text("done"));
-  await age(IDEMPOTENCY_KEPT_S - 5);
+  await age(IDEMPOTENCY_RETENTION_S - 5);
   expect((await two.claim(call)).state).toBe("ended");
-  await age(IDEMPOTENCY_KEPT_S + 1);
+  await age(IDEMPOTENCY_RETENTION_S + 1);
   expect((await two.claim(describeCall({ other: 1 }))).state).toBe("claimed");
 });
 
-test("the sweep takes what is too old in bounded statements, past what others hold, and nothing else", async () => {
+test("the sweep deletes only expired keys, in bounded statements, and skips locked rows", async () => {
   const old = IDEMPOTENCY_SWEEP_BATCH * 2 + 10;
   await database`
     insert into idempotency_keys (name, user_id, fingerprint, owner, fence, lease_until, created_at)
-    select int4send(n), ${user.id}, '', gen_random_uuid(), 1, now(), now() - make_interval(secs => ${IDEMPOTENCY_KEPT_S + 1})
+    select int4send(n), ${user.id}, '', gen_random_uuid(), 1, now(), now() - make_interval(secs => ${IDEMPOTENCY_RETENTION_S + 1})
     from generate_series(1, ${old}) n`;
   await one.keep(await claim(one), text("done"));
   await database.begin(async (sql) => {
@@ -124,7 +124,7 @@ test("the sweep takes what is too old in bounded statements, past what others ho
   expect((await two.claim(call)).state).toBe("ended");
 });
 
-test("a request is named by its user, credential, method, path and key; its payload by query and body", () => {
+test("a request is identified by user, credential, method, path and key; its payload by query and body", () => {
   const other = { ...caller, user: { id: createId() } };
   const machine = { ...caller, scopes: new Set<string>() };
   const secondMachine = { ...machine, credentialId: createId() };

@@ -39,7 +39,7 @@ const titled = async (by: Rest, title: string) =>
   (await by.all<Created>("/conversations", 200)).rows.filter((conversation) => conversation.title === title);
 const countKeys = async () => (await parley.database`select 1 from idempotency_keys`).length;
 
-/** Holds up whoever wants to create a conversation, until the returned function is called. */
+/** Blocks creating conversations until the returned function is called. */
 async function holdUp(): Promise<() => Promise<void>> {
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
   const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
@@ -56,14 +56,14 @@ async function holdUp(): Promise<() => Promise<void>> {
 }
 
 async function waitForLock(): Promise<void> {
-  for (let tries = 0; (await countWaiting(parley)) === 0; tries += 1) {
-    if (tries > 300) throw new Error("Nobody waits for the lock.");
+  for (let attempts = 0; (await countWaiting(parley)) === 0; attempts += 1) {
+    if (attempts > 300) throw new Error("No session waits for the lock.");
     await Bun.sleep(10);
   }
 }
 
-describe("a request that is repeated with its key", () => {
-  test("is answered as the first one was, and not done again", async () => {
+describe("a request repeated with its key", () => {
+  test("returns the first response, and does not run again", async () => {
     const first = await create(anna, { title: key });
     expect(first.status).toBe(201);
     expect(isReplayed(first)).toBe(false);
@@ -77,7 +77,7 @@ describe("a request that is repeated with its key", () => {
     expect(await titled(anna, key)).toHaveLength(1);
   });
 
-  test("in quotes and without them, with its fields in another order, on another instance", async () => {
+  test("matches in quotes or without, with reordered fields, and on another instance", async () => {
     const first = await create(anna, { title: key, kind: "group" });
     const elsewhere = createRest(other, anna.account);
     for (const second of [
@@ -90,7 +90,7 @@ describe("a request that is repeated with its key", () => {
     }
   });
 
-  test("in another session of the same user", async () => {
+  test("matches in another session of the same user", async () => {
     const first = await create(anna, { title: key });
     const { email } = anna.account.user;
     const login = await parley.fetch("/api/v1/auth/login", { json: { email, password: "correct horse battery" } });
@@ -98,7 +98,7 @@ describe("a request that is repeated with its key", () => {
     expect((await create(again, { title: key })).body).toEqual(first.body);
   });
 
-  test("gets an error that was its result", async () => {
+  test("returns an error that was the result", async () => {
     const { id } = (await create<{ id: string }>(anna, {}, createId())).body;
     const path = `/conversations/${id}/members`;
     const stepDown = { user_id: anna.id, role: "member" };
@@ -111,8 +111,8 @@ describe("a request that is repeated with its key", () => {
   });
 });
 
-describe("a key stands for one request", () => {
-  test("another body or query is refused, and nothing is done", async () => {
+describe("a key belongs to one request", () => {
+  test("another body or query is refused and not run", async () => {
     await create(anna, { title: key });
     const before = await countKeys();
     for (const [json, path] of [
@@ -127,16 +127,16 @@ describe("a key stands for one request", () => {
     expect(await countKeys()).toBe(before);
   });
 
-  test("of one user: another one with the same key and body gets nothing of it", async () => {
+  test("a request of another user with the same key and body is separate", async () => {
     const mine = await create(anna, { title: key });
-    const theirs = await create(ben, { title: key });
-    expect([theirs.status, isReplayed(theirs)]).toEqual([201, false]);
-    expect(theirs.body.id).not.toBe(mine.body.id);
+    const benConversation = await create(ben, { title: key });
+    expect([benConversation.status, isReplayed(benConversation)]).toEqual([201, false]);
+    expect(benConversation.body.id).not.toBe(mine.body.id);
     expect((await create<ProblemBody>(ben, { title: "other" })).body.code).toBe("idempotency_key_reused");
     expect((await ben.get(`/conversations/${mine.body.id}`)).status).toBe(404);
   });
 
-  test("at one address", async () => {
+  test("a request to another path is separate", async () => {
     const { id } = (await create(anna, { title: key })).body;
     const prompt = await create<{ name: string }>(anna, { name: key, template: "Be brief." }, key, "/prompts");
     expect([prompt.status, isReplayed(prompt), prompt.body.name]).toEqual([201, false, key]);
@@ -149,23 +149,23 @@ describe("a key stands for one request", () => {
     ["an open quote", '"a'],
     ["nothing", ""],
     ["too long", "k".repeat(256)],
-    ["no ASCII", "schl\u00fcssel"],
-  ])("and is readable: %s is 400", async (_, header) => {
+    ["non-ASCII text", "schl\u00fcssel"],
+  ])("and must be valid: %s returns 400", async (_, header) => {
     const { status, body } = await create<ProblemBody>(anna, { title: key }, header);
     expect([status, body.code]).toEqual([400, "malformed"]);
     expect(await titled(anna, key)).toEqual([]);
   });
 });
 
-describe("requests at the same time", () => {
-  test("one that runs answers the others 409, and its own answer from then on", async () => {
+describe("concurrent requests", () => {
+  test("get 409 while the first runs, and its response from then on", async () => {
     const release = await holdUp();
     const first = create(anna, { title: key });
     await waitForLock();
     const second = await create<ProblemBody>(anna, { title: key });
     expect([second.status, second.body.code]).toEqual([409, "idempotency_in_progress"]);
     expect(second.headers.get("retry-after")).toBe("1");
-    // The payload is looked at first: waiting would not help.
+    // The payload is compared first, as waiting would not help.
     expect((await create<ProblemBody>(anna, { title: "other" })).body.code).toBe("idempotency_key_reused");
     await release();
     const { status, body } = await first;
@@ -173,7 +173,7 @@ describe("requests at the same time", () => {
     expect((await create(anna, { title: key })).body).toEqual(body);
   });
 
-  test("a repetition waits a little for the first to end", async () => {
+  test("wait briefly for the first to end", async () => {
     const release = await holdUp();
     const first = create(anna, { title: key });
     await waitForLock();
@@ -184,7 +184,7 @@ describe("requests at the same time", () => {
     expect(isReplayed(await second)).toBe(true);
   });
 
-  test("of 16 alike, on two instances, one is done", async () => {
+  test("16 identical ones on two instances run once", async () => {
     const elsewhere = createRest(other, anna.account);
     const answers = await Promise.all(
       Array.from({ length: 16 }, (_, n) => create(n % 2 === 0 ? anna : elsewhere, { title: key })),
@@ -196,20 +196,20 @@ describe("requests at the same time", () => {
   });
 });
 
-describe("what had no result is not kept", () => {
-  test("an invalid body may be mended under the same key", async () => {
+describe("a response without a result is not stored", () => {
+  test("an invalid body can be corrected under the same key", async () => {
     expect((await create(anna, { title: 1 })).status).toBe(422);
     expect((await create(anna, { title: key })).status).toBe(201);
   });
 
-  test("a credential that is refused leaves nothing", async () => {
+  test("a refused credential leaves no trace", async () => {
     const before = await countKeys();
     const headers = { "idempotency-key": key };
     expect((await parley.fetch("/api/v1/conversations", { token: "no", json: {}, headers })).status).toBe(401);
     expect(await countKeys()).toBe(before);
   });
 
-  test("after a fault of ours the same request runs again", async () => {
+  test("after a server error, the same request runs again", async () => {
     await parley.database`alter table prompts rename to away`;
     const prompt = { name: key, template: "Be brief." };
     const first = await create(anna, prompt, key, "/prompts");
@@ -219,7 +219,7 @@ describe("what had no result is not kept", () => {
     expect([second.status, isReplayed(second)]).toEqual([201, false]);
   });
 
-  test("without a database it is 503", async () => {
+  test("without a database, the response is 503", async () => {
     const alone = await startApp();
     const carl = createRest(alone, await alone.register());
     expect((await create(carl, { title: key })).status).toBe(201);
@@ -230,14 +230,14 @@ describe("what had no result is not kept", () => {
   });
 });
 
-describe("where a key means nothing", () => {
-  test("a request without one leaves no trace", async () => {
+describe("where a key has no effect", () => {
+  test("a request without a key leaves no trace", async () => {
     const before = await countKeys();
     expect((await anna.ask("POST", "/conversations", {})).status).toBe(201);
     expect(await countKeys()).toBe(before);
   });
 
-  test("what creates nothing, and what is not a POST, takes no notice of it", async () => {
+  test("requests that create nothing, and methods other than POST, ignore it", async () => {
     const before = await countKeys();
     const tickets = await Promise.all([1, 2].map(() => create<{ ticket: string }>(anna, {}, key, "/auth/ticket")));
     expect(new Set(tickets.map(({ body }) => body.ticket)).size).toBe(2);
@@ -252,7 +252,7 @@ describe("where a key means nothing", () => {
 });
 
 describe("an API key", () => {
-  test("that was created under a key is shown again, and stands nowhere in the table", async () => {
+  test("is returned again if it was created with a key, and is not stored in plain text", async () => {
     const json = { name: key, scopes: ["conversations:write"] };
     const first = await create<{ id: string; key: string }>(anna, json, key, "/api-keys");
     expect(first.status).toBe(201);
@@ -267,7 +267,7 @@ describe("an API key", () => {
       for (const { row } of rows) expect(row.includes(Buffer.from(secret).toString("hex"))).toBe(false);
   });
 
-  test("has keys of its own, beside those of its owner and of other API keys", async () => {
+  test("has its own idempotency keys, separate from those of its owner and of other API keys", async () => {
     const mine = await create(anna, { title: key });
     const seen = new Set([mine.body.id]);
     for (const name of ["one", "two"]) {
@@ -282,7 +282,7 @@ describe("an API key", () => {
   });
 });
 
-test("the keys of a deleted user go with them", async () => {
+test("the keys of a deleted user are deleted", async () => {
   const account = await parley.register();
   const carl = createRest(parley, account);
   await create(carl, { title: key });

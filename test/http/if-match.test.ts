@@ -20,7 +20,7 @@ type Kind = { create(): Promise<string>; change: (text: string) => object; read:
 const post = async (path: string, json: object) =>
   `${path}/${(await anna.ask<{ id: string }>("POST", path, json)).body.id}`;
 
-/** What has an ETag and can be changed. */
+/** The resources that have an ETag and can be changed. */
 const kinds: Record<string, Kind> = {
   conversation: {
     create: async () => `/conversations/${(await createConversation(parley, anna.account)).id}`,
@@ -47,7 +47,7 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
   const remove = (path: string, ifMatch: string, by = anna) =>
     by.ask<{ code?: string }>("DELETE", path, undefined, { "if-match": ifMatch });
 
-  test("is changed in the state that was read, and only once; the response has the next tag", async () => {
+  test("changes if the ETag is current, and only once; the response has the new ETag", async () => {
     const path = await create();
     const tag = await tagOf(path);
     const changed = await patch(path, "one", tag);
@@ -60,7 +60,7 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
     expect((await patch(path, "four")).status).toBe(200);
   });
 
-  test("of 8 changes of one state at once, exactly one is made", async () => {
+  test("accepts exactly one of 8 concurrent changes with the same ETag", async () => {
     const path = await create();
     const tag = await tagOf(path);
     const all = await Promise.all(Array.from({ length: 8 }, (_, n) => patch(path, `change ${n}`, tag)));
@@ -70,19 +70,19 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
     expect(read((await anna.get(path)).body)).toBe(`change ${winner}`);
   });
 
-  test("the tag may be one of a list or any, but is not weak, nor without its quotes", async () => {
+  test("accepts the ETag in a list, or `*`, but not weak ones or ones without quotes", async () => {
     const path = await create();
     let texts = 0;
     const change = async (ifMatch: (tag: string) => string) =>
       (await patch(path, `text ${++texts}`, ifMatch(await tagOf(path)))).status;
-    for (const good of [(tag: string) => `"a,b", ${tag}`, (tag: string) => `W/"x" ,${tag},"y"`, () => " * "])
-      expect(await change(good)).toBe(200);
-    const bad = [(tag: string) => `W/${tag}`, (tag: string) => tag.slice(1, -1), (tag: string) => `"${tag}"`];
-    for (const ifMatch of [...bad, () => "x", () => '"*"', () => `"${"x".repeat(5_000)}"`, () => '"x", *'])
+    for (const valid of [(tag: string) => `"a,b", ${tag}`, (tag: string) => `W/"x" ,${tag},"y"`, () => " * "])
+      expect(await change(valid)).toBe(200);
+    const invalid = [(tag: string) => `W/${tag}`, (tag: string) => tag.slice(1, -1), (tag: string) => `"${tag}"`];
+    for (const ifMatch of [...invalid, () => "x", () => '"*"', () => `"${"x".repeat(5_000)}"`, () => '"x", *'])
       expect(await change(ifMatch)).toBe(412);
   });
 
-  test("is deleted in the state that was read", async () => {
+  test("is deleted if the ETag is current", async () => {
     const path = await create();
     const tag = await tagOf(path);
     await patch(path, "changed");
@@ -92,12 +92,12 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
     expect((await remove(path, "*")).status).toBe(404);
   });
 
-  test("of a deletion and a change of one state at once, one is made", async () => {
+  test("accepts either a concurrent deletion or a change with the same ETag, not both", async () => {
     const path = await create();
     const tag = await tagOf(path);
     const [changed, removed] = await Promise.all([patch(path, "one", tag), remove(path, tag)]);
     const statuses = [changed.status, removed.status];
-    // The change either comes first, or finds nothing any more.
+    // The change either comes first, or finds nothing.
     expect([
       [200, 412],
       [404, 204],
@@ -105,7 +105,7 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
     ]).toContainEqual(statuses);
   });
 
-  test("an outsider learns nothing of its state", async () => {
+  test("an outsider learns nothing about its state", async () => {
     const path = await create();
     for (const ifMatch of [await tagOf(path), '"other"', "*"]) {
       expect((await patch(path, "theirs", ifMatch, ben)).status).toBe(404);
@@ -113,27 +113,27 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
     }
   });
 
-  test("input that is not valid is told before", async () => {
+  test("invalid input is reported before the ETag is compared", async () => {
     const path = await create();
     const answer = await anna.ask("PATCH", path, { nothing: 1 }, { "if-match": '"other"' });
     expect(answer.status).toBe(422);
   });
 });
 
-test("a member who is no owner is refused whatever the tag", async () => {
+test("a member who is not an owner is refused regardless of the ETag", async () => {
   const path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}`;
   for (const ifMatch of [(await ben.get(path)).headers.get("etag") ?? "", '"other"'])
     expect((await ben.ask("PATCH", path, { title: "b" }, { "if-match": ifMatch })).status).toBe(403);
 });
 
-test("a message that came in between is a change of the conversation", async () => {
+test("a new message changes the conversation's ETag", async () => {
   const path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}`;
   const tag = (await anna.get(path)).headers.get("etag") ?? "";
   await ben.ask("POST", `${path}/messages`, { content: "in between", reply: false });
   expect((await anna.ask("PATCH", path, { title: "a" }, { "if-match": tag })).status).toBe(412);
 });
 
-test("no route that changes what has an ETag can be mounted without If-Match", () => {
+test("a route that changes a resource with an ETag can't be mounted without If-Match", () => {
   const common = { operationId: "x", summary: "x", tag: "operations", public: true, handle: () => {} } as const;
   const read = route({ ...common, method: "GET", path: "/x/:id", isTagged: true });
   const other = route({ ...common, method: "PATCH", path: "/y/:id" });

@@ -7,10 +7,10 @@ import { createRest, type Rest } from "../support/rest.ts";
 
 type Sent = { message: { seq: number; content: string } };
 
-/** Of three bytes each. */
+/** Three bytes each. */
 const LARGE_CHARS = 200_000;
 const MANY = 40;
-/** More bodies of a megabyte than one user may have on their way. */
+/** More megabyte bodies than one user may have in flight. */
 const TOO_MANY = 17;
 const ALL_BYTES_MAX = 128 * 1024 * 1024;
 
@@ -42,7 +42,7 @@ const large = (chars = LARGE_CHARS) => ({ content: "語".repeat(chars) });
 const send = (by: Rest, conversation: string, json: object) =>
   by.ask<Sent & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
 
-/** As Anna, with a body as it is. */
+/** Posts a raw body as Anna. */
 const post = (path: string, body: string, options: { method?: string; type?: string; signal?: AbortSignal } = {}) =>
   fetch(`${parley.url}${path}`, {
     method: options.method ?? "POST",
@@ -54,11 +54,11 @@ const post = (path: string, body: string, options: { method?: string; type?: str
     ...(options.signal && { signal: options.signal }),
   });
 
-/** Whether it is answered in this time. */
+/** Whether the response arrives within this time. */
 const isOver = (work: Promise<unknown>, ms: number) =>
   Promise.race([work.then(() => true), Bun.sleep(ms).then(() => false)]);
 
-/** Keeps everybody from writing in these conversations, until the returned function is called. */
+/** Blocks writes to these conversations until the returned function is called. */
 async function lock(...conversations: string[]): Promise<() => Promise<void>> {
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
   const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
@@ -74,7 +74,7 @@ async function lock(...conversations: string[]): Promise<() => Promise<void>> {
   };
 }
 
-/** Begins a request with a body of which nothing comes. */
+/** Begins a request with a body that never arrives. */
 function announce(by: Rest, bytes: number) {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
@@ -95,7 +95,7 @@ function announce(by: Rest, bytes: number) {
   ];
   socket.write(`${head.join("\r\n")}\r\n\r\n{`);
   return {
-    /** 0: no answer yet. */
+    /** 0: no response yet. */
     readStatus: () => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0),
     close: () => {
       socket.destroy();
@@ -108,7 +108,7 @@ async function until(isTrue: () => boolean): Promise<void> {
   for (const endMs = performance.now() + 15_000; !isTrue() && performance.now() < endMs; ) await Bun.sleep(20);
 }
 
-test("large and small messages at once are all stored, with no number left out", async () => {
+test("concurrent large and small messages are all stored, without a gap in the seqs", async () => {
   const conversation = await create(anna);
   const bodies = Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? large() : { content: `small ${n}` }));
   const answers = await Promise.all(bodies.map((body) => send(anna, conversation, body)));
@@ -117,7 +117,7 @@ test("large and small messages at once are all stored, with no number left out",
   expect(answers.map(({ body }) => body.message.seq).sort((a, b) => a - b)).toEqual(bodies.map((_, n) => n + 1));
 });
 
-test("a user has one large request at a time; small ones and those of others do not wait", async () => {
+test("a user has one large request at a time; small ones and those of other users do not wait", async () => {
   const [conversation, ofBen] = [await create(anna), await create(ben)];
   const another = await create(anna);
   const unlock = await lock(conversation);
@@ -131,20 +131,20 @@ test("a user has one large request at a time; small ones and those of others do 
   expect((await Promise.all([first, second])).map(({ status }) => status)).toEqual([201, 201]);
 });
 
-test("many users whose large messages wait for a lock delay no other user's", async () => {
+test("many users whose large messages wait for a lock do not delay other users", async () => {
   const users = await Promise.all(Array.from({ length: 6 }, async () => createRest(parley, await parley.register())));
   const conversations = await Promise.all(users.map(create));
   const ofBen = await create(ben);
   const unlock = await lock(...conversations);
   const waiting = users.map((user, n) => send(user, conversations[n] as string, large()));
   expect(await isOver(Promise.any(waiting), 500)).toBe(false);
-  // Less than the time after which the others fail.
+  // Shorter than the timeout of the waiting requests.
   expect(await isOver(send(ben, ofBen, large()), 8_000)).toBe(true);
   await unlock();
   expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual(users.map(() => 201));
 });
 
-test("a turn ends with every answer, also that of an error", async () => {
+test("the next large request runs after every response, also after an error", async () => {
   const conversation = await create(anna);
   const path = `/api/v1/conversations/${conversation}/messages`;
   for (let time = 0; time < 3; time += 1) {
@@ -161,18 +161,18 @@ test("a turn ends with every answer, also that of an error", async () => {
   expect((await send(anna, conversation, large())).status).toBe(201);
 });
 
-test("an answer of a model keeps no large request waiting", async () => {
+test("a running answer does not block large requests", async () => {
   const left = new AbortController();
   const content = "x".repeat(100_000);
-  const asked = JSON.stringify({ model: "compatible/stall", messages: [{ role: "user", content }] });
-  const waiting = post("/v1/chat/completions", asked, left).catch(() => "aborted");
+  const completionBody = JSON.stringify({ model: "compatible/stall", messages: [{ role: "user", content }] });
+  const waiting = post("/v1/chat/completions", completionBody, left).catch(() => "aborted");
   expect(await isOver(waiting, 300)).toBe(false);
   expect((await send(anna, await create(anna), large())).status).toBe(201);
   left.abort();
   await waiting;
 });
 
-test("a user who has too much waiting is refused, and nobody else", async () => {
+test("a user with too many waiting bytes is refused, and no one else", async () => {
   const conversation = await create(anna);
   const unlock = await lock(conversation);
   const first = send(anna, conversation, large());
@@ -191,12 +191,12 @@ test("a user who has too much waiting is refused, and nobody else", async () => 
   await unlock();
   expect((await first).status).toBe(201);
   const statuses = (await Promise.all(waiting)).map(({ status }) => status);
-  // What was not refused had its turn, in which it was found too long.
+  // Requests that were not refused ran, and were found to be too long.
   expect(new Set(statuses)).toEqual(new Set([422, 429]));
   expect(statuses.filter((status) => status === 422).length).toBe(TOO_MANY - 1);
 });
 
-test("the bodies of all users together have a bound, which leaves room for a user who has none", async () => {
+test("the bodies of all users share a limit, which leaves room for a user with none in flight", async () => {
   const users = await Promise.all(Array.from({ length: 8 }, async () => createRest(parley, await parley.register())));
   const ofBen = await create(ben);
   const begun = users.flatMap((user) => Array.from({ length: TOO_MANY - 1 }, () => announce(user, 1_000_000)));
@@ -213,14 +213,14 @@ test("the bodies of all users together have a bound, which leaves room for a use
   expect(again.map(({ status }) => status)).toEqual(users.map(() => 201));
 });
 
-test("a route that needs no large body takes none", async () => {
+test("a route that needs no large body refuses one", async () => {
   const { account } = anna;
   const password = JSON.stringify({ current_password: TEST_PASSWORD, new_password: TEST_PASSWORD });
   expect((await post("/api/v1/me/password", password + " ".repeat(70_000))).status).toBe(413);
   expect((await post("/api/v1/auth/login", `{"email":"${account.user.email}"${" ".repeat(70_000)}}`)).status).toBe(413);
 });
 
-test("whatever fits its schema is taken, also where it is long as JSON", async () => {
+test("accepts everything that fits its schema, even if its JSON is long", async () => {
   const escaped = `{"a":"${"\\u0061".repeat(16_000)}"}`;
   expect((await post("/api/v1/me/preferences", escaped, { method: "PUT" })).status).toBe(200);
   expect((await post("/api/v1/conversations", `{"metadata":${escaped}}`)).status).toBe(201);

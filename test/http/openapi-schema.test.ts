@@ -17,12 +17,12 @@ const scenarios: [string, TSchema, unknown][] = [
   ["a literal", Type.Literal("a"), { type: "string", enum: ["a"] }],
   ["a union of literals", Type.Union([Type.Literal("a"), Type.Literal("b")]), { type: "string", enum: ["a", "b"] }],
   ["a nullable literal", Nullable(Type.Literal(1)), { type: "number", enum: [1], nullable: true }],
-  ["one of several texts", OneOf(["a", "b"]), { type: "string", enum: ["a", "b"] }],
+  ["one of several strings", OneOf(["a", "b"]), { type: "string", enum: ["a", "b"] }],
   ["free text", Text({ maxLength: 5 }), { type: "string", maxLength: 5 }],
   ["a number in a query", QueryInteger({ minimum: 1, maximum: 9 }), { type: "integer", minimum: 1, maximum: 9 }],
   ["a union of numbers", Type.Union([Type.Literal(1), Type.Literal(-1)]), { type: "number", enum: [1, -1] }],
   [
-    "what the document says besides",
+    "additional annotations",
     QueryInteger({ minimum: 1, documented: { maximum: 9, default: 5 } }),
     { type: "integer", minimum: 1, maximum: 9, default: 5 },
   ],
@@ -54,7 +54,7 @@ test.each(scenarios)("%s", (_name, schema, expected) => {
   expect(map(schema)).toEqual(expected as never);
 });
 
-test("a schema with a name is kept once, and referred to", () => {
+test("a named schema is emitted once and referenced", () => {
   const components = new Components();
   const Part = Named("Part", Type.Object({ n: Type.Integer() }));
   const Whole = Named("Whole", Type.Object({ parts: Type.Array(Part), last: Nullable(Part, { description: "d" }) }));
@@ -73,13 +73,13 @@ test("a schema with a name is kept once, and referred to", () => {
   });
 });
 
-test("two different schemas cannot have one name", () => {
+test("two different schemas cannot share a name", () => {
   const components = new Components();
   components.map(toJson(Named("One", Type.String())), "out");
   expect(() => components.map(toJson(Named("One", Type.Integer())), "out")).toThrow("One");
 });
 
-test("what is taken has no further fields, what is given may have them one day", () => {
+test("request schemas forbid additional fields, response schemas allow them", () => {
   const schema = toJson(Closed({}));
   expect(new Components().map(schema, "in")).toMatchObject({ additionalProperties: false });
   expect(new Components().map(schema, "out")).not.toHaveProperty("additionalProperties");

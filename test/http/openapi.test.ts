@@ -47,7 +47,7 @@ test("the document is valid OpenAPI 3.0.3", async () => {
   expect(document.openapi).toBe("3.0.3");
 });
 
-test("every operation has an id of its own, a summary and a known tag", () => {
+test("every operation has a unique id, a summary and a known tag", () => {
   const ids = operations.map(({ operation }) => operation.operationId);
   expect(new Set(ids).size).toBe(operations.length);
   const known = new Set(document.tags.map(({ name }) => name));
@@ -58,7 +58,7 @@ test("every operation has an id of its own, a summary and a known tag", () => {
   }
 });
 
-test("every route of the API is in it, and of what lies outside the ones for people and machines", () => {
+test("every route of the API is documented, plus the public ones outside it", () => {
   const expected = [
     "post /api/v1/auth/register",
     "post /api/v1/auth/refresh",
@@ -94,7 +94,7 @@ test("every operation documents its success and its errors", () => {
     if (path.includes("{")) expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["404"]) });
     if (operation.requestBody)
       expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["400", "413", "415"]) });
-    // Below /v1 what is not valid is 400, and a 422 is a provider's.
+    // Below /v1 invalid input is 400, and a 422 comes from a provider.
     if (operation.requestBody && !path.startsWith("/v1/"))
       expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["422"]) });
     for (const response of Object.values(operation.responses)) {
@@ -107,13 +107,13 @@ test("every operation documents its success and its errors", () => {
   }
 });
 
-/** What is taken beside JSON. */
+/** Request bodies other than JSON. */
 const otherTypes: Record<string, string[]> = {
   "post /api/v1/hooks/{token}": ["application/x-www-form-urlencoded", "text/plain"],
   "post /api/v1/imports": ["application/zip", "multipart/form-data"],
 };
 
-test("bodies are JSON, and all under /api/v1 but the ways in wants a credential", () => {
+test("bodies are JSON, and everything under /api/v1 except the login routes requires a credential", () => {
   for (const { name, operation } of operations)
     if (operation.requestBody)
       expect({ name, types: Object.keys(operation.requestBody.content) }).toEqual({
@@ -122,7 +122,7 @@ test("bodies are JSON, and all under /api/v1 but the ways in wants a credential"
       });
   const open = operations.filter(({ path, operation }) => path.startsWith("/api/v1/") && !operation.security?.length);
   expect(open.map(({ path }) => path).sort()).toEqual(
-    // The address of a hook holds the secret itself.
+    // The address of a hook contains the secret.
     [
       ...["login", "logout", "oidc", "refresh", "register"].map((way) => `/api/v1/auth/${way}`),
       "/api/v1/hooks/{token}",
@@ -130,12 +130,12 @@ test("bodies are JSON, and all under /api/v1 but the ways in wants a credential"
   );
 });
 
-test("every error is a Problem; below /v1 it has OpenAI's shape", () => {
+test("every error is a Problem; below /v1 it has OpenAI's format", () => {
   for (const { name, path, operation } of operations)
     for (const [status, { $ref, content }] of Object.entries(operation.responses).filter(
       ([status]) => status >= "400",
     )) {
-      // Probes get a line of text when the instance is not ready.
+      // Probes return a line of text when the instance is not ready.
       if (content?.["text/plain"] && /readyz|healthz/.test(path)) continue;
       const shared = document.components.responses[$ref?.split("/").at(-1) ?? ""];
       const [media] = Object.values(shared?.content ?? {});
@@ -148,7 +148,7 @@ test("every error is a Problem; below /v1 it has OpenAI's shape", () => {
     }
 });
 
-test("what operations take and give has names", () => {
+test("the schemas of requests and responses have names", () => {
   const { schemas } = document.components;
   expect(Object.keys(schemas)).toEqual(
     expect.arrayContaining([
@@ -174,7 +174,7 @@ test("what operations take and give has names", () => {
           expect({ name, ref: schema.$ref }).toEqual({ name, ref: expect.stringMatching(/^#\/components\/schemas\//) });
 });
 
-test("streams, states that are known already, headers and bounds are in it", () => {
+test("streams, 304, headers and bounds are documented", () => {
   const find = (path: string, method: string) => document.paths[path]?.[method];
   const messages = find("/api/v1/conversations/{id}/messages", "post");
   expect(Object.keys(messages?.responses["200"]?.content ?? {})).toEqual(["text/event-stream"]);
@@ -200,7 +200,7 @@ test("streams, states that are known already, headers and bounds are in it", () 
   }
 });
 
-test("it is the same wherever it runs", async () => {
+test("the document is the same on every host", async () => {
   const elsewhere = await startApp({ config: { PUBLIC_URL: "https://chat.example.com", METRICS_TOKEN: "a-token" } });
   try {
     expect(await (await elsewhere.fetch("/swagger/json")).json()).toEqual(document);
@@ -209,14 +209,14 @@ test("it is the same wherever it runs", async () => {
   }
 });
 
-test("nothing of the schema library's own dialect is left", () => {
+test("no keyword of the schema library's own dialect is left", () => {
   const text = JSON.stringify(document);
   for (const keyword of ['"const":', '"patternProperties":', '"type":"null"', '"format":"text"', '"anyOf":[]'])
     expect(text).not.toContain(keyword);
 });
 
-describe("the addresses of it", () => {
-  test("the document has an ETag, and is not sent twice", async () => {
+describe("serving the document", () => {
+  test("sends an ETag, and 304 for a known one", async () => {
     const first = await parley.fetch("/swagger/json");
     const etag = first.headers.get("etag") ?? "";
     expect(etag).toMatch(/^".+"$/);
@@ -225,7 +225,7 @@ describe("the addresses of it", () => {
     expect(await second.text()).toBe("");
   });
 
-  test("the document is compressed for clients that accept gzip, under an ETag of its own", async () => {
+  test("compresses it for clients that accept gzip, with a separate ETag", async () => {
     const ask = (headers: Record<string, string>) =>
       fetch(`${parley.url}/swagger/json`, { headers, decompress: false });
     const plain = await ask({ "accept-encoding": "identity" });
@@ -243,7 +243,7 @@ describe("the addresses of it", () => {
       expect((await ask({ "accept-encoding": refused })).headers.get("content-encoding")).toBeNull();
   });
 
-  test("the page names no other server, and its script comes from here", async () => {
+  test("serves a page that loads its script from here and refers to no other server", async () => {
     const page = await (await parley.fetch("/swagger")).text();
     expect(page).not.toMatch(/https?:\/\//);
     const script = /<script src="([^"]+)"/.exec(page)?.[1] ?? "";

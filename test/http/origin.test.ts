@@ -20,13 +20,18 @@ const scenarios: Scenario[] = [
   { name: "null, in development", settings: development, origin: "null", isAllowed: false },
   { name: "nonsense", origin: "x", isAllowed: false },
   { name: "nothing", origin: "", isAllowed: false },
-  { name: "a named one", settings: named, origin: "https://app.example.com", isAllowed: true },
-  { name: "a named one with its port", settings: named, origin: "http://other.example:8080", isAllowed: true },
-  { name: "a named one by another scheme", settings: named, origin: "http://app.example.com", isAllowed: false },
-  { name: "a named one on another port", settings: named, origin: "https://app.example.com:8443", isAllowed: false },
-  { name: "one below a named one", settings: named, origin: "https://x.app.example.com", isAllowed: false },
+  { name: "a configured one", settings: named, origin: "https://app.example.com", isAllowed: true },
+  { name: "a configured one with its port", settings: named, origin: "http://other.example:8080", isAllowed: true },
+  { name: "a configured one with another scheme", settings: named, origin: "http://app.example.com", isAllowed: false },
   {
-    name: "one that begins like it",
+    name: "a configured one on another port",
+    settings: named,
+    origin: "https://app.example.com:8443",
+    isAllowed: false,
+  },
+  { name: "a subdomain of a configured one", settings: named, origin: "https://x.app.example.com", isAllowed: false },
+  {
+    name: "one with a configured one as its prefix",
     settings: named,
     origin: "https://app.example.com.evil.example",
     isAllowed: false,
@@ -40,30 +45,30 @@ const scenarios: Scenario[] = [
     isAllowed: true,
   },
   { name: "PUBLIC_URL's, without TLS", settings: publicUrl, origin: "http://chat.example.com", isAllowed: false },
-  { name: "the host that was asked", origin: "https://chat.example.com", isAllowed: true },
+  { name: "the requested host", origin: "https://chat.example.com", isAllowed: true },
   {
-    name: "the host that was asked, beside PUBLIC_URL",
+    name: "the requested host, in addition to PUBLIC_URL",
     settings: publicUrl,
     origin: "http://10.0.0.1:3000",
     host: "10.0.0.1:3000",
     isAllowed: true,
   },
-  { name: "the host that was asked, on another port", origin: "https://chat.example.com:8443", isAllowed: false },
+  { name: "the requested host, on another port", origin: "https://chat.example.com:8443", isAllowed: false },
   {
-    name: "the host that was asked, with TLS here",
+    name: "the requested host, with TLS enabled",
     settings: { TLS_CERT_FILE: "x" },
     origin: "https://chat.example.com",
     isAllowed: true,
   },
   {
-    name: "its page without TLS, with TLS here",
+    name: "the requested host over plain HTTP, with TLS enabled",
     settings: { TLS_CERT_FILE: "x" },
     origin: "http://chat.example.com",
     isAllowed: false,
   },
-  { name: "this machine's", origin: "http://localhost:5173", isAllowed: false },
+  { name: "localhost", origin: "http://localhost:5173", isAllowed: false },
   {
-    name: "this machine's, in staging",
+    name: "localhost, in staging",
     settings: { APP_ENV: "staging" as const },
     origin: "http://localhost:5173",
     isAllowed: false,
@@ -85,7 +90,7 @@ const scenarios: Scenario[] = [
     "http://localhost:x",
   ].map((origin) => ({ name: `${origin}, in development`, settings: development, origin, isAllowed: false })),
   {
-    name: "this machine's, in development, when others are named",
+    name: "localhost, in development, when others are configured",
     settings: { ...development, ...named },
     origin: "http://localhost:5173",
     isAllowed: false,
@@ -106,11 +111,11 @@ test.each([
   "https://a.example?x",
   "null",
   "ftp://a.example",
-])("CORS_ORIGINS=%s stops the start", (CORS_ORIGINS) => {
+])("CORS_ORIGINS=%s prevents the start", (CORS_ORIGINS) => {
   expect(() => loadConfig({ CORS_ORIGINS }, () => "")).toThrow(/^CORS_ORIGINS: /);
 });
 
-describe("over HTTP and WebSocket, the same policy", () => {
+describe("HTTP and WebSocket apply the same policy", () => {
   let parley: TestApp;
   let token: string;
   beforeAll(async () => {
@@ -136,7 +141,7 @@ describe("over HTTP and WebSocket, the same policy", () => {
     );
 
   test.each(["https://evil.example", "null", "http://localhost:5173", "https://app.example.com.evil.example"])(
-    "%s gets nothing",
+    "%s is refused",
     async (origin) => {
       const refused = await upgrade(origin);
       expect(refused.status).toBe(403);
@@ -147,15 +152,15 @@ describe("over HTTP and WebSocket, the same policy", () => {
     },
   );
 
-  test.each(["https://app.example.com", null])("%p comes in", async (origin) => {
+  test.each(["https://app.example.com", null])("%p is accepted", async (origin) => {
     expect((await upgrade(origin)).status).toBe(101);
   });
 
-  test("a page of Parley's own comes in", async () => {
+  test("a page of Parley itself is accepted", async () => {
     expect((await upgrade(parley.url)).status).toBe(101);
   });
 
-  test("in development a page on this machine may call, and read what it needs", async () => {
+  test("in development, a page on localhost may call, and read the response headers it needs", async () => {
     const own = await startApp();
     const origin = "http://localhost:5173";
     const preflight = await own.fetch("/api/v1/conversations", {

@@ -12,7 +12,7 @@ afterAll(() => parley.stop());
 const codes = Object.keys(errorCodes) as ErrorCode[];
 
 describe.each(codes)("/problems/%s", (code) => {
-  test("is a page that says what it means and what to do", async () => {
+  test("is a page that explains the error and what to do", async () => {
     const response = await parley.fetch(`/problems/${code}`);
     expect(response.status).toBe(200);
     expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
@@ -22,7 +22,7 @@ describe.each(codes)("/problems/%s", (code) => {
     expect(page).not.toMatch(/undefined|null|`/);
   });
 
-  test("is JSON for those who ask for it", async () => {
+  test("is JSON on request", async () => {
     const response = await parley.fetch(`/problems/${code}`, { headers: { accept: "application/json" } });
     expect(response.headers.get("content-type")).toStartWith("application/json");
     expect(await response.json()).toEqual({ code, ...errorCodes[code] });
@@ -38,13 +38,13 @@ describe.each(["/problems", "/problems/"])("%s", (path) => {
     expect(links.sort()).toEqual([...codes].sort());
   });
 
-  test("is JSON for those who ask for it", async () => {
+  test("is JSON on request", async () => {
     const response = await parley.fetch(path, { headers: { accept: "application/json" } });
     expect(await response.json()).toEqual({ data: codes.map((code) => ({ code, ...errorCodes[code] })) });
   });
 });
 
-test.each(["nothing", "constructor", "%3Cscript%3E"])("/problems/%s is not one", async (code) => {
+test.each(["nothing", "constructor", "%3Cscript%3E"])("/problems/%s returns 404", async (code) => {
   const response = await parley.fetch(`/problems/${code}`);
   expect(response.status).toBe(404);
   expect(await response.json()).toMatchObject({ code: "not_found" });

@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Whatever came in, the server goes on. */
+/** The server must still work after every request. */
 afterEach(async () => {
   expect((await parley.fetch("/readyz")).status).toBe(200);
 });
@@ -24,17 +24,17 @@ const send = ({ method = "GET", path = "/version", headers = "", body = "" }: Re
 const login = { method: "POST", path: "/api/v1/auth/login" };
 const json = "Content-Type: application/json\r\n";
 
-describe("what reaches our code is answered as a problem, with every header", () => {
+describe("a request that reaches our code gets a problem with all headers", () => {
   const scenarios: (Request & { name: string; status: number; code: string })[] = [
-    { name: "an escape that is none", path: "/%zz", status: 404, code: "not_found" },
-    { name: "an escape that is none, in a parameter", path: "/problems/%zz", status: 404, code: "not_found" },
-    { name: "bytes that are no UTF-8", path: "/problems/%ff%fe", status: 404, code: "not_found" },
+    { name: "an invalid escape", path: "/%zz", status: 404, code: "not_found" },
+    { name: "an invalid escape in a parameter", path: "/problems/%zz", status: 404, code: "not_found" },
+    { name: "bytes that are not UTF-8", path: "/problems/%ff%fe", status: 404, code: "not_found" },
     { name: "an escaped NUL", path: "/api/v1/documents/a%00b", status: 401, code: "unauthorized" },
     { name: "an address of 9,000 characters", path: `/${"a".repeat(9_000)}`, status: 404, code: "not_found" },
-    { name: "dots that climb", path: "/../../etc/passwd", status: 404, code: "not_found" },
-    { name: "a method that nothing answers to", method: "PROPFIND", status: 405, code: "method_not_allowed" },
+    { name: "path traversal", path: "/../../etc/passwd", status: 404, code: "not_found" },
+    { name: "an unsupported method", method: "PROPFIND", status: 405, code: "method_not_allowed" },
     { name: "TRACE", method: "TRACE", status: 405, code: "method_not_allowed" },
-    { name: "OPTIONS that is no preflight", method: "OPTIONS", status: 405, code: "method_not_allowed" },
+    { name: "OPTIONS without a preflight", method: "OPTIONS", status: 405, code: "method_not_allowed" },
     {
       name: "an absolute address of another host",
       path: "http://evil.example/nothing",
@@ -42,7 +42,7 @@ describe("what reaches our code is answered as a problem, with every header", ()
       code: "not_found",
     },
     {
-      name: "a body of 90 GB, by its own account",
+      name: "a Content-Length of 90 GB",
       ...login,
       headers: `${json}Content-Length: 99999999999\r\n`,
       body: "{}",
@@ -50,7 +50,7 @@ describe("what reaches our code is answered as a problem, with every header", ()
       code: "too_large",
     },
     {
-      name: "a body of another type",
+      name: "a body of another content type",
       ...login,
       headers: "Content-Type: text/xml\r\nContent-Length: 2\r\n",
       body: "{}",
@@ -58,7 +58,7 @@ describe("what reaches our code is answered as a problem, with every header", ()
       code: "unsupported_media_type",
     },
     {
-      name: "an upgrade that is half of one",
+      name: "an incomplete upgrade",
       path: "/realtime",
       headers: "Upgrade: websocket\r\n",
       status: 400,
@@ -79,11 +79,11 @@ describe("what reaches our code is answered as a problem, with every header", ()
   });
 });
 
-describe("what is no HTTP, or could be read in two ways, is refused by the runtime", () => {
+describe("the runtime refuses invalid or ambiguous HTTP", () => {
   const chunked = "Transfer-Encoding: chunked\r\n";
   const scenarios: (Request & { name: string; status: number })[] = [
     {
-      name: "two lengths that differ",
+      name: "two different lengths",
       ...login,
       headers: `${json}Content-Length: 2\r\nContent-Length: 5\r\n`,
       body: "{}abc",
@@ -97,7 +97,7 @@ describe("what is no HTTP, or could be read in two ways, is refused by the runti
       status: 400,
     },
     {
-      name: "an encoding that is none",
+      name: "an unknown transfer encoding",
       ...login,
       headers: "Transfer-Encoding: xchunked\r\n",
       body: "0\r\n\r\n",
@@ -110,8 +110,8 @@ describe("what is no HTTP, or could be read in two ways, is refused by the runti
       body: "0\r\n\r\n",
       status: 400,
     },
-    { name: "a length that is no number", ...login, headers: "Content-Length: +2\r\n", body: "{}", status: 400 },
-    { name: "a chunk whose length is no number", ...login, headers: json + chunked, body: "zz\r\n{}\r\n", status: 400 },
+    { name: "an invalid length", ...login, headers: "Content-Length: +2\r\n", body: "{}", status: 400 },
+    { name: "an invalid chunk length", ...login, headers: json + chunked, body: "zz\r\n{}\r\n", status: 400 },
     { name: "a folded header", headers: "X-A: a\r\n b\r\n", status: 400 },
     { name: "a NUL in a header", headers: "X-A: a\0b\r\n", status: 400 },
     { name: "a header without a colon", headers: "nonsense\r\n", status: 400 },
@@ -119,12 +119,12 @@ describe("what is no HTTP, or could be read in two ways, is refused by the runti
     { name: "300 headers", headers: Array.from({ length: 300 }, (_, i) => `X-${i}: y\r\n`).join(""), status: 431 },
     { name: "a header of 20 KB", headers: `X-A: ${"y".repeat(20_000)}\r\n`, status: 431 },
     { name: "an address of 20 KB", path: `/version?${"a".repeat(20_000)}`, status: 431 },
-    { name: "a method that is not one of HTTP's", method: "FOO", status: 0 },
+    { name: "an unknown method", method: "FOO", status: 0 },
   ];
   test.each(scenarios)("$name: $status", async ({ status, ...request }) => {
     const answer = await send(request);
     expect(answer.status).toBe(status);
-    // Nothing is said about what is running here, and nothing behind it is taken for a second request.
+    // The response reveals no server software, and the rest is not taken for a second request.
     expect(answer.body).toBe(answer.status === 0 ? answer.text : "");
     expect(answer.headers.server).toBeUndefined();
   });
@@ -139,20 +139,20 @@ describe("what is no HTTP, or could be read in two ways, is refused by the runti
   });
 });
 
-/** A runtime that learns one of these makes docs/security.md ("Errors") wrong. */
-describe("what the runtime drops", () => {
+/** If the runtime starts to handle one of these, docs/security.md ("Errors") needs an update. */
+describe("the runtime drops", () => {
   const me = async () => {
     const { access_token } = await parley.register();
     return `Host: localhost\r\nAuthorization: Bearer ${access_token}\r\n`;
   };
 
-  test("a request behind one that is still being answered: neither is answered", async () => {
+  test("a pipelined request behind one in progress: both get no response", async () => {
     const headers = await me();
     const one = `GET /api/v1/me HTTP/1.1\r\n${headers}\r\n`;
     expect((await sendRaw(parley.url, one + one)).text).toBe("");
   });
 
-  test("fields after the last chunk: they end the connection", async () => {
+  test("a request with trailer fields: the connection closes", async () => {
     const headers = `${await me()}${json}Transfer-Encoding: chunked\r\n`;
     const { text } = await sendRaw(
       parley.url,

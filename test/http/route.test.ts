@@ -12,14 +12,14 @@ const described = { method: "GET", path: "/probe", operationId: "probe", summary
 const handle = () => undefined;
 
 describe("a route", () => {
-  test("that does not say who may call it does not compile", () => {
+  test("that does not declare its access does not compile", () => {
     // @ts-expect-error neither `scope` nor `public`
     route({ ...described, handle });
     // @ts-expect-error both
     route({ ...described, scope: "any", public: true, handle });
-    // @ts-expect-error nobody calls a public route
+    // @ts-expect-error a public route has no caller
     route({ ...described, public: true, handle: ({ caller }) => void caller });
-    // @ts-expect-error the handler gives something else than is declared
+    // @ts-expect-error the handler returns another type than declared
     route({ ...described, public: true, ok: Type.Object({ n: Type.Integer() }), handle: () => ({ n: "1" }) });
   });
 
@@ -31,7 +31,7 @@ describe("a route", () => {
     expect(() => requireDeclared(app, [declared])).toThrow("GET /undeclared was mounted without a declaration.");
   });
 
-  test("whose handler the framework could not read is not mounted", () => {
+  test("with a handler that the framework could not read is not mounted", () => {
     const declared = {
       ...described,
       public: true,
@@ -42,7 +42,7 @@ describe("a route", () => {
     expect(() => mount([declared], [])).toThrow("GET /probe must be an arrow function that destructures its context");
   });
 
-  test("meets the plugins in their order, and stops at the first that refuses", async () => {
+  test("runs its plugins in order, and stops at the first that refuses", async () => {
     const met: string[] = [];
     const step =
       (name: string, refuses = false) =>
@@ -65,7 +65,7 @@ describe("a route", () => {
   });
 });
 
-describe("who calls is asked before anything that they send", () => {
+describe("authentication comes before input validation", () => {
   let parley: TestApp;
   let operations: Operation[];
   beforeAll(async () => {
@@ -86,7 +86,7 @@ describe("who calls is asked before anything that they send", () => {
     return { status: response.status, body: await response.text() };
   };
 
-  test("without a credential everything is 401: bad addresses, bad and oversized bodies", async () => {
+  test("without a credential everything returns 401: invalid addresses, invalid and oversized bodies", async () => {
     expect(operations.length).toBeGreaterThan(40);
     for (const operation of operations)
       for (const body of operation.method === "GET" ? [null] : [null, "{", "x".repeat(BODY_BYTES_MAX + 1)]) {
@@ -95,7 +95,7 @@ describe("who calls is asked before anything that they send", () => {
       }
   });
 
-  test("so is what a key may not do, with 403", async () => {
+  test("without the scope of a key everything returns 403", async () => {
     const owner = await parley.register();
     const { body } = await parley
       .fetch("/api/v1/api-keys", { token: owner.access_token, json: { name: "Narrow", scopes: ["webhooks:read"] } })
@@ -108,7 +108,7 @@ describe("who calls is asked before anything that they send", () => {
     }
   });
 
-  test("and a body that is missing is asked for in a sentence", async () => {
+  test("a missing body is explained in a sentence", async () => {
     const { access_token: token } = await parley.register();
     const response = await parley.fetch("/api/v1/prompts", { token, method: "POST" });
     const problem = (await response.json()) as ProblemBody;

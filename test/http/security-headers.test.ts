@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** What every answer has, whatever it is; pages have a policy of their own. */
+/** The headers of every response; pages have their own policy. */
 function expectSecure({ headers }: Response, what: string): void {
   const seen = Object.fromEntries(headers);
   expect({ what, ...seen }).toMatchObject({
@@ -44,7 +44,7 @@ async function listRoutes(): Promise<{ method: string; path: string }[]> {
 }
 
 describe("every route of the API document", () => {
-  test("has them, with and without a credential, asked rightly and wrongly; and nothing personal may be kept", async () => {
+  test("has the headers, with and without a credential, with valid and invalid input; personal data must not be cached", async () => {
     const routes = await listRoutes();
     expect(routes.length).toBeGreaterThan(50);
     const { access_token } = await parley.register();
@@ -52,7 +52,7 @@ describe("every route of the API document", () => {
     for (const { method, path } of routes)
       for (const token of [undefined, "no.good.token", access_token])
         for (const accept of ["application/json", "text/event-stream"]) {
-          // It would end the session with which the others ask.
+          // It would end the session that the other requests use.
           if (method === "DELETE" && path === "/api/v1/me" && token === access_token) continue;
           const what = `${method} ${path}`;
           const response = await parley.fetch(path, {
@@ -74,20 +74,20 @@ describe("every route of the API document", () => {
   });
 });
 
-describe("every kind of answer", () => {
+describe("every kind of response", () => {
   const api = "/api/v1/conversations";
   const kinds: { kind: string; path: string; status: number; init?: Parameters<TestApp["fetch"]>[1] }[] = [
     { kind: "a page", path: "/swagger", status: 200 },
     { kind: "a script", path: "/swagger/json", status: 200 },
     { kind: "text", path: "/livez", status: 200 },
     { kind: "a problem's page", path: "/problems/invalid", status: 200 },
-    { kind: "no such address", path: "/nothing", status: 404 },
+    { kind: "an unknown path", path: "/nothing", status: 404 },
     { kind: "another method", path: "/version", status: 405, init: { method: "DELETE" } },
     { kind: "HEAD", path: "/version", status: 200, init: { method: "HEAD" } },
-    { kind: "HEAD of nothing", path: "/nothing", status: 404, init: { method: "HEAD" } },
-    { kind: "no credential", path: "/api/v1/me", status: 401 },
-    { kind: "no credential, as OpenAI says it", path: "/v1/models", status: 401 },
-    { kind: "an upgrade that is none", path: "/realtime", status: 400 },
+    { kind: "HEAD of an unknown path", path: "/nothing", status: 404, init: { method: "HEAD" } },
+    { kind: "a missing credential", path: "/api/v1/me", status: 401 },
+    { kind: "a missing credential, in OpenAI's format", path: "/v1/models", status: 401 },
+    { kind: "an invalid upgrade", path: "/realtime", status: 400 },
     {
       kind: "a preflight",
       path: api,
@@ -95,13 +95,13 @@ describe("every kind of answer", () => {
       init: { method: "OPTIONS", headers: { origin: "https://x.example", "access-control-request-method": "POST" } },
     },
     {
-      kind: "a body that is too large",
+      kind: "an oversized body",
       path: "/api/v1/auth/login",
       status: 413,
       init: { json: "x".repeat(1_100_000) },
     },
     {
-      kind: "a body of another type",
+      kind: "a body of another content type",
       path: "/api/v1/auth/login",
       status: 415,
       init: { json: {}, headers: { "content-type": "text/xml" } },

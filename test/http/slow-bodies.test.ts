@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Sends the first half of a request's body, and after `between` the other one. @returns the answer. */
+/** Sends the first half of a request's body, waits for `between`, then sends the rest. @returns the response. */
 async function sendInHalves(token: string, json: object, between: () => Promise<unknown>): Promise<string> {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
@@ -31,13 +31,13 @@ async function sendInHalves(token: string, json: object, between: () => Promise<
 const listTitles = async () =>
   (await anna.get<{ data: { title: string }[] }>("/conversations")).body.data.map(({ title }) => title);
 
-test("a request whose body comes slowly is carried out", async () => {
+test("a request with a slowly arriving body succeeds", async () => {
   const text = await sendInHalves(anna.account.access_token, { title: "slow" }, async () => {});
   expect(text).toStartWith("HTTP/1.1 201");
   expect(await listTitles()).toEqual(["slow"]);
 });
 
-test("it is refused if the key was deleted, or the session ended, while it came", async () => {
+test("it is refused if the key was deleted or the session ended meanwhile", async () => {
   const json = { name: "slow", scopes: ["conversations:write"] };
   const { body: key } = await anna.ask<{ id: string; key: string }>("POST", "/api-keys", json);
   const byKey = await sendInHalves(key.key, { title: "by a key" }, () => anna.ask("DELETE", `/api-keys/${key.id}`));

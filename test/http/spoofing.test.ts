@@ -29,7 +29,7 @@ afterAll(async () => {
   await trusting.stop();
 });
 
-describe("what a caller says of the address they asked", () => {
+describe("forged Host and forwarding headers", () => {
   const ask = (method: string, path: string, body = "") =>
     sendRaw(
       parley.url,
@@ -47,7 +47,7 @@ describe("what a caller says of the address they asked", () => {
     ["GET", "/problems/invalid", ""],
     ["GET", "/nothing", ""],
     ["GET", "/version", ""],
-  ])("gets into nothing of the answer: %s %s", async (method, path, body) => {
+  ])("do not appear in the response: %s %s", async (method, path, body) => {
     if (path.includes("conversations?"))
       for (let i = 0; i < 2; i += 1) await ask("POST", "/api/v1/conversations", "{}");
     const answer = await ask(method, path, body);
@@ -59,18 +59,18 @@ describe("what a caller says of the address they asked", () => {
     if (method === "POST") expect(answer.headers.location).toMatch(/^\/api\/v1\/conversations\/[\w-]{36}$/);
   });
 
-  test("neither its path nor its method is another one for it", async () => {
+  test("do not change the path or method of the request", async () => {
     const answer = await sendRaw(parley.url, `GET /version HTTP/1.1\r\n${forged}\r\n\r\n`);
     expect(JSON.parse(answer.body)).toMatchObject({ version: expect.any(String) });
   });
 
-  test("nor is it in the API document, which is the same everywhere", async () => {
+  test("do not appear in the API document, which is the same everywhere", async () => {
     const answer = await ask("GET", "/swagger/json");
     expect(answer.text).toContain('"servers":[{"url":"/"}]');
   });
 });
 
-describe("what a caller says of where they come from", () => {
+describe("a forged client address", () => {
   const login = async (app: TestApp, headers: Record<string, string>) => {
     const { user, access_token } = await app.register();
     const response = await app.fetch("/api/v1/auth/login", {
@@ -91,7 +91,7 @@ describe("what a caller says of where they come from", () => {
     { "cf-connecting-ip": "6.6.6.6" },
     { "true-client-ip": "6.6.6.6" },
   ];
-  test.each(claims)("is not believed when no proxy is trusted (%p)", async (headers) => {
+  test.each(claims)("is ignored when no proxy is trusted (%p)", async (headers) => {
     expect(await login(parley, headers)).toBe("127.0.0.1");
   });
 
@@ -100,7 +100,7 @@ describe("what a caller says of where they come from", () => {
     ["6.6.6.6, 203.0.113.7", "203.0.113.7"],
     ["6.6.6.6, 203.0.113.7, 127.0.0.9", "203.0.113.7"],
     ["nonsense", "127.0.0.1"],
-  ])("through a trusted proxy it is what the proxy saw (%s)", async (forwarded, expected) => {
+  ])("is replaced with the address that a trusted proxy saw (%s)", async (forwarded, expected) => {
     expect(await login(trusting, { "x-forwarded-for": forwarded })).toBe(expected);
     expect(await login(trusting, { "x-real-ip": "6.6.6.6", "x-forwarded-for": forwarded })).toBe(expected);
   });

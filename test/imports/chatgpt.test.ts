@@ -28,8 +28,8 @@ async function findByTitle(title: string): Promise<Conversation> {
 const listMessages = async ({ id }: Conversation) =>
   (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages?limit=200`)).body.data;
 
-describe("a conversation of ChatGPT", () => {
-  test("comes with its title, its times, its models and its messages, and is read already", async () => {
+describe("a ChatGPT conversation", () => {
+  test("is imported with its title, times, models and messages, and is marked as read", async () => {
     const file = [
       createChatGpt("c-1", { Hello: {}, "Hi there": { model: "gpt-4o" }, "How are you?": {}, Fine: { model: "o3" } }),
     ];
@@ -102,16 +102,16 @@ describe("a conversation of ChatGPT", () => {
   });
 });
 
-describe("what comes of a message of ChatGPT", () => {
-  const importOne = async (id: string, said: Parameters<typeof createChatGpt>[1], other: object = {}) => {
-    const done = await importFile(parley, account, "chatgpt", [createChatGpt(id, said, other)]);
+describe("messages of a ChatGPT export", () => {
+  const importOne = async (id: string, input: Parameters<typeof createChatGpt>[1], other: object = {}) => {
+    const done = await importFile(parley, account, "chatgpt", [createChatGpt(id, input, other)]);
     const [row] = await parley.database<{ conversation_id: string }[]>`
       select conversation_id from import_sources where source_id = ${id}`;
     const messages = row ? await listMessages({ id: row.conversation_id } as Conversation) : [];
     return { done, messages };
   };
 
-  test("hidden messages and those of tools are left out, and the report counts what people would miss", async () => {
+  test("skips hidden messages and those of tools, and reports the number of visible ones that are missing", async () => {
     const { done, messages } = await importOne("kinds", {
       instructions: { role: "system", text: "", metadata: { is_visually_hidden_from_conversation: true } },
       profile: {
@@ -168,7 +168,7 @@ describe("what comes of a message of ChatGPT", () => {
     expect(done).toMatchObject({ imported: 1, skipped: 0 });
   });
 
-  test("system messages that people see come in", async () => {
+  test("imports visible system messages", async () => {
     const { messages } = await importOne("system", {
       rules: { role: "system", text: "Be kind." },
       Hello: { role: "user" },
@@ -186,7 +186,7 @@ describe("what comes of a message of ChatGPT", () => {
     ]);
   });
 
-  test("texts are made storable, and cut where they are too long", async () => {
+  test("makes texts storable, and cuts those that are too long", async () => {
     const { done, messages } = await importOne(
       "texts",
       {
@@ -202,14 +202,14 @@ describe("what comes of a message of ChatGPT", () => {
     expect(done.report[0]?.title.length).toBeLessThanOrEqual(200);
   });
 
-  test("a title that nobody can see is none", async () => {
+  test("ignores an invisible title", async () => {
     const { done, messages } = await importOne("unseen", { a: { text: "hello" } }, { title: "\u3164\u200b \u2800" });
     expect(messages).toHaveLength(1);
     const title = (await rest.get<Conversation>(`/conversations/${messages[0]?.conversation_id}`)).body.title;
     expect({ title, imported: done.imported }).toEqual({ title: "", imported: 1 });
   });
 
-  test("times that cannot be are those of the message before, and never in the future", async () => {
+  test("replaces invalid times with that of the message before, never in the future", async () => {
     const before = Date.now();
     const { messages } = await importOne(
       "times",
@@ -230,7 +230,7 @@ describe("what comes of a message of ChatGPT", () => {
     expect((await findByTitle("Title of times")).updated_at).toBe("2023-11-15T00:00:00.000Z");
   });
 
-  test("a tree with circles, missing and equal parents comes in once each", async () => {
+  test("imports every message once from a tree with cycles, missing and duplicate parents", async () => {
     const { done, messages } = await importOne("circle", {
       a: { parent: "b" },
       b: { parent: "a" },
@@ -248,7 +248,7 @@ describe("what comes of a message of ChatGPT", () => {
     for (const { parent_id, seq } of messages) if (parent_id) expect(seqs.get(parent_id) ?? 1e9).toBeLessThan(seq);
   });
 
-  test("nodes of every wrong form are passed over", async () => {
+  test("skips malformed nodes", async () => {
     const mapping = {
       a: null,
       b: 7,

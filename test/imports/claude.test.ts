@@ -22,7 +22,7 @@ async function readMessages(sourceId: string): Promise<Message[]> {
 
 const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
 
-test("a conversation of Claude comes in as it was", async () => {
+test("imports a Claude conversation unchanged", async () => {
   const done = await importFile(parley, account, "claude", [createClaude("u-1", ["Hello", "Hi", "More?", "More."])]);
   expect(done).toMatchObject({ source: "claude", status: "done", imported: 1, messages: 4, report: [] });
   const messages = await readMessages("u-1");
@@ -35,8 +35,8 @@ test("a conversation of Claude comes in as it was", async () => {
   expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, ...messages.slice(0, 3).map(({ id }) => id)]);
 });
 
-test("texts of attachments belong to the message; files, tools and thinking are left out, and counted", async () => {
-  const said = [
+test("adds the texts of attachments to the message; skips and counts files, tools and thinking", async () => {
+  const chatMessages = [
     {
       uuid: "a",
       sender: "human",
@@ -63,7 +63,7 @@ test("texts of attachments belong to the message; files, tools and thinking are 
     { uuid: "d", sender: "narrator", text: "Nobody" },
     { uuid: "e", sender: "assistant", text: "", content: null },
   ];
-  const done = await importFile(parley, account, "claude", [createClaude("u-2", [], { chat_messages: said })]);
+  const done = await importFile(parley, account, "claude", [createClaude("u-2", [], { chat_messages: chatMessages })]);
   expect((await readMessages("u-2")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "Read this\n\nnotes.txt\n\nline 1\nline 2"],
     ["assistant", "First.\n\nThen."],
@@ -77,8 +77,8 @@ test("texts of attachments belong to the message; files, tools and thinking are 
   ]);
 });
 
-test("messages that name their parents are branches", async () => {
-  const say = (uuid: string, sender: string, parent: string, n: number) => ({
+test("turns messages that name their parents into branches", async () => {
+  const createMessage = (uuid: string, sender: string, parent: string, n: number) => ({
     uuid,
     sender,
     text: uuid,
@@ -86,15 +86,15 @@ test("messages that name their parents are branches", async () => {
     created_at: at(n),
   });
   const root = "00000000-0000-4000-8000-000000000000";
-  const said = [
-    say("q1", "human", root, 1),
-    say("a1", "assistant", "q1", 2),
-    say("q2", "human", "a1", 3),
-    say("a2", "assistant", "q2", 4),
-    say("a2 again", "assistant", "q2", 6),
-    say("q2 edited", "human", "a1", 5),
+  const chatMessages = [
+    createMessage("q1", "human", root, 1),
+    createMessage("a1", "assistant", "q1", 2),
+    createMessage("q2", "human", "a1", 3),
+    createMessage("a2", "assistant", "q2", 4),
+    createMessage("a2 again", "assistant", "q2", 6),
+    createMessage("q2 edited", "human", "a1", 5),
   ];
-  await importFile(parley, account, "claude", [createClaude("u-3", [], { chat_messages: said })]);
+  await importFile(parley, account, "claude", [createClaude("u-3", [], { chat_messages: chatMessages })]);
   const messages = await readMessages("u-3");
   const contents = new Map(messages.map(({ id, content }) => [id, content]));
   expect(messages.map(({ content, parent_id }) => [content, contents.get(parent_id ?? "") ?? null])).toEqual([
@@ -107,24 +107,26 @@ test("messages that name their parents are branches", async () => {
   ]);
 });
 
-test("messages with equal and missing ids are all there", async () => {
-  const said = [
+test("imports all messages with duplicate or missing ids", async () => {
+  const chatMessages = [
     { sender: "human", text: "One" },
     { sender: "assistant", text: "Two" },
     { sender: "human", text: "Three" },
   ];
-  await importFile(parley, account, "claude", [createClaude("u-4", [], { chat_messages: said })]);
+  await importFile(parley, account, "claude", [createClaude("u-4", [], { chat_messages: chatMessages })]);
   expect((await readMessages("u-4")).map(({ content }) => content)).toEqual(["One", "Two", "Three"]);
 });
 
-test("messages with one id are all there, those with a role instead of a sender too, and unknown senders are counted", async () => {
-  const said = [
+test("imports all messages that share one id, and those with a role instead of a sender; counts unknown senders", async () => {
+  const chatMessages = [
     { uuid: "same", sender: "human", text: "One" },
     { uuid: "same", role: "assistant", text: "Two" },
     { uuid: "other", sender: "moderator", text: "Three" },
     null,
   ];
-  const done = await importFile(parley, account, "claude", [{ uuid: "u-odd", name: "Odd", chat_messages: said }]);
+  const done = await importFile(parley, account, "claude", [
+    { uuid: "u-odd", name: "Odd", chat_messages: chatMessages },
+  ]);
   expect((await readMessages("u-odd")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "One"],
     ["assistant", "Two"],

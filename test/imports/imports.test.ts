@@ -29,7 +29,7 @@ const idOf = async (sourceId: string) => {
 };
 
 describe("an imported conversation", () => {
-  test("goes on with a model, which is shown the current branch of what was imported", async () => {
+  test("can be continued with a model, which receives the imported current branch", async () => {
     const file = [
       createChatGpt("continued", {
         First: {},
@@ -53,7 +53,7 @@ describe("an imported conversation", () => {
     expect(conversation).toMatchObject({ last_seq: 9, last_read_seq: 7, unread: 1 });
   });
 
-  test("stands in the list where its own newest message puts it, and its events are of after the import", async () => {
+  test("is listed by the time of its newest message, and its events date from the import", async () => {
     const { id } = await asking.createConversation(anna, [], { title: "Before" });
     await run("chatgpt", [chat("older")]);
     const titles = (await list()).map(({ title }) => title);
@@ -67,7 +67,7 @@ describe("an imported conversation", () => {
     expect(id).not.toBe(imported);
   });
 
-  test("has counters that a recount gives as well", async () => {
+  test("has counters that match a recount", async () => {
     const [wrong] = await asking.parley.database<{ count: number }[]>`
       select count(*)::int from conversations c join import_sources s on s.conversation_id = c.id
       join members m on m.conversation_id = c.id
@@ -82,8 +82,8 @@ describe("an imported conversation", () => {
   });
 });
 
-describe("the same file again", () => {
-  test("changes nothing, also in another order and with more in it", async () => {
+describe("importing the same file again", () => {
+  test("changes nothing, even in another order or with more content", async () => {
     const first = await run("chatgpt", [chat("a"), chat("b")]);
     expect(first).toMatchObject({ imported: 2, skipped: 0 });
     const before = await list();
@@ -97,7 +97,7 @@ describe("the same file again", () => {
     expect(await list()).toHaveLength(before.length + 1);
   });
 
-  test("is known by its content where it has no ids, and twice in one file it is one", async () => {
+  test("recognizes conversations without ids by their content, also within one file", async () => {
     const bare = { conversation_id: undefined };
     const file = [
       chat("d", { ...bare, title: "Bare" }),
@@ -108,7 +108,7 @@ describe("the same file again", () => {
     expect(await run("chatgpt", file)).toMatchObject({ imported: 0, skipped: 3 });
   });
 
-  test("brings back what was deleted", async () => {
+  test("restores description was deleted", async () => {
     await run("chatgpt", [chat("deleted")]);
     const id = await idOf("deleted");
     await createRest(asking.parley, anna).ask("DELETE", `/conversations/${id}`);
@@ -116,7 +116,7 @@ describe("the same file again", () => {
     expect(await idOf("deleted")).not.toBe(id);
   });
 
-  test("is another user's own as well", async () => {
+  test("creates separate copies for another user", async () => {
     const ben = await asking.parley.register(undefined, "Ben");
     expect(await run("chatgpt", [chat("a")], ben)).toMatchObject({ imported: 1, skipped: 0 });
     expect((await list(ben)).map(({ title }) => title)).toEqual(["Title of a"]);
@@ -140,31 +140,31 @@ describe("a file", () => {
       `\ufeff \n[${JSON.stringify(chat("bom"))}] \n`,
       { status: "done", imported: 1 },
     ],
-    ["of Claude, said to be of ChatGPT", "chatgpt", [createClaude("w", ["x"])], { status: "failed", imported: 0 }],
-    ["of ChatGPT, said to be of Claude", "claude", [chat("w2")], { status: "failed", imported: 0 }],
-    ["that is no JSON", "chatgpt", "PK or not", { status: "failed" }],
+    ["of Claude, declared as ChatGPT", "chatgpt", [createClaude("w", ["x"])], { status: "failed", imported: 0 }],
+    ["of ChatGPT, declared as Claude", "claude", [chat("w2")], { status: "failed", imported: 0 }],
+    ["that is not JSON", "chatgpt", "PK or not", { status: "failed" }],
     ["that is a number", "chatgpt", "7", { status: "failed" }],
     ["that is something else", "chatgpt", { data: { rows: [1, 2] } }, { status: "failed" }],
     [
-      "that breaks off",
+      "that is cut off",
       "chatgpt",
       `[${JSON.stringify(chat("whole"))},{"title":"Half`,
       { status: "failed", imported: 1 },
     ],
     [
-      "with a fault",
+      "with a syntax error",
       "chatgpt",
       `[${JSON.stringify(chat("before"))},{"title":nul},${JSON.stringify(chat("after"))}]`,
       { status: "failed", imported: 1 },
     ],
     [
-      "that goes on after its end",
+      "with content after its end",
       "chatgpt",
       `[${JSON.stringify(chat("end"))}] more`,
       { status: "failed", imported: 1 },
     ],
     [
-      "of values that are no conversations",
+      "of values that are not conversations",
       "chatgpt",
       [1, null, "x", [], {}, chat("good")],
       { status: "done", imported: 1, skipped: 5 },
@@ -176,8 +176,8 @@ describe("a file", () => {
       { status: "done", imported: 1, skipped: 1 },
     ],
   ];
-  for (const [what, source, file, expected] of cases)
-    test(`${what} ends ${expected.status}`, async () => {
+  for (const [description, source, file, expected] of cases)
+    test(`${description} ends ${expected.status}`, async () => {
       const done = await run(source, file);
       expect(done).toMatchObject(expected);
       expect(done.error === null).toBe(expected.status === "done");
@@ -185,7 +185,7 @@ describe("a file", () => {
       expect(done.report).toHaveLength(done.skipped);
     });
 
-  test("that fails says why, and where", async () => {
+  test("that fails reports why, and where", async () => {
     expect((await run("chatgpt", [createClaude("w", ["x"])])).error).toEqual({
       code: "wrong_source",
       detail: "This is an export of Claude. Import it with ?source=claude.",
@@ -201,7 +201,7 @@ describe("a file", () => {
     );
   });
 
-  test("of which a part is too large leaves out that conversation alone", async () => {
+  test("with an oversized part skips only that conversation", async () => {
     const large = chat("large", { title: "Large" }) as { mapping: Record<string, { message: unknown }> };
     const huge = {
       ...large,
@@ -214,7 +214,7 @@ describe("a file", () => {
 });
 
 describe("a user's quota", () => {
-  test("of conversations ends the import, with what fitted", async () => {
+  test("of conversations ends the import, and keeps description fits", async () => {
     const cara = await asking.parley.register(undefined, "Cara");
     const done = await run(
       "chatgpt",
@@ -226,7 +226,7 @@ describe("a user's quota", () => {
     expect(await list(cara)).toHaveLength(40);
   });
 
-  test("of bytes ends the import, and counts what models had said", async () => {
+  test("of bytes ends the import, and includes the imported answers", async () => {
     const dora = await asking.parley.register(undefined, "Dora");
     const long = (id: string) =>
       createChatGpt(id, {
@@ -259,7 +259,7 @@ describe("a user's quota", () => {
 });
 
 describe("imports", () => {
-  test("are their user's alone, listed newest first without reports", async () => {
+  test("are visible only to their user, newest first, without reports in the list", async () => {
     const eva = await asking.parley.register(undefined, "Eva");
     const otto = createRest(asking.parley, await asking.parley.register(undefined, "Otto"));
     const ids: string[] = [];
@@ -273,7 +273,7 @@ describe("imports", () => {
     expect(await asking.parley.database`select 1 from import_pieces`).toHaveLength(0);
   });
 
-  test("of a user who is disabled in the meantime stop", async () => {
+  test("of a user who is disabled meanwhile stop", async () => {
     const finn = await asking.parley.register(undefined, "Finn");
     await asking.parley.database`update users set disabled_at = now() where id = ${finn.user.id}`;
     const [row] = await asking.parley.database<{ id: string }[]>`
@@ -293,7 +293,7 @@ describe("imports", () => {
     expect(ended).toEqual({ status: "failed", imported: 0, error_code: "forbidden" });
   });
 
-  test("go with their user, and with the files that have not been read", async () => {
+  test("are deleted with their user, including files that have not been read", async () => {
     const gina = await asking.parley.register(undefined, "Gina");
     await run("chatgpt", [chat("gina"), 7], gina);
     const open = await sendFile(asking.parley, gina, "chatgpt", JSON.stringify([chat("gina 2")]));
@@ -318,7 +318,7 @@ describe("imports", () => {
     ).toHaveLength(0);
   });
 
-  test("are in what their user can take along, with what they brought in", async () => {
+  test("are part of their user's export, with the imported conversations", async () => {
     const hugo = await asking.parley.register(undefined, "Hugo");
     const chain = createChatGpt("hugo", { Q: {}, A1: {}, A2: { role: "assistant" } });
     await run("chatgpt", [chain], hugo);
@@ -331,7 +331,7 @@ describe("imports", () => {
     expect(exported.answers).toEqual([]);
   });
 
-  test("that stand too long end, and nothing is left of them", async () => {
+  test("that are stuck for too long fail, and leave nothing", async () => {
     const { database } = asking.parley;
     const karl = await asking.parley.register(undefined, "Karl");
     const lena = await asking.parley.register(undefined, "Lena");
@@ -361,7 +361,7 @@ describe("imports", () => {
     expect(await database`select 1 from import_pieces where import_id = any (${ids}::uuid[])`).toHaveLength(0);
   });
 
-  test("end one after the other: while one is open, another one is a conflict", async () => {
+  test("run one at a time: a second one is a conflict", async () => {
     const ida = await asking.parley.register(undefined, "Ida");
     const body = JSON.stringify(Array.from({ length: 30 }, (_, n) => chat(`ida-${n}`)));
     const answers = await Promise.all([1, 2, 3].map(() => sendFile(asking.parley, ida, "chatgpt", body)));

@@ -25,7 +25,7 @@ test.each([
   ["a conversation that was stored", "import_messages(", "stored", [chat("a"), chat("b"), chat("c")], 3],
   ["a conversation that was skipped", "import_notes", "SELECT 1", [7, chat("d"), chat("e")], 2],
 ] as const)(
-  "an import goes on when the response to %s is lost, and stores nothing twice",
+  "an import continues when the response to %s is lost, and stores nothing twice",
   async (_, sent, received, file, count) => {
     const before = (await createRest(parley, anna).all<Conversation>("/conversations", 200)).rows.length;
     const isLost = lossy.lose(sent, received);

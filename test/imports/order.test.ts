@@ -19,7 +19,7 @@ afterAll(() => parley.stop());
 
 type Planned = { parent: number | null; role: "user" | "assistant" };
 
-/** Trees as people make them: they write and edit, and models answer, one or more times. */
+/** Trees as people make them: they write and edit, and models answer, once or several times. */
 const trees = fc
   .array(fc.record({ place: fc.nat(), isRoot: fc.integer({ min: 0, max: 9 }) }), { minLength: 1, maxLength: 25 })
   .map((steps) => {
@@ -38,19 +38,19 @@ function listAncestors(planned: Planned[], index: number): string[] {
   return names;
 }
 
-test("every branch of an imported tree leads back to its own messages alone, and the current one comes last", async () => {
+test("in a normal tree, every branch leads back to its own messages only, and the current one comes last", async () => {
   let n = 0;
   await fc.assert(
     fc.asyncProperty(trees, fc.nat(), async (planned, current) => {
       n += 1;
-      const said = Object.fromEntries(
+      const messages = Object.fromEntries(
         planned.map(({ parent, role }, at) => [`m${at}`, { role, parent: parent === null ? "root" : `m${parent}` }]),
       );
       const leaves = planned.map((_, at) => at).filter((at) => !planned.some(({ parent }) => parent === at));
       const leaf = leaves[current % leaves.length] ?? 0;
       const id = `tree-${n}`;
       const done = await importFile(parley, account, "chatgpt", [
-        createChatGpt(id, said, { current_node: `m${leaf}` }),
+        createChatGpt(id, messages, { current_node: `m${leaf}` }),
       ]);
       expect(done).toMatchObject({ status: "done", imported: 1 });
       const rows = await parley.database<Pick<Message, "seq" | "content" | "conversation_id">[]>`
@@ -63,7 +63,7 @@ test("every branch of an imported tree leads back to its own messages alone, and
           .map(({ content }) => content)
           .filter((content) => content !== "")
           .sort(),
-      ).toEqual(Object.keys(said).sort());
+      ).toEqual(Object.keys(messages).sort());
       for (const { seq, content, conversation_id } of rows) {
         if (content === "") continue;
         const path = await parley.database<{ content: string | null }[]>`
@@ -94,7 +94,7 @@ const anyNodes = fc.array(
   { maxLength: 8 },
 );
 
-test("whatever a tree looks like, each message comes once, after its parent", () => {
+test("in any tree, each message comes once, after its parent", () => {
   fc.assert(
     fc.property(anyNodes, fc.option(fc.constantFrom(...names)), (nodes: SourceNode[], currentId) => {
       const tree = runSteps(buildTree(nodes, currentId));
@@ -109,7 +109,7 @@ test("whatever a tree looks like, each message comes once, after its parent", ()
   );
 });
 
-test("a tree of a hundred thousand messages in one line is put in order", () => {
+test("orders a chain of a hundred thousand messages", () => {
   const count = 100_000;
   const nodes = Array.from(
     { length: count },

@@ -9,7 +9,7 @@ import { createJsonReader } from "../../src/modules/imports/json-reader.ts";
 import { runSteps } from "../../src/modules/imports/steps.ts";
 import { createChatGpt, createClaude } from "../support/imports.ts";
 
-/** What is read of a file that comes in these chunks; ids of ours are left out. */
+/** The conversations read from a file in these chunks, without our generated ids. */
 function read(chunks: Uint8Array[], format = chatgpt): { found: unknown[]; error: unknown } {
   const builder = createConversationBuilder(format, format === chatgpt ? claude : chatgpt, Date.UTC(2026, 0, 1));
   const found: unknown[] = [];
@@ -39,7 +39,7 @@ const file = [
 ];
 const bytes = new TextEncoder().encode(JSON.stringify(file, null, 1));
 
-test("a file is the same in whatever pieces it comes, also in the middle of a character", () => {
+test("the result does not depend on the chunks, even if they split a character", () => {
   const whole = read([bytes]);
   expect(whole.error).toBeNull();
   expect(whole.found).toHaveLength(3);
@@ -52,7 +52,7 @@ test("a file is the same in whatever pieces it comes, also in the middle of a ch
   expect(read([...bytes].map((byte) => new Uint8Array([byte])))).toEqual(whole);
 });
 
-test("whatever is wrong with a file, it is read as far as it goes, or ends with a reason", () => {
+test("a corrupt file is read as far as possible, or fails with a reason", () => {
   const claudes = new TextEncoder().encode(
     JSON.stringify([createClaude("x", ["One", "Two"]), createClaude("y", ["Three"])]),
   );
@@ -74,7 +74,7 @@ test("whatever is wrong with a file, it is read as far as it goes, or ends with 
   );
 });
 
-test("any JSON at all is read without a fault", () => {
+test("any JSON is read without an exception", () => {
   fc.assert(
     fc.property(
       fc.jsonValue({ maxDepth: 6 }),
@@ -95,13 +95,13 @@ test("any JSON at all is read without a fault", () => {
   );
 });
 
-test("one text without an end does not fill the memory", () => {
+test("an endless string does not fill the memory", () => {
   const chunk = new TextEncoder().encode(`x${"y".repeat(1024 * 1024 - 1)}`);
   const { error } = read([new TextEncoder().encode('[{"title":"'), ...Array.from({ length: 40 }, () => chunk)]);
   expect(error).toMatchObject({ code: "too_large" });
 });
 
-test("a file with more entries than an import may have is read up to there", async () => {
+test("a file with too many entries is read up to the limit", async () => {
   const builder = createConversationBuilder(chatgpt, claude, Date.UTC(2026, 0, 1));
   const pieces = async function* () {
     yield new TextEncoder().encode(JSON.stringify(Array.from({ length: 5_000 }, () => 1)));

@@ -40,7 +40,7 @@ const createForm = (field: string, bytes: Uint8Array, name = "conversations.json
   return form;
 };
 
-/** What is left in the database of uploads that broke off. */
+/** The rows left in the database by aborted uploads. */
 const countLeft = async () =>
   (
     await parley.database`select id from imports where status = 'uploading' union all select import_id from import_pieces`
@@ -50,8 +50,8 @@ async function waitForNothing(): Promise<void> {
   while ((await countLeft()) > 0) await Bun.sleep(20);
 }
 
-describe("a file is taken", () => {
-  test("as the field of a form, in however many pieces it comes", async () => {
+describe("a file is accepted", () => {
+  test("as a field of a form, in any number of pieces", async () => {
     const file = bytesOf([chat("form", "ü".repeat(100_000))]);
     expect(await importAs(createForm("file", file) as never, {})).toMatchObject({
       status: "done",
@@ -60,7 +60,7 @@ describe("a file is taken", () => {
     });
   });
 
-  test("larger than a piece, whole and in its order", async () => {
+  test("if it is larger than a stored piece, complete and in order", async () => {
     const file = bytesOf(Array.from({ length: 40 }, (_, n) => chat(`pieces-${n}`, `${n} ${"x".repeat(9_500)}`)));
     expect(file.length).toBeGreaterThan(2 * 1024 * 1024);
     expect(await importAs(file, { "content-type": "application/json" })).toMatchObject({
@@ -84,7 +84,7 @@ describe("a file is taken", () => {
     expect(await importAs(stream, { "content-type": "application/json" })).toMatchObject({ imported: 1 });
   });
 
-  test("as a ZIP archive, with several files of conversations and other things beside them", async () => {
+  test("as a ZIP archive with several conversation files among others", async () => {
     const zip = zipSync({
       "export/conversations-000.json": bytesOf([chat("zip-1")]),
       "export/user.json": bytesOf({ id: "x" }),
@@ -108,7 +108,7 @@ describe("a file is taken", () => {
 describe("a ZIP archive fails", () => {
   const zipped = { "content-type": "application/zip" };
 
-  test("when it holds more than a file may have", async () => {
+  test("if it decompresses to more than the limit of a file", async () => {
     const bomb = zipSync(
       { "conversations.json": new TextEncoder().encode(`[${" ".repeat(20 * 1024 * 1024)}]`) },
       { level: 9 },
@@ -117,7 +117,7 @@ describe("a ZIP archive fails", () => {
     expect(await importAs(bomb, zipped)).toMatchObject({ status: "failed", error: { code: "too_large" } });
   });
 
-  test("when it has no conversations, and when it is broken", async () => {
+  test("if it has no conversations, or is corrupt", async () => {
     expect(await importAs(zipSync({ "chat.html": bytesOf("x") }), zipped)).toMatchObject({
       status: "failed",
       error: { code: "invalid", detail: "The ZIP archive contains no conversations.json." },
@@ -132,7 +132,7 @@ describe("a ZIP archive fails", () => {
 });
 
 describe("an upload is refused", () => {
-  test("in another form, encoded, empty, or without the file", async () => {
+  test("in another format, encoded, empty, or without the file", async () => {
     const json = { "content-type": "application/json" };
     expect(await refusedAs("x", { "content-type": "text/csv" })).toMatchObject({ status: 415 });
     expect(await refusedAs(gzipSync("[]"), { ...json, "content-encoding": "gzip" })).toMatchObject({ status: 415 });
@@ -150,7 +150,7 @@ describe("an upload is refused", () => {
     expect(await countLeft()).toBe(0);
   });
 
-  test("of a source that is not known, without a credential, and with a key that may not write messages", async () => {
+  test("from an unknown source, without a credential, or with a key that may not write messages", async () => {
     for (const source of ["", "gemini"]) {
       const response = await sendFile(parley, anna, source, "[]");
       expect(response.status).toBe(422);
@@ -173,7 +173,7 @@ describe("an upload is refused", () => {
     }
   });
 
-  test("when it is too large, as soon as that is known, and nothing of it is left", async () => {
+  test("if it is too large, as soon as that is known, and leaves nothing", async () => {
     const announced = beginUpload("/api/v1/imports?source=chatgpt", BYTES_MAX + 100_000, "[");
     while (!announced.answer().includes("\r\n\r\n")) await Bun.sleep(5);
     expect(announced.answer()).toStartWith("HTTP/1.1 413");
@@ -201,7 +201,7 @@ describe("an upload is refused", () => {
   });
 });
 
-/** Begins a request of `announced` bytes, of which it sends only a few. */
+/** Begins a request that announces `announced` bytes, and sends only a few of them. */
 function beginUpload(path: string, announced: number, sent: string, account: Account = anna) {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
@@ -217,7 +217,7 @@ function beginUpload(path: string, announced: number, sent: string, account: Acc
   return { socket, answer: () => answer };
 }
 
-test("an upload that breaks off leaves nothing, and is in nobody's way", async () => {
+test("an aborted upload leaves nothing, and blocks no one", async () => {
   const ben = await parley.register();
   const half = beginUpload("/api/v1/imports?source=chatgpt", BYTES_MAX, `[${" ".repeat(1_200_000)}`, ben);
   while ((await countLeft()) < 2) await Bun.sleep(10);
@@ -228,7 +228,7 @@ test("an upload that breaks off leaves nothing, and is in nobody's way", async (
   expect((await sendFile(parley, ben, "chatgpt", "[]")).status).toBe(202);
 });
 
-test("an upload whose instance has died gives way to the next one", async () => {
+test("an upload whose instance died makes room for the next one", async () => {
   const cara = await parley.register();
   await parley.database`
     insert into imports (id, user_id, source, updated_at)
@@ -237,7 +237,7 @@ test("an upload whose instance has died gives way to the next one", async () => 
   expect(response.status).toBe(202);
 });
 
-test("other addresses take no more than before, and refuse a large body before it has come", async () => {
+test("other paths accept no more than before, and refuse a large body before it arrives", async () => {
   for (const path of [
     "/api/v1/conversations",
     "/api/v1/conversations/x/messages",

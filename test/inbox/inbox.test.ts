@@ -31,139 +31,143 @@ const send = async (by: Rest, id: string, content = "Hello.") =>
 const create = async (members: Account[] = [ben]): Promise<string> =>
   (await createConversation(parley, anna, members)).id;
 
-// At once: each waits for frames that come a second later.
+// Concurrent, because each waits for frames that come a second later.
 describe.concurrent("an inbox", () => {
-  test("is told of a conversation to which its user is added, and of what is written there", async () => {
+  test("receives a conversation to which its user is added, and its new messages", async () => {
     const id = await create();
-    const added = await inbox.told({ conversation_id: id, change: "added" });
+    const added = await inbox.waitForChange({ conversation_id: id, change: "added" });
     expect(added).toMatchObject({ title: "Test", last_seq: 1, last_read_seq: 0, unread: 0 });
     const { seq } = await send(rest, id);
-    const updated = await inbox.told({ conversation_id: id, change: "updated", last_seq: seq });
+    const updated = await inbox.waitForChange({ conversation_id: id, change: "updated", last_seq: seq });
     expect(updated).toMatchObject({ unread: 1, last_read_seq: 0 });
     expect(Object.keys(updated).sort()).toEqual(
       ["change", "conversation_id", "last_read_seq", "last_seq", "title", "type", "unread", "updated_at"].sort(),
     );
   });
 
-  test("is told of a conversation that its user creates on another device, and of its deletion there", async () => {
+  test("receives a conversation that its user creates on another device, and its deletion there", async () => {
     const { id } = await createConversation(parley, ben, [], { title: "Mine" });
-    expect(await inbox.told({ conversation_id: id })).toMatchObject({ change: "added", title: "Mine", last_seq: 0 });
+    expect(await inbox.waitForChange({ conversation_id: id })).toMatchObject({
+      change: "added",
+      title: "Mine",
+      last_seq: 0,
+    });
     await ofBen.ask("DELETE", `/conversations/${id}`);
-    expect(await inbox.told({ conversation_id: id, change: "removed" })).toMatchObject({
+    expect(await inbox.waitForChange({ conversation_id: id, change: "removed" })).toMatchObject({
       title: "",
       last_seq: 1,
       unread: 0,
     });
   });
 
-  test("is told of another title, of edits and deletions, and of a read position that moves on another device", async () => {
+  test("receives a new title, edits, deletions, and a read position moved on another device", async () => {
     const id = await create();
     const message = await send(rest, id);
     await send(rest, id);
-    await inbox.told({ conversation_id: id, unread: 2 });
+    await inbox.waitForChange({ conversation_id: id, unread: 2 });
     await rest.ask("PATCH", `/conversations/${id}`, { title: "Plans" });
-    await inbox.told({ conversation_id: id, title: "Plans", change: "updated" });
+    await inbox.waitForChange({ conversation_id: id, title: "Plans", change: "updated" });
     await rest.ask("DELETE", `/conversations/${id}/messages/${message.id}`);
-    await inbox.told({ conversation_id: id, unread: 1, title: "Plans" });
+    await inbox.waitForChange({ conversation_id: id, unread: 1, title: "Plans" });
     const other = await openSocket(parley.url, { token: ben.access_token });
     const { last_read_seq } = await other.ask({ type: "read", conversation_id: id, seq: 3 });
     expect(last_read_seq).toBe(3);
-    expect(await inbox.told({ conversation_id: id, last_read_seq: 3 })).toMatchObject({ unread: 0 });
+    expect(await inbox.waitForChange({ conversation_id: id, last_read_seq: 3 })).toMatchObject({ unread: 0 });
     expect(other.list("inbox")).toEqual([]);
     await other.close();
   });
 
-  test("is told once more when the membership ends, and nothing of what happens then", async () => {
+  test("receives one last frame when the membership ends, and none after it", async () => {
     const id = await create();
-    await inbox.told({ conversation_id: id });
+    await inbox.waitForChange({ conversation_id: id });
     await send(rest, id);
     await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
     await rest.ask("PATCH", `/conversations/${id}`, { title: "Without Ben" });
     await send(rest, id);
-    const removed = await inbox.told({ conversation_id: id, change: "removed" });
-    // The event that tells of the end, nothing later.
+    const removed = await inbox.waitForChange({ conversation_id: id, change: "removed" });
+    // The event that ended the membership, none later.
     expect(removed).toMatchObject({ title: "", last_seq: 3, last_read_seq: 3, unread: 0 });
     await send(rest, id);
     await send(rest, await create());
     await Bun.sleep(1_300);
     expect(inbox.list(id).at(-1)?.change).toBe("removed");
     expect(JSON.stringify(inbox.list(id))).not.toContain("Without Ben");
-    // Back again: it is new to the list, with the read position of before.
+    // After rejoining: the conversation is new to the list, with the earlier read position.
     await rest.ask("POST", `/conversations/${id}/members`, { user_id: ben.user.id });
     await inbox.waitFor((frame) => frame.conversation_id === id && frame.title === "Without Ben");
     expect(inbox.list(id).at(-1)).toMatchObject({ change: "added" });
   });
 
-  test("tells another role as a change, and not as a new conversation", async () => {
+  test("receives a new role as a change, not as a new conversation", async () => {
     const id = await create();
-    await inbox.told({ conversation_id: id, change: "added" });
+    await inbox.waitForChange({ conversation_id: id, change: "added" });
     await rest.ask("POST", `/conversations/${id}/members`, { user_id: ben.user.id, role: "viewer" });
-    await inbox.told({ conversation_id: id, last_seq: 2, change: "updated" });
+    await inbox.waitForChange({ conversation_id: id, last_seq: 2, change: "updated" });
     expect(inbox.list(id).map(({ change }) => change)).toEqual(["added", "updated"]);
   });
 
-  test("is told of a deletion though nothing happened in the conversation since it was opened", async () => {
+  test("receives the deletion of a conversation that was idle since the subscription", async () => {
     const id = await create();
-    await inbox.told({ conversation_id: id });
+    await inbox.waitForChange({ conversation_id: id });
     const late = await openInbox(parley, ben);
     await rest.ask("DELETE", `/conversations/${id}`);
-    expect(await late.told({ conversation_id: id })).toMatchObject({ change: "removed", last_seq: 2 });
+    expect(await late.waitForChange({ conversation_id: id })).toMatchObject({ change: "removed", last_seq: 2 });
     await late.close();
   });
 
-  test("gets few frames of a burst, and the last one is right", async () => {
+  test("receives few frames of a burst, and the last one is right", async () => {
     const id = await create();
-    await inbox.told({ conversation_id: id });
+    await inbox.waitForChange({ conversation_id: id });
     const sender = await openSocket(parley.url, { token: anna.access_token });
     await Promise.all(
       Array.from({ length: 200 }, (_, n) =>
         sender.ask({ type: "message.send", conversation_id: id, client_message_id: `${n}`, content: `${n}` }),
       ),
     );
-    expect(await inbox.told({ conversation_id: id, last_seq: 201 })).toMatchObject({ unread: 200 });
+    expect(await inbox.waitForChange({ conversation_id: id, last_seq: 201 })).toMatchObject({ unread: 200 });
     const times = inbox.list(id).map(({ last_seq }) => last_seq);
-    // One for each second that the burst took, however slow the machine is, and never one for each message.
+    // One for each second of the burst, however slow the machine is, and never one per message.
     expect(times.length).toBeLessThan(50);
     await sender.close();
   });
 
-  test("and a subscription to the same conversation each get their frames", async () => {
+  test("works alongside a subscription to the same conversation", async () => {
     const id = await create();
     const both = await openInbox(parley, ben);
     await both.ask({ type: "subscribe", conversation_id: id });
     const { seq } = await send(rest, id);
-    await both.told({ conversation_id: id, last_seq: seq });
+    await both.waitForChange({ conversation_id: id, last_seq: seq });
     expect((await both.waitFor(({ type }) => type === "message.created")).seq).toBe(seq);
     await both.close();
   });
 
-  test("of each socket of a user gets the frames, until it ends the subscription", async () => {
+  test("sends frames to every socket of a user until it unsubscribes", async () => {
     const [one, other] = [await openInbox(parley, ben), await openInbox(parley, ben)];
     const id = await create();
-    await Promise.all([one, other].map((each) => each.told({ conversation_id: id })));
+    await Promise.all([one, other].map((each) => each.waitForChange({ conversation_id: id })));
     expect(await one.ask({ type: "inbox.unsubscribe" })).toMatchObject({ type: "ack" });
     await send(rest, id);
-    await other.told({ conversation_id: id, unread: 1 });
+    await other.waitForChange({ conversation_id: id, unread: 1 });
     expect(one.list(id)).toHaveLength(1);
     expect(await one.ask({ type: "inbox.subscribe" })).toMatchObject({ type: "ack" });
     await send(rest, id);
-    await one.told({ conversation_id: id, unread: 2 });
+    await one.waitForChange({ conversation_id: id, unread: 2 });
     await Promise.all([one.close(), other.close()]);
   });
 
-  test("tells an outsider nothing", async () => {
+  test("sends nothing to an outsider", async () => {
     const eve = await parley.register();
     const outside = await openInbox(parley, eve);
     const id = await create();
     await send(rest, id);
-    await inbox.told({ conversation_id: id, unread: 1 });
+    await inbox.waitForChange({ conversation_id: id, unread: 1 });
     await rest.ask("DELETE", `/conversations/${id}`);
-    await inbox.told({ conversation_id: id, change: "removed" });
+    await inbox.waitForChange({ conversation_id: id, change: "removed" });
     expect(outside.list()).toEqual([]);
     await outside.close();
   });
 
-  test("says with its first answer how much is unread in all conversations, up to 1,000", async () => {
+  test("acks the subscription with the total unread count, up to 1,000", async () => {
     const clara = await parley.register();
     const ids = [await create([clara]), await create([clara]), await create([clara])];
     await send(rest, ids[0] ?? "");
@@ -178,7 +182,7 @@ describe.concurrent("an inbox", () => {
     await Promise.all([first.close(), second.close()]);
   });
 
-  test("of a session that has ended gets nothing more", async () => {
+  test("sends nothing after its session has ended", async () => {
     const answer = await parley.fetch("/api/v1/auth/login", {
       json: { email: ben.user.email, password: TEST_PASSWORD },
     });
@@ -190,11 +194,11 @@ describe.concurrent("an inbox", () => {
     });
     expect((await ending.closed).code).toBe(4506);
     const id = await create();
-    await inbox.told({ conversation_id: id });
+    await inbox.waitForChange({ conversation_id: id });
     expect(ending.list(id)).toEqual([]);
   });
 
-  test("needs the right to read conversations", async () => {
+  test("needs the scope to read conversations", async () => {
     const { body } = await ofBen.ask<{ key: string }>("POST", "/api-keys", { name: "K", scopes: ["messages:read"] });
     const socket = await openSocket(parley.url, { token: body.key });
     expect(await socket.ask({ type: "inbox.subscribe" })).toMatchObject({ type: "error", code: "forbidden" });
@@ -202,7 +206,7 @@ describe.concurrent("an inbox", () => {
   });
 });
 
-test("an inbox tells in the end what the list of conversations says", async () => {
+test("an inbox ends up equal to the list of conversations", async () => {
   expect(Object.keys(await listShown(parley, ben)).length).toBeGreaterThan(5);
   await waitForList(inbox, parley);
 });

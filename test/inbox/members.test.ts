@@ -1,33 +1,33 @@
 import { describe, expect, test } from "bun:test";
 import { Members } from "../../src/modules/inbox/members.ts";
-import type { InboxPlace } from "../../src/modules/inbox/queries.ts";
+import type { InboxKey } from "../../src/modules/inbox/queries.ts";
 
-const places = (conversation_id: string, ...users: string[]): InboxPlace[] =>
+const places = (conversation_id: string, ...users: string[]): InboxKey[] =>
   users.map((user_id) => ({ conversation_id, user_id }));
 const listed = (members: Members, id: string) => {
   const found = members.find(id);
   return found && [...found].sort();
 };
 
-describe("the members that an instance remembers", () => {
-  test("follow what is heard of them", async () => {
+describe("the cached members of an instance", () => {
+  test("follow member events", async () => {
     const members = new Members();
     await members.load(["c"], async () => places("c", "anna", "ben"), 100);
     members.change("c", "clara", true);
     members.change("c", "ben", false);
-    // Of a conversation that is not remembered, one member says nothing of the others.
+    // For a conversation that is not cached, one event says nothing about the other members.
     members.change("other", "anna", true);
     expect(listed(members, "c")).toEqual(["anna", "clara"]);
     expect(members.find("other")).toBeUndefined();
   });
 
-  test("may be none: that is remembered, too", async () => {
+  test("may be an empty list, which is cached too", async () => {
     const members = new Members();
     await members.load(["gone"], async () => [], 100);
     expect(listed(members, "gone")).toEqual([]);
   });
 
-  test("are only remembered where all of them were read", async () => {
+  test("are only cached where all of them were read", async () => {
     const members = new Members();
     const rows = [...places("a", "anna"), ...places("b", "anna", "ben")];
     await members.load(["empty", "a", "b", "c"], async () => rows, 3);
@@ -36,7 +36,7 @@ describe("the members that an instance remembers", () => {
     expect(["b", "c"].map((id) => listed(members, id))).toEqual([["anna", "ben"], []]);
   });
 
-  test("are not remembered as they were before everything was forgotten", async () => {
+  test("are not cached from a read that began before the cache was cleared", async () => {
     const members = new Members();
     await members.load(
       ["c"],
@@ -49,7 +49,7 @@ describe("the members that an instance remembers", () => {
     expect(members.find("c")).toBeUndefined();
   });
 
-  test("are so many that a large number of conversations cannot fill the memory", async () => {
+  test("are limited, so that a large number of conversations cannot fill the memory", async () => {
     const members = new Members();
     for (let n = 0; n < 40; n += 1) {
       const users = Array.from({ length: 10_000 }, (_, user) => `${user}`);

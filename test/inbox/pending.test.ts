@@ -6,23 +6,23 @@ const members = (...ids: string[]) => {
 };
 const usersOf = (places: { user_id: string }[]) => places.map(({ user_id }) => user_id).sort();
 
-describe("what inboxes have still to be told", () => {
-  test("is told at once, then no more than once a second, and the last change is never lost", () => {
+describe("pending inbox frames", () => {
+  test("are due at once, then at most once a second, and the last change is never lost", () => {
     const pending = new Pending();
-    const told: number[] = [];
-    // A message each 10 ms, for 3.5 seconds, and a look each 50 ms.
+    const sent: number[] = [];
+    // A message every 10 ms, for 3.5 seconds, and a poll every 50 ms.
     for (let nowMs = 0; nowMs < 6_000; nowMs += 10) {
       if (nowMs < 3_500) pending.markAll("c", nowMs);
       if (nowMs % 50 !== 0) continue;
       for (const place of pending.takeDue(nowMs, members("anna"), 10)) {
-        told.push(nowMs);
+        sent.push(nowMs);
         pending.markSent(place, nowMs);
       }
     }
-    expect(told).toEqual([0, 1_000, 2_000, 3_000, 4_000]);
+    expect(sent).toEqual([0, 1_000, 2_000, 3_000, 4_000]);
   });
 
-  test("is told each user in their own time", () => {
+  test("have a separate schedule for each user", () => {
     const pending = new Pending();
     pending.markUser("c", "ben", {}, 0);
     for (const place of pending.takeDue(0, members("anna", "ben"), 10)) pending.markSent(place, 0);
@@ -35,12 +35,12 @@ describe("what inboxes have still to be told", () => {
     const second = pending.takeDue(1_000, members("anna", "ben"), 10);
     expect(usersOf(second)).toEqual(["ben"]);
     for (const place of second) pending.markSent(place, 1_000);
-    // The change at 500 is told to Ben; to Anna it is due at 1,400.
+    // The change at 500 is sent to Ben; for Anna it is due at 1,400.
     expect(pending.takeDue(1_399, members("anna", "ben"), 10)).toEqual([]);
     expect(usersOf(pending.takeDue(1_400, members("anna", "ben"), 10))).toEqual(["anna"]);
   });
 
-  test("is forgotten when it was told a second ago, so that quiet conversations take no memory", () => {
+  test("are forgotten a second after they were sent, so that idle conversations use no memory", () => {
     const pending = new Pending();
     for (let n = 0; n < 100; n += 1) pending.markAll(`c${n}`, 0);
     for (const place of pending.takeDue(0, members("anna"), 1_000)) pending.markSent(place, 0);
@@ -51,20 +51,20 @@ describe("what inboxes have still to be told", () => {
     expect(pending.dueAtMs).toBe(Number.POSITIVE_INFINITY);
   });
 
-  test("is taken in parts, without a repeat and without a loss", () => {
+  test("are taken in batches, without repeats or losses", () => {
     const pending = new Pending();
     const users = Array.from({ length: 25 }, (_, n) => `user ${n}`);
     pending.markAll("c", 0);
     const taken: string[] = [];
-    for (let look = 0; look < 3; look += 1) {
-      const places = pending.takeDue(look, members(...users), 10);
-      for (const place of places) pending.markSent(place, look);
+    for (let poll = 0; poll < 3; poll += 1) {
+      const places = pending.takeDue(poll, members(...users), 10);
+      for (const place of places) pending.markSent(place, poll);
       taken.push(...usersOf(places));
     }
     expect(taken.sort()).toEqual(users.sort());
   });
 
-  test("waits while the members are not known", () => {
+  test("wait while the members are unknown", () => {
     const pending = new Pending();
     pending.markAll("c", 0);
     expect(pending.listForAll(0, () => false, 10)).toEqual(["c"]);
@@ -74,21 +74,21 @@ describe("what inboxes have still to be told", () => {
     expect(usersOf(pending.takeDue(0, members("anna"), 10))).toEqual(["anna"]);
   });
 
-  test("keeps the end of a membership, unless the user comes back", () => {
+  test("keep the end of a membership, unless the user rejoins", () => {
     const pending = new Pending();
     const removed = { seq: 3, at: "2026-01-01T00:00:00.000Z" };
     pending.markAll("c", 0);
     pending.markUser("c", "ben", { removed }, 0);
     expect(pending.isRemoved("c", "ben")).toBe(true);
     pending.markUser("c", "ben", {}, 0);
-    expect(pending.takeDue(0, members("ben"), 10)[0]?.note).toMatchObject({ removed, isAdded: false });
+    expect(pending.takeDue(0, members("ben"), 10)[0]?.details).toMatchObject({ removed, isAdded: false });
     pending.markUser("c", "ben", { removed }, 0);
     pending.markUser("c", "ben", { isAdded: true }, 0);
     expect(pending.isRemoved("c", "ben")).toBe(false);
-    expect(pending.takeDue(0, members("ben"), 10)[0]?.note).toMatchObject({ removed: null, isAdded: true });
+    expect(pending.takeDue(0, members("ben"), 10)[0]?.details).toMatchObject({ removed: null, isAdded: true });
   });
 
-  test("is told at once to a user who has just come, though it was told the others", () => {
+  test("are due at once for a user who has just joined, even if others were just notified", () => {
     const pending = new Pending();
     pending.markAll("c", 0);
     for (const place of pending.takeDue(0, members("anna"), 10)) pending.markSent(place, 0);

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Database } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { InboxListener } from "../../src/modules/inbox/inbox-users.ts";
-import { TOLD_MAX } from "../../src/modules/inbox/sent-states.ts";
+import { SENT_STATES_MAX } from "../../src/modules/inbox/sent-states.ts";
 import { createInbox, type Inbox } from "../../src/modules/inbox/service.ts";
 import type { Bus, ConversationsMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
@@ -17,23 +17,23 @@ const STATES = "p (conversation_id, user_id)";
 const MEMBERS = "with ordinality as i (id, position)";
 
 let database: Database;
-/** The statements of inboxes, as they were sent. */
+/** The inboxes' SQL statements, as sent. */
 const statements: string[] = [];
-/** Those that the database has answered. */
+/** Those whose results have arrived. */
 const answered: string[] = [];
-/** Where a statement says this, its answer waits for the promise. */
+/** The result of a statement that contains this text waits for the promise. */
 let delay: { of: string; until: Promise<unknown> } | null = null;
 const bus = createMemoryBus({ log: silentLog });
 let inbox: Inbox;
 const open: Listener[] = [];
 
-/** The same database, of which the statements are counted. */
+/** The same database, with its statements recorded. */
 const watch = (real: Database): Database =>
   new Proxy(real, {
     apply(target, self, given: unknown[]) {
       const text = Array.isArray(given[0]) ? given[0].join("$") : "";
       const query = Reflect.apply(target, self, given);
-      // The rest are parts of others.
+      // The rest are fragments of other statements.
       if (!/^\s*select/.test(text)) return query;
       statements.push(text);
       const until = delay && text.includes(delay.of) ? delay.until : null;
@@ -45,8 +45,8 @@ const watch = (real: Database): Database =>
     },
   });
 
-/** The statements that messages lead to; a subscription has some of its own. */
-const listLooks = () => statements.filter((text) => text.includes(STATES) || text.includes(MEMBERS));
+/** The statements caused by messages; a subscription causes others. */
+const listQueries = () => statements.filter((text) => text.includes(STATES) || text.includes(MEMBERS));
 
 beforeAll(async () => {
   ({ database } = await createTestDatabase());
@@ -92,7 +92,7 @@ async function listen(userId: string): Promise<Listener> {
   return listener;
 }
 
-const tell = (...messages: ConversationsMessage[]) => bus.publish("conversations", () => messages);
+const publish = (...messages: ConversationsMessage[]) => bus.publish("conversations", () => messages);
 const written = (conversation_id: string, seq = 1): ConversationsMessage => ({
   type: "conversation.changed",
   conversation_id,
@@ -101,23 +101,23 @@ const written = (conversation_id: string, seq = 1): ConversationsMessage => ({
   at: new Date().toISOString(),
 });
 
-async function until(isSo: () => boolean, waitMs = 10_000): Promise<void> {
+async function until(condition: () => boolean, waitMs = 10_000): Promise<void> {
   const endMs = performance.now() + waitMs;
-  while (!isSo()) {
-    if (performance.now() > endMs) throw new Error("It did not come about.");
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error("Timed out.");
     await Bun.sleep(5);
   }
 }
 
-describe("inboxes look into the database", () => {
-  test("twice for a thousand messages in one conversation, whoever has an inbox", async () => {
+describe("inboxes query the database", () => {
+  test("twice for a thousand messages in one conversation, no matter how many inboxes are subscribed", async () => {
     const users = await createUsers(300);
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.slice(0, 100).map(listen));
     statements.length = 0;
-    for (let seq = 1; seq <= 1_000; seq += 1) tell(written(id, seq));
+    for (let seq = 1; seq <= 1_000; seq += 1) publish(written(id, seq));
     await until(() => listeners.every(({ frames }) => frames.length > 0));
-    expect(listLooks().map((text) => text.includes(STATES))).toEqual([false, true]);
+    expect(listQueries().map((text) => text.includes(STATES))).toEqual([false, true]);
     for (const { frames } of listeners) expect(frames).toMatchObject([{ unread: 1, change: "updated" }]);
   });
 
@@ -126,46 +126,50 @@ describe("inboxes look into the database", () => {
     const ids = await createConversations(1_000, [user]);
     const { frames } = await listen(user);
     statements.length = 0;
-    for (const id of ids) tell(written(id));
+    for (const id of ids) publish(written(id));
     await until(() => frames.length === 1_000);
-    expect(listLooks().length).toBeLessThanOrEqual(6);
+    expect(listQueries().length).toBeLessThanOrEqual(6);
     expect(new Set(frames.map(({ conversation_id }) => conversation_id)).size).toBe(1_000);
   });
 
-  test("once for conversations of others, and then never", async () => {
+  test("once for other users' conversations, then never again", async () => {
     const [user = "", ...others] = await createUsers(20);
     const ids = await createConversations(100, others);
     const { frames } = await listen(user);
     statements.length = 0;
     for (let round = 0; round < 2; round += 1) {
-      for (const id of ids) tell(written(id));
+      for (const id of ids) publish(written(id));
       await Bun.sleep(1_100);
     }
-    expect(listLooks()).toEqual([expect.stringContaining(MEMBERS)]);
+    expect(listQueries()).toEqual([expect.stringContaining(MEMBERS)]);
     expect(frames).toEqual([]);
   });
 
-  test("not at all where nobody has one: nothing is even made for them", async () => {
+  test("not at all if no inbox is subscribed", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     const listener = await listen(user);
     inbox.unsubscribe(listener);
     statements.length = 0;
-    let isMade = false;
+    let isCreated = false;
     bus.publish("conversations", () => {
-      isMade = true;
+      isCreated = true;
       return [written(id)];
     });
     await Bun.sleep(100);
-    expect({ isMade, looks: listLooks(), frames: listener.frames }).toEqual({ isMade: false, looks: [], frames: [] });
+    expect({ isCreated, queries: listQueries(), frames: listener.frames }).toEqual({
+      isCreated: false,
+      queries: [],
+      frames: [],
+    });
   });
 
-  test("at what a member of a large conversation may see, in parts", async () => {
+  test("in batches for the members of a large conversation", async () => {
     const users = await createUsers(1_200);
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.map(listen));
     statements.length = 0;
-    tell(written(id));
+    publish(written(id));
     await until(() => listeners.every(({ frames }) => frames.length > 0));
     expect(statements.filter((text) => text.includes(STATES))).toHaveLength(2);
     expect(listeners.filter(({ frames }) => frames.length !== 1)).toEqual([]);
@@ -173,20 +177,20 @@ describe("inboxes look into the database", () => {
 });
 
 describe("a membership that ends while the state is read", () => {
-  test("is all that is told", async () => {
+  test("is the only change that is sent", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     const { frames } = await listen(user);
     const { promise, resolve } = Promise.withResolvers();
     delay = { of: STATES, until: promise };
     answered.length = 0;
-    tell(written(id, 2));
+    publish(written(id, 2));
     // The state of a member.
     await until(() => answered.some((text) => text.includes(STATES)));
     await database`delete from members where conversation_id = ${id}`;
     const at = new Date().toISOString();
     const about = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    tell({ ...about, event: "member.removed", seq: 3 });
+    publish({ ...about, event: "member.removed", seq: 3 });
     delay = null;
     resolve(null);
     await until(() => frames.length > 0);
@@ -194,36 +198,36 @@ describe("a membership that ends while the state is read", () => {
     expect(frames).toMatchObject([{ change: "removed", last_seq: 3, title: "" }]);
   });
 
-  test("and one that begins while the members are read is not missed", async () => {
+  test("that begins while the members are read is not missed", async () => {
     const [user = "", other = ""] = await createUsers(2);
     const [id = ""] = await createConversations(1, [other]);
     const { frames } = await listen(user);
     const { promise, resolve } = Promise.withResolvers();
     delay = { of: MEMBERS, until: promise };
     answered.length = 0;
-    tell(written(id));
+    publish(written(id));
     await until(() => answered.some((text) => text.includes(MEMBERS)));
     await database`insert into members (conversation_id, user_id, role) values (${id}, ${user}, 'member')`;
     const at = new Date().toISOString();
     const about = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    tell({ ...about, event: "member.added", joined: true, seq: 2 });
+    publish({ ...about, event: "member.added", joined: true, seq: 2 });
     delay = null;
     resolve(null);
     await until(() => frames.length === 1);
-    tell(written(id, 3));
+    publish(written(id, 3));
     await until(() => frames.length === 2);
     expect(frames.map(({ change }) => change)).toEqual(["added", "updated"]);
   });
 });
 
-describe("what was lost or forgotten", () => {
-  /** The list of the user has been read: that is where the inbox starts. */
+describe("lost or evicted changes", () => {
+  /** Resolves once the user's list has been read, which is where the inbox starts. */
   const isLoaded = () => answered.some((text) => text.includes("member_activity"));
 
-  test("is told of conversations that are older than those that are remembered, as a change and not as new", async () => {
+  test("of conversations beyond the remembered ones are sent as a change, not as new", async () => {
     const [user = ""] = await createUsers(1);
     const [old = ""] = await createConversations(1, [user]);
-    const newer = await createConversations(TOLD_MAX + 20, [user]);
+    const newer = await createConversations(SENT_STATES_MAX + 20, [user]);
     await database`update member_activity a set active_at = now() - n * interval '1 minute'
       from unnest(${[...newer, old]}::uuid[]) with ordinality as i (id, n) where a.conversation_id = i.id`;
     const gaps: (() => void)[] = [];
@@ -244,7 +248,7 @@ describe("what was lost or forgotten", () => {
     expect(frames).toMatchObject([{ conversation_id: old, change: "updated", title: "Plans" }]);
   });
 
-  test("is found again in the lists if too much waits for a database that does not answer", async () => {
+  test("are found again in the lists if too many wait for a database that does not respond", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     answered.length = 0;
@@ -253,9 +257,9 @@ describe("what was lost or forgotten", () => {
     const { promise, resolve } = Promise.withResolvers();
     delay = { of: MEMBERS, until: promise };
     await database`update conversations set last_seq = 2 where id = ${id}`;
-    tell(written(id, 2));
+    publish(written(id, 2));
     await until(() => answered.some((text) => text.includes(MEMBERS)));
-    for (let n = 0; n < 100_000; n += 1) tell(written(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
+    for (let n = 0; n < 100_000; n += 1) publish(written(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
     delay = null;
     resolve(null);
     await until(() => frames.length > 0);
@@ -263,14 +267,14 @@ describe("what was lost or forgotten", () => {
   });
 });
 
-test("what could not be read is told when the database answers again", async () => {
+test("that could not be read are sent when the database responds again", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
   const { frames } = await listen(user);
   delay = { of: STATES, until: Promise.reject(new Error("The connection broke.")) };
   delay.until.catch(() => {});
   statements.length = 0;
-  tell({ type: "conversation.listed", conversation_id: id, user_ids: [user] });
+  publish({ type: "conversation.listed", conversation_id: id, user_ids: [user] });
   await until(() => statements.some((text) => text.includes(STATES)));
   await Bun.sleep(50);
   expect(frames).toEqual([]);
@@ -279,7 +283,7 @@ test("what could not be read is told when the database answers again", async () 
   expect(frames).toMatchObject([{ conversation_id: id, change: "added" }]);
 });
 
-test("frames wait for the answer to the subscription, and come after it", async () => {
+test("frames wait until the subscription has been acknowledged", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
   const seen: string[] = [];
@@ -290,7 +294,7 @@ test("frames wait for the answer to the subscription, and come after it", async 
   const subscribed = inbox.subscribe(listener, (unread) => void seen.push(`unread: ${unread}`));
   delay = null;
   answered.length = 0;
-  tell(written(id));
+  publish(written(id));
   await until(() => answered.some((text) => text.includes(STATES)));
   await Bun.sleep(10);
   expect(seen).toEqual([]);

@@ -8,7 +8,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { countRuns, propertySeed } from "../support/properties.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
-/** Two instances on one database, with a bus between them; everybody acts at the first, inboxes are at the second. */
+/** Two instances on one database with a shared bus; users act on the first, inboxes are on the second. */
 const link = linkBuses();
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let first: TestApp;
@@ -28,7 +28,7 @@ afterAll(async () => {
 
 const send = (by: Rest, id: string) => by.ask("POST", `/conversations/${id}/messages`, { content: "Hello." });
 
-describe("an inbox at another instance", () => {
+describe("an inbox on another instance", () => {
   let anna: Account;
   let ben: Account;
   let rest: Rest;
@@ -42,30 +42,30 @@ describe("an inbox at another instance", () => {
   });
   afterAll(() => inbox.close());
 
-  test("is told the same", async () => {
+  test("receives the same frames", async () => {
     const { id } = await createConversation(first, anna, [ben]);
-    await inbox.told({ conversation_id: id, change: "added" });
+    await inbox.waitForChange({ conversation_id: id, change: "added" });
     await send(rest, id);
-    await inbox.told({ conversation_id: id, unread: 1, change: "updated" });
+    await inbox.waitForChange({ conversation_id: id, unread: 1, change: "updated" });
     const own = await createConversation(first, ben);
-    await inbox.told({ conversation_id: own.id, change: "added" });
+    await inbox.waitForChange({ conversation_id: own.id, change: "added" });
     await rest.ask("DELETE", `/conversations/${id}`);
-    await inbox.told({ conversation_id: id, change: "removed" });
+    await inbox.waitForChange({ conversation_id: id, change: "removed" });
     await waitForList(inbox, second);
   });
 
-  test("gets the right states after messages between them were lost, of what changed and of nothing else", async () => {
+  test("receives the right states after lost bus messages, for changed conversations only", async () => {
     const create = async () => (await createConversation(first, anna, [ben])).id;
     const [quiet, written, renamed, read, left, deleted] = await Promise.all(Array.from({ length: 6 }, create));
     for (const id of [written, read]) await send(rest, id ?? "");
     await waitForList(inbox, second);
-    // The last frames of what happened so far come within a second.
+    // The last frames of the changes so far arrive within a second.
     await Bun.sleep(1_200);
     link.cut();
     const before = inbox.list().length;
     await send(rest, written ?? "");
     await rest.ask("PATCH", `/conversations/${renamed}`, { title: "Plans" });
-    // A read position leaves no trace in the log of events.
+    // A read position leaves no trace in the event log.
     await first.database`update members set last_read_seq = 2, read_count = 1
       where conversation_id = ${read ?? ""} and user_id = ${ben.user.id}`;
     await rest.ask("DELETE", `/conversations/${left}/members/${ben.user.id}`);
@@ -74,7 +74,7 @@ describe("an inbox at another instance", () => {
     const mine = (await createConversation(first, ben)).id;
     await Bun.sleep(100);
     expect(inbox.list()).toHaveLength(before);
-    link.mend();
+    link.restore();
     await waitForList(inbox, second);
     const changes = Object.fromEntries(
       inbox
@@ -92,9 +92,9 @@ describe("an inbox at another instance", () => {
       [mine]: "added",
     });
     expect(changes).not.toHaveProperty(quiet ?? "");
-    // And it goes on as before.
+    // Afterwards it continues as before.
     await send(ofBen, quiet ?? "");
-    await inbox.told({ conversation_id: quiet, last_seq: 2 });
+    await inbox.waitForChange({ conversation_id: quiet, last_seq: 2 });
   });
 });
 
@@ -109,7 +109,7 @@ const steps = fc.array(
   { minLength: 10, maxLength: 40 },
 );
 
-/** Two users who do what the steps say, as far as they may, at either instance. */
+/** Two users who perform the steps, as far as they may, on either instance. */
 async function startScenario() {
   const accounts = await Promise.all([first.register(), second.register()]);
   const inboxes = [await openInbox(first, accounts[0] as Account), await openInbox(second, accounts[1] as Account)];
@@ -138,14 +138,14 @@ async function startScenario() {
   };
 }
 
-test("whatever users do, and whatever is lost between instances, inboxes show what the lists say in the end", async () => {
+test("inboxes end up equal to the lists, whatever users do and whatever bus messages are lost", async () => {
   const scenarios = fc.sample(fc.tuple(steps, steps, steps), { seed: propertySeed, numRuns: countRuns(8) });
   const running = await Promise.all(scenarios.map(startScenario));
   const act = (part: 0 | 1 | 2) => Promise.all(running.map((one, n) => one.act(scenarios[n]?.[part] ?? [])));
   await act(0);
   link.cut();
   await act(1);
-  link.mend();
+  link.restore();
   await act(2);
   for (const { inboxes } of running) {
     for (const inbox of inboxes) {

@@ -29,22 +29,22 @@ function startInstance(work: QueueWork, concurrency = 2): Jobs {
 const claim = (owner: string, rows = 10, leaseMs = 10_000) => claimDue(database, "letters", owner, { leaseMs, rows });
 const countJobs = async () => (await database`select 1 from jobs where queue = 'letters'`).length;
 const keysOf = (jobs: QueuedJob[]) => jobs.map(({ key }) => key).sort();
-async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (const endsAtMs = Date.now() + 5_000; !(await isSo()); await Bun.sleep(5))
-    if (Date.now() > endsAtMs) throw new Error("It did not happen in 5 s.");
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (const endsAtMs = Date.now() + 5_000; !(await condition()); await Bun.sleep(5))
+    if (Date.now() > endsAtMs) throw new Error("Timed out after 5 s.");
 }
 
 describe("a queued job", () => {
-  test("is done once by one of several instances, and is gone then", async () => {
+  test("runs once on one of several instances, and is then deleted", async () => {
     const keys = Array.from({ length: 40 }, (_, n) => `letter ${n}`);
     const done: string[] = [];
-    let beside = 0;
-    let mostBeside = 0;
+    let running = 0;
+    let mostRunning = 0;
     const work = async (key: string) => {
-      beside += 1;
-      mostBeside = Math.max(mostBeside, beside);
+      running += 1;
+      mostRunning = Math.max(mostRunning, running);
       await Bun.sleep(2);
-      beside -= 1;
+      running -= 1;
       done.push(key);
     };
     const instances = [startInstance(work), startInstance(work)];
@@ -52,12 +52,12 @@ describe("a queued job", () => {
     for (const jobs of instances) jobs.nudge("letters");
     await until(async () => (await countJobs()) === 0);
     expect(done.sort()).toEqual([...keys].sort());
-    // Two places on each of two instances, and all of them are used.
-    expect(mostBeside).toBeGreaterThan(1);
-    expect(mostBeside).toBeLessThanOrEqual(4);
+    // Two slots on each of two instances, all of them used.
+    expect(mostRunning).toBeGreaterThan(1);
+    expect(mostRunning).toBeLessThanOrEqual(4);
   });
 
-  test("exists only if the transaction that made it necessary was committed, and once for each key", async () => {
+  test("is queued only if its transaction commits, and once per key", async () => {
     const undone = database.begin(async (sql) => {
       await enqueue(sql, "letters", ["a"]);
       throw new Error("undone");
@@ -69,40 +69,42 @@ describe("a queued job", () => {
     expect(await countJobs()).toBe(2);
   });
 
-  test("that fails is tried again later, with what it failed with", async () => {
-    let tries = 0;
+  test("is retried later after a failure, and stores the error", async () => {
+    let attempts = 0;
     const jobs = startInstance(async () => {
-      tries += 1;
-      if (tries === 1) throw new Error("the post is closed");
+      attempts += 1;
+      if (attempts === 1) throw new Error("the mail server is down");
     });
     await enqueue(database, "letters", ["a"]);
     jobs.nudge("letters");
-    await until(() => tries === 1);
-    await until(async () => (await database`select 1 from jobs where error like '%the post is closed'`).length === 1);
+    await until(() => attempts === 1);
+    await until(
+      async () => (await database`select 1 from jobs where error like '%the mail server is down'`).length === 1,
+    );
     const [row] = await database<{ attempts: number; waits: number }[]>`
       select attempts, extract(epoch from lease_until - now())::float8 as waits from jobs where queue = 'letters'`;
     expect(row?.attempts).toBe(1);
     expect(row?.waits).toBeGreaterThan(0.2);
     await until(async () => (await countJobs()) === 0);
-    expect(tries).toBe(2);
+    expect(attempts).toBe(2);
   });
 
-  test("of an instance that died goes to another one after the lease, and the dead one's word counts no more", async () => {
-    const [dead, heir] = [createId(), createId()];
+  test("of a dead instance moves to another one after the lease, and the dead instance's results are ignored", async () => {
+    const [dead, successor] = [createId(), createId()];
     await enqueue(database, "letters", ["a", "b"]);
     const [lost] = await claim(dead, 1, 50);
     if (!lost) throw new Error("Nothing was claimed.");
-    expect(keysOf(await claim(heir))).toEqual([lost.key === "a" ? "b" : "a"]);
+    expect(keysOf(await claim(successor))).toEqual([lost.key === "a" ? "b" : "a"]);
     await Bun.sleep(60);
-    const [taken] = await claim(heir);
+    const [taken] = await claim(successor);
     expect(taken).toMatchObject({ key: lost.key, attempts: 2, fence: lost.fence + 1 });
     await complete(database, dead, lost);
     expect(await countJobs()).toBe(2);
-    if (taken) await complete(database, heir, taken);
+    if (taken) await complete(database, successor, taken);
     expect(await countJobs()).toBe(1);
   });
 
-  test("that somebody else has locked is passed by", async () => {
+  test("that is locked elsewhere is skipped", async () => {
     await enqueue(database, "letters", ["a", "b", "c"]);
     await database.begin(async (sql) => {
       await sql`select 1 from jobs where key = 'b' for update`;
@@ -110,7 +112,7 @@ describe("a queued job", () => {
     });
   });
 
-  test("that is at work when its instance stops is told so, and goes to another one at once", async () => {
+  test("that is running when its instance stops is aborted, and moves to another instance at once", async () => {
     const begun = Promise.withResolvers<void>();
     const jobs = startInstance(async (_key, signal) => {
       begun.resolve();
@@ -125,7 +127,7 @@ describe("a queued job", () => {
     expect(keysOf(await claim(createId()))).toEqual(["a"]);
   });
 
-  test("whose lease was lost is told so", async () => {
+  test("that lost its lease is aborted", async () => {
     const begun = Promise.withResolvers<void>();
     const lost = Promise.withResolvers<void>();
     const jobs = startInstance(async (_key, signal) => {
@@ -141,18 +143,18 @@ describe("a queued job", () => {
     expect(await countJobs()).toBe(1);
   });
 
-  test("whose lease ran out while it is at work is not begun a second time by its own instance", async () => {
-    let beside = 0;
-    const goOn = Promise.withResolvers<void>();
+  test("whose lease expires while it runs is not started a second time by the same instance", async () => {
+    let running = 0;
+    const resume = Promise.withResolvers<void>();
     const signals: AbortSignal[] = [];
     const jobs = startInstance(async (_key, signal) => {
-      beside += 1;
+      running += 1;
       signals.push(signal);
-      await goOn.promise;
+      await resume.promise;
     });
     await enqueue(database, "letters", ["a"]);
     jobs.nudge("letters");
-    await until(() => beside === 1);
+    await until(() => running === 1);
     const [before] = await database<{ fence: number }[]>`select fence from jobs where queue = 'letters'`;
     await database`update jobs set lease_until = now() - interval '1 s' where queue = 'letters'`;
     jobs.nudge("letters");
@@ -160,9 +162,9 @@ describe("a queued job", () => {
       (await database<{ fence: number }[]>`select fence from jobs where queue = 'letters'`)[0]?.fence;
     await until(async () => (await fenceOf()) === (before?.fence ?? 0) + 1);
     await Bun.sleep(50);
-    expect({ beside, isLost: signals[0]?.aborted }).toEqual({ beside: 1, isLost: false });
-    // It is held under the new claim, so its end is stored.
-    goOn.resolve();
+    expect({ running, isLost: signals[0]?.aborted }).toEqual({ running: 1, isLost: false });
+    // It is held under the new claim, so its result is stored.
+    resume.resolve();
     await until(async () => (await countJobs()) === 0);
   });
 });

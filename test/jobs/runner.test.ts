@@ -14,34 +14,34 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** The jobs of one instance, which has started. */
+/** The jobs of one instance, started. */
 function startJobs(by = log) {
   const jobs = createJobs({ database, log: by, instanceId: createId() });
   jobs.start();
   return jobs;
 }
 
-test("a job runs again and again, and never beside itself", async () => {
+test("a job runs at its interval, and never overlaps with itself", async () => {
   const jobs = startJobs();
   let runs = 0;
-  let beside = 0;
-  let mostBeside = 0;
+  let running = 0;
+  let mostRunning = 0;
   jobs.everyOnEach("slow", INTERVAL_MS, async () => {
-    beside += 1;
-    mostBeside = Math.max(mostBeside, beside);
+    running += 1;
+    mostRunning = Math.max(mostRunning, running);
     await Bun.sleep(3 * INTERVAL_MS);
-    beside -= 1;
+    running -= 1;
     runs += 1;
   });
   while (runs < 3) await Bun.sleep(INTERVAL_MS);
   await jobs.stop(Date.now() + 1_000);
-  expect(mostBeside).toBe(1);
+  expect(mostRunning).toBe(1);
   const atStop = runs;
   await Bun.sleep(10 * INTERVAL_MS);
   expect(runs).toBe(atStop);
 });
 
-test("a failed run is logged, once until one succeeds, and the next one comes", async () => {
+test("a failing job logs once until it succeeds, and keeps its schedule", async () => {
   const lines: string[] = [];
   const recording = Object.assign(Object.create(log), {
     error: (_line: object, message: string) => lines.push(message),
@@ -57,7 +57,7 @@ test("a failed run is logged, once until one succeeds, and the next one comes", 
   expect(lines).toEqual(["job failed", "job failed"]);
 });
 
-test("stopping aborts what runs, waits for it, but not for ever", async () => {
+test("stopping aborts running jobs and waits for them, but not forever", async () => {
   const jobs = startJobs();
   let wasAborted = false;
   const started = Promise.withResolvers<void>();
@@ -71,19 +71,19 @@ test("stopping aborts what runs, waits for it, but not for ever", async () => {
   await jobs.stop(Date.now() + 1_000);
   expect(wasAborted).toBe(true);
 
-  const stubborn = startJobs();
+  const unresponsive = startJobs();
   const hanging = Promise.withResolvers<void>();
-  stubborn.everyOnEach("stubborn", 1, () => {
+  unresponsive.everyOnEach("unresponsive", 1, () => {
     hanging.resolve();
     return new Promise(() => {});
   });
   await hanging.promise;
   const startedAt = performance.now();
-  await stubborn.stop(Date.now() + 30);
+  await unresponsive.stop(Date.now() + 30);
   expect(performance.now() - startedAt).toBeLessThan(500);
 });
 
-test("a name is taken once", () => {
+test("two jobs can't have the same name", () => {
   const jobs = startJobs();
   jobs.everyOnEach("one", 60_000, async () => {});
   expect(() => jobs.everyOnEach("one", 60_000, async () => {})).toThrow("A job named one already exists.");
@@ -103,17 +103,17 @@ test("nothing runs before the start", async () => {
   await jobs.stop(Date.now() + 1_000);
 });
 
-test("a job for one instance at a time runs on one of many, and goes on when that one stops", async () => {
+test("a singleton job runs on one of many instances, and moves when that one stops", async () => {
   const instances = Array.from({ length: 3 }, () => startJobs());
   const runs = [0, 0, 0];
-  let beside = 0;
-  let mostBeside = 0;
+  let running = 0;
+  let mostRunning = 0;
   instances.forEach((jobs, n) => {
     jobs.everyOnOne("shared", INTERVAL_MS, async () => {
-      beside += 1;
-      mostBeside = Math.max(mostBeside, beside);
+      running += 1;
+      mostRunning = Math.max(mostRunning, running);
       await Bun.sleep(2 * INTERVAL_MS);
-      beside -= 1;
+      running -= 1;
       runs[n] = (runs[n] ?? 0) + 1;
     });
   });
@@ -123,10 +123,10 @@ test("a job for one instance at a time runs on one of many, and goes on when tha
   const before = runs[2] ?? 0;
   while ((runs[2] ?? 0) < before + 3) await Bun.sleep(INTERVAL_MS);
   await instances[2]?.stop(Date.now() + 1_000);
-  expect(mostBeside).toBe(1);
+  expect(mostRunning).toBe(1);
 });
 
-test("a job for one instance at a time keeps its interval over all instances", async () => {
+test("a singleton job keeps its interval across all instances", async () => {
   const instances = Array.from({ length: 4 }, () => startJobs());
   let runs = 0;
   for (const jobs of instances)
@@ -139,9 +139,9 @@ test("a job for one instance at a time keeps its interval over all instances", a
   expect(runs).toBeLessThanOrEqual(3);
 });
 
-test("what is not due is not claimed", async () => {
+test("a job that is not due is not claimed", async () => {
   const jobs = startJobs();
-  let looks = 0;
+  let polls = 0;
   let runs = 0;
   jobs.everyOnOne(
     "seldom due",
@@ -150,16 +150,16 @@ test("what is not due is not claimed", async () => {
       runs += 1;
     },
     async () => {
-      looks += 1;
-      return looks % 5 === 0;
+      polls += 1;
+      return polls % 5 === 0;
     },
   );
   while (runs < 2) await Bun.sleep(INTERVAL_MS);
   await jobs.stop(Date.now() + 1_000);
-  expect(looks).toBeGreaterThanOrEqual(10);
+  expect(polls).toBeGreaterThanOrEqual(10);
 });
 
-test("instances that claim the same work under a strict isolation, as behind a pooler, log no error", async () => {
+test("instances that claim the same work under strict isolation, as behind a pooler, log no error", async () => {
   const made = await createTestDatabase();
   await made.database.unsafe(`alter database ${made.name} set default_transaction_isolation = 'serializable'`);
   const strict = openDatabase({ target: made.target, poolSize: 8, session: {} });

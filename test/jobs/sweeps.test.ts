@@ -5,14 +5,18 @@ import { deleteExpiredKeys } from "../../src/modules/api-keys/queries.ts";
 import { deleteOldAuditEvents } from "../../src/modules/audit/queries.ts";
 import { deleteOldSessions, deleteOldTickets } from "../../src/modules/auth/queries.ts";
 import { deleteOldCharges, deleteOldWindows } from "../../src/modules/budgets/queries.ts";
-import { deleteOldGenerations, FINISHED_KEPT_DAYS, forgetFinished } from "../../src/modules/generations/retention.ts";
+import {
+  deleteOldGenerations,
+  FINISHED_RETENTION_DAYS,
+  forgetFinished,
+} from "../../src/modules/generations/retention.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 /** Rows of each table that are too young to be deleted, and that are old enough. */
 const YOUNG = 20_000;
 const OLD = 20;
-/** Rows that a sweep may look at, where OLD are to be deleted: each is found, locked and deleted. */
-const LOOKED_AT_MAX = 5 * OLD;
+/** How many rows a sweep may touch to delete OLD rows: each is found, locked and deleted. */
+const ROWS_TOUCHED_MAX = 5 * OLD;
 
 let database: Database;
 const user = createId();
@@ -25,7 +29,7 @@ beforeAll(async () => {
     await sql`insert into users (id, email, email_key, display_name) values (${user}, 'a@b.test', 'a@b.test', 'Anna')`;
     await sql`insert into conversations (id, kind, reply_mode) values (${conversation}, 'direct', 'never')`;
     const n = sql`generate_series(1, ${YOUNG + OLD}) n`;
-    // Row n, as if it had been made so long ago; the first OLD of them too long ago.
+    // Row n, with its time that far in the past; the first OLD of them are expired.
     const ago = sql`case when n <= ${OLD} then interval '1000 days' else interval '1 minute' end`;
     await sql`
       insert into sessions (id, user_id, refresh_key, expires_at)
@@ -65,38 +69,38 @@ describe("a sweep", () => {
     ["generations", (sql) => deleteOldGenerations(sql, null)],
   ];
 
-  test.each(sweeps)("of %s looks only at what it deletes, by any plan", async (table, sweep) => {
+  test.each(sweeps)("of %s reads only the rows that it deletes, with any query plan", async (table, sweep) => {
     for (const mode of ["force_custom_plan", "force_generic_plan"]) {
       const undo = new Error("undone");
-      let looked = 0;
+      let touched = 0;
       let deleted = 0;
       await withTransaction(database, async (sql) => {
         const read = async () => {
-          const [row] = await sql<{ looked: number; deleted: number }[]>`
-            select (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as looked, n_tup_del::int as deleted
+          const [row] = await sql<{ touched: number; deleted: number }[]>`
+            select (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as touched, n_tup_del::int as deleted
             from pg_stat_xact_user_tables where relname = ${table}`;
-          return row ?? { looked: 0, deleted: 0 };
+          return row ?? { touched: 0, deleted: 0 };
         };
         await sql`select set_config('plan_cache_mode', ${mode}, true)`;
         const before = await read();
         await sweep(sql);
         const after = await read();
-        looked = after.looked - before.looked;
+        touched = after.touched - before.touched;
         deleted = after.deleted - before.deleted;
         throw undo;
       }).catch((error: unknown) => {
         if (error !== undo) throw error;
       });
       expect({ table, mode, deleted }).toEqual({ table, mode, deleted: OLD });
-      expect({ table, mode, looked: Math.min(looked, LOOKED_AT_MAX) }).toEqual({ table, mode, looked });
+      expect({ table, mode, touched: Math.min(touched, ROWS_TOUCHED_MAX) }).toEqual({ table, mode, touched });
     }
   });
 
-  test(`of generations deletes what ended ${FINISHED_KEPT_DAYS} days ago, batch by batch, and nothing that runs`, async () => {
+  test(`of generations deletes those that ended ${FINISHED_RETENTION_DAYS} days ago, in batches, and keeps running ones`, async () => {
     await database`
       insert into generations (conversation_id, id, message_id, message_seq, status, finished_at)
       select ${conversation}, gen_random_uuid(), gen_random_uuid(), ${4 * YOUNG} + n, 'finished',
-        now() - interval '1 day' * ${FINISHED_KEPT_DAYS} - interval '1 minute' from generate_series(1, 2500) n`;
+        now() - interval '1 day' * ${FINISHED_RETENTION_DAYS} - interval '1 minute' from generate_series(1, 2500) n`;
     await forgetFinished(database, AbortSignal.timeout(20_000));
     expect(await countLeft("generations")).toBe(YOUNG + 50);
   });

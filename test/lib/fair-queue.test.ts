@@ -5,7 +5,7 @@ import { FairQueue, type JobKey, type WaitingJob } from "../../src/lib/fair-queu
 const roomy = { jobsMax: 1_000, jobsPerSourceMax: 500 };
 const create = (bounds = roomy) => new FairQueue<string>(bounds);
 
-/** Adds `times` jobs of an owner, named after them: `a/x 0`, `a/x 1` … */
+/** Adds `times` jobs of an owner, named after the owner: `a/x 0`, `a/x 1` … */
 function addMany(queue: FairQueue<string>, source: string, owner: string, times: number): WaitingJob[] {
   return Array.from({ length: times }, (_, n) => queue.add({ source, owner }, `${source}/${owner} ${n}`));
 }
@@ -15,8 +15,8 @@ function takeAll(queue: FairQueue<string>): string[] {
   return taken;
 }
 
-describe("turns", () => {
-  test("go round the sources, and round the owners of each", () => {
+describe("order", () => {
+  test("is round-robin over sources, and over the owners of each source", () => {
     const queue = create();
     addMany(queue, "a", "x", 3);
     addMany(queue, "a", "y", 1);
@@ -25,7 +25,7 @@ describe("turns", () => {
     expect(queue.size).toBe(0);
   });
 
-  test("come to a new source after one job of each other, however many jobs those have", () => {
+  test("serves a new source after one job of each other source, however many jobs those have", () => {
     const queue = create();
     addMany(queue, "flood", "x", 400);
     addMany(queue, "other", "x", 50);
@@ -34,7 +34,7 @@ describe("turns", () => {
     expect([queue.take(), queue.take(), queue.take()]).toContain("new/x 0");
   });
 
-  test("pass over a job that has left, and leaving twice changes nothing", () => {
+  test("skips a job that was removed, and removing it twice changes nothing", () => {
     const queue = create();
     const [first, second] = addMany(queue, "a", "x", 2);
     addMany(queue, "b", "x", 1);
@@ -45,18 +45,18 @@ describe("turns", () => {
   });
 });
 
-describe("room", () => {
-  /** How many jobs find room. */
+describe("capacity", () => {
+  /** How many jobs are accepted. */
   function fill(queue: FairQueue<string>, createKey: (n: number) => JobKey): number {
     for (let n = 0; n < 10_000; n += 1) {
       const key = createKey(n);
       if (queue.findRefusal(key)) return n;
       queue.add(key, "job");
     }
-    throw new Error("There is room for everything.");
+    throw new Error("The queue never fills up.");
   }
 
-  test("one source has half of it, and one owner half of what a source may have", () => {
+  test("is limited to half for one source, and to half of that for one owner", () => {
     const queue = create({ jobsMax: 200, jobsPerSourceMax: 100 });
     expect(fill(queue, () => ({ source: "a", owner: "x" }))).toBe(50);
     expect(queue.findRefusal({ source: "a", owner: "x" })).toBe("source");
@@ -66,14 +66,14 @@ describe("room", () => {
     expect(queue.findRefusal({ source: "b", owner: "x" })).toBeNull();
   });
 
-  test("few sources cannot fill it", () => {
+  test("can't be filled by a few sources", () => {
     const queue = create({ jobsMax: 200, jobsPerSourceMax: 100 });
     for (const source of ["a", "b", "c", "d"]) fill(queue, (n) => ({ source, owner: `${n}` }));
     expect(queue.size).toBeLessThan(200);
     expect(queue.findRefusal({ source: "e", owner: "x" })).toBeNull();
   });
 
-  test("as many sources as it has places can", () => {
+  test("can be filled by as many sources as it has slots", () => {
     const queue = create({ jobsMax: 200, jobsPerSourceMax: 100 });
     expect(fill(queue, (n) => ({ source: `${n}`, owner: "x" }))).toBe(200);
     expect(queue.findRefusal({ source: "new", owner: "x" })).toBe("queue");
@@ -93,7 +93,7 @@ const steps = fc.array(
   { minLength: 100, maxLength: 400 },
 );
 
-/** How often the others of a group had their turn since each came or had one. */
+/** How often other members of its group were served since each arrived or was last served. */
 class Passed {
   readonly #turns = new Map<string, number>();
   come(name: string): void {
@@ -111,7 +111,7 @@ class Passed {
   }
 }
 
-test("whatever comes, leaves and is taken: bounded, an owner's jobs in order, and nobody is passed over twice", () => {
+test("for any sequence of add, remove and take: bounded, in order per owner, and no one is skipped twice", () => {
   const bounds = { jobsMax: 60, jobsPerSourceMax: 30 };
   fc.assert(
     fc.property(steps, (all) => {

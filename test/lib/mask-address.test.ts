@@ -19,7 +19,7 @@ test.each([
   ["http://bad host/?key=a b", "http://bad host/?key=********"],
   ["4000", "4000"],
   ["", ""],
-])("%s is shown as %s", (address, shown) => {
+])("%s is masked as %s", (address, shown) => {
   expect(maskAddress(address)).toBe(shown);
 });
 
@@ -30,11 +30,11 @@ test.each([
   ["redis://host:6379/1", "redis://host:6379/1"],
   ["wiki=https://u:1?p@host/mcp", "wiki=https://********@host/mcp"],
   ["a-secret-of-another-form", "********"],
-])("as a secret %s is shown as %s", (address, shown) => {
+])("the secret %s is masked as %s", (address, shown) => {
   expect(maskSecretAddress(address)).toBe(shown);
 });
 
-test("nothing that is secret in an address is shown, whatever it is", () => {
+test("no address reveals its secrets", () => {
   const word = fc.string({ minLength: 8, unit: "grapheme-ascii" });
   fc.assert(
     fc.property(word, word, word, (user, password, value) => {
@@ -53,7 +53,7 @@ test("nothing that is secret in an address is shown, whatever it is", () => {
   );
 });
 
-test("plain words stay in the log, though somebody has taken one as a password", () => {
+test("plain words stay in the log, even if one of them is a password", () => {
   const mask = createMask(["postgres", "1", "", "hunter2", "a.b*c(d"]);
   expect(mask("postgres is ready after 1 ms")).toBe("postgres is ready after 1 ms");
   expect(mask("hunter2 a.b*c(d aXbbc(d")).toBe("******** ******** aXbbc(d");

@@ -11,11 +11,11 @@ const tokens = (input: number, output: number, cached = 0, written = 0): PricedT
 
 const calculate = (model: string, used: PricedTokens): number => {
   const price = findPrice(model, listPrices);
-  if (!price) throw new Error(`The price of ${model} is not known.`);
+  if (!price) throw new Error(`No price for ${model}.`);
   return calculateRequestCostUsd(price, used);
 };
 
-// Each as the provider's page of prices gives it, in US dollars per million: rest of the prompt, read, written, output.
+// US dollars per million tokens from the provider's price page: rest of the prompt, cache read, cache write, output.
 test.each([
   ["anthropic/claude-sonnet-4-6", 3, 0.3, 3.75, 15],
   ["anthropic/claude-haiku-4-5-20251001", 1, 0.1, 1.25, 5],
@@ -35,7 +35,7 @@ test.each([
   ["openai/gpt-4o-mini-2024-07-18", 0.15, 0.075, 0.15, 0.6],
   ["openai/o3", 2, 0.5, 2, 8],
   ["openai/o4-mini", 1.1, 0.275, 1.1, 4.4],
-])("each part of the tokens of %s costs its own price", (model, rest, read, written, output) => {
+])("prices each part of the tokens of %s separately", (model, rest, read, written, output) => {
   expect(calculate(model, tokens(50_000, 0))).toBeCloseTo(0.05 * rest, 12);
   expect(calculate(model, tokens(50_000, 0, 50_000))).toBeCloseTo(0.05 * read, 12);
   expect(calculate(model, tokens(50_000, 0, 0, 50_000))).toBeCloseTo(0.05 * written, 12);
@@ -47,12 +47,12 @@ test.each([
 test.each([
   ["openai/gpt-5.5", 272_000, 272_000 * 5 + 1_000 * 30, 272_001 * 10 + 1_000 * 45],
   ["anthropic/claude-haiku-5-5", 100_000, 100_000 * 0.1 + 1_000 * 0.5, 100_001 * 0.5 + 1_000 * 2.5],
-])("all of a request to %s costs more above %p tokens of prompt", (model, tokensMax, below, above) => {
+])("charges a whole request to %s more above %p prompt tokens", (model, tokensMax, below, above) => {
   expect(calculate(model, tokens(tokensMax, 1_000))).toBeCloseTo(below / 1_000_000, 9);
   expect(calculate(model, tokens(tokensMax + 1, 1_000))).toBeCloseTo(above / 1_000_000, 9);
 });
 
-test("no part of a prompt costs more than what is reserved for it", () => {
+test("no part of a prompt costs more than the amount reserved for it", () => {
   const highest = (model: string, promptTokens: number) =>
     findHighestPrices(findPrice(model, listPrices) ?? { input: -1, output: -1 }, promptTokens);
   expect(highest("anthropic/claude-sonnet-4-6", 64_000)).toEqual({ input: 3.75, output: 15 });

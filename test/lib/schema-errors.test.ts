@@ -71,7 +71,7 @@ for (const [value, pointer, detail] of scenarios)
     expect(list(Input, value)).toEqual([{ pointer, detail }]);
   });
 
-test("each place is told of once, and the list has an end", () => {
+test("reports each location once, in a limited list", () => {
   expect(list(Closed({ a: Type.String(), b: Type.String() }), {})).toEqual([
     { pointer: "#/a", detail: "a is required." },
     { pointer: "#/b", detail: "b is required." },
@@ -80,13 +80,13 @@ test("each place is told of once, and the list has an end", () => {
   expect(list(Input, many)).toHaveLength(20);
 });
 
-test("of very many errors in one of several forms, no more are looked for than are shown", () => {
+test("searches for no more errors in a union than it reports", () => {
   const errors = list(Input, { parts: [{ content: Array(300_000).fill({}) }] });
   expect(errors[0]).toEqual({ pointer: "#/parts/0/content", detail: "parts[0].content may have at most 3 entries." });
   expect(errors.length).toBeLessThanOrEqual(20);
 });
 
-test("a parameter is named below its place", () => {
+test("reports a parameter relative to its location", () => {
   const Query = Type.Object({ limit: QueryInteger({ minimum: 1, maximum: 9 }) });
   expect(listSchemaErrors(Value.Errors(Query, { limit: "x" }), "query")).toEqual([
     { pointer: "#/query/limit", detail: "limit must be a whole number, 1 to 9." },

@@ -5,7 +5,7 @@ const seal = createSeal(deriveKey("a secret of the server", "test"));
 const context = Buffer.from("row 1");
 const plain = Buffer.from("pk_a secret");
 
-test("what was sealed opens with the same key for the same context, and for nothing else", () => {
+test("opens only with the same key and the same context", () => {
   const sealed = seal.seal(plain, context);
   expect(seal.open(sealed, context)).toEqual(plain);
   expect(seal.open(sealed, Buffer.from("row 2"))).toBeNull();
@@ -13,7 +13,7 @@ test("what was sealed opens with the same key for the same context, and for noth
   expect(createSeal(deriveKey("a secret of the server", "other")).open(sealed, context)).toBeNull();
 });
 
-test("any change shows, in every byte of it, and so does a cut", () => {
+test("detects any changed byte, and any truncation", () => {
   const sealed = seal.seal(plain, context);
   for (let index = 0; index < sealed.length; index += 1) {
     const changed = Buffer.from(sealed);
@@ -23,14 +23,14 @@ test("any change shows, in every byte of it, and so does a cut", () => {
   }
 });
 
-test("the text is not in it, and twice the same is not the same", () => {
+test("reveals no plain text, and never repeats a ciphertext", () => {
   const sealed = seal.seal(plain, context);
   expect(sealed.includes("secret")).toBe(false);
   expect(seal.seal(plain, context).equals(sealed)).toBe(false);
   expect(seal.open(seal.seal(new Uint8Array(), context), context)).toEqual(Buffer.alloc(0));
 });
 
-test("a key is 256 bits, and another one for each purpose", () => {
+test("derives a separate 256-bit key for each purpose", () => {
   expect(deriveKey("s", "a")).toHaveLength(32);
   expect(deriveKey("s", "a")).toEqual(deriveKey("s", "a"));
   expect(deriveKey("s", "a")).not.toEqual(deriveKey("s", "b"));

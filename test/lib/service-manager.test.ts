@@ -19,7 +19,7 @@ afterEach(() => {
   for (const close of opened.splice(0)) close();
 });
 
-/** A socket as systemd has one, on a path or, with `@`, in the abstract namespace. */
+/** A socket like systemd's, on a path or, with `@`, in the abstract namespace. */
 function openManager(path: string) {
   const descriptor = libc.socket(AF_UNIX, SOCK_DGRAM, 0);
   const address = Buffer.from(`\x01\0${path.replace(/^@/, "\0")}`);
@@ -42,25 +42,28 @@ function openManager(path: string) {
 
 const name = () => `parley-notify-${process.pid}-${Math.random().toString(36).slice(2)}`;
 
-test.each([join(tmpdir(), name()), `@${name()}`])("systemd at %s is told ready, alive and stopping", async (path) => {
-  const readAll = openManager(path);
-  const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "300000" });
-  expect(readAll()).toEqual([]);
-  manager.ready("Parley is ready: http://localhost:3000");
-  const alive = "READY=1\nSTATUS=Parley is ready: http://localhost:3000\nWATCHDOG=1";
-  expect(readAll()).toEqual([alive]);
-  await Bun.sleep(350);
-  // Every 100 ms of the 300.
-  const pings = readAll();
-  expect(pings.length).toBeGreaterThanOrEqual(2);
-  expect(new Set(pings)).toEqual(new Set([alive]));
-  manager.stopping(55_000);
-  expect(readAll()).toEqual(["STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=55000000"]);
-  await Bun.sleep(250);
-  expect(readAll()).toEqual([]);
-});
+test.each([join(tmpdir(), name()), `@${name()}`])(
+  "notifies systemd at %s when ready, alive and stopping",
+  async (path) => {
+    const readAll = openManager(path);
+    const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "300000" });
+    expect(readAll()).toEqual([]);
+    manager.ready("Parley is ready: http://localhost:3000");
+    const alive = "READY=1\nSTATUS=Parley is ready: http://localhost:3000\nWATCHDOG=1";
+    expect(readAll()).toEqual([alive]);
+    await Bun.sleep(350);
+    // Every 100 ms of the 300.
+    const pings = readAll();
+    expect(pings.length).toBeGreaterThanOrEqual(2);
+    expect(new Set(pings)).toEqual(new Set([alive]));
+    manager.stopping(55_000);
+    expect(readAll()).toEqual(["STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=55000000"]);
+    await Bun.sleep(250);
+    expect(readAll()).toEqual([]);
+  },
+);
 
-test("a watchdog for another process gets no pings at its interval", async () => {
+test("sends no pings at the interval of another process's watchdog", async () => {
   const path = `@${name()}`;
   const readAll = openManager(path);
   const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "30000", WATCHDOG_PID: "1" });
@@ -70,7 +73,7 @@ test("a watchdog for another process gets no pings at its interval", async () =>
   manager.stopping(1);
 });
 
-test("without systemd nothing is sent; one that can't be reached is reported once", async () => {
+test("sends nothing without systemd, and reports an unreachable one once", async () => {
   const reasons: string[] = [];
   createServiceManager({}, (reason) => reasons.push(reason)).ready("ready");
   expect(reasons).toEqual([]);

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
-import { createParts } from "../../src/lib/shutdown-parts.ts";
+import { createShutdownParts } from "../../src/lib/shutdown-parts.ts";
 
 const stop = async () => {};
 
-test("each part comes behind those it stops after, whatever the order in which they were registered", () => {
-  const parts = createParts();
+test("stops each part after its dependents, whatever the order of registration", () => {
+  const parts = createShutdownParts();
   parts.add({ name: "http", after: ["streams", "jobs"], stop });
   parts.add({ name: "streams", after: ["answers"], stop });
   parts.add({ name: "answers", stop });
@@ -12,8 +12,8 @@ test("each part comes behind those it stops after, whatever the order in which t
   expect(parts.list().map(({ name }) => name)).toEqual(["answers", "streams", "jobs", "http"]);
 });
 
-test("a name that is taken, one that nobody has, and a circle are mistakes", () => {
-  const parts = createParts();
+test("throws for a duplicate name, an unknown name and a cycle", () => {
+  const parts = createShutdownParts();
   parts.add({ name: "a", after: ["b"], stop });
   expect(() => parts.add({ name: "a", stop })).toThrow("A part named a already exists.");
   expect(() => parts.list()).toThrow("a stops after b, which is not a part.");

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { isVisible } from "../../src/lib/text.ts";
 
-/** Listed from Unicode's own properties, apart from the expression that is tested, and what is blank by its glyph. */
+/** Derived from Unicode's properties, independent of the tested expression, plus the characters with a blank glyph. */
 const properties = /^[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cf}\p{Mn}]$/u;
 const blank = [
   "\u2800",
@@ -31,7 +31,7 @@ const visible = fc
   .map((point) => String.fromCodePoint(point))
   .filter((character) => seen.test(character) && !properties.test(character) && !blank.includes(character));
 
-test("a text of characters that show nothing is not visible", () => {
+test("a text of invisible characters is not visible", () => {
   expect(invisible.length).toBeGreaterThan(5_000);
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...invisible)), (characters) => {
@@ -41,7 +41,7 @@ test("a text of characters that show nothing is not visible", () => {
   expect(invisible.filter(isVisible)).toEqual([]);
 });
 
-test("one character that shows something makes it visible", () => {
+test("one visible character makes it visible", () => {
   fc.assert(
     fc.property(
       fc.array(fc.constantFrom(...invisible)),

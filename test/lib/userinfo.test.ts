@@ -13,15 +13,18 @@ test.each([
   ["http://grüße:wörld@host/", "http://host/", basic("grüße:wörld")],
   ["http://user:p%FFs%zz@host/", "http://host/", basic(Buffer.from("user:p\xffs%zz", "latin1"))],
   ["http://user:a@b@host/", "http://host/", basic("user:a@b")],
-])("%s is asked at %s as %s", (address, url, authorization) => {
+])("%s is requested at %s with %s", (address, url, authorization) => {
   expect(readUserinfo(address)).toMatchObject({ url, authorization });
 });
 
-test.each(["http://host/v1", "http://host/@user:pass@x", "http://@host/", "nonsense", ""])("%s has none", (address) => {
-  expect(readUserinfo(address)).toBeNull();
-});
+test.each(["http://host/v1", "http://host/@user:pass@x", "http://@host/", "nonsense", ""])(
+  "%s has no user info",
+  (address) => {
+    expect(readUserinfo(address)).toBeNull();
+  },
+);
 
-test("its secrets are every form in which it may come back", () => {
+test("lists every form in which its secrets may reappear", () => {
   const secrets = readUserinfo("http://us%40er:p%3Ass@host/")?.secrets;
   for (const form of [btoa("us@er:p:ss"), "us%40er:p%3Ass", "us@er:p:ss", "p%3Ass", "p:ss"])
     expect(secrets).toContain(form);
@@ -47,14 +50,14 @@ test.each([
   ["name=http://host/@user", "name=http://host/@user"],
   ["admin@example.com", "admin@example.com"],
   ["4000", "4000"],
-])("%s is shown as %s", (text, shown) => {
+])("%s is masked as %s", (text, shown) => {
   expect(maskUserinfo(text)).toBe(shown);
 });
 
-test("no password is shown, whatever is in it", () => {
+test("reveals no password, whatever its characters", () => {
   fc.assert(
     fc.property(fc.string({ minLength: 3 }), fc.boolean(), (password, isEncoded) => {
-      // These end the part of an address in which a password may stand.
+      // These end the user info of an address.
       fc.pre(isEncoded || !/[/\\?#]/.test(password));
       const shown = maskUserinfo(`http://user:${isEncoded ? encodeURIComponent(password) : password}~@host/v1`);
       expect(shown).toBe("http://********@host/v1");

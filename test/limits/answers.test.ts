@@ -8,7 +8,7 @@ import { openSocket } from "../support/socket.ts";
 let asking: ModelApp;
 afterEach(() => asking?.stop());
 
-/** Models that say a word and then nothing, until they are stopped. */
+/** Models that send a word and then nothing until they are stopped. */
 const startSilent = async (config: Record<string, string>) => {
   asking = await startModelApp({ RATE_LIMIT_ENABLED: "true", AI_IDLE_TIMEOUT_MS: "60000", ...config });
   asking.provider.script("one", { text: "Well", fault: "stall", after: 1 });
@@ -31,8 +31,8 @@ type Sent = { message: { id: string }; reply: { id: string } | null };
 const send = (rest: Rest, id: string, more: object = { reply: true }) =>
   rest.ask<Sent & { code?: string }>("POST", `/conversations/${id}/messages`, { content: "Well?", ...more });
 
-describe("answers that one user asks for", () => {
-  test("are counted together, by whatever way they are asked for", async () => {
+describe("answers requested by one user", () => {
+  test("are counted together across all ways of requesting them", async () => {
     await startQuick({ RATE_LIMIT_AI_PER_10S: "4" });
     const { account, rest } = await join();
     const id = await openConversation(account);
@@ -72,26 +72,26 @@ describe("answers that one user asks for", () => {
     expect((await complete()).status).toBe(429);
     expect(await countMessages()).toBe(before);
 
-    // Words among people cost no answer.
+    // Messages among people request no answer.
     expect((await send(rest, id, { reply: false })).status).toBe(201);
     const other = await join();
     expect((await send(other.rest, await openConversation(other.account))).status).toBe(201);
     await socket.close();
   });
 
-  test("count only where a model does answer, when that is left to the conversation", async () => {
+  test("count only where a model does answer, if the conversation decides", async () => {
     await startQuick({ RATE_LIMIT_AI_PER_10S: "2" });
     const { account, rest } = await join();
-    const [quiet, talkative] = [await openConversation(account), await openConversation(account, "always")];
-    for (let n = 0; n < 5; n += 1) expect((await send(rest, quiet, {})).status).toBe(201);
-    for (let n = 0; n < 2; n += 1) expect((await send(rest, talkative, {})).body.reply).not.toBeNull();
-    expect((await send(rest, talkative, {})).status).toBe(429);
-    expect((await send(rest, talkative, { reply: false })).status).toBe(201);
+    const [withoutAnswers, withAnswers] = [await openConversation(account), await openConversation(account, "always")];
+    for (let n = 0; n < 5; n += 1) expect((await send(rest, withoutAnswers, {})).status).toBe(201);
+    for (let n = 0; n < 2; n += 1) expect((await send(rest, withAnswers, {})).body.reply).not.toBeNull();
+    expect((await send(rest, withAnswers, {})).status).toBe(429);
+    expect((await send(rest, withAnswers, { reply: false })).status).toBe(201);
   });
 });
 
 describe("answers in progress of one user", () => {
-  test("past the limit are refused before anything is stored; one that ends makes room", async () => {
+  test("are refused past the limit before anything is stored; one that ends frees its slot", async () => {
     await startSilent({ RATE_LIMIT_GENERATIONS_PER_USER: "3" });
     const { account, rest } = await join();
     const id = await openConversation(account);
@@ -114,7 +114,7 @@ describe("answers in progress of one user", () => {
     expect((await send(rest, id)).status).toBe(429);
   });
 
-  test("20 at once against a limit of 5: five of them begin", async () => {
+  test("20 at once against a limit of 5: five begin", async () => {
     await startSilent({ RATE_LIMIT_GENERATIONS_PER_USER: "5" });
     const { account, rest } = await join();
     const id = await openConversation(account);
@@ -123,7 +123,7 @@ describe("answers in progress of one user", () => {
     expect(all.filter(({ status }) => status === 429)).toHaveLength(15);
   });
 
-  test("of OpenAI's clients count until they end, or their reader goes", async () => {
+  test("of OpenAI clients count until they end or their reader disconnects", async () => {
     await startSilent({ RATE_LIMIT_GENERATIONS_PER_USER: "1" });
     const { access_token: token } = (await join()).account;
     const json = { model: "compatible/one", stream: true, messages: [{ role: "user", content: "And now?" }] };
@@ -148,7 +148,7 @@ describe("answers in progress of one user", () => {
     });
   });
 
-  test("have no limit with 0", async () => {
+  test("are unlimited with 0", async () => {
     await startSilent({ RATE_LIMIT_GENERATIONS_PER_USER: "0" });
     const { account, rest } = await join();
     const id = await openConversation(account);
@@ -157,7 +157,7 @@ describe("answers in progress of one user", () => {
   });
 });
 
-test("live feeds of one user past the limit are refused, and one that ends makes room", async () => {
+test("live feeds of one user past the limit are refused, and one that ends frees its slot", async () => {
   await startQuick({ RATE_LIMIT_FEEDS_PER_USER: "2" });
   const { account } = await join();
   const id = await openConversation(account);
@@ -178,23 +178,23 @@ test("live feeds of one user past the limit are refused, and one that ends makes
   await Promise.all([second.body?.cancel(), third.body?.cancel()]);
 });
 
-test("the database is asked only of users who may have reached the limit", async () => {
+test("the database is queried only for users who may have reached the limit", async () => {
   let stored = 0;
-  let looks = 0;
+  let queries = 0;
   const limit = createAnswerLimit({
     answersMax: 100,
     countStored: async () => {
-      looks += 1;
+      queries += 1;
       return stored;
     },
     onRefused: () => {},
   });
   const begin = () => limit.store("anna", async () => "stored");
   for (let n = 0; n < 100; n += 1) expect(await begin()).toBe("stored");
-  expect(looks).toBe(0);
+  expect(queries).toBe(0);
   stored = 40;
   await Promise.all(Array.from({ length: 60 }, begin));
-  expect(looks).toBe(1);
+  expect(queries).toBe(1);
   stored = 100;
   expect(begin()).rejects.toMatchObject({ code: "rate_limited" });
 });

@@ -19,12 +19,12 @@ const ask = async ({ access_token: token }: Account, path: string, options: Fetc
 };
 async function until(check: () => Promise<boolean>): Promise<void> {
   for (let waits = 0; !(await check()); waits += 1) {
-    if (waits > 200) throw new Error("It did not happen.");
+    if (waits > 200) throw new Error("Timed out.");
     await Bun.sleep(25);
   }
 }
 
-/** Searches hang until the function that is returned was called. */
+/** Searches hang until the returned function is called. */
 async function holdSearches(): Promise<() => Promise<void>> {
   const { promise: isOver, resolve: end } = Promise.withResolvers<void>();
   const { promise: isHeld, resolve: hold } = Promise.withResolvers<void>();
@@ -45,11 +45,11 @@ const countSearching = async (): Promise<number> => {
   return row?.count ?? 0;
 };
 
-test("the fifth search of a user at the same time is refused, while another user's export and reads go on", async () => {
+test("a user's fifth concurrent search is refused, while another user's export and reads continue", async () => {
   await start();
   const [anna, ben] = [await parley.register(), await parley.register()];
   const release = await holdSearches();
-  // Whichever of several `q` counts.
+  // Whichever of the repeated `q` is used.
   const paths = ["?q=limits", "?q=&q=limits", "?q=limits", "?q=&q=limits"];
   const running = paths.map((search) => ask(anna, `/documents${search}`));
   await until(async () => (await countSearching()) === 4);
@@ -68,7 +68,7 @@ test("the fifth search of a user at the same time is refused, while another user
   );
 });
 
-test("what is refused or fails gives its place back; what is no search takes none", async () => {
+test("a refused or failed request releases its slot; a list without a search takes none", async () => {
   await start({ RATE_LIMIT_EXPENSIVE_READS_PER_USER: "1" });
   const anna = await parley.register();
   const invalid = Array.from({ length: 3 }, () => ask(anna, "/documents?q=x&limit=0x"));
@@ -84,7 +84,7 @@ test("what is refused or fails gives its place back; what is no search takes non
   expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
 });
 
-/** Asks for the export, and takes no more than its beginning. */
+/** Requests the export, and reads only its beginning. */
 async function openExport({ access_token }: Account) {
   const { port, hostname } = new URL(parley.url);
   const socket = connect({ port: Number(port), host: hostname });
@@ -95,7 +95,7 @@ async function openExport({ access_token }: Account) {
   return socket;
 }
 
-test("a user has one export at a time, also while it is downloaded slowly; who goes away gives the place back", async () => {
+test("a user has one export at a time, even while it downloads slowly; a client that disconnects releases the slot", async () => {
   await start();
   const [anna, ben] = [await parley.register(), await parley.register()];
   const { id } = await createConversation(parley, anna);
@@ -114,13 +114,13 @@ test("a user has one export at a time, also while it is downloaded slowly; who g
   await Bun.sleep(1_000);
   expect(await isTaken()).toBe(true);
   expect((await ask(ben, "/me/export")).status).toBe(200);
-  // The other places are free.
+  // The other slots are free.
   expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
   slow.destroy();
   await until(async () => !(await isTaken()));
 });
 
-test("the head of an export alone takes no place for longer", async () => {
+test("the header of an export alone does not hold the slot", async () => {
   await start();
   const anna = await parley.register();
   for (let n = 0; n < 6; n += 1) {

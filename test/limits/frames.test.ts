@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { REFUSED_FRAMES_MAX } from "../../src/limits/frame-limit.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
@@ -21,7 +21,7 @@ const connect = async ({ access_token: token }: Account) => {
   await socket.waitFor(({ type }) => type === "ready");
   return socket;
 };
-/** Sends so many pings, and waits for an answer to each. */
+/** Sends this many pings and waits for the response to each. */
 const ping = async (socket: TestSocket, count: number) => {
   const before = socket.frames.length;
   for (let n = 0; n < count; n += 1) socket.send({ type: "ping", id: `p${before}-${n}` });
@@ -34,7 +34,7 @@ const ping = async (socket: TestSocket, count: number) => {
 };
 
 describe("frames of one socket", () => {
-  test("past the limit are answered rate_limited, and not executed", async () => {
+  test("past the limit get rate_limited, and are not executed", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);
@@ -55,7 +55,7 @@ describe("frames of one socket", () => {
     await socket.close();
   });
 
-  test("that are not of the protocol count as well", async () => {
+  test("that violate the protocol count as well", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "3" });
     const socket = await connect(await parley.register());
     for (const id of ["a", "b", "c", "d"]) socket.send({ type: "nonsense", id });
@@ -64,7 +64,7 @@ describe("frames of one socket", () => {
     await socket.close();
   });
 
-  test("that say who types cost a tenth", async () => {
+  test("with typing indicators cost a tenth", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const { id: conversation_id } = await createConversation(parley, anna);
@@ -74,16 +74,16 @@ describe("frames of one socket", () => {
     await socket.close();
   });
 
-  test("go on when the window ends", async () => {
+  test("are accepted again when the window ends", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "2" });
     const socket = await connect(await parley.register());
     const { errors } = await ping(socket, 3);
-    passTime(Number(errors[0]?.retry_after_ms));
+    advanceClock(Number(errors[0]?.retry_after_ms));
     expect((await ping(socket, 1)).pongs).toBe(1);
     await socket.close();
   });
 
-  test("that do not stop end it with 4005, and its user comes back", async () => {
+  test("that keep coming close it with 4005, and the user can reconnect", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const socket = await connect(anna);
@@ -100,7 +100,7 @@ describe("frames of one socket", () => {
 });
 
 describe("frames of one user", () => {
-  test("are counted over all of their sockets, and nobody else's", async () => {
+  test("are counted across that user's sockets only", async () => {
     await start({ RATE_LIMIT_USER_FRAMES_PER_10S: "10" });
     const [anna, ben] = [await parley.register(), await parley.register()];
     const sockets = [await connect(anna), await connect(anna), await connect(ben)] as const;
@@ -112,7 +112,7 @@ describe("frames of one user", () => {
 });
 
 describe("sockets of one user", () => {
-  test("past the limit are refused with 429 at the upgrade, and one that is closed makes room", async () => {
+  test("past the limit are refused with 429 at the upgrade, and closing one frees its slot", async () => {
     await start({ RATE_LIMIT_SOCKETS_PER_USER: "2" });
     const anna = await parley.register();
     const [first, second] = [await connect(anna), await connect(anna)];
@@ -137,7 +137,7 @@ describe("sockets of one user", () => {
     await Promise.all([second, third, other].map((socket) => socket.close()));
   });
 
-  test("past the limit are closed with 4504 when they say only then who they are", async () => {
+  test("past the limit are closed with 4504 if they authenticate only after the upgrade", async () => {
     await start({ RATE_LIMIT_SOCKETS_PER_USER: "1" });
     const anna = await parley.register();
     const first = await connect(anna);

@@ -14,7 +14,7 @@ const onRefused = () => {
   refused += 1;
 };
 let done: string[] = [];
-/** Ends the work that holds the only place. */
+/** Ends the work that holds the only slot. */
 let open: () => void;
 let opened: Promise<void>;
 beforeEach(() => {
@@ -42,16 +42,16 @@ const ask = (name: string, of: Partial<Requester>): Promise<string> =>
     );
 const askMany = (times: number, createOf: (n: number) => Partial<Requester>) =>
   Promise.all(Array.from({ length: times }, (_, n) => ask(`${n}`, createOf(n))));
-async function openAndCount(asked: Promise<string[]>): Promise<Record<string, number>> {
+async function openAndCount(results: Promise<string[]>): Promise<Record<string, number>> {
   open();
   await opened;
   return Object.fromEntries(
-    Object.entries(Object.groupBy(await asked, (end) => end)).map(([k, v]) => [k, v?.length ?? 0]),
+    Object.entries(Object.groupBy(await results, (end) => end)).map(([k, v]) => [k, v?.length ?? 0]),
   );
 }
 const elsewhere = (n: number) => `10.${n >> 8}.${n & 255}.1`;
 
-test("an address alone has so many waiting, an account half of them; the rest is refused with 429", async () => {
+test("has a waiting limit per address, and half of it per account; the rest get 429", async () => {
   const ofAccount = askMany(130, () => ({ account: "one" }));
   const ofAddress = askMany(130, (n) => ({ account: `other ${n}` }));
   const ofAnother = ask("another address", { ipAddress: "203.0.113.2" });
@@ -63,7 +63,7 @@ test("an address alone has so many waiting, an account half of them; the rest is
   expect(refused).toBe(260 - HASHES_WAITING_PER_ADDRESS_MAX);
 });
 
-test("when unknown addresses have filled their room, those that are known get in, and soon have their turn", async () => {
+test("lets known addresses in when unknown ones have filled their share, and serves them soon", async () => {
   const flood = askMany(HASHES_WAITING_MAX + 30, (n) => ({ ipAddress: elsewhere(n) }));
   const known = [
     ask("by account", { ipAddress: elsewhere(1_000), knownBy: "account" }),
@@ -74,7 +74,7 @@ test("when unknown addresses have filled their room, those that are known get in
   expect(Math.max(done.indexOf("by account"), done.indexOf("by address"))).toBeLessThan(4);
 });
 
-test("who floods from a known address takes no room from accounts that are known there", async () => {
+test("a flood from a known address takes no capacity from the accounts known there", async () => {
   const flood = askMany(130, (n) => ({ account: `unknown ${n}`, knownBy: "address" }));
   const known = ask("known", { account: "anna", knownBy: "account" });
   expect(await openAndCount(flood)).toEqual({
@@ -85,7 +85,7 @@ test("who floods from a known address takes no room from accounts that are known
   expect(done.indexOf("known")).toBeLessThan(3);
 });
 
-test("clients that have gone, before or while they wait, leave their place to others", async () => {
+test("clients that disconnect, before or while waiting, free their slot", async () => {
   const leaving = new AbortController();
   const gone = askMany(HASHES_WAITING_PER_ADDRESS_MAX, (n) => ({ account: `${n}`, signal: leaving.signal }));
   expect(await ask("no room", { account: "late" })).toBe("rate_limited");
@@ -97,7 +97,7 @@ test("clients that have gone, before or while they wait, leave their place to ot
   expect(done).toEqual(["0"]);
 });
 
-test("an IPv6 client is its /64", async () => {
+test("counts IPv6 clients by /64", async () => {
   const flood = askMany(130, (n) => ({ ipAddress: `2001:db8:1:2::${n}`, account: `${n}` }));
   expect((await openAndCount(flood)).done).toBe(HASHES_WAITING_PER_ADDRESS_MAX);
 });

@@ -7,11 +7,11 @@ afterEach(() => void setSystemTime());
 
 const create = (burst: number, sustained: number) => {
   const { consume, peek } = createLimiter({ name: "test", rate: { burst, sustained }, redis: null });
-  // In one process both answer at once.
+  // In-process, both return at once.
   return { consume: (key: string) => consume(key) as Verdict, peek: (key: string) => peek(key) as Verdict };
 };
 
-test("tells what is left of both windows, and when there is more", () => {
+test("reports what is left of both windows, and when they reset", () => {
   at(0);
   const { consume } = create(2, 5);
   expect(consume("a")).toMatchObject({
@@ -31,7 +31,7 @@ test("tells what is left of both windows, and when there is more", () => {
   expect(consume("b").isAllowed).toBe(true);
 });
 
-test("what the burst window refuses does not use up the other one", () => {
+test("a request that the burst window refuses does not count in the sustained one", () => {
   at(0);
   const { consume } = create(2, 5);
   for (let n = 0; n < 100; n += 1) consume("a");
@@ -44,7 +44,7 @@ test("what the burst window refuses does not use up the other one", () => {
   expect(consume("a").isAllowed).toBe(true);
 });
 
-test("a look counts nothing, and says what the next use would get", () => {
+test("peeking counts nothing, and reports what the next request would get", () => {
   const { consume, peek } = create(1, 5);
   expect([peek("a").isAllowed, peek("a").isAllowed]).toEqual([true, true]);
   consume("a");

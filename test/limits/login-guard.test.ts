@@ -24,7 +24,7 @@ beforeEach(() => {
 });
 afterEach(() => void setSystemTime());
 
-/** The seconds to wait, or what came of it. */
+/** The seconds to wait, or the outcome. */
 async function attempt(isRight: boolean, account = "anna", address = HERE): Promise<number | "right" | "wrong"> {
   try {
     const begun = await guard.begin(account, address);
@@ -41,13 +41,13 @@ const fail = async (times: number, account?: string, address?: string) => {
 };
 
 describe("an account from one address", () => {
-  test("waits 1, 2, 4 … seconds after the fifth failure in a row, up to 15 minutes", async () => {
+  test("must wait 1, 2, 4 … seconds after the fifth consecutive failure, up to 15 minutes", async () => {
     await fail(5);
     const waits: number[] = [];
     for (let n = 0; n < 12; n += 1) {
       const waitS = (await attempt(true)) as number;
       waits.push(waitS);
-      // Too early is too early, right or wrong, and makes it no worse.
+      // An early attempt is refused, right or wrong, and does not extend the wait.
       expect(await attempt(false)).toBe(waitS);
       wait(waitS);
       expect(await attempt(false)).toBe("wrong");
@@ -56,7 +56,7 @@ describe("an account from one address", () => {
     expect(waits.slice(10)).toEqual([WAIT_S_MAX, WAIT_S_MAX]);
   });
 
-  test("learns from one guess after a wait, however many end at the same time", async () => {
+  test("gets one guess per wait, however many end at the same time", async () => {
     await fail(5);
     wait(1);
     const attempts = await Promise.all(Array.from({ length: 8 }, () => guard.begin("anna", HERE)));
@@ -64,7 +64,7 @@ describe("an account from one address", () => {
     expect(ends.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   });
 
-  test("begins anew with the right password, in time", async () => {
+  test("is reset by the right password after the wait", async () => {
     await fail(4);
     expect(await attempt(true)).toBe("right");
     await fail(5);
@@ -73,7 +73,7 @@ describe("an account from one address", () => {
     await fail(5);
   });
 
-  test("does not hold up the same account elsewhere, nor another one here", async () => {
+  test("does not affect the same account elsewhere, nor another account from here", async () => {
     await fail(5);
     expect(await attempt(true)).toBe(1);
     expect(await attempt(true, "anna", ELSEWHERE)).toBe("right");
@@ -86,32 +86,32 @@ describe("an account from one address", () => {
     expect(await attempt(true, "anna", "2001:db8:1:3::1")).toBe("right");
   });
 
-  test("any number of right passwords may be checked at once", async () => {
+  test("may check any number of right passwords at once", async () => {
     expect(await Promise.all(Array.from({ length: 50 }, () => attempt(true)))).toEqual(Array(50).fill("right"));
   });
 
-  test("of guesses at once, those past the free ones learn nothing, the right one among them too", async () => {
+  test("reveals nothing to concurrent guesses past the free ones, even if one is right", async () => {
     const begun = await Promise.all(Array.from({ length: 20 }, () => guard.begin("anna", HERE)));
-    const told: string[] = [];
+    const outcomes: string[] = [];
     for (const [n, one] of begun.entries()) {
-      // Nor when the lock has ended before they are through.
+      // Even if the lock has ended before they are done.
       if (n === 10) wait(60);
       const end = n === 12 ? one.succeed() : one.fail();
-      told.push(
+      outcomes.push(
         await end.then(
           () => "answered",
           () => "refused",
         ),
       );
     }
-    expect(told).toEqual([...Array(5).fill("answered"), ...Array(15).fill("refused")]);
-    // What was refused is not counted against them.
+    expect(outcomes).toEqual([...Array(5).fill("answered"), ...Array(15).fill("refused")]);
+    // Refused attempts are not counted.
     expect(await attempt(true)).toBe("right");
   });
 });
 
-describe("an account from wherever", () => {
-  test("waits after so many failures, but not where it was used from lately", async () => {
+describe("an account from all addresses", () => {
+  test("must wait after many failures, except where it was used recently", async () => {
     guard = create({ account: 20 });
     expect(await attempt(true, "anna", HERE)).toBe("right");
     for (let n = 0; n < 5; n += 1) await fail(4, "anna", `198.51.100.${n}`);
@@ -124,10 +124,10 @@ describe("an account from wherever", () => {
   });
 });
 
-describe("what a client is known by", () => {
+describe("the client key", () => {
   const see = async (account: string, address: string) => (await guard.begin(account, address)).knownBy;
 
-  test("is the account where it was used lately, the address elsewhere, and nothing where nobody was", async () => {
+  test("is the account where it was recently used, the address elsewhere, and none where no one logged in", async () => {
     expect([await see("anna", HERE), await guard.findKnown(HERE)]).toEqual(["nothing", "nothing"]);
     await fail(2);
     expect(await see("anna", HERE)).toBe("nothing");
@@ -141,21 +141,21 @@ describe("what a client is known by", () => {
     expect([await see("anna", HERE), await see("ben", ELSEWHERE)]).toEqual(["nothing", "nothing"]);
   });
 
-  test("is an IPv6 client's /64", async () => {
+  test("is the /64 of an IPv6 client", async () => {
     expect(await attempt(true, "anna", "2001:db8:1:2::1")).toBe("right");
     expect(await see("anna", "2001:db8:1:2::2")).toBe("account");
     expect(await see("anna", "2001:db8:1:3::2")).toBe("nothing");
   });
 });
 
-describe("an address for whatever accounts", () => {
-  test("waits after so many failures, and is forgiven after a quarter of an hour", async () => {
+describe("an address for all accounts", () => {
+  test("must wait after many failures, and is forgiven after 15 minutes", async () => {
     guard = create({ address: 10 });
     for (let n = 0; n < 10; n += 1) await fail(1, `account ${n}`);
     expect(await attempt(true, "anna")).toBe(1);
     expect(await attempt(true, "anna", ELSEWHERE)).toBe("right");
     wait(1);
-    // A success of one's own account does not wipe out the failures with others.
+    // A success of one's own account does not reset the failures with others.
     expect(await attempt(true, "mine")).toBe("right");
     await fail(1, "account 11");
     expect(await attempt(true, "anna")).toBe(2);

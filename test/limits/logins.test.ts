@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createRest } from "../support/rest.ts";
 import { parseLimitHeader } from "./headers.ts";
 
@@ -36,7 +36,7 @@ const listAudit = (action: string, userId: string | null) =>
   >`select details, ip_address from audit_events where action = ${action} and target_id is not distinct from ${userId} order by id`;
 
 describe("wrong passwords", () => {
-  test("get the same answers for an account that is there and for one that is not", async () => {
+  test("get the same response for an existing account and for an unknown one", async () => {
     const { user } = await parley.register();
     const known: Answer[] = [];
     const unknown: Answer[] = [];
@@ -49,10 +49,10 @@ describe("wrong passwords", () => {
     expect(known.map(({ status }) => status)).toEqual([...Array(FREE).fill(401), 429, 429]);
     const refused = known[FREE];
     expect(refused).toMatchObject({ retryAfter: "1", body: { code: "rate_limited", status: 429 } });
-    // What is refused costs no hash.
+    // A refusal costs no hash.
     const checkedMs = Math.min(...known.slice(0, FREE).map(({ tookMs }) => tookMs));
     expect(Math.min(refused?.tookMs ?? 99, known[FREE + 1]?.tookMs ?? 99)).toBeLessThan(checkedMs);
-    // Each lock is written down once, not each who meets it.
+    // The lock is audited once, not for each refused attempt.
     const failed = { account: user.id, nobody: null };
     expect(await listAudit("user.login_failed", failed.account)).toHaveLength(FREE);
     expect(await listAudit("user.login_failed", failed.nobody)).toHaveLength(FREE);
@@ -61,25 +61,25 @@ describe("wrong passwords", () => {
     expect([...(await listAudit("user.login_limited", null))]).toEqual([entry]);
   });
 
-  test("keep out the right one too, until the time has come; then all is forgiven", async () => {
+  test("lock out the right one too until the wait is over, which then resets the lock", async () => {
     const { user } = await parley.register();
     for (let n = 0; n < FREE; n += 1) await login(user.email.toUpperCase(), "wrong");
     expect(await login(user.email, TEST_PASSWORD)).toMatchObject({ status: 429, retryAfter: "1" });
-    passTime(1_010);
+    advanceClock(1_010);
     expect((await login(user.email, "wrong")).status).toBe(401);
     expect(await login(user.email, TEST_PASSWORD)).toMatchObject({ status: 429, retryAfter: "2" });
-    passTime(2_010);
+    advanceClock(2_010);
     expect((await login(user.email, TEST_PASSWORD)).status).toBe(200);
     for (let n = 0; n < FREE - 1; n += 1) expect((await login(user.email, "wrong")).status).toBe(401);
     expect((await login(user.email, TEST_PASSWORD)).status).toBe(200);
   });
 
-  test("guessed at once, 16 of them, learn no more than the free ones", async () => {
+  test("16 concurrent guesses reveal no more than the free ones", async () => {
     const { user } = await parley.register();
     const guesses = Array.from({ length: 16 }, (_, n) => login(user.email, n === 15 ? TEST_PASSWORD : `guess ${n}`));
     const startedAtMs = performance.now();
     const statuses = (await Promise.all(guesses)).map(({ status }) => status);
-    // Each wait that ends meanwhile, on a slow machine, gives one more guess: after 1 s, after 2 s more, and so on.
+    // Each wait that ends meanwhile, on a slow machine, allows one more guess: after 1 s, after 2 s more, and so on.
     const waits = Math.floor(Math.log2(1 + (performance.now() - startedAtMs) / 1_000));
     const wrong = statuses.filter((status) => status === 401).length;
     expect(wrong).toBeGreaterThanOrEqual(FREE);
@@ -95,7 +95,7 @@ describe("a 429", () => {
     return { status: response.status, headers: response.headers, violated_policies };
   };
 
-  test("names the policy that it violates, with nothing left of it", async () => {
+  test("names the violated policy, with nothing left of it", async () => {
     const anna = await parley.register();
     const account = { email: anna.user.email, password: "a wrong one" };
     const proof = { current_password: "a wrong one", new_password: "another good one" };
@@ -114,11 +114,11 @@ describe("a 429", () => {
       expect(parseLimitHeader(headers.get("ratelimit-policy"))).toEqual({
         login_account_and_address: { q: FREE, w: 3_600 },
       });
-      passTime(20_000);
+      advanceClock(20_000);
     }
   });
 
-  test("names each of several, with its own wait", async () => {
+  test("names each violated policy, with separate waits", async () => {
     const strict = await startApp({
       config: {
         RATE_LIMIT_ENABLED: "true",
@@ -132,14 +132,14 @@ describe("a 429", () => {
       for (let n = 0; n < 2; n += 1) await strict.fetch("/api/v1/auth/login", { json });
       const second = await strict.fetch("/api/v1/auth/login", { json });
       expect(Object.keys(parseLimitHeader(second.headers.get("ratelimit")))).toEqual(["login_account"]);
-      passTime(1_010);
+      advanceClock(1_010);
       expect((await strict.fetch("/api/v1/auth/login", { json })).status).toBe(401);
       const third = await strict.fetch("/api/v1/auth/login", { json });
       const left = parseLimitHeader(third.headers.get("ratelimit"));
       expect(Object.keys(left)).toEqual(["login_account_and_address", "login_account", "login_address"]);
       expect(Object.values(left).map(({ r }) => r)).toEqual([0, 0, 0]);
       expect(Math.max(...Object.values(left).map(({ t = 0 }) => t))).toBe(Number(third.headers.get("retry-after")));
-      // Of the address alone: another account.
+      // For the address alone: another account.
       const other = await strict.fetch("/api/v1/auth/login", { json: { ...json, email: "other@example.com" } });
       expect(Object.keys(parseLimitHeader(other.headers.get("ratelimit")))).toEqual(["login_address"]);
     } finally {
@@ -148,13 +148,13 @@ describe("a 429", () => {
   });
 });
 
-test("50 logins at once with the right password all succeed", async () => {
+test("50 concurrent logins with the right password all succeed", async () => {
   const { user } = await parley.register();
   const all = await Promise.all(Array.from({ length: 50 }, () => login(user.email, TEST_PASSWORD)));
   expect(new Set(all.map(({ status }) => status))).toEqual(new Set([200]));
 });
 
-test("a password shown by who is logged in is guarded alike, wherever it is asked for", async () => {
+test("the current password of a logged-in user is guarded alike on every route that requires it", async () => {
   const anna = await parley.register();
   const rest = createRest(parley, anna);
   const change = { current_password: "wrong", new_password: "another good one" };
@@ -166,6 +166,6 @@ test("a password shown by who is logged in is guarded alike, wherever it is aske
   expect(await rest.refused("DELETE", "/me", { current_password: TEST_PASSWORD })).toMatchObject({
     code: "rate_limited",
   });
-  passTime(1_010);
+  advanceClock(1_010);
   expect((await rest.ask("POST", "/me/password", right)).status).toBe(200);
 });

@@ -6,7 +6,7 @@ const START = new Date("2026-01-31T12:00:00Z").getTime();
 const at = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
 afterEach(() => void setSystemTime());
 
-test("a window begins with the first use, and ends by itself", () => {
+test("begins with the first use, and expires", () => {
   at(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   expect(window.hit("a").points).toBe(1);
@@ -14,12 +14,12 @@ test("a window begins with the first use, and ends by itself", () => {
   expect(window.hit("a").points).toBe(2);
   expect(window.hit("b").points).toBe(1);
   at(10);
-  expect(window.look("a")).toBeUndefined();
+  expect(window.peek("a")).toBeUndefined();
   expect(window.hit("a")).toEqual({ points: 1, endsAtMs: START + 20_000 });
   expect(window.hit("b").points).toBe(2);
 });
 
-test("what has ended is cleared away by what comes after", () => {
+test("deletes expired windows with later uses", () => {
   at(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   for (let n = 0; n < 1_000; n += 1) window.hit(`old ${n}`);
@@ -30,17 +30,17 @@ test("what has ended is cleared away by what comes after", () => {
   expect(window.size).toBe(1);
 });
 
-test("as long as there is room, nothing is forgotten before its window ends", () => {
+test("forgets nothing before its window ends while there is room", () => {
   at(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   for (let n = 0; n < 50; n += 1) {
     at(n / 2);
     window.hit(`key ${n}`);
-    for (let known = Math.max(0, n - 19); known <= n; known += 1) expect(window.look(`key ${known}`)?.points).toBe(1);
+    for (let known = Math.max(0, n - 19); known <= n; known += 1) expect(window.peek(`key ${known}`)?.points).toBe(1);
   }
 });
 
-test("250,000 addresses within one window take the place of 100,000, and the newest are kept", () => {
+test("holds 100,000 of 250,000 addresses within one window, and keeps the newest", () => {
   at(0);
   const window = new MemoryWindow({ points: 2, durationS: 60 });
   for (let n = 0; n < 250_000; n += 1) {
@@ -49,10 +49,10 @@ test("250,000 addresses within one window take the place of 100,000, and the new
   }
   expect(window.size).toBeGreaterThanOrEqual(KEYS_MAX / 2);
   expect(window.hit("address 249999").points).toBe(2);
-  expect(window.look("address 0")).toBeUndefined();
+  expect(window.peek("address 0")).toBeUndefined();
 });
 
-test("it is a limiter as the library knows them, so that it can stand in for Redis", async () => {
+test("implements the library's limiter interface, so it can replace Redis", async () => {
   at(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   expect(await window.consume("a")).toMatchObject({ consumedPoints: 1, remainingPoints: 1, msBeforeNext: 10_000 });

@@ -2,12 +2,12 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 
-/** Far above what ten wait for each other who log in at once, and below what they would wait for the flood. */
+/** Far above the time of ten concurrent logins, and below what they would wait behind the flood. */
 const LOGIN_MS_MAX = 5_000;
 let parley: TestApp;
 beforeAll(async () => {
   parley = await startApp({
-    // A third of what a hash costs people, so that the floods come to an end; one at a time, as on a machine of two cores.
+    // Hashes take a third of their usual time, so that the floods end soon; one at a time, as on a machine with two cores.
     passwords: { memoryKib: 8_192, passes: 2, parallelMax: 1 },
     config: { RATE_LIMIT_ENABLED: "true", TRUSTED_PROXIES: "127.0.0.1" },
   });
@@ -66,15 +66,15 @@ async function readRefused(): Promise<string> {
     .join("\n");
 }
 
-test("130 password changes of one user and 130 logins from another address keep nobody else from logging in", async () => {
+test("130 password changes of one user and 130 logins from another address delay no one else's login", async () => {
   const { access_token: token } = await register("203.0.113.1");
   const others: { email: string; address: string }[] = [];
   for (const n of times(9, (count) => count)) {
     const { user } = await register(`198.51.100.${n}`);
-    // A third of them from where nobody has logged in yet.
+    // A third of them from an address where no one has logged in yet.
     others.push({ email: user.email, address: n % 3 === 0 ? `192.0.2.${n}` : `198.51.100.${n}` });
   }
-  // One has an account, and shares the address of the flood.
+  // One with an account, who shares the address of the flood.
   others.push({ email: (await register("203.0.113.2")).user.email, address: "203.0.113.2" });
   const change = { current_password: TEST_PASSWORD, new_password: "another good one" };
   const changes = times(130, (n) => ask("/api/v1/me/password", `100.64.0.${n}`, change, { token }));
@@ -84,7 +84,7 @@ test("130 password changes of one user and 130 logins from another address keep 
   expect(flood.waiting).toBeGreaterThan(0);
   expect(countStatuses(answers)).toEqual(new Set([200]));
   expect(Math.max(...answers.map(({ tookMs }) => tookMs))).toBeLessThan(LOGIN_MS_MAX);
-  // One after the other it is the same.
+  // The same one after the other.
   for (const { email, address } of others) expect((await login(email, address)).status).toBe(200);
 
   const changed = await Promise.all(changes);
@@ -96,37 +96,37 @@ test("130 password changes of one user and 130 logins from another address keep 
   expect(await readRefused()).toContain('limit="password_checks"');
 }, 60_000);
 
-test("while logins from many unknown addresses fill the room, those who were there before log in", async () => {
+test("while logins from many unknown addresses fill the queue, clients that are known log in", async () => {
   const home = "198.51.100.77";
   const { user } = await register(home);
-  // Goes on with a session elsewhere than where it was opened.
+  // Continues a session elsewhere than where it was opened.
   const { user: colleague, refresh_token } = await register("198.51.100.78");
   const abroad = "192.0.2.79";
   expect((await ask("/api/v1/auth/refresh", abroad, { refresh_token })).status).toBe(200);
   const flood = startFlood();
   await flood.untilRefused(1);
-  // Several of each: now and then an unknown one finds a place that was just left.
+  // Several of each: now and then an unknown one gets a slot that was just freed.
   const known = times(5, () => [login(user.email, home), login(colleague.email, home), login(colleague.email, abroad)]);
   expect(countStatuses(await Promise.all(known.flat()))).toEqual(new Set([200]));
-  // The room was full all the while, and is now.
+  // The queue was full all the time, and still is.
   await flood.untilRefused(2);
   expect(await flood.stop()).toEqual(new Set([401, 503]));
   expect(await readRefused()).toContain('limit="hashes"');
 }, 60_000);
 
-/** As many requests as this process can have on their way, some left for others: more than there is room for. */
+/** As many requests as this process can have in flight, keeping some for others: more than the queue holds. */
 const FLOOD_REQUESTS = 240;
 
-/** Unknown accounts from addresses that were never seen, each of them once. */
+/** Unknown accounts from new addresses, each used once. */
 function startFlood() {
   const stopping = new AbortController();
   const statuses: number[] = [];
   let refused = 0;
-  let asked = 0;
+  let sentRequests = 0;
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
-      asked += 1;
-      const address = `10.${asked >> 8}.${asked & 255}.1`;
+      sentRequests += 1;
+      const address = `10.${sentRequests >> 8}.${sentRequests & 255}.1`;
       const { status, code } = await loginUnknown(address, stopping.signal);
       statuses.push(status);
       if (code === "overloaded") refused += 1;
@@ -135,12 +135,12 @@ function startFlood() {
   }
   const all = times(FLOOD_REQUESTS, () => run().catch(() => {}));
   return {
-    /** Waits for so many refusals from now on: they come while the room is full. */
+    /** Waits for this many refusals from now on, which arrive while the queue is full. */
     async untilRefused(count: number): Promise<void> {
       for (const end = refused + count; refused < end; ) await Bun.sleep(5);
     },
 
-    /** @returns what the requests were answered that did not wait to the end. */
+    /** @returns the responses of the requests that did not wait until the end. */
     async stop(): Promise<Set<number>> {
       stopping.abort();
       await Promise.all(all);
@@ -149,15 +149,15 @@ function startFlood() {
   };
 }
 
-test("logins of clients that have gone are not hashed", async () => {
+test("logins of disconnected clients are not hashed", async () => {
   const before = await countFailedLogins();
   const leaving = new AbortController();
   const gone = times(90, () => loginUnknown("203.0.113.9", leaving.signal));
-  // Comes behind them, and has the second turn.
+  // Queued behind them, it is served second.
   await loginUnknown("203.0.113.10");
   leaving.abort();
   await Promise.allSettled(gone);
-  // Were they still waiting, the next would be hashed about every 20 ms.
+  // If they were still waiting, the next would be hashed about every 20 ms.
   let count = 0;
   for (let next = 1; next > count; next = await countFailedLogins()) {
     count = next;

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { READS_WAITING_MAX, ReadTurns } from "../../src/limits/read-turns.ts";
+import { READS_WAITING_MAX, ReadQueue } from "../../src/limits/read-queue.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-describe("turns of reads", () => {
+describe("read slots", () => {
   const createWork = () => {
     const begun: number[] = [];
     const ends: (() => void)[] = [];
@@ -18,11 +18,11 @@ describe("turns of reads", () => {
     return { begun, ends, work };
   };
 
-  test("are some at the same time, the others in order, and not of somebody else", async () => {
-    const turns = new ReadTurns({ atOnce: 2, onRefused: () => {} });
+  test("allow some at once, queue the others in order, and do not block other users", async () => {
+    const slots = new ReadQueue({ atOnce: 2, onRefused: () => {} });
     const { begun, ends, work } = createWork();
-    const all = [0, 1, 2, 3].map((n) => turns.run("anna", work(n)));
-    const other = turns.run("ben", work(4));
+    const all = [0, 1, 2, 3].map((n) => slots.run("anna", work(n)));
+    const other = slots.run("ben", work(4));
     await Bun.sleep(1);
     expect(begun).toEqual([0, 1, 4]);
     ends[1]?.();
@@ -36,26 +36,26 @@ describe("turns of reads", () => {
     expect(begun).toEqual([0, 1, 4, 2, 3]);
   });
 
-  test("end with a failure too, and are refused where too many wait", async () => {
+  test("are released after a failure too, and refused where too many wait", async () => {
     let refused = 0;
-    const turns = new ReadTurns({
+    const slots = new ReadQueue({
       atOnce: 1,
       onRefused: () => {
         refused += 1;
       },
     });
-    const fails = () => turns.run("anna", () => Promise.reject(new Error("no")));
+    const fails = () => slots.run("anna", () => Promise.reject(new Error("no")));
     for (let n = 0; n < 5; n += 1) await expect(fails()).rejects.toThrow("no");
     const { ends, work } = createWork();
-    const all = Array.from({ length: READS_WAITING_MAX + 1 }, (_, n) => turns.run("anna", work(n)));
-    expect(() => turns.begin("anna")).toThrow(expect.objectContaining({ code: "rate_limited" }));
+    const all = Array.from({ length: READS_WAITING_MAX + 1 }, (_, n) => slots.run("anna", work(n)));
+    expect(() => slots.begin("anna")).toThrow(expect.objectContaining({ code: "rate_limited" }));
     expect(refused).toBe(1);
     for (const [n, one] of all.entries()) {
       await Bun.sleep(0);
       ends[n]?.();
       await one;
     }
-    await turns.run("anna", async () => {});
+    await slots.run("anna", async () => {});
   });
 });
 
@@ -68,7 +68,7 @@ describe("requests", () => {
   });
   afterAll(() => parley.stop());
 
-  test("give their turn back, whatever their answer is", async () => {
+  test("release their slot, whatever their response", async () => {
     const { id } = await createConversation(parley, anna.account);
     const paths = [
       "/me",
@@ -90,7 +90,7 @@ describe("requests", () => {
     await feed.body?.cancel();
   });
 
-  test("for feeds that have missed something do not wait for each other", async () => {
+  test("for feeds that have missed events do not wait for each other", async () => {
     const groups = await Promise.all(Array.from({ length: 6 }, () => createConversation(parley, anna.account)));
     for (const { id } of groups)
       await anna.ask("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
@@ -116,12 +116,12 @@ describe("requests", () => {
     for (const feed of feeds) await feed.body?.cancel();
   });
 
-  test("that list without a search take turns as well, where a search has a place", async () => {
+  test("that list without a search take slots as well, where a search uses one", async () => {
     let answered = 0;
     await parley.database
       .begin(async (sql) => {
         await sql`lock table documents in access exclusive mode`;
-        // Requests for the same would share a look into the database.
+        // Identical requests would share a query.
         const lists = [198, 199, 200].map((limit) =>
           anna.get(`/documents?limit=${limit}`).finally(() => (answered += 1)),
         );
@@ -134,7 +134,7 @@ describe("requests", () => {
       .then((lists) => Promise.all(lists));
   });
 
-  test("of which some are stuck let the user's others wait, and nobody else's", async () => {
+  test("that are stuck delay the user's other ones, and no one else's", async () => {
     const ben = createRest(parley, await parley.register());
     const { id } = await createConversation(parley, anna.account);
     let isAnswered = false;

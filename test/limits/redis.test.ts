@@ -8,13 +8,13 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { startRedis, type TestRedis } from "../support/redis.ts";
 import { parseLimitHeader } from "./headers.ts";
 
-/** Far above what an answer takes, and below what a command to Redis that hangs would take without a limit. */
+/** Far above a normal response time, and below the time that a hanging Redis command would take without a limit. */
 const ANSWER_MS_MAX = 1_000;
 const NOTICED_MS_MAX = 4_000;
 
 let redis: TestRedis;
 let apps: TestApp[] = [];
-/** Each test has a database of Redis to itself: all of them count for 127.0.0.1. */
+/** Each test has its own Redis database, as all of them count for 127.0.0.1. */
 let place = 0;
 beforeAll(async () => {
   redis = await startRedis();
@@ -40,12 +40,12 @@ async function startTwo(config: Record<string, string>): Promise<[TestApp, TestA
 async function untilRedis(app: TestApp, line: string): Promise<void> {
   const endsAtMs = performance.now() + NOTICED_MS_MAX;
   while (!(await (await app.fetch("/readyz?verbose")).text()).includes(line)) {
-    if (performance.now() > endsAtMs) throw new Error(`/readyz never said ${line}.`);
+    if (performance.now() > endsAtMs) throw new Error(`/readyz never showed ${line}.`);
     await Bun.sleep(20);
   }
 }
 
-/** How each of so many requests was answered, all of them in time. */
+/** The status of each request, all of them in time. */
 async function ask(app: TestApp, times: number, path: string, options: FetchOptions): Promise<number[]> {
   const statuses: number[] = [];
   for (let n = 0; n < times; n += 1) {
@@ -61,7 +61,7 @@ async function ask(app: TestApp, times: number, path: string, options: FetchOpti
 const me = (app: TestApp, times: number, { access_token: token }: Account) => ask(app, times, "/api/v1/me", { token });
 
 describe("two instances with one Redis", () => {
-  test("share what a user may do, to the very request", async () => {
+  test("share a user's limits exactly", async () => {
     const [one, two] = await startTwo({ RATE_LIMIT_READ_PER_10S: "100" });
     const anna = await one.register();
     const clients = Array.from({ length: 16 }, (_, n) => me(n % 2 === 0 ? one : two, 10, anna));
@@ -74,7 +74,7 @@ describe("two instances with one Redis", () => {
     expect(Number(refused.headers.get("retry-after"))).toBeGreaterThanOrEqual(burst?.t ?? 99);
   });
 
-  test("share what a client address may do", async () => {
+  test("share the limits of a client address", async () => {
     const [one, two] = await startTwo({ RATE_LIMIT_AUTH_PER_10S: "4" });
     const json = { email: "nobody", password: "x" };
     const login = (app: TestApp) => ask(app, 1, "/api/v1/auth/login", { json });
@@ -95,7 +95,7 @@ describe("two instances with one Redis", () => {
     expect(await login(one, TEST_PASSWORD)).toEqual([200]);
   });
 
-  test("share from where an account was used, and remember it themselves while Redis is away", async () => {
+  test("share where an account was used, and remember it locally while Redis is unavailable", async () => {
     place += 1;
     const links = [0, 1].map(() => connectRedis(`${redis.url}/${place}`, "test", silentLog));
     const failures = { account_and_address: 5, account: 100, address: 300 };
@@ -118,8 +118,8 @@ describe("two instances with one Redis", () => {
   });
 });
 
-describe("while Redis is away", () => {
-  test("each instance counts for itself, nothing fails or waits, and it recovers by itself", async () => {
+describe("while Redis is unavailable", () => {
+  test("each instance counts locally, nothing fails or waits, and it recovers automatically", async () => {
     const [one, two] = await startTwo({ RATE_LIMIT_READ_PER_10S: "4" });
     const [anna, ben] = [await one.register(), await one.register()];
     await redis.kill();
@@ -133,7 +133,7 @@ describe("while Redis is away", () => {
     expect(await me(two, 2, ben)).toEqual([200, 429]);
   }, 20_000);
 
-  test("a Redis that hangs holds nobody up for long, and soon nobody at all", async () => {
+  test("a hanging Redis delays few requests, and soon none", async () => {
     const [one] = await startTwo({});
     const anna = await one.register();
     redis.freeze();
@@ -142,7 +142,7 @@ describe("while Redis is away", () => {
       await untilRedis(one, "[-]redis failed");
       const startedAtMs = performance.now();
       await me(one, 10, anna);
-      // Ten times the wait for a command, if it were asked.
+      // Ten times the timeout of a command, if each sent one.
       expect(performance.now() - startedAtMs).toBeLessThan(2_000);
     } finally {
       redis.thaw();
@@ -150,7 +150,7 @@ describe("while Redis is away", () => {
     await untilRedis(one, "[+]redis ok");
   }, 20_000);
 
-  test("a wrong REDIS_URL does not stop the start", async () => {
+  test("an invalid REDIS_URL does not prevent the start", async () => {
     for (const url of ["redis://127.0.0.1:1", "redis://no-such-host.invalid:6379", `${redis.url}/9999`]) {
       const app = await startApp({
         config: { RATE_LIMIT_ENABLED: "true", REDIS_URL: url, RATE_LIMIT_READ_PER_10S: "2" },

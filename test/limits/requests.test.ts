@@ -31,8 +31,8 @@ const createKey = async ({ access_token: token }: Account, scopes = ["users:read
   return ((await response.json()) as { key: string }).key;
 };
 
-describe("what a caller may do", () => {
-  test("is told with every answer, and refused with 429 past it", async () => {
+describe("a caller's limits", () => {
+  test("are in every response, and exceeding them returns 429", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "3", RATE_LIMIT_READ_PER_MINUTE: "100" });
     const { access_token: token } = await parley.register();
     for (const left of [2, 1, 0]) {
@@ -59,7 +59,7 @@ describe("what a caller may do", () => {
     expect(await countRefused("read")).toBe(1);
   });
 
-  test("holds to the very request under 16 clients at once", async () => {
+  test("are exact for 16 concurrent clients", async () => {
     const quota = 200;
     await start({ RATE_LIMIT_READ_PER_10S: String(quota) });
     const { access_token: token } = await parley.register();
@@ -69,7 +69,7 @@ describe("what a caller may do", () => {
     expect(all.filter((status) => status === 429)).toHaveLength(400 - quota);
   });
 
-  test("is counted apart for reading and writing, and for each user", async () => {
+  test("are separate for reads and writes, and per user", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "2", RATE_LIMIT_WRITE_PER_10S: "2" });
     const [anna, ben] = [await parley.register(), await parley.register()];
     const change = { token: anna.access_token, method: "PATCH", json: { display_name: "Anna" } };
@@ -78,7 +78,7 @@ describe("what a caller may do", () => {
     expect(await statuses(3, "/api/v1/me", { token: ben.access_token })).toEqual([200, 200, 429]);
   });
 
-  test("is one account's, over all of its sessions", async () => {
+  test("are shared by all sessions of an account", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "2" });
     const { user, access_token: token } = await parley.register();
     const login = { json: { email: user.email, password: "correct horse battery" } };
@@ -87,7 +87,7 @@ describe("what a caller may do", () => {
     expect(await statuses(1, "/api/v1/me", { token: other.access_token })).toEqual([429]);
   });
 
-  test("is counted for an API key and for the user behind it", async () => {
+  test("apply to an API key and to its user", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "4" });
     const anna = await parley.register();
     const [first, second] = [await createKey(anna), await createKey(anna)];
@@ -95,13 +95,13 @@ describe("what a caller may do", () => {
     expect(await statuses(2, "/api/v1/me", { token: second })).toEqual([200, 429]);
   });
 
-  test("also counts what the scope of a key then refuses", async () => {
+  test("also count requests that a key's scope then refuses", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "2" });
     const key = await createKey(await parley.register(), ["users:read"]);
     expect(await statuses(3, "/api/v1/conversations", { token: key })).toEqual([403, 403, 429]);
   });
 
-  test("is told on event streams too, and in OpenAI's shape below /v1", async () => {
+  test("are on event streams too, and use OpenAI's format below /v1", async () => {
     await start({ RATE_LIMIT_AI_PER_10S: "1" });
     const anna = await parley.register();
     const token = anna.access_token;
@@ -131,10 +131,10 @@ describe("what a caller may do", () => {
   });
 });
 
-describe("what a client address may do", () => {
+describe("a client address's limits", () => {
   const through = (address: string): FetchOptions => ({ headers: { "x-forwarded-for": address } });
 
-  test("is limited before anybody is asked who they are", async () => {
+  test("apply before authentication", async () => {
     await start({ RATE_LIMIT_ADDRESS_PER_10S: "5" });
     expect(await statuses(3, "/api/v1/me", { token: "nonsense" })).toEqual([401, 401, 401]);
     expect(await statuses(2, "/api/v1/nothing")).toEqual([404, 404]);
@@ -145,7 +145,7 @@ describe("what a client address may do", () => {
     expect(await countRefused("address")).toBe(5);
   });
 
-  test("is not evaded by a made-up X-Forwarded-For, nor by another way to write the address", async () => {
+  test("can't be evaded with a forged X-Forwarded-For or another notation of the address", async () => {
     await start({ RATE_LIMIT_AUTH_PER_10S: "4" });
     const json = { email: "nobody", password: "x" };
     const login = (path: string, address: string) => statuses(1, path, { json, ...through(address) });
@@ -157,12 +157,12 @@ describe("what a client address may do", () => {
     expect(await login("/api/v1/auth/login/", "198.51.100.6")).toEqual([429]);
   });
 
-  test("is that of the client behind a trusted proxy, by /64 where it is IPv6", async () => {
+  test("apply to the client behind a trusted proxy, by /64 for IPv6", async () => {
     await start({ RATE_LIMIT_ADDRESS_PER_10S: "2", TRUSTED_PROXIES: "127.0.0.1" });
     const me = (address: string) => statuses(1, "/api/v1/me", through(address));
     expect(await statuses(3, "/api/v1/me", through("198.51.100.1"))).toEqual([401, 401, 429]);
     expect(await me("198.51.100.2")).toEqual([401]);
-    // What stands left of the address that the proxy saw is the client's own invention.
+    // The entries to the left of the address that the proxy saw are invented by the client.
     expect(await me("203.0.113.9, 198.51.100.1")).toEqual([429]);
     expect(await me("2001:db8:1:2::1")).toEqual([401]);
     expect(await me("2001:db8:1:2:ffff::9")).toEqual([401]);
@@ -170,7 +170,7 @@ describe("what a client address may do", () => {
     expect(await me("2001:db8:1:3::1")).toEqual([401]);
   });
 
-  test("leaves refreshes and tickets apart from logins", async () => {
+  test("count refreshes and tickets separately from logins", async () => {
     await start({ RATE_LIMIT_AUTH_PER_10S: "1", RATE_LIMIT_RENEW_PER_10S: "3" });
     const { access_token: token, refresh_token } = await parley.register();
     expect(await statuses(1, "/api/v1/auth/login", { json: { email: "a@example.com", password: "x" } })).toEqual([429]);
@@ -181,14 +181,14 @@ describe("what a client address may do", () => {
   });
 });
 
-test("RATE_LIMIT_ENABLED=false turns all of it off", async () => {
+test("RATE_LIMIT_ENABLED=false disables all limits", async () => {
   await start({ RATE_LIMIT_ENABLED: "false", RATE_LIMIT_READ_PER_10S: "1", RATE_LIMIT_ADDRESS_PER_10S: "1" });
   const { access_token: token } = await parley.register();
   expect(await statuses(3, "/api/v1/me", { token })).toEqual([200, 200, 200]);
   expect((await ask("/api/v1/me", { token })).headers.has("ratelimit")).toBe(false);
 });
 
-test("the document names what a route counts as, and its 429", async () => {
+test("the API document names each route's limit and its 429", async () => {
   await start({});
   type Operation = { "x-limit"?: string; responses: Record<string, unknown> };
   const document = (await (await parley.fetch("/swagger/json")).json()) as {

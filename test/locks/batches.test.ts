@@ -10,9 +10,9 @@ import { type SendItem, sendMessages } from "../../src/modules/messages/send-que
 import { insertAnswer } from "../support/answer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createSendItem } from "../support/send-item.ts";
-import { LOCK_CONVERSATIONS, whileLocked } from "./strangers.ts";
+import { LOCK_CONVERSATIONS, whileLocked } from "./bystanders.ts";
 
-// What a batch of the database does under a lock. If it waited, it would fail with a lock timeout.
+// Batch statements skip locked rows. If they waited, they would fail with a lock timeout.
 const MODEL = "compatible/one";
 const budget: BudgetRules = {
   limits: { day_tokens: 1_000_000 },
@@ -54,7 +54,7 @@ const LOCK_WINDOWS = "select 1 from budget_windows where scope_id = $1 for updat
 const OPEN_WINDOWS = "select open_windows('user', $1, (now() at time zone 'utc')::date)";
 
 describe("sends", () => {
-  test("leave out those of locked conversations", async () => {
+  test("skip those of locked conversations", async () => {
     const user = await createUser();
     const [locked, free] = [await createConversation([user]), await createConversation([user])];
     const items = [locked, free, locked].map((id) => createSendItem(id, user, "x", { reply: false }));
@@ -67,29 +67,35 @@ describe("sends", () => {
   test.each([
     ["locked", LOCK_WINDOWS],
     ["new, and not committed", OPEN_WINDOWS],
-  ])("leave out those whose payer's windows are %s, and what follows them", async (_, lock) => {
-    const [poor, rich] = [await createUser(), await createUser()];
-    const [group, other] = [await createConversation([poor, rich]), await createConversation([poor, rich])];
-    if (lock === LOCK_WINDOWS) await send([createSendItem(group, poor, "A window is made.")]);
-    const items = () => [
-      createSendItem(group, poor, "unanswered", { reply: false }),
-      createSendItem(group, poor, "answered"),
-      createSendItem(group, rich, "answered"),
-      createSendItem(group, poor, "behind", { reply: false }),
-      createSendItem(group, rich, "unanswered", { reply: false }),
-      createSendItem(other, poor, "elsewhere", { reply: false }),
-      createSendItem(other, poor, "of a free model", { model: "offline/documents" }),
-    ];
-    const left = ["created", "item_locked", "created", "item_locked", "created", "created", "created"];
-    await whileLocked(database, lock, [poor], async () => {
-      expect(await send(items())).toEqual(left);
-      // Nor does the lane of a conversation wait for them.
-      expect(await send(items().slice(0, 5), true)).toEqual(left.slice(0, 5));
-    });
-    expect(await send(items())).toEqual(left.map(() => "created"));
-  });
+  ])(
+    "skip those whose payer's budget windows are %s, and the payer's later ones in that conversation",
+    async (_, lock) => {
+      const [lockedPayer, freePayer] = [await createUser(), await createUser()];
+      const [group, other] = [
+        await createConversation([lockedPayer, freePayer]),
+        await createConversation([lockedPayer, freePayer]),
+      ];
+      if (lock === LOCK_WINDOWS) await send([createSendItem(group, lockedPayer, "A window is made.")]);
+      const items = () => [
+        createSendItem(group, lockedPayer, "unanswered", { reply: false }),
+        createSendItem(group, lockedPayer, "answered"),
+        createSendItem(group, freePayer, "answered"),
+        createSendItem(group, lockedPayer, "behind", { reply: false }),
+        createSendItem(group, freePayer, "unanswered", { reply: false }),
+        createSendItem(other, lockedPayer, "elsewhere", { reply: false }),
+        createSendItem(other, lockedPayer, "of a free model", { model: "offline/documents" }),
+      ];
+      const left = ["created", "item_locked", "created", "item_locked", "created", "created", "created"];
+      await whileLocked(database, lock, [lockedPayer], async () => {
+        expect(await send(items())).toEqual(left);
+        // Neither does the lane of a conversation wait for them.
+        expect(await send(items().slice(0, 5), true)).toEqual(left.slice(0, 5));
+      });
+      expect(await send(items())).toEqual(left.map(() => "created"));
+    },
+  );
 
-  test("count a payer only where a model answers", async () => {
+  test("involve the payer only where a model answers", async () => {
     const user = await createUser();
     const [mention, never] = [await createConversation([user], "mention"), await createConversation([user], "never")];
     await send([createSendItem(mention, user, "A window is made.")]);
@@ -105,7 +111,7 @@ describe("sends", () => {
     );
   });
 
-  test("leave out those of a locked key, and not those of its user", async () => {
+  test("skip those of a locked API key, but not others of its user", async () => {
     const [user, key] = [await createUser(), createId()];
     const [one, two] = [await createConversation([user]), await createConversation([user])];
     const items = () => [createSendItem(one, user, "x", { keyId: key }), createSendItem(two, user, "x")];
@@ -115,15 +121,15 @@ describe("sends", () => {
     );
   });
 
-  test("are not held up by a key that is shared with somebody whose windows are locked", async () => {
-    const [poor, rich, key] = [await createUser(), await createUser(), createId()];
-    const conversation = await createConversation([rich]);
-    const item = () => createSendItem(conversation, rich, "x", { keyId: key });
+  test("are not blocked by an API key shared with a user whose windows are locked", async () => {
+    const [lockedPayer, freePayer, key] = [await createUser(), await createUser(), createId()];
+    const conversation = await createConversation([freePayer]);
+    const item = () => createSendItem(conversation, freePayer, "x", { keyId: key });
     expect(await send([item()])).toEqual(["created"]);
-    await database`select reserve_budget(gen_random_uuid(), 'user', ${poor}, 1, 0, '{}')`;
-    const reserved = await whileLocked(database, LOCK_WINDOWS, [poor], async () => {
+    await database`select reserve_budget(gen_random_uuid(), 'user', ${lockedPayer}, 1, 0, '{}')`;
+    const reserved = await whileLocked(database, LOCK_WINDOWS, [lockedPayer], async () => {
       const reserving = database`
-        select reserve_budgets(gen_random_uuid(), ${poor}, ${key}, 1, 0, ${database.json(budget)}) as exceeded`.execute();
+        select reserve_budgets(gen_random_uuid(), ${lockedPayer}, ${key}, 1, 0, ${database.json(budget)}) as exceeded`.execute();
       await Bun.sleep(100);
       expect(await send([item()])).toEqual(["created"]);
       return { reserving };
@@ -131,7 +137,7 @@ describe("sends", () => {
     expect([...(await reserved.reserving)]).toEqual([{ exceeded: null }]);
   });
 
-  test("make few new windows at a time, and all of them in the end", async () => {
+  test("create a limited number of new windows at a time, and eventually all", async () => {
     const users = await Promise.all(Array.from({ length: 150 }, createUser));
     const conversation = await createConversation(users);
     let items = users.map((user) => createSendItem(conversation, user, "x"));
@@ -171,18 +177,18 @@ describe("ends of answers", () => {
     return insertAnswer(database, { conversationId, requestedBy, seq });
   };
 
-  test("leave out those of locked conversations", async () => {
+  test("skip those of locked conversations", async () => {
     const user = await createUser();
     const [locked, free] = [await createConversation([user]), await createConversation([user])];
     const answers = [await createAnswer(locked, user), await createAnswer(free, user)];
     await whileLocked(database, LOCK_CONVERSATIONS, [[locked]], async () =>
       expect(await finish(answers)).toEqual([LOCKED, "finished"]),
     );
-    // One that is stored already is found again.
+    // A stored one is found again.
     expect(await finish(answers)).toEqual(["finished", "finished"]);
   });
 
-  test.each([false, true])("leave out those whose generation is locked, waiting or not (%p)", async (waits) => {
+  test.each([false, true])("skip those whose generation is locked, waiting or not (%p)", async (waits) => {
     const user = await createUser();
     const conversation = await createConversation([user]);
     const answers = [await createAnswer(conversation, user, 1), await createAnswer(conversation, user, 2)];
@@ -198,25 +204,25 @@ describe("ends of answers", () => {
   test.each([
     ["locked", LOCK_WINDOWS],
     ["new, and not committed", OPEN_WINDOWS],
-  ])("leave out those whose windows are %s; each is charged once", async (_, lock) => {
-    const [poor, rich] = [await createUser(), await createUser()];
-    const conversation = await createConversation([poor, rich]);
-    if (lock === LOCK_WINDOWS) await finish([await createAnswer(conversation, poor, 1)]);
-    const answers = [await createAnswer(conversation, poor, 2), await createAnswer(conversation, rich, 3)];
-    await whileLocked(database, lock, [poor], async () => {
+  ])("skip those whose windows are %s; each is charged once", async (_, lock) => {
+    const [lockedPayer, freePayer] = [await createUser(), await createUser()];
+    const conversation = await createConversation([lockedPayer, freePayer]);
+    if (lock === LOCK_WINDOWS) await finish([await createAnswer(conversation, lockedPayer, 1)]);
+    const answers = [await createAnswer(conversation, lockedPayer, 2), await createAnswer(conversation, freePayer, 3)];
+    await whileLocked(database, lock, [lockedPayer], async () => {
       expect(await finish(answers.slice(0, 1), true)).toEqual([ITEM_LOCKED]);
       expect(await finish(answers)).toEqual([ITEM_LOCKED, "finished"]);
     });
-    // One that is stored already is found again.
+    // A stored one is found again.
     expect(await finish(answers)).toEqual(["finished", "finished"]);
     const spent = await database<{ scope_id: string; spent: number }[]>`
-      select scope_id, spent_tokens as spent from budget_windows where period = 'day' and scope_id in ${database([poor, rich])}`;
+      select scope_id, spent_tokens as spent from budget_windows where period = 'day' and scope_id in ${database([lockedPayer, freePayer])}`;
     const spentBy = new Map(spent.map((row) => [row.scope_id, row.spent]));
-    expect([spentBy.get(poor), spentBy.get(rich)]).toEqual([lock === LOCK_WINDOWS ? 6 : 3, 3]);
+    expect([spentBy.get(lockedPayer), spentBy.get(freePayer)]).toEqual([lock === LOCK_WINDOWS ? 6 : 3, 3]);
   });
 });
 
-test("a sweep frees the reservations of all but those whose windows are locked, and keeps no lock", async () => {
+test("a sweep releases all reservations except those whose windows are locked, and keeps no lock", async () => {
   await database`delete from budget_reservations`;
   const users = await Promise.all(Array.from({ length: 250 }, createUser));
   await database`

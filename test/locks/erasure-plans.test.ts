@@ -8,19 +8,19 @@ const MESSAGES = 20_000;
 const BATCH = 1_000;
 
 let database: Database;
-/** One connection: functions keep the plans that were made on it. */
+/** One connection, because functions cache their plans per connection. */
 let early: Database;
 beforeAll(async () => {
   const test = await createTestDatabase();
   ({ database } = test);
   early = openDatabase({ target: test.target, poolSize: 1 });
-  // Otherwise plans would be made again at some moment.
+  // Otherwise new statistics would invalidate the plans.
   for (const table of ["conversations", "messages", "events", "generations", "feedback"])
     await database.unsafe(`alter table ${table} set (autovacuum_enabled = false)`);
 });
 afterAll(() => Promise.all([database.end({ timeout: 1 }), early.end({ timeout: 1 })]));
 
-/** A conversation: for each message a rating, a generation and an edit. */
+/** A conversation with a rating, a generation and an edit per message. */
 async function createFull(messages: number): Promise<string> {
   const id = createId();
   await database.begin(async (sql) => {
@@ -43,7 +43,7 @@ async function createFull(messages: number): Promise<string> {
   return id;
 }
 
-/** Runs one transaction. @returns how many rows of each table it has read. */
+/** Runs one transaction. @returns the number of rows read per table. */
 async function measure<T>(work: (sql: Sql) => Promise<T>): Promise<{ result: T; read: Map<string, number> }> {
   return early.begin(async (sql) => {
     const count = async () => {
@@ -59,7 +59,7 @@ async function measure<T>(work: (sql: Sql) => Promise<T>): Promise<{ result: T; 
   });
 }
 
-/** Deletes a conversation, and erases it. @returns the most rows of each table that one transaction has read. */
+/** Deletes a conversation, and erases it. @returns the most rows read per table by one transaction. */
 async function remove(id: string): Promise<{ marking: Map<string, number>; erasing: Map<string, number> }> {
   const { read: marking } = await measure((sql) => markDeleted(sql, id, new Date()));
   const erasing = new Map<string, number>();
@@ -72,7 +72,7 @@ async function remove(id: string): Promise<{ marking: Map<string, number>; erasi
   return { marking, erasing };
 }
 
-test("each batch reads its own rows alone, also by plans that were made while the tables were nearly empty", async () => {
+test("each batch reads only its own rows, even with plans made while the tables were nearly empty", async () => {
   for (let n = 0; n < 10; n += 1) {
     const id = await createFull(1);
     await database`analyze messages, events, generations, feedback, conversations`;

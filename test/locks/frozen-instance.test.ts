@@ -11,18 +11,18 @@ import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest } from "../support/rest.ts";
 import { isSoak } from "../support/soak.ts";
-import { expectUndisturbed, measure } from "./strangers.ts";
+import { expectUndisturbed, measure } from "./bystanders.ts";
 
-/** Until those who wait look again, or Linux sends again. */
+/** The time until waiting requests poll again, or Linux retransmits. */
 const HANDED_ON_MS_MAX = 8_000;
 const silence = isSoak ? SILENCE : { inTransactionMs: 2_000, inResultMs: 2_500 };
 
-/** An instance that locks a conversation, and is stopped once it has said its first word. */
+/** An instance that locks a conversation, and is frozen after its first output. */
 async function freeze(target: DatabaseOptions["target"], conversationId: string, ...how: string[]) {
   const frozen = Bun.spawn(
     [
       process.execPath,
-      join(import.meta.dir, "holder.ts"),
+      join(import.meta.dir, "lock-holder.ts"),
       JSON.stringify(target),
       conversationId,
       JSON.stringify(silence),
@@ -31,17 +31,17 @@ async function freeze(target: DatabaseOptions["target"], conversationId: string,
     { stdout: "pipe", stderr: "inherit" },
   );
   await frozen.stdout.getReader().read();
-  // What it asks for next is on its way.
+  // Its next statement is in flight.
   if (how.length > 0) await Bun.sleep(100);
   frozen.kill("SIGSTOP");
   return { [Symbol.dispose]: () => frozen.kill("SIGKILL") };
 }
 
-test("a frozen instance loses its locks before those give up who wait for them", () => {
+test("the timeout of a frozen instance's transaction is shorter than the lock timeout of requests", () => {
   expect(SILENCE.inTransactionMs).toBeLessThan(LANE_TIMEOUT_MS - 2_000);
 });
 
-test("an instance that is frozen inside a transaction holds a conversation for so long, and nobody else", async () => {
+test("an instance frozen inside a transaction blocks its conversation for a limited time, and nothing else", async () => {
   const database = await createTestDatabase();
   const parley = await startApp({ database });
   try {
@@ -72,7 +72,7 @@ test("an instance that is frozen inside a transaction holds a conversation for s
   }
 }, 40_000);
 
-test("an instance that is frozen while it is sent a large result is cut off", async () => {
+test("an instance frozen while it receives a large result is disconnected", async () => {
   const port = 20_000 + Math.floor(Math.random() * 10_000);
   const server = await startInstalledPostgres({ port });
   const target = { url: `postgres://postgres@127.0.0.1:${port}/postgres` };

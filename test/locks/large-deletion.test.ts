@@ -4,13 +4,13 @@ import { createConversation } from "../support/conversation.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** A million, alone on the machine, is what docs/decisions/0049 has measured. */
+/** docs/decisions/0049 has the measurements with a million messages on an otherwise idle machine. */
 const { TEST_DELETED_MESSAGES } = process.env;
 const MESSAGES = Number(TEST_DELETED_MESSAGES ?? 150_000);
-/** Far below what the erasure takes. */
+/** Far below the time of the erasure. */
 const DELETION_MAX_MS = 2_500;
 const ERASURE_MAX_MS = 60_000;
-/** Other tests run beside it. */
+/** Other tests run at the same time. */
 const P99_MAX_MS = TEST_DELETED_MESSAGES ? 200 : 1_000;
 const WRITERS = 8;
 
@@ -22,11 +22,11 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Messages, each fifth edited and rated, each tenth with the generation of an answer; a summary, and pieces that were left. */
+/** Messages, every fifth edited and rated, every tenth with an answer's generation; a summary, and leftover pieces. */
 async function fill(id: string): Promise<void> {
   const numbers = MESSAGES + Math.floor(MESSAGES / 5);
   await parley.database.begin(async (sql) => {
-    // Without the triggers that check references, which take most of the time.
+    // Without the triggers that check foreign keys, which take most of the time.
     await sql`set local session_replication_role = replica`;
     await sql`set local statement_timeout = 0`;
     await sql`
@@ -51,7 +51,7 @@ async function fill(id: string): Promise<void> {
   });
 }
 
-/** Tables that still have rows of the conversation. */
+/** The tables that still have rows of the conversation. */
 async function listLeft(id: string): Promise<string[]> {
   const sql = parley.database;
   const tables = await sql<{ name: string }[]>`
@@ -65,7 +65,7 @@ async function listLeft(id: string): Promise<string[]> {
   return ["conversations", ...tables.map(({ name }) => name)].filter((_, index) => (found[index]?.length ?? 0) > 0);
 }
 
-test(`a conversation of ${MESSAGES} messages is deleted at once, and erased without delaying anybody`, async () => {
+test(`deletes a conversation of ${MESSAGES} messages at once, and erases it without delaying other users`, async () => {
   const rest = createRest(parley, anna);
   const { id } = await createConversation(parley, anna);
   const { id: other } = await createConversation(parley, anna);
@@ -75,13 +75,13 @@ test(`a conversation of ${MESSAGES} messages is deleted at once, and erased with
   await socket.ask({ type: "subscribe", conversation_id: id });
   const send = (conversationId: string) =>
     rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "text", reply: false });
-  const intoIt: number[] = [];
+  const sendStatuses: number[] = [];
   const took: number[] = [];
   let isErased = false;
   const writers = [
     (async () => {
       while (!isErased) {
-        intoIt.push((await send(id)).status);
+        sendStatuses.push((await send(id)).status);
         await Bun.sleep(10);
       }
     })(),
@@ -102,14 +102,14 @@ test(`a conversation of ${MESSAGES} messages is deleted at once, and erased with
   await socket.waitFor(({ type }) => type === "conversation.deleted");
   expect((await rest.get(`/conversations/${id}`)).status).toBe(404);
 
-  // Its row goes last. The other tables are not looked at meanwhile: that would walk through all that was erased.
+  // Its row is deleted last. Checking the other tables meanwhile would scan all erased rows.
   const isLeft = async () => (await parley.database`select 1 from conversations where id = ${id}`).length > 0;
   while ((await isLeft()) && performance.now() - startedAtMs < ERASURE_MAX_MS) await Bun.sleep(100);
   const erasedMs = performance.now() - startedAtMs;
   isErased = true;
   await Promise.all(writers);
   expect(await listLeft(id)).toEqual([]);
-  expect(new Set(intoIt)).toEqual(new Set([201, 404]));
+  expect(new Set(sendStatuses)).toEqual(new Set([201, 404]));
   took.sort((one, another) => one - another);
   const at = (share: number) => Math.round(took[Math.floor((took.length - 1) * share)] ?? 0);
   if (TEST_DELETED_MESSAGES)

@@ -4,7 +4,7 @@ import { type ModelApp, startModelApp } from "../generations/start-model-app.ts"
 import type { Account } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
-import { expectUndisturbed, measure, whileLocked } from "./strangers.ts";
+import { expectUndisturbed, measure, whileLocked } from "./bystanders.ts";
 
 let asking: ModelApp;
 let anna: Rest;
@@ -35,7 +35,7 @@ const send = async (rest: Rest, id: string, content: string, more: Record<string
 const expectSent = async (rest: Rest, id: string, more: Record<string, unknown> = {}) =>
   expect((await send(rest, id, "hello", more)).status).toBe(201);
 
-/** Answers that others get, and what they send in the same group. */
+/** Answers for other users, and their messages in the same group. */
 async function measureStrangers(ms: number): Promise<void> {
   const say = (account: Account, id: string) => asking.say(account, id, "And me?");
   const [unanswered, inGroup, apart] = await Promise.all([
@@ -55,7 +55,7 @@ const findDay = async (userId: string) => {
   return row;
 };
 
-test("delays only who pays from it, also in a group; what its owner has sent keeps its order", async () => {
+test("delays only the user who pays from it, also in a group; the user's messages keep their order", async () => {
   const before = await findDay(anna.id);
   const sent = await whilePayerIsLocked(anna.id, async () => {
     const sent = [send(anna, group, "Waits.", { reply: true })];
@@ -75,11 +75,11 @@ test("delays only who pays from it, also in a group; what its owner has sent kee
   expect((await findDay(anna.id))?.spent).toBeGreaterThan(before?.spent ?? 0);
 }, 30_000);
 
-test("does not concern messages that no model answers", async () => {
+test("does not delay messages without an answer", async () => {
   await whilePayerIsLocked(anna.id, async () => expectUndisturbed(await measure(1_000, () => expectSent(anna, group))));
 });
 
-test("an answer that ends meanwhile delays nobody, keeps its lease, and is charged once", async () => {
+test("an answer that ends meanwhile delays no one, keeps its lease, and is charged once", async () => {
   const { parley, provider } = asking;
   const pieces = Array.from({ length: 10 }, (_, n) => `w${n} `);
   provider.script("one", { pieces, pieceDelayMs: 50 }, { text: "Short." });
@@ -112,20 +112,20 @@ test("an answer that ends meanwhile delays nobody, keeps its lease, and is charg
   expect(after?.spent).toBeGreaterThan(before?.spent ?? 0);
 }, 30_000);
 
-test("another answer that its owner asks for is refused for now, and does not hold up the group", async () => {
+test("another answer that the payer requests is refused temporarily, and does not block the group", async () => {
   const { body } = await anna.ask<SentMessage>("POST", `/conversations/${group}/messages`, {
     content: "Question",
     reply: false,
   });
   await whilePayerIsLocked(anna.id, async () => {
     const path = `/conversations/${group}/messages/${body.message.id}/regenerate`;
-    const asked = measure(3_000, async () => expect((await anna.ask("POST", path)).status).toBe(503), 300);
+    const refusals = measure(3_000, async () => expect((await anna.ask("POST", path)).status).toBe(503), 300);
     await measureStrangers(3_000);
-    await asked;
+    await refusals;
   });
 }, 30_000);
 
-test("new windows that are not committed yet are waited for by their payer alone", async () => {
+test("uncommitted new windows block only their payer", async () => {
   const { parley } = asking;
   const newcomer = createRest(parley, await parley.register());
   const own = (await createConversation(parley, newcomer.account)).id;
@@ -138,7 +138,7 @@ test("new windows that are not committed yet are waited for by their payer alone
   expect((await late.late).status).toBe(201);
 }, 30_000);
 
-test("at the change of day, requests that lock the old window and make the new one end without a deadlock", async () => {
+test("at the change of day, requests that lock the old window and create the new one do not deadlock", async () => {
   const { parley } = asking;
   const { database } = parley;
   const users = await Promise.all(Array.from({ length: 5 }, () => parley.register()));

@@ -6,9 +6,9 @@ import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { isSoak } from "../support/soak.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
-import { expectUndisturbed, LOCK_CONVERSATIONS, measure, whileLocked } from "./strangers.ts";
+import { expectUndisturbed, LOCK_CONVERSATIONS, measure, whileLocked } from "./bystanders.ts";
 
-/** Longer than requests wait for a lock (LANE_TIMEOUT_MS), and than an answer's lease lasts. */
+/** Longer than requests wait for a lock (LANE_TIMEOUT_MS), and than the lease of an answer. */
 const MEASURED_MS = 14_000;
 const HELD_MS = isSoak ? 40_000 : MEASURED_MS + 500;
 
@@ -27,7 +27,7 @@ beforeAll(async () => {
   socket = await openSocket(parley.url, { token: anna.account.access_token });
   locked = (await createConversation(parley, anna.account)).id;
   free = (await createConversation(parley, ben.account)).id;
-  // Connections and plans.
+  // Warms up connections and plans.
   await measure(300, sendElsewhere);
 });
 afterAll(() => asking.stop());
@@ -47,7 +47,7 @@ const listContents = async (id: string) =>
     ({ content }) => content,
   );
 
-test("for 4 s delays nobody else; what is sent to it is stored in order when it is free", async () => {
+test("for 4 s delays no one else; messages sent to it are stored in order afterwards", async () => {
   const sent = Array.from({ length: 20 }, (_, n) => `${n}`);
   const { acks, took } = await lock([locked], async () => {
     const acks = sent.map((content, n) =>
@@ -69,7 +69,7 @@ test("for 4 s delays nobody else; what is sent to it is stored in order when it 
   expect(await listContents(locked)).toEqual(sent);
 }, 30_000);
 
-test("for longer than anybody waits is refused for now: sends, changes and stops; answers end when it is free; health stays", async () => {
+test("for longer than the lock timeout: sends, changes and stops are refused temporarily; answers are stored afterwards; health checks pass", async () => {
   const { parley, provider } = asking;
   provider.script("one", { pieces: Array.from({ length: 20 }, (_, n) => `w${n} `), pieceDelayMs: 50 });
   const answered = await send(anna, locked, "Talk.", { reply: true });
@@ -104,7 +104,7 @@ test("for longer than anybody waits is refused for now: sends, changes and stops
   expect(result.frame.retry_after_ms).toBeGreaterThan(0);
   expectUndisturbed(result.took);
   expectUndisturbed(result.health);
-  // The model ended long ago; its answer is stored now, by the one who wrote it.
+  // The model ended long ago; its answer is stored now, by the instance that wrote it.
   await asking.waitUntil(
     async () => ((await anna.get<Message>(answer)).body.status === "complete" ? true : undefined),
     10_000,
@@ -119,12 +119,12 @@ test("for longer than anybody waits is refused for now: sends, changes and stops
 test.each([
   ["an answer that ends in it", LOCK_CONVERSATIONS, (_: string) => [[locked]]],
   [
-    "an answer whose generation is locked, by a stop that has not ended,",
+    "an answer whose generation is locked by an unfinished stop",
     "update generations set cancel_requested_at = now() where id = $1",
     (id: string) => [id],
   ],
 ])(
-  "%s delays the ends of no others",
+  "%s does not delay the ends of others",
   async (_, statement, parametersOf) => {
     const { parley, provider } = asking;
     provider.script(
@@ -145,7 +145,7 @@ test.each([
     expect(running?.status).toBe("running");
     const took = await whileLocked(parley.database, statement, parametersOf(running?.id ?? ""), async () => {
       const took = await measure(3_000, () => asking.say(ben.account, other, "And you?"));
-      // It has ended, but that cannot be stored yet.
+      // It has ended, but can't be stored yet.
       expect((await find())?.status).toBe("running");
       return took;
     });
@@ -156,7 +156,7 @@ test.each([
   30_000,
 );
 
-test("many that are locked do not hold up one that is locked for a moment", async () => {
+test("many locked conversations do not block one that is locked briefly", async () => {
   const { parley } = asking;
   const ids = await Promise.all(
     Array.from({ length: 12 }, async () => (await createConversation(parley, anna.account)).id),
@@ -179,7 +179,7 @@ test("many that are locked do not hold up one that is locked for a moment", asyn
   expect((await Promise.all(late)).map(({ status }) => status)).toEqual(ids.map(() => 201));
 }, 30_000);
 
-test("one item that cannot be stored fails alone, and delays none of its batch", async () => {
+test("an item that can't be stored fails alone, without delaying its batch", async () => {
   const { parley } = asking;
   await parley.database`
     create function refuse_impossible() returns trigger language plpgsql as $$
@@ -207,7 +207,7 @@ test("one item that cannot be stored fails alone, and delays none of its batch",
   await parley.database`drop trigger refuse_impossible on messages`;
 });
 
-test("a sender who is locked delays nobody else, nor the group that they write in", async () => {
+test("a locked sender delays no one else, not even in the same group", async () => {
   const { parley } = asking;
   const cleo = createRest(parley, await parley.register(undefined, "Cleo"));
   const group = (await createConversation(parley, ben.account, [cleo.account])).id;

@@ -5,7 +5,7 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { expectUndisturbed, measure, whileLocked } from "./strangers.ts";
+import { expectUndisturbed, measure, whileLocked } from "./bystanders.ts";
 
 let parley: TestApp;
 let anna: Rest;
@@ -23,7 +23,7 @@ afterAll(() => parley.stop());
 const send = (rest: Rest, content: string) =>
   rest.ask<SentMessage>("POST", `/conversations/${group}/messages`, { content, reply: false });
 
-test("a member whose row is locked delays nobody else in the group; what they have sent keeps its order", async () => {
+test("a locked member row delays no one else in the group; the member's messages keep their order", async () => {
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
   await measure(300, () => send(ben, "plans are made"));
   const sent = Array.from({ length: 20 }, (_, n) => `${n}`);
@@ -49,7 +49,7 @@ test("a member whose row is locked delays nobody else in the group; what they ha
   expect(own.map(({ content }) => content)).toEqual(sent);
 }, 30_000);
 
-test("a read position that was moved further meanwhile is acknowledged as it is, and none after the membership", async () => {
+test("a read position that was moved further meanwhile is acknowledged with its value, and refused after the membership", async () => {
   const socket = await openSocket(parley.url, { token: ben.account.access_token });
   const { body } = await send(anna, "one");
   const seq = (await send(anna, "two")).body.message.seq;

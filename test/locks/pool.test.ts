@@ -10,7 +10,7 @@ import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 const POOL_SIZE = 2;
-/** Far above what a request takes, also on a busy machine; far below how long the locks are held. */
+/** Far above a normal request, even on a busy machine; far below how long the locks are held. */
 const UNDISTURBED_MS = 1_500;
 const LOCKED_MS = 4_000;
 /** Longer than a statement waits for a lock. */
@@ -18,7 +18,7 @@ const SHORTLY_LOCKED_MS = 2_500;
 
 let provider: ProviderStandIn;
 let shared: Awaited<ReturnType<typeof createTestDatabase>>;
-/** Beside the pools of Parley: another instance, in a way. */
+/** Outside Parley's pools, like another instance. */
 let other: Database;
 let parley: TestApp;
 let anna: Rest;
@@ -27,7 +27,7 @@ let sockets: TestSocket[];
 /** Conversations of Anna and of Ben. */
 let mine: string;
 let free: string;
-/** An answer in hers. */
+/** An answer in Anna's conversation. */
 let answer: string;
 
 const start = () =>
@@ -54,8 +54,8 @@ beforeAll(async () => {
   mine = (await createConversation(parley, anna.account)).id;
   free = (await createConversation(parley, ben.account)).id;
   provider.script("one", { text: "An animal." });
-  const asked = await send(anna, mine, "A fox?", { reply: true });
-  answer = `/conversations/${mine}/messages/${asked.body.reply?.id}`;
+  const question = await send(anna, mine, "A fox?", { reply: true });
+  answer = `/conversations/${mine}/messages/${question.body.reply?.id}`;
   await untilWritten(answer, 5_000);
 });
 afterAll(async () => {
@@ -74,7 +74,7 @@ async function whileLocked<T>(ms: number, lock: string, values: string[], work: 
     const rows = await sql.unsafe(lock, values);
     expect(rows.length).toBeGreaterThan(0);
     running = work();
-    // What fails is told below.
+    // The failure is reported by the return value.
     running.catch(() => {});
     await Bun.sleep(ms);
   });
@@ -87,7 +87,7 @@ async function until<T>(find: () => Promise<T | undefined>, waitMs: number): Pro
   for (;;) {
     const found = await find();
     if (found !== undefined) return found;
-    if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+    if (performance.now() > endsAtMs) throw new Error(`Timed out after ${waitMs} ms.`);
     await Bun.sleep(20);
   }
 }
@@ -98,7 +98,7 @@ const untilWritten = (path: string, waitMs: number): Promise<Message> =>
     return body.status === "streaming" ? undefined : body;
   }, waitMs);
 
-/** How long each of these took, in turn and again and again, for so long. */
+/** The duration of each request, repeated in turn for this long. */
 async function measure(ms: number, requests: (() => Promise<{ status: number }>)[]): Promise<number[]> {
   const took: number[] = [];
   const endsAtMs = performance.now() + ms;
@@ -120,7 +120,7 @@ const complete = (rest: Rest, more: Record<string, unknown> = {}) =>
     json: { model: "compatible/one", messages: [{ role: "user", content: "A fox?" }], ...more },
   });
 
-const strangers = [
+const bystanderRequests = [
   () => send(ben, free, "hello"),
   () => ben.get(`/conversations/${free}/messages`),
   () => ben.get("/conversations"),
@@ -128,7 +128,7 @@ const strangers = [
   () => fetch(`${parley.url}/readyz`),
 ];
 
-/** What many requests of one user may wait for. */
+/** Operations that many requests of one user may block on. */
 const waits: Record<string, { lock: string; request(n: number): Promise<{ status: number }> }> = {
   "completions of one payer": {
     lock: "select 1 from budget_windows where scope_id = $1 for update",
@@ -137,7 +137,7 @@ const waits: Record<string, { lock: string; request(n: number): Promise<{ status
   "read positions": {
     lock: "select 1 from members where user_id = $1 for update",
     async request(n) {
-      // A socket handles its frames one after the other.
+      // A socket handles its frames in sequence.
       const socket = sockets[n % sockets.length] as TestSocket;
       const frame = await socket.ask({ type: "read", id: `r${n}`, conversation_id: mine, seq: 2 });
       return { status: frame.type === "error" ? 503 : 200 };
@@ -159,25 +159,25 @@ const waits: Record<string, { lock: string; request(n: number): Promise<{ status
   },
 };
 
-test.each(Object.keys(waits))("%s that wait for a locked row take no connection that others need", async (name) => {
+test.each(Object.keys(waits))("%s that wait for a locked row do not exhaust the connection pool", async (name) => {
   const { lock, request } = waits[name] as (typeof waits)[string];
   const { took, statuses } = await whileLocked(SHORTLY_LOCKED_MS, lock, [anna.id], async () => {
     const statuses = Promise.all(Array.from({ length: 20 }, async (_, n) => (await request(n)).status));
-    return { took: await measure(SHORTLY_LOCKED_MS - 500, strangers), statuses };
+    return { took: await measure(SHORTLY_LOCKED_MS - 500, bystanderRequests), statuses };
   });
   expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
   expect((await statuses).filter((status) => status >= 300 && status !== 503)).toEqual([]);
   expect((await request(20)).status).toBeLessThan(300);
 });
 
-test("slow reads that exhaust the pool stop neither sends nor health checks", async () => {
+test("slow reads that exhaust the pool block neither sends nor health checks", async () => {
   const reads = Promise.all(Array.from({ length: 4 * POOL_SIZE }, () => shared.database`select pg_sleep(1)`));
   const took = await measure(2_000, [() => send(ben, free, "hello"), () => fetch(`${parley.url}/readyz`)]);
   expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
   await reads;
 }, 30_000);
 
-test("a stranger's change is fast beside 8 locked conversations with 20 changes each", async () => {
+test("another user's change stays fast while 8 locked conversations have 20 pending changes each", async () => {
   const locked = await Promise.all(
     Array.from({ length: 8 }, async () => (await createConversation(parley, anna.account)).id),
   );
@@ -186,7 +186,10 @@ test("a stranger's change is fast beside 8 locked conversations with 20 changes 
       Array.from({ length: 20 }, (_, n) => anna.ask("PATCH", `/conversations/${id}`, { title: `${n}` })),
     );
     const statuses = Promise.all(patches).then((answers) => answers.map(({ status }) => status));
-    return { took: await measure(SHORTLY_LOCKED_MS - 500, [strangers[3] as (typeof strangers)[0]]), statuses };
+    return {
+      took: await measure(SHORTLY_LOCKED_MS - 500, [bystanderRequests[3] as (typeof bystanderRequests)[0]]),
+      statuses,
+    };
   });
   const sorted = took.toSorted((a, b) => a - b);
   if (process.env.TEST_FIGURES)
@@ -195,7 +198,7 @@ test("a stranger's change is fast beside 8 locked conversations with 20 changes 
   expect(new Set(await statuses).difference(new Set([200, 503])).size).toBe(0);
 }, 60_000);
 
-test("an answer with tools, whose conversation is locked for 4 s, is written to its end", async () => {
+test("an answer with tools, whose conversation is locked for 4 s, is completed", async () => {
   const { id } = await createConversation(parley, anna.account, [], { tools: true });
   provider.script(
     "one",
@@ -207,11 +210,11 @@ test("an answer with tools, whose conversation is locked for 4 s, is written to 
     { text: "It is described." },
   );
   const before = provider.requests.length;
-  const asked = await send(anna, id, "How?", { reply: true });
-  const written = `/conversations/${id}/messages/${asked.body.reply?.id}`;
+  const question = await send(anna, id, "How?", { reply: true });
+  const written = `/conversations/${id}/messages/${question.body.reply?.id}`;
   await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
     await Bun.sleep(LOCKED_MS - 500);
-    // The model has called, and the result waits for the lock.
+    // The model has called the tool, and the result waits for the lock.
     expect(provider.requests.length - before).toBe(1);
   });
   const message = await untilWritten(written, 10_000);
@@ -219,7 +222,7 @@ test("an answer with tools, whose conversation is locked for 4 s, is written to 
   expect(provider.requests.length - before).toBe(2);
 }, 30_000);
 
-test("an answer that a slow database did not store is stored later, and not written again", async () => {
+test("an answer that a slow database did not store is stored later, without another model call", async () => {
   const { id } = await createConversation(parley, anna.account);
   await other`create sequence slow_ends`;
   await other`
@@ -232,15 +235,15 @@ test("an answer that a slow database did not store is stored later, and not writ
     create trigger be_slow before update on messages for each row when (new.status = 'complete') execute function be_slow()`;
   provider.script("one", { text: "Paid once." });
   const before = provider.requests.length;
-  const asked = await send(anna, id, "Talk.", { reply: true });
-  const written = `/conversations/${id}/messages/${asked.body.reply?.id}`;
+  const question = await send(anna, id, "Talk.", { reply: true });
+  const written = `/conversations/${id}/messages/${question.body.reply?.id}`;
   const message = await untilWritten(written, 20_000);
   await other`drop trigger be_slow on messages`;
   expect(message).toMatchObject({ status: "complete", content: "Paid once." });
   expect(provider.requests.length - before).toBe(1);
 }, 30_000);
 
-test("a completion in a locked conversation is answered, and stored when it is free", async () => {
+test("a completion in a locked conversation is returned at once, and stored after the lock is released", async () => {
   const { id } = await createConversation(parley, anna.account);
   provider.script("one", { text: "A red animal." });
   const startedAtMs = performance.now();
@@ -262,13 +265,13 @@ test("a completion in a locked conversation is answered, and stored when it is f
   expect(stored[1]?.parent_id).toBe(stored[0]?.id ?? "");
 }, 40_000);
 
-test("an instance that stops leaves an answer in a locked conversation to another one in time", async () => {
+test("an instance that stops hands over an answer in a locked conversation in time", async () => {
   const stopping = await start();
   const { id } = await createConversation(parley, anna.account);
   provider.script("one", { pieces: Array.from({ length: 10 }, (_, n) => `w${n} `), pieceDelayMs: 50 });
-  const asked = await send(createRest(stopping, anna.account), id, "Talk.", { reply: true });
+  const question = await send(createRest(stopping, anna.account), id, "Talk.", { reply: true });
   const generations = () => other<{ is_free: boolean; fence: number }[]>`
-    select lease_until < now() as is_free, fence from generations where message_id = ${asked.body.reply?.id ?? ""}`;
+    select lease_until < now() as is_free, fence from generations where message_id = ${question.body.reply?.id ?? ""}`;
   const stoppedMs = await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
     // The model has ended, and its answer waits for the lock.
     await Bun.sleep(1_200);
@@ -281,7 +284,7 @@ test("an instance that stops leaves an answer in a locked conversation to anothe
   expect(generation?.is_free || (generation?.fence ?? 0) > 1).toBe(true);
 }, 30_000);
 
-test("a change that waits for somebody else's row takes no other change of the conversation with it", async () => {
+test("a change that waits for another user's row does not block other changes of the conversation", async () => {
   const { id } = await createConversation(parley, anna.account);
   const userId = ben.account.user.id;
   await whileLocked(LOCKED_MS, "select 1 from users where id = $1 for update", [userId], async () => {

@@ -3,9 +3,9 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
-/** More than one statement takes the prompt out of. */
+/** More than one statement removes the prompt from. */
 const CONVERSATIONS = 2_500;
-/** Below how long the lock is waited for. */
+/** Below the lock timeout. */
 const UNDISTURBED_MS = 1_500;
 
 let parley: TestApp;
@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("a prompt that a locked conversation uses is gone at once, and delays nobody", async () => {
+test("a prompt that a locked conversation uses is deleted at once, without delaying others", async () => {
   const { body: prompt } = await anna.ask<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." });
   const { id: locked } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
   const { id: other } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
@@ -44,7 +44,7 @@ test("a prompt that a locked conversation uses is gone at once, and delays nobod
     expect((await anna.get<{ data: unknown[] }>("/prompts")).body.data).toEqual([]);
     const again = await anna.ask("POST", "/conversations", { title: "t", prompt_id: prompt.id });
     expect(again.status).toBe(422);
-    // One that a send had locked at that moment is taken a little later.
+    // A conversation that a send had locked at that moment is updated a little later.
     for (let waits = 0; waits < 100 && (await listUsing()).length > 1; waits += 1) await Bun.sleep(50);
     expect(await listUsing()).toEqual([locked]);
   });

@@ -45,7 +45,7 @@ async function ask(): Promise<Message> {
 }
 
 describe("editing", () => {
-  test("changes the text for its author, and is an event with a number", async () => {
+  test("changes the text for its author, as an event with a seq", async () => {
     const { status, body } = await author.ask<Message>("PATCH", at(message), { content: "FIRST" });
     expect(status).toBe(200);
     expect(body).toEqual({ ...message, content: "FIRST", updated_at: body.updated_at });
@@ -55,7 +55,7 @@ describe("editing", () => {
     expect(pushed()).toMatchObject([{ type: "message.updated", conversation_id, seq: message.seq + 1, data: body }]);
   });
 
-  test("is for the author alone, not even for the owner; nobody edits what a model wrote", async () => {
+  test("is for the author alone, not for the owner; answers of models can't be edited", async () => {
     const answer = await ask();
     for (const rest of [owner, other])
       expect(await rest.refused("PATCH", at(message), { content: "x" })).toMatchObject({ status: 403 });
@@ -67,11 +67,11 @@ describe("editing", () => {
   const invalid: [string, unknown][] = [
     ["nothing", {}],
     ["an empty text", { content: "" }],
-    ["a text too long", { content: "x".repeat(CONTENT_CHARS_MAX + 1) }],
-    ["NUL", { content: "\0" }],
-    ["another field", { content: "x", role: "system" }],
+    ["an oversized text", { content: "x".repeat(CONTENT_CHARS_MAX + 1) }],
+    ["a NUL", { content: "\0" }],
+    ["an unknown field", { content: "x", role: "system" }],
   ];
-  test.each(invalid)("%s is 422", async (_name, input) => {
+  test.each(invalid)("%s returns 422", async (_name, input) => {
     expect(await author.refused("PATCH", at(message), input)).toMatchObject({ status: 422, code: "invalid" });
     expect(await read(message)).toEqual(message);
   });
@@ -94,7 +94,7 @@ describe("deleting", () => {
     expect(rows).toHaveLength(0);
   });
 
-  test("of an answer takes what its model thought, and its output", async () => {
+  test("of an answer also removes its reasoning and its output", async () => {
     const answer = await ask();
     await parley.database`
       update messages set reasoning = 'I thought of it.', output = '{"b": 1, "a": null}' where id = ${answer.id}`;
@@ -110,12 +110,12 @@ describe("deleting", () => {
     expect(rows).toHaveLength(0);
   });
 
-  test("of what others wrote is refused", async () => {
+  test("of other users' messages is refused", async () => {
     expect(await other.refused("DELETE", at(message))).toMatchObject({ status: 403, code: "forbidden" });
     expect(await read(message)).toEqual(message);
   });
 
-  test("again, or at the same time, is done already: one event", async () => {
+  test("is idempotent, also concurrently: one event", async () => {
     const answers = await Promise.all([owner, author, owner, author].map((rest) => rest.ask("DELETE", at(message))));
     expect(answers.map(({ status }) => status)).toEqual([204, 204, 204, 204]);
     expect((await author.ask("DELETE", at(message))).status).toBe(204);
@@ -123,7 +123,7 @@ describe("deleting", () => {
     expect(pushed().map(({ type }) => type)).toEqual(["message.deleted"]);
   });
 
-  test("is final: a tombstone is neither edited, answered again nor rated", async () => {
+  test("is final: a tombstone can't be edited, regenerated or rated", async () => {
     const answer = await ask();
     for (const one of [message, answer]) await owner.ask("DELETE", at(one));
     const conflict = { status: 409, code: "conflict" };
@@ -135,7 +135,7 @@ describe("deleting", () => {
 });
 
 describe("feedback", () => {
-  test("is one rating for each member, which may change", async () => {
+  test("is one rating per member, which may be changed", async () => {
     const answer = await ask();
     const rate = (rest: Rest, input: object) => rest.ask<Feedback>("PUT", `${at(answer)}/feedback`, input);
     const first = await rate(author, { rating: -1, comment: "wrong ☔" });
@@ -150,7 +150,7 @@ describe("feedback", () => {
     expect([...stored]).toEqual(expected);
   });
 
-  test("is for answers of a model", async () => {
+  test("is only for answers of a model", async () => {
     expect(await owner.refused("PUT", `${at(message)}/feedback`, { rating: 1 })).toMatchObject({ status: 409 });
   });
 
@@ -158,11 +158,11 @@ describe("feedback", () => {
     ["nothing", {}],
     ["0", { rating: 0 }],
     ["5 stars", { rating: 5 }],
-    ["a text", { rating: "1" }],
-    ["a comment too long", { rating: 1, comment: "x".repeat(COMMENT_CHARS_MAX + 1) }],
-    ["another field", { rating: 1, user_id: "x" }],
+    ["a string as rating", { rating: "1" }],
+    ["an oversized comment", { rating: 1, comment: "x".repeat(COMMENT_CHARS_MAX + 1) }],
+    ["an unknown field", { rating: 1, user_id: "x" }],
   ];
-  test.each(invalid)("of %s is 422", async (_name, input) => {
+  test.each(invalid)("of %s returns 422", async (_name, input) => {
     expect(await owner.refused("PUT", `${at(message)}/feedback`, input)).toMatchObject({ status: 422 });
   });
 });

@@ -27,9 +27,9 @@ beforeAll(async () => {
   await anna.ask("PATCH", `${path}/messages/${first.body.message.id}`, { content: "second" });
   edited = (await anna.ask<Message>("PATCH", `${path}/messages/${first.body.message.id}`, { content: "third" })).body;
   await anna.ask("PATCH", path, { title: "two" });
-  const asked = await ben.ask<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
+  const question = await ben.ask<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
   const isDone = async () =>
-    (await ben.get<Message>(`${path}/messages/${asked.body.reply?.id}`)).body.status === "complete";
+    (await ben.get<Message>(`${path}/messages/${question.body.reply?.id}`)).body.status === "complete";
   while (!(await isDone())) await Bun.sleep(10);
 });
 afterAll(() => parley.stop());
@@ -37,7 +37,7 @@ afterAll(() => parley.stop());
 const page = async (query: string) => (await ben.get<Page>(`${path}/events${query}`)).body;
 
 describe("the events of a conversation as JSON", () => {
-  test("are numbered without gaps, and say what is true now", async () => {
+  test("have gapless seqs, and contain the current state", async () => {
     const { data, next_cursor, last_seq } = await page("");
     expect(data.map(({ seq, type }) => [seq, type])).toEqual([
       [1, "message.created"],
@@ -57,13 +57,13 @@ describe("the events of a conversation as JSON", () => {
     expect(data[8]?.data).toMatchObject({ status: "complete" });
   });
 
-  test("after a number", async () => {
+  test("can be listed after a seq", async () => {
     expect((await page("?after_seq=6")).data.map(({ seq }) => seq)).toEqual([7, 8, 9]);
     expect(await page("?after_seq=9")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
     expect(await page("?after_seq=1000")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
   });
 
-  test("come in pages of any size, each once", async () => {
+  test("come in pages of any size, each event once", async () => {
     const { data } = await page("");
     for (const limit of [1, 2, 4, 8, 9, 10]) {
       const { rows, pages } = await ben.all<DurableEvent>(`${path}/events`, limit);
@@ -73,7 +73,7 @@ describe("the events of a conversation as JSON", () => {
     }
   });
 
-  test("a bad position is refused", async () => {
+  test("refuse an invalid position", async () => {
     expect(await ben.refused("GET", `${path}/events?after_seq=x`)).toMatchObject({
       status: 422,
       errors: [{ pointer: "#/query/after_seq" }],
@@ -93,7 +93,7 @@ describe("a recovery", () => {
     createTestEvent("c", seq, type, data);
 
   /** Regression: an answer that ended in between was replayed as started and ended, but its text was in neither event. */
-  test("says of a message what is true now, also if it changed after the events were read", () => {
+  test("contains the current state of a message, even if it changed after the events were read", () => {
     const [begun, ended] = [
       { id: "answer", seq: 2, content: "", status: "streaming" },
       { id: "answer", seq: 2, content: "All of it.", status: "complete" },

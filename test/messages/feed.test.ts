@@ -28,7 +28,7 @@ beforeEach(async () => {
 });
 afterAll(() => parley.stop());
 
-const say = (content: string, more: object = {}) =>
+const send = (content: string, more: object = {}) =>
   anna.ask<SentMessage>("POST", `${path}/messages`, { content, reply: false, ...more });
 const open = (headers: Record<string, string> = {}, query = "", by: Rest = ben) =>
   openStream(parley, `${path}/events${query}`, { token: by.account.access_token, headers });
@@ -40,12 +40,12 @@ const listOnline = async (): Promise<string[]> => {
 };
 
 describe("the live feed", () => {
-  test("starts now, and brings what sockets get", async () => {
-    await say("before");
+  test("starts at the current position, and sends what sockets receive", async () => {
+    await send("before");
     const feed = await open();
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
-    const { body } = await say("now");
+    const { body } = await send("now");
     await anna.ask("PATCH", `${path}/messages/${body.message.id}`, { content: "NOW" });
     await anna.ask("PATCH", path, { title: "Title" });
     await anna.ask("DELETE", `${path}/messages/${body.message.id}`);
@@ -57,32 +57,32 @@ describe("the live feed", () => {
     await Promise.all([feed.close(), socket.close()]);
   });
 
-  test("brings answers as they are written, and the text so far to who comes later", async () => {
+  test("streams answers, and sends the text so far to late readers", async () => {
     const feed = await open();
-    await say("How do I send a message?", { reply: true });
+    await send("How do I send a message?", { reply: true });
     const end = await feed.waitFor((frame) => frame.type === "message.completed");
     expect(readAnswer(feed.frames(), end.frame.data?.id ?? "").final).toEqual(end.frame.data as never);
     await feed.close();
   });
 
-  test("goes on after Last-Event-ID: exactly what was missed, then what comes", async () => {
+  test("resumes after Last-Event-ID: first the missed events, then new ones", async () => {
     const first = await open();
-    await say("2");
-    await say("3");
+    await send("2");
+    await send("3");
     await first.waitFor((frame) => frame.seq === 3);
     await first.close();
-    await say("4");
+    await send("4");
     await anna.ask("PATCH", path, { title: "5" });
     const second = await open({ "last-event-id": first.events.at(-1)?.id ?? "" });
-    await say("6");
+    await send("6");
     await second.waitFor((frame) => frame.seq === 6);
     expect(second.seqs()).toEqual([4, 5, 6]);
     expect(second.frames().map(({ data }) => data?.content ?? data?.title)).toEqual(["4", "5", "6"]);
     await second.close();
   });
 
-  test("takes after_seq the first time; Last-Event-ID, which the browser sends later, goes before it", async () => {
-    for (let seq = 2; seq <= 5; seq += 1) await say(`${seq}`);
+  test("uses after_seq at first; Last-Event-ID, which the browser sends on reconnecting, takes precedence", async () => {
+    for (let seq = 2; seq <= 5; seq += 1) await send(`${seq}`);
     const feed = await open({}, "?after_seq=0");
     await feed.waitFor((frame) => frame.seq === 5);
     expect(feed.seqs()).toEqual([1, 2, 3, 4, 5]);
@@ -92,10 +92,10 @@ describe("the live feed", () => {
     await Promise.all([feed.close(), again.close()]);
   });
 
-  test("loses and repeats nothing when it is opened in the middle of a storm, however often", async () => {
+  test("loses and repeats nothing, however often it is opened during concurrent writes", async () => {
     const total = 300;
     const storm = (async () => {
-      for (let n = 0; n < total; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => say(`${n + i}`)));
+      for (let n = 0; n < total; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => send(`${n + i}`)));
     })();
     const seen: number[] = [];
     while ((seen.at(-1) ?? 0) < total + 1) {
@@ -109,23 +109,23 @@ describe("the live feed", () => {
     expect(seen).toEqual(Array.from({ length: total + 1 }, (_, index) => index + 1));
   });
 
-  test("replays all of what was missed or nothing: not more than the limit, and not from the future", async () => {
+  test("replays all missed events or none: not more than the limit, and none from the future", async () => {
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content)
       select gen_random_uuid(), ${id}, n, 'user', ${anna.id}, 'x' from generate_series(2, ${RECOVERY_EVENTS_MAX + 2}) n`;
     await parley.database`update conversations set last_seq = ${RECOVERY_EVENTS_MAX + 2} where id = ${id}`;
     const next = RECOVERY_EVENTS_MAX + 3;
     const feeds = await Promise.all(["1", "2", String(next + 100)].map((last) => open({ "last-event-id": last })));
-    await say("live");
+    await send("live");
     for (const feed of feeds) await feed.waitFor((frame) => frame.seq === next);
     const all = Array.from({ length: RECOVERY_EVENTS_MAX }, (_, index) => index + 3);
     expect(feeds.map((feed) => feed.seqs())).toEqual([[next], [...all, next], [next]]);
     for (const feed of feeds) await feed.close();
   });
 
-  test("of more text than a reader can take at once replays nothing; the pages of the events have it", async () => {
+  test("replays nothing if the text exceeds what a reader can take at once; the event pages have it", async () => {
     const content = "€".repeat(200_000);
-    for (let n = 0; n < 5; n += 1) await say(content);
+    for (let n = 0; n < 5; n += 1) await send(content);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     expect(await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
       recovered: false,
@@ -142,7 +142,7 @@ describe("the live feed", () => {
     await socket.close();
   });
 
-  test.each(["x", "-1", "1.5", "99999999999999999"])("a Last-Event-ID of %p is 400", async (last) => {
+  test.each(["x", "-1", "1.5", "99999999999999999"])("a Last-Event-ID of %p returns 400", async (last) => {
     const { status, body } = await ben.get<ProblemBody>(`${path}/events`, {
       accept: "text/event-stream",
       "last-event-id": last,
@@ -150,7 +150,7 @@ describe("the live feed", () => {
     expect({ status, code: body.code }).toEqual({ status: 400, code: "malformed" });
   });
 
-  test("makes its reader present for as long as it is open", async () => {
+  test("makes its reader present while it is open", async () => {
     const feed = await open();
     expect(await listOnline()).toEqual([ben.id]);
     await feed.close();
@@ -163,7 +163,7 @@ describe("the live feed ends", () => {
     const [gone, stays] = [await open(), await open({}, "", anna)];
     await anna.ask("DELETE", `${path}/members/${ben.id}`);
     await gone.ended;
-    await say("behind his back");
+    await send("behind his back");
     await stays.waitFor((frame) => frame.type === "message.created");
     expect(gone.events.map(({ event }) => event).at(-1)).toBe("member.removed");
     expect(gone.seqs()).toEqual([2]);
@@ -181,7 +181,7 @@ describe("the live feed ends", () => {
   });
 
   /** Regression: an open feed continued forever, whatever happened to its credential. */
-  test("when the session ends, here or elsewhere, and when the access token does", async () => {
+  test("when the session ends, on this or another instance, and when the access token expires", async () => {
     const logIn = async () =>
       (await (
         await parley.fetch("/api/v1/auth/login", {
@@ -202,7 +202,7 @@ describe("the live feed ends", () => {
 
     const short = await openStream(parley, `${path}/events`, { token: shorten(ben.account.access_token, 1) });
     await short.ended;
-    await say("still live");
+    await send("still live");
     await kept.waitFor((frame) => frame.data?.content === "still live");
     expect([endedHere, endedElsewhere, short].flatMap((feed) => feed.seqs())).toEqual([]);
     await kept.close();
@@ -214,10 +214,12 @@ describe("the live feed ends", () => {
       await sql`lock table members in access exclusive mode`;
       const aborter = new AbortController();
       const headers = { authorization: `Bearer ${ben.account.access_token}`, accept: "text/event-stream" };
-      const asked = fetch(`${parley.url}/api/v1${path}/events`, { headers, signal: aborter.signal }).catch(() => null);
+      const pendingFeed = fetch(`${parley.url}/api/v1${path}/events`, { headers, signal: aborter.signal }).catch(
+        () => null,
+      );
       await Bun.sleep(50);
       aborter.abort();
-      expect(await asked).toBeNull();
+      expect(await pendingFeed).toBeNull();
       await Bun.sleep(50);
     });
     await Bun.sleep(20);

@@ -22,28 +22,28 @@ beforeEach(async () => {
   path = `/conversations/${id}/messages`;
 });
 
-const say = (content: string) => anna.ask<{ message: Message }>("POST", path, { content, reply: false });
-/** Every third number is an edit of the first message, as in a real conversation. */
+const send = (content: string) => anna.ask<{ message: Message }>("POST", path, { content, reply: false });
+/** Every third seq is an edit of the first message, as in a real conversation. */
 async function fill(): Promise<{ messages: number[]; last: number }> {
-  const first = (await say("1")).body.message;
+  const first = (await send("1")).body.message;
   for (let seq = 2; seq <= 20; seq += 1)
     if (seq % 3 === 0) await anna.ask("PATCH", `${path}/${first.id}`, { content: `edited ${seq}` });
-    else await say(`${seq}`);
+    else await send(`${seq}`);
   const messages = Array.from({ length: 20 }, (_, index) => index + 1).filter((seq) => seq % 3 !== 0);
   return { messages, last: 20 };
 }
 const seqs = async (query: string) =>
   (await anna.get<{ data: Message[] }>(`${path}${query}`)).body.data.map(({ seq }) => seq);
-/** The largest number that a query takes. */
+/** The largest seq that a query accepts. */
 const SEQ_MAX = 999_999_999_999_999;
 const encode = (...parts: unknown[]) => Buffer.from(JSON.stringify(parts)).toString("base64url");
 
 describe("the history", () => {
-  test("of nothing is empty", async () => {
+  test("is empty without messages", async () => {
     expect((await anna.get(path)).body).toEqual({ data: [], next_cursor: null });
   });
 
-  test("is listed oldest first: the newest page, before a number, after one, or between two", async () => {
+  test("is listed oldest first: the newest page, before a seq, after one, or between two", async () => {
     const { messages } = await fill();
     expect(await seqs("")).toEqual(messages);
     expect(await seqs("?limit=3")).toEqual([17, 19, 20]);
@@ -74,23 +74,23 @@ describe("the history", () => {
     expect(between.rows.map(({ seq }) => seq)).toEqual([13, 14, 10, 11, 7, 8, 5]);
   });
 
-  test("goes on where it was while others write", async () => {
+  test("continues from the cursor while others write", async () => {
     const { messages } = await fill();
     const seen: number[] = [];
     let cursor = "";
     for (let page = 0; page < 5; page += 1) {
       const { body } = await anna.get<{ data: Message[]; next_cursor: string | null }>(`${path}?limit=3${cursor}`);
       seen.unshift(...body.data.map(({ seq }) => seq));
-      await say("meanwhile");
+      await send("meanwhile");
       if (body.next_cursor === null) break;
       cursor = `&cursor=${body.next_cursor}`;
     }
     expect(seen).toEqual(messages);
   });
 
-  test("shows messages as they are now, and those that were deleted as tombstones", async () => {
-    const { message } = (await say("first")).body;
-    const { message: second } = (await say("second")).body;
+  test("shows messages in their current state, and deleted ones as tombstones", async () => {
+    const { message } = (await send("first")).body;
+    const { message: second } = (await send("second")).body;
     await anna.ask("PATCH", `${path}/${message.id}`, { content: "FIRST" });
     await anna.ask("DELETE", `${path}/${second.id}`);
     const { data } = (await anna.get<{ data: Message[] }>(path)).body;
@@ -103,10 +103,10 @@ describe("the history", () => {
 
   test.each([
     ["texts", (text: string) => [text, null, null]],
-    ["what models thought", (text: string) => ["", text, null]],
+    ["reasoning of models", (text: string) => ["", text, null]],
     ["outputs", (text: string) => ["", null, JSON.stringify(text)]],
   ])(
-    "a page ends early rather than fill the memory with %s, and the rest comes with the next",
+    "a page ends early instead of filling the memory with %s, and the rest is on the next page",
     async (_name, columns) => {
       const bytes = 3 * 150_000;
       const rows = 12;
@@ -133,7 +133,7 @@ describe("the history", () => {
     [`after_seq=${2 ** 60}`, "#/query/after_seq"],
     ["limit=0", "#/query/limit"],
   ];
-  test.each(invalid)("?%s is 422", async (query, pointer) => {
+  test.each(invalid)("?%s returns 422", async (query, pointer) => {
     expect(await anna.refused("GET", `${path}?${query}`)).toMatchObject({
       status: 422,
       code: "invalid",
@@ -143,21 +143,21 @@ describe("the history", () => {
 
   const cursors: [string, string][] = [
     ["nonsense", "%00"],
-    ["another direction", encode("v1", "sideways", "1")],
-    ["no number", encode("v1", "before", "x")],
+    ["an unknown direction", encode("v1", "sideways", "1")],
+    ["an invalid number", encode("v1", "before", "x")],
     ["an empty number", encode("v1", "before", "")],
     ["a negative number", encode("v1", "after", "-1")],
-    ["a number past all", encode("v1", "after", "9".repeat(16))],
+    ["a number above the maximum", encode("v1", "after", "9".repeat(16))],
     ["the cursor of another list", encode("v1", createId())],
   ];
-  test.each(cursors)("a cursor with %s is 400", async (_name, cursor) => {
+  test.each(cursors)("a cursor with %s returns 400", async (_name, cursor) => {
     expect(await anna.refused("GET", `${path}?cursor=${cursor}`)).toMatchObject({ status: 400, code: "bad_cursor" });
   });
 });
 
 describe("one message", () => {
-  test("is found below its own conversation only", async () => {
-    const { message } = (await say("here")).body;
+  test("is found in its own conversation only", async () => {
+    const { message } = (await send("here")).body;
     const other = await createConversation(parley, anna.account);
     const elsewhere = `/conversations/${other.id}/messages/${message.id}`;
     expect((await anna.get<Message>(`${path}/${message.id}`)).body).toEqual(message);
@@ -175,7 +175,7 @@ describe("one message", () => {
     expect((await anna.get<Message>(`${path}/${message.id}`)).body).toEqual(message);
   });
 
-  test("an id that is no UUID is 422", async () => {
+  test("returns 422 for an id that is not a UUID", async () => {
     for (const [method, at, input] of [
       ["GET", `${path}/1`],
       ["PATCH", `${path}/1`, { content: "x" }],

@@ -7,7 +7,7 @@ import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
-import { listTold, readLog } from "./log.ts";
+import { listReceived, readLog } from "./log.ts";
 
 let instances: TestApp[];
 let pools: Database[];
@@ -37,12 +37,12 @@ const openAll = (account: Account) =>
 const restOf = (instance: number): Rest => createRest(instances[instance] as TestApp, accounts[0] as Account);
 
 describe("two instances on one database", () => {
-  test("number the same conversations without gaps and never deadlock", async () => {
+  test("assign gapless seqs in the same conversations, and never deadlock", async () => {
     const sockets = (await Promise.all(accounts.map(openAll))).flat();
     const total = 150;
     const answers = sockets.map(async (socket, sender) => {
       for (let n = 0; n < total; n += 1) {
-        // Each goes through the conversations in a different order.
+        // Each uses the conversations in a different order.
         const conversation_id = ids[(n * (sender % 2 ? 1 : 2) + sender) % ids.length];
         socket.send({
           type: "message.send",
@@ -79,13 +79,13 @@ describe("two instances on one database", () => {
     for (const socket of sockets) await socket.close();
   });
 
-  test("answer the same send with the same message, whoever gets it first", async () => {
+  test("return the same message for the same send, whichever gets it first", async () => {
     const [id = ""] = ids;
-    const tries = Array.from({ length: 30 }, async (_, n) => {
+    const requests = Array.from({ length: 30 }, async (_, n) => {
       const input = { content: `${n}`, client_message_id: `same ${n % 5}`, reply: n % 2 === 0 };
       return restOf(n % 2).ask<SentMessage>("POST", `/conversations/${id}/messages`, input);
     });
-    const answers = await Promise.all(tries);
+    const answers = await Promise.all(requests);
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 201));
     for (const group of Map.groupBy(answers, ({ body }) => body.message.client_message_id).values()) {
       expect(new Set(group.map(({ body }) => JSON.stringify(body.message))).size).toBe(1);
@@ -97,7 +97,7 @@ describe("two instances on one database", () => {
     expect(users).toHaveLength(5);
   });
 
-  test("a reader of one gets what the other wrote as soon as its own next push shows the gap", async () => {
+  test("a reader on one gets messages from the other once its own next push reveals the gap", async () => {
     const [id = ""] = ids;
     const [first, second] = (await openAll(accounts[1] as Account)) as [TestSocket, TestSocket];
     for (const socket of [first, second]) await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 });
@@ -106,8 +106,8 @@ describe("two instances on one database", () => {
     await restOf(0).ask("PATCH", `/conversations/${id}`, { title: "here" });
     const log = await readLog(instances[0] as TestApp, id);
     await first.waitFor((frame) => frame.seq === log.length);
-    expect(listTold(first.frames, id)).toEqual(log);
-    expect(listTold(second.frames, id)).toEqual(log.slice(0, -1));
+    expect(listReceived(first.frames, id)).toEqual(log);
+    expect(listReceived(second.frames, id)).toEqual(log.slice(0, -1));
     for (const socket of [first, second]) await socket.close();
   });
 });

@@ -47,7 +47,7 @@ function createMessage(seq: number, change: Partial<Message>): Message {
   };
 }
 
-test("a repeated send ends with its answer, also when that ends while the position is read", async () => {
+test("a repeated send ends with its answer, even if the answer ends while the position is read", async () => {
   const hub = createTestHub();
   const message = createMessage(1, {});
   const begun = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
@@ -78,13 +78,13 @@ test("a repeated send ends with its answer, also when that ends while the positi
   expect(text).toContain('"content":"answer"');
 });
 
-test("a new send that has to look again ends with its answer, and is not sent again", async () => {
+test("a new send that has to read again ends with its answer, and is not sent again", async () => {
   const hub = createTestHub();
   const message = createMessage(1, {});
   const reply = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
   const ended: Message = { ...reply, status: "complete", content: "answer" };
-  const about = { conversation_id: conversationId, seq: 4, at: ended.updated_at };
-  const event = { type: "message.completed", ...about, data: ended } as const;
+  const eventFields = { conversation_id: conversationId, seq: 4, at: ended.updated_at };
+  const event = { type: "message.completed", ...eventFields, data: ended } as const;
   let sends = 0;
   const recovery = {
     async start() {

@@ -9,7 +9,7 @@ export type StoredEvent = { seq: number; type: string; about: string | null };
 
 /**
  * The database's log of a conversation, in order.
- * @throws if its numbers have a gap or a repeat, or one client id has two messages.
+ * @throws if its seqs have a gap or a repeat, or one client id has two messages.
  */
 export async function readLog({ database }: TestApp, conversationId: string): Promise<StoredEvent[]> {
   // One statement, so one snapshot: answers and titles may be stored while this reads.
@@ -24,15 +24,15 @@ export async function readLog({ database }: TestApp, conversationId: string): Pr
     from conversations c where c.id = ${conversationId}`;
   const log = row?.log ?? [];
   expect(log.map(({ seq }) => seq)).toEqual(upTo(row?.last_seq ?? -1));
-  const twins = await database`
+  const duplicates = await database`
     select author_id, client_message_id from messages
     where conversation_id = ${conversationId} and client_message_id is not null group by 1, 2 having count(*) > 1`;
-  expect([...twins]).toEqual([]);
+  expect([...duplicates]).toEqual([]);
   return log;
 }
 
-/** What a socket received of a conversation, by recovery and pushes, in order of arrival. */
-export function listTold(frames: readonly Frame[], conversationId: string): StoredEvent[] {
+/** The events of a conversation that a socket received, by recovery and pushes, in order of arrival. */
+export function listReceived(frames: readonly Frame[], conversationId: string): StoredEvent[] {
   return frames
     .flatMap((frame): Frame[] => (frame.type === "ack" && Array.isArray(frame.events) ? frame.events : [frame]))
     .filter((frame) => frame.conversation_id === conversationId && frame.seq !== undefined)

@@ -24,7 +24,7 @@ const CONVERSATIONS = 20_000;
 /** One conversation has as many messages as all others together. */
 const BIG = 50_000;
 const SMALL = Math.floor(BIG / (CONVERSATIONS - 1));
-/** Conversations per user; everybody is also in the big one. */
+/** Conversations per user; every user is also in the big one. */
 const OWN = 30;
 
 let database: Database;
@@ -44,7 +44,7 @@ beforeAll(async () => {
   const test = await createTestDatabase();
   ({ database } = test);
   early = openDatabase({ target: test.target, poolSize: 1 });
-  // Otherwise statistics would be gathered at some point, and new plans made.
+  // Otherwise autovacuum would gather statistics at some point, and cause new plans.
   for (const table of ["conversations", "members", "member_activity", "messages", "events", "generations", "users"])
     await database.unsafe(`alter table ${table} set (autovacuum_enabled = false)`);
   const ids = (count: number) => Array.from({ length: count }, () => createId());
@@ -108,7 +108,7 @@ const PAGE_COSTS = ["1.1", "4"];
 
 type Work = { table: string; scanned: number; fetched: number };
 
-/** What one query touched: rows of whole tables, and rows found by an index. Rolled back. */
+/** The rows touched by one query: read by scans and fetched by index. Rolled back. */
 async function measure(
   on: Database,
   work: (sql: Sql) => Promise<unknown>,
@@ -160,18 +160,18 @@ const leaseWithContext = {
   context: { rows: CONTEXT_ROWS, seqMax: 2 ** 31 - 1, bytesMax: 2 ** 31 - 1 },
 };
 
-/** Updates with a join: until statistics are gathered, within 2 s, their plan may be that of an empty table. */
+/** Updates with a join: until statistics are gathered, within 2 s, they may use the plan for an empty table. */
 const joins = new Set(["the end of an answer"]);
 
-/** Extra rows read by the first event after a quiet minute: whether the conversation has few members. */
+/** Extra rows read by the first event after a quiet minute, to find out whether the conversation has few members. */
 const QUIET = 51;
 
 /** The most rows that a query may touch per table. */
 const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["the newest page of the history", (sql) => messages.listMessages(sql, big, none, PAGE), PAGE],
   ["a page in the middle", (sql) => messages.listMessages(sql, big, { ...none, beforeSeq: BIG }, PAGE), PAGE],
-  ["a page forward", (sql) => messages.listMessages(sql, big, { ...none, afterSeq: BIG }, PAGE), PAGE],
-  ["the events after a number", (sql) => listEvents(sql, big, BIG, BIG * 2, PAGE), PAGE * 3],
+  ["a page forwards", (sql) => messages.listMessages(sql, big, { ...none, afterSeq: BIG }, PAGE), PAGE],
+  ["the events after a seq", (sql) => listEvents(sql, big, BIG, BIG * 2, PAGE), PAGE * 3],
   ["the last events", (sql) => listEvents(sql, big, BIG * 2 - 20, BIG * 2, 500), 60],
   [
     "the last events of several conversations",
@@ -219,16 +219,16 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
       sendMessages(sql, [sendItem()], { defaultModel: "m", budget: null, lease: leaseWithContext, waits: false }),
     12 + 6 * CONTEXT_ROWS,
   ],
-  ["one conversation, with what is unread", (sql) => conversations.findConversation(sql, big, user), 10],
+  ["one conversation, with its unread count", (sql) => conversations.findConversation(sql, big, user), 10],
   ["a page of conversations", (sql) => conversations.listConversations(sql, user, null, PAGE), 3 * PAGE],
   [
     "a later page of conversations",
     (sql) => conversations.listConversations(sql, user, { updatedAt: new Date().toISOString(), id: big }, PAGE),
     3 * PAGE,
   ],
-  ["a page of very many", (sql) => conversations.listConversations(sql, busy, null, PAGE), 4 * PAGE],
+  ["a page of a very long list", (sql) => conversations.listConversations(sql, busy, null, PAGE), 4 * PAGE],
   [
-    "a later page of very many",
+    "a later page of a very long list",
     (sql) => conversations.listConversations(sql, busy, { updatedAt: daysAgo(3), id: big }, PAGE),
     4 * PAGE,
   ],
@@ -236,7 +236,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a position", (sql) => conversations.findPosition(sql, big, user), 10],
   ["a read position", (sql) => conversations.moveReadPosition(sql, big, user, BIG, { waits: false }), 3_012],
   [
-    "a read position that is waited for",
+    "a read position, waiting for the lock",
     (sql) => conversations.moveReadPosition(sql, big, user, BIG, { waits: true }),
     3_012,
   ],
@@ -244,22 +244,22 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["a piece of it", (sql) => generations.storePieces(sql, [{ ...keyOf(running), attempt: 1, n: 1, text: "x" }]), 10],
   ["its lease", (sql) => generations.renewGenerations(sql, createId(), [keyOf(running)], leaseTimes), 10],
   ["results of tools for it", (sql) => loadToolProgress(sql, running, "", new Map()), 10],
-  ["what was thought before them", (sql) => createThinkingStore("secret").load(sql, running), 10],
+  ["the thinking before them", (sql) => createThinkingStore("secret").load(sql, running), 10],
   [
-    "the end of another one",
+    "the end of another answer",
     (sql) => findCompletion(sql, { id: message, conversation_id: big, seq: BIG * 2 - 10 }),
     20,
   ],
   ["a context up to a message", (sql) => findContext(sql, big, user, message), 6 * CONTEXT_ROWS],
-  ["a portion of a history", (sql) => listHistory(sql, big, BIG, false), 3 * PATH_ROWS],
-  ["a portion of a path", (sql) => listPath(sql, big, BIG, 1_000), 3 * PATH_ROWS],
-  ["a departure", (sql) => leaveConversations(sql, user, "Gone", [big]), 3 * USERS],
+  ["a batch of a history", (sql) => listHistory(sql, big, BIG, false), 3 * PATH_ROWS],
+  ["a batch of a path", (sql) => listPath(sql, big, BIG, 1_000), 3 * PATH_ROWS],
+  ["a member leaving", (sql) => leaveConversations(sql, user, "Gone", [big]), 3 * USERS],
   ["a stop of it", (sql) => generations.requestCancel(sql, { conversation_id: big, seq: BIG * 2 + 1 }), 10],
   ["whether a message is being answered", (sql) => isBeingAnswered(sql, big, message), 10],
-  ["whether its conversation is gone", (sql) => generations.isGone(sql, keyOf(running)), 10],
+  ["whether its conversation is deleted", (sql) => generations.isDeleted(sql, keyOf(running)), 10],
   ["which conversations are deleted", (sql) => conversations.listDeleted(sql, [big, createId()]), 10],
-  ["how many answers a user waits for", (sql) => generations.countUnfinished(sql, user), 10],
-  ["answers whose owner is gone", (sql) => generations.claimOrphans(sql, createId(), 1_000, 10), 10],
+  ["the number of a user's pending answers", (sql) => generations.countUnfinished(sql, user), 10],
+  ["answers whose owner died", (sql) => generations.claimOrphans(sql, createId(), 1_000, 10), 10],
   [
     "the end of an answer",
     (sql) => finishAnswers(sql, [{ generation: running, attempt: 1, final }], false),
@@ -268,7 +268,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
   ["the lock of a conversation", (sql) => conversations.lockMembership(sql, big, user), 10],
 ];
 
-describe("among a hundred thousand messages", () => {
+describe("with a hundred thousand messages", () => {
   async function check(on: Database, [name, query, rowsMax]: (typeof queries)[number], modes: string[]): Promise<void> {
     for (const mode of modes)
       for (const cost of PAGE_COSTS)
@@ -280,19 +280,19 @@ describe("among a hundred thousand messages", () => {
   }
 
   test.each(queries.filter(([name]) => !joins.has(name)))(
-    "%s is found by indexes that were planned when the tables were empty",
+    "%s uses indexes, with plans made while the tables were empty",
     async (name, query, rowsMax) => {
       await check(early, [name, query, rowsMax], ["force_generic_plan"]);
     },
   );
 
-  test("all are, once the statistics of a grown table are gathered: connections plan again", async () => {
+  test("all use indexes once the grown tables have statistics, because connections replan", async () => {
     expect(await gatherStatistics(database)).toContain("messages");
     expect(await gatherStatistics(database)).toEqual([]);
     for (const query of queries) await check(early, query, ["force_generic_plan"]);
   }, 30_000);
 
-  test("all are found by indexes with statistics too, by a plan for one value or for any", async () => {
+  test("all use indexes with statistics too, with custom and generic plans", async () => {
     await database`analyze`;
     for (const query of queries) await check(database, query, ["force_custom_plan", "force_generic_plan"]);
   }, 30_000);

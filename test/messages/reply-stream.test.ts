@@ -44,7 +44,7 @@ const history = async () => (await anna.get<{ data: Message[] }>(path)).body.dat
 const types = ({ events }: TestStream) => events.map(({ event }) => event).filter((type) => type !== "message.delta");
 
 describe("the answer to a POST as an event stream", () => {
-  test("is the message, the empty answer, its text without gap or repeat, and its end", async () => {
+  test("contains the message, the empty answer, its text without gap or repeat, and its end", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 3 });
     const reply = await stream({ content: "question", reply: true, client_message_id: "c1" });
     expect(reply.response.headers.get("cache-control")).toBe("no-store");
@@ -66,7 +66,7 @@ describe("the answer to a POST as an event stream", () => {
     for (const { id, event } of reply.events) expect(id === null).toBe(event === "message.delta");
   });
 
-  test("holds nothing else of the conversation", async () => {
+  test("contains no other events of the conversation", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 5 });
     const reply = await stream({ content: "question", reply: true });
     await reply.waitFor((frame) => frame.type === "message.delta");
@@ -78,13 +78,13 @@ describe("the answer to a POST as an event stream", () => {
     expect(readAnswer(reply.frames(), answer?.id ?? "").final).toMatchObject({ content: text });
   });
 
-  test("ends after the message when nobody answers it", async () => {
+  test("ends after the message if no model answers", async () => {
     const reply = await stream({ content: "no question", reply: false });
     await reply.ended;
     expect(reply.frames()).toMatchObject([{ type: "message.created", seq: 2, data: { content: "no question" } }]);
   });
 
-  test("tells of a failure by message.completed", async () => {
+  test("reports a failure with message.completed", async () => {
     provider.script("down", { fault: "status", status: 401 });
     provider.script("good", { fault: "status", status: 401 });
     const reply = await stream({ content: "question", reply: true, model: "compatible/down" });
@@ -96,7 +96,7 @@ describe("the answer to a POST as an event stream", () => {
     expect(reply.frames().at(-1)?.data).toEqual((await history()).at(-1) as never);
   });
 
-  test("ends with what there is when the answer is cancelled", async () => {
+  test("ends with the text so far when the answer is cancelled", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 30 });
     const reply = await stream({ content: "question", reply: true });
     const { frame } = await reply.waitFor(({ type }) => type === "message.delta");
@@ -107,7 +107,7 @@ describe("the answer to a POST as an event stream", () => {
     expect(read.text.length).toBeLessThan(text.length);
   });
 
-  test("of another answer works the same", async () => {
+  test("works the same for a regenerated answer", async () => {
     const first = await stream({ content: "question", reply: true });
     await first.ended;
     const answer = first.events.at(-1)?.frame.data;
@@ -121,7 +121,7 @@ describe("the answer to a POST as an event stream", () => {
     expect(readAnswer(again.frames(), again.events.at(-1)?.frame.data?.id ?? "").text).toBe(text);
   });
 
-  test("problems come before the stream, as problems", async () => {
+  test("sends a problem response for errors before the stream begins", async () => {
     await anna.ask("POST", `${path.replace(/messages$/, "members")}`, { user_id: ben.id, role: "viewer" });
     const accept = { accept: "text/event-stream" };
     for (const [rest, input, status, code] of [
@@ -141,7 +141,7 @@ describe("the answer to a POST as an event stream", () => {
 describe("a repeated send as an event stream", () => {
   const input = { content: "question", reply: true, client_message_id: "once" };
 
-  test("attaches to the answer while it is written: the model is asked once", async () => {
+  test("joins the answer in progress: one request to the model", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 10 });
     const first = await stream(input);
     await first.waitFor((frame) => frame.type === "message.delta" && (frame.offset as number) > 20);
@@ -158,7 +158,7 @@ describe("a repeated send as an event stream", () => {
     expect(provider.requestsOf("good")).toHaveLength(1);
   });
 
-  test("by many at the same time is one message, one answer, and the whole text for each", async () => {
+  test("from many clients at once creates one message and one answer, and each client gets the whole text", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 2 });
     const replies = await Promise.all(Array.from({ length: 12 }, () => stream(input)));
     const [question, answer] = await (async () => {
@@ -173,7 +173,7 @@ describe("a repeated send as an event stream", () => {
     expect(provider.requestsOf("good")).toHaveLength(1);
   });
 
-  test("gives the same events after the end, and the model is not asked again", async () => {
+  test("returns the same events after the end, without another request to the model", async () => {
     const first = await stream(input);
     await first.ended;
     const [question, answer] = await history();
@@ -210,8 +210,8 @@ describe("a reader who disconnects", () => {
   });
 });
 
-describe("with no model configured", () => {
-  test("the built-in one answers from the documents, says that it is offline, and streams", async () => {
+describe("without a configured model", () => {
+  test("the built-in one answers from the documents, states that it is offline, and streams", async () => {
     const offline = await startApp();
     const rest = createRest(offline, await offline.register());
     const { body } = await rest.ask<{ id: string }>("POST", "/conversations", {});

@@ -15,10 +15,10 @@ const createMessage = (seq: number, role: "user" | "assistant", content: string)
   ...{ metadata: {}, created_at: at, updated_at: at, deleted_at: null },
 });
 
-/** What a late reader sees of an answer that has already ended here, so that there is no snapshot of it. */
-async function read(brought: string, deltas: [offset: number, text: string][], attempt = 1) {
+/** What a late reader sees of an answer that has already ended on this instance, which then has no snapshot of it. */
+async function read(initialText: string, deltas: [offset: number, text: string][], attempt = 1) {
   const question = createMessage(1, "user", "?");
-  const answer = createMessage(2, "assistant", brought);
+  const answer = createMessage(2, "assistant", initialText);
   const shown: { type: string; offset?: number; text?: string }[] = [];
   const stream = createReplyStream({
     write: (text) => shown.push(JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? "")),
@@ -26,18 +26,18 @@ async function read(brought: string, deltas: [offset: number, text: string][], a
     findEnd: async () => null,
     findSnapshot: () => undefined,
   });
-  const hear = (event: DurableEvent | EphemeralEvent) => stream.onPush(JSON.stringify(event));
+  const push = (event: DurableEvent | EphemeralEvent) => stream.onPush(JSON.stringify(event));
   for (const [offset, text] of deltas)
-    hear({ type: "message.delta", conversation_id, message_id: answer.id, attempt, offset, text });
+    push({ type: "message.delta", conversation_id, message_id: answer.id, attempt, offset, text });
   const final = { ...answer, content: "0123456789ab", status: "complete" as const };
-  hear({ type: "message.completed", conversation_id, seq: 3, at, data: final });
+  push({ type: "message.completed", conversation_id, seq: 3, at, data: final });
   await stream.begin({ message: question, reply: answer }, true);
   expect(shown.map(({ type }) => type).slice(0, 2)).toEqual(["message.created", "message.created"]);
   expect(shown.map(({ type }) => type).slice(-2)).toEqual(["message.completed", "the end"]);
   return shown.slice(2, -2).map(({ offset, text }) => [offset, text]);
 }
 
-test("text that came with the message is not repeated by deltas that were on their way", async () => {
+test("text that came with the message is not repeated by deltas in flight", async () => {
   expect(await read("0123456789", [[5, "56789"]])).toEqual([]);
   expect(await read("0123456789", [[5, "56789ab"]])).toEqual([[10, "ab"]]);
   expect(
@@ -52,7 +52,7 @@ test("text that came with the message is not repeated by deltas that were on the
     [11, "b"],
   ]);
   expect(await read("", [[0, "0123456789ab"]])).toEqual([[0, "0123456789ab"]]);
-  // A gap is not shown: the end brings the whole text.
+  // Text after a gap is not shown: the end has the whole text.
   expect(
     await read("01", [
       [5, "56789"],

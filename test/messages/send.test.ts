@@ -37,8 +37,8 @@ async function waitForEnd(messageId: string): Promise<Message> {
   }
 }
 
-describe("a message sent by REST", () => {
-  test("is answered as it is stored, and pushed", async () => {
+describe("a message sent over REST", () => {
+  test("returns the stored message, and is pushed", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id });
     const { status, headers, body } = await send({ content: "Hello ☔ \t", client_message_id: "c1" });
@@ -80,7 +80,7 @@ describe("a message sent by REST", () => {
     await socket.close();
   });
 
-  test("to an id in capital letters reaches those who listen", async () => {
+  test("to an id in capital letters reaches the subscribers", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.ask({ type: "subscribe", conversation_id: id.toUpperCase() });
     const { body } = await anna.ask<SentMessage>("POST", `/conversations/${id.toUpperCase()}/messages`, {
@@ -91,13 +91,13 @@ describe("a message sent by REST", () => {
     await socket.close();
   });
 
-  test("always returns the same message, without an answer or with the stored one", async () => {
+  test("is idempotent, without an answer or with the stored one", async () => {
     const first = await send({ content: "once", client_message_id: "c1" });
     const again = await send({ content: "twice", client_message_id: "c1", reply: true });
     expect(again).toMatchObject({ status: 201, body: first.body });
 
-    const asked = await send({ content: "question", client_message_id: "c2", reply: true });
-    const { message, reply } = asked.body;
+    const question = await send({ content: "question", client_message_id: "c2", reply: true });
+    const { message, reply } = question.body;
     expect(reply).toMatchObject({
       role: "assistant",
       author: null,
@@ -117,7 +117,7 @@ describe("a message sent by REST", () => {
     expect((await history()).map(({ content }) => content)).toEqual(["once", "question", ended.content]);
   });
 
-  test("may be repeated many times at once, over REST and a socket", async () => {
+  test("may be repeated concurrently, over REST and a socket", async () => {
     const socket = await openSocket(parley.url, { token: anna.account.access_token });
     const answers = await Promise.all(
       Array.from({ length: 20 }, async (_, n) => {
@@ -138,9 +138,9 @@ describe("a message sent by REST", () => {
     await socket.close();
   });
 
-  test("has a client id of its author's own, in its own conversation", async () => {
+  test("has a client id that is unique per author and conversation", async () => {
     const other = await createConversation(parley, anna.account);
-    const [mine, his, elsewhere] = await Promise.all([
+    const [mine, benMessage, elsewhere] = await Promise.all([
       send({ content: "a", client_message_id: "same" }),
       send({ content: "b", client_message_id: "same" }, ben),
       anna.ask<SentMessage>("POST", `/conversations/${other.id}/messages`, {
@@ -149,10 +149,10 @@ describe("a message sent by REST", () => {
         reply: false,
       }),
     ]);
-    expect([mine, his, elsewhere].map(({ body }) => body.message.content)).toEqual(["a", "b", "c"]);
+    expect([mine, benMessage, elsewhere].map(({ body }) => body.message.content)).toEqual(["a", "b", "c"]);
   });
 
-  test("may answer another one, of the same conversation only", async () => {
+  test("may have a parent in the same conversation only", async () => {
     const { body } = await send({ content: "parent" });
     const child = await send({ content: "child", parent_id: body.message.id.toUpperCase() });
     expect(child.body.message.parent_id).toBe(body.message.id);
@@ -170,7 +170,7 @@ describe("a message sent by REST", () => {
     expect(await history()).toHaveLength(2);
   });
 
-  test("takes as much text as the limit allows, and not one letter more", async () => {
+  test("may have text up to the limit, and not one character more", async () => {
     const content = "ä".repeat(CONTENT_CHARS_MAX);
     const { body } = await send({ content, client_message_id: "x".repeat(CLIENT_MESSAGE_ID_CHARS_MAX) });
     expect((await anna.get<Message>(`${path}/${body.message.id}`)).body.content).toBe(content);
@@ -190,12 +190,12 @@ describe("an invalid message", () => {
     ["a lone surrogate", { content: "\udc00" }, "#/content"],
     ["NUL in the client id", { content: "a", client_message_id: "\0" }, "#/client_message_id"],
     ["an empty client id", { content: "a", client_message_id: "" }, "#/client_message_id"],
-    ["a client id too long", { content: "a", client_message_id: "x".repeat(129) }, "#/client_message_id"],
-    ["a parent that is no UUID", { content: "a", parent_id: "1" }, "#/parent_id"],
-    ["reply as text", { content: "a", reply: "true" }, "#/reply"],
+    ["an oversized client id", { content: "a", client_message_id: "x".repeat(129) }, "#/client_message_id"],
+    ["an invalid parent id", { content: "a", parent_id: "1" }, "#/parent_id"],
+    ["reply as a string", { content: "a", reply: "true" }, "#/reply"],
     ["an unknown field", { content: "a", role: "system" }, "#/role"],
   ];
-  test.each(invalid)("%s is 422 and says where, also as an event stream", async (_name, input, pointer) => {
+  test.each(invalid)("%s returns 422 with its location, also as an event stream", async (_name, input, pointer) => {
     const problem = await anna.refused("POST", path, input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
@@ -206,9 +206,9 @@ describe("an invalid message", () => {
   });
 
   const bodies: [string, string, string, number, string][] = [
-    ["no JSON", '{"content":', "application/json", 400, "malformed"],
-    ["a text", "content", "text/plain", 415, "unsupported_media_type"],
-    ["JSON that is called text", '{"content":"a"}', "text/plain", 415, "unsupported_media_type"],
+    ["invalid JSON", '{"content":', "application/json", 400, "malformed"],
+    ["plain text", "content", "text/plain", 415, "unsupported_media_type"],
+    ["JSON declared as text", '{"content":"a"}', "text/plain", 415, "unsupported_media_type"],
     ["a form", "content=a", "application/x-www-form-urlencoded", 415, "unsupported_media_type"],
     ["2 MB", JSON.stringify({ content: "x".repeat(2_000_000) }), "application/json", 413, "too_large"],
     ["nothing at all", "", "application/json", 422, "invalid"],
@@ -225,13 +225,13 @@ describe("an invalid message", () => {
     expect(await history()).toEqual([]);
   });
 
-  test("a model that is not configured, and a conversation that is not there", async () => {
+  test("returns an error for an unknown model and an unknown conversation", async () => {
     expect(await anna.refused("POST", path, { content: "a", reply: true, model: "openai/none" })).toMatchObject({
       status: 422,
       code: "unknown_model",
     });
-    const nowhere = `/conversations/${createId()}/messages`;
-    expect(await anna.refused("POST", nowhere, { content: "a" })).toMatchObject({ status: 404 });
+    const unknownPath = `/conversations/${createId()}/messages`;
+    expect(await anna.refused("POST", unknownPath, { content: "a" })).toMatchObject({ status: 404 });
     expect(await anna.refused("POST", "/conversations/x/messages", { content: "a" })).toMatchObject({
       status: 422,
       errors: [{ pointer: "#/params/id" }],

@@ -27,11 +27,11 @@ function createFailing() {
   const leased: number[] = [];
   let open = 0;
   const fail = () => {
-    throw new Error("Nobody may notice this.");
+    throw new Error("This must not reach the sender.");
   };
   const sender = createSender({
     database,
-    events: { publishIfHeard: fail },
+    events: { publishIfSubscribed: fail },
     metrics: createMetrics({ version: "test", commit: "test" }),
     log: silentLog,
     defaultModel: "compatible/one",
@@ -49,7 +49,7 @@ function createFailing() {
   return { sender, leased, countOpen: () => open };
 }
 
-test("a committed message is sent once, even if it could not be pushed", async () => {
+test("a committed message is sent once, even if pushing it failed", async () => {
   const { caller, conversationId } = await createMember();
   const { sender } = createFailing();
   const sent = await Promise.all(
@@ -63,7 +63,7 @@ test("a committed message is sent once, even if it could not be pushed", async (
   await sender.close();
 });
 
-test("a lease is taken for messages that may be answered, and ends with the commit, also if that fails", async () => {
+test("a lease is taken for messages that may be answered, and ends with the commit, even if that fails", async () => {
   const { caller, conversationId } = await createMember();
   const { sender, leased, countOpen } = createFailing();
   await Promise.all([

@@ -31,12 +31,12 @@ function serve(answer: (request: Request) => Response | Promise<Response>) {
 const failed = (sent: Promise<unknown>): Promise<Error> =>
   sent.then(
     () => {
-      throw new Error("it did not fail");
+      throw new Error("the request succeeded");
     },
     (error) => error,
   );
 
-test("bodies of every kind go out and come back", async () => {
+test("sends and receives bodies of every kind", async () => {
   const url = serve(async (request) =>
     Response.json({ type: request.headers.get("content-type"), text: await request.text() }),
   );
@@ -55,20 +55,20 @@ test("bodies of every kind go out and come back", async () => {
   await response.body?.cancel();
 });
 
-test("statuses without a body", async () => {
+test("handles statuses without a body", async () => {
   for (const status of [204, 304]) {
     const response = await fetch(serve(() => new Response(null, { status })));
     expect([response.status, response.body]).toEqual([status, null]);
   }
 });
 
-test("credentials of the address are sent as basic authentication", async () => {
+test("sends the credentials in an address as basic authentication", async () => {
   const url = serve(() => new Response("ok"));
   await (await fetch(url.replace("://", "://us%40er:pass@"))).text();
   expect(seen[0]?.headers.get("authorization")).toBe(`Basic ${btoa("us@er:pass")}`);
 });
 
-test("redirects are followed within the origin alone, and at most five times", async () => {
+test("follows redirects within the origin only, at most five times", async () => {
   const inside = serve(() => new Response("inside"));
   const url = serve((request) => {
     const { pathname } = new URL(request.url);
@@ -91,7 +91,7 @@ test("redirects are followed within the origin alone, and at most five times", a
   expect(seen.length).toBe(1);
 });
 
-test("what is compressed nevertheless is decompressed, or refused", async () => {
+test("decompresses or refuses an unrequested compression", async () => {
   const zipped = serve(() => new Response(Bun.gzipSync("zipped"), { headers: { "content-encoding": "gzip" } }));
   expect(await (await fetch(zipped)).text()).toBe("zipped");
   expect(seen[0]?.headers.get("accept-encoding")).toBe("identity");
@@ -99,7 +99,7 @@ test("what is compressed nevertheless is decompressed, or refused", async () => 
   expect((await failed(fetch(other))).message).toContain("unsupported compression (br)");
 });
 
-test("an abort ends the request, before and behind the head, with its own reason", async () => {
+test("an abort ends the request with its reason, before and after the headers", async () => {
   const ended: string[] = [];
   const url = serve((request) => {
     const { pathname } = new URL(request.url);
@@ -131,7 +131,7 @@ test("an abort ends the request, before and behind the head, with its own reason
   expect(ended).toEqual(["/silent", "/begun", "/cancelled"]);
 });
 
-test.each(["directly", "by a proxy", "through a tunnel"])("the server waits while nobody reads: %s", async (way) => {
+test.each(["directly", "by a proxy", "through a tunnel"])("a slow reader makes the server wait: %s", async (way) => {
   const proxy = await startHttpProxy();
   stops.push(proxy.stop);
   const findProxy = createFindProxy({ HTTP_PROXY: proxy.url });
@@ -170,15 +170,15 @@ test.each(["directly", "by a proxy", "through a tunnel"])("the server waits whil
   expect(bytes).toBe(size);
 });
 
-test("a proxy is used, and what it says of itself names the setting", async () => {
+test("a proxy is used, and its error names the setting", async () => {
   const proxy = await startHttpProxy("a:b");
   stops.push(proxy.stop);
   const url = serve(() => new Response("by the proxy")).replace("127.0.0.1", "elsewhere.test");
-  const good = createFetch(createFindProxy({ HTTP_PROXY: proxy.url.replace("://", "://a:b@") }));
-  expect(await (await good(url)).text()).toBe("by the proxy");
+  const authorizedFetch = createFetch(createFindProxy({ HTTP_PROXY: proxy.url.replace("://", "://a:b@") }));
+  expect(await (await authorizedFetch(url)).text()).toBe("by the proxy");
   expect(proxy.requests).toMatchObject([{ form: "absolute", target: new URL(url).host }]);
-  const wrong = createFetch(createFindProxy({ HTTP_PROXY: proxy.url }));
-  expect((await failed(wrong(url))).message).toContain(
+  const unauthorizedFetch = createFetch(createFindProxy({ HTTP_PROXY: proxy.url }));
+  expect((await failed(unauthorizedFetch(url))).message).toContain(
     "requires credentials (HTTP 407): add user:password@ to HTTP_PROXY",
   );
 });

@@ -8,7 +8,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-test.each(["2026", "2025"] as const)("tools of a server (%s) are listed and called by a proxy", async (revision) => {
+test.each(["2026", "2025"] as const)("lists and calls the tools of a server (%s) through a proxy", async (revision) => {
   const proxy = await startHttpProxy("name:secret-of-the-proxy");
   cleanups.push(proxy.stop);
   const mcp = startMcpServer({ revision, tools: [{ name: "look" }] });
@@ -28,6 +28,6 @@ test.each(["2026", "2025"] as const)("tools of a server (%s) are listed and call
   expect(answer?.content).toBe("Done.");
   expect(new Set(proxy.requests.map(({ target: asked }) => asked))).toEqual(new Set([target]));
   expect(proxy.requests.length).toBe(mcp.requests.length);
-  // What is the proxy's goes no further.
+  // The proxy's credentials are not sent to the server.
   expect(mcp.calls.map(({ authorization }) => authorization)).toEqual([null]);
 });

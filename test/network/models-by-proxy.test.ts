@@ -27,9 +27,9 @@ const providers = ["openai", "anthropic", "compatible"];
 
 let standIn: ProviderStandIn;
 let proxy: HttpProxy;
-/** The port at which the stand-in speaks TLS, if it does. */
+/** The port where the stand-in serves TLS, if it does. */
 let front: number | null = null;
-/** A name that only the proxy knows; a new one for each test, so that no connection waits for it yet. */
+/** A name that only the proxy resolves; a new one per test, so that no idle connection exists for it. */
 let names = 0;
 let addresses: Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
 const realSetTimeout = globalThis.setTimeout;
@@ -57,10 +57,10 @@ afterAll(async () => {
 
 const originOf = (port: number) => `${certificate ? "https" : "http"}://${names}.models.test:${port}`;
 
-/** The address of the proxy with a user and a password in it. */
+/** The address of the proxy, with a user and a password. */
 const addressOf = (password = PASSWORD) => proxy.url.replace("://", `://${USER}:${encodeURIComponent(password)}@`);
 
-/** By requests that the proxy makes, or by connections that it opens; https addresses always have the latter. */
+/** Requests that the proxy makes, or tunnels that it opens; https addresses always use the latter. */
 const byForm = (form: Form, address = addressOf()): FindProxy => {
   const findProxy = createFindProxy({ HTTP_PROXY: address, HTTPS_PROXY: address });
   return (url) => {
@@ -75,7 +75,7 @@ const setting = certificate ? "HTTPS_PROXY" : "HTTP_PROXY";
 const faults = ["rate-limited-long", "fails", "unauthorized", "refused", "html"];
 const faultsInStream = ["stall", "cut", "error-event", "no-end-marker", "not-json"];
 
-describe.each(forms)("by a proxy: %s", (form) => {
+describe.each(forms)("through a proxy: %s", (form) => {
   test.each(providers)("%s answers", async (provider) => {
     const model = `${provider}/normal`;
     const { text, end } = await collect(createTestChain(addresses, [model], { findProxy: byForm(form) }));
@@ -89,12 +89,12 @@ describe.each(forms)("by a proxy: %s", (form) => {
         clientPort: expect.any(Number),
       },
     ]);
-    // What is meant for the proxy doesn't reach the server.
+    // Headers for the proxy don't reach the server.
     expect(Object.keys(standIn.requests[0]?.headers ?? {}).filter((name) => name.startsWith("proxy-"))).toEqual([]);
   });
 
   test.each(providers)("%s streams without delay, and an abort ends the request at the server", async (provider) => {
-    // The server waits for ever behind its first piece.
+    // The server hangs forever after its first piece.
     standIn.script("waits", { fault: "stall", after: 1 });
     const controller = new AbortController();
     const chain = createTestChain(addresses, [`${provider}/waits`], {
@@ -115,21 +115,21 @@ describe.each(forms)("by a proxy: %s", (form) => {
   });
 
   test.each(providers.flatMap((provider) => [...faults, ...faultsInStream].map((fault) => [provider, fault] as const)))(
-    "%s, whose model %s, ends as without a proxy",
+    "%s, whose model %s, fails the same as without a proxy",
     async (provider, fault) => {
       const models = [`${provider}/${fault}`, `${provider}/normal`];
       const direct = await collect(createTestChain(standIn, models));
       const requestsOf = () => standIn.requests.map(({ model, body }) => ({ model, body }));
-      const asked = requestsOf();
+      const directRequests = requestsOf();
       standIn.reset();
       const proxied = await collect(createTestChain(addresses, models, { findProxy: byForm(form) }));
       expect(proxied).toEqual(direct);
-      expect(requestsOf()).toEqual(asked);
+      expect(requestsOf()).toEqual(directRequests);
       expect(proxy.requests.length).toBeGreaterThan(0);
     },
   );
 
-  test("a connection serves one request after the other", async () => {
+  test("a connection serves several requests in sequence", async () => {
     const chain = createTestChain(addresses, ["openai/normal"], { findProxy: byForm(form) });
     for (let n = 0; n < 3; n += 1) {
       await collect(chain);
@@ -141,12 +141,12 @@ describe.each(forms)("by a proxy: %s", (form) => {
   });
 
   test("a redirect is not followed", async () => {
-    let asked = 0;
+    let redirectedRequests = 0;
     const server = Bun.serve({
       port: 0,
       hostname: "127.0.0.1",
       fetch(request) {
-        asked += 1;
+        redirectedRequests += 1;
         return Response.redirect(new URL("/elsewhere", request.url).href, 307);
       },
     });
@@ -158,10 +158,10 @@ describe.each(forms)("by a proxy: %s", (form) => {
     const { end } = await collect(chain);
     await server.stop(true);
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
-    expect(asked).toBe(1);
+    expect(redirectedRequests).toBe(1);
   });
 
-  /** What the log says when the only model cannot be reached. */
+  /** The log lines when the only model can't be reached. */
   async function explain(findProxy: FindProxy): Promise<string> {
     const { log, lines } = createTestLog();
     const { end } = await collect(
@@ -191,32 +191,32 @@ describe.each(forms)("by a proxy: %s", (form) => {
     );
   });
 
-  test("a proxy that is down is named", async () => {
+  test("an unreachable proxy is named", async () => {
     const gone = await startHttpProxy();
     await gone.stop();
-    const said = await explain(byForm(form, gone.url));
-    expect(said).toContain(`the proxy 127.0.0.1:${gone.port} can't be used (`);
-    // A name that nobody knows; it isn't said of the model's server.
+    const explanation = await explain(byForm(form, gone.url));
+    expect(explanation).toContain(`the proxy 127.0.0.1:${gone.port} can't be used (`);
+    // A host name that can't be resolved; the error isn't attributed to the model's server.
     const unknown = await explain(byForm(form, "http://proxy.invalid:3128"));
     expect(unknown).toContain("the proxy proxy.invalid:3128 can't be used (");
     expect(unknown).not.toContain("OPENAI_BASE_URL");
   });
 });
 
-const modes = ["refuses", "hangs up", "babbles", "goes on", "stalls"] as const;
+const modes = ["refuses", "disconnects", "sends nonsense", "sends extra data", "stalls"] as const;
 const sentences = {
   refuses:
     /the proxy 127\.0\.0\.1:\d+ refused to connect to \d+\.models\.test:\d+ \(HTTP 403\): allow the host in the proxy, or add it/,
-  "hangs up": /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
-  babbles: /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
-  "goes on": /the proxy 127\.0\.0\.1:\d+ can't be used \(data after its response\): check HTTP_PROXY/,
+  disconnects: /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
+  "sends nonsense": /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
+  "sends extra data": /the proxy 127\.0\.0\.1:\d+ can't be used \(data after its response\): check HTTP_PROXY/,
   stalls:
     /the proxy 127\.0\.0\.1:\d+ can't be used \(no connection to \d+\.models\.test:\d+ in 10000 ms\): check HTTP_PROXY/,
 };
 
-test.each(modes)("a proxy that %s when it is asked for a connection", async (mode) => {
+test.each(modes)("a proxy that %s when a connection is requested", async (mode) => {
   proxy.state.mode = mode;
-  // So that the test need not wait for it.
+  // Avoids waiting for the timeout.
   spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
     realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
   const { log, lines } = createTestLog();

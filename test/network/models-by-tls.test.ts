@@ -6,7 +6,7 @@ import { startHttpProxy } from "../support/http-proxy.ts";
 const certificates = createCertificates();
 afterAll(certificates.remove);
 
-/** The runtime reads the CAs once, so this takes a process of its own. @returns what it said, and whether all went well. */
+/** The runtime reads the CAs once, so this needs another process. @returns its output, and whether all tests passed. */
 async function runWith(caFile: string, files: Record<string, string>) {
   const child = Bun.spawn(
     [
@@ -19,32 +19,35 @@ async function runWith(caFile: string, files: Record<string, string>) {
     ],
     { env: { ...process.env, NODE_EXTRA_CA_CERTS: caFile, ...files }, stdout: "ignore", stderr: "pipe" },
   );
-  const [said, code] = await Promise.all([new Response(child.stderr).text(), child.exited]);
-  return { code, said, passed: Number(/^ *(\d+) pass$/m.exec(said)?.[1]) };
+  const [output, code] = await Promise.all([new Response(child.stderr).text(), child.exited]);
+  return { code, output, passed: Number(/^ *(\d+) pass$/m.exec(output)?.[1]) };
 }
 
-test("what models do by a proxy is the same with TLS", async () => {
+test("models behave the same through a proxy with TLS", async () => {
   const authority = certificates.create("CA of the tests", { extensions: "authority" });
   const names = ["*.models.test"];
   const { certFile, keyFile } = certificates.create("models", { issuer: authority, extensions: "local", names });
-  const { code, said, passed } = await runWith(authority.certFile, { TEST_TLS_CERT: certFile, TEST_TLS_KEY: keyFile });
-  expect({ code, said }).toEqual({ code: 0, said: expect.any(String) });
+  const { code, output, passed } = await runWith(authority.certFile, {
+    TEST_TLS_CERT: certFile,
+    TEST_TLS_KEY: keyFile,
+  });
+  expect({ code, output }).toEqual({ code: 0, output: expect.any(String) });
   expect(passed).toBeGreaterThan(35);
 });
 
-test("a certificate for another name, or of another CA, is refused in a tunnel too", async () => {
+test("a certificate for another name or of another CA is refused in a tunnel too", async () => {
   const authority = certificates.create("CA of the tests", { extensions: "authority" });
   const other = certificates.create("Another CA", { extensions: "authority" });
   const names = ["models.test"];
   const certificate = certificates.create("models", { issuer: authority, extensions: "local", names });
   const proxy = await startHttpProxy();
-  let asked = 0;
+  let requestCount = 0;
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     tls: { cert: certificate.cert, key: certificate.key },
     fetch() {
-      asked += 1;
+      requestCount += 1;
       return new Response("welcome");
     },
   });
@@ -53,14 +56,14 @@ test("a certificate for another name, or of another CA, is refused in a tunnel t
     const child = Bun.spawn([process.execPath, program, `https://${host}:${server.port}/`, proxy.url], {
       env: { PATH: process.env.PATH, NODE_EXTRA_CA_CERTS: certFile },
     });
-    const [said] = await Promise.all([new Response(child.stdout).text(), child.exited]);
-    return said.trim();
+    const [output] = await Promise.all([new Response(child.stdout).text(), child.exited]);
+    return output.trim();
   };
   expect(await ask("models.test", authority)).toBe("welcome");
-  expect(asked).toBe(1);
+  expect(requestCount).toBe(1);
   expect(await ask("elsewhere.test", authority)).toContain("the certificate is not trusted: ");
   expect(await ask("models.test", other)).toEndWith("set NODE_EXTRA_CA_CERTS to a file with that CA's certificate");
-  expect(asked).toBe(1);
+  expect(requestCount).toBe(1);
   expect(proxy.requests.length).toBe(3);
   await server.stop(true);
   await proxy.stop();

@@ -6,7 +6,7 @@ const isDirect = (entries: string, url: string): boolean =>
   createNoProxy(entries.split(" ").filter(Boolean))(new URL(url));
 
 test.each([
-  // Names, with their subdomains, however they are written.
+  // Names and their subdomains, in any notation.
   ["example.com", "https://example.com/", true],
   ["example.com", "https://api.example.com/", true],
   ["example.com", "https://a.b.EXAMPLE.com./", true],
@@ -26,7 +26,7 @@ test.each([
   ["10.0.0.1:81", "http://10.0.0.1/", false],
   ["[2001:db8::1]:81", "http://[2001:db8::1]:81/", true],
   ["[2001:db8::1]", "http://[2001:db8:0::1]/", true],
-  // Addresses and networks, which say nothing of names.
+  // Addresses and networks, which do not match names.
   ["10.1.2.3", "http://10.1.2.3:9/", true],
   ["10.1.2.3", "http://10.1.2.33/", false],
   ["10.1.2.3", "http://a.10.1.2.3.test/", false],
@@ -64,11 +64,11 @@ test.each([
   "[a.test]",
   "a b",
   "*x",
-])("an entry that can't be understood is none: %s", (entry) => {
+])("an invalid entry is ignored: %s", (entry) => {
   expect(isNoProxyEntry(entry)).toBe(false);
 });
 
-test("each scheme has a proxy of its own", () => {
+test("each scheme has its own proxy setting", () => {
   const findProxy = createFindProxy({
     HTTPS_PROXY: "http://us%65r:p%40ss@one.test:3128",
     HTTP_PROXY: "http://[2001:db8::2]",

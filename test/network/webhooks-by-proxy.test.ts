@@ -5,7 +5,7 @@ import { untilReusable } from "../ai/raw-server.ts";
 import { type Receiver, receive, request, respond } from "../lib/outgoing/receiver.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 
-/** Public, and behind the proxy of the tests this machine. */
+/** A public address, which the test proxy maps to this machine. */
 const PUBLIC = "93.184.216.34";
 
 let proxy: HttpProxy;
@@ -21,21 +21,21 @@ afterEach(async () => {
 
 const addressOf = (password = "hunter2") => proxy.url.replace("://", `://user:${password}@`);
 
-/** Sends by the proxy, where names have these addresses. */
+/** Sends through the proxy, with names resolving to these addresses. */
 const sendTo = (addresses: string[], { address = addressOf(), direct = [] as string[] } = {}) =>
   createGuardedSender(async () => addresses, createFindProxy({ HTTP_PROXY: address, NO_PROXY: direct }));
 
 const failed = (sent: Promise<unknown>): Promise<Error> =>
   sent.then(
     () => {
-      throw new Error("it was sent");
+      throw new Error("the request was sent");
     },
     (error) => error,
   );
 
 const toPublic = { allowsPrivate: false };
 
-test("the proxy is asked for a connection to the address that was checked, and the server gets the name", async () => {
+test("the proxy connects to the checked address, and the server gets the name", async () => {
   const send = sendTo([PUBLIC]);
   const response = await send(request(`http://hooks.test:${receiver.port}/in`, toPublic));
   expect(response.status).toBe(200);
@@ -50,11 +50,11 @@ test.each([
   ["a name with a private address", "http://inside.test", ["10.0.0.7"]],
   ["a name with addresses of both kinds", "http://both.test", [PUBLIC, "169.254.169.254"]],
   ["a private address", "http://10.0.0.7", []],
-  ["the metadata service of a cloud", "http://169.254.169.254", []],
+  ["a cloud metadata service", "http://169.254.169.254", []],
   ["this machine", "http://127.0.0.1", []],
   ["this machine's name", "http://localhost", []],
-  ["a name that nobody knows", "http://nowhere.test", []],
-])("no proxy is asked for %s", async (_, origin, addresses) => {
+  ["an unknown name", "http://nowhere.test", []],
+])("no proxy is used for %s", async (_, origin, addresses) => {
   const error = await failed(sendTo(addresses)(request(`${origin}:${receiver.port}/`, toPublic)));
   expect(error.message).toMatch(/not resolve to a public address|is not a public address/);
   expect(proxy.requests).toEqual([]);
@@ -70,7 +70,7 @@ test("a name in NO_PROXY is checked all the same", async () => {
   expect(proxy.requests).toEqual([]);
 });
 
-test("where private addresses are allowed, the proxy resolves names that this network doesn't know", async () => {
+test("if private addresses are allowed, the proxy resolves names that are unknown here", async () => {
   const send = createGuardedSender(
     () => Promise.reject(new Error("ENOTFOUND")),
     createFindProxy({ HTTP_PROXY: addressOf() }),
@@ -79,7 +79,7 @@ test("where private addresses are allowed, the proxy resolves names that this ne
   expect(proxy.requests).toMatchObject([{ form: "tunnel", target: `hooks.test:${receiver.port}` }]);
 });
 
-test("connections are kept by address", async () => {
+test("connections are reused per address", async () => {
   const addresses = [PUBLIC];
   const send = sendTo(addresses);
   const url = `http://hooks.test:${receiver.port}/`;
@@ -92,20 +92,20 @@ test("connections are kept by address", async () => {
   expect(proxy.requests.at(-1)?.target).toBe(`93.184.216.35:${receiver.port}`);
 });
 
-test("another address is tried when the proxy reaches the first one not", async () => {
-  // Behind the proxy of the tests every address leads to the same port, so both fail.
+test("the next address is used when the proxy can't reach the first one", async () => {
+  // The test proxy maps every address to the same port, so both fail.
   receiver.stop();
   await failed(sendTo([PUBLIC, "93.184.216.35"])(request(`http://hooks.test:${receiver.port}/`, toPublic)));
   expect(proxy.requests.map(({ target }) => target.split(":")[0])).toEqual([PUBLIC, "93.184.216.35"]);
 });
 
-test("the owner of a webhook learns nothing of the proxy", async () => {
+test("the owner of a webhook learns nothing about the proxy", async () => {
   const url = `http://hooks.test:${receiver.port}/`;
   const wrong = await failed(
     sendTo([PUBLIC, "93.184.216.35"], { address: addressOf("wrong") })(request(url, toPublic)),
   );
   expect(wrong.message).toBe(`hooks.test:${receiver.port} could not be reached.`);
-  // Asked once: no address has other credentials.
+  // One attempt: other addresses would need the same credentials.
   expect(proxy.requests.length).toBe(1);
   expect((wrong.cause as Error).message).toBe(
     `the proxy 127.0.0.1:${proxy.port} refuses the credentials (HTTP 407): correct user and password in HTTP_PROXY`,
@@ -116,7 +116,7 @@ test("the owner of a webhook learns nothing of the proxy", async () => {
   expect(receiver.connections).toBe(0);
 });
 
-test("a proxy that stalls ends with the time of the request", async () => {
+test("a proxy that stalls is cut off at the timeout of the request", async () => {
   proxy.state.mode = "stalls";
   const error = await failed(sendTo([PUBLIC])(request(`http://hooks.test:${receiver.port}/`, { timeoutMs: 100 })));
   expect(error.message).toMatch(/could not be reached|No response within 0\.1 seconds/);

@@ -9,7 +9,7 @@ let parley: TestApp;
 let anna: Account;
 let client: OpenAI;
 
-/** Each test has its own Parley, because failing models are skipped for a while. */
+/** Each test has a separate Parley, because failing models are skipped for a while. */
 beforeEach(async () => {
   provider = startProviderStandIn();
   parley = await startApp({
@@ -62,18 +62,18 @@ async function failureOf(work: Promise<unknown>): Promise<APIError> {
     if (error instanceof APIError) return error;
     throw error;
   }
-  throw new Error("It did not fail.");
+  throw new Error("The request succeeded.");
 }
 
 describe("models", () => {
-  test("are listed as OpenAI lists them", async () => {
+  test("are listed in OpenAI's format", async () => {
     const list = await client.models.list();
     expect(list.data).toMatchObject(
       models.map((id) => ({ id, object: "model", created: 0, owned_by: id.split("/")[0] ?? "" })),
     );
   });
 
-  test("are found one by one, the slash encoded or raw", async () => {
+  test("are found by name, with the slash encoded or raw", async () => {
     expect(await client.models.retrieve("anthropic/two")).toMatchObject({ id: "anthropic/two", object: "model" });
     const raw = await parley.fetch("/v1/models/anthropic/two", { token: anna.access_token });
     expect(await raw.json()).toMatchObject({ id: "anthropic/two" });
@@ -85,7 +85,7 @@ describe("models", () => {
 });
 
 describe("a completion", () => {
-  test.each(models)("of %s comes whole, with its usage", async (model) => {
+  test.each(models)("of %s is returned whole, with its usage", async (model) => {
     provider.script(model.split("/")[1] ?? "", { text: "Grüße aus Parley – 🦊." });
     const completion = await client.chat.completions.create({
       model,
@@ -131,7 +131,7 @@ describe("a completion", () => {
     });
   });
 
-  test("text in parts is joined", async () => {
+  test("joins text in parts", async () => {
     await client.chat.completions.create({
       model: "compatible/three",
       messages: [
@@ -182,7 +182,7 @@ describe("a stream", () => {
     expect(last?.usage?.total_tokens).toBe((last?.usage?.prompt_tokens ?? 0) + 3);
   });
 
-  test("ends with its mark, and has no usage unless it is asked for", async () => {
+  test("ends with [DONE], and has usage only on request", async () => {
     const { chunks, isDone } = await readRaw({});
     expect(isDone).toBe(true);
     expect(chunks.every((chunk) => !("usage" in chunk))).toBe(true);
@@ -199,14 +199,14 @@ describe("a stream", () => {
     expect(isDone).toBe(true);
   });
 
-  test("goes on with the next model after it", async () => {
+  test("continues with the next model after it", async () => {
     provider.script("one", { pieces: ["The capital ", "is ", "never sent"], fault: "cut", after: 2 });
     provider.script("two", { text: "Paris." });
     const runner = client.chat.completions.stream({ model: "openai/one", messages: hello });
     expect(await runner.finalContent()).toBe("The capital is Paris.");
   });
 
-  test("that fails permanently ends with an error and without an end marker", async () => {
+  test("that fails permanently ends with an error and without [DONE]", async () => {
     for (const model of ["one", "two", "three"]) provider.script(model, { text: "a b c d", fault: "cut", after: 1 });
     const { chunks, isDone, text } = await readRaw({});
     expect(isDone).toBe(false);
@@ -237,7 +237,7 @@ describe("a stream", () => {
     expect(chunks.at(-1)).toMatchObject({ error: { code: "provider_unavailable" } });
   });
 
-  test("is ended at the provider when its reader leaves", async () => {
+  test("is aborted at the provider when its reader disconnects", async () => {
     provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
     const stream = await client.chat.completions.create({ model: "openai/one", messages: hello, stream: true });
     let chunks = 0;
@@ -249,11 +249,14 @@ describe("a stream", () => {
     expect(provider.requests[0]?.aborted).toBe(true);
   });
 
-  test("so is an answer that isn't streamed", async () => {
+  test("an answer that isn't streamed is aborted too", async () => {
     provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
     const abort = new AbortController();
-    const asked = client.chat.completions.create({ model: "openai/one", messages: hello }, { signal: abort.signal });
-    asked.catch(() => {});
+    const completion = client.chat.completions.create(
+      { model: "openai/one", messages: hello },
+      { signal: abort.signal },
+    );
+    completion.catch(() => {});
     for (let waits = 0; waits < 100 && provider.requests.length === 0; waits += 1) await Bun.sleep(20);
     abort.abort();
     for (let waits = 0; waits < 100 && !provider.requests[0]?.aborted; waits += 1) await Bun.sleep(20);
@@ -262,7 +265,7 @@ describe("a stream", () => {
 });
 
 describe("tools", () => {
-  test.each(models)("%s: calls come back, and their results go on", async (model) => {
+  test.each(models)("%s: returns calls, and continues with their results", async (model) => {
     const script = { text: "One moment.", toolCalls: [{ name: "look_up", arguments: '{"word":"fox"}' }] };
     provider.script(model.split("/")[1] ?? "", script, { text: "A fox is red." });
     const first = await client.chat.completions.create({
@@ -289,7 +292,7 @@ describe("tools", () => {
     expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"red"');
   });
 
-  test("calls are streamed, and what is no JSON is passed on as it is", async () => {
+  test("streams calls, and passes on arguments that are not JSON unchanged", async () => {
     provider.script("one", {
       toolCalls: [
         { name: "look_up", arguments: '{"word":"fox"}' },
@@ -307,7 +310,7 @@ describe("tools", () => {
 });
 
 describe("errors", () => {
-  test("have OpenAI's shape for a wrong or missing key", async () => {
+  test("have OpenAI's format for a wrong or missing key", async () => {
     const error = await failureOf(connect("wrong").models.list());
     expect(error).toMatchObject({ status: 401, code: "invalid_api_key", type: "invalid_request_error" });
     const response = await parley.fetch("/v1/chat/completions", { json: {} });
@@ -322,12 +325,12 @@ describe("errors", () => {
     ]);
   });
 
-  test("an unknown model is 404", async () => {
+  test("an unknown model returns 404", async () => {
     const error = await failureOf(client.chat.completions.create({ model: "openai/none", messages: hello }));
     expect(error).toMatchObject({ status: 404, code: "model_not_found", param: "model" });
   });
 
-  test("an address that is not there, and a method it does not take", async () => {
+  test("an unknown path and an unsupported method", async () => {
     const absent = await parley.fetch("/v1/embeddings", { token: anna.access_token, json: {} });
     expect([absent.status, ((await absent.json()) as { error: { code: string } }).error.code]).toEqual([
       404,
@@ -341,8 +344,8 @@ describe("errors", () => {
   const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
   test.each<[string, Record<string, unknown>, string | null]>([
     ["no messages", { messages: [] }, "messages"],
-    ["messages that are none", { messages: "Hello" }, "messages"],
-    ["a wrong role", { messages: [{ role: "robot", content: "x" }] }, "messages[0].role"],
+    ["invalid messages", { messages: "Hello" }, "messages"],
+    ["an unknown role", { messages: [{ role: "robot", content: "x" }] }, "messages[0].role"],
     ["no content", { messages: [{ role: "user" }] }, "messages[0].content"],
     [
       "an image",
@@ -350,12 +353,12 @@ describe("errors", () => {
       "messages[0].content[0].type",
     ],
     [
-      "a result without its call",
+      "a tool result without its call",
       { messages: [...hello, { role: "tool", tool_call_id: "c1", content: "x" }] },
       "messages[1].role",
     ],
     [
-      "a result of another call",
+      "a tool result of another call",
       {
         messages: [
           { role: "assistant", tool_calls: [call] },
@@ -365,7 +368,7 @@ describe("errors", () => {
       "messages[1].role",
     ],
     [
-      "a result without the id",
+      "a tool result without an id",
       {
         messages: [
           { role: "assistant", tool_calls: [call] },
@@ -374,24 +377,24 @@ describe("errors", () => {
       },
       "messages[1].tool_call_id",
     ],
-    ["two answers", { n: 2 }, "n"],
-    ["a temperature beyond", { temperature: 3 }, "temperature"],
+    ["two choices", { n: 2 }, "n"],
+    ["a temperature out of range", { temperature: 3 }, "temperature"],
     ["no tokens", { max_tokens: 0 }, "max_tokens"],
-    ["five stops", { stop: ["a", "b", "c", "d", "e"] }, "stop"],
+    ["five stop sequences", { stop: ["a", "b", "c", "d", "e"] }, "stop"],
     [
-      "a tool with a strange name",
+      "a tool with an invalid name",
       { tools: [{ type: "function", function: { name: "a b" } }] },
       "tools[0].function.name",
     ],
-    ["two tools of one name", { tools: [lookUp, lookUp] }, "tools"],
+    ["two tools with the same name", { tools: [lookUp, lookUp] }, "tools"],
     [
-      "a choice of no tool",
+      "a tool_choice of an unknown tool",
       { tools: [lookUp], tool_choice: { type: "function", function: { name: "g" } } },
       "tool_choice.function.name",
     ],
-    ["a strange conversation", { metadata: { conversation_id: "7" } }, "metadata.conversation_id"],
+    ["an invalid conversation", { metadata: { conversation_id: "7" } }, "metadata.conversation_id"],
     ["NUL", { messages: [{ role: "user", content: "a\0b" }] }, "messages[0].content"],
-  ])("%s is 400", async (_name, body, param) => {
+  ])("%s returns 400", async (_name, body, param) => {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: "openai/one", messages: hello, ...body },
@@ -402,7 +405,7 @@ describe("errors", () => {
     expect(provider.requests.length).toBe(0);
   });
 
-  test("a body that is no JSON, of another type, or of 2 MB", async () => {
+  test("a body that is not JSON, of another content type, or of 2 MB", async () => {
     const send = (body: string, type: string) =>
       fetch(`${parley.url}/v1/chat/completions`, {
         method: "POST",
@@ -422,11 +425,11 @@ describe("errors", () => {
 
   test.each([
     ["one that is down", { fault: "status", status: 500 }, 503, "provider_unavailable"],
-    ["one that refuses", { fault: "status", status: 400 }, 400, "provider_refused"],
-    ["one that has no room", { fault: "status", status: 429, retryAfter: "3600" }, 429, "provider_rate_limited"],
+    ["one that refuses the request", { fault: "status", status: 400 }, 400, "provider_refused"],
+    ["one that is rate-limited", { fault: "status", status: 429, retryAfter: "3600" }, 429, "provider_rate_limited"],
     ["one with a wrong key", { fault: "status", status: 401 }, 503, "provider_unauthorized"],
   ] as const)(
-    "of models, %s: the status is ours, streamed or not, and nothing foreign is told",
+    "for models, %s: returns our status, streamed or not, without provider details",
     async (_name, script, status, code) => {
       for (const model of ["one", "two", "three"]) provider.script(model, script);
       for (const stream of [false, true]) {

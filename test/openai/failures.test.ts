@@ -14,7 +14,7 @@ type Case = [string, ProviderErrorCode, Partial<RunFailure>, number, Record<stri
 describe("a failure of the model", () => {
   test.each<Case>([
     [
-      "a request that is too long",
+      "a context that is too long",
       "provider_refused",
       { status: 400, providerCode: "context_length_exceeded", param: "messages" },
       400,
@@ -22,14 +22,14 @@ describe("a failure of the model", () => {
     ],
     ["a refusal without a status", "provider_refused", {}, 400, { code: "provider_refused", param: null }],
     [
-      "a refusal with a status of no client's concern",
+      "a refusal with a status that clients must not see",
       "provider_refused",
       { status: 418, providerCode: "teapot" },
       400,
       { code: "teapot" },
     ],
     [
-      "a model that is not there",
+      "an unknown model",
       "provider_refused",
       { status: 404, providerCode: "model_not_found" },
       404,
@@ -37,7 +37,7 @@ describe("a failure of the model", () => {
     ],
     ["a conflict", "provider_unavailable", { status: 409 }, 503, { code: "provider_unavailable" }],
     ["a body that is too large", "provider_refused", { status: 413 }, 413, { code: "provider_refused" }],
-    ["a media type", "provider_refused", { status: 415 }, 415, {}],
+    ["an unsupported media type", "provider_refused", { status: 415 }, 415, {}],
     [
       "a value",
       "provider_refused",
@@ -46,52 +46,52 @@ describe("a failure of the model", () => {
       { param: "top_p" },
     ],
     [
-      "too many requests",
+      "a rate limit",
       "provider_rate_limited",
       { status: 429, providerCode: "rate_limit_exceeded" },
       429,
       { code: "rate_limit_exceeded", type: "rate_limit_error" },
     ],
-    ["too many requests, said in a stream", "provider_rate_limited", {}, 429, { code: "provider_rate_limited" }],
+    ["a rate limit reported in a stream", "provider_rate_limited", {}, 429, { code: "provider_rate_limited" }],
     [
-      "too many requests, by a number in the place of a code",
+      "a rate limit as a numeric code",
       "provider_rate_limited",
       { status: 429, providerCode: "429" },
       429,
       { code: "provider_rate_limited" },
     ],
-    ["an empty account", "provider_rate_limited", { status: 402 }, 429, { code: "insufficient_quota" }],
+    ["an empty account by status", "provider_rate_limited", { status: 402 }, 429, { code: "insufficient_quota" }],
     [
-      "an empty account, by its code",
+      "an empty account by code",
       "provider_refused",
       { status: 403, providerCode: "insufficient_quota" },
       429,
       { code: "insufficient_quota" },
     ],
     [
-      "a key of this server that is wrong",
+      "an invalid API key of this server",
       "provider_unauthorized",
       { status: 401, providerCode: "invalid_api_key", param: "authorization" },
       503,
       { code: "provider_unauthorized", param: null, type: "server_error" },
     ],
     [
-      "a right that this server's key lacks",
+      "an API key of this server without permission",
       "provider_unauthorized",
       { status: 403 },
       503,
       { code: "provider_unauthorized" },
     ],
     ["a timeout", "provider_timeout", { status: 200 }, 504, { code: "provider_timeout", type: "server_error" }],
-    ["a fault of the provider", "provider_unavailable", { status: 500 }, 503, { code: "provider_unavailable" }],
+    ["a server error of the provider", "provider_unavailable", { status: 500 }, 503, { code: "provider_unavailable" }],
     [
-      "a fault of the provider with a code",
+      "a server error of the provider with a code",
       "provider_unavailable",
       { status: 529, providerCode: "overloaded_error" },
       503,
       { code: "overloaded_error", type: "server_error" },
     ],
-    ["no model at all", "provider_unavailable", { model: null }, 503, { code: "provider_unavailable" }],
+    ["no available model", "provider_unavailable", { model: null }, 503, { code: "provider_unavailable" }],
   ])("%s", async (_name, code, fields, status, error) => {
     server.answerWith(async () => failure(code, fields));
     for (const stream of [false, true]) {
@@ -128,7 +128,7 @@ describe("a failure of the model", () => {
     expect(((await (await ask(false)).json()) as { error: object }).error).toMatchObject({ message });
   });
 
-  test("an answer that a shutdown cut off may be retried immediately", async () => {
+  test("an answer cut off by a shutdown may be retried at once", async () => {
     server.answerWith(async () => aborted);
     for (const stream of [false, true]) {
       const response = await ask(stream);
@@ -137,7 +137,7 @@ describe("a failure of the model", () => {
     }
   });
 
-  test("a stream that a shutdown cuts off before the first text says so, without an end mark", async () => {
+  test("a stream cut off by a shutdown before the first text reports that, without [DONE]", async () => {
     server.answerWith(async (_push, { onActivity }) => {
       onActivity();
       await Bun.sleep(50);

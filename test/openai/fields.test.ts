@@ -63,51 +63,61 @@ const assistant = (more: object) => ({
 const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
 const tool = (name: string, more: object = {}) => ({ type: "function", function: { name }, ...more });
 
-describe("a field that has no effect here is 400", () => {
+describe("a field that would have no effect returns 400", () => {
   test.each<[string, Record<string, unknown>, string, string]>([
-    ["an unknown one", { foo: 1 }, "foo", "unknown_parameter"],
-    ["one whose name is that of every object", { constructor: 1 }, "constructor", "unknown_parameter"],
-    ["one with a strange name", { "a/b\n": 1 }, '"a/b\\n"', "unknown_parameter"],
-    ["of a compatible server", { num_ctx: 4096 }, "num_ctx", "unknown_parameter"],
-    ["two responses", { n: 2 }, "n", "unsupported_value"],
-    ["another tier", { service_tier: "priority" }, "service_tier", "unsupported_value"],
+    ["an unknown field", { foo: 1 }, "foo", "unknown_parameter"],
+    ["a field named like a property of every object", { constructor: 1 }, "constructor", "unknown_parameter"],
+    ["a field with special characters", { "a/b\n": 1 }, '"a/b\\n"', "unknown_parameter"],
+    ["a field of a compatible server", { num_ctx: 4096 }, "num_ctx", "unknown_parameter"],
+    ["two choices", { n: 2 }, "n", "unsupported_value"],
+    ["another service tier", { service_tier: "priority" }, "service_tier", "unsupported_value"],
     ["sound", { modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
     ["probabilities", { logprobs: true }, "logprobs", "unsupported_parameter"],
-    ["the likeliest tokens", { top_logprobs: 3 }, "top_logprobs", "unsupported_value"],
-    ["a voice", { audio: { voice: "ash", format: "mp3" } }, "audio", "unsupported_parameter"],
+    ["top log probabilities", { top_logprobs: 3 }, "top_logprobs", "unsupported_value"],
+    ["audio output", { audio: { voice: "ash", format: "mp3" } }, "audio", "unsupported_parameter"],
     ["storing", { store: true }, "store", "unsupported_parameter"],
-    ["a prediction", { prediction: { type: "content", content: "x" } }, "prediction", "unsupported_parameter"],
-    ["a search", { web_search_options: { search_context_size: "low" } }, "web_search_options", "unsupported_parameter"],
-    ["functions", { functions: [{ name: "f" }] }, "functions", "unsupported_parameter"],
-    ["a function call", { function_call: { name: "f" } }, "function_call", "unsupported_value"],
-    ["other models", { models: ["openai/gpt-5-pro"] }, "models", "unsupported_parameter"],
-    ["a provider's choice", { provider: { order: ["x"] } }, "provider", "unsupported_parameter"],
-    ["extra_body", { extra_body: { top_k: 1 } }, "extra_body", "unsupported_parameter"],
-    ["an option of the stream", { stream_options: { foo: true } }, "stream_options.foo", "unknown_parameter"],
-    ["a field of a message", user({ foo: 1 }), "messages[0].foo", "unknown_parameter"],
-    ["calls of a user", user({ tool_calls: [call] }), "messages[0].tool_calls", "unknown_parameter"],
-    ["annotations", assistant({ annotations: [{}] }), "messages[1].annotations", "unsupported_parameter"],
-    ["a spoken message", assistant({ audio: { id: "a" } }), "messages[1].audio", "unsupported_parameter"],
-    ["an old call", assistant({ function_call: { name: "f" } }), "messages[1].function_call", "unsupported_parameter"],
+    ["a predicted output", { prediction: { type: "content", content: "x" } }, "prediction", "unsupported_parameter"],
     [
-      "a field of a part",
+      "web search",
+      { web_search_options: { search_context_size: "low" } },
+      "web_search_options",
+      "unsupported_parameter",
+    ],
+    ["functions", { functions: [{ name: "f" }] }, "functions", "unsupported_parameter"],
+    ["a deprecated function_call", { function_call: { name: "f" } }, "function_call", "unsupported_value"],
+    ["alternative models", { models: ["openai/gpt-5-pro"] }, "models", "unsupported_parameter"],
+    ["provider routing", { provider: { order: ["x"] } }, "provider", "unsupported_parameter"],
+    ["extra_body", { extra_body: { top_k: 1 } }, "extra_body", "unsupported_parameter"],
+    ["an unknown stream option", { stream_options: { foo: true } }, "stream_options.foo", "unknown_parameter"],
+    ["an unknown field of a message", user({ foo: 1 }), "messages[0].foo", "unknown_parameter"],
+    ["tool calls of a user", user({ tool_calls: [call] }), "messages[0].tool_calls", "unknown_parameter"],
+    ["annotations", assistant({ annotations: [{}] }), "messages[1].annotations", "unsupported_parameter"],
+    ["an audio message", assistant({ audio: { id: "a" } }), "messages[1].audio", "unsupported_parameter"],
+    [
+      "a deprecated function_call in a message",
+      assistant({ function_call: { name: "f" } }),
+      "messages[1].function_call",
+      "unsupported_parameter",
+    ],
+    [
+      "an unknown field of a content part",
       user({ content: [{ type: "text", text: "x", foo: 1 }] }),
       "messages[0].content[0].foo",
       "unknown_parameter",
     ],
     ["an image", user({ content: [{ type: "image_url", image_url: {} }] }), "messages[0].content[0].type", "invalid"],
     ["a file", user({ content: [{ type: "file", file: {} }] }), "messages[0].content[0].type", "invalid"],
-    ["a message of a function", { messages: [{ role: "function", name: "f" }] }, "messages[0].role", "invalid"],
+    ["a deprecated function message", { messages: [{ role: "function", name: "f" }] }, "messages[0].role", "invalid"],
     ["a custom tool", { tools: [{ type: "custom", custom: { name: "f" } }] }, "tools[0].custom", "unknown_parameter"],
-    ["a field of a tool", { tools: [tool("f", { foo: 1 })] }, "tools[0].foo", "unknown_parameter"],
+    ["an unknown field of a tool", { tools: [tool("f", { foo: 1 })] }, "tools[0].foo", "unknown_parameter"],
     [
-      "a template of one's own",
+      "a custom chat template",
       { chat_template_kwargs: { chat_template: "{{ x }}" } },
       "chat_template_kwargs.chat_template",
       "invalid",
     ],
-    ["a word for a number", { top_k: "many" }, "top_k", "invalid"],
-    ["too much of a penalty", { frequency_penalty: 3 }, "frequency_penalty", "invalid"],
+    ["text instead of a number", { top_k: "many" }, "top_k", "invalid"],
+    ["a penalty out of range", { frequency_penalty: 3 }, "frequency_penalty", "invalid"],
   ])("%s", async (_name, body, param, code) => {
     const { status, error } = await ask(body);
     expect([status, error?.param, error?.code, error?.type]).toEqual([400, param, code, "invalid_request_error"]);
@@ -161,7 +171,7 @@ test("null and default values count as absent", async () => {
   ]);
 });
 
-describe("what is passed on", () => {
+describe("a supported field", () => {
   const passed = {
     seed: 7,
     frequency_penalty: 0.5,
@@ -182,20 +192,20 @@ describe("what is passed on", () => {
     prompt_cache_key: "k1",
   };
 
-  test.each(["compatible/three", "local/four"])("reaches a compatible server as it is: %s", async (model) => {
+  test.each(["compatible/three", "local/four"])("reaches a compatible server unchanged: %s", async (model) => {
     expect(await ask({ ...passed, model })).toMatchObject({ status: 200, model });
     expect(lastBody()).toMatchObject(passed);
   });
 
   const only = { seed: 7, user: "u1", safety_identifier: "s1", prompt_cache_key: "k1" };
-  test("reaches OpenAI where the Responses API has it, by its name there", async () => {
+  test("reaches OpenAI if the Responses API has it, renamed", async () => {
     expect((await ask({ ...only, verbosity: "low", model: "openai/one" })).status).toBe(200);
     const { seed: _, ...hints } = only;
     expect(lastBody()).toMatchObject({ ...hints, text: { verbosity: "low" } });
     expect(lastBody()).not.toContainAnyKeys(["seed", "verbosity"]);
   });
 
-  test("reaches Anthropic where the Messages API has it", async () => {
+  test("reaches Anthropic if the Messages API has it", async () => {
     expect((await ask({ ...only, top_k: 40, model: "anthropic/two" })).status).toBe(200);
     expect(lastBody()).toMatchObject({ top_k: 40 });
     expect(lastBody()).not.toContainAnyKeys(Object.keys(only));
@@ -208,14 +218,14 @@ describe("what is passed on", () => {
     ["anthropic/two", "verbosity"],
     ["anthropic/two", "logit_bias"],
     ["anthropic/two", "enable_thinking"],
-  ] as const)("is 400 for %s where its provider does not have %s", async (model, field) => {
+  ] as const)("returns 400 for %s if its provider does not have %s", async (model, field) => {
     const { status, error } = await ask({ model, [field]: passed[field] });
     expect([status, error?.param, error?.code]).toEqual([400, field, "unsupported_parameter"]);
     expect(error?.message).toContain(model);
     expect(provider.requests).toEqual([]);
   });
 
-  test("keeps the failover to models whose provider has it too", async () => {
+  test("limits the failover to models whose provider has it too", async () => {
     provider.script("three", { fault: "status", status: 500 });
     expect(await ask({ min_p: 0.05 })).toMatchObject({ status: 200, model: "local/four" });
     expect(lastBody()).toMatchObject({ min_p: 0.05 });
@@ -226,13 +236,13 @@ describe("what is passed on", () => {
   });
 });
 
-describe("what is mapped", () => {
-  test("the name of a user is shown to the model", async () => {
+describe("a mapped field", () => {
+  test("name: shown to the model", async () => {
     await ask(user({ name: "Ada" }));
     expect(JSON.stringify(lastBody())).toContain("Ada: Hello");
   });
 
-  test("allowed_tools: the others are not offered", async () => {
+  test("allowed_tools: other tools are not offered", async () => {
     const choose = (mode: string, ...names: string[]) => ({
       tools: [tool("f"), tool("g"), tool("h")],
       tool_choice: { type: "allowed_tools", allowed_tools: { mode, tools: names.map((name) => tool(name)) } },
@@ -245,7 +255,7 @@ describe("what is mapped", () => {
   });
 
   test.each(["openai/one", "anthropic/two", "compatible/three"])(
-    "%s: stop ends the answer before it",
+    "%s: stop ends the answer before the stop sequence",
     async (model) => {
       const name = model.split("/")[1] ?? "";
       provider.script(name, { pieces: ["One ", "two E", "N", "D three"] });
@@ -258,7 +268,7 @@ describe("what is mapped", () => {
   );
 });
 
-test("a key without the scope is rejected before its fields are checked", async () => {
+test("a key without the scope is refused before its fields are validated", async () => {
   const { key } = await createKey(parley, anna, { scopes: ["messages:write"] });
   const { status, error } = await ask({ foo: 1 }, key);
   expect([status, error?.type]).toEqual([403, "permission_error"]);

@@ -22,9 +22,9 @@ const ask = (...history: object[]) =>
 const refusalPart = (refusal: unknown) => ({ type: "refusal", refusal });
 const textPart = (text: string) => ({ type: "text", text });
 
-describe("an assistant's message in the history", () => {
+describe("an assistant message in the history", () => {
   test.each<[string, Record<string, unknown>, string]>([
-    ["a part that refuses", { content: [refusalPart("I can't help with that.")] }, "I can't help with that."],
+    ["a refusal part", { content: [refusalPart("I can't help with that.")] }, "I can't help with that."],
     [
       "a text and a refusal, with nulls as SDKs write them",
       {
@@ -36,20 +36,20 @@ describe("an assistant's message in the history", () => {
       },
       "Well.\nNo.",
     ],
-    ["a refusal in the place of content", { content: null, refusal: "No." }, "No."],
-    ["a refusal without the field content", { refusal: "No." }, "No."],
-    ["a refusal beside empty content", { content: "", refusal: "No." }, "No."],
-    ["a refusal beside text", { content: "Well.", refusal: "No." }, "Well.\nNo."],
+    ["a refusal instead of content", { content: null, refusal: "No." }, "No."],
+    ["a refusal without the content field", { refusal: "No." }, "No."],
+    ["a refusal with empty content", { content: "", refusal: "No." }, "No."],
+    ["a refusal with text", { content: "Well.", refusal: "No." }, "Well.\nNo."],
     ["an empty list of calls", { content: "Well.", tool_calls: [] }, "Well."],
     ["a refusal and an empty list of calls", { content: null, tool_calls: [], refusal: "No." }, "No."],
-    ["what our own answers have", { content: "Well.", refusal: null, annotations: [], audio: null }, "Well."],
+    ["the fields of our own answers", { content: "Well.", refusal: null, annotations: [], audio: null }, "Well."],
   ])("%s is passed on as text", async (_name, message, content) => {
     const response = await ask(hello, { role: "assistant", ...message });
     expect(response.status).toBe(200);
     expect(provider.requests.at(-1)?.body.messages).toEqual([hello, { role: "assistant", content }, hello]);
   });
 
-  test("a refusal beside calls goes on with their results", async () => {
+  test("a refusal with tool calls is passed on with their results", async () => {
     const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
     const response = await ask(
       hello,
@@ -70,16 +70,20 @@ test.each<[string, object, string]>([
   ["a part of an unknown type", { role: "assistant", content: [{ type: "audio" }] }, "messages[0].content[0].type"],
   ["a refusal of a user", { role: "user", content: [refusalPart("No.")] }, "messages[0].content[0].type"],
   [
-    "a part that refuses without words",
+    "a refusal part without text",
     { role: "assistant", content: [textPart("x"), { type: "refusal" }] },
     "messages[0].content[1].refusal",
   ],
-  ["a part that is text without text", { role: "user", content: [{ type: "text" }] }, "messages[0].content[0].text"],
-  ["a refusal that is no text", { role: "assistant", content: [refusalPart(7)] }, "messages[0].content[0].refusal"],
-  ["an assistant who says nothing", { role: "assistant", content: null, tool_calls: [] }, "messages[0].content"],
-  ["an assistant with an empty refusal", { role: "assistant", refusal: "" }, "messages[0].content"],
-  ["a role of the old function calls", { role: "function", name: "f", content: "x" }, "messages[0].role"],
-])("%s is 400, and names its place", async (_name, message, param) => {
+  ["a text part without text", { role: "user", content: [{ type: "text" }] }, "messages[0].content[0].text"],
+  [
+    "a refusal that is not a string",
+    { role: "assistant", content: [refusalPart(7)] },
+    "messages[0].content[0].refusal",
+  ],
+  ["an empty assistant message", { role: "assistant", content: null, tool_calls: [] }, "messages[0].content"],
+  ["an assistant message with an empty refusal", { role: "assistant", refusal: "" }, "messages[0].content"],
+  ["a deprecated function role", { role: "function", name: "f", content: "x" }, "messages[0].role"],
+])("%s returns 400 with its location", async (_name, message, param) => {
   const count = provider.requests.length;
   const response = await ask(message);
   expect(response.status).toBe(400);

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createKey } from "../api-keys/create-key.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 
-/** No model is called except by a request that all of them reject. */
+/** No model is called, except by a request that all of them reject. */
 const NOWHERE = "http://127.0.0.1:1/v1";
 
 let parley: TestApp;
@@ -33,7 +33,7 @@ async function read<T>(path: string): Promise<T> {
   return (await response.json()) as T;
 }
 
-test("/v1/models says what each model can take", async () => {
+test("/v1/models lists the capabilities of each model", async () => {
   const { data } = await read<{ data: Listed[] }>("/v1/models");
   const [thinker, writer, claude, mystery] = data;
   expect(thinker).toMatchObject({ context_length: 400_000, max_completion_tokens: 128_000 });
@@ -52,12 +52,15 @@ test("/v1/models says what each model can take", async () => {
   expect(mystery?.supported_parameters).toContainValues(["logit_bias", "min_p", "chat_template_kwargs"]);
 });
 
-test.each(["compatible/vendor/mystery:free", "compatible%2Fvendor%2Fmystery%3Afree"])("one alone: %s", async (path) => {
-  const { data } = await read<{ data: Listed[] }>("/v1/models");
-  expect(await read<Listed>(`/v1/models/${path}`)).toEqual(data[3] as Listed);
-});
+test.each(["compatible/vendor/mystery:free", "compatible%2Fvendor%2Fmystery%3Afree"])(
+  "gets one model: %s",
+  async (path) => {
+    const { data } = await read<{ data: Listed[] }>("/v1/models");
+    expect(await read<Listed>(`/v1/models/${path}`)).toEqual(data[3] as Listed);
+  },
+);
 
-test("every parameter that is listed is one that a request may have, and the others are refused", async () => {
+test("every listed parameter is accepted, and the others are refused", async () => {
   const { data } = await read<{ data: Listed[] }>("/v1/models");
   const { supported_parameters: listed = [] } = data[2] ?? {};
   const samples = { top_k: 5, min_p: 0.5, verbosity: "low", presence_penalty: 1, enable_thinking: true };
@@ -71,7 +74,7 @@ test("every parameter that is listed is one that a request may have, and the oth
 
 const formats = ["json_object", "json_schema"];
 
-test("/api/v1/models says the same in its own words", async () => {
+test("/api/v1/models has the same data in our format", async () => {
   const { data } = await read<{ data: object[] }>("/api/v1/models");
   expect(data).toMatchObject([
     { context_tokens: 400_000, answer_tokens_max: 128_000, abilities: ["tools", "thinking", ...formats] },
@@ -81,7 +84,7 @@ test("/api/v1/models says the same in its own words", async () => {
   ]);
 });
 
-test("a key needs the scope for it", async () => {
+test("a key needs the scope", async () => {
   const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
   for (const path of ["/v1/models", "/v1/models/openai/gpt-4o"])
     expect((await parley.fetch(path, { token: key })).status).toBe(403);

@@ -28,7 +28,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-/** Values that suit many fields, so that not every request fails at its first one. */
+/** Values that suit many fields, so that some requests pass the first validation error. */
 const plausible = fc.constantFrom<unknown>(
   0,
   1,
@@ -47,7 +47,7 @@ const plausible = fc.constantFrom<unknown>(
   null,
 );
 const value = fc.oneof({ weight: 4, arbitrary: plausible }, { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) });
-/** Fields that the test sets itself, so that a request can succeed, and what `format` requires of models. */
+/** Fields that every request needs to succeed, and those that `response_format` requires of models. */
 const given = new Set(["model", "messages", "stream", "response_format", "metadata"]);
 const name = fc.oneof(
   { weight: 8, arbitrary: fc.constantFrom(...Object.keys(requestFields).filter((field) => !given.has(field))) },
@@ -59,9 +59,10 @@ const request = fc.record({
   ofMessage: fc.dictionary(fc.constantFrom("name", "refusal", "audio", "tool_calls", "foo"), value, { maxKeys: 1 }),
 });
 
-const isAsked = (field: string, asked: unknown): boolean => asked !== null && !requestFields[field]?.isNeutral?.(asked);
+const hasEffect = (field: string, requested: unknown): boolean =>
+  requested !== null && !requestFields[field]?.isNeutral?.(requested);
 
-test("a request of any fields is answered or refused, and none of them is ignored in silence", async () => {
+test("a request with random fields succeeds or is refused, and no field is silently ignored", async () => {
   let answered = 0;
   await fc.assert(
     fc.asyncProperty(request, async ({ model, fields, ofMessage }) => {
@@ -77,13 +78,15 @@ test("a request of any fields is answered or refused, and none of them is ignore
         return;
       }
       answered += 1;
-      const asked = Object.entries(fields).filter(([field, wanted]) => isAsked(field, wanted));
+      const requested = Object.entries(fields).filter(([field, wanted]) => hasEffect(field, wanted));
       expect(
-        asked.filter(([field]) => !["mapped", "passed", "harmless"].includes(requestFields[field]?.treatment ?? "")),
+        requested.filter(
+          ([field]) => !["mapped", "passed", "harmless"].includes(requestFields[field]?.treatment ?? ""),
+        ),
       ).toEqual([]);
       expect(Object.entries(ofMessage).filter(([field, wanted]) => wanted !== null && field === "foo")).toEqual([]);
       const sent = provider.requests.at(-1)?.body ?? {};
-      for (const [field, wanted] of asked) {
+      for (const [field, wanted] of requested) {
         if (!extraFields.includes(field as ExtraField)) continue;
         const isTaken = hasField(model === "openai/one" ? "responses" : "chat", field as ExtraField);
         expect(isTaken || isHint(field as ExtraField)).toBe(true);

@@ -38,7 +38,7 @@ afterAll(async () => {
 const messages = [{ role: "user" as const, content: "Think." }];
 type Delta = { content?: string; reasoning_content?: string };
 
-/** A stream as read by OpenAI's own client: its texts in order, and the last model named. */
+/** A stream as read by OpenAI's client: its texts in order, and the last model named. */
 async function stream(model: string, more: object = {}, from = client) {
   const deltas: [field: string, text: string][] = [];
   let named = "";
@@ -57,7 +57,7 @@ async function stream(model: string, more: object = {}, from = client) {
 describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", (model) => {
   const name = model.split("/")[1] ?? "";
 
-  test("its reasoning is streamed as `reasoning_content`, before its text", async () => {
+  test("streams its reasoning as `reasoning_content` before its text", async () => {
     provider.script(name, {
       thinking: ["First, ", "a plan."],
       pieces: ["The ", "answer."],
@@ -76,7 +76,7 @@ describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", 
     expect(usage?.completion_tokens).toBeGreaterThan(reasoningTokens);
   });
 
-  test("is in the message of a whole answer", async () => {
+  test("includes it in the message of a complete answer", async () => {
     provider.script(name, { thinking: ["First, ", "a plan."], pieces: ["The answer."] });
     const { choices } = await client.chat.completions.create({ model, messages });
     expect(choices[0]?.message).toMatchObject({ content: "The answer.", reasoning_content: "First, a plan." });
@@ -87,7 +87,7 @@ describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", 
 });
 
 describe("a failover on /v1", () => {
-  test("in mid-thinking leaves what was shown, and goes on with the next model's thoughts and name", async () => {
+  test("during thinking keeps what was shown, and continues with the next model's thinking and name", async () => {
     provider.script("fails", { thinking: ["A wrong idea."], pieces: [], pieceDelayMs: 10, fault: "cut", after: 0 });
     provider.script("three", { thinking: ["A better one."], pieces: ["Done."] });
     const backup = await startApp({ config: configure({ AI_MODELS: "compatible/fails,compatible/three" }) });
@@ -106,7 +106,7 @@ describe("a failover on /v1", () => {
     }
   });
 
-  test("in mid-answer keeps the thoughts that led to the text", async () => {
+  test("during the answer keeps the thinking that led to the text", async () => {
     provider.script("cut", {
       thinking: ["Count."],
       pieces: ["One ", "two "],
@@ -120,14 +120,14 @@ describe("a failover on /v1", () => {
     expect(reasoning).toBe("Count.\n\nGo on.");
   });
 
-  test("of every model, while they think, is an error without an end mark", async () => {
+  test("of every model, during thinking, ends with an error and without [DONE]", async () => {
     for (const name of ["one", "two", "three", "fails", "cut"])
       provider.script(name, { thinking: ["Hm."], pieces: [], pieceDelayMs: 10, fault: "cut", after: 0 });
     await expect(stream("compatible/fails")).rejects.toThrow();
   });
 });
 
-test("an exchange that is stored has the reasoning in its message, for members alone", async () => {
+test("a stored exchange has the reasoning in its message, visible to members only", async () => {
   const outsider = await parley.register();
   const { id } = await createConversation(parley, anna, [], { reply_mode: "never" });
   provider.script("three", { thinking: ["First, ", "a plan."], pieces: ["The answer."] });
@@ -145,7 +145,7 @@ test("an exchange that is stored has the reasoning in its message, for members a
 test.each([
   ["stream", "First, a plan."],
   ["off", ""],
-])("with AI_REASONING=%s, nothing of it is stored", async (AI_REASONING, shown) => {
+])("with AI_REASONING=%s, none of it is stored", async (AI_REASONING, shown) => {
   const app = await startApp({ config: configure({ AI_REASONING }) });
   try {
     const account = await app.register();
@@ -155,7 +155,7 @@ test.each([
     const { reasoning, content } = await stream("compatible/three", { metadata }, connect(app, account));
     expect([reasoning, content]).toEqual([shown, "The answer."]);
     expect(await app.database`select 1 from messages where content = 'The answer.'`).toHaveLength(1);
-    // Thinking to be returned is sealed for the client, which may read reasoning like text.
+    // Returned thinking is encrypted for the client, which may read reasoning like text.
     const tool = { type: "function" as const, function: { name: "f", parameters: { type: "object" } } };
     const toolCalls = [{ name: "f", arguments: "{}" }];
     provider.script("two", { thought: "signed", pieces: [], toolCalls });

@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import OpenAI from "openai";
-import { unsupported } from "../ai/refusals.ts";
-import { startRefusingServer } from "../ai/refusing-server.ts";
+import { startRejectingServer } from "../ai/rejecting-server.ts";
+import { unsupported } from "../ai/rejections.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
-let provider: ReturnType<typeof startRefusingServer>;
+let provider: ReturnType<typeof startRejectingServer>;
 let parley: TestApp;
 let client: OpenAI;
 
 beforeAll(async () => {
-  provider = startRefusingServer();
+  provider = startRejectingServer();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",
@@ -32,26 +32,29 @@ beforeEach(() => {
 
 const messages = [{ role: "user" as const, content: "Hello" }];
 
-test.each(["compatible/own", "openai/own"])("%s answers although it refuses what the client sets", async (model) => {
-  const ask = () => client.chat.completions.create({ model, messages, temperature: 0.2, top_p: 0.9 });
-  for (const requests of [2, 3]) {
-    const answer = await ask();
-    expect([answer.model, answer.choices[0]?.message.content, provider.bodies.length]).toEqual([
-      model,
-      "Done.",
-      requests,
+test.each(["compatible/own", "openai/own"])(
+  "%s answers although it refuses a field that the client set",
+  async (model) => {
+    const ask = () => client.chat.completions.create({ model, messages, temperature: 0.2, top_p: 0.9 });
+    for (const requests of [2, 3]) {
+      const answer = await ask();
+      expect([answer.model, answer.choices[0]?.message.content, provider.bodies.length]).toEqual([
+        model,
+        "Done.",
+        requests,
+      ]);
+      // Only the answer is charged.
+      expect(answer.usage?.prompt_tokens).toBe(11);
+    }
+    expect(provider.bodies.map((body) => [body.model, body.temperature, body.top_p])).toEqual([
+      ["own", 0.2, 0.9],
+      ["own", undefined, 0.9],
+      ["own", undefined, 0.9],
     ]);
-    // Only the answer is charged.
-    expect(answer.usage?.prompt_tokens).toBe(11);
-  }
-  expect(provider.bodies.map((body) => [body.model, body.temperature, body.top_p])).toEqual([
-    ["own", 0.2, 0.9],
-    ["own", undefined, 0.9],
-    ["own", undefined, 0.9],
-  ]);
-});
+  },
+);
 
-test("a stream of it too", async () => {
+test("also in a stream", async () => {
   const stream = await client.chat.completions.create({
     model: "compatible/spare",
     messages,
@@ -78,7 +81,7 @@ test.each(["compatible/own", "openai/own"])("%s answers although it refuses a hi
   ]);
 });
 
-test("what it refuses of the other fields is the client's to change", async () => {
+test("a refusal of any other field is returned to the client", async () => {
   provider.refuse((body) => ("min_p" in body ? { status: 400, body: unsupported("min_p") } : null));
   const json = { model: "compatible/own", messages, min_p: 0.1 };
   const failed = client.post("/chat/completions", { body: json }).then(() => null);

@@ -49,13 +49,13 @@ const messages = async (): Promise<Message[]> => {
 };
 async function until(check: () => Promise<boolean>): Promise<void> {
   for (let waits = 0; !(await check()); waits += 1) {
-    if (waits > 100) throw new Error("It did not happen.");
+    if (waits > 100) throw new Error("Timed out.");
     await Bun.sleep(30);
   }
 }
 
 describe("an exchange that names a conversation", () => {
-  test("is stored as two messages, and pushed to those who listen", async () => {
+  test("is stored as two messages, and pushed to subscribers", async () => {
     provider.script("one", { text: "A red animal." });
     const socket = await openSocket(parley.url, { token: ben.access_token });
     await socket.ask({ type: "subscribe", conversation_id });
@@ -81,7 +81,7 @@ describe("an exchange that names a conversation", () => {
     await socket.close();
   });
 
-  test("goes on when its reader leaves", async () => {
+  test("continues when its reader disconnects", async () => {
     provider.script("one", { text: "one two three four five six seven eight", pieceDelayMs: 40 });
     const abort = new AbortController();
     const stream = await ask({ stream: true }, abort.signal);
@@ -94,7 +94,7 @@ describe("an exchange that names a conversation", () => {
     });
   });
 
-  test("keeps what was shown when the model breaks off", async () => {
+  test("keeps the text shown so far when the model breaks off", async () => {
     provider.script("one", { pieces: ["A red ", "animal"], fault: "cut", after: 1 });
     const stream = (await ask({ stream: true })) as unknown as AsyncIterable<unknown>;
     const read = async () => {
@@ -110,7 +110,7 @@ describe("an exchange that names a conversation", () => {
     });
   });
 
-  test("leaves nothing when no model answers", async () => {
+  test("stores nothing when no model answers", async () => {
     provider.script("one", { fault: "status", status: 500 });
     await expect(Promise.resolve(ask())).rejects.toMatchObject({ status: 503 });
     await until(async () => provider.requests.length > 0);
@@ -118,7 +118,7 @@ describe("an exchange that names a conversation", () => {
     expect(await messages()).toEqual([]);
   });
 
-  test("keeps the calls that the client is to carry out", async () => {
+  test("keeps the tool calls that the client must execute", async () => {
     provider.script("one", { toolCalls: [{ name: "look_up", arguments: "{}" }] });
     await ask({ tools: [{ type: "function", function: { name: "look_up" } }] });
     const [, answer] = await messages();
@@ -129,7 +129,7 @@ describe("an exchange that names a conversation", () => {
     });
   });
 
-  test("is cut off by a shutdown that has no time left, and kept", async () => {
+  test("is cut off by a shutdown when its time is up, and kept", async () => {
     const shared = await createTestDatabase();
     const other = await startApp({
       database: shared,
@@ -156,7 +156,7 @@ describe("an exchange that names a conversation", () => {
     await shared.database.end({ timeout: 1 });
   });
 
-  test("is for members who may write", async () => {
+  test("requires a member who may write", async () => {
     const path = "/v1/chat/completions";
     const json = {
       model: "compatible/one",
@@ -194,7 +194,7 @@ describe("an API key", () => {
     return { status: answer.status, body: (await answer.json()) as { error?: Record<string, string> } };
   };
 
-  test("needs messages:write beside chat:completions to write in a conversation, whatever is in it", async () => {
+  test("needs messages:write as well as chat:completions to write to a conversation, whatever its messages", async () => {
     for (const named of [conversation_id, conversation_id.toUpperCase(), "00000000-0000-7000-8000-000000000000"]) {
       const { status, body } = await askWith(["chat:completions"], { conversation_id: named });
       expect([status, body.error]).toMatchObject([403, { type: "permission_error", code: "forbidden" }]);
@@ -257,7 +257,7 @@ test("assistant messages from a client are never shown as a model's", async () =
   await socket.close();
 });
 
-test("a budget that does not suffice is OpenAI's own error for it, and nothing stays reserved after an answer", async () => {
+test("an insufficient budget returns OpenAI's error for it, and nothing stays reserved after an answer", async () => {
   const start = (tokens: string) =>
     startApp({
       config: {
@@ -268,21 +268,21 @@ test("a budget that does not suffice is OpenAI's own error for it, and nothing s
       },
     });
   const json = { model: "compatible/one", messages: [{ role: "user", content: "Hello" }] };
-  const poor = await start("101");
-  const { access_token: token } = await poor.register();
-  const refused = await poor.fetch("/v1/chat/completions", { token, json });
+  const lowBudget = await start("101");
+  const { access_token: token } = await lowBudget.register();
+  const refused = await lowBudget.fetch("/v1/chat/completions", { token, json });
   expect(refused.status).toBe(429);
   expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
   expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota", type: "rate_limit_error" } });
   expect(provider.requests.length).toBe(0);
-  await poor.stop();
+  await lowBudget.stop();
 
-  const rich = await start("1000000");
-  const { access_token } = await rich.register();
-  const answered = await rich.fetch("/v1/chat/completions", { token: access_token, json });
+  const highBudget = await start("1000000");
+  const { access_token } = await highBudget.register();
+  const answered = await highBudget.fetch("/v1/chat/completions", { token: access_token, json });
   const { usage } = (await answered.json()) as { usage: { total_tokens: number } };
-  const spent = (await (await rich.fetch("/api/v1/me/usage", { token: access_token })).json()) as { day: object };
+  const spent = (await (await highBudget.fetch("/api/v1/me/usage", { token: access_token })).json()) as { day: object };
   expect(spent.day).toMatchObject({ spent_tokens: usage.total_tokens, reserved_tokens: 0 });
   expect(provider.requests.at(-1)?.body.max_tokens).toBe(100);
-  await rich.stop();
+  await highBudget.stop();
 });

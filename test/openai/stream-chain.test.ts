@@ -28,7 +28,7 @@ afterAll(async () => {
 
 const messages = [{ role: "user" as const, content: "Hello" }];
 
-/** When the headers arrived, and the whole body. */
+/** When the headers and the whole body arrived. */
 async function ask(model: string) {
   const startedMs = performance.now();
   const json = { model, messages, stream: true };
@@ -48,7 +48,7 @@ describe.concurrent("a stream of a chain of models", () => {
     expect(text).toEndWith("data: [DONE]\n\n");
   });
 
-  test("goes on with the next model when it is open and the first one stays silent", async () => {
+  test("continues with the next model if it is open and the first one is silent", async () => {
     provider.script("silent", { fault: "no_headers" });
     provider.script("backup", { text: "Here I am." });
     const { response, openedMs, endedMs, text } = await ask("compatible/silent");
@@ -61,14 +61,14 @@ describe.concurrent("a stream of a chain of models", () => {
     expect(text).toEndWith("data: [DONE]\n\n");
   });
 
-  test("is read by OpenAI's own client when its answer comes late", async () => {
+  test("is read by OpenAI's client when its answer comes late", async () => {
     provider.script("late", { firstDelayMs: 2_300, pieces: ["Better ", "late."] });
     const client = new OpenAI({ apiKey: anna.access_token, baseURL: `${parley.url}/v1`, maxRetries: 0 });
     const runner = client.chat.completions.stream({ model: "compatible/late", messages });
     expect(await runner.finalContent()).toBe("Better late.");
   });
 
-  test("is ended at the provider when its reader leaves before it opens", async () => {
+  test("is aborted at the provider when its reader disconnects before it opens", async () => {
     provider.script("left", { fault: "no_headers" });
     const abort = new AbortController();
     const asked = fetch(`${parley.url}/v1/chat/completions`, {
@@ -86,7 +86,7 @@ describe.concurrent("a stream of a chain of models", () => {
   });
 });
 
-test("an error in the first packet of HTTP 200 keeps its status; one that comes later is an event", async () => {
+test("an error in the first packet of an HTTP 200 keeps its status; a later one is an event", async () => {
   const error = {
     message: "FOREIGN",
     type: "invalid_request_error",
@@ -94,7 +94,7 @@ test("an error in the first packet of HTTP 200 keeps its status; one that comes 
     param: "messages",
   };
   let firstBytes = "";
-  const rude = Bun.serve({
+  const faultyServer = Bun.serve({
     port: 0,
     fetch: () =>
       new Response(
@@ -107,30 +107,30 @@ test("an error in the first packet of HTTP 200 keeps its status; one that comes 
       ),
   });
   const other = await startApp({
-    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${rude.port}/v1`, AI_MODELS: "compatible/rude" },
+    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${faultyServer.port}/v1`, AI_MODELS: "compatible/faulty" },
   });
   const { access_token: token } = await other.register();
-  const say = async () => {
-    const json = { model: "compatible/rude", messages, stream: true };
+  const requestCompletion = async () => {
+    const json = { model: "compatible/faulty", messages, stream: true };
     const response = await other.fetch("/v1/chat/completions", { token, json });
     return { status: response.status, text: await response.text() };
   };
-  const early = await say();
+  const early = await requestCompletion();
   expect([early.status, JSON.parse(early.text).error.type]).toEqual([400, "invalid_request_error"]);
   firstBytes = ": PROCESSING\n\n";
-  const late = await say();
+  const late = await requestCompletion();
   expect(late.status).toBe(200);
   expect(late.text).toStartWith(': connected\n\ndata: {"error":{');
   expect(late.text).not.toContain("[DONE]");
   expect(early.text + late.text).not.toContain("FOREIGN");
   await other.stop();
-  await rude.stop(true);
+  await faultyServer.stop(true);
 });
 
-test("the head of a response doesn't open a stream: an error that follows keeps its status", async () => {
+test("response headers alone don't open a stream: an error that follows keeps its status", async () => {
   const error = { message: "FOREIGN", type: "invalid_request_error", code: "context_length_exceeded" };
   const event = `data: ${JSON.stringify({ error })}\n\n`;
-  const rude = Bun.listen({
+  const faultyServer = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
     socket: {
@@ -142,18 +142,18 @@ test("the head of a response doesn't open a stream: an error that follows keeps 
     },
   });
   const other = await startApp({
-    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${rude.port}/v1`, AI_MODELS: "compatible/rude" },
+    config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${faultyServer.port}/v1`, AI_MODELS: "compatible/faulty" },
   });
   const { access_token: token } = await other.register();
-  const json = { model: "compatible/rude", messages, stream: true };
+  const json = { model: "compatible/faulty", messages, stream: true };
   const response = await other.fetch("/v1/chat/completions", { token, json });
-  const told = (await response.json()) as { error: { code: string } };
-  expect([response.status, told.error.code]).toEqual([400, "context_length_exceeded"]);
+  const body = (await response.json()) as { error: { code: string } };
+  expect([response.status, body.error.code]).toEqual([400, "context_length_exceeded"]);
   await other.stop();
-  rude.stop(true);
+  faultyServer.stop(true);
 });
 
-test("a null for the options of a stream, and options without a stream, are nothing", async () => {
+test("null stream options, and stream options without a stream, are ignored", async () => {
   for (const more of [
     { stream: true, stream_options: null },
     { stream: null, stream_options: { include_usage: true } },
@@ -165,7 +165,7 @@ test("a null for the options of a stream, and options without a stream, are noth
   }
 });
 
-test("a HEAD of the completions is refused, one of the models is answered", async () => {
+test("HEAD is refused for completions, and allowed for models", async () => {
   const head = (path: string) => parley.fetch(path, { token: anna.access_token, method: "HEAD" });
   const [completions, models] = await Promise.all([head("/v1/chat/completions"), head("/v1/models")]);
   expect([completions.status, completions.headers.get("allow"), models.status]).toEqual([405, "POST", 200]);

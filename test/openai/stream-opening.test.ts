@@ -18,7 +18,7 @@ function serve(run: FakeRun, options = {}) {
 
 type Piece = { atMs: number; text: string };
 
-/** Everything sent on the wire, with its time since the request. */
+/** Everything sent, with its time since the request. */
 async function ask(run: FakeRun, body: object = { stream: true }) {
   const { url } = serve(run);
   const startedMs = performance.now();
@@ -54,7 +54,7 @@ describe.concurrent("a stream", () => {
     expect(text).toEndWith("data: [DONE]\n\n");
   });
 
-  test("opens after two seconds when no model has given a sign of life", async () => {
+  test("opens after two seconds without any output", async () => {
     const { openedMs, pieces } = await ask(async (push) => {
       await Bun.sleep(3_000);
       pushText(push, "Hello");
@@ -62,12 +62,12 @@ describe.concurrent("a stream", () => {
     });
     expect(openedMs).toBeWithin(1_950, 2_000 + LATE_MS);
     expect(pieces[0]?.text).toBe(": connected\n\n");
-    // The role is sent with the text, because only then the answering model is known.
+    // The role is sent with the text, because the answering model isn't known before.
     expect(pieces[1]?.atMs).toBeGreaterThan(2_950);
     expect(pieces[1]?.text).toContain('"model":"a/b","choices":[{"index":0,"delta":{"role":"assistant","content":""}');
   });
 
-  test("has the role chunk also when the model writes only calls, or nothing", async () => {
+  test("has the role chunk even if the model writes only calls, or nothing", async () => {
     for (const toolCalls of [[{ id: "c1", name: "look_up", arguments: "{}" }], []]) {
       const { text } = await ask(async (_push, { onActivity }) => {
         onActivity();
@@ -81,7 +81,7 @@ describe.concurrent("a stream", () => {
     }
   });
 
-  test("is not opened by a refusal, which keeps its status and its Retry-After", async () => {
+  test("is not opened by a refusal, which keeps its status and Retry-After", async () => {
     const { response, text } = await ask(async () => {
       await Bun.sleep(1_500);
       return failure("provider_rate_limited", { status: 429, retryAfterMs: 2_100 });
@@ -91,7 +91,7 @@ describe.concurrent("a stream", () => {
     expect(JSON.parse(text).error).toMatchObject({ code: "provider_rate_limited", type: "rate_limit_error" });
   });
 
-  test("is not opened by a refusal in the model's first packet, however long that takes to be settled", async () => {
+  test("is not opened by a refusal in the model's first packet, however long that takes to resolve", async () => {
     const { response, text } = await ask((_push, { onActivity, onEnd }) => {
       onActivity();
       onEnd();
@@ -101,7 +101,7 @@ describe.concurrent("a stream", () => {
     expect(JSON.parse(text).error).toMatchObject({ code: "context_length_exceeded" });
   });
 
-  test("that is open ends a later refusal with an error event, without an end mark", async () => {
+  test("that is open turns a later refusal into an error event, without [DONE]", async () => {
     const { response, text, endedMs } = await ask(async (_push, { onActivity }) => {
       onActivity();
       await Bun.sleep(100);
@@ -121,7 +121,7 @@ describe.concurrent("a stream", () => {
     });
   });
 
-  test("sends a comment after each five seconds of silence, before the first text and after it", async () => {
+  test("sends a comment after every five seconds of silence, before and after the first text", async () => {
     const { pieces, comments, text } = await ask(async (push, { onActivity }) => {
       onActivity();
       await Bun.sleep(COMMENT_AFTER_MS + 1_000);
@@ -136,7 +136,7 @@ describe.concurrent("a stream", () => {
     expect(text).toEndWith("data: [DONE]\n\n");
   }, 20_000);
 
-  test("sends no comment while pieces flow", async () => {
+  test("sends no comments while text is sent", async () => {
     const { comments, text } = await ask(async (push) => {
       pushText(push);
       for (let sent = 0; sent < 13; sent += 1) {
@@ -149,7 +149,7 @@ describe.concurrent("a stream", () => {
     expect(text.match(/word /g)?.length).toBe(13);
   }, 20_000);
 
-  test("ends at once where a step cannot be taken back, even if the run goes on for others", async () => {
+  test("ends at once if a step can't be withdrawn, even if the run continues for others", async () => {
     const { text, endedMs } = await ask(async (push) => {
       pushText(push, "Let me ", "look");
       push({ type: "reset", model: "c/d", attempt: 2, text: "" });
@@ -164,7 +164,7 @@ describe.concurrent("a stream", () => {
   });
 });
 
-describe.concurrent("a reader who leaves", () => {
+describe.concurrent("a disconnecting reader", () => {
   async function leave(server: ReturnType<typeof serve>, stream: boolean, isTime: Promise<void>): Promise<void> {
     const abort = new AbortController();
     const body = JSON.stringify({ stream });
@@ -172,27 +172,27 @@ describe.concurrent("a reader who leaves", () => {
     request.catch(() => {});
     await isTime;
     abort.abort();
-    for (let waits = 0; waits < 50 && server.leaves() === 0; waits += 1) await Bun.sleep(20);
+    for (let waits = 0; waits < 50 && server.disconnects() === 0; waits += 1) await Bun.sleep(20);
   }
 
-  test.each([true, false])("before there is an answer ends the run; streamed: %p", async (stream) => {
+  test.each([true, false])("before there is an answer, ends the run; streamed: %p", async (stream) => {
     const asked = Promise.withResolvers<void>();
     const server = serve(() => {
       asked.resolve();
       return new Promise(() => {});
     });
     await leave(server, stream, asked.promise);
-    expect(server.leaves()).toBe(1);
+    expect(server.disconnects()).toBe(1);
   });
 
-  test.each([true, false])("before a model is asked ends the run, too; streamed: %p", async (stream) => {
+  test.each([true, false])("before a model is called, ends the run too; streamed: %p", async (stream) => {
     const server = serve(() => new Promise(() => {}), { preparesMs: 300 });
     await leave(server, stream, Bun.sleep(100));
-    expect(server.leaves()).toBe(1);
+    expect(server.disconnects()).toBe(1);
   });
 });
 
-describe.concurrent("an answer that comes whole", () => {
+describe.concurrent("an answer without a stream", () => {
   test("has no early bytes, and the server's idle timeout does not end it", async () => {
     const { openedMs, text, response } = await ask(async (push, { onActivity }) => {
       onActivity();
@@ -207,7 +207,7 @@ describe.concurrent("an answer that comes whole", () => {
   }, 20_000);
 });
 
-describe.concurrent("OpenAI's own client", () => {
+describe.concurrent("OpenAI's client", () => {
   const connect = (run: FakeRun) => new OpenAI({ apiKey: "k", baseURL: serve(run).url, maxRetries: 0 });
   const request = { model: "a/b", messages: [{ role: "user" as const, content: "Hello" }], stream: true as const };
   const refusal = failure("provider_refused", {
@@ -225,10 +225,10 @@ describe.concurrent("OpenAI's own client", () => {
       if (error instanceof APIError) return { error, texts };
       throw error;
     }
-    throw new Error("It did not fail.");
+    throw new Error("The request succeeded.");
   }
 
-  test("takes comments for nothing", async () => {
+  test("ignores comments", async () => {
     const stream = await connect(async (push, { onActivity }) => {
       onActivity();
       await Bun.sleep(COMMENT_AFTER_MS + 500);
@@ -245,7 +245,7 @@ describe.concurrent("OpenAI's own client", () => {
     expect(error).toMatchObject({ status: 422, code: "invalid_type", param: "messages[0].content" });
   });
 
-  test("throws an APIError with code and parameter for one after it, and has got the text before", async () => {
+  test("throws an APIError with code and parameter after it, with the text so far", async () => {
     const { error, texts } = await errorOf(async (push) => {
       pushText(push, "Hel", "lo");
       await Bun.sleep(50);

@@ -56,14 +56,14 @@ async function readStream(response: Response) {
 }
 
 describe("response_format", () => {
-  test("text, or null, asks for nothing", async () => {
+  test("text, or null, has no effect", async () => {
     provider.script("one", { text: "words" });
     for (const response_format of [{ type: "text" }, null])
       expect((await read(await ask({ response_format }))).body.choices[0]?.message.content).toBe("words");
     expect(provider.requests.map(({ body }) => readFormat(body))).toEqual([{}, {}]);
   });
 
-  test("json_object, also where no message says JSON", async () => {
+  test("json_object works even if no message mentions JSON", async () => {
     provider.script("one", { text: '{"a":1}' });
     const { body } = await read(await ask({ response_format: { type: "json_object" } }));
     expect(body.choices[0]?.message.content).toBe('{"a":1}');
@@ -72,7 +72,7 @@ describe("response_format", () => {
     expect((await read(await ask({ response_format: { type: "json_object" } }))).status).toBe(502);
   });
 
-  test("json_schema with all that belongs to it", async () => {
+  test("json_schema is sent with all its parts", async () => {
     provider.script("one", { text: '{"a":1}' });
     const json_schema = { name: "place", description: "A place.", schema, strict: null };
     await ask({ response_format: { type: "json_schema", json_schema } });
@@ -86,7 +86,7 @@ describe("response_format", () => {
     expect(readFormat(provider.requests[1]?.body ?? {}).strict).toBe(false);
   });
 
-  test("a text without the format is asked for once more; then it is an error", async () => {
+  test("a text that doesn't match the format is requested once more; then it is an error", async () => {
     provider.script("one", { text: '{"a":"x"}' }, { text: '{"a":2}' });
     expect((await read(await ask())).body.choices[0]?.message.content).toBe('{"a":2}');
     provider.script("one", { text: '{"a":"x"}' });
@@ -97,7 +97,7 @@ describe("response_format", () => {
     expect(provider.requestsOf("two")).toHaveLength(0);
   });
 
-  test("a stream flows; without the format it ends with an error, and without [DONE]", async () => {
+  test("a stream is sent as it comes; text that doesn't match ends with an error, without [DONE]", async () => {
     provider.script("one", { pieces: ['{"a":', "3}"] });
     expect(await readStream(await ask({ stream: true }))).toEqual({ text: '{"a":3}', isDone: true, error: undefined });
     provider.script("one", { pieces: ['{"a":', '"x"}'] });
@@ -110,20 +110,20 @@ describe("response_format", () => {
     expect(provider.requests).toHaveLength(2);
   });
 
-  test("a stream that goes on with another model has to end, since JSON cannot be continued", async () => {
+  test("a stream that would continue with another model ends, because JSON can't be continued", async () => {
     provider.script("one", { pieces: ['{"a":', '"never"'], fault: "cut", after: 1 });
     provider.script("two", { text: '{"a":1}' });
     const { text, isDone, error } = await readStream(await ask({ stream: true }));
     expect([text, isDone, error?.code]).toEqual(['{"a":', false, "provider_unavailable"]);
   });
 
-  test("a fence around the text is taken off, also in a stream", async () => {
+  test("a code fence around the text is removed, also in a stream", async () => {
     provider.script("one", { pieces: ["```json\n", '{"a":4}', "\n```"] });
     expect((await read(await ask())).body.choices[0]?.message.content).toBe('{"a":4}');
     expect(await readStream(await ask({ stream: true }))).toMatchObject({ text: '{"a":4}', isDone: true });
   });
 
-  test("a text that was cut off comes with its reason, as OpenAI's clients expect it", async () => {
+  test("a truncated text comes with its finish reason, as OpenAI's clients expect it", async () => {
     provider.script("one", { text: '{"a":', finish: "length" });
     const { status, body } = await read(await ask());
     expect([status, body.choices[0]?.finish_reason, body.choices[0]?.message.content]).toEqual([
@@ -133,7 +133,7 @@ describe("response_format", () => {
     ]);
   });
 
-  test("calls of tools need no format", async () => {
+  test("tool calls need no format", async () => {
     provider.script("one", { toolCalls: [{ name: "f", arguments: "{}" }] });
     const tools = [{ type: "function", function: { name: "f", parameters: { type: "object" } } }];
     expect((await read(await ask({ tools }))).body.choices[0]?.finish_reason).toBe("tool_calls");
@@ -149,26 +149,26 @@ describe("response_format", () => {
       "response_format.json_schema.schema.required",
     ],
     [
-      "a remote reference",
+      "an external reference",
       { type: "json_schema", json_schema: { name: "x", schema: { $ref: "http://127.0.0.1/s" } } },
       "response_format.json_schema.schema.$ref",
     ],
   ];
-  test.each(refused)("%s is refused with its parameter", async (_name, response_format, param) => {
+  test.each(refused)("%s is refused and names the parameter", async (_name, response_format, param) => {
     const { status, body } = await read(await ask({ response_format }));
     expect([status, body.error?.type]).toEqual([400, "invalid_request_error"]);
     expect(body.error?.param?.replaceAll('"', "")).toBe(param);
     expect(provider.requests).toHaveLength(0);
   });
 
-  test("a model that cannot is refused by its name", async () => {
+  test("an unsupported model is refused by name", async () => {
     const { status, body } = await read(await ask({ model: "openai/gpt-4-turbo" }));
     expect([status, body.error?.param]).toEqual([400, "response_format"]);
     expect(body.error?.message).toContain("openai/gpt-4-turbo");
     expect(provider.requests).toHaveLength(0);
   });
 
-  test("what is stored in a conversation has its output", async () => {
+  test("a message stored in a conversation has its output", async () => {
     provider.script("one", { text: '{"a":7}' });
     const { id } = await createConversation(parley, anna);
     await ask({ metadata: { conversation_id: id } });

@@ -5,7 +5,7 @@ import { createSealedThinking, SENT_THINKING_BYTES_MAX } from "../../src/modules
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { detailsOf, type Thought, thoughtOf } from "../support/provider-stand-in/thoughts.ts";
+import { detailsOf, type ThinkingFormat, thoughtOf } from "../support/provider-stand-in/thoughts.ts";
 
 let provider: ProviderStandIn;
 let parley: TestApp;
@@ -73,7 +73,7 @@ const askWhole = async (request: OpenAI.ChatCompletionCreateParamsNonStreaming, 
 type Ask = typeof askWhole;
 const question = { role: "user" as const, content: "What is it?" };
 
-/** One step of a client's loop: sends a request and answers each call. */
+/** One step of a client's loop: sends a request and responds to each call. */
 async function step(
   messages: ChatCompletionMessageParam[],
   { model, ask = askWhole, user = anna }: { model: string; ask?: Ask; user?: Account },
@@ -88,7 +88,7 @@ async function step(
   return message;
 }
 
-const kinds: [string, Thought][] = [
+const kinds: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -105,7 +105,7 @@ const record = (...deltas: object[]): string => {
 const nameOf = (model: string): string => model.split("/")[1] ?? "";
 
 /** Two steps with calls, then an answer. */
-function scriptLoop(model: string, thought: Thought): void {
+function scriptLoop(model: string, thought: ThinkingFormat): void {
   provider.script(
     nameOf(model),
     { text: "Let me look. ", toolCalls: [call, call], thought },
@@ -114,7 +114,7 @@ function scriptLoop(model: string, thought: Thought): void {
   );
 }
 
-describe("a loop of the openai SDK, which hands its messages back as they came", () => {
+describe("a loop of the openai SDK that returns its messages unchanged", () => {
   describe.each([
     ["whole", askWhole],
     ["in chunks", askInChunks],
@@ -135,7 +135,7 @@ describe("a loop of the openai SDK, which hands its messages back as they came",
     });
   });
 
-  test.each(kinds)("%s, %s: also of a client that only keeps the signature of its calls", async (model, thought) => {
+  test.each(kinds)("%s, %s: also with a client that only keeps the signature of its calls", async (model, thought) => {
     scriptLoop(model, thought);
     const messages: ChatCompletionMessageParam[] = [question];
     for (let n = 0; n < 3; n += 1) {
@@ -147,8 +147,8 @@ describe("a loop of the openai SDK, which hands its messages back as they came",
   });
 });
 
-describe("what a client is given", () => {
-  test("Anthropic's blocks, in the words of OpenRouter", async () => {
+describe("a client receives", () => {
+  test("Anthropic's blocks in OpenRouter's format", async () => {
     scriptLoop("anthropic/two", "signed");
     const { reasoning_details = [] } = await step([question], { model: "anthropic/two" });
     const [id = ""] = /\d+/.exec(String(reasoning_details[0]?.text)) ?? [];
@@ -174,7 +174,7 @@ describe("what a client is given", () => {
     expect(reasoning_details.at(-1)).toMatchObject({ type: "reasoning.encrypted", format: "parley-v1", index: 3 });
   });
 
-  test("OpenAI's items, and what OpenRouter gives itself", async () => {
+  test("OpenAI's items, and OpenRouter's details unchanged", async () => {
     scriptLoop("openai/one", "encrypted");
     const items = (await step([question], { model: "openai/one" })).reasoning_details ?? [];
     expect(items.map(({ type, format }) => [type, format])).toEqual([
@@ -188,7 +188,7 @@ describe("what a client is given", () => {
     expect(own.slice(0, -1)).toEqual(detailsOf("three", id).map((detail) => ({ id: null, ...detail })) as never);
   });
 
-  test("nothing where the model has given nothing, and no more than it can send back", async () => {
+  test("nothing from models without thinking, and no more than it can send back", async () => {
     provider.script("three", { toolCalls: [call] });
     const none = await step([question], { model: "compatible/three" });
     expect(JSON.stringify(none)).not.toMatch(/reasoning_details|extra_content/);
@@ -199,23 +199,20 @@ describe("what a client is given", () => {
     expect(much).not.toHaveProperty("reasoning_details");
   });
 
-  test.each(["x", "想"])(
-    "a message with as much of it as there may be can be sent back as it came: %s",
-    async (letter) => {
-      const most = letter.repeat(Math.floor((SENT_THINKING_BYTES_MAX - 200) / Buffer.byteLength(letter)));
-      const tool_calls = [{ index: 0, id: "one", type: "function", function: call }];
-      provider.script("three", { recording: record({ reasoning_content: most }, { tool_calls }) }, { text: "Done." });
-      const messages: ChatCompletionMessageParam[] = [question];
-      expect(await step(messages, { model: "compatible/three" })).toHaveProperty("reasoning_details");
-      expect((await step(messages, { model: "compatible/three" })).content).toBe("Done.");
-      expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(most);
-      const more = `${most}${letter.repeat(200)}`;
-      provider.script("three", { recording: record({ reasoning_content: more }, { tool_calls }) });
-      expect(await step([question], { model: "compatible/three" })).not.toHaveProperty("reasoning_details");
-    },
-  );
+  test.each(["x", "想"])("a message with the maximum amount can be sent back: %s", async (letter) => {
+    const most = letter.repeat(Math.floor((SENT_THINKING_BYTES_MAX - 200) / Buffer.byteLength(letter)));
+    const tool_calls = [{ index: 0, id: "one", type: "function", function: call }];
+    provider.script("three", { recording: record({ reasoning_content: most }, { tool_calls }) }, { text: "Done." });
+    const messages: ChatCompletionMessageParam[] = [question];
+    expect(await step(messages, { model: "compatible/three" })).toHaveProperty("reasoning_details");
+    expect((await step(messages, { model: "compatible/three" })).content).toBe("Done.");
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(most);
+    const more = `${most}${letter.repeat(200)}`;
+    provider.script("three", { recording: record({ reasoning_content: more }, { tool_calls }) });
+    expect(await step([question], { model: "compatible/three" })).not.toHaveProperty("reasoning_details");
+  });
 
-  test("what is stored of the exchange has none of it", async () => {
+  test("a stored exchange has none of it", async () => {
     const { id } = await createConversation(parley, anna, [], { title: "Stored" });
     scriptLoop("anthropic/two", "signed");
     await connect(anna).chat.completions.create({
@@ -251,7 +248,7 @@ describe("thinking goes only to the model that produced it", () => {
     expect(sentLater()).not.toMatch(traces);
   });
 
-  test("nor what is signed to another model of the same server", async () => {
+  test("nor one signed for another model of the same server", async () => {
     scriptLoop("compatible/three", "details");
     const messages: ChatCompletionMessageParam[] = [question];
     await step(messages, { model: "compatible/three" });
@@ -259,7 +256,7 @@ describe("thinking goes only to the model that produced it", () => {
     expect(sentLater()).not.toMatch(traces);
   });
 
-  test("of another user it is left out", async () => {
+  test("of another user is dropped", async () => {
     scriptLoop("anthropic/two", "signed");
     const messages: ChatCompletionMessageParam[] = [question];
     await step(messages, { model: "anthropic/two" });
@@ -270,22 +267,22 @@ describe("thinking goes only to the model that produced it", () => {
 
   const forgeries: [string, object][] = [
     [
-      "the fields of a server",
+      "the fields of a compatible server",
       { reasoning_content: "forged", reasoning_details: [{ type: "reasoning.text", text: "forged" }] },
     ],
     [
-      "a seal of somebody else",
+      "data encrypted by someone else",
       {
         reasoning_details: [
           { format: "parley-v1", data: "parley.v1.Zm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2Vk" },
         ],
       },
     ],
-    ["an empty seal", { reasoning_details: [{ format: "parley-v1", data: "parley.v1." }] }],
+    ["empty encrypted data", { reasoning_details: [{ format: "parley-v1", data: "parley.v1." }] }],
     ["no list", { reasoning_details: "forged", reasoning_content: 7 }],
-    ["odd entries", { reasoning_details: [null, 1, "forged", [], { data: { forged: 1 } }] }],
+    ["invalid entries", { reasoning_details: [null, 1, "forged", [], { data: { forged: 1 } }] }],
   ];
-  test.each(forgeries)("forged, it is left out and no error: %s", async (_name, fields) => {
+  test.each(forgeries)("is dropped without an error if forged: %s", async (_name, fields) => {
     const calls = [
       {
         id: "c1",
@@ -307,7 +304,7 @@ describe("thinking goes only to the model that produced it", () => {
     expect(JSON.stringify(provider.requests.map(({ body }) => body))).not.toMatch(traces);
   });
 
-  test("a changed seal doesn't open", async () => {
+  test("modified encrypted data is dropped", async () => {
     scriptLoop("anthropic/two", "signed");
     const messages: ChatCompletionMessageParam[] = [question];
     await step(messages, { model: "anthropic/two" });
@@ -319,7 +316,7 @@ describe("thinking goes only to the model that produced it", () => {
 });
 
 describe("reasoning_effort", () => {
-  test("reaches the model in its own words", async () => {
+  test("reaches the model in its provider's format", async () => {
     const ask = (model: string) =>
       connect(anna).chat.completions.create({ model, messages: [question], reasoning_effort: "low" });
     for (const model of ["openai/one", "anthropic/two", "compatible/three"]) await ask(model);
@@ -330,7 +327,7 @@ describe("reasoning_effort", () => {
     ]);
   });
 
-  test("by a budget: in a loop of the model itself, and not where another one has begun it", async () => {
+  test("as a budget: in a loop of the model itself, not where another one began it", async () => {
     const model = "anthropic/claude-sonnet-4-5";
     const askWithEffort: Ask = (request, user) => askWhole({ ...request, reasoning_effort: "high" }, user);
     scriptLoop(model, "signed");
@@ -346,7 +343,7 @@ describe("reasoning_effort", () => {
     expect(modes).toEqual(["enabled", "enabled", "enabled", undefined] as never);
   });
 
-  test("of an unknown value is refused", async () => {
+  test("with an unknown value is refused", async () => {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: "openai/one", messages: [question], reasoning_effort: "much" },
@@ -357,7 +354,7 @@ describe("reasoning_effort", () => {
   });
 });
 
-test("a budget counts the thinking that a client gives back, if it opens", async () => {
+test("budgets count the thinking that a client returns, if it can be decrypted", async () => {
   const secret = "a-secret-for-the-tests-of-thinking-32";
   const config = {
     JWT_SECRET: secret,
@@ -388,7 +385,7 @@ test("a budget counts the thinking that a client gives back, if it opens", async
     expect(refused.status).toBe(429);
     expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota" } });
     expect(provider.requests).toEqual([]);
-    // Another's is nothing but a text that is not passed on.
+    // Another's is only text that is not passed on.
     expect((await ask(dan)).status).toBe(200);
     expect(JSON.stringify(provider.requests.at(-1)?.body)).not.toContain("A thought.");
   } finally {

@@ -32,7 +32,7 @@ afterAll(async () => {
 
 const messages = [{ role: "user" as const, content: "Hello" }];
 
-test("comes in its parts, in a whole answer and in the last chunk of a stream", async () => {
+test("has its parts, in a complete answer and in the last chunk of a stream", async () => {
   const server = startCompletionServer();
   server.answerWith(async (push) => {
     pushText(push, "Hello");
@@ -84,7 +84,7 @@ test.each([
     { prompt_tokens: 24, completion_tokens: 206, completion_tokens_details: { reasoning_tokens: 192 } },
   ],
   ["anthropic/caches", "anthropic-text", { prompt_tokens: 2_316, completion_tokens: 12, total_tokens: 2_328 }],
-])("of %s agrees with what is stored and charged", async (model, recording, usage) => {
+])("of %s matches what is stored and charged", async (model, recording, usage) => {
   provider.script(model.split("/")[1] ?? "", { recording: readRecording(recording) });
   const anna = await parley.register();
   const rest = createRest(parley, anna);

@@ -31,7 +31,7 @@ function open(target: Parameters<typeof openDatabase>[0]["target"]): Database {
   return database;
 }
 
-/** Statements under a name that the connections to Postgres keep. */
+/** The number of prepared statements that the connections to Postgres keep. */
 async function countPrepared(database: Database): Promise<number> {
   for (let n = 0; n < 3; n += 1) await database`select ${n}::int + 1`;
   const [row] = await database<{ count: number }[]>`
@@ -39,7 +39,7 @@ async function countPrepared(database: Database): Promise<number> {
   return row?.count ?? 0;
 }
 
-test("Postgres itself: statements are prepared", async () => {
+test("Postgres without a pooler: statements are prepared", async () => {
   const database = open(made.target);
   await prepareSession(database, silentLog);
   expect(getPooling(database)).toBe("none");
@@ -49,9 +49,9 @@ test("Postgres itself: statements are prepared", async () => {
 
 test.each([
   ["many connections", 20, {}],
-  ["a single connection, so that everything looks like a session", 1, {}],
-  ["connections given out in turns", 5, { server_round_robin: "1", min_pool_size: "5" }],
-])("a pooler of transactions with %s is known, and nothing is prepared", async (_, poolSize, settings) => {
+  ["a single connection, which looks like a session", 1, {}],
+  ["round-robin connections", 5, { server_round_robin: "1", min_pool_size: "5" }],
+])("detects a transaction pooler with %s, and prepares nothing", async (_, poolSize, settings) => {
   const database = await openPooled({ mode: "transaction", poolSize, settings });
   await prepareSession(database, silentLog);
   expect(getPooling(database)).toBe("transaction");
@@ -60,7 +60,7 @@ test.each([
   await Promise.all(Array.from({ length: 50 }, (_, n) => database`select ${n}::int + 2`));
 });
 
-test("a pooler of transactions that others keep busy is known", async () => {
+test("detects a transaction pooler that is busy with other clients", async () => {
   const database = await openPooled({ mode: "transaction", poolSize: 3 });
   const other = open(
     database.options.connection && { url: `postgres://postgres@127.0.0.1:${database.options.port[0]}/${made.name}` },
@@ -78,20 +78,20 @@ test("a pooler of transactions that others keep busy is known", async () => {
   expect(getPooling(database)).toBe("transaction");
 });
 
-test("a pooler of sessions is as good as none", async () => {
+test("a session pooler works like none", async () => {
   const database = await openPooled({ mode: "session", poolSize: 20 });
   await prepareSession(database, silentLog);
   expect(getPooling(database)).toBe("session");
   expect(await countPrepared(database)).toBe(1);
 });
 
-test("a pooler of sessions without a connection to spare is worked with, too", async () => {
+test("a session pooler without a spare connection works too", async () => {
   const database = await openPooled({ mode: "session", poolSize: 1 });
   await prepareSession(database, silentLog);
   expect(await countPrepared(database)).toBe(0);
 });
 
-test("a pooler of statements is refused in a sentence", async () => {
+test("a statement pooler is refused with an explanation", async () => {
   const database = await openPooled({ mode: "statement" });
   const error = await prepareSession(database, silentLog).catch((error) => error);
   expect(error).toBeInstanceOf(UnsuitableDatabaseError);
@@ -101,13 +101,13 @@ test("a pooler of statements is refused in a sentence", async () => {
   );
 });
 
-test("prepare=true in DATABASE_URL has statements prepared behind a pooler as well", async () => {
+test("prepare=true in DATABASE_URL prepares statements behind a pooler as well", async () => {
   const database = await openPooled({ mode: "transaction", poolSize: 1 }, "?prepare=true");
   await prepareSession(database, silentLog);
   expect(await countPrepared(database)).toBe(1);
 });
 
-test("nothing is left on the connections to Postgres: no setting, no statement, nobody who listens", async () => {
+test("the check leaves nothing on the connections to Postgres: no setting, statement or listener", async () => {
   const database = await openPooled({ mode: "transaction", poolSize: 1 });
   await prepareSession(database, silentLog);
   const [left] = await database`
@@ -117,7 +117,7 @@ test("nothing is left on the connections to Postgres: no setting, no statement, 
   expect(left).toEqual({ statements: 0, channels: 0, settings: 0 });
 });
 
-test("it is told once what the pooler is, and which timeouts the role needs", async () => {
+test("logs once the kind of the pooler, and the timeouts that the role needs", async () => {
   const lines: { level: number; msg: string; pool_mode?: string }[] = [];
   const log = pino({ level: "info" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const database = await openPooled({ mode: "transaction" });

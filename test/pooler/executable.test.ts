@@ -35,7 +35,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** Sends over a socket until it is acknowledged. @returns the errors before. */
+/** Sends over a socket until it is acknowledged. @returns the errors before that. */
 async function startSending(parley: Parley) {
   const account = await instances[0].register();
   const { id: conversation_id } = await createConversation(instances[0], account);
@@ -56,7 +56,7 @@ const waitForStatus = async (parley: Parley, status: number): Promise<void> => {
   while ((await fetch(`${parley.url}/readyz`)).status !== status) await Bun.sleep(RETRY_MS);
 };
 
-test("two instances start behind PgBouncer without a setting, and store what they are sent", async () => {
+test("two instances start behind PgBouncer without further settings, and store messages", async () => {
   for (const parley of instances) {
     expect(parley.readLog()).toContain('"pool_mode":"transaction"');
     const send = await startSending(parley);
@@ -64,7 +64,7 @@ test("two instances start behind PgBouncer without a setting, and store what the
   }
 });
 
-test("Postgres restarts behind PgBouncer: temporary errors, then all is well", async () => {
+test("Postgres restarts behind PgBouncer: temporary errors, then recovery", async () => {
   const send = await startSending(instances[0]);
   await send("before");
   await server.halt("fast");
@@ -76,7 +76,7 @@ test("Postgres restarts behind PgBouncer: temporary errors, then all is well", a
   expect(await send("after")).toEqual([]);
 });
 
-test("PgBouncer is full: the start waits and says why", async () => {
+test("PgBouncer is full: the start waits and logs why", async () => {
   const admin = `postgres://postgres@127.0.0.1:${pooler.port}/pgbouncer`;
   pooler.write({ max_client_conn: "1" });
   await server.run(admin, "reload");
@@ -96,7 +96,7 @@ test("commands work behind it as well", async () => {
   expect(output).not.toContain("pending");
 });
 
-test("nothing has gone wrong on the way", () => {
+test("the log has no unexpected errors", () => {
   const levels = site.readLog().match(/.*"level":"(?:error|fatal)".*/g) ?? [];
   const unknown = levels.filter((line) => !/unreachable|not responding|CONNECTION|08P01|57P0|ECONN/.test(line));
   expect(unknown).toEqual([]);

@@ -43,14 +43,14 @@ const run = (...statements: string[]) =>
 
 const INDEX = "create index concurrently if not exists things_by_id on things (id);";
 
-test("what takes longer than the role's statement_timeout outside of a transaction fails with a way out", async () => {
+test("a statement outside a transaction that exceeds the role's statement_timeout fails with a solution", async () => {
   const error = await run("select pg_sleep(0.4);", INDEX).catch((error) => error);
   expect(error).toBeInstanceOf(MigrationError);
   expect(error.message).toContain("0002_outside.sql takes longer than the statement_timeout of the role");
   expect(error.message).toContain("run `parley migrate` once with a DATABASE_URL that points to Postgres itself");
 });
 
-test("what does not is applied, and what takes longer inside of a transaction was", async () => {
+test("faster ones are applied, and slow ones inside a transaction were not affected", async () => {
   expect(await run(INDEX)).toEqual(["0002_outside.sql"]);
   const [index] = await database`select indisvalid from pg_index where indexrelid = to_regclass('things_by_id')`;
   expect(index?.indisvalid).toBe(true);

@@ -20,7 +20,7 @@ let server: Awaited<ReturnType<typeof startInstalledPostgres>>;
 let provider: ProviderStandIn;
 beforeAll(async () => {
   server = await startInstalledPostgres({ settings: { fsync: "off" } });
-  // Whatever is the default here has to be right: nothing of a session reaches Postgres.
+  // Defaults of the server must suffice, because no session settings reach Postgres.
   await server.psql(
     "create role strict login superuser",
     "alter role strict set default_transaction_isolation = 'serializable'",
@@ -36,7 +36,7 @@ afterAll(async () => {
 describe.each([
   ["transaction", "plain", 4],
   ["transaction", "strict", 4],
-  // One for the lock of a migration, and one for indexes that are built outside of its transaction.
+  // One for the lock of a migration, and one for indexes that are built outside its transaction.
   ["transaction", "plain", 2],
   ["session", "plain", 90],
 ] as const)("PgBouncer in mode %s, role %s, %d connections", (mode, user, poolSize) => {
@@ -58,7 +58,7 @@ describe.each([
       users: [user, "postgres"],
     });
     databases = [0, 1].map(() => openDatabase({ target: { url: pooler.url(name, user) }, poolSize: 5 }));
-    // Both at once, from empty.
+    // Both at once, on an empty database.
     await Promise.all(
       databases.map(async (database) => {
         await prepareSession(database, silentLog);
@@ -88,7 +88,7 @@ describe.each([
     await pooler.stop();
   });
 
-  /** Sends until it is acknowledged. @returns its number. */
+  /** Sends until it is acknowledged. @returns its seq. */
   async function send(socket: TestSocket, content: string, errors: Set<unknown>): Promise<number> {
     for (;;) {
       const frame = { conversation_id, content, client_message_id: content, reply: false };
@@ -105,9 +105,9 @@ describe.each([
     return rows.map(({ content }) => content);
   };
 
-  test("it is known", () => expect(databases.map(getPooling)).toEqual([mode, mode]));
+  test("the mode is detected", () => expect(databases.map(getPooling)).toEqual([mode, mode]));
 
-  test("two instances store what is sent to them at the same time, once and in order", async () => {
+  test("two instances store concurrent messages once and in order", async () => {
     const name = createId();
     const errors = new Set();
     const sent = await Promise.all(
@@ -119,7 +119,7 @@ describe.each([
     expect(new Set(sent).size).toBe(MESSAGES);
   });
 
-  test("answers stream and are stored", async () => {
+  test("answers are streamed and stored", async () => {
     const { access_token: token } = account;
     const [first] = instances as [TestApp];
     const path = `/api/v1/conversations/${conversation_id}/messages`;
@@ -135,7 +135,7 @@ describe.each([
     expect(answers[0]?.content.length).toBeGreaterThan(0);
   });
 
-  test("changes of many kinds at the same time", async () => {
+  test("different changes run concurrently", async () => {
     const { access_token: token } = account;
     const statuses = await Promise.all(
       Array.from({ length: 40 }, async (_, n) => {
@@ -155,7 +155,7 @@ describe.each([
 
   test("statistics are gathered", () => gatherStatistics(databases[0] as ReturnType<typeof openDatabase>));
 
-  test("a crash of PgBouncer: temporary errors, then all is well, and nothing is lost", async () => {
+  test("a crash of PgBouncer: temporary errors, then recovery without losses", async () => {
     const name = createId();
     let isOver = false;
     const acked: string[] = [];

@@ -32,7 +32,7 @@ const create = async (json: unknown, account = anna): Promise<Prompt> => {
 };
 
 describe("prompts", () => {
-  test("are created, read with a tag, listed newest first, renamed and deleted", async () => {
+  test("can be created, read with an ETag, listed newest first, renamed and deleted", async () => {
     const made = await create({ name: "Helper", template: "Help {{user.display_name}}." });
     expect(made).toMatchObject({
       name: "Helper",
@@ -84,7 +84,7 @@ describe("prompts", () => {
     expect(rest.data.map(({ version }) => version)).toEqual([1]);
   });
 
-  test("changed at the same time lose no version", async () => {
+  test("lose no version in concurrent changes", async () => {
     const { id } = await create({ name: "Race", template: "0" });
     const changes = Array.from({ length: 8 }, (_, n) =>
       call(`/${id}`, anna.access_token, { method: "PATCH", json: { template: `t${n}` } }),
@@ -93,7 +93,7 @@ describe("prompts", () => {
     expect(await read<Prompt>(call(`/${id}`, anna.access_token))).toMatchObject({ version: 9 });
   });
 
-  test("have one default, which new conversations begin with", async () => {
+  test("have one default, which new conversations start with", async () => {
     const ben = await parley.register();
     const first = await create({ name: "A", template: "a", is_default: true }, ben);
     const second = await create({ name: "B", template: "b", is_default: true }, ben);
@@ -111,7 +111,7 @@ describe("prompts", () => {
     expect((await createConversation(parley, ben)).prompt_id).toBeNull();
   });
 
-  test("can be set on a conversation, and are removed from it when they are deleted", async () => {
+  test("can be set on a conversation, and are removed from it when deleted", async () => {
     const { id } = await create({ name: "Chosen", template: "x" });
     const conversation = await createConversation(parley, anna);
     const path = `/api/v1/conversations/${conversation.id}`;
@@ -143,12 +143,12 @@ describe("prompts", () => {
       expect((await call(path, outsider.access_token, more)).status).toBe(404);
       expect((await parley.fetch(`/api/v1/prompts${path}`, more)).status).toBe(401);
     }
-    const theirs = await read<{ data: Prompt[] }>(call("", outsider.access_token));
-    expect(JSON.stringify(theirs)).not.toContain("secret");
+    const otherPrompt = await read<{ data: Prompt[] }>(call("", outsider.access_token));
+    expect(JSON.stringify(otherPrompt)).not.toContain("secret");
     expect(await read<Prompt>(call(`/${id}`, anna.access_token))).toMatchObject({ name: "Secret" });
   });
 
-  test("are part of what their owner exports, with all versions", async () => {
+  test("are part of their owner's export, with all versions", async () => {
     const carl = await parley.register();
     const { id } = await create({ name: "Mine", template: "old" }, carl);
     await call(`/${id}`, carl.access_token, { method: "PATCH", json: { template: "new" } });
@@ -166,7 +166,7 @@ describe("prompts", () => {
     expect(JSON.stringify(await exportOf(outsider))).not.toContain(id);
   });
 
-  const bad: [string, unknown, number, string | undefined][] = [
+  const invalid: [string, unknown, number, string | undefined][] = [
     ["with an unknown variable", { name: "x", template: "Hi {{user.password}}" }, 422, "#/template"],
     ["with an open brace", { name: "x", template: "Hi {{user.display_name" }, 422, "#/template"],
     ["with code in braces", { name: "x", template: "{{constructor.constructor('1')()}}" }, 422, "#/template"],
@@ -176,13 +176,13 @@ describe("prompts", () => {
     ["that is too long", { name: "x", template: "x".repeat(32_001) }, 422, "#/template"],
     ["of 2 MB", { name: "x", template: "x".repeat(2_000_000) }, 413, undefined],
   ];
-  test.each(bad)("%s are refused", async (_name, json, status, pointer) => {
+  test.each(invalid)("%s are refused", async (_name, json, status, pointer) => {
     const problem = await read<ProblemBody>(call("", anna.access_token, { json }));
     expect(problem.status).toBe(status);
     if (pointer) expect(problem.errors?.[0]?.pointer).toBe(pointer);
   });
 
-  test("cannot be changed to a template with an unknown variable", async () => {
+  test("can't be changed to a template with an unknown variable", async () => {
     const { id } = await create({ name: "Good", template: "good" });
     const refused = await call(`/${id}`, anna.access_token, { method: "PATCH", json: { template: "{{nothing}}" } });
     expect(refused.status).toBe(422);
@@ -191,7 +191,7 @@ describe("prompts", () => {
 });
 
 describe("a preview", () => {
-  test("renders the variables of the user, their preferences and the clock", async () => {
+  test("renders the variables of the user, the preferences and the clock", async () => {
     await parley.fetch("/api/v1/me/preferences", {
       method: "PUT",
       token: anna.access_token,
@@ -224,10 +224,10 @@ describe("a preview", () => {
     expect((await call(`/${id}/preview`, anna.access_token, { method: "POST" })).status).toBe(200);
   });
 
-  test("of a conversation is for its members", async () => {
+  test("of a conversation is for its members only", async () => {
     const { id } = await create({ name: "Mine", template: "x" });
-    const theirs = await createConversation(parley, outsider);
-    const refused = await call(`/${id}/preview`, anna.access_token, { json: { conversation_id: theirs.id } });
+    const otherPrompt = await createConversation(parley, outsider);
+    const refused = await call(`/${id}/preview`, anna.access_token, { json: { conversation_id: otherPrompt.id } });
     expect(refused.status).toBe(404);
   });
 });

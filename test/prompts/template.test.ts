@@ -8,7 +8,7 @@ import {
 } from "../../src/modules/prompts/template.ts";
 import { createVariables } from "../../src/modules/prompts/variables.ts";
 
-/** The longest template, made of one variable. */
+/** The longest template, made of one repeated variable. */
 const COUNT = Math.floor(32_000 / "{{preferences.a}}".length);
 const repeated = "{{preferences.a}}".repeat(COUNT);
 
@@ -21,7 +21,7 @@ const create = (preferences: Record<string, unknown>): Variables =>
     now: new Date("2026-07-31T23:30:00Z"),
   });
 
-/** The specification of rendering, without regard to cost. */
+/** The reference implementation of rendering, regardless of cost. */
 function renderAll(template: string, variables: Variables): string {
   const read = (name: string): string => {
     if (!name.startsWith("preferences.")) return variables[name as Exclude<keyof Variables, "preferences">];
@@ -37,7 +37,7 @@ function renderAll(template: string, variables: Variables): string {
 }
 
 describe("a template", () => {
-  test("is rendered as if everything were put in, and cut after that", () => {
+  test("is rendered as if everything were inserted, and then cut", () => {
     const value = fc.oneof(
       fc.string({ unit: "binary", maxLength: 40 }),
       fc.constant("{{user.id}}"),
@@ -59,7 +59,7 @@ describe("a template", () => {
     );
   });
 
-  test("that names a long value thousands of times stops at the limit, and serialises the value once", () => {
+  test("that repeats a long value thousands of times stops at the limit, and serializes the value once", () => {
     let serialised = 0;
     const a = {
       toJSON() {
@@ -95,7 +95,7 @@ describe("a template", () => {
     expect(rendered.isWellFormed()).toBe(true);
   });
 
-  test("has the clock of the user's time zone, and UTC where that is unknown", () => {
+  test("uses the clock of the user's time zone, or UTC if that is unknown", () => {
     const clock = "{{date}} {{time}} {{weekday}}";
     expect(renderTemplate(clock, create({ timezone: "Europe/Berlin" }))).toBe("2026-08-01 01:30 Saturday");
     for (const timezone of ["Nowhere/Land", 5, undefined])

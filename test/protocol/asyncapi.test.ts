@@ -50,8 +50,8 @@ const open = createAjv(document);
 const closed = createAjv(closeSchemas(document as never) as object);
 
 /**
- * A check of a payload, as somebody makes it who has only the document.
- * @param isClosed fields that the document doesn't name are refused.
+ * Validates a payload with nothing but the document, as its users would.
+ * @param isClosed refuses fields that the document doesn't name.
  */
 function compile(name: string, { isClosed = false } = {}): ValidateFunction {
   const ajv = isClosed ? closed : open;
@@ -69,7 +69,7 @@ describe("the AsyncAPI document", () => {
     expect(validate.errors?.length).toBeGreaterThan(0);
   });
 
-  test("refers to nothing that is not in it", () => {
+  test("has no dangling references", () => {
     const references = JSON.stringify(document).match(/"#\/[^"]+"/g) ?? [];
     const find = (path: string) =>
       path
@@ -125,20 +125,20 @@ describe("the AsyncAPI document", () => {
     expect(Math.min(...examples)).toBeGreaterThan(0);
   });
 
-  test("AsyncAPI's own parser finds no error and no warning in it", async () => {
+  test("passes AsyncAPI's own parser without errors or warnings", async () => {
     const { Parser } = await import("@asyncapi/parser");
     const parser = new Parser();
     const find = async (asyncapi: object) => {
       const { diagnostics } = await parser.parse(JSON.stringify(asyncapi));
       return diagnostics.map(({ severity, code, path }) => ({ severity, code, path: path.join("/") }));
     };
-    // Only a hint: there is a newer version of AsyncAPI.
+    // Only a hint that a newer version of AsyncAPI exists.
     expect(await find(addressed)).toEqual([{ severity: 2, code: "asyncapi-latest-version", path: "asyncapi" }]);
     const { realtime: _, ...others } = document.channels;
     expect((await find({ ...document, channels: others })).some(({ severity }) => severity === 0)).toBe(true);
   });
 
-  test("uses each name of a schema once, and only what other tools understand", () => {
+  test("uses each schema name once, and only keywords that other tools understand", () => {
     const text = JSON.stringify(document.components.schemas);
     expect(text).not.toMatch(/"format":"(?:text|line)"|"patternProperties"|"title":"/);
     expect(Object.keys(document.components.schemas)).toEqual(
@@ -162,7 +162,7 @@ describe("the schemas of the document", () => {
   });
   afterAll(() => parley.stop());
 
-  test("accept what a server sends, and what a later one may add to it", async () => {
+  test("accept what a server sends, and what a later version may add", async () => {
     const anna = await parley.register();
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -182,8 +182,8 @@ describe("the schemas of the document", () => {
     ] as const) {
       const validate = compile(name);
       const frame = frames.find((one) => one.type === type);
-      for (const good of [frame, { ...frame, later: 1 }])
-        expect({ name, errors: validate(good) ? [] : validate.errors }).toEqual({ name, errors: [] });
+      for (const validFrame of [frame, { ...frame, later: 1 }])
+        expect({ name, errors: validate(validFrame) ? [] : validate.errors }).toEqual({ name, errors: [] });
       const { conversation_id: _, connection_id: __, ...less } = frame as object as Record<string, unknown>;
       expect({ name, isValid: validate(less) }).toEqual({ name, isValid: false });
     }

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 describe("the table of pushes", () => {
-  test("has a name for each schema, and one schema for each name", () => {
+  test("has a unique name for each schema", () => {
     const { ack: _, ...others } = pushes;
     const all = [...Object.values(clientFrames), ...Object.values(acks), ...Object.values(others)];
     const names = all.map(({ title }) => title);
@@ -28,7 +28,7 @@ describe("the table of pushes", () => {
       expect({ title, description }).toEqual({ title, description: expect.stringMatching(/^[A-Z].+\.$/) });
   });
 
-  test("holds what each client frame is acknowledged with", async () => {
+  test("has the ack of each client frame", async () => {
     const { id: conversation_id } = await createConversation(parley, anna, [ben]);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const ask = async (frame: { type: keyof typeof clientFrames; [field: string]: unknown }) => {
@@ -60,12 +60,12 @@ describe("the table of pushes", () => {
   });
 });
 
-describe("the check that every test client makes", () => {
+describe("the check in every test client", () => {
   const id = "0190e6f0-0000-7000-8000-000000000000";
   const event = createTestEvent(id, 1);
   const find = (push: unknown, to?: string) => findFaultInMessage("realtime", push, to);
 
-  test("finds what the table does not say: a field too many, one too few, a wrong type, deep inside as well", () => {
+  test("finds deviations from the table: an additional field, a missing one, a wrong type, also in nested data", () => {
     expect(find(event)).toBeNull();
     expect(find({ ...event, colour: "red" })).toContain("/colour");
     expect(find({ ...event, data: { ...event.data, colour: "red" } })).toContain("/data/colour");
@@ -76,7 +76,7 @@ describe("the check that every test client makes", () => {
     expect(find(null)).toBe("The server sends no undefined.");
   });
 
-  test("holds an ack against the frame that it answers", () => {
+  test("compares an ack with the frame that it responds to", () => {
     const ack = { type: "ack", id: "1", last_read_seq: 1 };
     expect(find(ack)).toBeNull();
     expect(find(ack, "read")).toBeNull();

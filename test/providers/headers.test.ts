@@ -17,7 +17,7 @@ beforeAll(() => {
 });
 afterAll(() => server.stop(true));
 
-/** What a provider's request looks like with these header fields beside a key. */
+/** A request to the provider with these header fields and a key. */
 async function ask(name: string, headers: Record<string, string>): Promise<Record<string, string>> {
   const NAME = name.toUpperCase();
   const config = loadConfig(

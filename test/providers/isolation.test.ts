@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createTestLog } from "../support/log.ts";
 
-/** Every provider with a credential of its own, in each way in which one can be set. */
+/** Every provider with different credentials, set in each possible way. */
 const secretsOf: Record<string, string[]> = {
   openai: ["sk-of-openai-0123456789", "gate-of-openai-0123456789"],
   anthropic: ["sk-ant-of-anthropic-0123456789", "gate-of-anthropic-0123456789"],
@@ -14,7 +14,7 @@ const secretsOf: Record<string, string[]> = {
   epsilon: ["query-of-epsilon-0123456789"],
   zeta: ["token-of-zeta-0123456789"],
 };
-/** A header field of its own goes before the key: this one is sent to nobody. */
+/** A custom header field overrides the key, so this key is never sent. */
 const UNUSED_KEY = "unused-key-of-delta-0123456789";
 const names = Object.keys(secretsOf);
 const allSecrets = [...Object.values(secretsOf).flat(), UNUSED_KEY];
@@ -37,11 +37,17 @@ const servers: Record<string, Server> = {};
 const text = (content: string, finish_reason: string | null): string =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason }] })}\n\n`;
 
-/** Does what the model's name says; what it was sent comes back in its errors, in all places that errors have. */
-function answer(name: string, model: string, said: string, redirectTo: string): Response {
+/** Behaves as the model's name says, and echoes what it received in every part of its errors. */
+function answer(name: string, model: string, requestText: string, redirectTo: string): Response {
   const [, status] = /^(?:echo|to)-(\d+)$/.exec(model) ?? [];
   const echo = {
-    error: { message: said, code: said.slice(0, 60), param: said.slice(-60), type: said, metadata: { raw: said } },
+    error: {
+      message: requestText,
+      code: requestText.slice(0, 60),
+      param: requestText.slice(-60),
+      type: requestText,
+      metadata: { raw: requestText },
+    },
   };
   if (model.startsWith("to-")) return new Response(null, { status: Number(status), headers: { location: redirectTo } });
   if (status !== undefined) return Response.json(echo, { status: Number(status) });
@@ -60,13 +66,15 @@ function startServer(name: string): Server {
     development: false,
     async fetch(request) {
       const body = await request.text();
-      const said = [request.url, ...[...request.headers].map(([field, value]) => `${field}: ${value}`)].join("\n");
-      seen.push(`${said}\n${body}`);
+      const requestText = [request.url, ...[...request.headers].map(([field, value]) => `${field}: ${value}`)].join(
+        "\n",
+      );
+      seen.push(`${requestText}\n${body}`);
       const next = names[(names.indexOf(name) + 1) % names.length] ?? "";
       return answer(
         name,
         (JSON.parse(body) as { model: string }).model,
-        said,
+        requestText,
         `${servers[next]?.origin}/v1/other?moved=1`,
       );
     },
@@ -112,7 +120,7 @@ function configure(models: readonly string[]): Record<string, string> {
 beforeAll(async () => {
   for (const name of names) servers[name] = startServer(name);
   const models = names.flatMap((name) => kinds.map((kind) => `${name}/${kind}`));
-  // The first one stands in for all that fail.
+  // The first one is representative of all that fail.
   parley = await startApp({ config: configure(["compatible/hello", ...models]), log });
   anna = await parley.register();
 });
@@ -121,7 +129,7 @@ afterAll(async () => {
   for (const server of Object.values(servers)) server.stop();
 });
 
-/** Everything that came back to clients. */
+/** Everything that clients received. */
 const shown: string[] = [];
 
 async function ask(model: string, { by = parley, account = anna } = {}): Promise<{ status: number; text: string }> {
@@ -133,7 +141,7 @@ async function ask(model: string, { by = parley, account = anna } = {}): Promise
 }
 
 describe.each(names)("%s", (name) => {
-  test("each request carries its own credentials", async () => {
+  test("each request carries the provider's own credentials", async () => {
     await ask(`${name}/hello`);
     const [first = ""] = servers[name]?.seen ?? [];
     const own = (secretsOf[name] ?? []).filter((secret) => !/^gamma-user$|^pass-of-gamma/.test(secret));
@@ -145,13 +153,13 @@ describe.each(names)("%s", (name) => {
     await ask(`${name}/to-${status}`);
     expect(servers[name]?.seen.at(name === "compatible" ? -2 : -1)).toContain(`"to-${status}"`);
     const redirected = Object.values(servers).flatMap(({ seen }) =>
-      seen.filter((said) => said.includes("/other?moved")),
+      seen.filter((requestText) => requestText.includes("/other?moved")),
     );
     expect(redirected).toEqual([]);
   });
 
   test.each(["echo-401", "echo-400", "echo-404", "echo-stream", "fails"])(
-    "%s: what it gives back is kept from everybody",
+    "%s: echoed credentials reach no client",
     async (kind) => {
       await ask(`${name}/${kind}`);
       const line = lines.find(({ model, cause }) => model === `${name}/${kind}` && typeof cause === "string");
@@ -160,10 +168,10 @@ describe.each(names)("%s", (name) => {
   );
 });
 
-test("a chain over all of them, each broken off before its answer or in the middle, sends each its own", async () => {
+test("a chain over all of them, each failing before or during its answer, sends each its own", async () => {
   const broken = names.map((name) => (/^(?:openai|anthropic)$/.test(name) ? `${name}/fails` : `${name}/cut`));
   const by = await startApp({ config: configure([...broken, "delta/hello"]), log });
-  const asked = names.map((name) => servers[name]?.seen.length ?? 0);
+  const requestCounts = names.map((name) => servers[name]?.seen.length ?? 0);
   const { status, text: answered } = await ask("openai/fails", { by, account: await by.register() });
   expect([status, JSON.parse(answered).choices[0].message.content]).toEqual([
     200,
@@ -173,7 +181,7 @@ test("a chain over all of them, each broken off before its answer or in the midd
       .join("")}The end.`,
   ]);
   for (const [index, name] of names.entries())
-    expect((servers[name]?.seen.length ?? 0) - (asked[index] ?? 0)).toBe(name === "delta" ? 2 : 1);
+    expect((servers[name]?.seen.length ?? 0) - (requestCounts[index] ?? 0)).toBe(name === "delta" ? 2 : 1);
   await by.stop();
 });
 
@@ -189,7 +197,7 @@ test("no server has seen another's credentials", () => {
   expect(checked).toBeGreaterThan(100);
 });
 
-test("no credential is in an answer, in the log, or in what tells of models", async () => {
+test("no credential is in an answer, in the log, or in the lists of models", async () => {
   for (const path of ["/metrics", "/readyz?verbose"]) shown.push(await (await parley.fetch(path)).text());
   for (const path of ["/v1/models", "/api/v1/models"])
     shown.push(await (await parley.fetch(path, { token: anna.access_token })).text());

@@ -20,7 +20,7 @@ type Completion = {
 
 const recipes = listRecipes();
 
-test("each recipe of the guide has a server here, and each server a recipe", () => {
+test("each recipe of the guide has a fake server, and each fake server a recipe", () => {
   const named = recipes.map(({ heading, block }) => `${heading} ${block}`).sort();
   expect(named).toEqual(allServers.map(({ recipe }) => `${recipe.heading} ${recipe.block ?? 0}`).sort());
   expect(named.length).toBe(13);
@@ -32,7 +32,7 @@ test.each(recipes)("$heading, recipe $block: its lines mean the same in `.env`",
 
 describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment }) => {
   const quirks = allServers.find(({ recipe }) => recipe.heading === heading && (recipe.block ?? 0) === block);
-  if (!quirks) throw new Error(`No server for ${heading}.`);
+  if (!quirks) throw new Error(`No fake server for ${heading}.`);
   const key = findKey(environment, quirks);
   const model = environment.AI_MODELS?.split(",")[0] ?? "";
   const { log, lines } = createTestLog("trace");
@@ -53,13 +53,13 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
   async function ask(more: object = {}): Promise<{ status: number; body: Completion }> {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
-      // Without a fallback: the second model of a recipe is not asked.
+      // Without a fallback: the second model of a recipe is not called.
       json: { model, messages: [{ role: "user", content: "Hello" }], ...more },
     });
     return { status: response.status, body: (await response.json()) as Completion };
   }
 
-  test("answers, counts tokens, and sends the credential that the server wants and no other", async () => {
+  test("answers, counts tokens, and sends only the credential that the server expects", async () => {
     const { status, body } = await ask({ temperature: 0.5, max_tokens: 100 });
     expect([status, body.choices?.[0]?.message.content, body.choices?.[0]?.finish_reason]).toEqual([
       200,
@@ -67,7 +67,7 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
       "stop",
     ]);
     const { input, output, cached = 0, reasoning = 0 } = quirks.counted;
-    // What was refused for a parameter is asked once more, and not charged.
+    // A request refused for a parameter is retried once, and not charged.
     expect(body.usage).toMatchObject({
       prompt_tokens: input,
       completion_tokens: output,
@@ -85,56 +85,53 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     expect(server.requests.at(-1)?.body.model).toBe(model.slice(model.indexOf("/") + 1));
   });
 
-  test("an error in the middle of the stream is a failure, and no text of the server's gets out", async () => {
+  test("an error in mid-stream is a failure, and the server's text is not exposed", async () => {
     server.mode = "error in stream";
     const { status, body } = await ask();
     expect(status).toBeGreaterThanOrEqual(400);
     expect(JSON.stringify(body)).not.toContain("message_of_the_server");
     expect(body.error?.code).toBeDefined();
-    const [, said] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.breakOff(model)) ?? [];
-    if (said !== undefined) expect(JSON.stringify(body)).not.toContain(said);
+    const [, serverText] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.breakOff(model)) ?? [];
+    if (serverText !== undefined) expect(JSON.stringify(body)).not.toContain(serverText);
     server.mode = "answer";
   });
 
-  test("a model that the server does not have is refused, and not asked for again", async () => {
+  test("a model that the server does not have is refused, and not requested again", async () => {
     server.mode = "unknown model";
     const before = server.requests.length;
     const { status } = await ask();
     server.mode = "answer";
     expect(status).toBe(quirks.unknownModel.status);
-    const asked = server.requests
+    const modelRequests = server.requests
       .slice(before)
       .filter(({ body }) => body.model === model.slice(model.indexOf("/") + 1));
-    expect(asked.length).toBe(1);
+    expect(modelRequests.length).toBe(1);
     if (status !== 404) return;
-    const line = lines.find(({ model: failed, status: said }) => failed === model && said === 404);
+    const line = lines.find(({ model: failed, status }) => failed === model && status === 404);
     expect(line?.msg).toContain(
       `has no model ${model.slice(model.indexOf("/") + 1)} (404): check its name in AI_MODELS`,
     );
     server.mode = "answer";
   });
 
-  test.if(quirks.wrongKey !== undefined)(
-    "a wrong key is an error that names the setting, and not the key",
-    async () => {
-      server.mode = "wrong key";
-      const { status } = await ask();
-      expect(status).toBe(503);
-      const line = lines.find(({ code }) => code === "provider_unauthorized");
-      const setting = Object.keys(environment).find((name) => /_API_KEY$|^AI_AZURE.*_HEADERS$/.test(name));
-      expect(line?.msg).toContain(`${setting} was rejected by 127.0.0.1`);
-      server.mode = "answer";
-    },
-  );
+  test.if(quirks.wrongKey !== undefined)("a wrong key is an error that names the setting, not the key", async () => {
+    server.mode = "wrong key";
+    const { status } = await ask();
+    expect(status).toBe(503);
+    const line = lines.find(({ code }) => code === "provider_unauthorized");
+    const setting = Object.keys(environment).find((name) => /_API_KEY$|^AI_AZURE.*_HEADERS$/.test(name));
+    expect(line?.msg).toContain(`${setting} was rejected by 127.0.0.1`);
+    server.mode = "answer";
+  });
 
-  test("no line of the log holds the key", () => {
+  test("the log does not contain the key", () => {
     expect(lines.length).toBeGreaterThan(0);
-    // Placeholders like `...` stand everywhere.
+    // Placeholders like `...` appear everywhere.
     if (key !== null && key.length > 6) expect(JSON.stringify(lines)).not.toContain(key);
   });
 });
 
-test("an address without its path is explained, whatever the server answers there", async () => {
+test("an address without its path is explained, whatever the server responds", async () => {
   const servers = allServers.map((quirks) => startCompatibleServer(quirks, null, pieces));
   const { log, lines } = createTestLog();
   const parley = await startApp({
@@ -146,7 +143,7 @@ test("an address without its path is explained, whatever the server answers ther
     log,
   });
   const anna = await parley.register();
-  // Each of them fails, so that all are asked.
+  // Each of them fails, so all of them are called.
   const json = { model: "server-0/model", messages: [{ role: "user", content: "Hello" }] };
   const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
   expect(response.status).toBeGreaterThanOrEqual(400);

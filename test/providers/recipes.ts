@@ -7,12 +7,12 @@ import type { Quirks } from "../support/compatible-servers/quirks.ts";
 
 export const allServers: readonly Quirks[] = [...localServers, ...hostedServers, ...cloudServers];
 
-/** A recipe of docs/providers.md: the environment that its lines make, run by a shell. */
+/** A recipe of docs/providers.md: the environment that its lines create in a shell. */
 export type Recipe = { heading: string; block: number; lines: string; environment: Record<string, string> };
 
 const guide = readFileSync(join(import.meta.dir, "../../docs/providers.md"), "utf8");
 
-/** All recipes below the heading of several servers: one for each block of shell lines under a heading of its own. */
+/** All recipes under the headings of servers: one per block of shell lines under a separate heading. */
 export function listRecipes(): Recipe[] {
   const section = guide.split("\n## Several OpenAI-compatible servers\n")[1]?.split("\n## ")[0] ?? "";
   return section
@@ -29,7 +29,7 @@ function runLines(lines: string): Record<string, string> {
   const { stdout, exitCode } = Bun.spawnSync(["/bin/sh", "-euc", `${lines}\nenv -0`], {
     env: { PATH: "/usr/bin:/bin" },
   });
-  if (exitCode !== 0) throw new Error(`These lines fail: ${lines}`);
+  if (exitCode !== 0) throw new Error(`The shell can't run: ${lines}`);
   const entries = stdout
     .toString()
     .split("\0")
@@ -38,13 +38,13 @@ function runLines(lines: string): Record<string, string> {
   return Object.fromEntries(entries.filter(([name]) => /^(?:AI_|OPENAI_|ANTHROPIC_|COMPATIBLE_)/.test(name ?? "")));
 }
 
-/** The recipe with the origin of its server replaced; paths and queries stay as they are. */
+/** The recipe with the origin of its server replaced; paths and queries stay the same. */
 export function pointTo(environment: Record<string, string>, origin: string): Record<string, string> {
   const providers = (environment.AI_PROVIDERS ?? "").replace(/=https?:\/\/[^/]+/, `=${origin}`);
   return { ...environment, AI_PROVIDERS: providers };
 }
 
-/** The one key of a recipe, as its server gets it; null: none. */
+/** The only key of a recipe, as its server receives it; null: none. */
 export function findKey(environment: Record<string, string>, { credential }: Quirks): string | null {
   if (credential === null) return null;
   const find = (end: string) => Object.entries(environment).find(([name]) => name.endsWith(end))?.[1];

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestLog } from "../support/log.ts";
 
-// A port that was free a moment ago: nobody listens there.
+// A port that was free a moment ago: nothing listens there.
 const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
 const { port } = server;
 const { log, lines } = createTestLog();
@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley?.stop());
 
-test("of a server that doesn't run, the log says that it can't be reached, and which setting names it", async () => {
+test("if a model's server isn't running, the log says that it is unreachable, and which setting names it", async () => {
   const { access_token: token } = await parley.register();
   const json = { model: "local-one/a", messages: [{ role: "user", content: "Hello" }] };
   const response = await parley.fetch("/v1/chat/completions", { token, json });

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { Problem } from "../../src/lib/problem.ts";
 import { createQuotaCounter } from "../../src/modules/quotas/counter.ts";
 
-/** A counter of one user, with what is stored in a variable. */
+/** A counter of one user, with the stored value in a variable. */
 function createWatched(limit: number) {
   const state = { stored: 0, counts: 0, countMs: 0 };
   const counter = createQuotaCounter({
@@ -27,7 +27,7 @@ const isRefused = (work: Promise<unknown>) =>
     (error) => error instanceof Problem && error.code === "quota_exceeded",
   );
 
-test("the database is asked once for many takes, and again only at the limit", async () => {
+test("the database is queried once for many uses, and again only at the limit", async () => {
   const { state, take } = createWatched(100);
   for (let n = 0; n < 100; n += 1) await take();
   expect(state.counts).toBe(1);
@@ -37,14 +37,14 @@ test("the database is asked once for many takes, and again only at the limit", a
   expect(state.counts).toBeLessThan(10);
 });
 
-test("what is taken at once never exceeds the limit, and no place is left free", async () => {
+test("concurrent uses never exceed the limit, and leave no capacity unused", async () => {
   const { state, take } = createWatched(10);
   const refused = await Promise.all(Array.from({ length: 50 }, () => isRefused(take())));
   expect(refused.filter((is) => is)).toHaveLength(40);
   expect(state.stored).toBe(10);
 });
 
-test("what fails takes no room", async () => {
+test("failed uses do not count", async () => {
   const { state, counter, take } = createWatched(2);
   const fail = async () => {
     throw new Error("not stored");
@@ -55,7 +55,7 @@ test("what fails takes no room", async () => {
   expect(state.stored).toBe(2);
 });
 
-test("after a deletion there is room at once; a deletion elsewhere is found before anybody is refused for long", async () => {
+test("a deletion frees capacity at once; one on another instance is found before the user is refused for long", async () => {
   const { state, counter, take } = createWatched(2);
   await take(2);
   expect(await isRefused(take())).toBe(true);
@@ -69,7 +69,7 @@ test("after a deletion there is room at once; a deletion elsewhere is found befo
   expect(await counter.read("anna")).toBe(2);
 });
 
-test("a first count that takes long holds nobody up, and counts when it is there", async () => {
+test("a slow first count delays no one, and applies as soon as it is available", async () => {
   const { state, take } = createWatched(10);
   state.countMs = 700;
   state.stored = 10;
@@ -81,7 +81,7 @@ test("a first count that takes long holds nobody up, and counts when it is there
   expect(await isRefused(take())).toBe(true);
 });
 
-test("a user who has much, keeps trying and deleting has the database counting for a part of the time only", async () => {
+test("for a user at the limit who keeps adding and deleting, the database counts only part of the time", async () => {
   const { state, counter, take } = createWatched(10);
   state.stored = 10;
   state.countMs = 50;

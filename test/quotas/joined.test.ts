@@ -13,7 +13,7 @@ async function addTo(adder: Rest, user: Rest): Promise<{ id: string; status: num
   return { id, status };
 }
 
-test("a user who is in as many conversations of others as they may be is added to no more", async () => {
+test("a user who reached the limit of joined conversations can't be added to another one", async () => {
   quotas = await startQuotas({ QUOTA_JOINED_CONVERSATIONS: "5", QUOTA_CONVERSATIONS: "2" });
   const [anna, ben, carl] = [await quotas.join(), await quotas.join(), await quotas.join()];
   const [first] = [await quotas.openConversation(carl)];
@@ -28,7 +28,7 @@ test("a user who is in as many conversations of others as they may be is added t
   expect(refused).toMatchObject(refusedBy("joined_conversations"));
   expect(refused.detail).not.toMatch(/\d/);
   expect((await ben.all(path, 50)).rows).toHaveLength(1);
-  // Others are not affected, and neither is what she does herself.
+  // Other users are not affected, nor are her own conversations.
   expect((await ben.ask("POST", path, { user_id: carl.id })).status).toBe(201);
   expect((await anna.all("/conversations", 2)).rows).toHaveLength(5);
   await Promise.all([quotas.openConversation(anna), quotas.openConversation(anna)]);
@@ -36,17 +36,17 @@ test("a user who is in as many conversations of others as they may be is added t
     joined_conversations: { used: 5, limit: 5 },
     conversations: { used: 2, limit: 2 },
   });
-  // Who may not add anybody does not learn it either.
+  // A user who may not add members doesn't learn it either.
   expect((await ben.refused("POST", `/conversations/${first}/members`, { user_id: anna.id })).code).toBe("not_found");
 
   const left = all.find(({ status }) => status === 201);
   expect((await anna.ask("DELETE", `/conversations/${left?.id}/members/${anna.id}`)).status).toBe(204);
   expect((await ben.ask("POST", path, { user_id: anna.id })).status).toBe(201);
-  // A new role needs no room.
+  // A new role needs no capacity.
   expect((await ben.ask("POST", path, { user_id: anna.id, role: "viewer" })).status).toBe(201);
 });
 
-test("a user who adds too many members is refused, and others add theirs", async () => {
+test("a user who adds too many members is refused, and others can still add theirs", async () => {
   quotas = await startQuotas({ ...limitsOn, RATE_LIMIT_ADDS_PER_10S: "3" });
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   for (let n = 0; n < 3; n += 1) expect((await addTo(anna, await quotas.join())).status).toBe(201);
@@ -58,7 +58,7 @@ test("a user who adds too many members is refused, and others add theirs", async
   expect(await (await quotas.parley.fetch("/metrics")).text()).toContain('parley_rate_limited_total{limit="adds"} 1');
 });
 
-test("a user who is flooded by strangers is still added by those whom they know", async () => {
+test("a user who was flooded by strangers can still be added by users they know", async () => {
   quotas = await startQuotas({ ...limitsOn, RATE_LIMIT_ADDED_PER_10S: "3" });
   const [anna, stranger, friend, colleague] = [
     await quotas.join(),

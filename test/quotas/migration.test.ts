@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => quotas.stop());
 
-test("what was stored before the migration counts as what is stored after it", async () => {
+test("rows from before the migration count like those from after it", async () => {
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   const id = await quotas.openConversation(anna);
   for (const role of ["member", "owner"])
@@ -30,7 +30,7 @@ test("what was stored before the migration counts as what is stored after it", a
     await sql`update prompts set versions = 0, stored_bytes = 0`;
     await sql.unsafe(migration);
   });
-  // Counts of before are fresh for a while.
+  // Earlier counts are cached for a while.
   await Bun.sleep(300);
   expect([await readQuotas(anna), await readQuotas(ben)]).toEqual([before, beforeOfBen]);
 });

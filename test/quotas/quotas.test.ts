@@ -23,7 +23,7 @@ const countStatuses = (answers: { status: number }[]) => ({
 type Made = { id: string };
 const create = (rest: Rest) => rest.ask<Made>("POST", "/conversations", {});
 
-test("conversations: of 20 at once five are made; after one is deleted there is room for one", async () => {
+test("conversations: of 20 at once five are created; deleting one frees capacity for one", async () => {
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   const all = await Promise.all(Array.from({ length: 20 }, () => create(anna)));
   expect(countStatuses(all)).toEqual({ created: 5, refused: 15 });
@@ -37,7 +37,7 @@ test("conversations: of 20 at once five are made; after one is deleted there is 
   expect((await create(anna)).status).toBe(403);
 });
 
-test("conversations that a user was added to, as an owner too, do not count as theirs", async () => {
+test("conversations that a user was added to, even as an owner, do not count as theirs", async () => {
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   for (let n = 0; n < 5; n += 1) {
     const id = await quotas.openConversation(ben);
@@ -51,24 +51,24 @@ test("conversations that a user was added to, as an owner too, do not count as t
   expect((await create(anna)).status).toBe(201);
 });
 
-test("a key whose request was refused may be used again when there is room", async () => {
+test("the key of a refused request can be used again once there is capacity", async () => {
   const anna = await quotas.join();
-  const made = await Promise.all(Array.from({ length: 5 }, () => create(anna)));
+  const createdCount = await Promise.all(Array.from({ length: 5 }, () => create(anna)));
   const headers = { "idempotency-key": createId() };
   expect((await anna.ask("POST", "/conversations", {}, headers)).status).toBe(403);
-  await anna.ask("DELETE", `/conversations/${made[0]?.body.id}`);
+  await anna.ask("DELETE", `/conversations/${createdCount[0]?.body.id}`);
   expect((await anna.ask("POST", "/conversations", {}, headers)).status).toBe(201);
 });
 
-test("prompts and their versions", async () => {
+test("counts prompts and their versions", async () => {
   const anna = await quotas.join();
-  const made: Made[] = [];
+  const createdCount: Made[] = [];
   for (let n = 0; n < 3; n += 1)
-    made.push((await anna.ask<Made>("POST", "/prompts", { name: `${n}`, template: "one" })).body);
+    createdCount.push((await anna.ask<Made>("POST", "/prompts", { name: `${n}`, template: "one" })).body);
   expect(await anna.refused("POST", "/prompts", { name: "3", template: "one" })).toMatchObject(refusedBy("prompts"));
   expect((await anna.all("/prompts", 50)).rows).toHaveLength(3);
 
-  const path = `/prompts/${made[0]?.id}`;
+  const path = `/prompts/${createdCount[0]?.id}`;
   for (const template of ["two", "three"]) expect((await anna.ask("PATCH", path, { template })).status).toBe(200);
   expect(await anna.refused("PATCH", path, { template: "four" })).toMatchObject(refusedBy("prompt_versions"));
   expect((await anna.get<{ template: string }>(path)).body.template).toBe("three");
@@ -90,7 +90,7 @@ test("prompts and their versions", async () => {
   expect((await anna.ask("POST", "/prompts", { name: "3", template: "one" })).status).toBe(201);
 });
 
-test("ratings: one that is given already can be changed, and taken back for another", async () => {
+test("ratings: an existing one can be changed, or removed in favor of another", async () => {
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   const id = await quotas.openConversation(anna);
   await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
@@ -114,7 +114,7 @@ test("ratings: one that is given already can be changed, and taken back for anot
   expect(await readQuotas(anna)).toMatchObject({ feedback: { used: 2, limit: 2 } });
 });
 
-test("API keys", async () => {
+test("counts API keys", async () => {
   const anna = await quotas.join();
   const input = { name: "Test", scopes: ["messages:read"] };
   const [first] = [await anna.ask<Made>("POST", "/api-keys", input), await anna.ask("POST", "/api-keys", input)];
@@ -123,7 +123,7 @@ test("API keys", async () => {
   expect((await anna.ask("POST", "/api-keys", input)).status).toBe(201);
 });
 
-test("usage tells what is used, also of what has no limit", async () => {
+test("usage lists everything used, even without a limit", async () => {
   const unlimited = await quotas.parley.fetch("/metrics");
   expect(await unlimited.text()).toMatch(/^parley_quota_rejections_total\{quota="api_keys"\} [1-9]/m);
   const anna = await quotas.join();

@@ -16,7 +16,7 @@ const logIn = async ({ user: { email } }: Account): Promise<Account> => {
 const statusOf = async ({ access_token }: Account) =>
   (await quotas.parley.fetch("/api/v1/me", { token: access_token })).status;
 
-test("a login beyond the quota ends the session that has not been used for longest, with its sockets", async () => {
+test("a login beyond the quota ends the least recently used session, with its sockets", async () => {
   quotas = await startQuotas({ QUOTA_SESSIONS: "3" });
   const { parley } = quotas;
   const first = await parley.register();
@@ -45,7 +45,7 @@ test("a login beyond the quota ends the session that has not been used for longe
   expect([...audit]).toEqual(Array(3).fill({ details: { reason: "quota_exceeded", sessions: 1 } }));
 });
 
-test("ten logins at once leave as many as there may be, and nobody is locked out", async () => {
+test("ten concurrent logins leave as many sessions as allowed, and lock no one out", async () => {
   quotas = await startQuotas({ QUOTA_SESSIONS: "3" });
   const [anna, ben] = [await quotas.parley.register(), await quotas.parley.register()];
   const logins = await Promise.all(Array.from({ length: 10 }, () => logIn(anna)));
@@ -54,7 +54,7 @@ test("ten logins at once leave as many as there may be, and nobody is locked out
   expect(await statusOf(ben)).toBe(200);
 });
 
-test("what has ended is not in the way: neither of the next login nor of the list of sessions", async () => {
+test("ended sessions affect neither the next login nor the list of sessions", async () => {
   quotas = await startQuotas({ QUOTA_SESSIONS: "2" });
   const { parley } = quotas;
   const anna = await parley.register();
@@ -71,7 +71,7 @@ test("what has ended is not in the way: neither of the next login nor of the lis
   expect(await readQuotas(createRest(parley, anna))).toMatchObject({ sessions: { used: 2 } });
 });
 
-test("without a quota nothing is ended", async () => {
+test("without a quota no session is ended", async () => {
   quotas = await startQuotas({ QUOTA_SESSIONS: "0" });
   const anna = await quotas.parley.register();
   for (let n = 0; n < 3; n += 1) await logIn(anna);

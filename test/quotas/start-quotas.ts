@@ -21,7 +21,7 @@ export type WithQuotas = Awaited<ReturnType<typeof startQuotas>>;
 export const readQuotas = async (rest: Rest): Promise<Quotas> =>
   (await rest.get<{ quotas: Quotas }>("/me/usage")).body.quotas;
 
-/** What a refusal by this quota has in it. */
+/** The expected refusal by this quota. */
 export const refusedBy = (quota: QuotaName): Partial<ProblemBody> => ({
   status: 403,
   code: "quota_exceeded",

@@ -38,7 +38,7 @@ describe("stored bytes", () => {
     expect((await readQuotas(anna)).stored_bytes.used).toBe(250);
   });
 
-  test("on a WebSocket: the frame is refused, and the connection stays", async () => {
+  test("on a WebSocket: the frame is refused, and the connection stays open", async () => {
     const anna = await quotas.join();
     const conversation_id = await quotas.openConversation(anna);
     const socket = await openSocket(quotas.parley.url, { token: anna.account.access_token });
@@ -52,7 +52,7 @@ describe("stored bytes", () => {
     await socket.close();
   });
 
-  test("of a message that is stored already are not stored again: it is given back", async () => {
+  test("of a repeated message are not counted again: the stored message is returned", async () => {
     const anna = await quotas.join();
     const id = await quotas.openConversation(anna);
     const named = { client_message_id: "one" };
@@ -62,7 +62,7 @@ describe("stored bytes", () => {
     expect((await send(anna, id, "x", { client_message_id: "two" })).status).toBe(403);
   });
 
-  test("below /v1: in OpenAI's shape, before a model is asked", async () => {
+  test("below /v1: in OpenAI's format, before a model is called", async () => {
     const anna = await quotas.join();
     const conversation_id = await quotas.openConversation(anna);
     expect((await send(anna, conversation_id, text(LIMIT))).status).toBe(201);
@@ -80,7 +80,7 @@ describe("stored bytes", () => {
     await unstored.text();
   });
 
-  test("follow what is edited and deleted, also by somebody else", async () => {
+  test("follow edits and deletions, also by other users", async () => {
     const [anna, ben] = [await quotas.join(), await quotas.join()];
     const id = await quotas.openConversation(ben);
     await ben.ask("POST", `/conversations/${id}/members`, { user_id: anna.id });

@@ -5,9 +5,9 @@ import { createKey, registerAdmin } from "../api-keys/create-key.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { startTwins, type Twins } from "./start-twins.ts";
+import { type InstancePair, startInstancePair } from "./start-instance-pair.ts";
 
-let twins: Twins;
+let pair: InstancePair;
 let anna: Rest;
 let ben: Rest;
 let root: Rest;
@@ -16,13 +16,13 @@ let id: string;
 let message: Message;
 
 beforeAll(async () => {
-  twins = await startTwins();
-  root = createRest(twins.cached, await registerAdmin(twins.cached));
+  pair = await startInstancePair();
+  root = createRest(pair.cached, await registerAdmin(pair.cached));
 });
-afterAll(() => twins.stop());
+afterAll(() => pair.stop());
 
 beforeEach(async () => {
-  const { cached } = twins;
+  const { cached } = pair;
   anna = createRest(cached, await cached.register(undefined, "Anna"));
   ben = createRest(cached, await cached.register(undefined, "Ben"));
   prompt = (await anna.ask<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." })).body.id;
@@ -46,18 +46,18 @@ const paths = () => [
   "/documents",
 ];
 const tokenOf = ({ account }: Rest) => account.access_token;
-const everybody = () => [anna, ben, root];
+const everyone = () => [anna, ben, root];
 
-/** Everybody has read everything, so that it is in memory; then, right after the change, everybody reads it again. */
+/** Everyone reads everything, so that it is cached; then, right after the change, everyone reads again. */
 async function expectRightAfter(change: () => Promise<unknown>): Promise<void> {
-  for (const { get } of everybody()) await Promise.all(paths().map((path) => get(path)));
+  for (const { get } of everyone()) await Promise.all(paths().map((path) => get(path)));
   await change();
-  for (const reader of everybody()) await twins.expectSame(tokenOf(reader), paths());
+  for (const reader of everyone()) await pair.expectSame(tokenOf(reader), paths());
 }
 
-/** By a socket that then closes. */
+/** Over a socket that is then closed. */
 async function ask(by: Rest, frame: Record<string, unknown> & { type: string }) {
-  const socket = await openSocket(twins.cached.url, { token: tokenOf(by) });
+  const socket = await openSocket(pair.cached.url, { token: tokenOf(by) });
   expect(await socket.ask(frame)).toMatchObject({ type: "ack" });
   await socket.close();
 }
@@ -66,17 +66,17 @@ async function expectOk(answer: Promise<{ status: number }>): Promise<void> {
   expect((await answer).status).toBeLessThan(300);
 }
 
-test("what is read again comes from memory", async () => {
-  await twins.readUntilHit(anna.account, "conversations", "/conversations");
-  await twins.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
-  await twins.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
-  await twins.readUntilHit(anna.account, "history", messages());
-  await twins.readUntilHit(anna.account, "prompts", "/prompts");
-  await twins.readUntilHit(anna.account, "prompt", `/prompts/${prompt}`);
-  await twins.readUntilHit(anna.account, "documents", "/documents");
+test("a repeated read is served from the cache", async () => {
+  await pair.readUntilHit(anna.account, "conversations", "/conversations");
+  await pair.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
+  await pair.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
+  await pair.readUntilHit(anna.account, "history", messages());
+  await pair.readUntilHit(anna.account, "prompts", "/prompts");
+  await pair.readUntilHit(anna.account, "prompt", `/prompts/${prompt}`);
+  await pair.readUntilHit(anna.account, "documents", "/documents");
 });
 
-describe("right after a change everybody reads the new state:", () => {
+describe("right after a change everyone reads the new state:", () => {
   const changes: Record<string, () => Promise<unknown>> = {
     "a message": () => send(anna, "Hi"),
     "a message over a socket": () =>
@@ -90,7 +90,7 @@ describe("right after a change everybody reads the new state:", () => {
     "a new member": () => expectOk(anna.ask("POST", `/conversations/${id}/members`, { user_id: root.id })),
     "a removed member": () => expectOk(anna.ask("DELETE", `/conversations/${id}/members/${ben.id}`)),
     "a member who leaves": () => expectOk(ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`)),
-    "a new conversation": () => createConversation(twins.cached, ben.account),
+    "a new conversation": () => createConversation(pair.cached, ben.account),
     "a deleted conversation": () => expectOk(anna.ask("DELETE", `/conversations/${id}`)),
     "a name": () => expectOk(ben.ask("PATCH", "/me", { display_name: "Benjamin" })),
     "a name by an administrator": () => expectOk(root.ask("PATCH", `/users/${ben.id}`, { display_name: "Benny" })),
@@ -101,13 +101,13 @@ describe("right after a change everybody reads the new state:", () => {
     "a deleted prompt": () => expectOk(anna.ask("DELETE", `/prompts/${prompt}`)),
     "a post of a hook": async () => {
       const hook = await anna.ask<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "CI" });
-      await expectOk(twins.cached.fetch(`/api/v1/hooks/${hook.body.token}`, { json: { content: "Built." } }));
+      await expectOk(pair.cached.fetch(`/api/v1/hooks/${hook.body.token}`, { json: { content: "Built." } }));
     },
   };
   for (const [name, change] of Object.entries(changes)) test(name, () => expectRightAfter(change));
 
-  test("an answer, from its beginning to its end", async () => {
-    const socket = await openSocket(twins.cached.url, { token: tokenOf(anna) });
+  test("an answer, from start to end", async () => {
+    const socket = await openSocket(pair.cached.url, { token: tokenOf(anna) });
     await socket.ask({ type: "subscribe", conversation_id: id });
     await expectRightAfter(async () => {
       await anna.ask("POST", messages(), { content: "What is a budget?", reply: true });
@@ -117,22 +117,22 @@ describe("right after a change everybody reads the new state:", () => {
   });
 });
 
-describe("nobody is given the response of another:", () => {
+describe("no one receives another user's response:", () => {
   test("an outsider", async () => {
-    await twins.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
-    await twins.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
-    await twins.readUntilHit(anna.account, "history", messages());
-    await twins.readUntilHit(anna.account, "prompt", `/prompts/${prompt}`);
+    await pair.readUntilHit(anna.account, "conversation", `/conversations/${id}`);
+    await pair.readUntilHit(anna.account, "members", `/conversations/${id}/members`);
+    await pair.readUntilHit(anna.account, "history", messages());
+    await pair.readUntilHit(anna.account, "prompt", `/prompts/${prompt}`);
     for (const path of [`/conversations/${id}`, `/conversations/${id}/members`, messages(), `/prompts/${prompt}`])
       expect((await root.get(path)).status).toBe(404);
     expect((await root.get<{ data: unknown[] }>("/prompts")).body.data).toEqual([]);
-    expect((await twins.cached.fetch(`/api/v1/conversations/${id}`)).status).toBe(401);
+    expect((await pair.cached.fetch(`/api/v1/conversations/${id}`)).status).toBe(401);
   });
 
   test("a removed member", async () => {
-    await twins.readUntilHit(ben.account, "conversation", `/conversations/${id}`);
-    await twins.readUntilHit(ben.account, "members", `/conversations/${id}/members`);
-    await twins.readUntilHit(ben.account, "history", messages());
+    await pair.readUntilHit(ben.account, "conversation", `/conversations/${id}`);
+    await pair.readUntilHit(ben.account, "members", `/conversations/${id}/members`);
+    await pair.readUntilHit(ben.account, "history", messages());
     await anna.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
     for (const path of [`/conversations/${id}`, `/conversations/${id}/members`, messages()])
       expect((await ben.get(path)).status).toBe(404);
@@ -146,12 +146,12 @@ describe("nobody is given the response of another:", () => {
       [anna, "owner", 1],
       [ben, "member", 0],
     ] as const) {
-      await twins.readUntilHit(reader.account, "conversation", `/conversations/${id}`);
+      await pair.readUntilHit(reader.account, "conversation", `/conversations/${id}`);
       expect((await reader.get<Conversation>(`/conversations/${id}`)).body).toMatchObject({ role, unread });
     }
   });
 
-  test("a viewer who becomes a member, and is one no more", async () => {
+  test("a viewer who becomes a member and then a viewer again", async () => {
     for (const role of ["viewer", "member", "owner", "viewer"]) {
       await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
       expect((await ben.get<Conversation>(`/conversations/${id}`)).body.role).toBe(role as Conversation["role"]);
@@ -160,27 +160,27 @@ describe("nobody is given the response of another:", () => {
     }
   });
 
-  test("users for whom one service key acts", async () => {
+  test("users of one service key", async () => {
     const scopes = ["conversations:read", "messages:read"];
-    const { key } = await createKey(twins.cached, root.account, { scopes, service: true });
+    const { key } = await createKey(pair.cached, root.account, { scopes, service: true });
     for (let times = 0; times < 2; times += 1) {
       for (const { id: userId } of [anna, ben])
-        await twins.expectSame(key, ["/conversations", `/conversations/${id}`], { "x-on-behalf-of": userId });
-      const own = await twins.cached.fetch("/api/v1/conversations", { token: key });
+        await pair.expectSame(key, ["/conversations", `/conversations/${id}`], { "x-on-behalf-of": userId });
+      const own = await pair.cached.fetch("/api/v1/conversations", { token: key });
       expect(await own.text()).not.toContain(id);
-      expect((await twins.cached.fetch(`/api/v1/conversations/${id}`, { token: key })).status).toBe(404);
+      expect((await pair.cached.fetch(`/api/v1/conversations/${id}`, { token: key })).status).toBe(404);
     }
   });
 
   test("a key without the scope", async () => {
-    const { key } = await createKey(twins.cached, anna.account, { scopes: ["messages:read"] });
-    await twins.readUntilHit(anna.account, "conversations", "/conversations");
-    expect((await twins.cached.fetch("/api/v1/conversations", { token: key })).status).toBe(403);
+    const { key } = await createKey(pair.cached, anna.account, { scopes: ["messages:read"] });
+    await pair.readUntilHit(anna.account, "conversations", "/conversations");
+    expect((await pair.cached.fetch("/api/v1/conversations", { token: key })).status).toBe(403);
   });
 });
 
 describe("an ETag", () => {
-  test("is answered 304 as long as the state is the same, of a list and a history too", async () => {
+  test("returns 304 as long as the state is the same, also for a list and a history", async () => {
     for (const path of paths()) {
       const etag = String((await anna.get(path)).headers.get("etag"));
       expect(etag).toMatch(/^"[^"]+"$/);
@@ -192,7 +192,7 @@ describe("an ETag", () => {
     expect([status, body.data.at(-1)?.content]).toEqual([200, "News"]);
   });
 
-  test("of one user's state is not that of another's", async () => {
+  test("of one user's state is not valid for another's", async () => {
     const [ofAnna, ofBen] = [await anna.get(`/conversations/${id}`), await ben.get(`/conversations/${id}`)];
     const answer = await ben.get(`/conversations/${id}`, { "if-none-match": String(ofAnna.headers.get("etag")) });
     expect(answer.status).toBe(200);
@@ -200,10 +200,10 @@ describe("an ETag", () => {
   });
 });
 
-test("a list that is longer than its page follows conversations that move into it", async () => {
+test("a list longer than its page follows conversations that move into it", async () => {
   const ids: string[] = [];
-  for (let n = 0; n < 4; n += 1) ids.push((await createConversation(twins.cached, anna.account)).id);
-  await twins.readUntilHit(anna.account, "conversations", "/conversations?limit=2");
+  for (let n = 0; n < 4; n += 1) ids.push((await createConversation(pair.cached, anna.account)).id);
+  await pair.readUntilHit(anna.account, "conversations", "/conversations?limit=2");
   await send(ben, "Moves the oldest one up");
   const { body } = await anna.get<{ data: Conversation[] }>("/conversations?limit=2");
   expect(body.data.map((conversation) => conversation.id)).toEqual([id, String(ids.at(-1))]);

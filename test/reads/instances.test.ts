@@ -13,7 +13,7 @@ import { waitUntil } from "../support/wait-until.ts";
 
 type Database = Awaited<ReturnType<typeof createTestDatabase>>;
 let database: Database;
-let apart: [TestApp, TestApp];
+let unlinked: [TestApp, TestApp];
 let linked: [TestApp, TestApp];
 const link = linkBuses();
 let anna: Account;
@@ -21,13 +21,13 @@ let ben: Account;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  apart = [await startApp({ database }), await startApp({ database })];
+  unlinked = [await startApp({ database }), await startApp({ database })];
   linked = [await startApp({ database, bus: link.buses[0] }), await startApp({ database, bus: link.buses[1] })];
-  anna = await apart[0].register(undefined, "Anna");
-  ben = await apart[0].register(undefined, "Ben");
+  anna = await unlinked[0].register(undefined, "Anna");
+  ben = await unlinked[0].register(undefined, "Ben");
 });
 afterAll(async () => {
-  for (const app of [...apart, ...linked]) await app.stop();
+  for (const app of [...unlinked, ...linked]) await app.stop();
   await database.database.end({ timeout: 1 });
 });
 
@@ -50,12 +50,12 @@ const read = async (app: TestApp, account: Account, id: string): Promise<Message
 const titleOf = async (app: TestApp, id: string): Promise<string> =>
   (await createRest(app, anna).get<Conversation>(`/conversations/${id}`)).body.title;
 
-test("a page of a history stays in memory where instances do not hear of each other, and is never an old one", async () => {
-  const [one, other] = apart;
+test("without a bus, instances cache a history page briefly, and never serve an old one", async () => {
+  const [one, other] = unlinked;
   const { id } = await createConversation(one, anna, [ben]);
   const message = await say(one, id, "First");
   const hits = await countHits(one, "history_page");
-  // A page lives a second, which a busy machine may need.
+  // A page is cached for a second, and a busy machine may need longer.
   while ((await countHits(one, "history_page")) === hits)
     for (const account of [anna, ben]) expect(await read(one, account, id)).toEqual([message]);
   expect(await countHits(one, "history")).toBe(0);
@@ -70,8 +70,8 @@ test("a page of a history stays in memory where instances do not hear of each ot
   expect((await read(one, ben, id))[0]?.author?.display_name).toBe("Anna");
 });
 
-test("a page in memory is only for members: not for an outsider, nor for who was removed elsewhere", async () => {
-  const [one, other] = apart;
+test("a cached page is for members only: not for outsiders, nor for members removed on another instance", async () => {
+  const [one, other] = unlinked;
   const { id } = await createConversation(one, anna, [ben]);
   await say(one, id, "First");
   expect(await read(one, ben, id)).toHaveLength(1);
@@ -81,8 +81,8 @@ test("a page in memory is only for members: not for an outsider, nor for who was
   expect((await createRest(one, ben).get(`/conversations/${id}/messages`)).status).toBe(404);
 });
 
-test("where instances do not hear of each other, a conversation and the list are always read", async () => {
-  const [one, other] = apart;
+test("without a bus, a conversation and the list are always read from the database", async () => {
+  const [one, other] = unlinked;
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   for (const title of ["One", "Two", "Three"]) {
     await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title });
@@ -92,7 +92,7 @@ test("where instances do not hear of each other, a conversation and the list are
   }
 });
 
-test("with a bus between them a change of one is read at once on the other one too", async () => {
+test("with a bus, a change on one instance is visible on the other at once", async () => {
   const [one, other] = linked;
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   for (const title of ["One", "Two", "Three"]) {
@@ -103,7 +103,7 @@ test("with a bus between them a change of one is read at once on the other one t
 });
 
 for (const isAlone of [true, false])
-  test(`what SQL changes behind Parley is seen in a history that is read all the time, ${isAlone ? "alone" : "beside others"}`, async () => {
+  test(`a direct SQL change becomes visible in a history that is read all the time, ${isAlone ? "alone" : "with other instances"}`, async () => {
     const one = await startApp({ database, isAlone });
     const { id } = await createConversation(one, anna, [ben]);
     await say(one, id, "Before");
@@ -116,10 +116,10 @@ for (const isAlone of [true, false])
     await one.stop();
   });
 
-test("an instance keeps responses only while its bus is certain that there is no other one", async () => {
+test("an instance caches responses only while its bus is certain about its peers", async () => {
   let isAlone = true;
   const memory = createMemoryBus({ log: silentLog });
-  const bus: Bus = { ...memory, reach: "instances", isAlone: () => isAlone };
+  const bus: Bus = { ...memory, scope: "instances", isAlone: () => isAlone };
   const one = await startApp({ database, bus });
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   const readUntilHit = async () => {
@@ -127,7 +127,7 @@ test("an instance keeps responses only while its bus is certain that there is no
       await titleOf(one, id);
   };
   const changeElsewhere = async (title: string) => {
-    await createRest(apart[0], anna).ask("PATCH", `/conversations/${id}`, { title });
+    await createRest(unlinked[0], anna).ask("PATCH", `/conversations/${id}`, { title });
     expect(await titleOf(one, id)).toBe(title);
   };
   await readUntilHit();
@@ -141,7 +141,7 @@ test("an instance keeps responses only while its bus is certain that there is no
   await one.stop();
 });
 
-test("while the bus is cut nothing is taken from memory either, nor after the gap", async () => {
+test("while the bus is cut, and after the gap, nothing is served from the cache", async () => {
   const [one, other] = linked;
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   await titleOf(one, id);
@@ -149,6 +149,6 @@ test("while the bus is cut nothing is taken from memory either, nor after the ga
   await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title: "Missed" });
   expect(await titleOf(one, id)).toBe("Missed");
   await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title: "Missed too" });
-  link.mend();
+  link.restore();
   expect(await titleOf(one, id)).toBe("Missed too");
 });

@@ -3,7 +3,7 @@ import { createBusTable } from "../../src/realtime/postgres/table.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-test("messages in the table are read after a crash of the server, which begins their ids anew", async () => {
+test("messages in the table are read after a crash of the server, which resets their ids", async () => {
   const { database } = await createTestDatabase(2);
   const payloads: string[] = [];
   const readings: true[] = [];
@@ -16,9 +16,9 @@ test("messages in the table are read after a crash of the server, which begins t
   await waitUntil(() => readings.length === 1);
   for (const payload of ["one", "two", "three"]) await insert(payload);
   await waitUntil(() => payloads.length === 3);
-  // What the server does with a table that is not logged, and with its sequence.
+  // What the server does with an unlogged table and its sequence.
   await database`truncate bus_messages restart identity`;
-  // Only then older ids count as read.
+  // Only now older ids count as read.
   await waitUntil(async () => {
     await insert("again");
     return payloads.includes("again");

@@ -11,20 +11,20 @@ function createTestBus() {
     error: (line: { err: unknown }) => faults.push(line.err),
   });
   const bus = createMemoryBus({ log });
-  const listen = (heard: string[], onMessage: (id: string) => void = () => {}) =>
+  const listen = (received: string[], onMessage: (id: string) => void = () => {}) =>
     bus.subscribe("generations", {
       onMessage({ message_id }) {
-        heard.push(message_id);
+        received.push(message_id);
         onMessage(message_id);
       },
-      onGap: () => heard.push("gap"),
+      onGap: () => received.push("gap"),
     });
   const publish = (...ids: string[]) => bus.publish("generations", () => ids.map(messageOf));
   return { bus, faults, listen, publish };
 }
 
 describe("the bus within one process", () => {
-  test("brings each message to every subscriber of its channel, in order, before publish returns", () => {
+  test("delivers each message to every subscriber of its channel, in order, before publish returns", () => {
     const { bus, listen, publish } = createTestBus();
     const [one, two, other]: [string[], string[], string[]] = [[], [], []];
     listen(one);
@@ -35,22 +35,22 @@ describe("the bus within one process", () => {
     expect({ one, two, other }).toEqual({ one: ["a", "b", "c"], two: ["a", "b", "c"], other: [] });
   });
 
-  test("makes no message that nobody would hear", () => {
+  test("creates no message without subscribers", () => {
     const { bus, listen, publish } = createTestBus();
     const create = () => {
-      throw new Error("It was made.");
+      throw new Error("The message was created.");
     };
     bus.publish("generations", create);
-    const heard: string[] = [];
-    const unsubscribe = listen(heard);
+    const received: string[] = [];
+    const unsubscribe = listen(received);
     publish("a");
     unsubscribe();
     unsubscribe();
     bus.publish("generations", create);
-    expect(heard).toEqual(["a"]);
+    expect(received).toEqual(["a"]);
   });
 
-  test("keeps a subscriber who fails from harming the others and the publisher", () => {
+  test("isolates a failing subscriber from the others and the publisher", () => {
     const { listen, publish, faults } = createTestBus();
     const [broken, fine]: [string[], string[]] = [[], []];
     listen(broken, () => {
@@ -61,7 +61,7 @@ describe("the bus within one process", () => {
     expect({ broken, fine, faults: faults.length }).toEqual({ broken: ["a", "b"], fine: ["a", "b"], faults: 2 });
   });
 
-  test("takes who unsubscribes while it delivers, and what is published meanwhile", () => {
+  test("handles unsubscribing and publishing during a delivery", () => {
     const { listen, publish } = createTestBus();
     const [first, second]: [string[], string[]] = [[], []];
     const unsubscribe = listen(first, (id) => {

@@ -19,12 +19,12 @@ const delta = (offset: number, text: string): EphemeralEvent => ({
 const range = (first: number, last: number) =>
   Array.from({ length: Math.max(0, last - first + 1) }, (_, n) => first + n);
 
-/** A channel over a log in memory; `sent` is what listeners were sent: the seq of an event, the text of a piece. */
+/** A channel over an in-memory log; `sent` is what listeners received: the seq of an event, the text of a delta. */
 function createHarness(hooks: Partial<ChannelHooks> = {}) {
   const sent: (number | string)[] = [];
   const faults: unknown[] = [];
   const loads: [number, number][] = [];
-  /** The newest event that the database has. */
+  /** The newest event in the database. */
   const stored = { seq: 0 };
   let text = "";
   const channel = new Channel({
@@ -61,7 +61,7 @@ function createHarness(hooks: Partial<ChannelHooks> = {}) {
       channel.publishFrame(delta(text.length, piece));
       text += piece;
     },
-    /** Joins at what the database has now. */
+    /** Joins at the current position of the database. */
     join(readSeq = stored.seq, join = channel.startJoin()) {
       const welcome: { lastSeq: number; missed: number[]; caughtUp: boolean } = {
         lastSeq: -1,
@@ -90,21 +90,21 @@ beforeEach(() => {
 afterEach(() => {
   jest.useRealTimers();
 });
-/** Lets the gap timer run, and what it waits for. */
+/** Lets the gap timer fire, and its work finish. */
 async function wait(ms = GAP_WAIT_MS): Promise<void> {
   jest.advanceTimersByTime(ms);
-  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+  for (let tick = 0; tick < 10; tick += 1) await Promise.resolve();
 }
 
 describe("the order of pushes", () => {
-  test("events that come in order go out at once", () => {
+  test("events in order are sent at once", () => {
     const { join, publish, sent } = createHarness();
     join(0);
     publish(1, 2, 3);
     expect(sent).toEqual([1, 2, 3]);
   });
 
-  test("one that comes too early waits for those before it; one that comes twice is dropped", async () => {
+  test("an early event waits for those before it; a repeated one is dropped", async () => {
     const { join, publish, sent, loads } = createHarness();
     join(0);
     publish(1, 1, 3, 5, 3, 1);
@@ -117,7 +117,7 @@ describe("the order of pushes", () => {
     expect({ sent, loads }).toEqual({ sent: [1, 2, 3, 4, 5], loads: [] });
   });
 
-  test("a gap is read from the database, and what was late after all is dropped", async () => {
+  test("a gap is read from the database, and its late events are dropped", async () => {
     const { join, publish, sent, loads } = createHarness();
     join(0);
     publish(1, 4, 6);
@@ -129,7 +129,7 @@ describe("the order of pushes", () => {
     expect(sent).toEqual([1, 2, 3, 4, 5, 6, 7]);
   });
 
-  test("a gap larger than one read is filled in steps", async () => {
+  test("a gap larger than one read is filled in several reads", async () => {
     const step = 10;
     const { join, publish, sent } = createHarness({
       loadEvents: async (afterSeq, untilSeq) => range(afterSeq + 1, Math.min(untilSeq, afterSeq + step)).map(eventOf),
@@ -140,7 +140,7 @@ describe("the order of pushes", () => {
     expect(sent).toEqual(range(1, 35));
   });
 
-  test("what is pushed while a gap is read goes out after it", async () => {
+  test("events that arrive while a gap is read are sent after it", async () => {
     const reading = Promise.withResolvers<DurableEvent[]>();
     const { join, publish, sent } = createHarness({ loadEvents: () => reading.promise });
     join(0);
@@ -153,11 +153,11 @@ describe("the order of pushes", () => {
     expect(sent).toEqual([1, 2, 3, 4]);
   });
 
-  test("while the database is away, it is asked again, ever less often, until it is there", async () => {
-    let isAway = true;
+  test("while the database is unavailable, it is retried with backoff", async () => {
+    let isUnavailable = true;
     const { join, publish, sent, faults } = createHarness({
       async loadEvents(afterSeq, untilSeq) {
-        if (isAway) throw new Error("away");
+        if (isUnavailable) throw new Error("away");
         return range(afterSeq + 1, untilSeq).map(eventOf);
       },
     });
@@ -166,7 +166,7 @@ describe("the order of pushes", () => {
     for (let ms = 0; ms < 60_000; ms += 100) await wait(100);
     expect(faults.length).toBeGreaterThan(10);
     expect(faults.length).toBeLessThan(60_000 / GAP_WAIT_MS_MAX + 10);
-    isAway = false;
+    isUnavailable = false;
     await wait(GAP_WAIT_MS_MAX);
     expect(sent).toEqual([1, 2, 3]);
     publish(5);
@@ -174,7 +174,7 @@ describe("the order of pushes", () => {
     expect(sent).toEqual([1, 2, 3, 4, 5]);
   });
 
-  test("one that is closed asks for nothing and sends nothing any more", async () => {
+  test("a closed channel reads and sends nothing more", async () => {
     const reading = Promise.withResolvers<DurableEvent[]>();
     let loads = 0;
     const { join, publish, sent, channel } = createHarness({
@@ -194,7 +194,7 @@ describe("the order of pushes", () => {
 });
 
 describe("joining", () => {
-  test("what was pushed while the position was read is told once, with what the database had not yet", () => {
+  test("events pushed while the position was read arrive once, including those that the database did not have yet", () => {
     const { join, publish, sent, channel } = createHarness();
     join(0);
     publish(1, 2);
@@ -205,7 +205,7 @@ describe("joining", () => {
     expect(sent).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
-  test("the first to come does not get again what was pushed to nobody", () => {
+  test("the first listener does not get earlier pushes again", () => {
     const { join, publish, sent, channel } = createHarness();
     const first = channel.startJoin();
     publish(1, 2, 3);
@@ -214,7 +214,7 @@ describe("joining", () => {
     expect(sent).toEqual([3, 4]);
   });
 
-  test("what the database has ahead of the pushes comes as a push, even if the notice of it is lost", async () => {
+  test("events in the database that are ahead of the pushes arrive as a push, even if their notification is lost", async () => {
     const { join, publish, sent, stored } = createHarness();
     join(0);
     publish(1);
@@ -225,7 +225,7 @@ describe("joining", () => {
     expect(sent).toEqual([1, 2, 3]);
   });
 
-  test("a join that was given up keeps nothing", () => {
+  test("an aborted join keeps nothing", () => {
     const { join, publish, channel } = createHarness();
     join(0);
     const given = channel.startJoin();
@@ -235,8 +235,8 @@ describe("joining", () => {
   });
 });
 
-describe("the text of answers", () => {
-  test("goes out at once, behind the message that it belongs to", () => {
+describe("text of answers", () => {
+  test("is sent at once, after its message", () => {
     const { join, publish, write, sent } = createHarness();
     join(0);
     publish(1);
@@ -246,7 +246,7 @@ describe("the text of answers", () => {
     expect(sent).toEqual([1, "a", 2, "b"]);
   });
 
-  test("whose message waits behind a gap comes whole after it, and goes on from there", async () => {
+  test("of a message behind a gap is sent whole after it, then continues with deltas", async () => {
     const { join, publish, write, sent } = createHarness();
     join(0);
     publish(2);
@@ -258,7 +258,7 @@ describe("the text of answers", () => {
     expect(sent).toEqual([1, 2, "=ab", "c"]);
   });
 
-  test("that was written while the first reader came is told once: by the text so far", () => {
+  test("written while the first reader joins arrives once: as the text so far", () => {
     for (const readSeq of [0, 1]) {
       const { join, publish, write, sent, channel } = createHarness();
       const first = channel.startJoin();
@@ -274,7 +274,7 @@ describe("the text of answers", () => {
     }
   });
 
-  test("that was left out comes before the end of its answer", async () => {
+  test("that was skipped is sent before the end of its answer", async () => {
     for (const isFirst of [true, false]) {
       const { join, publish, write, sent, channel, stored } = createHarness();
       if (!isFirst) join(0);
@@ -292,7 +292,7 @@ describe("the text of answers", () => {
     }
   });
 
-  test("is told after the message also to one whose database was ahead", async () => {
+  test("is sent after the message even if the database was ahead", async () => {
     const { join, publish, write, sent, stored } = createHarness();
     join(0);
     publish(1);
@@ -304,7 +304,7 @@ describe("the text of answers", () => {
     expect(sent).toEqual([1, "a", 2, "=ab"]);
   });
 
-  test("does not hold up what is no text", () => {
+  test("does not delay other pushes", () => {
     const { join, publish, sent, channel } = createHarness();
     join(0);
     publish(2);
@@ -313,7 +313,7 @@ describe("the text of answers", () => {
   });
 });
 
-describe("whatever happens", () => {
+describe("with any sequence of events", () => {
   type Step =
     | { kind: "publish"; seq: number }
     | { kind: "commit" }
@@ -331,20 +331,20 @@ describe("whatever happens", () => {
     { weight: 1, arbitrary: fc.constant<Step>({ kind: "wait" }) },
   );
 
-  /** Commits raise the database; notices of them come in any order, twice, or never; readers come at any time. */
-  test("each who listens gets every event from their position on, once and in order", async () => {
+  /** Commits advance the database; notifications arrive in any order, twice, or never; readers join at any time. */
+  test("every listener gets each event after its position, once and in order", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
         const { channel, sent, stored, join } = createHarness();
-        const readers: { from: number; sentBefore: number; told: number[] }[] = [];
+        const readers: { from: number; sentBefore: number; received: number[] }[] = [];
         const joining: { join: ReturnType<typeof channel.startJoin>; readSeq: number }[] = [];
         const finish = () => {
           const next = joining.shift();
           if (!next) return;
           const sentBefore = sent.length;
           const { lastSeq, missed } = join(next.readSeq, next.join);
-          // What the database had up to the position from which pushes go on, and what was missed since it was read.
-          readers.push({ from: 1, sentBefore, told: [...range(1, Math.min(next.readSeq, lastSeq)), ...missed] });
+          // The database's events up to the position from which pushes continue, and those missed since it was read.
+          readers.push({ from: 1, sentBefore, received: [...range(1, Math.min(next.readSeq, lastSeq)), ...missed] });
         };
         for (const one of steps) {
           if (one.kind === "commit") stored.seq += 1;
@@ -354,11 +354,11 @@ describe("whatever happens", () => {
           else if (one.kind === "wait") await wait();
         }
         while (joining.length > 0) finish();
-        // In the end the notice of the last event gets through.
+        // Eventually the notification of the last event arrives.
         if (stored.seq > 0) channel.publish(eventOf(stored.seq));
         for (let round = 0; round < 5; round += 1) await wait(GAP_WAIT_MS_MAX);
-        for (const { sentBefore, told } of readers)
-          expect([...told, ...sent.slice(sentBefore)]).toEqual(range(1, stored.seq));
+        for (const { sentBefore, received } of readers)
+          expect([...received, ...sent.slice(sentBefore)]).toEqual(range(1, stored.seq));
       }),
       { numRuns: countRuns(400) },
     );

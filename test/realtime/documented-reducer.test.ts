@@ -50,7 +50,7 @@ const readHistory = async (conversationId: string): Promise<Message[]> => {
   return ((await response.json()) as { data: Message[] }).data;
 };
 
-/** Opens a conversation in the order of the guide, and goes on applying what comes. */
+/** Opens a conversation in the order that the guide describes, and applies all further frames. */
 async function open(conversation_id: string, beforeHistory: () => Promise<unknown> = async () => {}) {
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.ask({ type: "subscribe", conversation_id });
@@ -71,7 +71,7 @@ const ask = async (socket: TestSocket, frame: Record<string, unknown> & { type: 
   return (ack as { message?: Message }).message;
 };
 
-test("the documented reducer is short, and its readers end with the stored texts", async () => {
+test("the documented reducer is short, and its readers end up with the stored texts", async () => {
   expect(source.trimEnd().split("\n").length).toBeLessThanOrEqual(10);
   const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
   const early = await open(id);
@@ -81,7 +81,7 @@ test("the documented reducer is short, and its readers end with the stored texts
   const countCompleted = () => socket.frames.filter(({ type }) => type === "message.completed").length;
   const waitForCompleted = (count: number) => socket.waitFor(() => countCompleted() >= count, 10_000);
 
-  // A failover in the middle of the text; then an edit, another response to it, and a deletion.
+  // A failover in mid-text; then an edit, a regeneration, and a deletion.
   const question = await send("What do you say?", "compatible/cut");
   await waitForCompleted(1);
   expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(true);
@@ -92,7 +92,7 @@ test("the documented reducer is short, and its readers end with the stored texts
   await waitForCompleted(3);
   await ask(socket, { type: "message.delete", message_id: extra?.id });
 
-  // Readers who come in the middle: one at once, one for whom much happens before the history is read, in which it ends.
+  // Readers that join in between: one at once, one that reads the history late, when the answer has ended.
   await send("Slowly.", "compatible/slow");
   await socket.waitFor(({ type, text }) => type === "message.delta" && String(text).includes("5"));
   const late = await open(id);
@@ -117,7 +117,7 @@ test("the documented reducer is short, and its readers end with the stored texts
 test.each([
   ["slow", "9"],
   ["cut", "🚀"],
-])("without the end of the response of %s, the text is the same as well", async (model, text) => {
+])("without the end of the response of %s, the text is the same", async (model, text) => {
   const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
   const { socket, show } = await open(id);
   const frame = { conversation_id: id, client_message_id: "c1", content: "Hi", model: `compatible/${model}` };

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "bu
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { createTyping, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
@@ -26,7 +26,7 @@ afterEach(resetClock);
 afterAll(() => parley.stop());
 
 describe("presence", () => {
-  test("others learn of the first socket of a user and of the last, and a subscriber of who is there", async () => {
+  test("others see a user's first socket come and the last one go, and a subscriber sees who is online", async () => {
     const ack = await a.ask({ type: "subscribe", conversation_id });
     expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
     const online = { type: "presence", conversation_id, user_id: anna.user.id, online: true };
@@ -47,7 +47,7 @@ describe("presence", () => {
 });
 
 describe("typing", () => {
-  test("is sent on to the others once in two seconds, and ends with a stop", async () => {
+  test("is sent to the others once in two seconds, and ends with a stop", async () => {
     for (let n = 0; n < 20; n += 1) a.send({ type: "typing.start", conversation_id });
     const push = await b.waitFor((frame) => frame.type === "typing");
     expect(push).toEqual({
@@ -66,8 +66,8 @@ describe("typing", () => {
     expect(a.list("typing")).toEqual([]);
   });
 
-  test("a message ends it", async () => {
-    passTime(TYPING_THROTTLE_MS);
+  test("ends with a message", async () => {
+    advanceClock(TYPING_THROTTLE_MS);
     const before = b.list("typing").length;
     a.send({ type: "typing.start", conversation_id });
     await b.waitFor((frame) => b.frames.indexOf(frame) >= 0 && b.list("typing").length > before);
@@ -76,17 +76,17 @@ describe("typing", () => {
     expect(b.list("typing").at(-1)).toMatchObject({ active: false });
   });
 
-  test("expires by itself", () => {
+  test("expires", () => {
     jest.useFakeTimers();
     try {
-      const told: unknown[] = [];
+      const received: unknown[] = [];
       const bus = createMemoryBus({ log: silentLog });
-      bus.subscribe(conversation_id, { onMessage: (message) => told.push(message), onGap: () => {} });
+      bus.subscribe(conversation_id, { onMessage: (message) => received.push(message), onGap: () => {} });
       createTyping({ bus, instanceId: "one" }).start(conversation_id, anna.user.id, {});
       jest.advanceTimersByTime(TYPING_EXPIRES_MS - 1);
-      expect(told).toMatchObject([{ active: true }]);
+      expect(received).toMatchObject([{ active: true }]);
       jest.advanceTimersByTime(1);
-      expect(told).toMatchObject([{ active: true }, { type: "typing", user_id: anna.user.id, active: false }]);
+      expect(received).toMatchObject([{ active: true }, { type: "typing", user_id: anna.user.id, active: false }]);
     } finally {
       jest.useRealTimers();
     }
@@ -94,7 +94,7 @@ describe("typing", () => {
 });
 
 describe("read positions", () => {
-  test("move forward only, are told to all, and count what is unread", async () => {
+  test("only increase, are sent to all members, and determine the unread count", async () => {
     for (const n of [1, 2, 3])
       await a.ask({ type: "message.send", conversation_id, content: `${n}`, client_message_id: `unread ${n}` });
     const read = async () => {

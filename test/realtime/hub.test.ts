@@ -6,7 +6,7 @@ import { createTestEvent } from "../support/events.ts";
 import { createTestHub, type TestHub } from "../support/hub.ts";
 
 const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
-/** The id of a user, by a name of at most six letters. */
+/** A user id from a name of at most six letters. */
 const idOf = (name: string) => `0190e6f0-0000-7000-8000-${Buffer.from(name).toString("hex").padStart(12, "0")}`;
 const eventOf = (seq: number, type?: DurableEventType, user?: string, role?: MemberRole) =>
   createTestEvent(conversation_id, seq, type, {
@@ -32,8 +32,8 @@ const join = (hub: TestHub, listener: Listener, role: MemberRole = "member", las
     () => {},
   );
 
-describe("a listener who fails", () => {
-  test("keeps the push from nobody else, and not from whoever makes it", async () => {
+describe("a failing listener", () => {
+  test("affects neither other listeners nor the publisher", async () => {
     const hub = createTestHub();
     const [first, last] = [createListener("first"), createListener("last")];
     const broken: Listener = {
@@ -51,8 +51,8 @@ describe("a listener who fails", () => {
   });
 });
 
-describe("access that ends", () => {
-  test("is told to who loses it even if an event before it is missing, and then nothing", async () => {
+describe("losing access", () => {
+  test("is pushed to the removed member even if an earlier event is missing, and nothing after it", async () => {
     const hub = createTestHub();
     const [gone, stays] = [createListener("gone"), createListener("stays")];
     for (const { listener } of [gone, stays]) await join(hub, listener);
@@ -71,7 +71,7 @@ describe("access that ends", () => {
     } as never);
   });
 
-  test("with the conversation ends for all, without a word about who was there", async () => {
+  test("by deletion of the conversation ends it for all, without presence frames", async () => {
     const hub = createTestHub();
     const all = ["a", "b", "c"].map(createListener);
     for (const { listener } of all) await join(hub, listener);
@@ -83,7 +83,7 @@ describe("access that ends", () => {
     expect(hub.isHeard(conversation_id)).toBe(false);
   });
 
-  test("makes a join that is under way look again", async () => {
+  test("makes a join in progress read again", async () => {
     const hub = createTestHub();
     const { listener, frames } = createListener("late");
     const reading = Promise.withResolvers<void>();
@@ -93,7 +93,7 @@ describe("access that ends", () => {
       listener,
       async () => {
         reads += 1;
-        if (reads === 2) throw new Error("no member any more");
+        if (reads === 2) throw new Error("not a member any more");
         await reading.promise;
         return { role: "member" as const, lastSeq: 0 };
       },
@@ -101,7 +101,7 @@ describe("access that ends", () => {
     );
     hub.publish(eventOf(1, "member.removed", "late"));
     reading.resolve();
-    expect(joined).rejects.toThrow("no member any more");
+    expect(joined).rejects.toThrow("not a member any more");
     await joined.catch(() => {});
     hub.publish(eventOf(2));
     await Promise.resolve();
@@ -112,7 +112,7 @@ describe("access that ends", () => {
     });
   });
 
-  test("that another one overtakes looks again, and misses nothing", async () => {
+  test("while another listener joins first, a join reads again and misses nothing", async () => {
     const hub = createTestHub();
     const [late, early] = [createListener("late"), createListener("early")];
     const reading = Promise.withResolvers<void>();
@@ -159,11 +159,11 @@ describe("access that ends", () => {
 });
 
 describe("events about members", () => {
-  test("of a time before the listener's own look change nothing", async () => {
+  test("from before the listener's own read have no effect", async () => {
     const hub = createTestHub();
     const [old, back] = [createListener("old"), createListener("back")];
     await join(hub, old.listener, "member", 0);
-    // Removed (2) and added again (3), and listening again, while the event before is still missing here.
+    // Removed (2), added again (3), and listening again, while the event before is still missing here.
     hub.publish(eventOf(2, "member.removed", "back"));
     await join(hub, back.listener, "owner", 3);
     hub.publish(eventOf(1));
@@ -176,7 +176,7 @@ describe("events about members", () => {
     expect([back.expelled, old.expelled]).toEqual([[conversation_id], []]);
   });
 
-  test("that another instance wrote take effect when the gap is filled", async () => {
+  test("written by another instance take effect when the gap is filled", async () => {
     const missed = [eventOf(1, "member.added", "member", "viewer"), eventOf(2, "member.removed", "gone")];
     const hub = createTestHub({ loadEvents: async () => missed });
     const [member, gone] = [createListener("member"), createListener("gone")];
@@ -190,7 +190,7 @@ describe("events about members", () => {
 });
 
 describe("a room", () => {
-  test("exists only while somebody listens or is about to", async () => {
+  test("exists only while it has listeners or a join in progress", async () => {
     const hub = createTestHub();
     const { listener } = createListener("a");
     const failed = hub.join(

@@ -8,10 +8,10 @@ import { startRedis, type TestRedis } from "../support/redis.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-/** Only tells the app that there may be others; the database is given to it. */
+/** Only signals that other instances may exist; the tests pass the database directly. */
 const SOME_DATABASE_URL = "postgres://parley@localhost/parley";
 
-/** The text of an answer as a client puts it together. @throws if a delta leaves a gap, or repeats something. */
+/** The text of an answer as a client assembles it. @throws if a delta leaves a gap, or repeats something. */
 function readText(frames: Frame[], messageId: string): string {
   let text = "";
   let attempt = 0;
@@ -26,7 +26,7 @@ function readText(frames: Frame[], messageId: string): string {
       attempt ||= Number(frame.attempt);
       if (frame.attempt !== attempt || frame.offset !== text.length)
         throw new Error(
-          `A piece at ${frame.offset} of attempt ${frame.attempt} came after ${text.length} of ${attempt}.`,
+          `A delta at ${frame.offset} of attempt ${frame.attempt} arrived after ${text.length} of ${attempt}.`,
         );
       text += String(frame.text);
     }
@@ -92,7 +92,7 @@ for (const form of ["Redis", "Postgres"] as const)
     const send = (socket: TestSocket, content: string, more: object = {}) =>
       socket.ask({ type: "message.send", conversation_id, content, client_message_id: crypto.randomUUID(), ...more });
 
-    test("each ack tells who is online anywhere", async () => {
+    test("each ack lists who is online on any instance", async () => {
       const first = await subscribed(0, anna);
       expect(first.ack.members_online).toEqual([anna.user.id]);
       const second = await subscribed(1, ben);
@@ -109,7 +109,7 @@ for (const form of ["Redis", "Postgres"] as const)
       await Promise.all([second.socket.close(), third.socket.close()]);
     });
 
-    test("all see the same messages in the same order, whoever sends them where", async () => {
+    test("all clients see the same messages in the same order, wherever they are sent", async () => {
       const all = await Promise.all([subscribed(0, anna), subscribed(1, ben), subscribed(2, anna)]);
       const watchers = all.map(({ socket }) => socket);
       const contents = Array.from({ length: 60 }, (_, n) => `${n}: ${"текст 😀 ".repeat(n * 10)}`);
@@ -126,11 +126,11 @@ for (const form of ["Redis", "Postgres"] as const)
       await Promise.all(watchers.map((socket) => socket.close()));
     });
 
-    test("typing and read positions are told, and who is removed hears no more", async () => {
+    test("typing and read positions are pushed, and a removed member receives nothing more", async () => {
       const [a, b] = await Promise.all([subscribed(0, anna), subscribed(1, ben)]).then((all) =>
         all.map(({ socket }) => socket),
       );
-      if (!a || !b) throw new Error("There are two.");
+      if (!a || !b) throw new Error("Two sockets are needed.");
       a.send({ type: "typing.start", conversation_id });
       expect(await b.waitFor(({ type }) => type === "typing")).toMatchObject({ user_id: anna.user.id, active: true });
       const { message } = (await send(a, "read this")) as unknown as { message: { seq: number } };
@@ -149,7 +149,7 @@ for (const form of ["Redis", "Postgres"] as const)
       await Promise.all([a.close(), b.close()]);
     });
 
-    test("whoever subscribes in mid-stream on another instance gets the text so far, then each piece once", async () => {
+    test("a client that subscribes in mid-stream on another instance gets the text so far, then each delta once", async () => {
       const pieces = Array.from({ length: 250 }, (_, n) => `${n}é😀 `);
       provider.script("one", { pieces, pieceDelayMs: 8 });
       const { socket: asker } = await subscribed(0, anna);
@@ -160,7 +160,7 @@ for (const form of ["Redis", "Postgres"] as const)
       const { socket: second } = await subscribed(1, ben);
       await waitUntil(() => readText(asker.frames, id).length > 500);
       const { socket: third } = await subscribed(2, anna);
-      // Long before the end: there are pieces after the text so far.
+      // Long before the end: deltas follow the text so far.
       await waitUntil(() => third.list("message.delta").length > 0 && second.list("message.delta").length > 0);
       const feed = await openStream(at(2), `/conversations/${conversation_id}/events`, { token: ben.access_token });
       await waitUntil(() => [asker, second, third].every(({ frames }) => completed(frames, id)));
@@ -172,7 +172,7 @@ for (const form of ["Redis", "Postgres"] as const)
       await Promise.all([asker, second, third].map((socket) => socket.close()));
     });
 
-    test("a repeated send over REST streams the answer that another instance writes, and a stop there ends it", async () => {
+    test("a repeated send over REST streams an answer from another instance, and stopping it there ends it", async () => {
       provider.script("one", { pieces: Array.from({ length: 4_000 }, (_, n) => `${n} `), pieceDelayMs: 10 });
       const json = { content: "Count on.", reply: true, client_message_id: crypto.randomUUID() };
       const path = `/conversations/${conversation_id}/messages`;
@@ -190,7 +190,7 @@ for (const form of ["Redis", "Postgres"] as const)
       expect(readText(second.frames(), id)).toBe(readText(first.frames(), id));
     });
 
-    test("a session that ends on one instance ends its sockets and feeds on the others", async () => {
+    test("a session that ends on one instance closes its sockets and feeds on the others", async () => {
       const account = await at(0).register();
       const own = await createConversation(at(0), account);
       const socket = await openSocket(at(1).url, { token: account.access_token });
@@ -209,7 +209,7 @@ for (const form of ["Redis", "Postgres"] as const)
       await feed.ended;
     });
 
-    test("while the bus is away, what is stored still gets to all, and afterwards everything, on the same sockets", async () => {
+    test("while the bus is unavailable, stored events still reach everyone, and afterwards everything does, on the same sockets", async () => {
       const { socket: a } = await subscribed(0, anna);
       const { socket: b } = await subscribed(1, ben);
       if (redis) await redis.kill();

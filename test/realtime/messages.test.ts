@@ -27,7 +27,7 @@ const send = (conversation_id: string, content: string, client_message_id = crea
 });
 
 describe("messages over sockets", () => {
-  test("a message is acknowledged to its sender and pushed to everyone who is subscribed", async () => {
+  test("a message is acknowledged to its sender and pushed to all subscribers", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const a = await openSocket(parley.url, { token: anna.access_token });
     const b = await openSocket(parley.url, { token: ben.access_token });
@@ -54,7 +54,7 @@ describe("messages over sockets", () => {
     await Promise.all([a.close(), b.close()]);
   });
 
-  test("the same client_message_id gives the same message for ever, also in one batch and after its deletion", async () => {
+  test("the same client_message_id always returns the same message, also in one batch and after its deletion", async () => {
     const conversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const frames = [1, 2, 3, 4].map((n) => ({ ...send(conversation.id, `try ${n}`, "once"), id: `try${n}` }));
@@ -70,7 +70,7 @@ describe("messages over sockets", () => {
     await socket.close();
   });
 
-  test("a hundred frames of one tick are all stored, numbered in their order", async () => {
+  test("a hundred frames in one tick are all stored, numbered in order", async () => {
     const conversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     await socket.ask({ type: "subscribe", conversation_id: conversation.id });
@@ -83,7 +83,7 @@ describe("messages over sockets", () => {
     await socket.close();
   });
 
-  test("who comes back with after_seq gets what was missed, in order, without gap or repeat", async () => {
+  test("a client that reconnects with after_seq gets the missed events in order, without gap or repeat", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const a = await openSocket(parley.url, { token: anna.access_token });
     let b = await openSocket(parley.url, { token: ben.access_token });
@@ -113,7 +113,7 @@ describe("messages over sockets", () => {
     await Promise.all([a.close(), b.close()]);
   });
 
-  test("subscribing in the middle of a storm loses nothing and repeats nothing", async () => {
+  test("subscribing during concurrent writes loses and repeats nothing", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const a = await openSocket(parley.url, { token: anna.access_token });
     const total = 1_500;
@@ -174,7 +174,7 @@ describe("messages over sockets", () => {
     await socket.close();
   });
 
-  test("an outsider can neither subscribe, send, edit, delete, read nor type", async () => {
+  test("an outsider can't subscribe, send, edit, delete, read or type", async () => {
     const conversation = await createConversation(parley, anna);
     const a = await openSocket(parley.url, { token: anna.access_token });
     await a.ask({ type: "subscribe", conversation_id: conversation.id });
@@ -183,7 +183,7 @@ describe("messages over sockets", () => {
     const o = await openSocket(parley.url, { token: outsider.access_token });
     const conversation_id = conversation.id;
     const own = await createConversation(parley, outsider);
-    const tries = [
+    const attempts = [
       { type: "subscribe", conversation_id },
       { type: "subscribe", conversation_id, after_seq: 0 },
       send(conversation_id, "let me in"),
@@ -191,7 +191,7 @@ describe("messages over sockets", () => {
       { type: "message.delete", message_id },
       { type: "generation.cancel", message_id },
       { type: "generation.regenerate", message_id },
-      // Also if they name the right conversation, or one of their own.
+      // Even if they name the right conversation, or their own one.
       ...[conversation_id, own.id].flatMap((conversation_id) => [
         { type: "message.edit", message_id, conversation_id, content: "x" },
         { type: "message.delete", message_id, conversation_id },
@@ -202,7 +202,7 @@ describe("messages over sockets", () => {
       { type: "typing.start", conversation_id },
       { type: "typing.stop", conversation_id },
     ];
-    for (const frame of tries) expect(await o.ask(frame)).toMatchObject({ type: "error", code: "not_found" });
+    for (const frame of attempts) expect(await o.ask(frame)).toMatchObject({ type: "error", code: "not_found" });
     await a.ask(send(conversation_id, "still secret"));
     await a.waitFor((frame) => frame.data?.content === "still secret");
     await Bun.sleep(50);
@@ -210,7 +210,7 @@ describe("messages over sockets", () => {
     await Promise.all([a.close(), o.close()]);
   });
 
-  test("a removed member hears nothing more, and is told so", async () => {
+  test("a removed member is notified, and receives nothing more", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const b = await openSocket(parley.url, { token: ben.access_token });
     await b.ask({ type: "subscribe", conversation_id: conversation.id });
@@ -230,7 +230,7 @@ describe("messages over sockets", () => {
     await b.close();
   });
 
-  test("a viewer reads, but does not write", async () => {
+  test("a viewer reads, but can't write", async () => {
     const conversation = await createConversation(parley, anna);
     await parley.fetch(`/api/v1/conversations/${conversation.id}/members`, {
       token: anna.access_token,

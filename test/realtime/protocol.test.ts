@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { AUTH_TIMEOUT_MS } from "../../src/modules/socket/limits.ts";
 import { FRAME_BYTES_MAX } from "../../src/protocol/frames.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openSocket } from "../support/socket.ts";
 
@@ -28,7 +28,7 @@ const tryUpgrade = (headers: Record<string, string>, query = "") =>
 const bearerProtocol = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
 
 describe("credentials of a socket", () => {
-  test("by header, subprotocol, ticket or first frame; only parley.v1 is echoed", async () => {
+  test("in the header, subprotocol, ticket or first frame; only parley.v1 is echoed", async () => {
     const byHeader = await openSocket(parley.url, { token: anna.access_token });
     const byProtocol = await openSocket(parley.url, { protocols: ["parley.v1", bearerProtocol(anna.access_token)] });
     const swapped = await openSocket(parley.url, { protocols: [bearerProtocol(anna.access_token), "parley.v1"] });
@@ -48,7 +48,7 @@ describe("credentials of a socket", () => {
     expect((await tryUpgrade({}, `?ticket=${ticket}`)).status).toBe(401);
   });
 
-  test("a wrong one is refused before the upgrade, and a foreign origin as well", async () => {
+  test("that are invalid are refused before the upgrade, and so is a foreign origin", async () => {
     expect((await tryUpgrade({ authorization: "Bearer nonsense" })).status).toBe(401);
     expect((await tryUpgrade({ "sec-websocket-protocol": `parley.v1, ${bearerProtocol("x")}` })).status).toBe(401);
     expect((await tryUpgrade({}, "?ticket=nonsense")).status).toBe(401);
@@ -59,22 +59,22 @@ describe("credentials of a socket", () => {
     expect((await parley.fetch("/realtime", { token: anna.access_token })).status).toBe(400);
   });
 
-  test("a wrong first frame token closes with 4501", async () => {
+  test("with an invalid token in the first frame close with 4501", async () => {
     const socket = await openSocket(parley.url);
     socket.send({ type: "auth", id: "a", token: "nonsense" });
     expect((await socket.closed).code).toBe(4501);
   });
 
-  test("frames before it are errors, and without it the connection ends with 4502", async () => {
+  test("are required before other frames, and without them the connection closes with 4502", async () => {
     const socket = await openSocket(parley.url);
     expect(await socket.ask({ type: "ping" })).toMatchObject({ type: "error", code: "unauthorized", temporary: false });
     const { id } = await createConversation(parley, anna);
     expect(await socket.ask({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "unauthorized" });
-    passTime(AUTH_TIMEOUT_MS);
+    advanceClock(AUTH_TIMEOUT_MS);
     expect((await socket.closed).code).toBe(4502);
   });
 
-  test("auth on a live connection renews it, but never for another user", async () => {
+  test("can be renewed with auth on an open connection, but not for another user", async () => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     expect(await socket.ask({ type: "auth", token: anna.access_token })).toMatchObject({ type: "ack" });
     expect(await socket.ask({ type: "auth", token: ben.access_token })).toMatchObject({ code: "forbidden" });
@@ -84,7 +84,7 @@ describe("credentials of a socket", () => {
     await socket.close();
   });
 
-  test("a session that ends takes its sockets with it: 4506, and only its own", async () => {
+  test("of an ended session close its sockets with 4506, and no others", async () => {
     const carl = await parley.register();
     const login = await parley.fetch("/api/v1/auth/login", {
       json: { email: carl.user.email, password: "correct horse battery" },
@@ -96,7 +96,7 @@ describe("credentials of a socket", () => {
     expect((await ended.closed).code).toBe(4506);
     kept.send({ type: "ping", id: "alive" });
     await kept.waitFor((frame) => frame.type === "pong");
-    // Ended elsewhere: only the database knows of it.
+    // Ended on another instance: only the database knows.
     await parley.database`update sessions set revoked_at = now(), revoked_reason = 'ended' where user_id = ${carl.user.id}`;
     const startedAtMs = performance.now();
     expect((await kept.closed).code).toBe(4506);
@@ -104,17 +104,17 @@ describe("credentials of a socket", () => {
   });
 });
 
-describe("frames that are none", () => {
-  const bad: [string, string, string][] = [
-    ["no JSON", "{", "malformed"],
+describe("invalid frames", () => {
+  const invalid: [string, string, string][] = [
+    ["invalid JSON", "{", "malformed"],
     ["a number", "12", "malformed"],
     ["an array", "[]", "malformed"],
-    ["no type", '{"id":"1"}', "invalid"],
+    ["a missing type", '{"id":"1"}', "invalid"],
     ["an unknown type", '{"id":"1","type":"shout"}', "invalid"],
-    ["a type of the prototype", '{"id":"1","type":"constructor"}', "invalid"],
-    ["an id that is no text", '{"id":1,"type":"unsubscribe"}', "invalid"],
-    ["an id too long", `{"id":"${"x".repeat(65)}","type":"ping"}`, "invalid"],
-    ["no UUID", '{"id":"1","type":"subscribe","conversation_id":"nope"}', "invalid"],
+    ["a type named like a prototype property", '{"id":"1","type":"constructor"}', "invalid"],
+    ["an id that is not a string", '{"id":1,"type":"unsubscribe"}', "invalid"],
+    ["an oversized id", `{"id":"${"x".repeat(65)}","type":"ping"}`, "invalid"],
+    ["an invalid UUID", '{"id":"1","type":"subscribe","conversation_id":"nope"}', "invalid"],
     ["an unknown field", '{"id":"1","type":"ping","really":true}', "invalid"],
     [
       "NUL",
@@ -133,14 +133,14 @@ describe("frames that are none", () => {
       '{"id":"1","type":"read","conversation_id":"0190e6f0-0000-7000-8000-000000000000","seq":-1}',
       "invalid",
     ],
-    ["a frame too long", `{"id":"1","type":"ping","x":"${"x".repeat(FRAME_BYTES_MAX)}"}`, "too_large"],
+    ["an oversized frame", `{"id":"1","type":"ping","x":"${"x".repeat(FRAME_BYTES_MAX)}"}`, "too_large"],
   ];
 
-  test.each(bad)("%s is an error frame, and the connection stays", async (_name, text, code) => {
+  test.each(invalid)("%s returns an error frame, and the connection stays open", async (_name, text, code) => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     socket.send(text);
     const error = await socket.waitFor((frame) => frame.type === "error");
-    // Whatever is wrong with it: if it has an id, its sender waits for an answer to that id.
+    // Whatever is wrong, if the frame has an id, its sender waits for a response to that id.
     expect(error).toMatchObject({ code, temporary: false, id: text.startsWith('{"id":"1"') ? "1" : null });
     expect(typeof error.detail).toBe("string");
     socket.send({ type: "ping", id: "after" });
@@ -148,7 +148,7 @@ describe("frames that are none", () => {
     await socket.close();
   });
 
-  test("binary frames are errors", async () => {
+  test("a binary frame returns an error", async () => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     socket.socket.send(new Uint8Array([1, 2, 3]));
     expect(await socket.waitFor((frame) => frame.type === "error")).toMatchObject({ code: "malformed", id: null });
@@ -157,7 +157,7 @@ describe("frames that are none", () => {
     await socket.close();
   });
 
-  test("without end they close the connection with 4507", async () => {
+  test("too many close the connection with 4507", async () => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     for (let n = 0; n < 300; n += 1) socket.send("nonsense");
     expect((await socket.closed).code).toBe(4507);
@@ -190,16 +190,16 @@ describe("frames that are none", () => {
     await socket.close();
   });
 
-  test("a reader who does not read is cut off, and the others are not held up", async () => {
+  test("a client that does not read is disconnected, and the others are not delayed", async () => {
     const { id } = await createConversation(parley, anna, [ben]);
     const writer = await openSocket(parley.url, { token: anna.access_token });
-    const stuck = await openStuckReader(ben.access_token, id);
+    const unreadClient = await openStuckReader(ben.access_token, id);
     const content = "x".repeat(60_000);
     for (let n = 0; n < 300; n += 1) {
       writer.send({ type: "message.send", id: `b${n}`, conversation_id: id, content, client_message_id: `b${n}` });
       if (n % 20 === 19) await writer.waitFor((frame) => frame.id === `b${n}`);
     }
-    await stuck.untilCutOff();
+    await unreadClient.untilCutOff();
     await writer.close();
   }, 60_000);
 });
@@ -234,7 +234,7 @@ async function openStuckReader(token: string, conversationId: string): Promise<{
   );
   await subscribed;
   return {
-    /** Fulfils when only one connection is left, the writer's; until then the test waits. */
+    /** Resolves when only the writer's connection is left; the test waits until then. */
     async untilCutOff() {
       const count = () => parley.metrics.registry.getSingleMetricAsString("parley_ws_connections");
       while (!/parley_ws_connections 1\b/.test(await count())) await Bun.sleep(100);

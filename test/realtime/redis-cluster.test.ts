@@ -19,7 +19,7 @@ describe("Redis Cluster", () => {
   let cluster: TestCluster;
   const open: { close(): Promise<void> }[] = [];
   beforeAll(async () => {
-    // The first master has a replica, which takes over.
+    // The first master has a replica, which is promoted.
     cluster = await startRedisCluster(3, 1, { requirepass: PASSWORD, masterauth: PASSWORD });
     for (const client of cluster.clients)
       await client.call("ACL", "SETUSER", "parley", "on", `>${PASSWORD}`, "~parley:*", "&parley:*", "-@all",
@@ -31,24 +31,25 @@ describe("Redis Cluster", () => {
     await cluster.stop();
   });
 
-  /** With a user who may do no more than Parley needs, and the number of a database, which a cluster doesn't have. */
+  /** With a user who has only Parley's permissions, and a database number, which a cluster doesn't support. */
   const url = () => `${cluster.url.replace("redis://", `redis://parley:${encodeURIComponent(PASSWORD)}@`)}/3`;
 
   function openPubSub() {
-    const heard: string[] = [];
+    const received: string[] = [];
     const subscribed: string[] = [];
     const isSharded = (channel: string) => !channel.endsWith(":all");
     const listener = {
-      onMessage: (channel: string, text: string) => void heard.push(`${channel} ${text}`),
+      onMessage: (channel: string, text: string) => void received.push(`${channel} ${text}`),
       onSubscribed: (channel: string) => void subscribed.push(channel),
       onError() {},
     };
     const pubSub = connectPubSub({ url: url(), isSharded }, listener);
     open.push(pubSub);
-    return { pubSub, heard, subscribed };
+    return { pubSub, received, subscribed };
   }
 
-  const say = (pubSub: PubSub, channel: string, text: string) => pubSub.publish([{ channel, text }]).catch(() => {});
+  const publish = (pubSub: PubSub, channel: string, text: string) =>
+    pubSub.publish([{ channel, text }]).catch(() => {});
   const channelOfSlot = (isWanted: (slot: number) => boolean): string => {
     for (;;) {
       const channel = `parley:test:${createId()}`;
@@ -62,7 +63,7 @@ describe("Redis Cluster", () => {
     return link;
   }
 
-  test("divides channels as Redis does", async () => {
+  test("maps channels to slots as Redis does", async () => {
     for (const channel of [
       "a",
       "parley:0123456789abcdef:beats",
@@ -75,7 +76,7 @@ describe("Redis Cluster", () => {
       ]);
   });
 
-  test("reads nodes that don't know their own name, and IPv6 addresses", () => {
+  test("handles nodes that don't know their own name, and IPv6 addresses", () => {
     const slots = new SlotMap(
       [
         [0, 8_000, ["", 7_000, "id"]],
@@ -86,7 +87,7 @@ describe("Redis Cluster", () => {
     expect(slots.masters).toEqual(new Set(["redis.example:7000", "::1:7001"]));
   });
 
-  test("takes user, password and TLS of REDIS_URL to every node, and leaves out the number of the database", () => {
+  test("uses user, password and TLS of REDIS_URL for every node, and drops the database number", () => {
     expect(createNodeOptions("rediss://user:p%2Fw@redis.example/3", "192.0.2.1:7000")).toEqual({
       host: "192.0.2.1",
       port: 7_000,
@@ -102,7 +103,7 @@ describe("Redis Cluster", () => {
     expect(() => findSeed("redis://:secret/@host:port")).toThrow("REDIS_URL is not a URL");
   });
 
-  test("has a conversation's messages at one node alone, and those for all at every node", async () => {
+  test("publishes a conversation's messages on one node only, and those for all on every node", async () => {
     const { pubSub } = openPubSub();
     const channels = Array.from({ length: 40 }, () => `parley:test:${createId()}`);
     for (const channel of [...channels, "parley:test:all"]) pubSub.subscribe(channel);
@@ -119,8 +120,8 @@ describe("Redis Cluster", () => {
     await pubSub.close();
   });
 
-  test("follows a slot to another node, and tells that something may have been missed", async () => {
-    const { pubSub, heard, subscribed } = openPubSub();
+  test("follows a slot to another node, and reports a possible gap", async () => {
+    const { pubSub, received, subscribed } = openPubSub();
     const other = openPubSub().pubSub;
     const channel = channelOfSlot((slot) => slot > 11_000);
     pubSub.subscribe(channel);
@@ -132,14 +133,14 @@ describe("Redis Cluster", () => {
     for (const node of [1, 2]) await cluster.clients[node]?.call("CLUSTER", "SETSLOT", slot, "NODE", target);
     await waitUntil(() => subscribed.includes(channel));
     await waitUntil(async () => {
-      await say(other, channel, "after it");
-      return heard.includes(`${channel} after it`);
+      await publish(other, channel, "after it");
+      return received.includes(`${channel} after it`);
     });
-    // Other channels were not touched.
+    // Other channels were not affected.
     expect(new Set(subscribed)).toEqual(new Set([channel]));
   });
 
-  test("counts limits and failed logins of all instances together", async () => {
+  test("counts limits and failed logins across all instances", async () => {
     const [a, b] = [await openAlive(), await openAlive()];
     const name = createId();
     const [one, two] = [a, b].map((redis) => createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis }));
@@ -152,7 +153,7 @@ describe("Redis Cluster", () => {
       ];
       expect(verdicts.map((verdict) => verdict?.isAllowed)).toEqual([true, true, true, false]);
     }
-    // Another Parley on this Redis has limits of its own.
+    // Another Parley on this Redis has separate limits.
     const other = createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis: await openAlive("two") });
     expect((await other.consume("k0")).isAllowed).toBe(true);
     const failures = { account_and_address: 2, account: 100, address: 100 };
@@ -162,7 +163,7 @@ describe("Redis Cluster", () => {
     await expect(guardA?.begin("somebody", "192.0.2.1")).rejects.toThrow("Too many logins");
   });
 
-  test("keeps two installations apart, and takes no harm from what isn't Parley's", async () => {
+  test("keeps two installations separate, and ignores foreign data", async () => {
     const { database } = await createTestDatabase(2);
     const bus = (deployment: string) => {
       const created = createRedisBus({ url: url(), deployment, instanceId: createId(), log: silentLog, sql: database });
@@ -172,27 +173,27 @@ describe("Redis Cluster", () => {
     const [a, b, stranger] = [bus("one"), bus("one"), bus("two")];
     await waitUntil(() => [a, b, stranger].every((each) => each.isHealthy()) && a.listPeers().length === 1);
     const id = createId();
-    const heard: unknown[] = [];
+    const received: unknown[] = [];
     for (const each of [b, stranger])
-      each.subscribe(id, { onMessage: (message) => void heard.push(message), onGap() {} });
-    const said = { type: "typing", conversation_id: id, user_id: id, active: true, expires_in_ms: 6_000 } as const;
+      each.subscribe(id, { onMessage: (message) => void received.push(message), onGap() {} });
+    const message = { type: "typing", conversation_id: id, user_id: id, active: true, expires_in_ms: 6_000 } as const;
     const garbage = ["", "null", "[]", "{", '["x",1,0,{"type":7}]', '["x",1e999,0]', "\u0000", "[".repeat(50_000)];
     for (const text of garbage) {
       await cluster.clients[1]?.publish("parley:one:beats", text);
       for (const client of cluster.clients) await client.call("SPUBLISH", `parley:one:${id}`, text).catch(() => {});
     }
     await waitUntil(() => {
-      a.publish(id, () => [said]);
-      return heard.length > 0;
+      a.publish(id, () => [message]);
+      return received.length > 0;
     });
-    expect(heard[0]).toEqual(said);
+    expect(received[0]).toEqual(message);
     expect(stranger.listPeers()).toEqual([]);
     await database.end({ timeout: 1 });
   });
 
-  test("goes on after kill -9 of a master: at once with channels of all, and with its slots once the replica has them", async () => {
+  test("recovers after kill -9 of a master: at once for channels of all, and for its slots once the replica has them", async () => {
     const link = await openAlive();
-    const { pubSub, heard, subscribed } = openPubSub();
+    const { pubSub, received, subscribed } = openPubSub();
     const other = openPubSub().pubSub;
     const [lost, kept] = [
       channelOfSlot((slot) => slot < 5_000),
@@ -204,13 +205,13 @@ describe("Redis Cluster", () => {
     const [first] = cluster.nodes;
     await first?.server.kill();
     first?.relay.reset();
-    const isHeard = (channel: string) => async () => {
-      await say(other, channel, "after it");
-      return heard.includes(`${channel} after it`);
+    const isReceived = (channel: string) => async () => {
+      await publish(other, channel, "after it");
+      return received.includes(`${channel} after it`);
     };
-    await waitUntil(isHeard(kept));
-    await waitUntil(isHeard("parley:test:all"));
-    await waitUntil(isHeard(lost));
+    await waitUntil(isReceived(kept));
+    await waitUntil(isReceived("parley:test:all"));
+    await waitUntil(isReceived(lost));
     await waitUntil(() => pubSub.isConnected() && link.isAlive());
     const limiter = createLimiter({ name: createId(), rate: { burst: 1, sustained: 100 }, redis: link });
     for (let n = 0; n < 20; n += 1) expect((await limiter.consume(`k${n}`)).isAllowed).toBe(true);

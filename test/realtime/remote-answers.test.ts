@@ -19,7 +19,7 @@ const delta = (offset: number, text: string, attempt = 1): EphemeralEvent<"messa
   text,
 });
 
-const thought = (offset: number, text: string, attempt = 1): BusMessage<string> => ({
+const reasoning = (offset: number, text: string, attempt = 1): BusMessage<string> => ({
   ...{ conversation_id, message_id, attempt, offset, text },
   type: "answer.reasoning",
 });
@@ -40,30 +40,30 @@ async function listen({ lastSeq = 1, stored = [] }: { lastSeq?: number; stored?:
   const loadEvents = async () => stored;
   const hub = createTestHub({ bus: link.buses[0], instanceId: "reader", loadEvents });
   const writer = link.buses[1];
-  const asked: unknown[] = [];
-  writer.subscribe("rooms", { onMessage: (message) => void asked.push(message), onGap() {} });
+  const requests: unknown[] = [];
+  writer.subscribe("rooms", { onMessage: (message) => void requests.push(message), onGap() {} });
   const frames: { type: string; text?: string; offset?: number; attempt?: number; active?: boolean }[] = [];
   const listener = { userId: createId(), send: (text: string) => void frames.push(JSON.parse(text)) };
   const position = async () => ({ role: "member" as const, lastSeq });
   await hub.join(conversation_id, listener, position, () => {});
-  await waitUntil(() => asked.length === 1);
-  // Until it has looked whether it missed something, pieces wait.
-  const say = (...messages: BusMessage<string>[]) => writer.publish(conversation_id, () => messages);
+  await waitUntil(() => requests.length === 1);
+  // Deltas wait until it has checked whether it missed anything.
+  const publish = (...messages: BusMessage<string>[]) => writer.publish(conversation_id, () => messages);
   const text = (whole: string, attempt = 1) =>
-    say({ type: "answer.text", conversation_id, message_id, seq: 1, attempt, text: whole });
+    publish({ type: "answer.text", conversation_id, message_id, seq: 1, attempt, text: whole });
   const shown = () =>
     frames.map(({ type, offset, text }) => [
       type.replace("message.", ""),
       ...(offset === undefined ? [] : [offset]),
       text,
     ]);
-  return { link, hub, frames, shown, asked, say, text };
+  return { link, hub, frames, shown, requests, publish, text };
 }
 
 describe("an answer that another instance writes", () => {
-  test("is passed on piece by piece, each once, and is known to whoever comes later", async () => {
-    const { say, shown, hub } = await listen();
-    say(delta(0, "one "), delta(4, "two "), delta(4, "two "), delta(0, "one "), delta(8, "three"));
+  test("is passed on delta by delta, each once, and late readers get its text so far", async () => {
+    const { publish, shown, hub } = await listen();
+    publish(delta(0, "one "), delta(4, "two "), delta(4, "two "), delta(0, "one "), delta(8, "three"));
     await waitUntil(() => shown().length === 3);
     expect(shown()).toEqual([
       ["reset", "one "],
@@ -75,14 +75,14 @@ describe("an answer that another instance writes", () => {
     ]);
   });
 
-  test("is passed on with what its model thinks, each part by its own offsets", async () => {
-    const { say, frames, hub } = await listen();
-    say(
-      thought(0, "Hm, "),
-      thought(4, "yes."),
-      thought(0, "Hm, "),
+  test("is passed on with its reasoning, each part with its own offsets", async () => {
+    const { publish, frames, hub } = await listen();
+    publish(
+      reasoning(0, "Hm, "),
+      reasoning(4, "yes."),
+      reasoning(0, "Hm, "),
       delta(0, "one "),
-      thought(8, " Or?"),
+      reasoning(8, " Or?"),
       delta(4, "two"),
     );
     await waitUntil(() => frames.length === 5);
@@ -99,11 +99,11 @@ describe("an answer that another instance writes", () => {
     expect(JSON.parse(String(snapshot?.frame))).toMatchObject({ text: "one two", reasoning: "Hm, yes. Or?" });
   });
 
-  test("of whose reasoning a piece is missing is asked for as a whole", async () => {
-    const { say, frames, asked } = await listen();
-    say(thought(0, "Hm, "), thought(8, "Or?"), delta(0, "one "));
-    await waitUntil(() => asked.length === 2);
-    say({
+  test("is requested as a whole if a reasoning delta is missing", async () => {
+    const { publish, frames, requests } = await listen();
+    publish(reasoning(0, "Hm, "), reasoning(8, "Or?"), delta(0, "one "));
+    await waitUntil(() => requests.length === 2);
+    publish({
       type: "answer.text",
       conversation_id,
       message_id,
@@ -112,7 +112,7 @@ describe("an answer that another instance writes", () => {
       text: "one ",
       reasoning: "Hm, yes.Or?",
     });
-    say(delta(4, "two"));
+    publish(delta(4, "two"));
     await waitUntil(() => frames.length === 3);
     expect(frames.slice(1)).toMatchObject([
       { type: "message.reset", text: "one ", reasoning: "Hm, yes.Or?" },
@@ -120,10 +120,10 @@ describe("an answer that another instance writes", () => {
     ]);
   });
 
-  test("that is told again is sent only if its text or its reasoning is new", async () => {
-    const { say, frames } = await listen();
-    const tell = (reasoning?: string) =>
-      say({
+  test("is pushed again only if its text or its reasoning is new", async () => {
+    const { publish, frames } = await listen();
+    const publishSnapshot = (reasoning?: string) =>
+      publish({
         type: "answer.text",
         conversation_id,
         message_id,
@@ -132,10 +132,10 @@ describe("an answer that another instance writes", () => {
         text: "one",
         ...(reasoning && { reasoning }),
       });
-    tell("Hm.");
-    tell("Hm.");
-    tell("Hm. Or?");
-    say(delta(3, " two"));
+    publishSnapshot("Hm.");
+    publishSnapshot("Hm.");
+    publishSnapshot("Hm. Or?");
+    publish(delta(3, " two"));
     await waitUntil(() => frames.length === 3);
     expect(frames).toMatchObject([
       { type: "message.reset", text: "one", reasoning: "Hm." },
@@ -144,27 +144,27 @@ describe("an answer that another instance writes", () => {
     ]);
   });
 
-  test("whose message was read with text of it is asked for, if its first piece is of its reasoning", async () => {
+  test("is requested if its first delta is reasoning, and its message was read with text", async () => {
     const started = createTestEvent(conversation_id, 1, "message.created", answer("one ", "streaming"));
-    const { say, text, frames, asked } = await listen({ lastSeq: 0 });
-    say(started);
+    const { publish, text, frames, requests } = await listen({ lastSeq: 0 });
+    publish(started);
     await waitUntil(() => frames.length === 1);
-    const before = asked.length;
-    say(thought(0, "Hm."));
-    await waitUntil(() => asked.length > before);
+    const before = requests.length;
+    publish(reasoning(0, "Hm."));
+    await waitUntil(() => requests.length > before);
     expect(frames).toHaveLength(1);
     text("one two");
     await waitUntil(() => frames.length === 2);
     expect(frames[1]).toMatchObject({ type: "message.reset", text: "one two" });
   });
 
-  test("of which the beginning is missing is asked for, and nothing of it is sent before its text so far", async () => {
-    const { say, text, shown, asked, hub } = await listen();
-    say(delta(4, "two "), delta(8, "three "));
-    await waitUntil(() => asked.length === 2);
+  test("is requested if its beginning is missing, and nothing is sent before its text so far", async () => {
+    const { publish, text, shown, requests, hub } = await listen();
+    publish(delta(4, "two "), delta(8, "three "));
+    await waitUntil(() => requests.length === 2);
     expect(hub.listSnapshots(conversation_id)).toEqual([]);
     text("one two three ");
-    say(delta(14, "four"));
+    publish(delta(14, "four"));
     await waitUntil(() => shown().length === 2);
     expect(shown()).toEqual([
       ["reset", "one two three "],
@@ -172,14 +172,14 @@ describe("an answer that another instance writes", () => {
     ]);
   });
 
-  test("of which a piece is lost goes on with its whole text; who has it is told nothing", async () => {
-    const { say, text, shown } = await listen();
-    say(delta(0, "one "));
+  test("continues with its whole text after a lost delta; readers who have it receive nothing", async () => {
+    const { publish, text, shown } = await listen();
+    publish(delta(0, "one "));
     text("one ");
-    say(delta(8, "three"));
+    publish(delta(8, "three"));
     text("one two three");
     text("one two three");
-    say(delta(13, "!"));
+    publish(delta(13, "!"));
     await waitUntil(() => shown().length === 3);
     expect(shown()).toEqual([
       ["reset", "one "],
@@ -188,13 +188,13 @@ describe("an answer that another instance writes", () => {
     ]);
   });
 
-  test("starts again with another attempt, and late pieces of the one before are dropped", async () => {
-    const { say, text, shown } = await listen();
-    say(delta(0, "one "), { type: "message.reset", conversation_id, message_id, attempt: 2, text: "on" });
-    // The instance of the first attempt was frozen, and does not know yet that another one goes on.
-    say(delta(4, "two"), { type: "message.reset", conversation_id, message_id, attempt: 1, text: "late" });
+  test("restarts with a new attempt, and late deltas of the previous one are dropped", async () => {
+    const { publish, text, shown } = await listen();
+    publish(delta(0, "one "), { type: "message.reset", conversation_id, message_id, attempt: 2, text: "on" });
+    // The instance of the first attempt was frozen, and doesn't know yet that another one took over.
+    publish(delta(4, "two"), { type: "message.reset", conversation_id, message_id, attempt: 1, text: "late" });
     text("one two", 1);
-    say(delta(2, "ward", 2));
+    publish(delta(2, "ward", 2));
     await waitUntil(() => shown().length === 3);
     expect(shown()).toEqual([
       ["reset", "one "],
@@ -203,81 +203,81 @@ describe("an answer that another instance writes", () => {
     ]);
   });
 
-  test("that is not heard yet has no text for whoever comes, whatever the database has of it; then its pieces come", async () => {
-    const { say, shown, hub } = await listen({ lastSeq: 0 });
-    say(created());
+  test("without any delta so far starts late readers without text, whatever the database has; then its deltas follow", async () => {
+    const { publish, shown, hub } = await listen({ lastSeq: 0 });
+    publish(created());
     await waitUntil(() => shown().length === 1);
     expect(hub.listSnapshots(conversation_id)).toMatchObject([{ messageId: message_id, seq: 1, attempt: 1, text: "" }]);
-    say(delta(0, "one"));
+    publish(delta(0, "one"));
     await waitUntil(() => shown().length === 2);
     expect(shown()).toEqual([["created"], ["delta", 0, "one"]]);
   });
 
-  test("whose message was read with a part of its text begins with its text, not with a piece", async () => {
-    const { say, shown } = await listen({ lastSeq: 0 });
-    say(createTestEvent(conversation_id, 1, "message.created", answer("one ", "streaming")));
-    say(delta(0, "one "), delta(4, "two"), completed("one two"));
+  test("begins with its text, not with a delta, if its message was read with part of its text", async () => {
+    const { publish, shown } = await listen({ lastSeq: 0 });
+    publish(createTestEvent(conversation_id, 1, "message.created", answer("one ", "streaming")));
+    publish(delta(0, "one "), delta(4, "two"), completed("one two"));
     await waitUntil(() => shown().length === 4);
     expect(shown()).toEqual([["created"], ["reset", "one "], ["delta", 4, "two"], ["completed"]]);
   });
 
-  test("of which pieces never came is told whole before its end", async () => {
-    const { say, shown } = await listen({ lastSeq: 0 });
-    say(created(), delta(0, "one "));
-    say(completed("one two three"));
+  test("is sent whole before its end if deltas never arrived", async () => {
+    const { publish, shown } = await listen({ lastSeq: 0 });
+    publish(created(), delta(0, "one "));
+    publish(completed("one two three"));
     await waitUntil(() => shown().length === 4);
     expect(shown().slice(1)).toEqual([["delta", 0, "one "], ["reset", "one two three"], ["completed"]]);
   });
 
-  test("whose pieces all came ends without being told again", async () => {
-    const { say, shown } = await listen({ lastSeq: 0 });
-    say(created(), delta(0, "one"), completed("one"));
+  test("ends without being sent again if all deltas arrived", async () => {
+    const { publish, shown } = await listen({ lastSeq: 0 });
+    publish(created(), delta(0, "one"), completed("one"));
     await waitUntil(() => shown().length === 3);
     expect(shown().slice(1)).toEqual([["delta", 0, "one"], ["completed"]]);
   });
 
-  test("has no more to say after its end", async () => {
-    const { say, text, shown } = await listen({ lastSeq: 0 });
-    say(created(), delta(0, "one"), completed("one"));
+  test("sends nothing after its end", async () => {
+    const { publish, text, shown } = await listen({ lastSeq: 0 });
+    publish(created(), delta(0, "one"), completed("one"));
     text("on");
-    say(delta(0, "one"), delta(3, " two"), {
+    publish(delta(0, "one"), delta(3, " two"), {
       type: "message.reset",
       conversation_id,
       message_id,
       attempt: 2,
       text: "",
     });
-    say(created(3));
+    publish(created(3));
     await waitUntil(() => shown().length === 4);
     expect(shown().map(([type]) => type)).toEqual(["created", "delta", "completed", "created"]);
   });
 
-  test("is told only after its message, which may have got lost", async () => {
-    const { say, text, shown } = await listen({ lastSeq: 0, stored: [created()] });
+  test("is sent only after its message, which may have been lost", async () => {
+    const { publish, text, shown } = await listen({ lastSeq: 0, stored: [created()] });
     text("one ");
-    say(delta(4, "two"));
+    publish(delta(4, "two"));
     await waitUntil(() => shown().length === 2);
     expect(shown()).toEqual([["created"], ["reset", "one two"]]);
   });
 
-  test("has no more to say if its message is told when it is complete already", async () => {
+  test("sends nothing more if its message arrives when it is already complete", async () => {
     const whole = createTestEvent(conversation_id, 1, "message.created", answer("one two", "complete"));
-    const { say, shown } = await listen({ lastSeq: 0 });
-    say(whole, delta(0, "one "), delta(4, "two"), completed("one two"));
+    const { publish, shown } = await listen({ lastSeq: 0 });
+    publish(whole, delta(0, "one "), delta(4, "two"), completed("one two"));
     await waitUntil(() => shown().length === 2);
     expect(shown()).toEqual([["created"], ["completed"]]);
   });
 
-  test("that another instance has taken over is not written by this one any more", async () => {
-    const { say, shown, link } = await listen({ lastSeq: 0 });
+  test("that another instance took over is no longer written by this one", async () => {
+    const { publish, shown, link } = await listen({ lastSeq: 0 });
     const write = (...messages: BusMessage<string>[]) => link.buses[0].publish(conversation_id, () => messages);
-    say(created());
+    publish(created());
     await waitUntil(() => shown().length === 1);
     write(delta(0, "one "));
-    say({ type: "message.reset", conversation_id, message_id, attempt: 2, text: "on" });
+    publish({ type: "message.reset", conversation_id, message_id, attempt: 2, text: "on" });
     await waitUntil(() => shown().length === 3);
     write(delta(4, "late"));
-    say(delta(0, "later"), delta(2, "ward", 2));
+    publish(delta(0, "later"), delta(2, "ward", 2));
     await waitUntil(() => shown().length === 4);
     expect(shown().slice(1)).toEqual([
       ["delta", 0, "one "],
@@ -287,9 +287,9 @@ describe("an answer that another instance writes", () => {
   });
 });
 
-test("typing of which nobody tells the end, as the typist's instance has died, ends by itself", async () => {
-  const { say, frames } = await listen();
-  say({ type: "typing", conversation_id, user_id: createId(), active: true, expires_in_ms: 20 });
+test("typing whose end is never sent, because the typist's instance died, expires", async () => {
+  const { publish, frames } = await listen();
+  publish({ type: "typing", conversation_id, user_id: createId(), active: true, expires_in_ms: 20 });
   await waitUntil(() => frames.length === 2);
   expect(frames.map(({ active }) => active)).toEqual([true, false]);
 });

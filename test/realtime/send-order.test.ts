@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import type { SendTurn } from "../../src/modules/messages/service.ts";
+import type { SendSlot } from "../../src/modules/messages/service.ts";
 import { SendOrder } from "../../src/modules/socket/send-order.ts";
 import { countRuns } from "../support/properties.ts";
 
-/** Sends as messages.send does: each is checked for a while, then it takes its place; or it is refused. */
+/** Sends like messages.send does: each is checked for a while, then queued or refused. */
 function createSends() {
   const order = new SendOrder();
   const submitted: string[] = [];
@@ -13,7 +13,7 @@ function createSends() {
     submitted,
     commit,
     send: (conversation: string, name: string, { checkMs = 0, isRefused = false } = {}) =>
-      order.run(conversation, async ({ before, onSubmit }: SendTurn) => {
+      order.run(conversation, async ({ previous, onSubmit }: SendSlot) => {
         if (checkMs > 0) await Bun.sleep(checkMs);
         if (isRefused) throw new Error(`${name} is refused`);
         const submit = () => {
@@ -21,12 +21,12 @@ function createSends() {
           onSubmit();
           return committed;
         };
-        return before ? before.then(submit) : submit();
+        return previous ? previous.then(submit) : submit();
       }),
   };
 }
 
-test("a message that needs no check does not overtake one that does, and waits for no commit", async () => {
+test("a message without a check does not overtake one with a check, and waits for no commit", async () => {
   const { send, submitted, commit } = createSends();
   const all = [
     send("a", "a1", { checkMs: 20 }),
@@ -45,7 +45,7 @@ test("a message that needs no check does not overtake one that does, and waits f
   await Promise.all([...all, last]);
 });
 
-test("whatever is checked and refused: each conversation gets its messages in the order of their frames", async () => {
+test("with any checks and refusals, each conversation gets its messages in the order of their frames", async () => {
   const frame = fc.record({
     conversation: fc.constantFrom("a", "b"),
     checkMs: fc.nat(4),

@@ -6,7 +6,7 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 
-/** Two instances on one database, with a bus between them; Anna is at the first one, Ben at the second. */
+/** Two instances on one database with a shared bus; Anna is on the first one, Ben on the second. */
 const link = linkBuses();
 let provider: ProviderStandIn;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -45,10 +45,10 @@ const send = (socket: TestSocket, content: string, more: object = {}) =>
   socket.ask({ type: "message.send", conversation_id, content, client_message_id: content, ...more });
 
 describe("across instances", () => {
-  test("users see who is online elsewhere, who comes, and who goes", async () => {
+  test("users see who is online, comes and goes on the other one", async () => {
     await a.ask({ type: "subscribe", conversation_id });
     const { members_online } = await b.ask({ type: "subscribe", conversation_id });
-    // The other instance has been asked, and answers in a moment.
+    // The other instance has been queried, and responds in a moment.
     if (!(members_online as string[]).includes(anna.user.id)) await b.waitFor(isPresence(anna, true));
     await a.waitFor(isPresence(ben, true));
     b.frames.length = 0;
@@ -59,7 +59,7 @@ describe("across instances", () => {
     await late.close();
     await a.ask({ type: "unsubscribe", conversation_id });
     await b.waitFor(isPresence(anna, false));
-    // Two sockets of hers went and came, on two instances: to others she was there all the time in between.
+    // Two of her sockets closed and opened on two instances: to others she was online all the time.
     expect(b.list("presence")).toHaveLength(1);
     await a.ask({ type: "subscribe", conversation_id });
   });
@@ -77,32 +77,32 @@ describe("across instances", () => {
     expect(await a.waitFor(({ type }) => type === "read")).toMatchObject({ user_id: ben.user.id, seq: message.seq });
   });
 
-  test("what was lost between them is read from the database, in order, once", async () => {
+  test("lost events are read from the database, in order, once", async () => {
     link.cut();
     const texts = ["lost 1", "lost 2", "lost 3"];
     for (const text of texts) await send(a, text);
     await send(b, "own");
-    link.mend();
+    link.restore();
     await b.waitFor(({ data }) => data?.content === "own");
     await a.waitFor(({ data }) => data?.content === "own");
     expect(contentsOf(b).slice(-4)).toEqual([...texts, "own"]);
     expect(contentsOf(a)).toEqual(contentsOf(b));
   });
 
-  test("a gap behind which nothing follows is filled, and who has gone meanwhile is gone", async () => {
+  test("a gap with nothing after it is filled, and users who left meanwhile are offline", async () => {
     link.cut();
     await send(a, "the last one");
     await a.ask({ type: "unsubscribe", conversation_id });
     b.frames.length = 0;
-    link.mend();
+    link.restore();
     await b.waitFor(({ data }) => data?.content === "the last one");
-    // Where nobody listens any more, nobody answers.
+    // Without listeners, an instance does not respond.
     await b.waitFor(isPresence(anna, false));
     await a.ask({ type: "subscribe", conversation_id });
     await b.waitFor(isPresence(anna, true));
   });
 
-  test("an answer is stopped where it is written", async () => {
+  test("an answer is stopped on the instance that writes it", async () => {
     provider.script("one", { pieces: Array.from({ length: 400 }, (_, n) => `${n} `), pieceDelayMs: 20 });
     await send(a, "Count.", { reply: true });
     const delta = await b.waitFor(({ type }) => type === "message.delta");
@@ -114,7 +114,7 @@ describe("across instances", () => {
     });
   });
 
-  test("a member who is removed hears no more, and an ended session has no socket", async () => {
+  test("a removed member receives nothing more, and the sockets of an ended session close", async () => {
     await first.fetch(`/api/v1/conversations/${conversation_id}/members/${ben.user.id}`, {
       token: anna.access_token,
       method: "DELETE",
@@ -123,7 +123,7 @@ describe("across instances", () => {
     const carried = link.carried.length;
     await send(a, "among us");
     while (link.carried.length === carried) await Bun.sleep(5);
-    // It was on its way to the other instance; whoever listens there would have it by now.
+    // It was in flight to the other instance, whose listeners would have it by now.
     await Bun.sleep(50);
     expect(contentsOf(b)).not.toContain("among us");
 

@@ -13,10 +13,10 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
-/** Two instances with a bus between them: Anna watches at both, Ben and his tabs type. */
+/** Two instances with a shared bus: Anna watches on both, Ben types in several tabs. */
 const link = linkBuses();
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
-let sites: [TestApp, TestApp];
+let instances: [TestApp, TestApp];
 let anna: Account;
 let ben: Account;
 let watchers: TestSocket[];
@@ -24,17 +24,17 @@ let conversation_id: string;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  sites = [await startApp({ database, bus: link.buses[0] }), await startApp({ database, bus: link.buses[1] })];
-  anna = await sites[0].register();
+  instances = [await startApp({ database, bus: link.buses[0] }), await startApp({ database, bus: link.buses[1] })];
+  anna = await instances[0].register();
 });
 afterAll(async () => {
-  await Promise.all(sites.map((site) => site.stop()));
+  await Promise.all(instances.map((instance) => instance.stop()));
   await database.database.end({ timeout: 1 });
 });
 beforeEach(async () => {
-  ben = await sites[0].register();
-  conversation_id = (await createConversation(sites[0], anna, [ben])).id;
-  watchers = await Promise.all(sites.map(({ url }) => openSocket(url, { token: anna.access_token })));
+  ben = await instances[0].register();
+  conversation_id = (await createConversation(instances[0], anna, [ben])).id;
+  watchers = await Promise.all(instances.map(({ url }) => openSocket(url, { token: anna.access_token })));
   for (const watcher of watchers) await watcher.ask({ type: "subscribe", conversation_id });
 });
 afterEach(async () => {
@@ -42,13 +42,13 @@ afterEach(async () => {
   await Promise.all(watchers.map((watcher) => watcher.close()));
 });
 
-async function openTab(site: TestApp, isSubscribed = true): Promise<TestSocket> {
-  const tab = await openSocket(site.url, { token: ben.access_token });
+async function openTab(instance: TestApp, isSubscribed = true): Promise<TestSocket> {
+  const tab = await openSocket(instance.url, { token: ben.access_token });
   if (isSubscribed) await tab.ask({ type: "subscribe", conversation_id });
   return tab;
 }
 
-/** What the watchers have been told of Ben's typing, once all frames before this have been handled. */
+/** The typing frames about Ben that the watchers received, once all earlier frames have been handled. */
 async function listTyping(...tabs: TestSocket[]): Promise<boolean[][]> {
   for (const tab of tabs) {
     const id = createId();
@@ -64,8 +64,8 @@ async function listTyping(...tabs: TestSocket[]): Promise<boolean[][]> {
   );
 }
 
-test("one tab's unsubscribing, stopping or closing doesn't end another tab's typing", async () => {
-  const [typing, other] = [await openTab(sites[0]), await openTab(sites[0])];
+test("one tab's unsubscribe, stop or close doesn't end another tab's typing", async () => {
+  const [typing, other] = [await openTab(instances[0]), await openTab(instances[0])];
   typing.send({ type: "typing.start", conversation_id });
   await watchers[1]?.waitFor(({ type }) => type === "typing");
   other.send({ type: "typing.stop", conversation_id });
@@ -86,8 +86,8 @@ test("one tab's unsubscribing, stopping or closing doesn't end another tab's typ
   await typing.close();
 });
 
-test("the tab that types ends it by closing, also while another tab listens", async () => {
-  const [typing, other] = [await openTab(sites[0]), await openTab(sites[0])];
+test("closing the typing tab ends it, even while another tab is subscribed", async () => {
+  const [typing, other] = [await openTab(instances[0]), await openTab(instances[0])];
   typing.send({ type: "typing.start", conversation_id });
   await watchers[1]?.waitFor(({ type }) => type === "typing");
   await typing.close();
@@ -96,24 +96,24 @@ test("the tab that types ends it by closing, also while another tab listens", as
 });
 
 test("a user who types on two instances stops when both have stopped", async () => {
-  const tabs = [await openTab(sites[0]), await openTab(sites[1])];
+  const tabs = [await openTab(instances[0]), await openTab(instances[1])];
   for (const tab of tabs) tab.send({ type: "typing.start", conversation_id });
-  expect((await listTyping(...tabs)).map((told) => told.includes(false))).toEqual([false, false]);
+  expect((await listTyping(...tabs)).map((received) => received.includes(false))).toEqual([false, false]);
   tabs[0]?.send({ type: "typing.stop", conversation_id });
-  expect((await listTyping(...tabs)).map((told) => told.includes(false))).toEqual([false, false]);
+  expect((await listTyping(...tabs)).map((received) => received.includes(false))).toEqual([false, false]);
   await tabs[1]?.close();
-  expect((await listTyping()).map((told) => told.at(-1))).toEqual([false, false]);
+  expect((await listTyping()).map((received) => received.at(-1))).toEqual([false, false]);
   await tabs[0]?.close();
 });
 
 test.each([
-  ["a member who is subscribed", true],
-  ["a member who is not", false],
-])("the removal of %s ends typing and presence at once, on every instance", async (_, isSubscribed) => {
-  const tab = await openTab(sites[1], isSubscribed);
+  ["a subscribed member", true],
+  ["an unsubscribed member", false],
+])("removing %s ends typing and presence at once, on every instance", async (_, isSubscribed) => {
+  const tab = await openTab(instances[1], isSubscribed);
   tab.send({ type: "typing.start", conversation_id });
   for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
-  const removed = await createRest(sites[0], anna).ask(
+  const removed = await createRest(instances[0], anna).ask(
     "DELETE",
     `/conversations/${conversation_id}/members/${ben.user.id}`,
   );
@@ -124,7 +124,7 @@ test.each([
     if (isSubscribed) await watcher.waitFor(({ type, online }) => type === "presence" && online === false);
   }
   expect(performance.now() - removedAtMs).toBeLessThan(1_000);
-  // It is told once, and nothing more is told of who is gone.
+  // It is pushed once, and nothing more about the removed member.
   tab.send({ type: "typing.start", conversation_id });
   await tab.waitFor(({ type, code }) => type === "error" && code === "not_found");
   expect(await listTyping(tab)).toEqual([
@@ -134,20 +134,20 @@ test.each([
   await tab.close();
 });
 
-test("what an instance tells late of a removed member is dropped, until they are a member again", async () => {
+test("late typing of a removed member from another instance is dropped until they rejoin", async () => {
   const late = { type: "typing", conversation_id, user_id: ben.user.id, active: true, expires_in_ms: 6_000 } as const;
-  const tell = () =>
+  const notify = () =>
     link.buses[0].publish(conversation_id, (): ConversationMessage[] => [{ ...late, instance_id: "one" }]);
-  const rest = createRest(sites[0], anna);
+  const rest = createRest(instances[0], anna);
   await rest.ask("DELETE", `/conversations/${conversation_id}/members/${ben.user.id}`);
   for (const watcher of watchers) await watcher.waitFor(({ type }) => type === "member.removed");
-  tell();
+  notify();
   expect(await listTyping()).toEqual([[], []]);
   const before = watchers.map((watcher) => watcher.list("member.added").length);
   await rest.ask("POST", `/conversations/${conversation_id}/members`, { user_id: ben.user.id });
   for (const [at, watcher] of watchers.entries())
     await watcher.waitFor(() => watcher.list("member.added").length > (before[at] ?? 0));
-  tell();
+  notify();
   expect(await listTyping()).toEqual([[true], [true]]);
   expect(watchers.flatMap((watcher) => watcher.list("typing")).every((frame) => !("instance_id" in frame))).toBe(true);
 });
@@ -155,35 +155,35 @@ test("what an instance tells late of a removed member is dropped, until they are
 test("many connections of a user are announced once in two seconds, and the last to expire ends it", () => {
   jest.useFakeTimers();
   try {
-    const told: boolean[] = [];
+    const received: boolean[] = [];
     const bus = createMemoryBus({ log: silentLog });
     const id = createId();
     bus.subscribe(id, {
-      onMessage: (message) => message.type === "typing" && told.push(message.active),
+      onMessage: (message) => message.type === "typing" && received.push(message.active),
       onGap: () => {},
     });
     const typing = createTyping({ bus, instanceId: "one" });
     const [one, two] = [{}, {}];
     typing.start(id, "ben", one);
     typing.start(id, "ben", two);
-    expect(told).toEqual([true]);
+    expect(received).toEqual([true]);
     typing.leave(one);
     jest.advanceTimersByTime(TYPING_THROTTLE_MS);
     typing.start(id, "ben", two);
-    expect(told).toEqual([true, true]);
+    expect(received).toEqual([true, true]);
     jest.advanceTimersByTime(TYPING_EXPIRES_MS - 1);
-    expect(told).toEqual([true, true]);
+    expect(received).toEqual([true, true]);
     jest.advanceTimersByTime(1);
-    expect(told).toEqual([true, true, false]);
+    expect(received).toEqual([true, true, false]);
     typing.leave(two);
     typing.stop(id, "ben", one);
-    expect(told).toEqual([true, true, false]);
+    expect(received).toEqual([true, true, false]);
   } finally {
     jest.useRealTimers();
   }
 });
 
-test("of several instances the last to end counts, or to die", () => {
+test("of several instances, the last one to end or die counts", () => {
   jest.useFakeTimers();
   try {
     const expired: string[] = [];

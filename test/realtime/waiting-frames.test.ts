@@ -28,7 +28,7 @@ afterAll(async () => {
   await made.database.end({ timeout: 1 });
 });
 
-test("frames behind one that waits for the database have a bound together: past it they are answered overloaded", async () => {
+test("frames queued behind one that waits for the database share a limit; past it they get overloaded", async () => {
   expect(SOCKETS * FRAMES * CONTENT.length).toBeGreaterThan(WAITING_FRAMES_BYTES_MAX);
   const sockets = await Promise.all(
     Array.from({ length: SOCKETS }, () => openSocket(parley.url, { token: account.access_token })),
@@ -47,7 +47,7 @@ test("frames behind one that waits for the database have a bound together: past 
     await other.begin(async (sql) => {
       await sql`lock table conversations in access exclusive mode`;
       for (const socket of sockets) {
-        // Each waits for the table for 2 seconds, one after the other.
+        // Each waits 2 seconds for the table, in sequence.
         for (let n = 0; n < BLOCKING_FRAMES; n += 1) socket.send({ type: "subscribe", id: `s${n}`, conversation_id });
         for (let n = 0; n < FRAMES; n += 1) socket.send({ id: `f${n}`, ...createFrame(`f${n}`, CONTENT) });
       }
@@ -56,7 +56,7 @@ test("frames behind one that waits for the database have a bound together: past 
   } finally {
     await other.end();
   }
-  // Each is answered, and there is room again.
+  // Each gets a response, and the queue has capacity again.
   const codes = new Map<unknown, number>();
   for (const { frames, waitFor } of sockets) {
     for (let n = 0; n < FRAMES; n += 1) {

@@ -10,7 +10,7 @@ import { CALL, listRecordings, type Recording } from "./recordings.ts";
 
 const recordings = listRecordings();
 const modelOf = ({ provider, name }: Recording) => `${provider}/${name}`;
-/** One of each format, and one with characters of several bytes. */
+/** One of each format, and one with multi-byte characters. */
 const SPLIT = ["anthropic-tool-use", "ollama-text", "openai-responses-function-call", "openrouter-text", "vllm-error"];
 const listEnded = (splitBytes: boolean, ...finishes: Recording["finish"][]): [string, Recording][] =>
   recordings
@@ -31,7 +31,7 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      // The first one goes on when another fails.
+      // The first one continues when another fails.
       AI_MODELS: ["compatible/backup", ...recordings.map(modelOf)].join(","),
       AI_MAX_RETRIES: "0",
     },
@@ -44,7 +44,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-/** Sends a message to a conversation of the recording's model, and waits for the answer. */
+/** Sends a message to a conversation with the recording's model, and waits for the answer. */
 async function say(recording: Recording): Promise<Message> {
   const { id } = await createConversation(parley, anna, [], { kind: "direct", model: modelOf(recording) });
   const path = `/conversations/${id}/messages`;
@@ -60,9 +60,9 @@ async function say(recording: Recording): Promise<Message> {
 describe.each([
   ["event by event", false],
   ["byte by byte", true],
-])("a recording that comes %s", (_, splitBytes) => {
+])("a recording sent %s", (_, splitBytes) => {
   test.each(listEnded(splitBytes, "stop", "length"))(
-    "%s: text, usage and finish reason are what was sent",
+    "%s: text, usage and finish reason match",
     async (_, recording) => {
       provider.script(recording.name, { recording: recording.body, splitBytes });
       const answer = await say(recording);
@@ -78,7 +78,7 @@ describe.each([
     },
   );
 
-  test.each(listEnded(splitBytes, "tool_calls"))("%s: the call reaches who has asked for it", async (_, recording) => {
+  test.each(listEnded(splitBytes, "tool_calls"))("%s: the client receives the tool call", async (_, recording) => {
     provider.script(recording.name, { recording: recording.body, splitBytes });
     const client = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: anna.access_token, maxRetries: 0 });
     const { choices, usage } = await client.chat.completions.create({
@@ -96,7 +96,7 @@ describe.each([
     expect([usage?.prompt_tokens, usage?.completion_tokens]).toEqual(recording.usage ?? []);
   });
 
-  test.each(listEnded(splitBytes, "error"))("%s: the next model goes on where it broke off", async (_, recording) => {
+  test.each(listEnded(splitBytes, "error"))("%s: the next model continues where it broke off", async (_, recording) => {
     provider.script(recording.name, { recording: recording.body, splitBytes });
     provider.script("backup", { pieces: [" blue", "."] });
     const answer = await say(recording);

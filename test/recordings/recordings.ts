@@ -5,18 +5,18 @@ const folder = join(import.meta.dir, "../support/recordings");
 
 type Provider = "openai" | "anthropic" | "compatible";
 
-/** A recorded answer, and what a reader of it must get. Recordings are named after who sent them. */
+/** A recorded answer, and the expected results. Recordings are named after their provider. */
 export type Recording = {
   name: string;
   provider: Provider;
   body: string;
   text: string;
   finish: "stop" | "length" | "tool_calls" | "error";
-  /** Input, with what was cached, and output, with what was thought; null where the answer breaks off before. */
+  /** Input tokens, including cached ones, and output tokens, including reasoning; null if the answer breaks off before. */
   usage: [number, number] | null;
 };
 
-/** The call of every recording with `finish: "tool_calls"`. */
+/** The tool call of every recording with `finish: "tool_calls"`. */
 export const CALL = { name: "get_weather", arguments: { location: "Paris, France" } };
 
 const expected: Record<string, Pick<Recording, "text" | "finish" | "usage">> = {
@@ -50,7 +50,7 @@ const providerOf = (name: string): Provider => {
   return name.startsWith("openai-responses-") ? "openai" : "compatible";
 };
 
-/** All of them. @throws Error for a file of which nothing is expected, or the other way round. */
+/** All recordings. @throws Error if a file has no expectation, or the other way round. */
 export function listRecordings(): Recording[] {
   const names = readdirSync(folder).flatMap((file) => (file.endsWith(".sse") ? [file.slice(0, -4)] : []));
   const unknown = new Set(names).symmetricDifference(new Set(Object.keys(expected)));

@@ -4,11 +4,11 @@ import OpenAI from "openai";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { listRecordings, type Recording } from "./recordings.ts";
 
-// The recordings were not taken from a wire: that the providers' own SDKs read the same out of them says that they are
-// what a provider sends.
+// The recordings were not captured from real traffic. That the providers' SDKs read the same from them shows that they have
+// the providers' format.
 
 const messages = [{ role: "user" as const, content: "Hello?" }];
-/** What the recorded errors say. */
+/** The messages of the recorded errors. */
 const ERRORS = /had an error|EngineCore|Overloaded/;
 let provider: ProviderStandIn;
 let openai: OpenAI;
@@ -57,7 +57,7 @@ async function readMessages(model: string): Promise<Read> {
 const readers = { openai: readResponses, compatible: readChat, anthropic: readMessages };
 
 test.each(listRecordings().map((recording): [string, Recording] => [recording.name, recording]))(
-  "%s is read by the provider's own SDK",
+  "the provider's SDK reads %s",
   async (name, { provider: sender, body, ...expected }) => {
     provider.script(name, { recording: body });
     const reading = readers[sender](name);

@@ -10,11 +10,11 @@ setDefaultTimeout(60_000);
 let root = "";
 let server: DatabaseServer;
 
-/** A root folder with the executable, the C library that it names, and nothing else: no shell, no users, no commands. */
+/** A root folder with the executable and the C libraries that it links, and nothing else: no shell, users or commands. */
 beforeAll(async () => {
   const executable = await findExecutable();
   root = mkdtempSync(join(tmpdir(), "parley-bare-"));
-  // The embedded Postgres of a Parley that root starts runs as another user.
+  // When Parley runs as root, the embedded Postgres runs as another user.
   chmodSync(root, 0o755);
   for (const folder of ["proc", "dev", "data", "tmp"]) mkdirSync(join(root, folder));
   copyFileSync(executable, join(root, "parley"));
@@ -23,7 +23,7 @@ beforeAll(async () => {
   const libraries = [...listed.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path ?? "");
   expect(libraries.length).toBeGreaterThan(1);
   for (const path of libraries) {
-    // Nothing but the C library: a runtime that asked for more would have to be told in the docs.
+    // Only the C library: if the runtime needs more, the docs must list it.
     expect(path).toMatch(/\/(ld-linux[\w.-]*|lib(c|m|dl|pthread|rt))\.so\.\d+$/);
     mkdirSync(join(root, dirname(path)), { recursive: true });
     copyFileSync(realpathSync(path), join(root, path));
@@ -37,13 +37,13 @@ afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** What every kernel offers is there: /proc, and the devices of programs that use random numbers. */
+/** What every kernel provides: /proc, and the devices for random numbers. */
 const ENTER = `
 mount -t proc proc "$0/proc"
 for device in null zero random urandom; do : > "$0/dev/$device"; mount --bind "/dev/$device" "$0/dev/$device"; done
 exec chroot "$0" "$@"`;
 
-/** A namespace of its own, whose processes and mounts end with the first one. */
+/** A namespace whose processes and mounts end with its first process. */
 function enter(args: string[], env: Record<string, string> = {}) {
   const user = process.getuid?.() === 0 ? [] : ["--map-root-user"];
   const unshare = ["unshare", ...user, "--mount", "--pid", "--fork", "--kill-child"];
@@ -55,13 +55,13 @@ function enter(args: string[], env: Record<string, string> = {}) {
   });
 }
 
-test("the root holds no shell and no other library", () => {
+test("the root folder has no shell and no other library", () => {
   expect(existsSync(join(root, "bin/sh"))).toBe(false);
   const files = [...new Bun.Glob("**/*").scanSync(root)].filter((path) => !/\.so\.\d+$/.test(path));
   expect(files).toEqual(["parley"]);
 });
 
-test("the executable starts, and checks its settings", async () => {
+test("the executable starts and validates its settings", async () => {
   const version = enter(["--version"]);
   expect(await new Response(version.stdout).text()).toMatch(/^parley \d+\.\d+\.\d+ /);
   const check = enter(["config", "check"]);
@@ -70,9 +70,9 @@ test("the executable starts, and checks its settings", async () => {
 
 test("without DATABASE_URL it names what the embedded Postgres lacks", async () => {
   const child = enter(["serve"], { PORT: "0" });
-  const said = await new Response(child.stderr).text();
+  const output = await new Response(child.stderr).text();
   expect(await child.exited).toBe(1);
-  expect(said).toMatch(/^This machine lacks .*\/bin\/sh.*: install it, or set DATABASE_URL to the address of/m);
+  expect(output).toMatch(/^This machine lacks .*\/bin\/sh.*: install it, or set DATABASE_URL to the address of/m);
 });
 
 test("with DATABASE_URL it serves: register, send, read", async () => {
@@ -98,7 +98,7 @@ test("with DATABASE_URL it serves: register, send, read", async () => {
 });
 
 async function waitUntilReady(url: string, child: Bun.Subprocess<"ignore", "pipe", "pipe">): Promise<void> {
-  for (let tries = 0; tries < 300; tries++) {
+  for (let attempts = 0; attempts < 300; attempts++) {
     if (child.exitCode !== null) throw new Error(await new Response(child.stderr).text());
     if ((await fetch(`${url}/readyz`).catch(() => null))?.ok) return;
     await Bun.sleep(100);

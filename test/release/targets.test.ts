@@ -21,13 +21,13 @@ test("a release has an executable for each platform", () => {
   ]);
 });
 
-test("every workflow run tries each of them on its own system", () => {
+test("every workflow tests each of them on its platform", () => {
   const workflow = readFileSync(join(root, ".github/workflows/release.yml"), "utf8");
-  const tried = [...workflow.matchAll(/\{ target: ([\w-]+), /g)].map(([, name]) => name);
-  expect(tried.sort()).toEqual(releaseTargets.map(({ name }) => name).sort());
+  const testedTargets = [...workflow.matchAll(/\{ target: ([\w-]+), /g)].map(([, name]) => name);
+  expect(testedTargets.sort()).toEqual(releaseTargets.map(({ name }) => name).sort());
 });
 
-test("the runtimes are of the Bun that tests and builds, and the PostgreSQL is the one of package.json", () => {
+test("the runtimes match the Bun that tests and builds, and the PostgreSQL version matches package.json", () => {
   const makefile = readFileSync(join(root, "Makefile"), "utf8");
   const bun = /^BUN_VERSION := (.*)$/m.exec(makefile)?.[1] ?? "";
   const expected = [
@@ -47,7 +47,7 @@ test("the lock file has the digest of each package", () => {
 
 describe("the signature of a Mach-O file", () => {
   const PAGE_BYTES = 4_096;
-  /** Two pages and a half of code, and the digests of its pages behind it. */
+  /** Two and a half pages of code, followed by the digests of the pages. */
   const signed = () => {
     const code = Buffer.alloc(2.5 * PAGE_BYTES, "code");
     code.writeUInt32LE(1, 16);
@@ -67,15 +67,15 @@ describe("the signature of a Mach-O file", () => {
     return Buffer.concat([code, list, directory, ...hashes]);
   };
 
-  test("is valid if every page is as it was signed", () => {
+  test("is valid if every page is unchanged", () => {
     expect(checkMachOSignature(signed())).toBe("valid");
   });
 
   test.each([
     ["a changed page", 100],
     ["a changed last page", 2.5 * PAGE_BYTES - 1],
-    ["another limit", 2.5 * PAGE_BYTES + 20 + 35],
-    ["another digest", 2.5 * PAGE_BYTES + 20 + 44],
+    ["a changed limit", 2.5 * PAGE_BYTES + 20 + 35],
+    ["a changed digest", 2.5 * PAGE_BYTES + 20 + 44],
   ])("is invalid with %s", (_, place) => {
     const file = signed();
     file[place] = 1 + (file[place] ?? 0);
@@ -139,10 +139,10 @@ describe("the type of an executable", () => {
 
   test.each([
     ["a script", Buffer.from("#!/bin/sh\n".padEnd(200))],
-    ["another machine", elf(0x28, "/lib/ld.so")],
+    ["another architecture", elf(0x28, "/lib/ld.so")],
     ["32-bit Windows", pe(0x8664, 0x10b)],
-    ["a cut ELF file", elf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
-    ["an ELF file whose loader lies outside", elf(0x3e, "x".repeat(55)).subarray(0, 210)],
+    ["a truncated ELF file", elf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
+    ["an ELF file whose loader path is out of bounds", elf(0x3e, "x".repeat(55)).subarray(0, 210)],
     ["a Mach-O file with too many commands", machO(0x0100000c, [1, 2]).subarray(0, 50)],
     ["nothing", Buffer.alloc(0)],
   ])("is unknown for %s", (_, bytes) => {

@@ -15,16 +15,16 @@ type Workflow = { jobs: Record<string, Job>; permissions?: Record<string, string
 const parse = (file: string) => Bun.YAML.parse(read(file)) as Workflow;
 const stepsOf = (file: string) => Object.values(parse(file).jobs).flatMap((job) => job.steps);
 
-/** Runners that GitHub offers; a typing error would make a job wait for ever. */
+/** GitHub's runners; a job with a mistyped one would wait forever. */
 const RUNNERS = ["ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel", "windows-2025"];
 
-/** The linter's data is older than these; each must still be used. */
+/** Newer than the linter's data; each exception must still be used. */
 const NEWER = [
   ...RUNNERS.map((name) => new RegExp(`^label "${name}" is unknown`)),
   /^unknown permission scope "attestations"/,
 ];
 
-test("every exception for the linter is still needed", async () => {
+test("every linter exception is still needed", async () => {
   const lint = await createLinter();
   const found = files.flatMap((file) => lint(read(file), `.github/workflows/${file}`).map(({ message }) => message));
   for (const pattern of NEWER)
@@ -35,7 +35,7 @@ test("there are workflows for changes and for releases", () => {
   expect(files.sort()).toEqual(["ci.yml", "release.yml"]);
 });
 
-test("the linter finds what is wrong in a workflow", async () => {
+test("the linter finds errors in a workflow", async () => {
   const lint = await createLinter();
   const wrong = read("ci.yml")
     .replace("make check", "echo $" + "{{ mtrix.none }}")
@@ -46,7 +46,7 @@ test("the linter finds what is wrong in a workflow", async () => {
 });
 
 describe.each(files)("%s", (file) => {
-  test("has no fault that the linter finds", async () => {
+  test("passes the linter", async () => {
     const lint = await createLinter();
     const found = lint(read(file), `.github/workflows/${file}`).filter(
       ({ message }) => !NEWER.some((pattern) => pattern.test(message)),
@@ -60,13 +60,13 @@ describe.each(files)("%s", (file) => {
     for (const runner of runners) expect(RUNNERS).toContain(runner ?? "");
   });
 
-  test("pins every action to a commit, and names its version beside it", () => {
+  test("pins every action to a commit, with its version in a comment", () => {
     const used = [...read(file).matchAll(/uses: (.*)/g)].map(([, text]) => text);
     expect(used.length).toBeGreaterThan(3);
     for (const text of used) expect(text).toMatch(/^actions\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
   });
 
-  test("may only read, unless a job says more; ends; and leaves no credentials in the checkout", () => {
+  test("has read-only permissions unless a job needs more, a timeout, and no credentials in the checkout", () => {
     const { permissions, concurrency, jobs } = parse(file);
     expect(permissions).toEqual({ contents: "read" });
     expect(concurrency).toBeDefined();
@@ -104,7 +104,7 @@ test("only the jobs that publish may write", () => {
   expect(jobs.publish?.permissions).toMatchObject({ "id-token": "write", attestations: "write" });
 });
 
-test("no text from outside is put into a script", () => {
+test("no untrusted text is inserted into a script", () => {
   for (const file of files)
     for (const { run } of stepsOf(file)) expect(run ?? "").not.toMatch(/\$\{\{ *(github\.(event|head_ref|ref)|inputs)/);
 });

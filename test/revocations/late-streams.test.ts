@@ -6,15 +6,15 @@ import type { Bus } from "../../src/realtime/bus.ts";
 
 const SESSION_ID = "0193d8f0-0000-7000-8000-000000000001";
 
-/** One instance's revocations over a database in which these sessions are gone, with their users. */
+/** One instance's revocations, on a database where these sessions and their users are deleted. */
 function createWorld() {
   const openStreams = createOpenStreams();
   const gone = new Set<string>();
-  const looks: string[][] = [];
-  let tell: (ids: string[]) => void = () => {};
+  const lookups: string[][] = [];
+  let notify: (ids: string[]) => void = () => {};
   const bus = {
     subscribe(channel: string, { onMessage }: { onMessage(message: { type: string; ids: string[] }): void }) {
-      if (channel === "credentials") tell = (ids) => onMessage({ type: "credentials.ended", ids });
+      if (channel === "credentials") notify = (ids) => onMessage({ type: "credentials.ended", ids });
       return () => {};
     },
   } as unknown as Pick<Bus, "subscribe">;
@@ -25,7 +25,7 @@ function createWorld() {
       forgetSessions: () => {},
       findEndedSessions: async () => [],
       async findEndedAmong(ids: string[]) {
-        looks.push(ids);
+        lookups.push(ids);
         return ids.filter((id) => gone.has(id));
       },
     },
@@ -37,11 +37,11 @@ function createWorld() {
   } as unknown as Parameters<typeof createRevocations>[0]);
   return {
     revocations,
-    looks,
-    /** The user is deleted: the row of the session goes, and the instances are told. */
+    lookups,
+    /** The user is deleted: the session's row is gone, and the instances are notified. */
     deleteUser() {
       gone.add(SESSION_ID);
-      tell([SESSION_ID]);
+      notify([SESSION_ID]);
     },
     open(): StreamEnd[] {
       const ends: StreamEnd[] = [];
@@ -52,25 +52,25 @@ function createWorld() {
   };
 }
 
-test("a stream that opens just after the message about its session's end is found by the next look", async () => {
+test("the next check finds a stream that opened just after the message about the end of its session", async () => {
   const world = createWorld();
   const early = world.open();
   await world.revocations.check();
   expect(early).toEqual([]);
   world.deleteUser();
   expect(early.map(({ reason }) => reason)).toEqual(["credential"]);
-  // Its caller was checked before the deletion.
+  // Its caller was authenticated before the deletion.
   const late = world.open();
   await world.revocations.check();
   expect(late.map(({ reason }) => reason)).toEqual(["credential"]);
 });
 
-test("a session is looked for once after it opened its first stream, not at each look", async () => {
+test("a session is looked up once after its first stream opened, not in each check", async () => {
   const world = createWorld();
   world.open();
   await world.revocations.check();
   await world.revocations.check();
   world.open();
   await world.revocations.check();
-  expect(world.looks).toEqual([[SESSION_ID]]);
+  expect(world.lookups).toEqual([[SESSION_ID]]);
 });

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Both ways in which the AI SDK speaks Chat Completions. */
+/** Both of the AI SDK's providers for Chat Completions. */
 const providers = {
   "@ai-sdk/openai-compatible": (id: string) =>
     createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL, includeUsage: true })(id),
@@ -22,7 +22,7 @@ const cases = Object.entries(providers).flatMap(([name, create]) => models.map((
 const prompt = "How is the weather in Paris?";
 
 describe("ai", () => {
-  test.each(cases)("$name, $id: a whole answer, and a stream", async ({ id, create }) => {
+  test.each(cases)("$name, $id: a complete answer, and a stream", async ({ id, create }) => {
     parley.script(id, { text: "It rains." });
     const whole = await generateText({ model: create(id), prompt });
     expect(whole.text).toBe("It rains.");

@@ -22,7 +22,7 @@ const weather = tool(async ({ city }) => `rain in ${city}`, {
 });
 
 describe("@langchain/openai", () => {
-  test.each(models)("%s: a whole answer, and a stream", async (model) => {
+  test.each(models)("%s: a complete answer, and a stream", async (model) => {
     parley.script(model, { text: "It rains." });
     const whole = await create(model).invoke(prompt);
     expect(whole.text).toBe("It rains.");
@@ -39,13 +39,13 @@ describe("@langchain/openai", () => {
       { text: "It rains." },
     );
     const withTools = create(model).bindTools([weather]);
-    const asked = new HumanMessage(prompt);
-    const first = await withTools.invoke([asked]);
+    const question = new HumanMessage(prompt);
+    const first = await withTools.invoke([question]);
     const [call] = first.tool_calls ?? [];
     expect(call).toMatchObject({ name: "get_weather", args: { city: "Paris" } });
     const result = await weather.invoke({ city: "Paris" });
     const second = await withTools.invoke([
-      asked,
+      question,
       first,
       new ToolMessage({ content: result, tool_call_id: call?.id ?? "", name: "get_weather" }),
     ]);

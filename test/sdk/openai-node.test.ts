@@ -28,11 +28,11 @@ async function errorOf(work: PromiseLike<unknown>): Promise<unknown> {
   } catch (error) {
     return error;
   }
-  throw new Error("It did not fail.");
+  throw new Error("The request succeeded.");
 }
 
 describe("openai (node)", () => {
-  test.each(models)("%s: a whole answer, and a stream", async (model) => {
+  test.each(models)("%s: a complete answer, and a stream", async (model) => {
     parley.script(model, { text: "It rains." });
     const whole = await client.chat.completions.create({ model, messages: hello });
     expect(whole.choices[0]?.message.content).toBe("It rains.");
@@ -46,7 +46,7 @@ describe("openai (node)", () => {
     expect((await stream.totalUsage()).completion_tokens).toBeGreaterThan(0);
   });
 
-  test.each(models)("%s: runTools calls the function, and gives its result back", async (model) => {
+  test.each(models)("%s: runTools calls the function, and returns its result", async (model) => {
     parley.script(model, askWeather, { text: "It rains in Paris." });
     const seen: string[] = [];
     const runner = client.chat.completions.runTools({
@@ -70,7 +70,7 @@ describe("openai (node)", () => {
     expect(seen).toEqual(["Paris"]);
   });
 
-  test("a request at fault is a BadRequestError with its parameter and code", async () => {
+  test("an invalid request is a BadRequestError with its parameter and code", async () => {
     const error = await errorOf(client.chat.completions.create({ model: "openai/one", messages: hello, n: 2 }));
     expect(error).toBeInstanceOf(BadRequestError);
     expect(error).toMatchObject({ status: 400, param: "n", type: "invalid_request_error" });
@@ -79,7 +79,7 @@ describe("openai (node)", () => {
     expect(unknown).toMatchObject({ param: "model", code: "model_not_found" });
   });
 
-  test("models that are busy are a RateLimitError, models that are down an InternalServerError", async () => {
+  test("rate-limited models are a RateLimitError, unavailable models an InternalServerError", async () => {
     const patient = client.withOptions({ maxRetries: 0 });
     for (const model of models) parley.script(model, { fault: "status", status: 429, retryAfter: "3600" });
     const busy = await errorOf(patient.chat.completions.create({ model: "openai/one", messages: hello }));

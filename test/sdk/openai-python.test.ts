@@ -4,10 +4,10 @@ import { join } from "node:path";
 import recorded from "./fixtures/openai-python-3.22.1.json";
 import { models, type SdkParley, startSdkParley } from "./start-parley.ts";
 
-/** What the SDK has sent while it ran python/client.py, but for its key, and the status of the response. */
+/** The requests of the SDK while it ran python/client.py, without its key, and the status of each response. */
 type Recorded = { method: string; path: string; headers: Record<string, string>; body: string; status: number };
 
-/** `make test-python` installs the SDK there; where its packages cannot be reached, these tests are left out. */
+/** `make test-python` installs the SDK there; if its packages can't be downloaded, these tests are skipped. */
 const python = join(import.meta.dir, "../../.tools/python/bin/python");
 const client = join(import.meta.dir, "python/client.py");
 
@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("the requests of openai (python) 3.22.1, as it sent them", async () => {
+test("the recorded requests of openai (python) 3.22.1 work", async () => {
   const text = '{"city":"Paris"}';
   parley.script("openai/one", { text });
   const requests = recorded as Recorded[];
@@ -40,7 +40,7 @@ test("the requests of openai (python) 3.22.1, as it sent them", async () => {
 describe.skipIf(!existsSync(python))("openai (python)", () => {
   const thoughts = ["encrypted", "signed", "plain"] as const;
   const cases = models.map((model, index) => [model, thoughts[index] ?? null] as const);
-  test.each(cases)("%s: whole answers, streams, tool loops, errors and models", async (model, thought) => {
+  test.each(cases)("%s: complete answers, streams, tool loops, errors and models", async (model, thought) => {
     const text = { text: "It rains." };
     const call = { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }], thought };
     const last = { text: "It rains in Paris.", thought };
@@ -48,7 +48,7 @@ describe.skipIf(!existsSync(python))("openai (python)", () => {
     const run = Bun.spawn([python, client, parley.baseURL, parley.apiKey, model], { stdout: "pipe", stderr: "pipe" });
     const [output, errors] = await Promise.all([new Response(run.stdout).text(), new Response(run.stderr).text()]);
     expect([await run.exited, errors]).toEqual([0, ""]);
-    // The SDK hands the message with the call back as it came, so with what the model thought.
+    // The SDK returns the message with the call unchanged, including the model's thinking.
     expect(parley.provider.refusals).toEqual([]);
     const refused = { error: "BadRequestError", status: 400 };
     expect(JSON.parse(output)).toEqual({

@@ -10,11 +10,11 @@ const declarations = readFileSync(
   "utf8",
 );
 
-/** The fields of an interface of the `openai` package, by its declaration. */
+/** The fields of an interface in the `openai` package, from its declaration. */
 function listFields(name: string): string[] {
   const body = declarations.split(new RegExp(`^export interface ${name} .*\\{$`, "m"))[1]?.split(/^\}$/m)[0] ?? "";
   const fields = [...body.matchAll(/^ {4}(\w+)\??:/gm)].map(([, field = ""]) => field);
-  if (fields.length === 0) throw new Error(`The package has no fields of ${name}.`);
+  if (fields.length === 0) throw new Error(`The package declares no fields for ${name}.`);
   return fields;
 }
 
@@ -22,7 +22,7 @@ const unknown = (fields: string[], rules: object | undefined) =>
   fields.filter((field) => !Object.hasOwn(rules ?? {}, field));
 const inside = (field: string, value: Record<string, unknown> = {}) => requestFields[field]?.inner?.(value);
 
-test("every field of OpenAI's request has a rule; one that a new version brings needs one too", () => {
+test("every field of OpenAI's request has a rule; a new version's fields need one too", () => {
   const fields = listFields("ChatCompletionCreateParamsBase");
   expect(fields.length).toBeGreaterThanOrEqual(37);
   expect(unknown(fields, requestFields)).toEqual([]);
@@ -33,7 +33,7 @@ test.each([
   ["ChatCompletionSystemMessageParam", fieldsByRole["system, developer"]],
   ["ChatCompletionUserMessageParam", fieldsByRole.user],
   ["ChatCompletionAssistantMessageParam", fieldsByRole.assistant],
-  // What comes back from a model is sent back by clients.
+  // Clients send messages of a model back.
   ["ChatCompletionMessage", fieldsByRole.assistant],
   ["ChatCompletionToolMessageParam", fieldsByRole.tool],
   ["ChatCompletionContentPartText", fieldsByRole.user?.content?.inner?.({ type: "text" })],
@@ -43,7 +43,7 @@ test.each([
   ["ChatCompletionStreamOptions", inside("stream_options")],
   ["ChatCompletionNamedToolChoice", inside("tool_choice")],
   ["ChatCompletionAllowedToolChoice", inside("tool_choice")],
-])("so has every field of %s", (name, rules) => {
+])("every field of %s has a rule", (name, rules) => {
   expect(isFields(rules)).toBe(true);
   expect(unknown(listFields(name), rules)).toEqual([]);
 });

@@ -6,13 +6,13 @@ import OpenAI from "openai";
 import { type SdkParley, startSdkParley } from "./start-parley.ts";
 
 const RETRY_AFTER_MS = 1_000;
-/** A timer may fire a little before its time. */
+/** A timer may fire a little early. */
 const TOLERANCE_MS = 5;
 
 let parley: SdkParley;
 
 beforeAll(async () => {
-  // Each test has a model of its own: a refusal is remembered for a while.
+  // Each test has a separate model, because a refusal is remembered for a while.
   const names = [429, 503].flatMap((status) => ["node", "ai", "langchain"].map((sdk) => `openai/${sdk}-${status}`));
   parley = await startSdkParley({ AI_MODELS: names.join(",") });
 });
@@ -20,7 +20,7 @@ afterAll(() => parley.stop());
 
 type Seen = { status: number; retryAfter: string | null; atMs: number };
 
-/** A `fetch` for an SDK that notes each response. */
+/** A `fetch` for an SDK that records each response. */
 function observe(): { seen: Seen[]; fetch: typeof globalThis.fetch } {
   const seen: Seen[] = [];
   const observed = async (...asked: Parameters<typeof globalThis.fetch>) => {
@@ -50,9 +50,9 @@ const sdks = {
 };
 const cases = [429, 503].flatMap((status) => Object.entries(sdks).map(([sdk, ask]) => ({ status, sdk, ask })));
 
-test.each(cases)("$sdk asks again after a $status", async ({ status, sdk, ask }) => {
+test.each(cases)("$sdk retries after a $status", async ({ status, sdk, ask }) => {
   const model = `openai/${sdk}-${status}`;
-  // The others are not asked in its place.
+  // The other models are not called instead.
   for (const other of ["node", "ai", "langchain"].flatMap((name) => [`openai/${name}-429`, `openai/${name}-503`]))
     parley.script(other, { fault: "status", status, retryAfter: "1" });
   parley.script(model, { fault: "status", status, retryAfter: "1", times: 1 }, { text: "It rains." });
@@ -60,7 +60,7 @@ test.each(cases)("$sdk asks again after a $status", async ({ status, sdk, ask })
   expect(await ask(model, fetch)).toBe("It rains.");
   const [first, second] = seen;
   expect([first?.status, first?.retryAfter, second?.status]).toEqual([status, "1", 200]);
-  // LangChain has a backoff of its own, which knows no Retry-After.
+  // LangChain has its own backoff, which ignores Retry-After.
   if (sdk !== "langchain")
     expect((second?.atMs ?? 0) - (first?.atMs ?? 0)).toBeGreaterThanOrEqual(RETRY_AFTER_MS - TOLERANCE_MS);
 });

@@ -38,11 +38,11 @@ describe("openai (node)", () => {
     expect(choices[0]?.message.parsed).toEqual(person);
   });
 
-  test.each(models)("%s: parse, after Parley has had a text corrected", async (model) => {
+  test.each(models)("%s: parse, after Parley had a text corrected", async (model) => {
     parley.script(model, { text: '{"name":"Anna"}' }, { text });
     const { choices, usage } = await client.chat.completions.parse(ask(model));
     expect(choices[0]?.message.parsed).toEqual(person);
-    // Of both texts.
+    // The usage of both texts.
     expect(usage?.completion_tokens).toBe(2);
   });
 
@@ -58,13 +58,13 @@ describe("openai (node)", () => {
     expect(deltas).toBeGreaterThan(10);
   });
 
-  test("a text that was cut off is the SDK's own error", async () => {
+  test("a truncated text is the SDK's own error", async () => {
     parley.script("openai/one", { text: '{"name":"An', finish: "length" });
     const failed = client.chat.completions.parse(ask("openai/one"));
     expect(await failed.catch((error: unknown) => error)).toBeInstanceOf(LengthFinishReasonError);
   });
 
-  test("a text without the format, twice, is an error; streamed, at the end of the stream", async () => {
+  test("a text that doesn't match twice is an error; when streamed, at the end of the stream", async () => {
     parley.script("openai/one", { text: '{"name":5}' });
     const failed = await client.chat.completions.parse(ask("openai/one")).catch((error: unknown) => error);
     expect(failed instanceof APIError && [failed.status, failed.code]).toEqual([502, "invalid_output"]);
@@ -90,17 +90,20 @@ const providers = {
 const cases = Object.entries(providers).flatMap(([name, create]) => models.map((id) => ({ name, id, create })));
 
 describe("ai", () => {
-  test.each(cases)("$name, $id: an object, whole and streamed, and beside a text", async ({ id, create }) => {
-    parley.script(id, { text });
-    expect((await generateObject({ model: create(id), schema: Person, prompt })).object).toEqual(person);
-    const stream = streamObject({ model: create(id), schema: Person, prompt });
-    let last: unknown;
-    for await (const partial of stream.partialObjectStream) last = partial;
-    expect(last).toEqual(person);
-    expect(await stream.object).toEqual(person);
-    const { output } = await generateText({ model: create(id), output: Output.object({ schema: Person }), prompt });
-    expect(output).toEqual(person);
-  });
+  test.each(cases)(
+    "$name, $id: an object, complete and streamed, and in addition to a text",
+    async ({ id, create }) => {
+      parley.script(id, { text });
+      expect((await generateObject({ model: create(id), schema: Person, prompt })).object).toEqual(person);
+      const stream = streamObject({ model: create(id), schema: Person, prompt });
+      let last: unknown;
+      for await (const partial of stream.partialObjectStream) last = partial;
+      expect(last).toEqual(person);
+      expect(await stream.object).toEqual(person);
+      const { output } = await generateText({ model: create(id), output: Output.object({ schema: Person }), prompt });
+      expect(output).toEqual(person);
+    },
+  );
 });
 
 describe("@langchain/openai", () => {

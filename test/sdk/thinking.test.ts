@@ -7,7 +7,7 @@ import { ChatOpenAI } from "@langchain/openai";
 import { generateText, type LanguageModel, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
-import type { Thought } from "../support/provider-stand-in/thoughts.ts";
+import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
 import { type SdkParley, startSdkParley } from "./start-parley.ts";
 
 let parley: SdkParley;
@@ -17,7 +17,7 @@ beforeAll(async () => {
 beforeEach(() => parley.provider.reset());
 afterAll(() => parley.stop());
 
-const kinds: [string, Thought][] = [
+const kinds: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -34,7 +34,7 @@ const tools = {
   }),
 };
 
-function scriptLoop(id: string, thought: Thought): void {
+function scriptLoop(id: string, thought: ThinkingFormat): void {
   parley.script(
     id,
     { toolCalls: [call, call], thought },
@@ -43,11 +43,11 @@ function scriptLoop(id: string, thought: Thought): void {
   );
 }
 
-describe("@ai-sdk/openai-compatible hands back what a model has thought, in the signature of its calls", () => {
+describe("@ai-sdk/openai-compatible returns a model's thinking in the signature of its calls", () => {
   const model = (id: string): LanguageModel =>
     createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL })(id);
 
-  test.each(kinds)("%s, %s: whole, and in chunks", async (id, thought) => {
+  test.each(kinds)("%s, %s: complete, and in chunks", async (id, thought) => {
     scriptLoop(id, thought);
     const { text } = await generateText({ model: model(id), prompt, stopWhen: stepCountIs(4), tools });
     expect([text, parley.provider.refusals]).toEqual(["It rains.", []]);
@@ -61,7 +61,7 @@ describe("@ai-sdk/openai-compatible hands back what a model has thought, in the 
 const description = "Tells the weather of a city.";
 const execute = async ({ city }: { city: string }) => `rain in ${city}`;
 
-/** Loops of clients that hand back only texts and calls. */
+/** Loops of clients that return only texts and calls. */
 const forgetfulLoops = {
   "openai, runTools": async (model: string) => {
     const client = new OpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL });
@@ -94,11 +94,11 @@ const forgetfulLoops = {
 };
 
 test.each(Object.entries(forgetfulLoops))(
-  "%s hands nothing back: DeepSeek's loop goes on all the same, with an empty thought",
+  "%s drops the thinking: DeepSeek's loop continues anyway, with empty thinking",
   async (_name, run) => {
     scriptLoop("compatible/three", "plain");
     expect(await run("compatible/three")).toBe("It rains.");
-    // Each request with calls is refused once, and no other model is asked.
+    // Each request with calls is refused once, and no other model is called.
     expect(parley.provider.refusals).toHaveLength(2);
     expect(parley.provider.requests.map(({ model }) => model)).toEqual(Array(5).fill("three"));
   },

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
-import { createPerson, find, findIds, openConversation, say, waitForIndex } from "./searcher.ts";
+import { createPerson, find, findIds, openConversation, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp;
 
@@ -13,7 +13,7 @@ describe("a search finds only what the caller can read now", () => {
   test("an outsider finds nothing, not even with the conversation's id", async () => {
     const [anna, mallory] = [await createPerson(parley), await createPerson(parley)];
     const conversation = await openConversation(parley, anna);
-    await say(anna, conversation, "xylophone");
+    await sendMessage(anna, conversation, "xylophone");
     for (const isIndexed of [false, true]) {
       if (isIndexed) await waitForIndex(parley);
       expect(await findIds(mallory, "xylophone")).toEqual([]);
@@ -23,10 +23,10 @@ describe("a search finds only what the caller can read now", () => {
     }
   });
 
-  test("a new member finds what was said before, at once in the index and in the end by their own marks", async () => {
+  test("a new member finds earlier messages, at once through the conversation and later through their own index marks", async () => {
     const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
     const conversation = await openConversation(parley, anna);
-    const id = await say(anna, conversation, "zeppelin");
+    const id = await sendMessage(anna, conversation, "zeppelin");
     await waitForIndex(parley);
     await anna.ask("POST", `/conversations/${conversation}/members`, { user_id: bob.id });
     expect(await findIds(bob, "zeppelin")).toEqual([id]);
@@ -34,19 +34,19 @@ describe("a search finds only what the caller can read now", () => {
     expect(await findIds(bob, "zeppelin")).toEqual([id]);
     const [row] = await parley.database`select search_scope from members where user_id = ${bob.id}`;
     expect(row?.search_scope).toBe(2);
-    const later = await say(bob, conversation, "a zeppelin again");
+    const later = await sendMessage(bob, conversation, "a zeppelin again");
     await waitForIndex(parley);
     expect((await findIds(bob, "zeppelin")).toSorted()).toEqual([id, later].toSorted());
     expect((await findIds(anna, "zeppelin")).toSorted()).toEqual([id, later].toSorted());
   });
 
-  test("one who has left or was removed finds nothing from then on, and all of it after a return", async () => {
+  test("a former member finds nothing, and everything again after rejoining", async () => {
     const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
     const conversation = await openConversation(parley, anna, [bob]);
-    const id = await say(anna, conversation, "accordion");
+    const id = await sendMessage(anna, conversation, "accordion");
     await waitForIndex(parley);
     expect(await findIds(bob, "accordion")).toEqual([id]);
-    const unindexed = await say(anna, conversation, "accordion two");
+    const unindexed = await sendMessage(anna, conversation, "accordion two");
     expect((await anna.ask("DELETE", `/conversations/${conversation}/members/${bob.id}`)).status).toBe(204);
     expect(await findIds(bob, "accordion")).toEqual([]);
     await waitForIndex(parley);
@@ -56,11 +56,11 @@ describe("a search finds only what the caller can read now", () => {
     expect((await findIds(bob, "accordion")).toSorted()).toEqual([id, unindexed].toSorted());
   });
 
-  test("members of a conversation with more members than marks find its messages", async () => {
+  test("members of a conversation that is too large for marks find its messages", async () => {
     const anna = await createPerson(parley);
     const people = await Promise.all(Array.from({ length: 18 }, () => createPerson(parley)));
     const conversation = await openConversation(parley, anna, people);
-    const id = await say(anna, conversation, "saxophone");
+    const id = await sendMessage(anna, conversation, "saxophone");
     await waitForIndex(parley);
     for (const person of [anna, ...people]) expect(await findIds(person, "saxophone")).toEqual([id]);
     const [row] = await parley.database`
@@ -68,11 +68,11 @@ describe("a search finds only what the caller can read now", () => {
     expect(row?.count).toBe(3);
   });
 
-  test("deleted messages and conversations are gone at once, and from the index soon", async () => {
+  test("deleted messages and conversations are gone at once, and soon from the index", async () => {
     const anna = await createPerson(parley);
     const [one, two] = [await openConversation(parley, anna), await openConversation(parley, anna)];
-    const id = await say(anna, one, "tambourine");
-    await say(anna, two, "tambourine");
+    const id = await sendMessage(anna, one, "tambourine");
+    await sendMessage(anna, two, "tambourine");
     await waitForIndex(parley);
     expect((await findIds(anna, "tambourine")).length).toBe(2);
     await anna.ask("DELETE", `/conversations/${two}`);
@@ -81,7 +81,7 @@ describe("a search finds only what the caller can read now", () => {
     expect(await findIds(anna, "tambourine")).toEqual([]);
     const isStored = async () =>
       (await parley.database`select from search_entries where conversation_id in (${one}, ${two})`).length > 0;
-    for (let looks = 0; (await isStored()) && looks < 200; looks += 1) await Bun.sleep(50);
+    for (let lookups = 0; (await isStored()) && lookups < 200; lookups += 1) await Bun.sleep(50);
     expect(await isStored()).toBe(false);
     expect(await findIds(anna, "tambourine")).toEqual([]);
   });
@@ -89,7 +89,7 @@ describe("a search finds only what the caller can read now", () => {
   test("an edited message is found by its new text only, at once and later", async () => {
     const anna = await createPerson(parley);
     const conversation = await openConversation(parley, anna);
-    const id = await say(anna, conversation, "trombone");
+    const id = await sendMessage(anna, conversation, "trombone");
     await waitForIndex(parley);
     await anna.ask("PATCH", `/conversations/${conversation}/messages/${id}`, { content: "bassoon" });
     for (const isIndexed of [false, true]) {
@@ -102,7 +102,7 @@ describe("a search finds only what the caller can read now", () => {
 
   test("a key needs the scope messages:read", async () => {
     const anna = await createPerson(parley);
-    await say(anna, await openConversation(parley, anna), "mandolin");
+    await sendMessage(anna, await openConversation(parley, anna), "mandolin");
     const ask = async (scopes: string[]) => {
       const { body } = await anna.ask<{ key: string }>("POST", "/api-keys", { name: "key", scopes });
       return parley.fetch("/api/v1/search?q=mandolin", { token: body.key });

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest } from "../support/rest.ts";
-import { createPerson, find, findIds, openConversation, say, waitForIndex } from "./searcher.ts";
+import { createPerson, find, findIds, openConversation, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp | undefined;
 
@@ -11,7 +11,7 @@ afterEach(async () => {
   parley = undefined;
 });
 
-/** As a database of before there was an index. */
+/** Like a database from before the index existed. */
 async function forgetIndex({ database }: TestApp): Promise<void> {
   await database`delete from search_entries`;
   await database`delete from search_counts`;
@@ -19,8 +19,8 @@ async function forgetIndex({ database }: TestApp): Promise<void> {
   await database`update search_state set language = '', before_id = null`;
 }
 
-describe("messages that are indexed in the background", () => {
-  test("those of before there was an index", async () => {
+describe("the background indexing", () => {
+  test("covers messages from before the index existed", async () => {
     parley = await startApp();
     const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
     const conversations = [
@@ -30,7 +30,7 @@ describe("messages that are indexed in the background", () => {
     ];
     const ids: string[] = [];
     for (const [index, conversation] of conversations.entries())
-      for (const n of [1, 2, 3]) ids.push(await say(index === 2 ? bob : anna, conversation, `oboe ${n}`));
+      for (const n of [1, 2, 3]) ids.push(await sendMessage(index === 2 ? bob : anna, conversation, `oboe ${n}`));
     await waitForIndex(parley);
     await forgetIndex(parley);
     await waitForIndex(parley);
@@ -40,11 +40,11 @@ describe("messages that are indexed in the background", () => {
     expect(scopes.map(({ search_scope }) => search_scope)).toEqual([2]);
   });
 
-  test("those of a range that something else has stored", async () => {
+  test("covers a range that was stored by other means", async () => {
     parley = await startApp();
     const anna = await createPerson(parley);
     const conversation = await openConversation(parley, anna);
-    for (const n of [1, 2, 3, 4]) await say(anna, conversation, `fagott ${n}`);
+    for (const n of [1, 2, 3, 4]) await sendMessage(anna, conversation, `fagott ${n}`);
     await waitForIndex(parley);
     await parley.database`update messages set content = replace(content, 'fagott', 'cornet')`;
     await parley.database`select add_search_range(${conversation}, 2, 3)`;
@@ -52,13 +52,13 @@ describe("messages that are indexed in the background", () => {
     expect((await find(anna, "cornet")).map(({ seq }) => seq).toSorted()).toEqual([2, 3]);
   });
 
-  test("all of them once more after another language was set", async () => {
+  test("repeats for all messages after the language was changed", async () => {
     const shared = await createTestDatabase();
     const start = (language: string) => startApp({ database: shared, config: { SEARCH_LANGUAGE: language } });
     parley = await start("english");
     let anna = await createPerson(parley);
     const conversation = await openConversation(parley, anna);
-    const id = await say(anna, conversation, "Die Häuser und the houses");
+    const id = await sendMessage(anna, conversation, "Die Häuser und the houses");
     await waitForIndex(parley);
     expect(await findIds(anna, "haus")).toEqual([]);
     expect(await findIds(anna, "house")).toEqual([id]);
@@ -66,7 +66,8 @@ describe("messages that are indexed in the background", () => {
 
     parley = await start("german");
     anna = createRest(parley, anna.account);
-    for (let looks = 0; (await findIds(anna, "haus")).length === 0 && looks < 200; looks += 1) await Bun.sleep(50);
+    for (let lookups = 0; (await findIds(anna, "haus")).length === 0 && lookups < 200; lookups += 1)
+      await Bun.sleep(50);
     expect(await findIds(anna, "haus")).toEqual([id]);
     expect(await findIds(anna, "und")).toEqual([id]);
     await waitForIndex(parley);

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { startApp, type TestApp } from "../support/app.ts";
 import { countRuns } from "../support/properties.ts";
 import type { Rest } from "../support/rest.ts";
-import { createPerson, findIds, openConversation, pathOf, say, waitForIndex } from "./searcher.ts";
+import { createPerson, findIds, openConversation, pathOf, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp;
 let anna: Rest;
@@ -13,12 +13,15 @@ beforeAll(async () => {
   parley = await startApp();
   anna = await createPerson(parley);
   const conversation = await openConversation(parley, anna);
-  ids = [await say(anna, conversation, "the and of"), await say(anna, conversation, "a lamp | & ! <-> \\ ' :*")];
+  ids = [
+    await sendMessage(anna, conversation, "the and of"),
+    await sendMessage(anna, conversation, "a lamp | & ! <-> \\ ' :*"),
+  ];
   await waitForIndex(parley);
 });
 afterAll(() => parley.stop());
 
-describe("a search that cannot be done is refused, and says which parameter is wrong", () => {
+describe("an invalid search is refused, and the error names the parameter", () => {
   test.each([
     ["10,000 characters", { q: "a ".repeat(5_000) }, "#/query/q"],
     ["nothing", { q: "" }, "#/query/q"],
@@ -33,8 +36,8 @@ describe("a search that cannot be done is refused, and says which parameter is w
     ["200 words", { q: "a ".repeat(200) }, "#/query/q"],
     ["a phrase of 200 words", { q: `"${"a ".repeat(200)}"` }, "#/query/q"],
     ["a role that does not exist", { q: "a", role: "pirate" }, "#/query/role"],
-    ["a conversation that is no id", { q: "a", conversation_id: "1" }, "#/query/conversation_id"],
-    ["a time that is none", { q: "a", from: "yesterday" }, "#/query/from"],
+    ["an invalid conversation id", { q: "a", conversation_id: "1" }, "#/query/conversation_id"],
+    ["an invalid time", { q: "a", from: "yesterday" }, "#/query/from"],
     ["the year 0", { q: "a", to: "0000-01-01T00:00:00Z" }, "#/query/to"],
   ])("%s", async (_, query, pointer) => {
     const { status, errors } = await anna.refused(
@@ -45,7 +48,7 @@ describe("a search that cannot be done is refused, and says which parameter is w
     expect(errors?.map((error) => error.pointer)).toEqual([pointer]);
   });
 
-  test("no q at all", async () => {
+  test("a missing q", async () => {
     expect((await anna.refused("GET", "/search")).status).toBe(422);
   });
 
@@ -60,20 +63,20 @@ describe("a search that cannot be done is refused, and says which parameter is w
   });
 });
 
-describe("a search that can be done is done", () => {
+describe("a valid search succeeds", () => {
   test.each([
-    ["stop words alone", "the of", [0]],
+    ["only stop words", "the of", [0]],
     ["operators between words", "a & lamp | ( ! )", [1]],
-    ["what another query language would read", "lamp:* <-> 'a'", [1]],
-    ["a quote without an end", '"a lamp', [1]],
+    ["operators of another query language", "lamp:* <-> 'a'", [1]],
+    ["an unclosed quote", '"a lamp', [1]],
     ["a word of 500 characters", "x".repeat(500), []],
     ["500 characters of four bytes", "𝔘".repeat(250), []],
-    ["what marks of the index look like", "r.user m.0 c.0", []],
+    ["text that looks like marks of the index", "r.user m.0 c.0", []],
   ])("%s", async (_, q, expected) => {
     expect(await findIds(anna, q)).toEqual(expected.map((index) => ids[index] ?? ""));
   });
 
-  test("anything typed is answered 200 or 422", async () => {
+  test("any input returns 200 or 422", async () => {
     const typed = fc.oneof(
       fc.string({ maxLength: 40, unit: "grapheme" }),
       fc.string({

@@ -3,7 +3,7 @@ import { type Database, openDatabase } from "../../src/db/client.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest, type Rest } from "../support/rest.ts";
-import { createPerson, findIds, openConversation, say, waitForIndex } from "./searcher.ts";
+import { createPerson, findIds, openConversation, sendMessage, waitForIndex } from "./searcher.ts";
 
 let instances: [TestApp, TestApp];
 let pools: Database[];
@@ -24,7 +24,7 @@ afterAll(async () => {
   for (const pool of pools) await pool.end();
 });
 
-/** Has the indexer stand still in the middle of a batch, until `release`. @returns its process in Postgres. */
+/** Pauses the indexer in the middle of a batch until `release` is called. @returns its Postgres backend's pid. */
 async function holdIndexer(database: Database): Promise<{ pid: number; release(): Promise<void> }> {
   const released = Promise.withResolvers<void>();
   const locked = Promise.withResolvers<number>();
@@ -47,18 +47,21 @@ async function holdIndexer(database: Database): Promise<{ pid: number; release()
   }
 }
 
-test("what one instance has sent, another one finds, right away and from the index", async () => {
-  const id = await say(anna, conversation, "glockenspiel");
+test("a message sent on one instance is found on another, at once and from the index", async () => {
+  const id = await sendMessage(anna, conversation, "glockenspiel");
   const elsewhere = createRest(instances[1], anna.account);
   expect(await findIds(elsewhere, "glockenspiel")).toEqual([id]);
   await waitForIndex(instances[0]);
   expect(await findIds(elsewhere, "glockenspiel")).toEqual([id]);
 });
 
-test("a batch whose connection is lost in the middle is done again; it is found all the time, by nobody twice", async () => {
+test("a batch whose connection is lost is repeated; its messages are found all the time, and never twice", async () => {
   const [{ database }] = instances;
   await waitForIndex(instances[0]);
-  const ids = [await say(anna, conversation, "marimba one"), await say(anna, conversation, "marimba two")];
+  const ids = [
+    await sendMessage(anna, conversation, "marimba one"),
+    await sendMessage(anna, conversation, "marimba two"),
+  ];
   const { pid, release } = await holdIndexer(database);
   expect((await findIds(anna, "marimba")).toSorted()).toEqual(ids.toSorted());
   await database`select pg_terminate_backend(${pid})`;
@@ -72,22 +75,22 @@ test("a batch whose connection is lost in the middle is done again; it is found 
   expect(row?.count).toBe(messages?.count);
 });
 
-test("a send waits for no indexer", async () => {
+test("a send does not wait for the indexer", async () => {
   const [{ database }] = instances;
-  await say(anna, conversation, "celesta");
+  await sendMessage(anna, conversation, "celesta");
   const { release } = await holdIndexer(database);
-  const id = await say(anna, conversation, "celesta two");
+  const id = await sendMessage(anna, conversation, "celesta two");
   expect(await findIds(anna, "celesta two")).toEqual([id]);
   await release();
 });
 
-test("300 messages in a row are all found while the indexer stands still", async () => {
+test("300 messages in a row are all found while the indexer is paused", async () => {
   const [{ database }] = instances;
   await waitForIndex(instances[0]);
-  const ids = [await say(anna, conversation, "balalaika")];
+  const ids = [await sendMessage(anna, conversation, "balalaika")];
   const { release } = await holdIndexer(database);
   while (ids.length < 300)
-    ids.push(...(await Promise.all(Array.from({ length: 10 }, () => say(anna, conversation, "balalaika")))));
+    ids.push(...(await Promise.all(Array.from({ length: 10 }, () => sendMessage(anna, conversation, "balalaika")))));
   const { rows } = await anna.all<{ message_id: string }>("/search?q=balalaika", 200);
   expect(rows.map(({ message_id }) => message_id).toSorted()).toEqual(ids.toSorted());
   await release();

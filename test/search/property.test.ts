@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { startApp, type TestApp } from "../support/app.ts";
 import { countRuns } from "../support/properties.ts";
 import type { Rest } from "../support/rest.ts";
-import { createPerson, findIds, openConversation, say, waitForIndex } from "./searcher.ts";
+import { createPerson, findIds, openConversation, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp;
 let people: Rest[];
@@ -21,11 +21,20 @@ const text = fc.array(word, { minLength: 1, maxLength: 6 });
 const person = fc.nat({ max: 3 });
 
 const step = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ kind: fc.constant("say" as const), by: person, place: fc.nat(), text }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ kind: fc.constant("send" as const), by: person, conversationIndex: fc.nat(), text }),
+  },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("edit" as const), message: fc.nat(), text }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("delete" as const), message: fc.nat() }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("join" as const), who: person, place: fc.nat() }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("leave" as const), who: person, place: fc.nat() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant("join" as const), user: person, conversationIndex: fc.nat() }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant("leave" as const), user: person, conversationIndex: fc.nat() }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wait" as const) }) },
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
@@ -51,85 +60,104 @@ const query = fc.tuple(branch, fc.option(branch, { freq: 3 })).map(([one, other]
   has: (words: string[]) => one.has(words) || (other?.has(words) ?? false),
 }));
 
-type Said = { id: string; place: number; by: number; words: string[] };
+type Sent = { id: string; conversationIndex: number; by: number; words: string[] };
 
-/** Conversations 0 to 3 belong to the people of these numbers. */
-async function createSemaphore() {
+/** The owners of conversations 0 to 3 are the people with these indexes. */
+async function createModel() {
   const ids = await Promise.all(people.map((owner) => openConversation(parley, owner)));
   const members = ids.map((_, owner) => new Set([owner]));
-  const said: Said[] = [];
-  const path = (place: number) => `/conversations/${ids[place]}`;
+  const sent: Sent[] = [];
+  const path = (conversationIndex: number) => `/conversations/${ids[conversationIndex]}`;
   const personOf = (index: number): Rest => people[index] as Rest;
 
   const steps: { [K in Step["kind"]]: (step: Extract<Step, { kind: K }>) => Promise<unknown> } = {
-    async say({ by, place, text: words }) {
+    async send({ by, conversationIndex, text: words }) {
       const open = ids.flatMap((_, index) => (members[index]?.has(by) ? [index] : []));
-      const at = open[place % open.length] ?? by;
-      said.push({ id: await say(personOf(by), ids[at] ?? "", words.join(" ")), place: at, by, words });
+      const at = open[conversationIndex % open.length] ?? by;
+      sent.push({
+        id: await sendMessage(personOf(by), ids[at] ?? "", words.join(" ")),
+        conversationIndex: at,
+        by,
+        words,
+      });
     },
     async edit({ message, text: words }) {
-      const one = said[message % Math.max(1, said.length)];
-      if (!one || !members[one.place]?.has(one.by)) return;
+      const one = sent[message % Math.max(1, sent.length)];
+      if (!one || !members[one.conversationIndex]?.has(one.by)) return;
       one.words = words;
-      await personOf(one.by).ask("PATCH", `${path(one.place)}/messages/${one.id}`, { content: words.join(" ") });
+      await personOf(one.by).ask("PATCH", `${path(one.conversationIndex)}/messages/${one.id}`, {
+        content: words.join(" "),
+      });
     },
     async delete({ message }) {
-      const one = said[message % Math.max(1, said.length)];
+      const one = sent[message % Math.max(1, sent.length)];
       if (!one) return;
-      said.splice(said.indexOf(one), 1);
-      await personOf(one.place).ask("DELETE", `${path(one.place)}/messages/${one.id}`);
+      sent.splice(sent.indexOf(one), 1);
+      await personOf(one.conversationIndex).ask("DELETE", `${path(one.conversationIndex)}/messages/${one.id}`);
     },
-    async join({ who, place }) {
-      members[place % 4]?.add(who);
-      await personOf(place % 4).ask("POST", `${path(place % 4)}/members`, { user_id: personOf(who).id });
+    async join({ user, conversationIndex }) {
+      members[conversationIndex % 4]?.add(user);
+      await personOf(conversationIndex % 4).ask("POST", `${path(conversationIndex % 4)}/members`, {
+        user_id: personOf(user).id,
+      });
     },
-    async leave({ who, place }) {
-      if (who === place % 4) return;
-      members[place % 4]?.delete(who);
-      await personOf(place % 4).ask("DELETE", `${path(place % 4)}/members/${personOf(who).id}`);
+    async leave({ user, conversationIndex }) {
+      if (user === conversationIndex % 4) return;
+      members[conversationIndex % 4]?.delete(user);
+      await personOf(conversationIndex % 4).ask(
+        "DELETE",
+        `${path(conversationIndex % 4)}/members/${personOf(user).id}`,
+      );
     },
     wait: () => waitForIndex(parley),
   };
   return {
     take: (one: Step) => (steps[one.kind] as (step: Step) => Promise<unknown>)(one),
-    naive: (who: number, has: (words: string[]) => boolean, place?: number) =>
-      said
-        .filter((one) => members[one.place]?.has(who) && (place === undefined || one.place === place) && has(one.words))
+    scan: (user: number, has: (words: string[]) => boolean, conversationIndex?: number) =>
+      sent
+        .filter(
+          (one) =>
+            members[one.conversationIndex]?.has(user) &&
+            (conversationIndex === undefined || one.conversationIndex === conversationIndex) &&
+            has(one.words),
+        )
         .map(({ id }) => id)
         .toSorted(),
     ids,
     async clear() {
-      await Promise.all(ids.map((_, place) => personOf(place).ask("DELETE", path(place))));
+      await Promise.all(
+        ids.map((_, conversationIndex) => personOf(conversationIndex).ask("DELETE", path(conversationIndex))),
+      );
     },
   };
 }
 
-test("everybody finds what a look at each message they can read finds", async () => {
+test("search finds the same as a scan of every message that the user can read", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 5, maxLength: 25 }),
       fc.array(query, { minLength: 3, maxLength: 6 }),
       async (taken, queries) => {
-        const places = await createSemaphore();
+        const model = await createModel();
         const check = async () => {
-          for (const who of people.keys())
+          for (const user of people.keys())
             for (const { q, has } of queries) {
-              const found = await findIds(people[who] as Rest, q, { limit: "200" });
-              expect([q, found.toSorted()]).toEqual([q, places.naive(who, has)]);
-              const inOne = await findIds(people[who] as Rest, q, {
+              const found = await findIds(people[user] as Rest, q, { limit: "200" });
+              expect([q, found.toSorted()]).toEqual([q, model.scan(user, has)]);
+              const inOne = await findIds(people[user] as Rest, q, {
                 limit: "200",
-                conversation_id: places.ids[0] ?? "",
+                conversation_id: model.ids[0] ?? "",
               });
-              expect([q, inOne.toSorted()]).toEqual([q, places.naive(who, has, 0)]);
+              expect([q, inOne.toSorted()]).toEqual([q, model.scan(user, has, 0)]);
             }
         };
         try {
-          for (const one of taken) await places.take(one);
+          for (const one of taken) await model.take(one);
           await check();
           await waitForIndex(parley);
           await check();
         } finally {
-          await places.clear();
+          await model.clear();
         }
       },
     ),

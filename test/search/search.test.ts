@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import type { Rest } from "../support/rest.ts";
-import { createPerson, find, findIds, openConversation, pathOf, say, waitForIndex } from "./searcher.ts";
+import { createPerson, find, findIds, openConversation, pathOf, sendMessage, waitForIndex } from "./searcher.ts";
 
 let parley: TestApp;
 
@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Both right after the send, and from the index. */
+/** Right after the send, and from the index. */
 async function inBothStates(check: () => Promise<void>): Promise<void> {
   await check();
   await waitForIndex(parley);
@@ -21,11 +21,11 @@ async function createTexts(texts: string[]): Promise<{ anna: Rest; conversation:
   const anna = await createPerson(parley, "Anna");
   const conversation = await openConversation(parley, anna);
   const ids: string[] = [];
-  for (const text of texts) ids.push(await say(anna, conversation, text));
+  for (const text of texts) ids.push(await sendMessage(anna, conversation, text));
   return { anna, conversation, ids };
 }
 
-describe("what a search finds", () => {
+describe("a search finds", () => {
   let shared: Awaited<ReturnType<typeof createTexts>>;
 
   beforeAll(async () => {
@@ -53,29 +53,29 @@ describe("what a search finds", () => {
     ["a word form of the language", "running", [1, 2]],
     ["a phrase", '"to be or not to be"', [3]],
     ["no other order of the phrase's words", '"be to or not"', []],
-    ["no phrase that goes on from the last word to the first one", '"storm two"', []],
-    ["a phrase in other forms of its words", '"liked run"', [2]],
-    ["a phrase of a word as it is and one in another form", '"two harbour"', [5]],
+    ["no phrase across the end and the start of a text", '"storm two"', []],
+    ["a phrase with other forms of its words", '"liked run"', [2]],
+    ["a phrase with an exact word and another form", '"two harbour"', [5]],
     ["no phrase without its stop words", '"the harbours"', []],
-    ["no phrase with another word in the place of a stop word", '"harbours of the storm"', []],
-    ["a beginning", "harb*", [4, 5]],
-    ["a beginning that is the whole word", "harbour*", [4, 5]],
-    ["no beginning without the star", "harb", []],
-    ["a beginning beside a word", "quiet harb*", [4]],
+    ["no phrase with another word in place of a stop word", '"harbours of the storm"', []],
+    ["a prefix", "harb*", [4, 5]],
+    ["a prefix that is the whole word", "harbour*", [4, 5]],
+    ["no prefix without the star", "harb", []],
+    ["a prefix next to a word", "quiet harb*", [4]],
     ["alternatives", "square or harbours", [0, 4, 5]],
     ["a word without another", "harbour -quiet", [5]],
     ["a name with dots", "node.js", [6]],
     ["a part of such a name", "node", [6]],
-    ["letters beyond ASCII in capitals", "ÉCOLE", [7]],
+    ["non-ASCII letters in capitals", "ÉCOLE", [7]],
     ["a whole Chinese run", "东京都", [8]],
     ["a part of a Chinese run", "京都", [8]],
     ["one Chinese character", "京", [8]],
-    ["a beginning of a Japanese run", "コンピ*", [9]],
+    ["a prefix of a Japanese run", "コンピ*", [9]],
     ["a part of a Thai run", "ดีค", [10]],
     ["no characters in another order", "都京", []],
     ["a number", "4711", [11]],
     ["a stop word alone", "the", [0, 5, 11]],
-    ["a long word, by its beginning at least", "z".repeat(200), [12]],
+    ["a long word, at least by its prefix", "z".repeat(200), [12]],
     ["words after 60,000 characters of one message", "unreachable", []],
     ["the first words of such a message", "beginning", [13]],
   ])("%s", async (_, q, expected) => {
@@ -83,7 +83,7 @@ describe("what a search finds", () => {
     expect((await findIds(anna, q)).toSorted()).toEqual(expected.map((index) => ids[index] ?? "").toSorted());
   });
 
-  test("the same in the moment after the send as from the index", async () => {
+  test("right after the send, a search finds the same as from the index", async () => {
     const { anna, ids } = await createTexts(["A quiet harbour", "我爱东京都的夏天", "He runs every day"]);
     await inBothStates(async () => {
       expect(await findIds(anna, "harbours")).toEqual([ids[0] ?? ""]);
@@ -94,13 +94,13 @@ describe("what a search finds", () => {
   });
 });
 
-test.each(["m*", "c*", "r*", "t*"])("the beginning %s finds words only, and no mark of the index", async (q) => {
+test.each(["m*", "c*", "r*", "t*"])("the prefix %s finds words only, no marks of the index", async (q) => {
   const { anna } = await createTexts(["bravo"]);
   await inBothStates(async () => expect(await findIds(anna, q)).toEqual([]));
 });
 
 describe("a hit", () => {
-  test("tells where the message is, who wrote it and what it says", async () => {
+  test("has the location, author and text of the message", async () => {
     const { anna, conversation, ids } = await createTexts(["In the harbour at night"]);
     await inBothStates(async () => {
       expect(await find(anna, "harbour")).toEqual([
@@ -122,13 +122,13 @@ describe("a hit", () => {
 
   test.each([
     [
-      "tags are escaped, the words inside of them are marked",
+      "tags are escaped, and words inside them are marked",
       "a <script>alert('x')</script> b",
       "script",
       "a &lt;<mark>script</mark>&gt;alert(&#39;x&#39;)&lt;/<mark>script</mark>&gt; b",
     ],
     [
-      "marks of the text itself stay text",
+      "mark tags in the text stay text",
       "<mark>fish</mark> here",
       "here",
       "&lt;mark&gt;fish&lt;/mark&gt; <mark>here</mark>",
@@ -145,7 +145,7 @@ describe("a hit", () => {
       '"not to be"',
       "<mark>To</mark> <mark>be</mark>, or <mark>not</mark> <mark>to</mark> <mark>be</mark>",
     ],
-    ["a beginning marks the word", "harbourmaster", "harb*", "<mark>harbourmaster</mark>"],
+    ["a prefix marks the whole word", "harbourmaster", "harb*", "<mark>harbourmaster</mark>"],
     ["a part of a run is one mark", "我爱东京都的夏天", "东京", "我爱<mark>东京</mark>都的夏天"],
     ["capital letters beyond ASCII", "Die ÜBERSICHT", "übersicht", "Die <mark>ÜBERSICHT</mark>"],
     ["excluded words are not marked", "black cat", "cat -dog", "black <mark>cat</mark>"],
@@ -154,7 +154,7 @@ describe("a hit", () => {
     expect((await find(anna, q)).map((hit) => hit.snippet)).toEqual([snippet]);
   });
 
-  test("shows the place in a long text", async () => {
+  test("shows the relevant part of a long text", async () => {
     const { anna } = await createTexts([`${"lorem ipsum ".repeat(400)}the needle is here ${"dolor sit ".repeat(400)}`]);
     const [hit] = await find(anna, "needles");
     expect(hit?.snippet).toStartWith("… ");
@@ -165,7 +165,7 @@ describe("a hit", () => {
 });
 
 describe("the order", () => {
-  test("more hits before fewer, the word itself before one that begins with it, then the newer one", async () => {
+  test("more hits first, exact words before prefixes, then newer messages", async () => {
     const { anna, ids } = await createTexts([
       "harbour in the morning mist",
       "harbour and harbour and harbour",
@@ -198,9 +198,9 @@ describe("filters", () => {
   test("conversation, role and time", async () => {
     const anna = await createPerson(parley);
     const [one, two] = [await openConversation(parley, anna), await openConversation(parley, anna)];
-    const first = await say(anna, one, "ship one");
+    const first = await sendMessage(anna, one, "ship one");
     await parley.database`update messages set created_at = '2020-03-01T00:00:00Z' where id = ${first}`;
-    const second = await say(anna, two, "ship two");
+    const second = await sendMessage(anna, two, "ship two");
     await inBothStates(async () => {
       expect(await findIds(anna, "ship", { conversation_id: one })).toEqual([first]);
       expect(await findIds(anna, "ship", { conversation_id: two.toUpperCase() })).toEqual([second]);

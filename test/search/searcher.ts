@@ -23,13 +23,13 @@ export async function openConversation(parley: TestApp, owner: Rest, members: Re
 }
 
 /** @returns the id of the message. */
-export async function say(person: Rest, conversation: string, content: string): Promise<string> {
+export async function sendMessage(person: Rest, conversation: string, content: string): Promise<string> {
   const { status, body } = await person.ask<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversation}/messages`,
     { content, reply: false },
   );
-  if (status !== 201) throw new Error(`say: ${status} ${JSON.stringify(body)}`);
+  if (status !== 201) throw new Error(`sendMessage: ${status} ${JSON.stringify(body)}`);
   return body.message.id;
 }
 
@@ -45,7 +45,7 @@ export async function find(person: Rest, q: string, filters: Record<string, stri
 export const findIds = async (person: Rest, q: string, filters: Record<string, string> = {}): Promise<string[]> =>
   (await find(person, q, filters)).map(({ message_id }) => message_id);
 
-/** Until all that waits is in the index. */
+/** Waits until everything pending is in the index. */
 export async function waitForIndex({ database }: Pick<TestApp, "database">): Promise<void> {
   const endsAtMs = performance.now() + 25_000;
   const isWaiting = async () =>
@@ -55,7 +55,7 @@ export async function waitForIndex({ database }: Pick<TestApp, "database">): Pro
           or exists (select from search_state where before_id is not null or language = '')`
     ).length > 0;
   while (await isWaiting()) {
-    if (performance.now() > endsAtMs) throw new Error("The index is not made in time.");
+    if (performance.now() > endsAtMs) throw new Error("Indexing timed out.");
     await Bun.sleep(20);
   }
 }

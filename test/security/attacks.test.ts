@@ -8,7 +8,7 @@ import { type Answer, findFormFault, type PlannedRequest, planRequest, send } fr
 import { createWorld, type World } from "./world.ts";
 
 const WORD = "victim7f3a9c";
-/** What only administrators may ask for. */
+/** What only administrators may request. */
 const administration = /^\/api\/v1\/(users|audit|analytics)\b/;
 const keyLike = /\bpk_[0-9A-Za-z]{36}\b|\bprt_[\w-]{70}\b|\beyJ[\w-]+\.[\w-]+\.[\w-]+/;
 
@@ -36,7 +36,7 @@ async function registerAdministrator(email: string, name: string): Promise<Accou
   return account;
 }
 
-/** As a login through an issuer would have left it. */
+/** As a login through an issuer would create it. */
 async function addIdentity({ places, owner, word }: World): Promise<void> {
   const id = createId();
   const values = [id, word, owner.user.id];
@@ -46,7 +46,7 @@ async function addIdentity({ places, owner, word }: World): Promise<void> {
 
 const guarded = () => operations.filter(({ isPublic }) => !isPublic);
 
-/** What went wrong with an attack; an empty list is what is wanted. */
+/** The failures of an attack; an empty list is expected. */
 function judge(
   who: string,
   { name }: Operation,
@@ -56,16 +56,16 @@ function judge(
   secret = WORD,
 ): string[] {
   counts[who] = (counts[who] ?? 0) + 1;
-  const told = `${name} with ${who}: ${answer.status}`;
+  const summary = `${name} with ${who}: ${answer.status}`;
   return [
-    ...(isRight ? [] : [`${told} ${answer.text.slice(0, 300)}`]),
-    ...(answer.text.includes(secret) ? [`${told} leaks ${answer.text.slice(0, 300)}`] : []),
-    ...(answer.status >= 400 && keyLike.test(answer.text) ? [`${told} repeats a credential`] : []),
-    ...[findFormFault(request.path, answer)].filter((fault) => fault !== null).map((fault) => `${told}: ${fault}`),
+    ...(isRight ? [] : [`${summary} ${answer.text.slice(0, 300)}`]),
+    ...(answer.text.includes(secret) ? [`${summary} leaks ${answer.text.slice(0, 300)}`] : []),
+    ...(answer.status >= 400 && keyLike.test(answer.text) ? [`${summary} repeats a credential`] : []),
+    ...[findFormFault(request.path, answer)].filter((fault) => fault !== null).map((fault) => `${summary}: ${fault}`),
   ];
 }
 
-/** Makes the attack at every operation, and looks after each whether the victim still has everything. */
+/** Attacks every operation, and checks after each that the victim still has everything. */
 async function attackAll(
   attacked: Operation[],
   attack: (operation: Operation) => Promise<string[]>,
@@ -81,27 +81,29 @@ async function attackAll(
   return faults;
 }
 
-test("the document has the operations, and most want a credential", () => {
+test("the API document has the operations, and most require a credential", () => {
   expect(operations.length).toBeGreaterThan(60);
   expect(guarded().length).toBeGreaterThan(50);
   expect(guarded().filter(({ scope }) => scope === null)).toEqual([]);
 });
 
-test("nothing is answered without a good credential", async () => {
+test("without a valid credential every request is refused", async () => {
   const site = { parley, sql: parley.database };
-  const bad: Credential[] = await createBadCredentials(site, victim.owner);
+  const invalidCredentials: Credential[] = await createBadCredentials(site, victim.owner);
   const faults = await attackAll(guarded(), async (operation) => {
     const request = planRequest(operation, victim);
-    const answers = await Promise.all(bad.map(({ token, headers }) => send(parley, request, token, headers)));
+    const answers = await Promise.all(
+      invalidCredentials.map(({ token, headers }) => send(parley, request, token, headers)),
+    );
     return answers.flatMap((answer, index) => {
-      const { name = "" } = bad[index] ?? {};
+      const { name = "" } = invalidCredentials[index] ?? {};
       return judge(name, operation, request, answer, answer.status === 401);
     });
   });
   expect(faults).toEqual([]);
 }, 120_000);
 
-test("an open way in is no way to somebody else's account", async () => {
+test("a public operation gives no access to another user's account", async () => {
   const guesses = { email: victim.owner.user.email, password: "a wrong password", refresh_token: "prt_wrong" };
   const faults = await attackAll(operations, async (operation) => {
     if (!operation.isPublic) return [];
@@ -113,7 +115,7 @@ test("an open way in is no way to somebody else's account", async () => {
   expect(faults).toEqual([]);
 });
 
-test("an outsider gets nothing of the victim's, and administers nothing", async () => {
+test("an outsider gets nothing of the victim's data, and has no administrator rights", async () => {
   let outsider = await parley.register();
   const faults = await attackAll(guarded(), async (operation) => {
     const alive = await parley.fetch("/api/v1/me", { token: outsider.access_token });
@@ -130,14 +132,14 @@ test("an outsider gets nothing of the victim's, and administers nothing", async 
   expect(faults).toEqual([]);
 });
 
-/** The ways in which an outsider asks: the answer may come on another path in the server. */
+/** Variants of the outsider's requests, which may take another code path in the server. */
 const disguises: Record<string, (victim: World) => Record<string, string>> = {
   "an outsider": () => ({}),
   "an outsider who wants a stream": () => ({ accept: "text/event-stream" }),
   "an outsider on behalf of the victim": ({ owner }) => ({ "x-on-behalf-of": owner.user.id }),
 };
 
-test("a key of an ordinary user administers nothing", async () => {
+test("a key of an ordinary user has no administrator rights", async () => {
   const everything = scopes.filter((scope) => scope !== "admin");
   const key = await createApiKey(parley, await parley.register(), everything);
   const faults = await attackAll(guarded(), async (operation) => {
@@ -153,7 +155,7 @@ test("a key of an ordinary user administers nothing", async () => {
   expect(faults).toEqual([]);
 });
 
-test("a key without the scope gets nothing, even of its own owner's", async () => {
+test("a key without the scope gets nothing, even of its owner's data", async () => {
   const keys = await createKeys(parley, victim.owner);
   const before = await victim.snapshot();
   const faults: string[] = [];
@@ -169,7 +171,7 @@ test("a key without the scope gets nothing, even of its own owner's", async () =
   expect(await victim.snapshot()).toBe(before);
 });
 
-/** Where the right credential gets a refusal too, and why. */
+/** Requests that are refused even with the right credential, and why. */
 const refusedToAll: Record<string, string> = {
   linkMyIdentity: "This server has no issuer of identities.",
   createImport: "A key needs messages:write as well, since an import stores messages.",
@@ -177,7 +179,7 @@ const refusedToAll: Record<string, string> = {
   createChatCompletion: "A key needs messages:write as well to store the exchange in a conversation.",
 };
 
-test("with the scope alone, or a session, each of these requests is answered: it was the credential", async () => {
+test("with only the scope, or a session, each of these requests succeeds, so the credential made the difference", async () => {
   const name = "positive5d2b";
   const world = await createWorld(parley, await registerAdministrator(`${name}@example.com`, name), name);
   await addIdentity(world);

@@ -3,7 +3,7 @@ import { frameScopes } from "../../src/modules/socket/commands.ts";
 import { type ClientFrameType, clientFrames } from "../../src/protocol/frames.ts";
 import type { TestClient } from "../support/client.ts";
 
-/** What of a schema in the dialect of OpenAPI 3.0 is looked at here. */
+/** The parts of a schema in OpenAPI 3.0's dialect that are used here. */
 export type Schema = {
   type?: string;
   nullable?: boolean;
@@ -26,7 +26,7 @@ export type Schema = {
 
 export type Parameter = { in: "path" | "query" | "header"; name: string; required?: boolean; schema: Schema };
 
-/** One method of one address, as the OpenAPI document tells of it. */
+/** One method of one path, from the OpenAPI document. */
 export type Operation = {
   /** `GET /api/v1/me` */
   name: string;
@@ -36,9 +36,9 @@ export type Operation = {
   parameters: Parameter[];
   body: Schema | null;
   isPublic: boolean;
-  /** What it asks of an API key; null where it is public. */
+  /** The required scope of an API key; null if it is public. */
   scope: string | null;
-  /** How requests of it may stay open: `events`, `download`, `upload`, `answer`. */
+  /** How its requests may stay open: `events`, `download`, `upload`, `answer`. */
   streams: string[];
 };
 
@@ -51,7 +51,7 @@ type Described = {
   "x-streams"?: string[];
 };
 
-/** All operations of a running Parley, from its document: what is new there is new here. */
+/** All operations of a running Parley, from its document, so that new ones are covered automatically. */
 export async function listOperations(parley: Pick<TestClient, "fetch">): Promise<Operation[]> {
   const response = await parley.fetch("/swagger/json");
   const { paths, components } = (await response.json()) as {
@@ -61,7 +61,7 @@ export async function listOperations(parley: Pick<TestClient, "fetch">): Promise
   const inline = (schema: object | undefined) => (schema ? (inlineRefs(schema, components.schemas) as Schema) : null);
   const resolve = (parameter: Parameter | { $ref: string }): Parameter => {
     const shared = "$ref" in parameter ? components.parameters?.[parameter.$ref.split("/").at(-1) ?? ""] : parameter;
-    if (!shared) throw new Error(`${JSON.stringify(parameter)} is nowhere in the document.`);
+    if (!shared) throw new Error(`${JSON.stringify(parameter)} is missing in the document.`);
     return shared;
   };
   return Object.entries(paths).flatMap(([path, methods]) =>
@@ -79,7 +79,7 @@ export async function listOperations(parley: Pick<TestClient, "fetch">): Promise
   );
 }
 
-/** For an order in which what takes away most comes last: of the deletions, those that lie highest. */
+/** Sorts the most destructive operations last: among deletions, those highest in the path hierarchy. */
 export function byHarm(one: Operation, other: Operation): number {
   const rank = ({ method, path }: Operation) => {
     // Ends the other sessions.
@@ -91,7 +91,7 @@ export function byHarm(one: Operation, other: Operation): number {
 
 export type FrameDescription = { type: ClientFrameType; schema: Schema; scope: string };
 
-/** All frames that a client may send, from what reads them. */
+/** All frames that a client may send, from their schemas. */
 export function listFrames(): FrameDescription[] {
   return (Object.keys(clientFrames) as ClientFrameType[]).map((type) => {
     const components = new Components();
@@ -104,7 +104,7 @@ export function listFrames(): FrameDescription[] {
   });
 }
 
-/** A schema with what it refers to in the place of each `$ref`. */
+/** A schema with each `$ref` resolved. */
 function inlineRefs(part: unknown, schemas: Record<string, object>): unknown {
   if (Array.isArray(part)) return part.map((one) => inlineRefs(one, schemas));
   if (typeof part !== "object" || part === null) return part;

@@ -7,12 +7,12 @@ import { createRest } from "../support/rest.ts";
 
 export const JWT_SECRET = "a secret of the attack suite: 0123456789";
 
-/** A token under a name for the report; null is none at all. `headers` are sent beside it. */
+/** A token with a name for the report; null for none. `headers` are sent in addition. */
 export type Credential = { name: string; token: string | null; headers?: Record<string, string> };
 
 type Site = { parley: TestClient; sql: { unsafe(text: string, values: string[]): PromiseLike<unknown> } };
 
-/** Everything that looks like a credential and is none. `admin` is an administrator, whose tokens are bent for it. */
+/** Everything that looks like a credential and is invalid. `admin` is an administrator, whose tokens are altered for it. */
 export async function createBadCredentials({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
   const [header = "", payload = "", signature = ""] = admin.access_token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString()) as Record<string, string>;
@@ -20,9 +20,9 @@ export async function createBadCredentials({ parley, sql }: Site, admin: Account
   const sign = (change: (jwt: SignJWT) => SignJWT, more: Partial<Signing> = {}) =>
     signToken(change, { issuer: iss, userId: sub, sessionId: sid, ...more });
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const good = await sign((jwt) => jwt);
-  const works = await parley.fetch("/api/v1/me", { token: good });
-  if (works.status !== 200) throw new Error("A token that is made here is not taken even when it is right.");
+  const valid = await sign((jwt) => jwt);
+  const works = await parley.fetch("/api/v1/me", { token: valid });
+  if (works.status !== 200) throw new Error("A valid token created here is refused.");
   const someone = await parley.register();
   const keys = await createBadKeys({ parley, sql }, admin);
 
@@ -32,31 +32,34 @@ export async function createBadCredentials({ parley, sql }: Site, admin: Account
     { name: "garbage", token: "garbage" },
     { name: "three dots", token: "..." },
     {
-      name: "a token with another payload",
+      name: "a token with a changed payload",
       token: [header, encode({ ...claims, sub: someone.user.id }), signature].join("."),
     },
-    { name: "a token with another signature", token: [header, payload, bend(signature)].join(".") },
+    { name: "a token with a changed signature", token: [header, payload, bend(signature)].join(".") },
     { name: "a token without its signature", token: `${header}.${payload}.` },
-    { name: "a token of alg none", token: `${encode({ alg: "none", typ: "JWT" })}.${payload}.` },
-    { name: "a token of alg none, with a signature", token: `${encode({ alg: "none" })}.${payload}.${signature}` },
-    { name: "a token of another secret", token: await sign((jwt) => jwt, { secret: `${JWT_SECRET}.` }) },
-    { name: "a token of another algorithm", token: await sign((jwt) => jwt, { alg: "HS512" }) },
-    { name: "a token of another issuer", token: await sign((jwt) => jwt.setIssuer("somebody")) },
+    { name: "a token with alg none", token: `${encode({ alg: "none", typ: "JWT" })}.${payload}.` },
+    { name: "a token with alg none and a signature", token: `${encode({ alg: "none" })}.${payload}.${signature}` },
+    { name: "a token signed with another secret", token: await sign((jwt) => jwt, { secret: `${JWT_SECRET}.` }) },
+    { name: "a token with another algorithm", token: await sign((jwt) => jwt, { alg: "HS512" }) },
+    { name: "a token from another issuer", token: await sign((jwt) => jwt.setIssuer("somebody")) },
     { name: "an expired token", token: await sign((jwt) => jwt.setExpirationTime("-1s")) },
-    { name: "a token of tomorrow", token: await sign((jwt) => jwt.setNotBefore("1d").setExpirationTime("2d")) },
-    { name: "a token of another's session", token: await sign((jwt) => jwt.setSubject(someone.user.id)) },
-    { name: "a token of no session", token: await sign((jwt) => jwt, { sessionId: createId() }) },
-    { name: "a token for a user alone", token: await sign((jwt) => jwt, { sessionId: undefined }) },
+    {
+      name: "a token that is not valid yet",
+      token: await sign((jwt) => jwt.setNotBefore("1d").setExpirationTime("2d")),
+    },
+    { name: "a token with another user's session", token: await sign((jwt) => jwt.setSubject(someone.user.id)) },
+    { name: "a token with an unknown session", token: await sign((jwt) => jwt, { sessionId: createId() }) },
+    { name: "a token without a session", token: await sign((jwt) => jwt, { sessionId: undefined }) },
     { name: "a refresh token", token: admin.refresh_token },
     { name: "a ticket", token: await createTicket(parley, admin) },
-    { name: "the token of a session that ended", token: await createEnded(parley) },
+    { name: "the token of an ended session", token: await createEnded(parley) },
     { name: "the token of a disabled user", token: await createDisabled(parley, admin) },
     { name: "the token of a deleted user", token: await createDeleted(parley) },
     ...keys,
   ];
 }
 
-/** Keys of `owner` by the scope that each does not have, and one that has all; `admin` only where it is the point. */
+/** Keys of `owner`, by the scope that each lacks, and one with all scopes; `admin` only where it matters. */
 export async function createKeys(parley: TestClient, owner: Account) {
   const create = (granted: readonly Scope[]) => createApiKey(parley, owner, granted);
   const ordinary = scopes.filter((scope) => scope !== "admin");
@@ -95,22 +98,22 @@ async function createBadKeys({ parley, sql }: Site, admin: Account): Promise<Cre
   await createRest(parley, admin).ask("DELETE", `/api-keys/${revoked.id}`);
   await sql.unsafe("update api_keys set expires_at = now() - interval '1 second' where id = $1", [expired.id]);
   return [
-    { name: "a key of another checksum", token: bend(live.key) },
-    { name: "a key with another character", token: `pk_${bend(live.key.slice(3, 4))}${live.key.slice(4)}` },
-    { name: "a key nobody has", token: "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17" },
+    { name: "a key with a wrong checksum", token: bend(live.key) },
+    { name: "a key with a changed character", token: `pk_${bend(live.key.slice(3, 4))}${live.key.slice(4)}` },
+    { name: "an unknown key", token: "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17" },
     { name: "a revoked key", token: revoked.key },
     { name: "an expired key", token: expired.key },
     { name: "a revoked key in X-API-Key", token: null, headers: { "x-api-key": revoked.key } },
-    { name: "a good key beside a bad token", token: "garbage", headers: { "x-api-key": live.key } },
+    { name: "a valid key with an invalid token", token: "garbage", headers: { "x-api-key": live.key } },
   ];
 }
 
-/** Another last character that counts. */
+/** Changes the last significant character. */
 const bend = (text: string) => `${text.slice(0, -1)}${text.endsWith("A") ? "Q" : "A"}`;
 
 type Signing = { issuer: string; userId: string; sessionId: string | undefined; secret: string; alg: string };
 
-/** A token as Parley makes it, but for what is changed of it. */
+/** A token as Parley creates it, with some changes. */
 function signToken(change: (jwt: SignJWT) => SignJWT, signing: Partial<Signing>): Promise<string> {
   const { issuer = "", userId = "", sessionId, secret = JWT_SECRET, alg = "HS256" } = signing;
   const jwt = new SignJWT(sessionId === undefined ? {} : { sid: sessionId })

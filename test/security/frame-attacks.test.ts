@@ -30,14 +30,14 @@ afterAll(async () => {
   await parley.stop();
 });
 
-/** A socket that has been let in. */
+/** An authenticated socket. */
 async function enter(token: string): Promise<TestSocket> {
   const socket = await openSocket(parley.url, { token });
   await socket.waitFor(({ type }) => type === "ready");
   return socket;
 }
 
-/** A frame that is right in all but who sends it, and names what the victim has. */
+/** A valid frame, except for its sender, that names the victim's data. */
 function planFrame(
   { schema }: FrameDescription,
   more: Record<string, unknown> = {},
@@ -52,19 +52,19 @@ function planFrame(
 const namesVictim = ({ schema }: FrameDescription) =>
   Object.keys(schema.properties ?? {}).some((name) => name in victim.fields);
 
-/** All that a socket is told in answer to one frame: it has been dealt with when the `pong` to the one behind it is here. */
+/** All frames received in response to one frame: it has been handled once the `pong` after it arrives. */
 async function provoke(socket: TestSocket, frame: Record<string, unknown>): Promise<Frame[]> {
   const before = socket.frames.length;
   const pingId = `p${attempts}`;
   socket.send(frame);
   socket.send({ type: "ping", id: pingId });
-  // A message that is on its way does not hold up the pong behind it.
+  // A message in progress does not delay the pong after it.
   if (frame.type === "message.send") await socket.waitFor((answer) => answer.id === frame.id);
   await socket.waitFor((answer) => answer.id === pingId);
   return socket.frames.slice(before).filter(({ id }) => id !== pingId);
 }
 
-/** Runs the attacks, and looks whether the victim still has everything and nobody of theirs was disturbed. */
+/** Runs the attacks, and checks that the victim still has everything and that their sockets received nothing. */
 async function leavesVictimAlone(attack: () => Promise<void>): Promise<void> {
   const before = await victim.snapshot();
   const seen = observer.frames.length;
@@ -75,11 +75,11 @@ async function leavesVictimAlone(attack: () => Promise<void>): Promise<void> {
   expect(observer.frames.slice(seen).filter(({ type }) => type !== "pong" && type !== "presence")).toEqual([]);
 }
 
-test("a socket with a bad credential is not opened, and one by frame is closed", async () => {
-  const bad = await createBadCredentials({ parley, sql: parley.database }, victim.owner);
+test("a socket with an invalid credential is refused at the upgrade, or closed after an auth frame", async () => {
+  const invalid = await createBadCredentials({ parley, sql: parley.database }, victim.owner);
   await leavesVictimAlone(async () => {
-    for (const { name, token, headers } of bad) {
-      // Beside a header of another kind, or none.
+    for (const { name, token, headers } of invalid) {
+      // Together with an unrelated header, or none.
       if (token === null || headers) continue;
       attempts += 2;
       const opened = await openSocket(parley.url, { token }).catch(() => null);
@@ -93,7 +93,7 @@ test("a socket with a bad credential is not opened, and one by frame is closed",
   });
 });
 
-test("without a credential no frame is obeyed", async () => {
+test("without a credential every frame is refused", async () => {
   await leavesVictimAlone(async () => {
     const socket = await openSocket(parley.url);
     for (const description of frames) {
@@ -107,7 +107,7 @@ test("without a credential no frame is obeyed", async () => {
   });
 });
 
-test("an outsider's frames reach nothing of the victim's", async () => {
+test("an outsider's frames don't affect or reveal the victim's data", async () => {
   const outsider = await parley.register();
   const socket = await enter(outsider.access_token);
   await leavesVictimAlone(async () => {
@@ -117,7 +117,7 @@ test("an outsider's frames reach nothing of the victim's", async () => {
       const answers = await provoke(socket, frame);
       expect({ type, leaks: JSON.stringify(answers).includes(WORD) }).toEqual({ type, leaks: false });
       if (!namesVictim(description)) continue;
-      // To leave where one never was is no error, and says nothing.
+      // Unsubscribing from anything is no error, and reveals nothing.
       if (type === "unsubscribe") expect(answers).toEqual([{ type: "ack", id: String(frame.id) }]);
       else
         expect({ type, answers }).toMatchObject({
@@ -129,7 +129,7 @@ test("an outsider's frames reach nothing of the victim's", async () => {
   await socket.close();
 });
 
-test("an outsider may not renew a connection as somebody else", async () => {
+test("an outsider can't renew a connection as another user", async () => {
   const outsider: Account = await parley.register();
   const socket = await enter(outsider.access_token);
   const answer = await socket.ask({ type: "auth", token: victim.owner.access_token });
@@ -137,7 +137,7 @@ test("an outsider may not renew a connection as somebody else", async () => {
   await socket.close();
 });
 
-test("a key without the scope may not send the frame, even for its own owner", async () => {
+test("a key without the scope may not send the frame, even for its owner", async () => {
   const { lacking } = await createKeys(parley, victim.owner);
   await leavesVictimAlone(async () => {
     for (const description of frames) {
@@ -151,7 +151,7 @@ test("a key without the scope may not send the frame, even for its own owner", a
   });
 });
 
-test("with the scope each of these frames is obeyed: it was the credential", async () => {
+test("with the scope each of these frames works, so the credential made the difference", async () => {
   const owner = await parley.register("positive1a@example.com", "positive");
   await parley.database.unsafe("update users set role = 'admin' where id = $1", [owner.user.id]);
   const world = await createWorld(parley, owner, "positive1a");

@@ -1,13 +1,13 @@
 import fc, { type Arbitrary } from "fast-check";
 import type { Operation, Parameter } from "./catalogue.ts";
-import { mutate, oddities, spoil } from "./mutations.ts";
+import { corrupt, mutate, oddities } from "./mutations.ts";
 import { plainHints } from "./requests.ts";
 import { createSamples, type Hints } from "./samples.ts";
 import { sharedPlaces, type World } from "./world.ts";
 
 export type FuzzRequest = { path: string; headers: Record<string, string>; body: Uint8Array<ArrayBuffer> | null };
 
-/** Requests to an operation that are nearly right, and sometimes right. */
+/** Requests to an operation that are nearly valid, and sometimes valid. */
 export function createRequests({ path, parameters, body }: Operation, world: World): Arbitrary<FuzzRequest> {
   const hints = createHints(world);
   const places: Record<string, string> = { ...sharedPlaces, ...world.places };
@@ -24,11 +24,11 @@ export function createRequests({ path, parameters, body }: Operation, world: Wor
         ([parts, pairs, extra]) => `${parts.join("")}?${[...pairs, extra].filter((pair) => pair !== null).join("&")}`,
       ),
     headers: createHeaders(body !== null),
-    body: body ? spoil(mutate(createSamples(body, hints))) : fc.constant(null),
+    body: body ? corrupt(mutate(createSamples(body, hints))) : fc.constant(null),
   });
 }
 
-/** What the world has, most of the time. */
+/** Mostly data that exists in the world. */
 export function createHints(world: World): Hints {
   const known = Object.entries(world.fields).map(([name, value]) => [
     name,
@@ -57,7 +57,7 @@ function createPlace(piece: string, value = ""): Arbitrary<string> {
     .map((last) => `${before}/${last}`);
 }
 
-/** Cursors are made by hand too: what is in them reaches the database. */
+/** Cursors are also forged, because their contents reach the database. */
 const cursorParts = [
   "before",
   "after",
@@ -76,18 +76,18 @@ const cursors = fc
   .map((key) => Buffer.from(JSON.stringify(["v1", ...key])).toString("base64url"));
 
 function createPair({ name, schema }: Parameter, hints: Hints): Arbitrary<string | null> {
-  const good = createSamples(schema, hints).map((value) => encodeURIComponent(String(value).toWellFormed()));
+  const valid = createSamples(schema, hints).map((value) => encodeURIComponent(String(value).toWellFormed()));
   const value =
     name === "cursor"
       ? fc.oneof({ weight: 4, arbitrary: cursors }, { weight: 1, arbitrary: queryText })
-      : fc.oneof({ weight: 2, arbitrary: good }, { weight: 1, arbitrary: queryText });
+      : fc.oneof({ weight: 2, arbitrary: valid }, { weight: 1, arbitrary: queryText });
   return fc.option(
     value.map((text) => `${name}=${text}`),
     { freq: 2 },
   );
 }
 
-/** Bytes that a header may carry at all. */
+/** Bytes that a header may contain at all. */
 const headerText = fc.oneof(oddities.map(toText), fc.string({ maxLength: 100 })).map((text) =>
   text
     .replaceAll(/[^\x20-\x7e\xa0-\xff]/g, "")

@@ -7,7 +7,7 @@ import { countRuns, propertySeed } from "../support/properties.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { byHarm, listFrames, listOperations } from "./catalogue.ts";
 import { createHints, createRequests } from "./fuzz-requests.ts";
-import { mutate, spoil } from "./mutations.ts";
+import { corrupt, mutate } from "./mutations.ts";
 import { type Answer, findFormFault, sendRaw } from "./requests.ts";
 import { createSamples } from "./samples.ts";
 import { createWorld, type World } from "./world.ts";
@@ -22,7 +22,7 @@ let parley: TestClient;
 let root: Account;
 const statuses: Record<string, number> = {};
 
-/** `FUZZ_URL` names a Parley that runs already, with `ADMIN_EMAIL=root@example.com` and the tests' own password. */
+/** `FUZZ_URL` names a running Parley, with `ADMIN_EMAIL=root@example.com` and the tests' password. */
 beforeAll(async () => {
   const url = process.env.FUZZ_URL;
   if (url) {
@@ -45,11 +45,11 @@ async function login(email: string): Promise<Account> {
   return (await response.json()) as Account;
 }
 
-/** Fuzzing takes things away; then everything is made anew. */
+/** Fuzzing deletes data; then everything is recreated. */
 async function createFuzzWorld(): Promise<World> {
   const word = `fuzz-${createId()}`;
   const email = `${word}@example.com`;
-  // An access token of the root lasts shorter than a long run.
+  // The root's access token expires before a long test run ends.
   const { access_token } = await login("root@example.com");
   const json = { email, password: TEST_PASSWORD, role: "admin", display_name: "Fuzz" };
   const created = await parley.fetch("/api/v1/users", { token: access_token, json });
@@ -64,7 +64,7 @@ function findFault(path: string, answer: Answer): string | null {
 }
 
 test(
-  "no request brings the server to a fault",
+  "no request causes a server error",
   async () => {
     const operations = (await listOperations(parley)).sort(byHarm);
     const numRuns = Math.ceil(requestsMin / operations.length);
@@ -84,7 +84,9 @@ test(
         const fault = findFault(path, answer);
         if (fault !== null) throw new Error(fault);
       });
-      await fc.assert(property, { numRuns, seed }).catch((error: Error) => faults.push(tell(operation.name, error)));
+      await fc
+        .assert(property, { numRuns, seed })
+        .catch((error: Error) => faults.push(describeFailure(operation.name, error)));
     }
     const total = Object.values(statuses).reduce((sum, count) => sum + count, 0);
     console.log(
@@ -96,9 +98,9 @@ test(
   long,
 );
 
-const tell = (name: string, { cause, message }: Error) => `${name}: ${cause}\n${message}`.slice(0, 4_000);
+const describeFailure = (name: string, { cause, message }: Error) => `${name}: ${cause}\n${message}`.slice(0, 4_000);
 
-/** The answer that a frame must have; null where the protocol has none, or one only for a mistake. */
+/** The expected response to a frame; null if the protocol has none, or only an error. */
 function findExpectedId(text: string): { id: string | null } | null {
   let frame: unknown;
   try {
@@ -116,7 +118,7 @@ function findExpectedId(text: string): { id: string | null } | null {
 }
 
 test(
-  "no frame brings the server to a fault, and none is left unanswered",
+  "no frame causes a server error, and every frame gets its response",
   async () => {
     const world = await createFuzzWorld();
     const hints = { ...createHints(world), id: fc.uuid() };
@@ -148,11 +150,11 @@ test(
     }
 
     for (const { type, schema } of listFrames()) {
-      const good = createSamples(schema, {
+      const validFrame = createSamples(schema, {
         ...hints,
         token: fc.oneof(fc.constant(world.owner.access_token), fc.string()),
       });
-      const text = spoil(mutate(good)).map((bytes) => new TextDecoder().decode(bytes));
+      const text = corrupt(mutate(validFrame)).map((bytes) => new TextDecoder().decode(bytes));
       const frame = fc.oneof(
         { weight: 40, arbitrary: text },
         { weight: 1, arbitrary: fc.uint8Array({ maxLength: 99 }).map((raw) => new Uint8Array(raw)) },
@@ -164,7 +166,7 @@ test(
           if (code === "internal" || code === "unavailable") throw new Error(code);
         }
       });
-      await fc.assert(property, { numRuns, seed }).catch((error: Error) => faults.push(tell(type, error)));
+      await fc.assert(property, { numRuns, seed }).catch((error: Error) => faults.push(describeFailure(type, error)));
     }
     console.log(`fuzz: ${count} frames, seed ${seed}: ${JSON.stringify(answered)}`);
     await socket?.close();

@@ -2,25 +2,25 @@ import { connect } from "node:net";
 import { waitUntil } from "../support/wait-until.ts";
 import type { PlannedRequest } from "./requests.ts";
 
-/** How a stream ended: what was told at the end, and whether it could pass for whole. */
+/** How a stream ended: the last text received, and whether it looked complete. */
 export type StreamEnd = { status: number; text: string; isWhole: boolean };
 export type HeldStream = {
-  /** Fulfils when the server has ended it. */
+  /** Resolves when the server has ended it. */
   ended: Promise<StreamEnd>;
-  /** Takes what is left, where the reader was slow. */
+  /** Reads the rest, for a slow reader. */
   resume(): void;
   close(): void;
 };
 
 const EVENT_STREAM = "text/event-stream";
-/** A request that stays open has answered nothing, or no end, after so long. */
+/** A request that stays open has no response, or no end, after this time. */
 const OPEN_MS = 700;
-/** A download is taken slowly: this much stays in the server. */
+/** A download is read slowly: this much stays in the server. */
 const HEAD_BYTES = 1_024;
 
 type Site = { url: string };
 
-/** By the kinds that the document names. Each opens a request that stays open. @throws Error when it does not. */
+/** By the kinds in the document. Each opens a request that stays open. @throws Error if it does not. */
 export const openers: Record<
   string,
   (site: Site, request: PlannedRequest, headers: Record<string, string>) => Promise<HeldStream>
@@ -29,8 +29,8 @@ export const openers: Record<
     const json = request.path.startsWith("/v1/") ? { ...(request.json as object), stream: true } : request.json;
     const held = hold(site, { ...request, json }, { ...headers, accept: EVENT_STREAM });
     await held.untilOpen;
-    await waitUntil(() => /^HTTP\/1\.1 \d+ /.test(held.told()));
-    if (!held.told().includes(EVENT_STREAM)) throw new Error(`No stream of events: ${held.told()}`);
+    await waitUntil(() => /^HTTP\/1\.1 \d+ /.test(held.readHead()));
+    if (!held.readHead().includes(EVENT_STREAM)) throw new Error(`No event stream: ${held.readHead()}`);
     return held;
   },
   answer: async (site, request, headers) => {
@@ -41,20 +41,20 @@ export const openers: Record<
   download: async (site, request, headers) => {
     const held = hold(site, request, headers, { isSlow: true });
     await held.untilOpen;
-    await waitUntil(() => held.told().length >= HEAD_BYTES);
-    if (!/^HTTP\/1\.1 200 [\s\S]*transfer-encoding: chunked/i.test(held.told()))
-      throw new Error(`No download: ${held.told()}`);
+    await waitUntil(() => held.readHead().length >= HEAD_BYTES);
+    if (!/^HTTP\/1\.1 200 [\s\S]*transfer-encoding: chunked/i.test(held.readHead()))
+      throw new Error(`No download: ${held.readHead()}`);
     return held;
   },
   upload: async (site, request, headers) => {
     const held = hold(site, { ...request, json: undefined }, headers, { upload: "[\n" });
     await held.untilOpen;
-    if (held.told() !== "") throw new Error(`The upload was answered: ${held.told()}`);
+    if (held.readHead() !== "") throw new Error(`The upload got an early response: ${held.readHead()}`);
     return held;
   },
 };
 
-/** One request on a connection of its own. */
+/** One request on a separate connection. */
 function hold(
   { url }: Site,
   { method, path, json }: PlannedRequest,
@@ -97,7 +97,7 @@ function hold(
   })();
   return {
     untilOpen,
-    told: () => text.slice(0, HEAD_BYTES),
+    readHead: () => text.slice(0, HEAD_BYTES),
     ended,
     resume(): void {
       isWaiting = false;

@@ -1,6 +1,6 @@
 import fc, { type Arbitrary } from "fast-check";
 
-/** What clients send by mistake or on purpose, in place of anything. */
+/** Values that clients send by mistake or on purpose, instead of valid ones. */
 export const oddities: Arbitrary<unknown> = fc.oneof(
   fc.constantFrom<unknown>(
     null,
@@ -40,7 +40,7 @@ export const oddities: Arbitrary<unknown> = fc.oneof(
     "-271821-04-20T00:00:00Z",
     "2026-02-31T25:61:61Z",
   ),
-  // Objects that are more than data to careless code.
+  // Objects that careless code treats as more than data.
   fc.constantFrom<unknown>(
     [],
     {},
@@ -64,19 +64,19 @@ function nest(depth: number): unknown {
   return value;
 }
 
-/** A good value, or the same with something wrong in one to three of its places. */
-export function mutate(good: Arbitrary<unknown>): Arbitrary<unknown> {
+/** A valid value, or the same with one to three faults. */
+export function mutate(valid: Arbitrary<unknown>): Arbitrary<unknown> {
   const change = fc.record({
     at: fc.nat(1_000),
     how: fc.constantFrom("swap", "swap", "drop", "add", "wrap"),
     what: oddities,
   });
   return fc.oneof(
-    { weight: 5, arbitrary: good },
+    { weight: 5, arbitrary: valid },
     {
       weight: 7,
       arbitrary: fc
-        .tuple(good, fc.array(change, { minLength: 1, maxLength: 3 }))
+        .tuple(valid, fc.array(change, { minLength: 1, maxLength: 3 }))
         .map(([value, changes]) => changes.reduce(apply, value)),
     },
     { weight: 1, arbitrary: oddities },
@@ -105,17 +105,17 @@ function listPlaces(value: unknown): Place[] {
   return Object.keys(holder).flatMap((key) => [{ holder, key }, ...listPlaces(holder[key])]);
 }
 
-/** JSON as it goes over the wire: sometimes not quite JSON. */
-export function spoil(value: Arbitrary<unknown>): Arbitrary<Uint8Array<ArrayBuffer>> {
-  const text = value.map((good) => JSON.stringify(good) ?? "");
+/** JSON as sent: sometimes not quite JSON. */
+export function corrupt(value: Arbitrary<unknown>): Arbitrary<Uint8Array<ArrayBuffer>> {
+  const text = value.map((valid) => JSON.stringify(valid) ?? "");
   const at = fc.nat(1_000);
   const bytes = (arbitrary: Arbitrary<string>) => arbitrary.map((plain) => new TextEncoder().encode(plain));
   return fc.oneof(
     { weight: 20, arbitrary: bytes(text) },
-    { weight: 1, arbitrary: bytes(fc.tuple(text, at).map(([good, cut]) => good.slice(0, cut % (good.length + 1)))) },
-    { weight: 1, arbitrary: bytes(text.map((good) => `\ufeff${good} `)) },
-    { weight: 1, arbitrary: bytes(text.map((good) => good.replace(/^\{/, '{"__proto__":{"a":1},"a":1e999,'))) },
-    { weight: 1, arbitrary: bytes(text.map((good) => good.replace(/^\{"(\w+)":/, '{"$1":1,"$1":'))) },
+    { weight: 1, arbitrary: bytes(fc.tuple(text, at).map(([valid, cut]) => valid.slice(0, cut % (valid.length + 1)))) },
+    { weight: 1, arbitrary: bytes(text.map((valid) => `\ufeff${valid} `)) },
+    { weight: 1, arbitrary: bytes(text.map((valid) => valid.replace(/^\{/, '{"__proto__":{"a":1},"a":1e999,'))) },
+    { weight: 1, arbitrary: bytes(text.map((valid) => valid.replace(/^\{"(\w+)":/, '{"$1":1,"$1":'))) },
     { weight: 1, arbitrary: bytes(at.map((depth) => "[".repeat(depth * 20) + "]".repeat(depth * 20))) },
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 200 }).map((raw) => new Uint8Array(raw)) },
   );

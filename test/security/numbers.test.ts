@@ -8,7 +8,7 @@ import { listOperations } from "./catalogue.ts";
 
 /** 2^53+1, which `JSON.parse` reads as 2^53. */
 const GREAT = "9007199254740993";
-const told = /between -9007199254740991 and 9007199254740991/;
+const explanation = /between -9007199254740991 and 9007199254740991/;
 
 let parley: TestApp;
 let anna: Rest;
@@ -20,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Sends what no JSON library would write. */
+/** Sends text that no JSON library would write. */
 const send = (method: string, path: string, body: string) =>
   parley.fetch(path, {
     method,
@@ -29,7 +29,7 @@ const send = (method: string, path: string, body: string) =>
     headers: { "content-type": "application/json" },
   });
 
-test("no operation takes a number that would lose digits", async () => {
+test("no operation accepts a number that would lose precision", async () => {
   const operations = (await listOperations(parley)).filter(
     ({ id, body, streams }) => body !== null && id !== "postToHook" && !streams.includes("upload"),
   );
@@ -41,17 +41,17 @@ test("no operation takes a number that would lose digits", async () => {
     const isRight = path.startsWith("/v1/")
       ? answer.status === 400 && text.includes('"param":"a.b[1]"')
       : answer.status === 422 && text.includes('"pointer":"#/a/b/1"');
-    if (!isRight || !told.test(text)) faults.push(`${name}: ${answer.status} ${text}`);
+    if (!isRight || !explanation.test(text)) faults.push(`${name}: ${answer.status} ${text}`);
   }
   expect(faults).toEqual([]);
   expect(operations.length).toBeGreaterThan(20);
 });
 
-test("nor does a hook, nor a frame, whose error names the place", async () => {
+test("neither do hooks and frames, and the error names the location", async () => {
   const { id } = await createConversation(parley, anna.account);
   const hook = await anna.ask<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "of the suite" });
   const posted = await send("POST", `/api/v1/hooks/${hook.body.token}`, `{"content":"Hello","extra":${GREAT}}`);
-  expect([posted.status, told.test(await posted.text())]).toEqual([422, true]);
+  expect([posted.status, explanation.test(await posted.text())]).toEqual([422, true]);
 
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
   for (const [frame, pointer] of [
@@ -62,12 +62,12 @@ test("nor does a hook, nor a frame, whose error names the place", async () => {
     const error = await socket.waitFor(
       ({ type, errors }) => type === "error" && JSON.stringify(errors).includes(pointer ?? ""),
     );
-    expect(error).toMatchObject({ code: "invalid", temporary: false, detail: expect.stringMatching(told) });
+    expect(error).toMatchObject({ code: "invalid", temporary: false, detail: expect.stringMatching(explanation) });
   }
   await socket.close();
 });
 
-test("what is taken comes back exactly as it was sent", async () => {
+test("accepted numbers are returned exactly as sent", async () => {
   const free = `{"int":9007199254740991,"negative":[-9007199254740991],"fraction":0.1,"tiny":5e-324,"text":"${GREAT}"}`;
   const put = await send("PUT", "/api/v1/me/preferences", free);
   expect(put.status).toBe(200);

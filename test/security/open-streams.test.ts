@@ -12,14 +12,14 @@ import { openers, type StreamEnd } from "./hold-stream.ts";
 import { planRequest } from "./requests.ts";
 import type { World } from "./world.ts";
 
-/** What the contract allows for, on every instance. */
+/** The contract's limit, on every instance. */
 const ENDED_WITHIN_MS = 2_000;
-/** What looks at the database take besides on a busy machine, where no message comes. */
+/** The additional time of a database check on a busy machine, if no message arrives. */
 const BUSY_MS = 1_500;
 /** Models that don't end: of conversations, and of `/v1`. */
 const TALK = "compatible/talk";
 const COMPLETION = "compatible/completion";
-/** A user's text, which a reader who takes nothing leaves in the server. */
+/** A user's text, which stays in the server when a reader reads nothing. */
 const LARGE_MESSAGES = 40;
 const LARGE_CHARS = 190_000;
 
@@ -61,7 +61,7 @@ afterAll(async () => {
   await database.database.end({ timeout: 1 });
 });
 
-/** Somebody who opens streams: a member of another one's conversation, with much text of their own. */
+/** A user who opens streams: a member of another user's conversation, with many messages. */
 type Victim = {
   account: Account;
   owner: Rest;
@@ -92,7 +92,7 @@ async function createVictim({ isKey, keyLastsMs }: { isKey: boolean; keyLastsMs?
   return { ...victim, keyId: created.body.id, keyEndsAtMs, token: created.body.key };
 }
 
-/** The request of an operation by the victim; of what it names, the conversation alone must exist. */
+/** The victim's request of an operation; of the resources it names, only the conversation must exist. */
 async function plan(operation: Operation, { rest, conversationId }: Victim) {
   const sent = await rest.ask<{ message: { id: string } }>("POST", `/conversations/${conversationId}/messages`, {
     content: "A question",
@@ -120,7 +120,7 @@ async function plan(operation: Operation, { rest, conversationId }: Victim) {
 type Way = {
   isKey: boolean;
   keyLastsMs?: number;
-  /** Ends only what is about the conversation. */
+  /** Ends only streams of the conversation. */
   isOfConversation?: boolean;
   take(victim: Victim): Promise<unknown>;
 };
@@ -141,7 +141,7 @@ const ways: Record<string, Way> = {
   "its key expires": {
     isKey: true,
     keyLastsMs: KEY_LASTS_MS,
-    // Nobody announces it.
+    // Expiry is not announced.
     take: ({ keyEndsAtMs }) => Bun.sleep(keyEndsAtMs - Date.now()),
   },
   "its session is ended": {
@@ -173,26 +173,26 @@ const ways: Record<string, Way> = {
   },
 };
 
-/** What is wrong with how a stream ended; an empty list is what is wanted. */
+/** What is wrong with the end of a stream; an empty list is expected. */
 function judge(kind: string, { path }: Operation, { status, text, isWhole }: StreamEnd, way: Way): string[] {
   const isOpenAi = path.startsWith("/v1/");
   const refusals = way.isOfConversation ? [403, 404] : [401];
-  const told = `${kind} of ${path}: ${status} ${text.slice(-300)}`;
+  const summary = `${kind} of ${path}: ${status} ${text.slice(-300)}`;
   switch (kind) {
     case "events": {
       const isRight = isOpenAi
         ? /data: \{"error":\{"message":"[^"]+","type":"\w+","param":null,"code":"\w+"\}\}/.test(text) &&
           !text.includes("[DONE]")
-        : // The answer of a user who is disabled or deleted is stopped as well, and may be told first.
+        : // The answer of a disabled or deleted user is stopped as well, and may be reported first.
           /event: (?:error|member\.removed|conversation\.deleted|message\.completed)\ndata: \{/.test(text);
-      return isRight && isWhole ? [] : [told];
+      return isRight && isWhole ? [] : [summary];
     }
     case "download":
-      return isWhole ? [told] : [];
+      return isWhole ? [summary] : [];
     default:
       return refusals.includes(status) && (isOpenAi ? text.includes('{"error":{') : text.includes('"code":"'))
         ? []
-        : [told];
+        : [summary];
   }
 }
 
@@ -203,7 +203,7 @@ const listCases = ({ isKey }: Way): Case[] =>
     .filter(({ scope }) => !isKey || scope !== "session")
     .flatMap((operation) => operation.streams.map((kind) => ({ operation, kind })));
 
-/** Opens everything on one instance, takes the access away on another, and waits for the ends. */
+/** Opens all streams on one instance, revokes the access on another, and waits for the ends. */
 async function attack(
   name: string,
   way: Way,
@@ -219,20 +219,20 @@ async function attack(
   const held = await Promise.all(
     meant.map(async ({ operation, kind, request }) => {
       const open = openers[kind];
-      if (!open) throw new Error(`hold-stream.ts knows no way to keep ${kind} open, of ${operation.name}.`);
-      const told = `when ${name}, ${kind} of ${operation.name}`;
+      if (!open) throw new Error(`hold-stream.ts can't keep ${operation.name} open (${kind}).`);
+      const summary = `when ${name}, ${kind} of ${operation.name}`;
       try {
-        return { told, operation, kind, stream: await open(site, request, headers) };
+        return { summary, operation, kind, stream: await open(site, request, headers) };
       } catch (error) {
-        return { told, operation, kind, error };
+        return { summary, operation, kind, error };
       }
     }),
   );
   await way.take(victim);
   const endedAtMs = performance.now();
   const faults = await Promise.all(
-    held.map(async ({ told, operation, kind, stream, error }) => {
-      if (!stream) return [`${told}: ${error}`];
+    held.map(async ({ summary, operation, kind, stream, error }) => {
+      if (!stream) return [`${summary}: ${error}`];
       if (kind === "download") {
         await Bun.sleep(ENDED_WITHIN_MS);
         stream.resume();
@@ -240,17 +240,17 @@ async function attack(
       const end = await Promise.race([stream.ended, Bun.sleep(2 * ENDED_WITHIN_MS).then(() => null)]);
       const tookMs = Math.round(performance.now() - endedAtMs);
       stream.close();
-      if (!end) return [`${told} goes on`];
+      if (!end) return [`${summary} continues`];
       slowestMs = Math.max(slowestMs, kind === "download" ? 0 : tookMs);
       const isLate = kind !== "download" && tookMs > withinMs;
-      const wrong = judge(kind, operation, end, way).map((fault) => `${told} ended as ${fault}`);
-      return [...wrong, ...(isLate ? [`${told} took ${tookMs} ms`] : [])];
+      const wrong = judge(kind, operation, end, way).map((fault) => `${summary} ended as ${fault}`);
+      return [...wrong, ...(isLate ? [`${summary} took ${tookMs} ms`] : [])];
     }),
   );
   return { faults: faults.flat(), count: held.length };
 }
 
-/** In all of these ways, most of them at the same time. */
+/** In all of these ways, most of them concurrently. */
 async function attackAll(names: readonly string[], site: TestApp, withinMs = ENDED_WITHIN_MS): Promise<string[]> {
   provider.requests.length = 0;
   slowestMs = 0;
@@ -261,7 +261,7 @@ async function attackAll(names: readonly string[], site: TestApp, withinMs = END
         .filter(({ way }) => (way.keyLastsMs !== undefined) === isExpiring)
         .map(({ name, way }) => attack(name, way, site, withinMs)),
     );
-  // What expires at a fixed time must be open by then, so nothing else keeps the machine busy.
+  // Streams with a fixed expiry must be open by then, so nothing else keeps the machine busy.
   const results = [...(await run(false)), ...(await run(true))];
   const count = results.reduce((sum, one) => sum + one.count, 0);
   console.log(
@@ -271,13 +271,13 @@ async function attackAll(names: readonly string[], site: TestApp, withinMs = END
   return [...results.flatMap(({ faults }) => faults), ...(await listUnreleased())];
 }
 
-test("the document names what stays open, of each kind", () => {
+test("the document names the operations that stay open, by kind", () => {
   expect([...new Set(operations.flatMap(({ streams }) => streams))].sort()).toEqual(Object.keys(openers).sort());
   expect(operations.map(({ id }) => id)).toContain("createChatCompletion");
 });
 
-describe("what stays open ends within 2 s of the access that it was opened with", () => {
-  test("on the instance on which the access ends", async () => {
+describe("open streams end within 2 s after their access ends", () => {
+  test("on the instance where the access ends", async () => {
     expect(await attackAll(Object.keys(ways), here)).toEqual([]);
   }, 60_000);
 
@@ -285,14 +285,14 @@ describe("what stays open ends within 2 s of the access that it was opened with"
     expect(await attackAll(Object.keys(ways), there)).toEqual([]);
   }, 60_000);
 
-  test("on another instance, if the bus loses what it is told", async () => {
+  test("on another instance, if the bus loses the message", async () => {
     link.cut();
     const names = ["its key is deleted", "its key expires", "its session is ended", "its user is disabled"];
     expect(await attackAll(names, there, ENDED_WITHIN_MS + BUSY_MS)).toEqual([]);
-    link.mend();
+    link.restore();
   }, 60_000);
 
-  test("also if a user was deleted meanwhile, as soon as the bus says that it has lost something", async () => {
+  test("also if a user was deleted meanwhile, as soon as the bus reports a gap", async () => {
     const victim = await createVictim({ isKey: false });
     const feed = operations.find(({ id }) => id === "listEvents") as Operation;
     const { request } = await plan(feed, victim);
@@ -304,7 +304,7 @@ describe("what stays open ends within 2 s of the access that it was opened with"
     await waitUntil(
       async () => (await here.database`select 1 from sessions where user_id = ${victim.rest.id}`).length === 0,
     );
-    link.mend();
+    link.restore();
     const end = await Promise.race([stream.ended, Bun.sleep(ENDED_WITHIN_MS).then(() => null)]);
     stream.close();
     expect(end?.text).toMatch(/event: (?:error|member\.removed)/);
@@ -312,15 +312,15 @@ describe("what stays open ends within 2 s of the access that it was opened with"
 });
 
 /**
- * Completions end at their provider, and nothing stays reserved for them. Answers of conversations go on: their messages belong
- * to all members.
+ * Completions are aborted at their provider, and nothing stays reserved for them. Answers in conversations continue, because
+ * their messages belong to all members.
  */
 async function listUnreleased(): Promise<string[]> {
-  const asked = provider.requestsOf("completion");
+  const completionRequests = provider.requestsOf("completion");
   const listReserved = () => here.database`select id from budget_reservations where owner is not null`;
   const look = async () => [
-    ...(asked.length > 1 ? [] : ["no completion was asked for"]),
-    ...asked.filter(({ aborted }) => !aborted).map(() => "a provider's call goes on"),
+    ...(completionRequests.length > 1 ? [] : ["no completion was requested"]),
+    ...completionRequests.filter(({ aborted }) => !aborted).map(() => "a provider's call continues"),
     ...(await listReserved()).map(() => "a reservation is left"),
   ];
   await waitUntil(async () => (await look()).length === 0, ENDED_WITHIN_MS).catch(() => {});

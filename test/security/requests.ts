@@ -4,14 +4,14 @@ import type { Operation } from "./catalogue.ts";
 import { createSamples, type Hints } from "./samples.ts";
 import { fillPath, type World } from "./world.ts";
 
-/** Without an answer after this, the server hangs. */
+/** Without a response after this time, the server hangs. */
 const ANSWER_MS_MAX = 10_000;
 
 export type Answer = { status: number; type: string; text: string; headers: Headers };
 
 export type PlannedRequest = { method: string; path: string; json: unknown; isPrivate: boolean };
 
-/** Fields that stand for themselves wherever they are. */
+/** Fields that mean the same everywhere. */
 export const plainHints: Hints = {
   password: fc.constant(TEST_PASSWORD),
   current_password: fc.constant(TEST_PASSWORD),
@@ -24,26 +24,26 @@ export const plainHints: Hints = {
   events: fc.constant(["message.created"]),
 };
 
-/** The offline model, which the world asks, knows no formats. */
+/** The offline model used here supports no formats. */
 export const formatHints: Hints = { reply_format: fc.constant(null) };
 
-/** Bodies whose fields must fit each other. */
+/** Bodies whose fields must match each other. */
 const wholeBodies: Record<string, (world: World) => object> = {
   createChatCompletion: ({ fields: { metadata } }) => ({
     model: "offline/documents",
     messages: [{ role: "user", content: "Hello." }],
     metadata,
   }),
-  // Named in one way; the other has a test of its own.
+  // By id; the other form is tested separately.
   addMember: ({ fields: { user_id } }) => ({ user_id }),
-  // The address, which a key may not change, has a test of its own.
+  // The email, which a key may not change, is tested separately.
   updateMe: () => ({ display_name: "Another name" }),
 };
 
-/** Queries without which there is nothing to ask. */
+/** Required queries. */
 const neededQueries: Record<string, string> = { createImport: "?source=chatgpt" };
 
-/** A request that is right in all but, perhaps, who sends it: it names what the world has, wherever something is named. */
+/** A request that is valid except, perhaps, for its sender: it names existing data wherever something is named. */
 export function planRequest(operation: Operation, world: World, more: Record<string, unknown> = {}): PlannedRequest {
   const { path: filled, isPrivate } = fillPath(operation.path, world.places);
   const path = filled + (neededQueries[operation.id] ?? "");
@@ -63,7 +63,7 @@ export function planRequest(operation: Operation, world: World, more: Record<str
   return { method: operation.method, path: asked, json, isPrivate: isPrivate || namesField || isWhole };
 }
 
-/** The query that it cannot do without: a search looks for the word that only the world has. */
+/** The required query: a search looks for the word that only the world contains. */
 function listRequired({ parameters }: Operation, { word }: World): string {
   const required = parameters.filter((parameter) => parameter.in === "query" && parameter.required);
   return required.length === 0
@@ -78,7 +78,7 @@ function holds(json: unknown, name: string, value: unknown): boolean {
   return typeof json === "object" && json !== null && (json as Record<string, unknown>)[name] === value;
 }
 
-/** Sends a request and reads its answer; of an event stream, which may have no end, only how it begins. */
+/** Sends a request and reads its response; of an event stream, which may be endless, only the beginning. */
 export async function send(
   parley: Pick<TestClient, "url">,
   { method, path, json }: Pick<PlannedRequest, "method" | "path" | "json">,
@@ -97,7 +97,7 @@ export async function send(
   });
 }
 
-/** As `send`, with what only `fetch` itself can say. @throws when there is no answer in time. */
+/** Like `send`, for what only `fetch` can send. @throws if there is no response in time. */
 export async function sendRaw(url: string, init: RequestInit): Promise<Answer> {
   const response = await fetch(url, { ...init, redirect: "manual", signal: AbortSignal.timeout(ANSWER_MS_MAX) });
   const type = response.headers.get("content-type")?.split(";", 1)[0] ?? "";
@@ -106,9 +106,9 @@ export async function sendRaw(url: string, init: RequestInit): Promise<Answer> {
   return { status: response.status, type, text: isStream ? "" : await response.text(), headers: response.headers };
 }
 
-/** What is wrong with the form of an error; null when nothing is. */
+/** What is wrong with the format of an error; null if nothing is. */
 export function findFormFault(path: string, { status, type, text, headers }: Answer): string | null {
-  // The runtime's own answer, before we see anything of it: more than 16 KiB of address and headers.
+  // The runtime's own response to more than 16 KiB of path and headers, before our code runs.
   if (status === 431) return text === "" ? null : "431 with a text";
   if (!headers.has("x-request-id")) return "no X-Request-Id";
   if (status < 400) return null;

@@ -1,18 +1,18 @@
 import fc, { type Arbitrary } from "fast-check";
 import type { Schema } from "./catalogue.ts";
 
-/** UTF-16 units and items that a sample has at most, where the schema allows more: it is the form that counts. */
+/** The maximum UTF-16 units and items of a sample, even if the schema allows more: only the structure matters. */
 const SAMPLE_CHARS_MAX = 40;
 const SAMPLE_ITEMS_MAX = 3;
-/** A time is in the future, and still is when it is looked at. */
+/** A time is in the future, and still is when it is checked. */
 const AN_HOUR_MS = 3_600_000;
 
-/** Values for fields by their names: what a schema cannot say, like an address that exists. */
+/** Values for fields by name, for requirements that a schema can't express, such as an existing id. */
 export type Hints = Readonly<Record<string, Arbitrary<unknown>>>;
 
 /**
- * Values that fit a schema. Optional fields come and go.
- * @throws Error for a schema that it does not understand: whoever adds one teaches it here.
+ * Values that match a schema. Optional fields are sometimes absent.
+ * @throws Error for an unsupported schema: add support here when adding one.
  */
 export function createSamples(schema: Schema, hints: Hints = {}, isEveryFieldIn = false): Arbitrary<unknown> {
   const fitting = createNotNull(schema, hints, isEveryFieldIn);
@@ -20,7 +20,7 @@ export function createSamples(schema: Schema, hints: Hints = {}, isEveryFieldIn 
 }
 
 function createNotNull(schema: Schema, hints: Hints, isEveryFieldIn: boolean): Arbitrary<unknown> {
-  // Where all fields are in, one plain request is wanted: the first choice asks for the least.
+  // If all fields are included, one plain request is wanted: the first choice requires the least.
   if (schema.enum) return isEveryFieldIn ? fc.constant(schema.enum[0]) : fc.constantFrom(...schema.enum);
   if (schema.anyOf) return fc.oneof(...schema.anyOf.map((branch) => createSamples(branch, hints, isEveryFieldIn)));
   switch (schema.type) {
@@ -39,7 +39,7 @@ function createNotNull(schema: Schema, hints: Hints, isEveryFieldIn: boolean): A
     case undefined:
       return fc.jsonValue({ maxDepth: 2, stringUnit: "grapheme" });
     default:
-      throw new Error(`No samples are known for ${JSON.stringify(schema)}.`);
+      throw new Error(`No samples for ${JSON.stringify(schema)}.`);
   }
 }
 
@@ -50,7 +50,7 @@ function createTexts({ format, pattern, minLength = 0, maxLength = SAMPLE_CHARS_
     return fc
       .date({ min: new Date(Date.now() + AN_HOUR_MS), max: new Date("2099-01-01"), noInvalidDate: true })
       .map((at) => at.toISOString());
-  if (format !== undefined) throw new Error(`No samples are known for the format ${format}.`);
+  if (format !== undefined) throw new Error(`No samples for the format ${format}.`);
   if (pattern !== undefined) return fc.stringMatching(new RegExp(pattern));
   const max = Math.min(maxLength, Math.max(minLength, SAMPLE_CHARS_MAX));
   // A grapheme may be many UTF-16 units.

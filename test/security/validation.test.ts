@@ -23,7 +23,7 @@ afterAll(() => parley.stop());
 const messages = () => `/conversations/${conversationId}/messages`;
 type Stored = { id: string; content: string; title: string; name: string; metadata: Record<string, unknown> };
 
-describe("a text of one line", () => {
+describe("a single-line text", () => {
   const hidden = {
     tab: "\t",
     "line break": "\n",
@@ -89,7 +89,7 @@ describe("a name or a title", () => {
       }
     });
 
-  test("may have invisible ones beside it", async () => {
+  test("may have additional invisible ones", async () => {
     const name = "\u200fשלום 👩\u200d👧 \u00ad";
     expect((await rest.ask<Stored>("PATCH", `/conversations/${conversationId}`, { title: name })).body.title).toBe(
       name,
@@ -97,7 +97,7 @@ describe("a name or a title", () => {
     expect((await rest.ask<Stored>("PATCH", `/conversations/${conversationId}`, { title: "" })).body.title).toBe("");
   });
 
-  test("a post of a hook has one too", async () => {
+  test("of a hook's post must have one too", async () => {
     const { body } = await rest.ask<{ token: string }>("POST", `/conversations/${conversationId}/hooks`, { name: "x" });
     const problem = await rest.refused("POST", `/hooks/${body.token}`, { content: "x", display_name: "\u2800" });
     expect(problem).toMatchObject({ status: 422, errors: [{ pointer: "#/display_name" }] });
@@ -108,26 +108,29 @@ describe("a name or a title", () => {
   });
 });
 
-describe("a text of several lines", () => {
-  test("keeps its line breaks, tabs and marks of direction as they are", async () => {
+describe("a multi-line text", () => {
+  test("keeps its line breaks, tabs and direction marks unchanged", async () => {
     const content = "one\r\n\ttwo\n\rthree \u202eright\u202c \u200d👩‍👧";
     const { status, body } = await rest.ask<{ message: Stored }>("POST", messages(), { content });
     expect(status).toBe(201);
     expect(body.message.content).toBe(content);
   });
 
-  test.each(["\u0000", "\u0007", "\u001b[31m", "\u007f", "\u009b", "\ud83d"])("may not hold %j", async (character) => {
-    expect(await rest.refused("POST", messages(), { content: `a${character}` })).toMatchObject({
-      status: 422,
-      errors: [{ pointer: "#/content" }],
-    });
-  });
+  test.each(["\u0000", "\u0007", "\u001b[31m", "\u007f", "\u009b", "\ud83d"])(
+    "must not contain %j",
+    async (character) => {
+      expect(await rest.refused("POST", messages(), { content: `a${character}` })).toMatchObject({
+        status: 422,
+        errors: [{ pointer: "#/content" }],
+      });
+    },
+  );
 });
 
 describe("NFC", () => {
   const [decomposed, composed] = ["Zoe\u0308 🎉", "Zoë 🎉"];
 
-  test("titles, names, metadata and messages are stored in it", async () => {
+  test("is the stored form of titles, names, metadata and messages", async () => {
     const { body } = await rest.ask<Stored>("POST", "/conversations", {
       title: decomposed,
       metadata: { [decomposed]: [decomposed] },
@@ -142,7 +145,7 @@ describe("NFC", () => {
     expect(edited.body.content).toBe(`${composed}!`);
   });
 
-  test("one id in two forms is one id, on the socket too", async () => {
+  test("makes an id in two forms the same id, on the socket too", async () => {
     const send = { content: "x", client_message_id: decomposed };
     const first = await rest.ask<{ message: Stored }>("POST", messages(), send);
     const second = await rest.ask<{ message: Stored }>("POST", messages(), { ...send, client_message_id: composed });
@@ -160,7 +163,7 @@ describe("NFC", () => {
     await socket.close();
   });
 
-  test("an address in two forms is one account, a password in two forms one password", async () => {
+  test("makes an email in two forms one account, and a password in two forms one password", async () => {
     const password = `${decomposed} and more`;
     const register = (email: string) =>
       parley.fetch("/api/v1/auth/register", { json: { email, password, display_name: "Zoë" } });
@@ -170,7 +173,7 @@ describe("NFC", () => {
     expect((await parley.fetch("/api/v1/auth/login", { json: login })).status).toBe(200);
   });
 
-  test("OpenAI's address stores a question in it", async () => {
+  test("is the stored form of messages from the OpenAI-compatible API", async () => {
     const ask = (content: string) =>
       parley.fetch("/v1/chat/completions", {
         token: anna.access_token,
@@ -186,7 +189,7 @@ describe("NFC", () => {
     expect((await ask("bell \u0007")).status).toBe(400);
   });
 
-  test("OpenAI's address takes as many parts as may be, and no more", async () => {
+  test("the OpenAI-compatible API accepts the maximum number of parts, and no more", async () => {
     const ask = (parts: number) =>
       parley.fetch("/v1/chat/completions", {
         token: anna.access_token,
@@ -211,26 +214,31 @@ describe("a body", () => {
 
   test.each([
     ["gzip", Bun.gzipSync(json), { "content-encoding": "gzip" }, 415],
-    ["that says it is gzip", json, { "content-encoding": "gzip" }, 415],
-    ["of another charset", json, { "content-type": "application/json; charset=iso-8859-1" }, 415],
+    ["declared as gzip", json, { "content-encoding": "gzip" }, 415],
+    ["with another charset", json, { "content-type": "application/json; charset=iso-8859-1" }, 415],
     ["as multipart", "--x\r\n\r\n--x--", { "content-type": "multipart/form-data; boundary=x" }, 415],
     ["as a form", "title=a", { "content-type": "application/x-www-form-urlencoded" }, 415],
-    ["with no type", json, { "content-type": "" }, 415],
-    ["with a type of JSON's family", json, { "content-type": "application/merge-patch+json" }, 201],
-    ["that says UTF-8", json, { "content-type": 'Application/JSON; Charset="UTF-8"' }, 201],
+    ["without a content type", json, { "content-type": "" }, 415],
+    ["with a +json content type", json, { "content-type": "application/merge-patch+json" }, 201],
+    ["declared as UTF-8", json, { "content-type": 'Application/JSON; Charset="UTF-8"' }, 201],
     ["with a byte order mark", `\ufeff${json}`, {}, 201],
-    ["with blanks around it", `\r\n\t ${json} `, {}, 201],
+    ["with surrounding blanks", `\r\n\t ${json} `, {}, 201],
     ["with __proto__", '{"__proto__":{"title":"a"}}', {}, 422],
-    ["with __proto__ in free JSON", '{"metadata":{"__proto__":{"role":"admin"}}}', {}, 422],
+    ["with __proto__ in free-form JSON", '{"metadata":{"__proto__":{"role":"admin"}}}', {}, 422],
     ["with constructor as a field", '{"constructor":1}', {}, 422],
-    ["with constructor in free JSON", '{"metadata":{"constructor":{"prototype":1}}}', {}, 201],
-    ["with a value that cannot be shown", '{"title":{"toString":1,"valueOf":1},"kind":{"toString":1}}', {}, 422],
-    ["with a number beyond all", '{"metadata":{"a":1e999}}', {}, 422],
-    ["with -0 and the greatest integer", '{"metadata":{"a":-0,"b":9007199254740991}}', {}, 201],
-    ["with a greater one", '{"metadata":{"b":[[9007199254740993]]}}', {}, 422],
+    ["with constructor in free-form JSON", '{"metadata":{"constructor":{"prototype":1}}}', {}, 201],
+    [
+      "with a value that can't be converted to a string",
+      '{"title":{"toString":1,"valueOf":1},"kind":{"toString":1}}',
+      {},
+      422,
+    ],
+    ["with a number above the range", '{"metadata":{"a":1e999}}', {}, 422],
+    ["with -0 and the maximum safe integer", '{"metadata":{"a":-0,"b":9007199254740991}}', {}, 201],
+    ["with a greater integer", '{"metadata":{"b":[[9007199254740993]]}}', {}, 422],
     ["with 100,000 fields", `{${Array.from({ length: 100_000 }, (_, n) => `"${n}":1`).join()}}`, {}, 422],
     ["with 400,000 items", `{"title":[${"1,".repeat(400_000)}1]}`, {}, 422],
-    ["of a megabyte of marks", `{"title":"a${"\u0301\u0316".repeat(250_000)}"}`, {}, 422],
+    ["of a megabyte of combining marks", `{"title":"a${"\u0301\u0316".repeat(250_000)}"}`, {}, 422],
   ] as [string, string | Uint8Array<ArrayBuffer>, Record<string, string>, number][])(
     "%s",
     async (_, body, headers, status) => {
@@ -241,7 +249,7 @@ describe("a body", () => {
     },
   );
 
-  test("on a GET is passed over, and the next request on the connection is answered", async () => {
+  test("on a GET is ignored, and the next request on the connection is answered", async () => {
     const { port, hostname } = new URL(parley.url);
     const socket = connect(Number(port), hostname);
     const request =
@@ -255,18 +263,18 @@ describe("a body", () => {
 });
 
 describe("every text and every list has a limit", () => {
-  test("of bodies, queries and paths", async () => {
+  test("in bodies, queries and paths", async () => {
     const operations = await listOperations(parley);
     expect(operations.length).toBeGreaterThan(30);
     expect(operations.flatMap(findUnbounded)).toEqual([]);
   });
 
-  test("of frames", () => {
+  test("in frames", () => {
     expect(listFrames().flatMap(({ type, schema }) => findOpenEnds(schema, type))).toEqual([]);
   });
 });
 
-/** What is found by its whole name, among few, or only looked for; nothing of it is stored. */
+/** Values that are only looked up, or chosen from a few; nothing of them is stored. */
 const looked = [
   "GET /problems/{code} path code",
   "GET /v1/models/{path} path path",
@@ -277,13 +285,13 @@ const looked = [
 
 function findUnbounded({ name, body, parameters }: Operation): string[] {
   const places = parameters
-    // A header's limit is with what reads it: quotes around it do not count.
+    // A header's limit is enforced by its parser: surrounding quotes do not count.
     .filter((parameter) => parameter.in !== "header")
     .flatMap((parameter) => findOpenEnds(parameter.schema, `${name} ${parameter.in} ${parameter.name}`));
   return [...places, ...(body ? findOpenEnds(body, `${name} body`) : [])].filter((place) => !looked.includes(place));
 }
 
-/** Places of a schema that take a text or a list of any length. Free JSON is limited in bytes where it is stored. */
+/** Locations in a schema that accept an unlimited text or list. Free-form JSON is limited in bytes where it is stored. */
 function findOpenEnds(schema: Schema, place: string): string[] {
   const own =
     (schema.type === "string" && !schema.enum && !schema.format && !schema.pattern && schema.maxLength === undefined) ||

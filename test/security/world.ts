@@ -6,18 +6,18 @@ import { createRest, type Rest } from "../support/rest.ts";
 
 export type World = Awaited<ReturnType<typeof createWorld>>;
 
-/** Addresses whose last part names nobody's property. */
+/** Paths whose last parameter names nothing that belongs to a user. */
 export const sharedPlaces = {
   "documents/{path}": "rest.md",
   "problems/{code}": "not_found",
   "models/{path}": "offline/documents",
-  // Nobody's: the token itself is the credential (test/hooks/dead-hooks.test.ts).
+  // The token itself is the credential (test/hooks/unusable-hooks.test.ts).
   "hooks/{token}": "hk_0000000000000000000000000000000000000000000",
 };
 
 /**
- * Somebody with one of everything that can be named in an address, and a word in all of it that stands nowhere else.
- * @param owner an administrator, so that there is an answer at every address.
+ * A user with one of everything that can be named in a path, and a unique word in all of it.
+ * @param owner an administrator, so that every path has a response.
  */
 export async function createWorld(parley: TestClient, owner: Account, word: string) {
   const rest = createRest(parley, owner);
@@ -52,7 +52,7 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
   const sessions = await rest.get<{ data: { id: string; current: boolean }[] }>("/me/sessions");
   const session = sessions.body.data.find(({ current }) => !current)?.id ?? "";
 
-  /** By the last part of an address and what stands before it. */
+  /** By the path parameter and the segment before it. */
   const places: Record<string, string> = {
     "conversations/{id}": conversation.id,
     "members/{user_id}": colleague.user.id,
@@ -105,7 +105,7 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
     fields,
     refreshToken: ((await elsewhere.json()) as Account).refresh_token,
 
-    /** All that the owner has, as it is shown; what only tells of use is left out. */
+    /** Everything that the owner has, as returned by the API, without usage timestamps. */
     async snapshot(): Promise<string> {
       const parts = await Promise.all(owned.map((path) => rest.get(path)));
       const wrong = parts.findIndex(({ status }) => status !== 200);
@@ -113,7 +113,7 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
       return JSON.stringify(parts.map(({ body }) => body)).replaceAll(/"last_used_at":("[^"]*"|null)/g, "");
     },
 
-    /** Whether everything that has an address is still there. */
+    /** Whether every resource still exists. */
     async isWhole(): Promise<boolean> {
       const paths = ["/me", `/conversations/${conversation.id}/messages/${sent.body.message.id}`];
       paths.push(`/prompts/${prompt}`, `/api-keys/${apiKey}`, `/webhooks/${webhook}`);
@@ -139,15 +139,15 @@ async function requireCreated(rest: Rest, path: string, json: object): Promise<{
 }
 
 /**
- * The address with its places filled, and whether somebody's property is named in it.
- * @throws Error for a place that nobody has filled yet: whoever adds a route gives the world one of what it is about.
+ * The path with its parameters filled in, and whether it names a user's property.
+ * @throws Error for a parameter without a value: when adding a route, add its resource to the world.
  */
 export function fillPath(path: string, places: Readonly<Record<string, string>>): { path: string; isPrivate: boolean } {
   let isPrivate = false;
   const filled = path.replaceAll(/([\w-]+)\/(\{\w+\})/g, (place, before: string) => {
     const own = places[place];
     const value = own ?? (sharedPlaces as Record<string, string>)[place];
-    if (!value) throw new Error(`The world of test/security/world.ts has nothing for ${place} in ${path}.`);
+    if (!value) throw new Error(`Add a value for ${place} in ${path} to test/security/world.ts.`);
     isPrivate ||= own !== undefined;
     return `${before}/${encodeURIComponent(value)}`;
   });

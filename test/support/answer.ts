@@ -5,21 +5,21 @@ import type { ClaimedGeneration } from "../../src/modules/generations/queries.ts
 type TestAnswer = {
   conversationId: string;
   seq?: number;
-  /** The message that it answers. */
+  /** The id of the message that it answers. */
   parentId?: string | null;
   requestedBy?: string | null;
-  /** By a regeneration, so that the answer itself says who asked for it. */
+  /** The user who regenerated it, stored with the answer itself. */
   isRegenerated?: boolean;
-  /** `running` by default: by an owner that nobody knows, and that nobody takes to be dead for `leaseMs`. */
+  /** `running` by default: with an unknown owner, whose lease is valid for `leaseMs`. */
   status?: "pending" | "running" | "finished";
   owner?: string;
   leaseMs?: number;
   createdAt?: Date;
-  /** The text so far, or of a finished answer all of it. */
+  /** The text so far, or the final text. */
   text?: string;
 };
 
-/** An answer with its generation, as the database has it. The conversation's counter stays as it is. */
+/** Inserts an answer with its generation into the database. The conversation's counter does not change. */
 export async function insertAnswer(
   sql: Sql,
   {

@@ -15,20 +15,20 @@ export { type Account, TEST_PASSWORD } from "./client.ts";
 
 export type TestApp = Awaited<ReturnType<typeof startApp>>;
 
-/** A hash of a millisecond: the tests register thousands of users. */
+/** Hashes that take a millisecond: the tests register thousands of users. */
 const CHEAP_HASHES: PasswordOptions = { memoryKib: 64, passes: 1 };
 
-/** A whole Parley on a database of its own, listening on a free port. Settings by their names in the environment. */
+/** A complete Parley on a separate database, listening on a free port. Settings by their names in the environment. */
 export async function startApp(
   options: {
     config?: Record<string, string>;
     database?: Awaited<ReturnType<typeof createTestDatabase>>;
     bus?: Bus;
-    /** Whether no other one uses the database; without it, when the database is its own. */
+    /** Whether it is the only instance on the database; by default true if it has a separate database. */
     isAlone?: boolean;
-    /** Where it logs; by default it does not. */
+    /** The log; by default nothing is logged. */
     log?: Log;
-    /** Dearer hashes, where the time of a login matters. */
+    /** Slower hashes, for tests that depend on the duration of a login. */
     passwords?: PasswordOptions;
   } = {},
 ) {
@@ -36,7 +36,7 @@ export async function startApp(
   const config = loadConfig(
     { PORT: "0", HOST: "127.0.0.1", LOG_LEVEL: "silent", RATE_LIMIT_ENABLED: "false", ...options.config },
     () => {
-      throw new Error("Tests name no secret files.");
+      throw new Error("Tests don't support secret files.");
     },
   );
   const lifecycle = createLifecycle();
@@ -66,7 +66,7 @@ export async function startApp(
     lifecycle,
     metrics,
 
-    /** Stops everything in order; the database stays for whoever gave it. */
+    /** Stops everything gracefully; a database that was passed in stays open. */
     async stop(): Promise<void> {
       lifecycle.markDraining();
       const hurry = new AbortController().signal;

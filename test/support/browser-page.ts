@@ -9,13 +9,13 @@ type Answer = {
   result?: { result?: { value?: unknown }; exceptionDetails?: { text: string; exception?: { description?: string } } };
 };
 type Options = {
-  /** A certificate (PEM) whose key is trusted beside those of the system. */
+  /** A certificate (PEM) whose key is trusted in addition to the system's. */
   issuerFile?: string;
 };
 
 export type BrowserPage = Awaited<ReturnType<typeof openPage>>;
 
-/** A page of `localhost` in a Chromium of its own, in which a test runs expressions. */
+/** A page of `localhost` in a separate Chromium, in which a test evaluates expressions. */
 export async function openPage(url: string, { issuerFile }: Options = {}) {
   const { folder, close } = openChromium("about:blank", [
     "--remote-debugging-port=0",
@@ -57,7 +57,7 @@ export async function openPage(url: string, { issuerFile }: Options = {}) {
     return result;
   }
 
-  /** The value of an expression, awaited. @throws Error with what it throws. */
+  /** The awaited value of an expression. @throws Error if it throws. */
   async function evaluate<T>(expression: string): Promise<T> {
     const { result, exceptionDetails } = await call("Runtime.evaluate", {
       expression,

@@ -15,13 +15,13 @@ import { type Filter, startRelay } from "./relay.ts";
 
 export type BusEnd = { bus: Bus; instanceId: string; metrics: ReturnType<typeof createMetrics> };
 
-/** Instances with one form of the bus between them; the network before the server can be cut for all of them. */
+/** Instances on one kind of bus; the network to its server can be cut for all of them. */
 export type BusForm = {
-  /** @param instanceId absent: another one. */
+  /** @param instanceId by default a new one. */
   open(instanceId?: string): BusEnd;
   cut(): void;
-  mend(): void;
-  /** Ends the connections to the server. */
+  restore(): void;
+  /** Resets the connections to the server. */
   reset(): void;
   stop(): Promise<void>;
 };
@@ -49,18 +49,18 @@ export async function openRedisForm(): Promise<BusForm> {
   };
 }
 
-/** Over a Redis Cluster; every node of it can be cut off. */
+/** Over a Redis Cluster; all its nodes are cut off at once. */
 export async function openClusterForm(): Promise<BusForm & { cluster: TestCluster }> {
   const cluster = await startRedisCluster(3);
   const { database } = await createTestDatabase(2);
-  const toAll = (action: "cut" | "mend" | "reset") => () => {
+  const toAll = (action: "cut" | "restore" | "reset") => () => {
     for (const { relay } of cluster.nodes) relay[action]();
   };
   return {
     cluster,
     open: createEnd((deps) => createRedisBus({ ...deps, url: cluster.url, sql: database })),
     cut: toAll("cut"),
-    mend: toAll("mend"),
+    restore: toAll("restore"),
     reset: toAll("reset"),
     async stop() {
       await Promise.all([cluster.stop(), database.end({ timeout: 1 })]);
@@ -70,7 +70,7 @@ export async function openClusterForm(): Promise<BusForm & { cluster: TestCluste
 
 const portOf = (url: string): number => Number(new URL(url).port);
 
-/** @param createFilter changes what Postgres says. */
+/** @param createFilter changes Postgres' messages. */
 export async function openPostgresForm(createFilter?: () => Filter): Promise<BusForm> {
   const { database: direct, target } = await createTestDatabase(2);
   const socketDirectory = mkdtempSync(join(tmpdir(), "parley-relay-"));
@@ -81,7 +81,7 @@ export async function openPostgresForm(createFilter?: () => Filter): Promise<Bus
     ...relay,
     open: createEnd((deps) => createPostgresBus({ ...deps, database })),
     async stop() {
-      relay.mend();
+      relay.restore();
       await Promise.all([database.end({ timeout: 1 }), direct.end({ timeout: 1 })]);
       relay.stop();
     },
@@ -90,7 +90,7 @@ export async function openPostgresForm(createFilter?: () => Filter): Promise<Bus
 
 const HEAD_BYTES = 5;
 
-/** Leaves out notifications, as a pooler in transaction mode does. */
+/** Drops notifications, like a pooler in transaction mode. */
 export function createNotificationFilter(): Filter {
   let rest = Buffer.alloc(0);
   return (bytes) => {

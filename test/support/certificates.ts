@@ -6,19 +6,22 @@ import { connect } from "node:tls";
 export type Certificate = { certFile: string; keyFile: string; cert: string; key: string };
 
 type Options = {
-  /** Days until it expires; fewer than none for one that has expired. */
+  /** Days until it expires; negative for an expired one. */
   days?: number;
-  /** Who signs it; absent: itself. */
+  /** The issuer; absent: self-signed. */
   issuer?: Certificate;
-  /** What its key is; absent: an elliptic curve. */
+  /** The type of its key; absent: an elliptic curve. */
   algorithm?: "ec" | "rsa";
-  /** Names beside the common one, and whether it may sign others, as browsers and proxies want it; absent: neither is said. */
+  /**
+   * Subject alternative names, and whether it is a CA, which browsers and proxies require; absent: neither extension is
+   * set.
+   */
   extensions?: "local" | "authority";
-  /** More names, with these extensions. */
+  /** Additional names, with these extensions. */
   names?: string[];
 };
 
-/** A folder of certificates, made by `openssl`. */
+/** A folder of certificates, created with `openssl`. */
 export function createCertificates() {
   const folder = mkdtempSync(join(tmpdir(), "parley-tls-"));
   const path = (name: string) => join(folder, name);
@@ -56,7 +59,7 @@ export function createCertificates() {
       return { certFile, keyFile, cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
     },
 
-    /** The key of a certificate behind a passphrase. */
+    /** The key of a certificate, encrypted with a passphrase. */
     encryptKey({ keyFile }: Certificate): string {
       const encrypted = `${keyFile}.encrypted`;
       openssl("pkey", "-in", keyFile, "-aes256", "-passout", "pass:hunter2", "-out", encrypted);
@@ -67,7 +70,7 @@ export function createCertificates() {
   };
 }
 
-/** The common names of the chain that a server shows, its own first. */
+/** The common names of the certificate chain that a server presents, its own first. */
 export function readServedNames(port: number): Promise<string[]> {
   const { promise, resolve, reject } = Promise.withResolvers<string[]>();
   const socket = connect({ port, host: "127.0.0.1", servername: "localhost", rejectUnauthorized: false }, () => {

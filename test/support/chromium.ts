@@ -5,7 +5,7 @@ import { atEndOfRun } from "./end-of-run.ts";
 
 const LOAD_TIMEOUT_MS = 60_000;
 
-/** Opens an address in Debian's Chromium, which reaches nothing but this machine. */
+/** Opens an address in Debian's Chromium, with access to this machine only. */
 export function openChromium(url: string, more: string[] = []) {
   const folder = mkdtempSync(join(tmpdir(), "parley-chromium-"));
   const child = Bun.spawn(
@@ -27,7 +27,7 @@ export function openChromium(url: string, more: string[] = []) {
   const close = async () => {
     child.kill("SIGKILL");
     await child.exited;
-    // Its helpers end a moment after it, and may still write.
+    // Its helper processes end a moment later, and may still write.
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   };
   atEndOfRun(close);

@@ -18,7 +18,7 @@ export const TEST_PASSWORD = "correct horse battery";
 
 export type TestClient = ReturnType<typeof createTestClient>;
 
-/** REST as a client of a running Parley would speak it. */
+/** A REST client of a running Parley. */
 export function createTestClient(url: string, { tls }: { tls?: { ca: string } } = {}) {
   async function call(path: string, { token, method, json, body, headers = {} }: FetchOptions = {}): Promise<Response> {
     return fetch(`${url}${path}`, {

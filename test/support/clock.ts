@@ -9,7 +9,7 @@ class MovedDate extends RealDate {
     else super(...(parts as [number]));
   }
 
-  /** Of those that were made before as well: drivers ask for it. */
+  /** Dates created before the replacement count too, because drivers check it. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return value instanceof RealDate;
   }
@@ -20,10 +20,10 @@ class MovedDate extends RealDate {
 }
 
 /**
- * Moves the clock of this process on, at once: `Date` and `performance.now` are ahead from here on, so that what is kept
- * or locked for a time ends now. Timers and the database keep their own time. Pair it with `afterEach(resetClock)`.
+ * Moves the clock of this process forward: `Date` and `performance.now` are ahead from now on, so that cached or locked
+ * entries expire now. Timers and the database keep the real time. Pair it with `afterEach(resetClock)`.
  */
-export function passTime(ms: number): void {
+export function advanceClock(ms: number): void {
   aheadMs += ms;
   globalThis.Date = MovedDate as DateConstructor;
   performance.now = () => readReal() + aheadMs;

@@ -3,7 +3,7 @@ import type { ProviderErrorCode, PushPart } from "../../src/ai/provider.ts";
 import { answerInChunks, answerWhole } from "../../src/modules/openai/answer.ts";
 import type { RunCallbacks } from "../../src/modules/openai/service.ts";
 
-export type FakeRun = (push: PushPart<AnswerPart>, signs: RunCallbacks) => Promise<RunEnd>;
+export type FakeRun = (push: PushPart<AnswerPart>, callbacks: RunCallbacks) => Promise<RunEnd>;
 
 const account = { models: ["a/b"], usage: null, costUsd: null };
 const TEST_MODEL = "a/b";
@@ -32,7 +32,7 @@ export const failure = (code: ProviderErrorCode, more: Partial<RunFailure> = {})
   ...more,
 });
 
-/** A run that was ended from outside. */
+/** A run that was aborted. */
 export const aborted: RunEnd = { type: "aborted", model: null, ...account };
 
 /** Pushes an answer's text, as a chain does. */
@@ -42,13 +42,13 @@ export function pushText(push: PushPart<AnswerPart>, ...texts: string[]): void {
 }
 
 /**
- * Serves `/v1/chat/completions` with runs that a test writes itself, in the place of models, so that their times and ends
- * are exact. The server hangs up on connections that are silent for a second, unless told otherwise.
- * @param preparesMs how long it takes until an answer is begun.
+ * Serves `/v1/chat/completions` with runs that a test scripts, instead of models, so that their timing and ends are
+ * exact. The server closes idle connections after a second, unless configured otherwise.
+ * @param preparesMs the delay before an answer begins.
  */
 export function startCompletionServer({ preparesMs = 0 } = {}) {
   let nextRun: FakeRun = async () => finish();
-  let leaves = 0;
+  let disconnects = 0;
   const server = Bun.serve({
     port: 0,
     idleTimeout: 1,
@@ -65,11 +65,11 @@ export function startCompletionServer({ preparesMs = 0 } = {}) {
         created: 1,
         sealThinking: () => null,
         showsReasoning: true,
-        async run(push: PushPart<AnswerPart>, signs: RunCallbacks = { onActivity() {}, onEnd() {} }) {
-          return Promise.race([run(push, signs), left.promise]).finally(() => signs.onEnd());
+        async run(push: PushPart<AnswerPart>, callbacks: RunCallbacks = { onActivity() {}, onEnd() {} }) {
+          return Promise.race([run(push, callbacks), left.promise]).finally(() => callbacks.onEnd());
         },
         leave() {
-          leaves += 1;
+          disconnects += 1;
           left.resolve(aborted);
         },
       };
@@ -81,12 +81,12 @@ export function startCompletionServer({ preparesMs = 0 } = {}) {
   return {
     url: `http://127.0.0.1:${server.port}/v1`,
     port: server.port ?? 0,
-    /** What the next requests are answered with. */
+    /** Scripts the answers to the next requests. */
     answerWith(run: FakeRun): void {
       nextRun = run;
     },
-    /** How often a reader has gone, or a stream has ended. */
-    leaves: () => leaves,
+    /** How many readers have disconnected, or streams have ended. */
+    disconnects: () => disconnects,
     stop: () => server.stop(true),
   };
 }

@@ -3,8 +3,8 @@ import type { Account, TestClient } from "./client.ts";
 export type TestConversation = { id: string; last_seq: number; [field: string]: unknown };
 
 /**
- * A conversation in which no model answers unless it is asked to; each further member takes one `seq`. It has a title, so
- * that no model is asked for one.
+ * A conversation in which no model answers unless requested; each additional member uses one `seq`. It has a title, so
+ * that no model is called to create one.
  */
 export async function createConversation(
   parley: Pick<TestClient, "fetch">,

@@ -1,4 +1,4 @@
-/** They read from a pipe of this process: kept, so that it is closed by nothing but its end. */
+/** They read from a pipe of this process: kept open, so that it closes only when the process ends. */
 const watchers: Bun.Subprocess[] = [];
 
 const SCRIPT = `
@@ -9,8 +9,8 @@ const SCRIPT = `
   rm -rf "$2"`;
 
 /**
- * Ends a Postgres, and removes its folder, once this process is gone in whatever way. Bun tells a test run of no exit, and
- * of its parallel workers each does what `afterAll` of a preload says after every file.
+ * Stops a Postgres and removes its folder once this process has ended, however it ended. Bun has no hook for the end of
+ * a test run, and its parallel workers run `afterAll` of a preload after every file.
  */
 export function endWithProcess({ cluster, folder }: { cluster: string; folder: string }): void {
   const watcher = Bun.spawn(["setsid", "sh", "-c", SCRIPT, "sh", cluster, folder], {

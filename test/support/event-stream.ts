@@ -5,7 +5,7 @@ import type { Frame } from "./socket.ts";
 export type StreamedEvent = { id: string | null; event: string; frame: Frame };
 export type TestStream = Awaited<ReturnType<typeof openStream>>;
 
-/** Asks for an event stream, and keeps what comes. @throws Error with the answer's text when it is none. */
+/** Requests an event stream, and collects its events. @throws Error with the response's text if it is none. */
 export async function openStream(
   parley: Pick<TestApp, "url"> & { tls?: { ca: string } },
   path: string,
@@ -47,19 +47,19 @@ export async function openStream(
   return {
     response,
     events,
-    /** Fulfils when the server has ended it. */
+    /** Resolves when the server has ended it. */
     ended,
     frames: (): Frame[] => events.map(({ frame }) => frame),
     seqs: (): number[] => events.flatMap(({ frame }) => frame.seq ?? []),
 
-    /** The first event, of those that came or will come, that matches. */
+    /** The first matching event, among those received so far or later. */
     async waitFor(matches: (frame: Frame) => boolean, waitMs = 3_000): Promise<StreamedEvent> {
       const deadlineMs = performance.now() + waitMs;
       for (;;) {
         const found = events.find(({ frame }) => matches(frame));
         if (found) return found;
         const leftMs = deadlineMs - performance.now();
-        if (leftMs <= 0) throw new Error(`There were only: ${events.map(({ event }) => event).join(" ")}`);
+        if (leftMs <= 0) throw new Error(`No such event; received: ${events.map(({ event }) => event).join(" ")}`);
         await Promise.race([
           Bun.sleep(leftMs),
           new Promise<void>((resolve) => {
@@ -69,7 +69,7 @@ export async function openStream(
       }
     },
 
-    /** Leaves, as a reader does who has gone. */
+    /** Disconnects. */
     async close(): Promise<void> {
       aborter.abort();
       await ended;
@@ -77,14 +77,14 @@ export async function openStream(
   };
 }
 
-/** One event; a block of comments alone is none. @throws Error when it has another form than Parley gives it. */
+/** One event; a block with only comments is none. @throws Error if it doesn't have Parley's format. */
 function parse(block: string): StreamedEvent[] {
   if (block.startsWith(":")) return [];
   const match = /^(?:id: (?<id>\d+)\n)?event: (?<event>[\w.]+)\ndata: (?<data>.*)$/.exec(block);
-  if (!match?.groups) throw new Error(`This is no event of ours: ${block}`);
+  if (!match?.groups) throw new Error(`Invalid event: ${block}`);
   const { id = null, event = "", data = "" } = match.groups as { id?: string; event?: string; data?: string };
   const frame = JSON.parse(data) as Frame;
   if (frame.type !== event || (frame.seq === undefined ? id !== null : id !== String(frame.seq)))
-    throw new Error(`The event is not what its data says: ${block}`);
+    throw new Error(`The event's name and id don't match its data: ${block}`);
   return [{ id, event, frame }];
 }

@@ -3,7 +3,7 @@ import type { DurableEvent, DurableEventType, EventData } from "../../src/protoc
 const AT = "2026-01-01T00:00:00.000Z";
 const ID = "0190e6f0-0000-7000-8000-0000000000ff";
 
-/** The data of an event about which a test says nothing. */
+/** Event data for tests that don't specify it. */
 function createData(conversation_id: string, seq: number, type: DurableEventType): EventData {
   const times = { created_at: AT, updated_at: AT };
   const person = { user_id: ID, display_name: "Somebody", role: "member" } as const;
@@ -33,7 +33,7 @@ function createData(conversation_id: string, seq: number, type: DurableEventType
   }
 }
 
-/** An event, whole; of its data a test names what matters. */
+/** A complete event; a test names only the data that matters. */
 export const createTestEvent = (
   conversationId: string,
   seq: number,

@@ -1,27 +1,27 @@
 import { createServer, connect as dial, type Socket } from "node:net";
 
-/** What it does with a request. */
-type Mode = "forwards" | "refuses" | "stalls" | "hangs up" | "babbles" | "goes on";
+/** How it handles requests. */
+type Mode = "forwards" | "refuses" | "stalls" | "disconnects" | "sends nonsense" | "sends extra data";
 
 type SeenByProxy = {
   form: "tunnel" | "absolute";
-  /** Host and port that were asked for. */
+  /** The requested host and port. */
   target: string;
   authorization: string | null;
-  /** The client's connection, by its own port. */
+  /** The client's connection, by its port. */
   clientPort: number;
 };
 
 const refusals: Partial<Record<Mode, string>> = {
   refuses: "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nForbidden",
-  "goes on": "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-  babbles: "220 mail.example.com ESMTP\r\n\r\n",
+  "sends extra data": "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+  "sends nonsense": "220 mail.example.com ESMTP\r\n\r\n",
 };
 
 /**
- * An HTTP proxy on 127.0.0.1: CONNECT, and requests with absolute URLs. Whatever is asked for is found on this machine at the
- * same port, so names need not exist.
- * @param credentials `user:password` that it asks for; null: none.
+ * An HTTP proxy on 127.0.0.1: CONNECT, and requests with absolute URLs. It maps every host to this machine at the same
+ * port, so names need not exist.
+ * @param credentials the required `user:password`; null: none.
  */
 export async function startHttpProxy(credentials: string | null = null) {
   const requests: SeenByProxy[] = [];
@@ -35,7 +35,7 @@ export async function startHttpProxy(credentials: string | null = null) {
     return socket;
   }
 
-  /** A connection to the server behind it, whose answers go back as they come, and no faster than they are read. */
+  /** A connection to the upstream server, whose responses are forwarded, no faster than the client reads. */
   function openUpstream(client: Socket, target: string, onConnect: () => void): Socket {
     const upstream = keep(dial({ host: "127.0.0.1", port: Number(target.split(":").at(-1)) }, onConnect));
     upstream.on("error", () => client.destroy());
@@ -45,13 +45,13 @@ export async function startHttpProxy(credentials: string | null = null) {
     return upstream;
   }
 
-  /** Takes the head of a request. @returns what goes to the server in its place; null: the client got an answer. */
+  /** Handles the head of a request. @returns the head to forward; null if the client got a response. */
   function takeHead(client: Socket, head: string): { isTunnel: boolean; target: string; text: string } | null {
     const [line = "", ...fields] = head.split("\r\n");
-    const [method = "", asked = "", version = ""] = line.split(" ");
+    const [method = "", requestTarget = "", version = ""] = line.split(" ");
     const isTunnel = method === "CONNECT";
-    const url = isTunnel ? null : new URL(asked);
-    const target = url === null ? asked : `${url.hostname}:${url.port || 80}`;
+    const url = isTunnel ? null : new URL(requestTarget);
+    const target = url === null ? requestTarget : `${url.hostname}:${url.port || 80}`;
     const authorization = /^proxy-authorization: (.*)$/im.exec(head)?.[1]?.trim() ?? null;
     requests.push({
       form: isTunnel ? "tunnel" : "absolute",
@@ -61,10 +61,10 @@ export async function startHttpProxy(credentials: string | null = null) {
     });
     const { mode } = state;
     if (mode === "stalls") return null;
-    const isLetIn = state.credentials === null || authorization === `Basic ${btoa(state.credentials)}`;
-    if (mode === "hangs up") client.destroy();
+    const isAuthorized = state.credentials === null || authorization === `Basic ${btoa(state.credentials)}`;
+    if (mode === "disconnects") client.destroy();
     else if (mode !== "forwards") client.end(refusals[mode] ?? "");
-    else if (!isLetIn)
+    else if (!isAuthorized)
       client.end(
         "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
       );

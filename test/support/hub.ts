@@ -8,13 +8,13 @@ import { checkPush } from "./pushes.ts";
 export type TestHub = Hub & {
   bus: Bus;
   publish(message: BusMessage<string>): void;
-  /** Whether anybody subscribes to the conversation. */
+  /** Whether the conversation has subscribers. */
   isHeard(conversationId: string): boolean;
 };
 
 const checked = new WeakSet<Listener>();
 
-/** Checks what a listener is sent; the hub knows it by itself, so that it is changed and not wrapped. */
+/** Checks everything sent to a listener; the hub identifies a listener by reference, so it is modified, not wrapped. */
 function checkListener(listener: Listener): void {
   if (checked.has(listener)) return;
   checked.add(listener);
@@ -25,7 +25,7 @@ function checkListener(listener: Listener): void {
   };
 }
 
-/** A hub as its instance has it, on a bus of its own if none is given. */
+/** A hub like that of an instance, with a separate bus unless one is passed. */
 export function createTestHub(options: Partial<Parameters<typeof createHub>[0]> = {}): TestHub {
   const bus = options.bus ?? createMemoryBus({ log: silentLog });
   const hub = createHub({

@@ -2,7 +2,7 @@ import type { Import } from "../../src/modules/imports/model.ts";
 import type { Account, TestClient } from "./client.ts";
 
 type Node = { id: string; message: unknown; parent: string | null; children: string[] };
-type Said = {
+type MessageInput = {
   role?: string;
   text?: string;
   parent?: string | null;
@@ -13,16 +13,19 @@ type Said = {
   recipient?: string;
 };
 
-/** The beginning of the times in made-up exports, in seconds since 1970. */
+/** The start of the times in made-up exports, in seconds since 1970. */
 export const EXPORTED_AT_S = 1_700_000_000;
 
-/** A conversation as ChatGPT exports it. Messages are named; absent, a parent is the one before, and a time a second later. */
-export function createChatGpt(id: string, said: Record<string, Said>, other: object = {}): object {
+/**
+ * A conversation in ChatGPT's export format. Messages are named; by default the parent is the previous one, and the
+ * time a second later.
+ */
+export function createChatGpt(id: string, messages: Record<string, MessageInput>, other: object = {}): object {
   const mapping: Record<string, Node> = { root: { id: "root", message: null, parent: null, children: [] } };
   let before = "root";
   let n = 0;
   for (const [name, { role, text = name, parent = before, at, model, content, metadata, recipient }] of Object.entries(
-    said,
+    messages,
   )) {
     n += 1;
     const message = {
@@ -48,7 +51,7 @@ export function createChatGpt(id: string, said: Record<string, Said>, other: obj
   };
 }
 
-/** The same as Claude exports it. */
+/** The same in Claude's export format. */
 export function createClaude(id: string, texts: readonly string[], other: object = {}): object {
   const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
   return {
@@ -71,7 +74,7 @@ export function createClaude(id: string, texts: readonly string[], other: object
 
 type Client = Pick<TestClient, "fetch">;
 
-/** Sends a file as the body; @returns the answer. */
+/** Sends a file as the body. @returns the response. */
 export function sendFile(
   parley: Client,
   { access_token: token }: Account,
@@ -90,11 +93,11 @@ export async function importFile(parley: Client, account: Account, source: strin
   return waitForImport(parley, account, ((await response.json()) as Import).id);
 }
 
-/** The import when it has ended. */
+/** The import once it has ended. */
 export async function waitForImport(parley: Client, { access_token: token }: Account, id: string): Promise<Import> {
   for (;;) {
     const response = await parley.fetch(`/api/v1/imports/${id}`, { token });
-    // The database may be away for a moment.
+    // The database may be unavailable for a moment.
     if (response.status === 503) {
       await response.body?.cancel();
       await Bun.sleep(20);

@@ -1,7 +1,7 @@
 import type { Account, TestClient } from "./client.ts";
 import { type Frame, openSocket, type TestSocket } from "./socket.ts";
 
-/** What an inbox says of a conversation. */
+/** The state of a conversation in an inbox. */
 export type InboxFrame = Frame & {
   conversation_id: string;
   change: "added" | "removed" | "updated";
@@ -14,7 +14,7 @@ export type InboxFrame = Frame & {
 
 export type TestInbox = Awaited<ReturnType<typeof openInbox>>;
 
-/** A socket that has asked for the inbox of its user. */
+/** A socket that has subscribed to the inbox of its user. */
 export async function openInbox(parley: Pick<TestClient, "url">, account: Account) {
   const socket = await openSocket(parley.url, { token: account.access_token });
   const ack = await socket.ask({ type: "inbox.subscribe" });
@@ -24,11 +24,11 @@ export async function openInbox(parley: Pick<TestClient, "url">, account: Accoun
     ...socket,
     account,
     unread: ack.unread as number,
-    /** Its inbox frames, about one conversation or all. */
+    /** Its inbox frames, for one conversation or all. */
     list: (conversationId?: string) =>
       list().filter(({ conversation_id }) => !conversationId || conversation_id === conversationId),
-    /** The first inbox frame, of those that came or will come, that has these fields. */
-    told: (fields: Partial<InboxFrame>) =>
+    /** The first inbox frame with these fields, among those received so far or later. */
+    waitForChange: (fields: Partial<InboxFrame>) =>
       socket.waitFor((frame) =>
         Object.entries({ type: "inbox", ...fields }).every(([name, value]) => frame[name] === value),
       ) as Promise<InboxFrame>,
@@ -45,7 +45,7 @@ const pick = ({ title, last_seq, last_read_seq, unread, updated_at }: State): St
   updated_at,
 });
 
-/** Waits until what a client shows is what the list says. @throws Error when that does not come about. */
+/** Waits until a client's inbox equals the list of conversations. @throws Error on a timeout. */
 export async function waitForList(
   inbox: Pick<TestInbox, "list" | "account">,
   parley: Pick<TestClient, "fetch">,
@@ -53,15 +53,15 @@ export async function waitForList(
 ): Promise<void> {
   const untilMs = performance.now() + waitMs;
   for (;;) {
-    const [told, list] = [applyFrames(inbox.list()), await listShown(parley, inbox.account)];
-    if (Bun.deepEquals(told, list)) return;
+    const [shown, list] = [applyFrames(inbox.list()), await listShown(parley, inbox.account)];
+    if (Bun.deepEquals(shown, list)) return;
     if (performance.now() > untilMs)
-      throw new Error(`The inbox shows ${JSON.stringify(told)}, the list ${JSON.stringify(list)}.`);
+      throw new Error(`The inbox shows ${JSON.stringify(shown)}, the list ${JSON.stringify(list)}.`);
     await Bun.sleep(50);
   }
 }
 
-/** What a client shows that applies the frames to the list with which it began. */
+/** The inbox of a client that applies the frames to the initial list. */
 function applyFrames(frames: InboxFrame[], list: Record<string, State> = {}): Record<string, State> {
   const shown = new Map(Object.entries(list));
   for (const frame of frames) {

@@ -6,7 +6,7 @@ import { endWithProcess } from "./end-with-process.ts";
 
 type Options = {
   settings?: Record<string, string>;
-  /** Listens on 127.0.0.1 as well; without it on its socket only. */
+  /** Also listens on 127.0.0.1; by default only on its socket. */
   port?: number;
   /** Lives as long as this process, not only as long as the tests of one file. */
   isKept?: boolean;
@@ -14,7 +14,10 @@ type Options = {
 
 const READY_POLL_MS = 20;
 
-/** Starts a server of the machine's Postgres, the oldest installed or `TEST_POSTGRES_VERSION`, in a folder of its own; its superuser is `postgres`. */
+/**
+ * Starts the machine's Postgres, the oldest installed or `TEST_POSTGRES_VERSION`, in a separate folder; its superuser
+ * is `postgres`.
+ */
 export async function startInstalledPostgres({ settings = {}, port, isKept = false }: Options = {}) {
   const bin = findBinaries();
   const directory = mkdtempSync(join(tmpdir(), "pt-"));
@@ -38,9 +41,9 @@ export async function startInstalledPostgres({ settings = {}, port, isKept = fal
       stdio: ["ignore", "ignore", "ignore"],
     });
     child = server;
-    // Its socket is there a moment before it takes connections.
+    // Its socket exists a moment before it accepts connections.
     while ((await Bun.spawn([join(bin, "pg_isready"), "-q", ...target]).exited) !== 0) {
-      if (server.exitCode !== null) throw new Error(`Postgres ended with ${server.exitCode}.`);
+      if (server.exitCode !== null) throw new Error(`Postgres exited with ${server.exitCode}.`);
       await Bun.sleep(READY_POLL_MS);
     }
   }
@@ -48,19 +51,19 @@ export async function startInstalledPostgres({ settings = {}, port, isKept = fal
   /** `immediate` is a crash: connections break, and the next start recovers. */
   async function halt(mode: "fast" | "immediate"): Promise<void> {
     await run([...asPostgres, join(bin, "pg_ctl"), "-D", data, "stop", "-m", mode]);
-    // `runuser` stops itself when its child is stopped, and isn't woken with it.
+    // `runuser` is stopped along with its child, but isn't resumed with it.
     child?.kill("SIGCONT");
     await child?.exited;
     child = undefined;
   }
 
-  /** Ends the server, and removes all of it. */
+  /** Stops the server, and removes all its files. */
   async function stop(): Promise<void> {
     if (child) await halt("immediate");
     rmSync(directory, { recursive: true, force: true });
   }
 
-  // Should a test end too early to do it itself, nothing of it stays.
+  // Cleans up if a test ends too early to do it.
   if (isKept) endWithProcess({ cluster: data, folder: directory });
   else atEndOfRun(stop);
   await start();
@@ -76,7 +79,7 @@ export async function startInstalledPostgres({ settings = {}, port, isKept = fal
     /** Runs a statement as the superuser at another address, such as that of a pooler. */
     run: (url: string, sql: string): Promise<void> => run([join(bin, "psql"), "-qX", url, "-c", sql]),
 
-    /** Of the server's own process. */
+    /** The pid of the server's own process. */
     findPid: (): number => Number(readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")[0]),
     stop,
   };
@@ -94,6 +97,6 @@ function findBinaries(): string {
 
 async function run(command: string[]): Promise<void> {
   const child = Bun.spawn(command, { stdout: "ignore", stderr: "pipe" });
-  const said = new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(`${command.join(" ")}: ${await said}`);
+  const output = new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`${command.join(" ")}: ${await output}`);
 }

@@ -5,21 +5,21 @@ import { silentLog } from "./log.ts";
 const LATENCY_MS = 1;
 
 /**
- * Buses of two instances, as they would be over a network: what one publishes reaches the other as JSON, in order, a
- * moment later; what is published while the link is cut is lost, and after it both are told of a gap.
+ * Buses of two instances, as if over a network: messages of one reach the other as JSON, in order, a moment later;
+ * messages sent while the link is cut are lost, and after it both get a gap.
  */
 export function linkBuses() {
   const locals = [createLocalSubscribers(silentLog), createLocalSubscribers(silentLog)] as const;
-  /** What has gone over the link. */
+  /** The messages that went over the link. */
   const carried: BusMessage<string>[] = [];
   let isCut = false;
 
   const createEnd = (own: LocalSubscribers, other: LocalSubscribers): Bus => ({
-    reach: "instances",
+    scope: "instances",
     isHealthy: () => !isCut,
     listPeers: () => ["the other"],
     isAlone: () => false,
-    untilHeard: async () => {},
+    untilAnnounced: async () => {},
     publish(channel, create) {
       const messages = [...create()];
       own.deliver(channel, messages, false);
@@ -48,9 +48,9 @@ export function linkBuses() {
     cut(): void {
       isCut = true;
     },
-    mend(): void {
+    restore(): void {
       isCut = false;
-      for (const local of locals) for (const channel of [...local.channels()]) local.tellGap(channel);
+      for (const local of locals) for (const channel of [...local.channels()]) local.notifyGap(channel);
     },
   };
 }

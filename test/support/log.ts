@@ -1,10 +1,10 @@
 import pino from "pino";
 import { createLog, type Log } from "../../src/lib/log.ts";
 
-/** Set `TEST_LOG=debug` to see what the server says during a test. */
+/** Set `TEST_LOG=debug` to see the server's log during a test. */
 export const silentLog = createLog(process.env.TEST_LOG ?? "silent", "json");
 
-/** A log whose lines a test can look at. */
+/** A log whose lines a test can read. */
 export function createTestLog(level = "debug"): { log: Log; lines: Record<string, unknown>[] } {
   const lines: Record<string, unknown>[] = [];
   const formatters = { level: (label: string) => ({ level: label }) };

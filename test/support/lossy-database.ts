@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { openDatabase } from "../../src/db/client.ts";
 import { createTestDatabase } from "./postgres.ts";
 
-/** So that Postgres has committed what it responds to. */
+/** The time for Postgres to commit after its response. */
 const COMMIT_MS = 50;
 
-/** A test database whose responses can be lost, as if the connection broke behind the commit. */
+/** A test database whose responses can be lost, as if the connection broke after the commit. */
 export async function createLossyDatabase() {
   const { database: direct, name, target } = await createTestDatabase();
   let loss: { sent: string; received: string; done(): void } | null = null;
@@ -15,8 +15,8 @@ export async function createLossyDatabase() {
   const server = createServer((client) => {
     const postgres = connect(join(target.socketDirectory, ".s.PGSQL.5432"));
     const statements = createStatementReader();
-    /** The loss that is waited for, and what has been executed here since then. */
-    let awaited: typeof loss = null;
+    /** The pending loss, and the statements executed on this connection since then. */
+    let pendingLoss: typeof loss = null;
     let executed: string[] = [];
     let isLost = false;
     const close = () => {
@@ -29,16 +29,16 @@ export async function createLossyDatabase() {
       socket.on("close", close);
     }
     client.on("data", (data) => {
-      if (awaited !== loss) executed = [];
-      awaited = loss;
+      if (pendingLoss !== loss) executed = [];
+      pendingLoss = loss;
       executed.push(...statements.read(data));
       postgres.write(data);
     });
     postgres.on("data", (data) => {
       if (isLost) return;
       const { sent, received } = loss ?? {};
-      const isMeant = sent !== undefined && awaited === loss && executed.some((text) => text.includes(sent));
-      if (!loss || !isMeant || !data.includes(received ?? "")) {
+      const isTarget = sent !== undefined && pendingLoss === loss && executed.some((text) => text.includes(sent));
+      if (!loss || !isTarget || !data.includes(received ?? "")) {
         client.write(data);
         return;
       }
@@ -58,11 +58,11 @@ export async function createLossyDatabase() {
     database,
     name,
     target,
-    /** Not through the relay. */
+    /** Bypasses the relay. */
     direct,
 
     /**
-     * The next response that contains `received` is lost, with its connection, if a statement with the text `sent` was
+     * Loses the next response that contains `received`, with its connection, if a statement with the text `sent` was
      * executed there after this call.
      * @returns when it has happened.
      */
@@ -82,13 +82,16 @@ export async function createLossyDatabase() {
 
 const SSL_REQUEST = 80_877_103;
 
-/** Reads which statements a client executes (PostgreSQL's protocol 3.0); a prepared one is sent once, and then named. */
+/**
+ * Extracts the statements that a client executes (PostgreSQL's protocol 3.0); a prepared one is sent once, then
+ * referenced by name.
+ */
 function createStatementReader() {
   const texts = new Map<string, string>();
   let unread = Buffer.alloc(0);
   let isStarted = false;
 
-  /** @returns the next message, without its length; null while it has not come whole. */
+  /** @returns the next message, without its length; null while it is incomplete. */
   function take(): { type: string; body: Buffer } | null {
     const at = isStarted ? 1 : 0;
     if (unread.length < at + 4) return null;
@@ -100,7 +103,7 @@ function createStatementReader() {
   }
 
   return {
-    /** @returns the texts of the statements whose execution is asked for in these bytes. */
+    /** @returns the texts of the statements executed in these bytes. */
     read(data: Buffer): string[] {
       unread = Buffer.concat([unread, data]);
       const executed: string[] = [];

@@ -5,7 +5,7 @@ import { createMcpHandler, Server } from "@modelcontextprotocol/server";
 
 type Json = Record<string, unknown>;
 type ToolResult = { content: Json[]; isError?: boolean; structuredContent?: Json };
-/** Who calls, as the server sees it. */
+/** A call as seen by the server. */
 type SeenCall = { name: string; input: Json; authorization: string | null; session: string | null };
 export type ServedTool = Json & {
   name: string;
@@ -13,23 +13,23 @@ export type ServedTool = Json & {
   run?: (input: Json, call: SeenCall, signal: AbortSignal, ask: Ask) => ToolResult | Promise<ToolResult>;
 };
 
-/** Asks the client, as servers of 2025 do. */
+/** Sends a request to the client, as servers of 2025 do. */
 type Ask = (method: string, params: Json) => Promise<unknown>;
 
 type Options = {
   /** The revision of the protocol: 2026-07-28 without sessions, or 2025-11-25 with them. */
   revision: "2026" | "2025";
   tools: ServedTool[];
-  /** Pages of the list; one tool on each. */
+  /** Splits the list into pages with one tool each. */
   isPaged?: boolean;
-  /** Answers a request before the server does; null leaves it to the server. */
+  /** Responds to a request before the server does; null leaves it to the server. */
   intercept?: (request: Request) => Response | Promise<Response> | null;
 };
 
 const none = { type: "object" };
 const done: ToolResult = { content: [{ type: "text", text: "done" }] };
 
-/** An MCP server made with the official packages, over real HTTP. */
+/** An MCP server built with the official packages, over real HTTP. */
 export function startMcpServer({ revision, tools, isPaged = false, intercept = () => null }: Options) {
   const calls: SeenCall[] = [];
   const requests: { method: string; authorization: string | null; rpc: string | null }[] = [];
@@ -47,7 +47,7 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     params: { name: string; arguments?: Json },
     headers: Headers | undefined,
     signal: AbortSignal,
-    ask: Ask = () => Promise.reject(new Error("servers of 2026 do not ask")),
+    ask: Ask = () => Promise.reject(new Error("servers of 2026 send no requests")),
   ) {
     const seen = {
       name: params.name,
@@ -121,10 +121,10 @@ export function startMcpServer({ revision, tools, isPaged = false, intercept = (
     /** Calls that reached a tool, and all requests, in order. */
     calls,
     requests,
-    /** What the server does may be changed while it runs. */
+    /** The server's behavior, which may be changed while it runs. */
     state,
     sessions,
-    /** Tells its clients that its tools have changed. */
+    /** Notifies its clients that its tools have changed. */
     async announceChange() {
       modern.notify.toolsChanged();
       await Promise.allSettled([...notifiers].map((notify) => notify()));

@@ -6,14 +6,14 @@ import { atEndOfRun } from "./end-of-run.ts";
 export type TestPgBouncer = Awaited<ReturnType<typeof startPgBouncer>>;
 
 type Options = {
-  /** Folder of the socket of the server behind it. */
+  /** The socket folder of the server behind it. */
   socketDirectory: string;
-  /** Of the server behind it; absent: 5432. */
+  /** The port of the server behind it; absent: 5432. */
   port?: number;
   mode: "session" | "transaction" | "statement";
-  /** Connections to the server, for each database and role. */
+  /** Connections to the server, per database and role. */
   poolSize?: number;
-  /** Further lines of pgbouncer.ini. */
+  /** Additional lines of pgbouncer.ini. */
   settings?: Record<string, string>;
   users?: string[];
 };
@@ -47,7 +47,7 @@ export async function startPgBouncer({
       pool_mode: mode,
       default_pool_size: String(poolSize),
       max_client_conn: "1000",
-      // A server that was away is tried again soon.
+      // An unavailable server is retried soon.
       server_login_retry: "1",
       admin_users: "postgres",
       ...settings,
@@ -71,10 +71,10 @@ export async function startPgBouncer({
     }
   }
 
-  /** Ends it as a crash does; connections break. */
+  /** Kills it; connections break. */
   async function kill(): Promise<void> {
     if (!child) return;
-    // `runuser` stays in between, and a SIGKILL would leave its child.
+    // `runuser` is its parent, and a SIGKILL would leave its child running.
     const pids = new TextDecoder().decode(Bun.spawnSync(["pgrep", "-P", String(child.pid)]).stdout);
     for (const pid of pids.split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
     child.kill("SIGKILL");
@@ -98,7 +98,7 @@ export async function startPgBouncer({
     start,
     kill,
     stop,
-    /** Changes settings; they count from the next `RELOAD` or start on. */
+    /** Changes settings; they apply from the next `RELOAD` or start on. */
     write,
   };
 }

@@ -1,5 +1,5 @@
-/** What PgBouncer takes as startup parameters, beside those that it is told to ignore. */
-const taken = new Set([
+/** The startup parameters that PgBouncer accepts, in addition to those that it is configured to ignore. */
+const acceptedParameters = new Set([
   "user",
   "database",
   "application_name",
@@ -10,7 +10,7 @@ const taken = new Set([
 ]);
 
 /**
- * Stands for PgBouncer in front of a socket, as far as startup parameters go: refuses the first that it does not know, and
+ * A fake PgBouncer in front of a socket that only handles startup parameters: it refuses the first unknown one, and
  * drops those that it ignores.
  */
 export function startPooler(socketPath: string, ignored: string[]) {
@@ -24,11 +24,11 @@ export function startPooler(socketPath: string, ignored: string[]) {
       },
       async data(client, bytes) {
         if (client.data.server) return void (await client.data.server).write(bytes);
-        // The startup message: its length, the protocol, then names and values that end with a zero.
+        // The startup message: its length, the protocol, then zero-terminated names and values.
         const words = Buffer.from(bytes).toString("utf8", 8).split("\0");
         const pairs: [string, string][] = [];
         for (let i = 0; i + 1 < words.length && words[i]; i += 2) pairs.push([words[i] ?? "", words[i + 1] ?? ""]);
-        const unknown = pairs.find(([name]) => !taken.has(name.toLowerCase()) && !ignored.includes(name));
+        const unknown = pairs.find(([name]) => !acceptedParameters.has(name.toLowerCase()) && !ignored.includes(name));
         if (unknown) {
           refused.push(unknown[0]);
           const text = `SFATAL\0C08P01\0Munsupported startup parameter: ${unknown[0]}\0\0`;

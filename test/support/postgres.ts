@@ -14,13 +14,13 @@ type Server = { socketDirectory: string; user: string };
 
 const TEMPLATE = "parley_template";
 const CONNECTIONS_MAX = 300;
-/** Nobody kills this server, and nothing in it outlives the run. */
+/** The server is never killed, and none of its data outlives the test run, so durability is off. */
 const fastSettings = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
 let running: Promise<Server> | undefined;
 
 /**
- * A migrated, empty database on a real Postgres that belongs to this process alone, for all of its test files.
- * `TEST_POSTGRES=embedded` takes the one that Parley carries, `server` or nothing the machine's.
+ * A migrated, empty database on a real Postgres that only this process uses, for all of its test files.
+ * `TEST_POSTGRES=embedded` uses Parley's embedded one, `server` (the default) the machine's.
  */
 export async function createTestDatabase(
   poolSize = 10,
@@ -35,7 +35,7 @@ export async function createTestDatabase(
   return { database: openDatabase({ target, poolSize }), name, target };
 }
 
-/** The next databases lie on a server that has done nothing yet: for a test that measures all of it. */
+/** Creates the next databases on a fresh server: for a test that measures the whole server. */
 export function takeFreshServer(): void {
   running = undefined;
 }
@@ -64,7 +64,7 @@ async function startCarried(): Promise<Server> {
   const dataDir = mkdtempSync(join(tmpdir(), "parley-test-"));
   endWithProcess({ cluster: join(dataDir, "postgres"), folder: dataDir });
   const { socketDirectory } = await startEmbeddedPostgres({ dataDir, poolSize: CONNECTIONS_MAX, log: silentLog });
-  // Tests make databases, which Parley's own role may not.
+  // Tests create databases, which Parley's role may not.
   const server = { socketDirectory, user: SUPERUSER };
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   for (const [name, value] of Object.entries(fastSettings)) await admin.unsafe(`alter system set ${name} = ${value}`);

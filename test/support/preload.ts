@@ -1,4 +1,4 @@
-// As in the executable, and before the framework is imported: what it answers depends on it.
+// As in the executable, and before the framework is imported, because its responses depend on it.
 import "../../src/commands/production-mode.ts";
 import { afterAll } from "bun:test";
 import { tapFetch } from "./conformance/tap-fetch.ts";

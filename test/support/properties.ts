@@ -1,19 +1,19 @@
 import fc from "fast-check";
 
-/** The same trials in every run, so that a change is judged by what it changes. */
+/** The same samples in every test run, so that a failure comes from the change under test. */
 const FIXED_SEED = 20_260_101;
 const RUNS_DEFAULT = 100;
 
-/** Of all property tests of this run. `PROPERTY_SEED` names another one; `make fuzz` takes a random one. */
+/** For all property tests of this test run. `PROPERTY_SEED` sets another one; `make fuzz` uses a random one. */
 export const propertySeed = readNumber("PROPERTY_SEED") ?? FIXED_SEED;
 
-/** How much longer than usual the property tests look: `make fuzz` sets it. */
+/** How many times longer than usual the property tests run: `make fuzz` sets it. */
 export const propertyFactor = readNumber("PROPERTY_FACTOR") ?? 1;
 
-/** How often a property is tried that is tried `runs` times by `make test`. */
+/** The number of samples for a property that `make test` checks with `runs` samples. */
 export const countRuns = (runs: number): number => Math.ceil(runs * propertyFactor);
 
-/** For all properties; the report of one that fails names the seed. */
+/** For all properties; the report of a failing one names the seed. */
 export function configureProperties(): void {
   fc.configureGlobal({ seed: propertySeed, numRuns: countRuns(RUNS_DEFAULT) });
 }

@@ -2,13 +2,16 @@ import { findFaultInMessage } from "./conformance/messages.ts";
 import { noteSeen } from "./conformance/seen.ts";
 import { addViolation } from "./conformance/violations.ts";
 
-/** Checks a push that a test received without a socket; those of sockets and event streams are all checked (conformance/). */
+/**
+ * Checks a push that a test received without a socket; pushes over sockets and event streams are always checked
+ * (conformance/).
+ */
 export function checkPush(push: unknown): void {
   const fault = findFaultInMessage("realtime", push);
   if (fault !== null) addViolation(fault, push);
 }
 
-/** Checks the body of a webhook. What was cut because the body was too long may lack its form. */
+/** Checks the body of a webhook. A truncated body need not match the schema. */
 export function checkWebhook(body: { type: string; data: Record<string, unknown> }): void {
   noteSeen(`webhooks ${body.type}`);
   const fault = body.data.content_truncated === true ? null : findFaultInMessage("webhooks", body);

@@ -8,7 +8,7 @@ const NODE_TIMEOUT_MS = 1_000;
 
 export type TestCluster = Awaited<ReturnType<typeof startRedisCluster>>;
 
-/** Starts a Redis Cluster of masters that divide the slots, and of replicas for the first of them. */
+/** Starts a Redis Cluster of masters that share the slots, and replicas for the first of them. */
 export async function startRedisCluster(masters: number, replicas = 0, settings: Record<string, string> = {}) {
   const nodes = await Promise.all(Array.from({ length: masters + replicas }, () => startNode(settings)));
   const clients = nodes.map(({ client }) => client);
@@ -19,20 +19,20 @@ export async function startRedisCluster(masters: number, replicas = 0, settings:
   }
   for (const node of nodes.slice(1))
     await clients[0]?.call("CLUSTER", "MEET", "127.0.0.1", node.relay.port, node.busPort);
-  const knowsAll = async (client: Redis) => {
+  const seesAllNodes = async (client: Redis) => {
     const info = String(await client.call("CLUSTER", "INFO"));
     return info.includes("cluster_state:ok") && info.includes(`cluster_known_nodes:${nodes.length}`);
   };
-  const allKnow = async () => (await Promise.all(clients.map(knowsAll))).every(Boolean);
-  await waitUntil(allKnow);
+  const allSeeAll = async () => (await Promise.all(clients.map(seesAllNodes))).every(Boolean);
+  await waitUntil(allSeeAll);
   for (const [index, client] of clients.slice(masters).entries())
     await client.call("CLUSTER", "REPLICATE", String(await clients[index]?.call("CLUSTER", "MYID")));
   return {
-    /** The address of any node is the cluster's. */
+    /** The address of any node works for the cluster. */
     url: nodes[0]?.url ?? "",
     nodes,
     clients,
-    /** Fulfils once every replica has the data of its master. */
+    /** Resolves once every replica has the data of its master. */
     untilReplicated: () =>
       waitUntil(async () => {
         const infos = await Promise.all(clients.slice(masters).map((client) => client.info("replication")));
@@ -46,7 +46,7 @@ export async function startRedisCluster(masters: number, replicas = 0, settings:
   };
 }
 
-/** A node that is known to clients, and to the other nodes, by the address of a relay before it. */
+/** A node that clients and other nodes know by the address of a relay in front of it. */
 async function startNode(settings: Record<string, string>) {
   const busPort = findFreePort();
   const server = await startRedis({

@@ -8,12 +8,12 @@ export type TestRedis = Awaited<ReturnType<typeof startRedis>>;
 
 const READY_POLL_MS = 10;
 /**
- * The server's own name, or what Debian's `redis-tools` has of it: the same program, which is the server when it is called
- * so. That package brings no service, so nothing runs beside the tests.
+ * The server's name, or the binary in Debian's `redis-tools`: the same program, which is the server if called by that
+ * name. That package has no service, so nothing else runs during the tests.
  */
 const BINARIES = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/redis-check-rdb"];
 
-/** Starts a Redis of the machine's on a free port of 127.0.0.1, which keeps everything in memory. @param more settings. */
+/** Starts the machine's Redis on a free port of 127.0.0.1, in memory only. @param more settings. */
 export async function startRedis(more: Record<string, string> = {}) {
   const binary = BINARIES.find((path) => existsSync(path));
   if (!binary) throw new Error("No redis-server on this machine; `make test` installs it.");
@@ -31,12 +31,12 @@ export async function startRedis(more: Record<string, string> = {}) {
     });
     child = server;
     while (!(await answers(port))) {
-      if (server.exitCode !== null) throw new Error(`Redis ended with ${server.exitCode}.`);
+      if (server.exitCode !== null) throw new Error(`Redis exited with ${server.exitCode}.`);
       await Bun.sleep(READY_POLL_MS);
     }
   }
 
-  /** Ends it as a crash does; connections break. */
+  /** Kills it; connections break. */
   async function kill(): Promise<void> {
     child?.kill("SIGKILL");
     await child?.exited;
@@ -48,7 +48,7 @@ export async function startRedis(more: Record<string, string> = {}) {
     rmSync(directory, { recursive: true, force: true });
   }
 
-  // Should a test end too early to do it itself, nothing of it stays.
+  // Cleans up if a test ends too early to do it.
   atEndOfRun(stop);
   await start();
   return {
@@ -58,7 +58,7 @@ export async function startRedis(more: Record<string, string> = {}) {
     kill,
     stop,
 
-    /** Has the time of these keys run out in a database of it, as Redis' own clock would later. */
+    /** Expires these keys in a database, as Redis' clock would later. */
     async endTimes(pattern: string, db: number): Promise<void> {
       const client = new Redis(url, { db });
       const keys = await client.keys(pattern);
@@ -67,7 +67,7 @@ export async function startRedis(more: Record<string, string> = {}) {
       client.disconnect();
     },
 
-    /** Leaves its connections open, and says nothing any more. */
+    /** Pauses it: its connections stay open, but it no longer responds. */
     freeze: () => void child?.kill("SIGSTOP"),
     thaw: () => void child?.kill("SIGCONT"),
   };

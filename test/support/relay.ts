@@ -1,11 +1,11 @@
 type Address = { unix: string } | { hostname: string; port: number };
-/** Changes what a server says on one connection. */
+/** Changes a server's data on one connection. */
 export type Filter = (bytes: Buffer) => Buffer;
 type Side = { other: Promise<Bun.Socket<Side>>; held: Buffer[]; isEnded: boolean };
 
 /**
- * Stands between a client and a server. `cut` lets nothing through, as a network that has failed: connections stay open, and
- * nobody is told. `mend` lets through what was said meanwhile, as TCP does.
+ * A relay between a client and a server. `cut` stops all data, like a failed network: connections stay open, and
+ * neither side is notified. `restore` delivers the data sent meanwhile, as TCP does.
  */
 export function startRelay(listenAt: Address, server: Address, createFilter: () => Filter = () => (bytes) => bytes) {
   const sockets = new Set<Bun.Socket<Side>>();
@@ -70,11 +70,11 @@ export function startRelay(listenAt: Address, server: Address, createFilter: () 
     cut(): void {
       isCut = true;
     },
-    mend(): void {
+    restore(): void {
       isCut = false;
       for (const socket of [...sockets]) void forward(socket);
     },
-    /** Ends all connections, as a server does that crashes. */
+    /** Resets all connections, like a crashing server. */
     reset(): void {
       for (const socket of [...sockets]) socket.end();
     },

@@ -1,4 +1,4 @@
 import type { RequestOrigin } from "../../src/access/caller.ts";
 
-/** A call that came by no way of which anything is known. */
+/** A request with an unknown origin. */
 export const unknownOrigin: RequestOrigin = { ipAddress: null, onBehalfOf: null };

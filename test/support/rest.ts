@@ -1,12 +1,12 @@
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import type { Account, TestApp } from "./app.ts";
 
-/** An answer, read to its end. */
+/** A response, completely read. */
 export type Answer<T> = { status: number; headers: Headers; body: T };
 
 export type Rest = ReturnType<typeof createRest>;
 
-/** REST below `/api/v1` as one user speaks it. */
+/** REST below `/api/v1` as one user. */
 export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
   async function ask<T>(
     method: string,
@@ -34,11 +34,11 @@ export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
     ask,
     get: <T>(path: string, headers?: Record<string, string>) => ask<T>("GET", path, undefined, headers),
 
-    /** What a request is refused with. */
+    /** The problem of a refused request. */
     async refused(method: string, path: string, json?: unknown): Promise<ProblemBody> {
       const { status, headers, body } = await ask<ProblemBody>(method, path, json);
       if (headers.get("content-type") !== "application/problem+json" || body.status !== status)
-        throw new Error(`${method} ${path} was answered ${status} ${JSON.stringify(body)}.`);
+        throw new Error(`${method} ${path} returned ${status} ${JSON.stringify(body)}.`);
       return body;
     },
 

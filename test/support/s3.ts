@@ -1,14 +1,14 @@
 import { createHash, createHmac } from "node:crypto";
 
-/** What a test may make it answer instead, once for each time it is returned. */
+/** A response that a test returns instead; called for each request. */
 type Refuse = (request: { method: string; key: string; query: URLSearchParams }) => Response | undefined;
 
 const REGION = "eu-test-1";
 const credentials = { accessKeyId: "AKIATEST", secretAccessKey: "the/secret+key" };
 
 /**
- * A stand-in for S3 that checks signatures (version 4): single and multipart uploads, ranges, lists with pages, deletions. Like
- * the real one it accepts parts below 5 MiB only at the end.
+ * A fake S3 that verifies signatures (version 4): single and multipart uploads, ranges, paged lists, deletions. Like
+ * the real one, it accepts a part below 5 MiB only as the last one.
  */
 export function startS3(bucket = "backups") {
   const objects = new Map<string, Buffer>();
@@ -116,9 +116,9 @@ const xml = (text: string, status = 200): Response =>
     headers: { "content-type": "application/xml" },
   });
 const fail = (status: number, code: string): Response =>
-  xml(`<Error><Code>${code}</Code><Message>${code}, says the stand-in.</Message></Error>`, status);
+  xml(`<Error><Code>${code}</Code><Message>${code}, from the fake S3.</Message></Error>`, status);
 
-/** What the header must be, by AWS' Signature Version 4; null without one. */
+/** The expected header by AWS' Signature Version 4; null without one. */
 function sign(request: Request, url: URL, body: Buffer): string | null {
   const given = request.headers.get("authorization") ?? "";
   const [, scope = "", names = ""] =

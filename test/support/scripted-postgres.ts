@@ -32,7 +32,7 @@ const textRow = (text: string) =>
   message("D", Buffer.concat([int16(1), int32(Buffer.byteLength(text)), Buffer.from(text)]));
 const describeNothing = Buffer.concat([message("t", int16(0)), message("n", Buffer.alloc(0))]);
 
-/** An error of the server that ends the connection. */
+/** A server error that ends the connection. */
 export const administratorError = message(
   "E",
   Buffer.from("SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"),
@@ -48,10 +48,10 @@ export const copied = message("C", Buffer.from("COPY 2\0"));
 /** An error that ends a statement. */
 export const uniqueViolation = message("E", Buffer.from("SERROR\0C23505\0Mduplicate key value\0\0"));
 
-/** One connection as the driver sees it, and as a test breaks it. */
+/** One connection as the driver sees it; a test can break it. */
 export class ScriptedSocket extends EventEmitter {
   readyState = "open";
-  /** The statements that have arrived by `unsafe`, and how many others: the driver's own. */
+  /** The statements that arrived through `unsafe`, and the number of others: the driver's own. */
   readonly statements: string[] = [];
   ownCount = 0;
   isSilent: boolean;
@@ -59,7 +59,7 @@ export class ScriptedSocket extends EventEmitter {
   readonly #isClosing: boolean;
   #isStarted = false;
 
-  /** @param isClosing closes at the first message, in the middle of the handshake. @param isSilent answers nothing after it. */
+  /** @param isClosing closes at the first message, in mid-handshake. @param isSilent never responds after it. */
   constructor({ isClosing, isSilent }: { isClosing: boolean; isSilent: boolean }) {
     super();
     this.#isClosing = isClosing;
@@ -75,12 +75,12 @@ export class ScriptedSocket extends EventEmitter {
     this.emit("data", Buffer.concat(messages));
   }
 
-  /** Answers a statement that it was silent on. */
+  /** Responds to a statement that had no response yet. */
   answer(text: string): void {
     this.reply(describeText, textRow(text), complete, ready);
   }
 
-  /** As after an end by the server. */
+  /** As if the server closed it. */
   close(hadError = false): void {
     if (this.readyState === "closed") return;
     this.readyState = "closed";
@@ -115,7 +115,7 @@ export class ScriptedSocket extends EventEmitter {
     if (type === "P") this.ownCount += 1;
     if (this.isSilent) return;
     const answers: Record<string, Buffer[]> = {
-      // Each statement is answered with its own text, so that a mix-up can be seen.
+      // The response contains the statement's text, so that a mix-up is detected.
       Q: [describeText, textRow(text), complete, ready],
       P: [message("1", Buffer.alloc(0))],
       D: [describeNothing],
@@ -128,8 +128,8 @@ export class ScriptedSocket extends EventEmitter {
 }
 
 /**
- * The driver on a Postgres that is played in this process, so that a connection breaks just where a test wants it.
- * Statements are sent by `unsafe`.
+ * The driver with a fake Postgres in this process, so that a connection breaks exactly where a test wants it.
+ * Statements are sent with `unsafe`.
  */
 export function createScriptedPostgres({
   poolSize = 1,
@@ -145,14 +145,14 @@ export function createScriptedPostgres({
   waitingMax?: number;
 } = {}) {
   const sockets: ScriptedSocket[] = [];
-  /** What sockets are like that are opened from now on. */
+  /** The options of sockets opened from now on. */
   const server = { isClosing: false, isSilent: false };
   const sql = postgres({
     max: poolSize,
     fetch_types: fetchesTypes,
     backoff: false,
     prepare,
-    // Not part of its types.
+    // Missing in its types.
     ...({
       onstatement,
       max_waiting: waitingMax,
@@ -167,12 +167,12 @@ export function createScriptedPostgres({
     sql,
     server,
     sockets,
-    /** The text that a statement is answered with. */
+    /** The text of a statement's response. */
     ask: async (statement: string, by: Pick<typeof sql, "unsafe"> = sql): Promise<string[]> =>
       (await by.unsafe<{ text: string }[]>(statement)).map(({ text }) => text),
     getSocket(index: number): ScriptedSocket {
       const socket = sockets.at(index);
-      if (!socket) throw new Error(`There is no socket ${index}.`);
+      if (!socket) throw new Error(`No socket ${index} yet.`);
       return socket;
     },
   };

@@ -5,12 +5,15 @@ import { atEndOfRun } from "./end-of-run.ts";
 
 const root = resolve(import.meta.dir, "../..");
 
-/** The version of the second build, its commit, and the migration that it has beside those of this one. */
+/** The version and commit of the second build, and its additional migration. */
 export const later = { version: "99.0.0", commit: "1a7e12b01d00", migration: "0099_later.sql" };
 
 let built: Promise<string> | undefined;
 
-/** A later version of Parley: these sources with another version and commit, and a migration more. Takes 10 seconds. */
+/**
+ * A later version of Parley: these sources with another version and commit, and an additional migration. Takes 10
+ * seconds.
+ */
 export function buildLaterVersion(): Promise<string> {
   built ??= build();
   return built;
@@ -36,7 +39,7 @@ async function build(): Promise<string> {
     env: { ...process.env, PARLEY_COMMIT: later.commit },
     stdio: ["ignore", "ignore", "pipe"],
   });
-  const said = new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(`build: ${await said}`);
+  const output = new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`build: ${await output}`);
   return executable;
 }

@@ -1,7 +1,7 @@
 import { createId } from "../../src/lib/id.ts";
 import type { SendItem } from "../../src/modules/messages/send-queries.ts";
 
-/** A message that is to be answered, as the sender hands it to the database. */
+/** A message that requests an answer, as the sender passes it to the database. */
 export const createSendItem = (
   conversationId: string,
   authorId: string,

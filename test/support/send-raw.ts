@@ -1,19 +1,19 @@
 import { connect } from "node:net";
 import { checkResponse } from "./conformance/check-response.ts";
 
-/** An answer that does not come to its end is taken as it is after so long. */
+/** An incomplete response is returned as it is after this time. */
 const TIMEOUT_MS = 2_000;
 
 export type RawAnswer = {
-  /** 0 when there is none. */
+  /** 0 if there is none. */
   status: number;
-  /** Names in lower case. */
+  /** Lower-case names. */
   headers: Record<string, string>;
   body: string;
   text: string;
 };
 
-/** Sends what no HTTP library would send. The request should ask for `Connection: close`. */
+/** Sends bytes that no HTTP library would send. The request should have `Connection: close`. */
 export function sendRaw(url: string, request: string | Uint8Array): Promise<RawAnswer> {
   const { hostname, port } = new URL(url);
   const { promise, resolve } = Promise.withResolvers<RawAnswer>();

@@ -6,8 +6,8 @@ const isRoot = process.getuid?.() === 0;
 let compiled: Promise<{ folder: string; executable: string }> | undefined;
 
 /**
- * The fixture as an executable, compiled as Parley is, in a folder that every user can reach: so the tests run the form
- * that is shipped, also as somebody else.
+ * The fixture as an executable, compiled like Parley, in a folder that every user can access, so that tests run the
+ * shipped form, also as another user.
  */
 async function compileSmallParley(): Promise<string> {
   compiled ??= compile();
@@ -35,7 +35,7 @@ async function compile(): Promise<{ folder: string; executable: string }> {
   return { folder, executable };
 }
 
-/** A temporary folder that others may pass. */
+/** A temporary folder that other users may enter. */
 export function createPublicFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "parley-embedded-"));
   chmodSync(folder, 0o777);
@@ -44,16 +44,16 @@ export function createPublicFolder(): string {
 
 export type SmallParley = {
   pid: number;
-  /** Every line that it has printed so far. */
+  /** All lines printed so far. */
   lines: string[];
-  /** Waits until it has printed so many lines, or has ended. */
+  /** Waits until it has printed this many lines, or has ended. */
   printed(count: number): Promise<void>;
   kill(signal: NodeJS.Signals): void;
   exited: Promise<number>;
 };
 
 export type SmallParleyOptions = {
-  /** As an ordinary user, which it is anyway unless the tests run as root. */
+  /** Runs it as an ordinary user, which is the default unless the tests run as root. */
   asNobody?: boolean;
   /** The command that starts it. */
   wrapper?: string[];

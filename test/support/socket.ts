@@ -1,4 +1,4 @@
-/** What a server frame looks like from outside. */
+/** A server frame, loosely typed. */
 export type Frame = {
   type: string;
   id?: string | null;
@@ -13,7 +13,7 @@ type Waiter = { matches(frame: Frame): boolean; resolve(frame: Frame): void };
 
 export type TestSocket = Awaited<ReturnType<typeof openSocket>>;
 
-/** The WebSocket of Bun takes headers, which browsers do not have. */
+/** Bun's WebSocket supports headers, unlike browsers. */
 type Options = {
   token?: string;
   protocols?: string[];
@@ -22,7 +22,7 @@ type Options = {
   tls?: { rejectUnauthorized: boolean } | { ca: string };
 };
 
-/** Connects to `/realtime`; every frame that comes is kept in `frames`, in order. */
+/** Connects to `/realtime`; all received frames are kept in `frames`, in order. */
 export async function openSocket(
   url: string,
   { token, protocols = ["parley.v1"], query = "", headers, tls }: Options = {},
@@ -55,7 +55,7 @@ export async function openSocket(
     closed.then(({ code, reason }) => Promise.reject(new Error(`The socket was refused: ${code} ${reason}`))),
   ]);
 
-  /** The first frame, of those that came or will come, that matches. */
+  /** The first matching frame, among those received so far or later. */
   function waitFor(matches: (frame: Frame) => boolean, waitMs = 5_000): Promise<Frame> {
     const found = frames.find(matches);
     if (found) return Promise.resolve(found);
@@ -65,7 +65,7 @@ export async function openSocket(
       setTimeout(() => {
         if (waiters.delete(waiter))
           reject(
-            new Error(`No such frame in ${waitMs} ms; there were: ${frames.map((frame) => frame.type).join(" ")}`),
+            new Error(`No such frame within ${waitMs} ms; received: ${frames.map((frame) => frame.type).join(" ")}`),
           );
       }, waitMs);
     });

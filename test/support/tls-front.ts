@@ -2,7 +2,7 @@ import { connect } from "node:net";
 import { createServer } from "node:tls";
 import { atEndOfRun } from "./end-of-run.ts";
 
-/** Speaks TLS in front of a server on this machine. @returns its port. */
+/** Terminates TLS in front of a server on this machine. @returns its port. */
 export async function startTlsFront({ cert, key }: { cert: string; key: string }, port: number): Promise<number> {
   const front = createServer({ cert, key }, (client) => {
     const server = connect(port, "127.0.0.1");

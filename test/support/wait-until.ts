@@ -1,10 +1,10 @@
 const POLL_MS = 5;
 
-/** Waits until it is so. @throws after `waitMs`, far more than it takes. */
-export async function waitUntil(isSo: () => boolean | Promise<boolean>, waitMs = 20_000): Promise<void> {
+/** Waits until a condition holds. @throws after `waitMs`, far more than it should take. */
+export async function waitUntil(condition: () => boolean | Promise<boolean>, waitMs = 20_000): Promise<void> {
   const endsAtMs = performance.now() + waitMs;
-  while (!(await isSo())) {
-    if (performance.now() > endsAtMs) throw new Error(`It was not so within ${waitMs} ms: ${isSo}`);
+  while (!(await condition())) {
+    if (performance.now() > endsAtMs) throw new Error(`The condition did not hold within ${waitMs} ms: ${condition}`);
     await Bun.sleep(POLL_MS);
   }
 }

@@ -26,7 +26,7 @@ beforeAll(async () => {
       COMPATIBLE_BASE_URL: provider.openaiUrl,
       AI_MODELS: "openai/one,anthropic/two,compatible/three",
       AI_MAX_RETRIES: "0",
-      // A title is written in the background, also by a model.
+      // Titles are written in the background, also by a model.
       AI_IDLE_TIMEOUT_MS: "5000",
     },
   });
@@ -46,7 +46,7 @@ afterAll(async () => {
 
 const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
 let lastId = 0;
-const say = (content: string, more: object = {}) => {
+const send = (content: string, more: object = {}) => {
   lastId += 1;
   return socket.ask({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
 };
@@ -57,7 +57,7 @@ const messages = async (): Promise<Message[]> => {
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
 const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
-/** Assembles the text, or the reasoning, as a reader does; throws on a gap or a repeat. */
+/** Assembles the text or the reasoning as a reader does; throws on a gap or a repeat. */
 function readText(frames: Frame[], part?: "reasoning"): string {
   let text = "";
   for (const frame of frames) {
@@ -70,7 +70,7 @@ function readText(frames: Frame[], part?: "reasoning"): string {
 }
 
 describe("a conversation with tools", () => {
-  test("with a list of names, only these are offered and called", async () => {
+  test("with a list of names, offers and runs only these", async () => {
     const choose = (tools: unknown) =>
       parley.fetch(`/api/v1/conversations/${conversation_id}`, {
         token: anna.access_token,
@@ -85,14 +85,14 @@ describe("a conversation with tools", () => {
       [false, false],
     ] as const) {
       expect((await choose(tools)).status).toBe(200);
-      const { seq } = (await say("Look it up.")).message as Message;
+      const { seq } = (await send("Look it up.")).message as Message;
       await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
       expect(offered().includes("search_documents")).toBe(isOffered);
     }
     // Even if the model calls one of the others.
     await choose(["wiki_search"]);
     provider.script("one", { text: "", toolCalls: [search("backup")] }, { text: "So be it." });
-    const { seq } = (await say("Look it up all the same.")).message as Message;
+    const { seq } = (await send("Look it up all the same.")).message as Message;
     await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
     const results = (await messages()).filter(({ role }) => role === "tool");
     expect(results).toMatchObject([{ metadata: { is_error: true } }]);
@@ -108,19 +108,19 @@ describe("a conversation with tools", () => {
           text: "Let me look. ",
           toolCalls: [search("how to connect a model"), search("backup")],
         },
-        { thinking: ["There."], text: "It is described in models.md." },
+        { thinking: ["There."], text: "It is described in providers.md." },
       );
-      await say("How do I connect a model?", { model });
+      await send("How do I connect a model?", { model });
       const completed = await socket.waitFor(isCompleted);
       expect(completed.data).toMatchObject({
-        content: "Let me look. It is described in models.md.",
+        content: "Let me look. It is described in providers.md.",
         reasoning: "Where is it?\n\nThere.",
         status: "complete",
         finish_reason: "stop",
         model,
         metadata: { models: [model] },
       });
-      expect(readText(socket.frames)).toBe("Let me look. It is described in models.md.");
+      expect(readText(socket.frames)).toBe("Let me look. It is described in providers.md.");
       expect(readText(socket.frames, "reasoning")).toBe("Where is it?\n\nThere.");
       expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(false);
       const all = await messages();
@@ -140,7 +140,7 @@ describe("a conversation with tools", () => {
         },
       });
       const found = JSON.parse(first?.content ?? "") as { passages: { path: string; text: string }[] };
-      expect(found.passages.map(({ path }) => path)).toContain("models.md");
+      expect(found.passages.map(({ path }) => path)).toContain("providers.md");
       expect(first?.metadata.call_id).not.toBe(second?.metadata.call_id);
       // Each is a separate numbered event, between the start of the answer and its end.
       const created = socket.frames.filter(({ type }) => type === "message.created");
@@ -154,7 +154,7 @@ describe("a conversation with tools", () => {
     },
   );
 
-  test("offers no tools unless it is told to", async () => {
+  test("offers no tools by default", async () => {
     const plain = await createConversation(parley, anna, [], { reply_mode: "always", title: "Plain" });
     await parley.fetch(`/api/v1/conversations/${plain.id}/messages`, {
       token: anna.access_token,
@@ -165,13 +165,13 @@ describe("a conversation with tools", () => {
   });
 
   test.each([
-    ["no JSON", { name: "search_documents", arguments: '{"query": "fox' }, "not valid JSON"],
-    ["no object", { name: "search_documents", arguments: '["fox"]' }, "must be a JSON object"],
-    ["without what is needed", { name: "search_documents", arguments: "{}" }, "`query` must be a text"],
+    ["that is not JSON", { name: "search_documents", arguments: '{"query": "fox' }, "not valid JSON"],
+    ["that is not an object", { name: "search_documents", arguments: '["fox"]' }, "must be a JSON object"],
+    ["without a required argument", { name: "search_documents", arguments: "{}" }, "`query` must be a text"],
     ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
-  ])("a call %s is an error that the model is told", async (_name, call, expected) => {
+  ])("a call %s is an error that the model receives", async (_name, call, expected) => {
     provider.script("one", { toolCalls: [call] }, { text: "Sorry." });
-    await say("Look it up.");
+    await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ content: "Sorry.", status: "complete" });
     const [, , result] = await messages();
@@ -180,9 +180,9 @@ describe("a conversation with tools", () => {
     expect(bodyOf(-1)).toContain(expected);
   });
 
-  test("a model that never stops calling is stopped", async () => {
+  test("stops a model that never stops calling", async () => {
     provider.script("one", { toolCalls: [search("fox")] });
-    await say("Look it up.");
+    await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ status: "complete", finish_reason: "tool_calls" });
     expect(provider.requests.length).toBe(TOOL_STEPS_MAX);
@@ -190,10 +190,10 @@ describe("a conversation with tools", () => {
     expect((await messages()).filter(({ role }) => role === "tool").length).toBe(TOOL_STEPS_MAX - 1);
   });
 
-  test("of very many calls at once the last are not carried out", async () => {
+  test("does not run the last of very many calls at once", async () => {
     const toolCalls = Array.from({ length: TOOL_CALLS_PER_STEP_MAX + 2 }, () => search("fox"));
     provider.script("one", { toolCalls }, { text: "Enough." });
-    await say("Look it up.");
+    await send("Look it up.");
     await socket.waitFor(isCompleted);
     const results = (await messages()).filter(({ role }) => role === "tool");
     expect(results.map(({ metadata }) => metadata.is_error)).toEqual(
@@ -202,10 +202,10 @@ describe("a conversation with tools", () => {
     expect(results.every(({ content }) => content.length <= TOOL_RESULT_CHARS_MAX)).toBe(true);
   });
 
-  test("a failover between the turns goes on with the results", async () => {
+  test("continues with the results after a failover between steps", async () => {
     provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "status", status: 500 });
     provider.script("two", { text: "Found it." });
-    await say("Look it up.");
+    await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({
       content: "Let me look. Found it.",
@@ -215,9 +215,9 @@ describe("a conversation with tools", () => {
     expect(JSON.stringify(provider.requestsOf("two")[0]?.body)).toContain("tool_result");
   });
 
-  test("can be stopped between the turns, and what was there is kept", async () => {
+  test("can be stopped between steps, and keeps what was there", async () => {
     provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "no_first_token" });
-    await say("Look it up.");
+    await send("Look it up.");
     await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
     for (let waits = 0; waits < 50 && provider.requests.length < 2; waits += 1) await Bun.sleep(20);
     const [, answer] = await messages();
@@ -227,7 +227,7 @@ describe("a conversation with tools", () => {
     expect(completed.data?.usage).toMatchObject({ output_tokens: 3 });
   });
 
-  test("streams its tools to the reader of the answer", async () => {
+  test("streams its tool calls to the reader of the answer", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
     const response = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
       token: anna.access_token,
@@ -246,9 +246,9 @@ describe("a conversation with tools", () => {
     ]);
   });
 
-  test("shows nothing of its tools to an outsider", async () => {
+  test("shows no tool calls to an outsider", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
-    await say("Look it up.");
+    await send("Look it up.");
     await socket.waitFor(isCompleted);
     const tool = (await messages()).find(({ role }) => role === "tool");
     const path = `/api/v1/conversations/${conversation_id}/messages/${tool?.id}`;
@@ -256,12 +256,12 @@ describe("a conversation with tools", () => {
     expect((await parley.fetch(path, { token: outsider.access_token })).status).toBe(404);
   });
 
-  test("the next answer is given the conversation without the calls", async () => {
+  test("sends the conversation to the next answer without the calls", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
-    await say("First?");
+    await send("First?");
     await socket.waitFor(isCompleted);
     provider.script("one", { text: "Second." });
-    await say("Second?");
+    await send("Second?");
     await socket.waitFor((frame) => isCompleted(frame) && frame.data?.content === "Second.");
     const input = provider.requests.at(-1)?.body.input as { role?: string; type?: string }[];
     expect(input.map(({ role, type }) => role ?? type).filter((role) => role !== "system")).toEqual([

@@ -44,33 +44,35 @@ async function createAsker(app: ToolApp) {
   };
 }
 
-test("an unavailable server, and one that hangs, lose their tools without affecting the answer or other servers", async () => {
-  const good = start("2026");
-  const bad = start("2025");
-  bad.state.intercept = hang;
-  const app = await startApp({ MCP_SERVERS: `gone=http://127.0.0.1:9/mcp,good=${good.url},bad=${bad.url}` });
+test("an unreachable server and a hanging one lose their tools, without affecting the answer or other servers", async () => {
+  const healthy = start("2026");
+  const hanging = start("2025");
+  hanging.state.intercept = hang;
+  const app = await startApp({
+    MCP_SERVERS: `gone=http://127.0.0.1:9/mcp,healthy=${healthy.url},hanging=${hanging.url}`,
+  });
   const { ask } = await createAsker(app);
-  expect(await ask("good_look")).toEqual(["Found."]);
-  expect(app.offered()).toEqual(["search_documents", "good_look"]);
+  expect(await ask("healthy_look")).toEqual(["Found."]);
+  expect(app.offered()).toEqual(["search_documents", "healthy_look"]);
   // The first answer waits for them; later ones refresh the list in the background.
-  bad.state.intercept = () => null;
+  hanging.state.intercept = () => null;
   await waitUntil(async () => {
     await ask();
-    return app.offered().includes("bad_look");
+    return app.offered().includes("hanging_look");
   });
 }, 60_000);
 
-test("a conversation has the tools that it names, and its answers neither ask nor wait for other servers", async () => {
-  const good = start("2026");
-  const bad = start("2025");
+test("a conversation has only the tools that it names, and its answers never wait for other servers", async () => {
+  const healthy = start("2026");
+  const hanging = start("2025");
   let isGivenUp = false;
-  bad.state.intercept = ({ signal }) => {
+  hanging.state.intercept = ({ signal }) => {
     signal.addEventListener("abort", () => {
       isGivenUp = true;
     });
     return hang();
   };
-  const app = await startApp({ MCP_SERVERS: `bad=${bad.url},good=${good.url}` });
+  const app = await startApp({ MCP_SERVERS: `hanging=${hanging.url},healthy=${healthy.url}` });
   const anna = await app.parley.register();
   app.provider.script("one", { text: "Done." });
   const ask = async (tools: boolean | string[]) => app.ask(anna, await app.createConversation(anna, [], tools));
@@ -78,7 +80,7 @@ test("a conversation has the tools that it names, and its answers neither ask no
   await waitUntil(() => isGivenUp);
   await Bun.sleep(BACKOFF_MIN_MS);
   for (const [tools, expected] of [
-    [["good_look", "gone_look"], ["good_look"]],
+    [["healthy_look", "gone_look"], ["healthy_look"]],
     [["search_documents"], ["search_documents"]],
     [[], []],
     [false, []],
@@ -86,19 +88,19 @@ test("a conversation has the tools that it names, and its answers neither ask no
     await ask(tools === false ? tools : [...tools]);
     expect(app.offered()).toEqual([...expected]);
   }
-  expect(bad.requests.length).toBe(1);
-  await ask(["bad_look"]);
-  expect(bad.requests.length).toBe(2);
-  // A model that invents a call gets an error, and nothing runs.
-  app.provider.script("one", { toolCalls: [{ name: "good_look", arguments: "{}" }] }, { text: "Done." });
+  expect(hanging.requests.length).toBe(1);
+  await ask(["hanging_look"]);
+  expect(hanging.requests.length).toBe(2);
+  // If a model invents a call, it gets an error, and nothing runs.
+  app.provider.script("one", { toolCalls: [{ name: "healthy_look", arguments: "{}" }] }, { text: "Done." });
   const [answer, result] = await ask(["search_documents"]);
   expect(result).toMatchObject({ content: "Error: This tool is not available.", metadata: { is_error: true } });
   expect(answer?.content).toBe("Done.");
-  expect(good.calls).toEqual([]);
+  expect(healthy.calls).toEqual([]);
 });
 
 test.each(revisions)(
-  "a server that goes away between list and call is an error that the model is told (%s)",
+  "a server that disconnects between list and call is an error for the model (%s)",
   async (revision) => {
     const mcp = start(revision);
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
@@ -113,7 +115,7 @@ test.each(revisions)(
 );
 
 test.each([404, 400])(
-  "a session that the server has forgotten (%i) is made anew, and the call is made once",
+  "a session that the server has forgotten (%i) is recreated, and the call is made once",
   async (status) => {
     const mcp = start("2025");
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
@@ -128,7 +130,7 @@ test.each([404, 400])(
 );
 
 test.each(revisions)(
-  "a call that takes too long ends, also at the server, and others go on meanwhile (%s)",
+  "a call that times out is cancelled at the server, and others continue meanwhile (%s)",
   async (revision) => {
     let isAborted = false;
     const slow: ServedTool = {
@@ -151,7 +153,7 @@ test.each(revisions)(
     expect(result?.content).toBe("Found.");
     expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not respond within 2 seconds.");
     await waitUntil(() => isAborted);
-    // The connection was kept.
+    // The connection was kept open.
     const connected = revision === "2025" ? "initialize" : "server/discover";
     app.provider.script("one", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
     expect((await app.ask(first.anna, first.id))[1]?.content).toBe("Found.");
@@ -160,7 +162,7 @@ test.each(revisions)(
   },
 );
 
-test.each(revisions)("a stopped answer ends its call at the server (%s)", async (revision) => {
+test.each(revisions)("stopping an answer cancels its call at the server (%s)", async (revision) => {
   let isAborted = false;
   const slow: ServedTool = {
     name: "slow",
@@ -201,7 +203,7 @@ test.each(revisions)(
   },
 );
 
-test("lists without end, wrong tools and names that become the same", async () => {
+test("handles endless lists, invalid tools and names that become equal", async () => {
   const many = Array.from({ length: 200 }, (_, index) => ({ name: `t${index}` }));
   const endless = startMcpServer({ revision: "2025", tools: many, isPaged: true });
   cleanups.push(endless.stop);

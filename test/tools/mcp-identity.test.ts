@@ -50,7 +50,7 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
 const callWhoami = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
 
 test.each(revisions)(
-  "in a group each call carries the requester's identity, and nothing is shared (%s)",
+  "in a group, each call carries the requester's identity, and nothing is shared (%s)",
   async (revision) => {
     const mcp = start(revision, [whoami]);
     const plain = start(revision, [{ name: "plain" }]);
@@ -61,14 +61,14 @@ test.each(revisions)(
       app.parley.register(),
     ]);
     const id = await app.createConversation(anna, [ben], true);
-    const asks = [
+    const requesters = [
       { account: anna, model: "one" },
       { account: ben, model: "two" },
     ];
     const answers: { account: Account; messages: Message[] }[] = [];
     for (let round = 0; round < 2; round += 1) {
-      for (const { model } of asks) app.provider.script(model, callWhoami, callWhoami, { text: "Done." });
-      const asking = asks.map(async ({ account, model }) => {
+      for (const { model } of requesters) app.provider.script(model, callWhoami, callWhoami, { text: "Done." });
+      const asking = requesters.map(async ({ account, model }) => {
         return { account, messages: await app.ask(account, id, { model: `compatible/${model}` }) };
       });
       answers.push(...(await Promise.all(asking)));
@@ -111,7 +111,7 @@ test.each(revisions)(
   60_000,
 );
 
-test("with an API key the call carries the key's user", async () => {
+test("with an API key, the call carries the key's user", async () => {
   const mcp = start("2026");
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
   const anna = await app.parley.register();
@@ -161,7 +161,7 @@ test("a hook does not act as its owner", async () => {
   expect((await verify(mcp.calls[0]?.authorization ?? null)).sub).toBe(ben.user.id);
 });
 
-test("each server has its own list for each user, its own secret and its own audience", async () => {
+test("each server has a separate tool list per user, a separate secret and audience", async () => {
   const wiki = start("2026");
   const other = start("2025", [{ name: "whoami" }]);
   const app = await startApp({
@@ -170,7 +170,7 @@ test("each server has its own list for each user, its own secret and its own aud
     MCP_OTHER_IDENTITY_SECRET: OTHER_SECRET,
   });
   const [anna, ben] = await Promise.all([app.parley.register(), app.parley.register()]);
-  // This server rejects everybody but Anna.
+  // This server rejects everyone but Anna.
   wiki.state.intercept = (request) => {
     const { sub } = decodeJwt(request.headers.get("authorization")?.slice(7) ?? "");
     return sub === anna.user.id ? null : new Response("Forbidden", { status: 403 });
@@ -191,7 +191,7 @@ test("each server has its own list for each user, its own secret and its own aud
   await expect(verify(token, OTHER_SECRET, wiki.url)).rejects.toThrow();
 });
 
-test("a user disabled mid-answer can no longer call tools", async () => {
+test("a user disabled in mid-answer can no longer call tools", async () => {
   const mcp = start("2026", [
     { name: "first", run: () => disable().then(() => text("first")) },
     { name: "second", run: () => text("second") },
@@ -220,7 +220,7 @@ test("a user disabled mid-answer can no longer call tools", async () => {
   expect(mcp.calls.map(({ name }) => name)).toEqual(["first"]);
 });
 
-test("a token that the server repeats reaches neither the model nor the conversation", async () => {
+test("a token echoed by the server reaches neither the model nor the conversation", async () => {
   const repeat: ServedTool = { name: "repeat", run: (_, { authorization }) => text(`You sent: ${authorization}`) };
   const fail: ServedTool = {
     name: "fail",
@@ -239,7 +239,7 @@ test("a token that the server repeats reaches neither the model nor the conversa
   expect(failed?.content).toContain("Refused: Bearer ********");
 });
 
-test("settings of a server: headers, time, secret; each is checked, and masked", async () => {
+test("headers, timeout and secret of a server are validated, and masked in the output", async () => {
   const base = { MCP_SERVERS: "my-wiki=https://mcp.example.com/mcp" };
   const load = (more: Record<string, string>) => loadConfig({ ...base, ...more }, () => "");
   const printed = printConfig(
@@ -275,7 +275,7 @@ test("settings of a server: headers, time, secret; each is checked, and masked",
   expect(problemsOf(both)).toContain("identity tokens are sent as authorization");
 });
 
-test("headers of a server are sent to it, and to no other one", async () => {
+test("headers of a server are sent to it only", async () => {
   const keys: (string | null)[] = [];
   const wiki = start("2026", [{ name: "look" }]);
   const other = start("2026", [{ name: "look" }]);
@@ -300,7 +300,7 @@ test("headers of a server are sent to it, and to no other one", async () => {
   expect(new Set(keys)).toEqual(new Set([null]));
 });
 
-test("a server that repeats its own credentials tells them neither models nor users", async () => {
+test("credentials echoed by a server reach neither models nor users", async () => {
   const credentials = { basic: "user:pass-Word-1", key: "key-of-the-server-2" };
   const repeat: ServedTool = {
     name: "repeat",
@@ -321,10 +321,10 @@ test("a server that repeats its own credentials tells them neither models nor us
   app.provider.script("one", { toolCalls: calls }, { text: "Done." });
   const [, ...results] = await app.ask(anna, id);
   expect(mcp.calls[0]?.authorization).toBe(`Basic ${btoa(credentials.basic)}`);
-  const told = JSON.stringify([results, app.provider.requests.at(-1)?.body]);
+  const visibleText = JSON.stringify([results, app.provider.requests.at(-1)?.body]);
   expect(results.map(({ content }) => content)).toEqual([
     expect.stringContaining("Refused: Basic ********"),
     expect.stringContaining("refused: Basic ********"),
   ]);
-  for (const secret of [btoa(credentials.basic), credentials.key]) expect(told).not.toContain(secret);
+  for (const secret of [btoa(credentials.basic), credentials.key]) expect(visibleText).not.toContain(secret);
 });

@@ -38,7 +38,7 @@ const weather = {
 const broken = { name: "broken", run: () => ({ ...text("Out of order."), isError: true }) };
 
 test.each(["2026", "2025"] as const)(
-  "tools of a server of revision %s are offered under its name, and called",
+  "tools of a server of revision %s are offered under its name, and can be called",
   async (revision) => {
     const mcp = start({ revision, tools: [weather, broken], isPaged: true });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
@@ -72,7 +72,7 @@ test.each(["2026", "2025"] as const)(
   },
 );
 
-test("a change of tools announced by the server takes effect immediately", async () => {
+test("a change of tools announced by the server takes effect at once", async () => {
   for (const revision of ["2026", "2025"] as const) {
     const mcp = start({ revision, tools: [weather] });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
@@ -113,7 +113,7 @@ test("a result that requests input is an error for the model", async () => {
   expect(mcp.calls.length).toBe(1);
 });
 
-test("a server of 2025 that asks for input, for a model or for folders is refused", async () => {
+test("a 2025 server's requests for elicitation, sampling or roots are refused", async () => {
   const refusals: unknown[] = [];
   const requests: [string, Record<string, unknown>][] = [
     ["elicitation/create", { message: "Your password?", requestedSchema: { type: "object", properties: {} } }],
@@ -143,7 +143,7 @@ test("a server of 2025 that asks for input, for a model or for folders is refuse
   expect(refusals).toEqual([-32601, -32601, -32601]);
 });
 
-test("the setting is checked, and printed without the secrets of its addresses", () => {
+test("the setting is validated, and printed without the secrets of its addresses", () => {
   const load = (value: string) => loadConfig({ MCP_SERVERS: value }, () => "");
   const printed = printConfig(load("wiki=https://user:pass@mcp.example.com/mcp?key=abc,b=https://b.example/mcp"));
   expect(printed).toContain(

@@ -13,7 +13,7 @@ const never = new AbortController().signal;
 const all = { chosen: true, userId: null, signal: never };
 const call = (name: string) => ({ id: "c1", name, arguments: "{}" });
 
-test("a long result is cut, never inside a character, and made fit to store", async () => {
+test("cuts a long result between characters, and makes it storable", async () => {
   const service = createToolService({
     listTools: async () => [tool("long", async () => `\0${"🦊".repeat(TOOL_RESULT_CHARS_MAX)}`)],
     log: silentLog,
@@ -26,7 +26,7 @@ test("a long result is cut, never inside a character, and made fit to store", as
   expect(content.isWellFormed()).toBe(true);
 });
 
-test("only our own error texts reach the model", async () => {
+test("sends only our own error texts to the model", async () => {
   const service = createToolService({
     listTools: async () => [
       tool("ours", async () => {
@@ -43,7 +43,7 @@ test("only our own error texts reach the model", async () => {
   expect(await run(call("foreign"), never)).toEqual({ content: "Error: the tool failed.", isError: true });
 });
 
-test("of two tools with one name the first counts, and a stop ends a tool that does not listen", async () => {
+test("the first of two tools with the same name wins, and a stop ends a tool that ignores its signal", async () => {
   const service = createToolService({
     listTools: async () => [tool("same", () => new Promise(() => {})), tool("same", async () => "second")],
     log: silentLog,
@@ -56,7 +56,7 @@ test("of two tools with one name the first counts, and a stop ends a tool that d
   expect(await running).toMatchObject({ isError: true });
 });
 
-test("an answer has the tools that were chosen, as they are when it begins, and no more than providers take", async () => {
+test("an answer keeps the tools chosen at its start, up to the providers' limit", async () => {
   let tools = [tool("one", async () => "1"), tool("two", async () => "2")];
   const { open } = createToolService({ listTools: async () => tools, log: silentLog });
   const { definitions, call: run } = await open({ ...all, chosen: ["two", "gone"] });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Message } from "../../src/protocol/message.ts";
-import { whileLocked } from "../locks/strangers.ts";
+import { whileLocked } from "../locks/bystanders.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -32,12 +32,12 @@ afterAll(async () => {
 async function until(check: () => Promise<boolean>, waitMs: number): Promise<void> {
   const endsAtMs = performance.now() + waitMs;
   while (!(await check())) {
-    if (performance.now() > endsAtMs) throw new Error(`It did not happen in ${waitMs} ms.`);
+    if (performance.now() > endsAtMs) throw new Error(`Timed out after ${waitMs} ms.`);
     await Bun.sleep(50);
   }
 }
 
-test("an answer whose owner has died continues after the stored results", async () => {
+test("an answer whose owner died continues after the stored results", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script(
     "one",
@@ -78,18 +78,22 @@ test("an answer whose owner has died continues after the stored results", async 
     finish_reason: "stop",
   });
   expect(all[2]?.metadata).toMatchObject({ offset: "Let me look. ".length, reasoning_offset: "Where is it?".length });
-  const asked = provider.requests.at(-1)?.body.messages as {
+  const lastBody = provider.requests.at(-1)?.body.messages as {
     role: string;
     content: string | null;
     tool_calls?: unknown[];
   }[];
-  expect(asked.filter(({ role }) => role !== "system").map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
-  expect(asked.at(-2)).toMatchObject({ content: "Let me look. ", tool_calls: [{ function: call }] });
-  expect(asked.at(-1)?.content).toBe(all[2]?.content ?? "");
-  expect(JSON.stringify(asked)).not.toContain("gone-with-it");
+  expect(lastBody.filter(({ role }) => role !== "system").map(({ role }) => role)).toEqual([
+    "user",
+    "assistant",
+    "tool",
+  ]);
+  expect(lastBody.at(-2)).toMatchObject({ content: "Let me look. ", tool_calls: [{ function: call }] });
+  expect(lastBody.at(-1)?.content).toBe(all[2]?.content ?? "");
+  expect(JSON.stringify(lastBody)).not.toContain("gone-with-it");
 }, 25_000);
 
-test("an answer that is released while the result of a tool cannot be stored is charged for what it has used", async () => {
+test("an answer released while a tool result can't be stored is charged for its usage", async () => {
   const shared = await createTestDatabase(10);
   const other = await startApp({
     database: shared,

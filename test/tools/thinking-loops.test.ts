@@ -3,7 +3,7 @@ import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import type { Thought } from "../support/provider-stand-in/thoughts.ts";
+import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 let provider: ProviderStandIn;
@@ -55,7 +55,7 @@ async function ask(model: string): Promise<Message> {
 }
 const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
-const kinds: [string, Thought][] = [
+const kinds: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -63,7 +63,7 @@ const kinds: [string, Thought][] = [
   ["compatible/three", "details"],
 ];
 
-describe("the thinking of a model goes back to it with its calls", () => {
+describe("the thinking of a model is returned to it with its calls", () => {
   test.each(kinds)("%s, %s", async (model, thought) => {
     provider.script(
       model.split("/")[1] ?? "",
@@ -85,7 +85,7 @@ describe("the thinking of a model goes back to it with its calls", () => {
   });
 });
 
-test("the effort of a conversation sets a budget, in each step of a loop", async () => {
+test("the effort of a conversation sets a budget in each step of a loop", async () => {
   const model = "anthropic/claude-sonnet-4-5";
   const input = { reply_mode: "always", title: "Effort", tools: true, reasoning_effort: "high" };
   conversation_id = (await createConversation(parley, anna, [], input)).id;
@@ -113,34 +113,37 @@ const traceOf = (model: string): string => `${model.split("/")[1]} `;
 /** It keeps the model available for a later step. */
 const refusing = { fault: "status", status: 400 } as const;
 
-describe("failover in the middle of a loop", () => {
+describe("failover in mid-loop", () => {
   test.each(
     kinds.flatMap(([first, thought]) =>
       kinds.filter(([other]) => other !== first).map(([other, kind]) => [first, thought, other, kind] as const),
     ),
-  )("%s (%s) to %s (%s): nothing crosses, and the first one gets its own back", async (first, thought, other, kind) => {
-    const [one = "", two = ""] = [first, other].map((model) => model.split("/")[1]);
-    provider.script(
-      one,
-      { toolCalls: [search("one"), search("two")], thought },
-      { ...refusing, thought },
-      { toolCalls: [search("four")], thought },
-      { text: "Done.", thought },
-    );
-    provider.script(two, { toolCalls: [search("three")], thought: kind });
-    for (const model of ["one", "two", "three", "claude-sonnet-4-5"])
-      if (model !== one && model !== two) provider.script(model, refusing);
-    const message = await ask(first);
-    expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
-    // The server rejects missing thinking, and the request is repeated in a form that it accepts.
-    const cured = /must be passed back|missing a thought_signature/;
-    expect(provider.refusals.filter((refusal) => !cured.test(refusal))).toEqual([]);
-    for (const { model, body } of provider.requests) {
-      const foreign = ["one", "two", "three"].filter((name) => name !== model);
-      for (const name of foreign)
-        expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
-    }
-    // The first one was retried with its own thinking.
-    if (thought !== "signature") expect(bodyOf(-1)).toContain(traceOf(first));
-  });
+  )(
+    "%s (%s) to %s (%s): no thinking is mixed up, and the first model gets its own back",
+    async (first, thought, other, kind) => {
+      const [one = "", two = ""] = [first, other].map((model) => model.split("/")[1]);
+      provider.script(
+        one,
+        { toolCalls: [search("one"), search("two")], thought },
+        { ...refusing, thought },
+        { toolCalls: [search("four")], thought },
+        { text: "Done.", thought },
+      );
+      provider.script(two, { toolCalls: [search("three")], thought: kind });
+      for (const model of ["one", "two", "three", "claude-sonnet-4-5"])
+        if (model !== one && model !== two) provider.script(model, refusing);
+      const message = await ask(first);
+      expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
+      // The server rejects missing thinking, and the request is repeated in an accepted form.
+      const recoverable = /must be passed back|missing a thought_signature/;
+      expect(provider.refusals.filter((refusal) => !recoverable.test(refusal))).toEqual([]);
+      for (const { model, body } of provider.requests) {
+        const foreign = ["one", "two", "three"].filter((name) => name !== model);
+        for (const name of foreign)
+          expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
+      }
+      // The first one was retried with its own thinking.
+      if (thought !== "signature") expect(bodyOf(-1)).toContain(traceOf(first));
+    },
+  );
 });

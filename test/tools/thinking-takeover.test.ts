@@ -4,7 +4,7 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import type { Thought } from "../support/provider-stand-in/thoughts.ts";
+import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 let provider: ProviderStandIn;
@@ -41,8 +41,8 @@ afterAll(async () => {
 
 const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
 
-/** Starts an answer, and waits until it is in the middle of its second step. */
-async function begin(model: string, thought: Thought, parley = first, user = anna): Promise<Message> {
+/** Starts an answer, and waits until its second step is running. */
+async function begin(model: string, thought: ThinkingFormat, parley = first, user = anna): Promise<Message> {
   provider.script(
     model.split("/")[1] ?? "",
     { text: "Let me look. ", toolCalls: [call, call], thought },
@@ -78,14 +78,14 @@ async function readEnd({ id }: Message): Promise<End | undefined> {
 
 const listKept = () => first.database<{ step: number; data: Buffer }[]>`select step, data from generation_thinking`;
 
-describe("an answer that is taken over in the middle of a loop", () => {
+describe("a takeover in mid-loop", () => {
   test.each([
     ["anthropic/two", "signed"],
     ["openai/one", "encrypted"],
     ["compatible/three", "plain"],
     ["compatible/three", "signature"],
   ] as const)(
-    "%s, %s: its thinking goes on with it, sealed until then",
+    "%s, %s: the thinking is taken over too, encrypted until then",
     async (model, thought) => {
       const reply = await begin(model, thought);
       const kept = await listKept();
@@ -107,7 +107,7 @@ describe("an answer that is taken over in the middle of a loop", () => {
     60_000,
   );
 
-  test("after a change of JWT_SECRET what is kept counts as none, and the answer goes on", async () => {
+  test("after a change of JWT_SECRET the stored thinking is ignored, and the answer continues", async () => {
     const before = await startApp({
       database: shared,
       config: configure({ JWT_SECRET: "the secret of before: 0123456789 0123456789" }),

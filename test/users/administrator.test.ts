@@ -8,13 +8,13 @@ beforeAll(async () => {
 });
 afterAll(() => accounts.stop());
 
-test("is created with a password that logs in", async () => {
+test("is created with a password that works for logging in", async () => {
   const { user, isNew } = await accounts.users.createAdministrator("root@example.com", PASSWORD);
   expect({ role: user.role, isNew }).toEqual({ role: "admin", isNew: true });
   expect((await accounts.login("root@example.com")).user.role).toBe("admin");
 });
 
-test("an existing user is raised and keeps the password; tokens they have count as an administrator's", async () => {
+test("promoting an existing user keeps the password; existing tokens gain administrator rights", async () => {
   const known = await accounts.register();
   const raised = await accounts.users.createAdministrator(known.user.email.toUpperCase(), "another password");
   expect(raised).toEqual({ user: { ...known.user, role: "admin" }, isNew: false });
@@ -22,7 +22,7 @@ test("an existing user is raised and keeps the password; tokens they have count 
   expect((await accounts.auth.identify(known.access_token, unknownOrigin)).user.role).toBe("admin");
 });
 
-test("what the operator does is in the audit record, once, as nobody's doing", async () => {
+test("the operator's actions are audited once, without an actor", async () => {
   const known = await accounts.register();
   for (let count = 0; count < 2; count++) await accounts.users.createAdministrator(known.user.email, PASSWORD);
   const { user: made } = await accounts.users.createAdministrator("operator@example.com", PASSWORD);
@@ -35,7 +35,7 @@ test("what the operator does is in the audit record, once, as nobody's doing", a
   ]);
 });
 
-test("of the configuration is made once, by 8 instances at once, and never changed again", async () => {
+test("from the configuration is created once by 8 concurrent instances, and never changed again", async () => {
   await accounts.database`update users set role = 'user'`;
   const config = { ADMIN_EMAIL: "First@example.com", ADMIN_PASSWORD: PASSWORD };
   await Promise.all(Array.from({ length: 8 }, () => accounts.users.ensureFirstAdministrator(config)));
@@ -50,21 +50,21 @@ test("of the configuration is made once, by 8 instances at once, and never chang
   await accounts.users.ensureFirstAdministrator({});
 });
 
-test("of the configuration is not made when there is one; whoever has its address is left alone, and told of", async () => {
+test("from the configuration is not created if one exists; a user with its address is left unchanged, and logged", async () => {
   const alone = await startAccounts();
   try {
     const ensure = (email: string) =>
       alone.users.ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: PASSWORD });
     const roleOf = async (key: string) =>
       (await alone.database`select role from users where email_key = ${key}`)[0]?.role;
-    // A stranger was first with the address.
+    // Another user registered the address first.
     const stranger = await alone.register("Boss@example.com");
     expect(await ensure("boss@EXAMPLE.com")).toBe("Boss@example.com");
     expect(await roleOf("boss@example.com")).toBe("user");
     expect((await alone.login(stranger.user.email)).user.role).toBe("user");
     expect(await ensure("first@example.com")).toBeNull();
     expect(await roleOf("first@example.com")).toBe("admin");
-    // From now on it makes nobody: no second one, and no restored one.
+    // From now on it creates none: no second one, and no restored one.
     expect(await ensure("second@example.com")).toBeNull();
     expect(await roleOf("second@example.com")).toBeUndefined();
     await alone.users.createAdministrator("other@example.com", PASSWORD);
@@ -74,7 +74,7 @@ test("of the configuration is not made when there is one; whoever has its addres
     await alone.database`delete from users where email_key = 'first@example.com'`;
     expect(await ensure("first@example.com")).toBeNull();
     expect(await roleOf("first@example.com")).toBeUndefined();
-    // One who is disabled is none: nobody could log in.
+    // A disabled one does not count, because no one could log in.
     await alone.database`update users set disabled_at = now() where email_key = 'other@example.com'`;
     expect(await ensure("first@example.com")).toBeNull();
     expect(await roleOf("first@example.com")).toBe("admin");
@@ -83,7 +83,7 @@ test("of the configuration is not made when there is one; whoever has its addres
   }
 });
 
-test("needs an address and a password of the right form", async () => {
+test("needs a valid address and password", async () => {
   for (const [email, password] of [
     ["nobody", PASSWORD],
     ["a@example.com", "short"],

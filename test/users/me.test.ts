@@ -14,7 +14,7 @@ const get = async (token: string) => readJson<User>(await accounts.call("/me", {
 describe("profile", () => {
   const change = (token: string, json: unknown) => accounts.call("/me", { method: "PATCH", token, json });
 
-  test("name and address are changed, together or alone, and read back at once", async () => {
+  test("name and email are changed, together or separately, and read back at once", async () => {
     const { access_token: token, user } = await accounts.register();
     const named = await readJson<User>(await change(token, { display_name: " Ada " }));
     expect(named).toEqual({ ...user, display_name: "Ada" });
@@ -31,13 +31,13 @@ describe("profile", () => {
     });
   });
 
-  test("of one user leaves that of another alone", async () => {
+  test("belongs to one user", async () => {
     const other = await accounts.register();
     await change((await accounts.register()).access_token, { display_name: "Not Other" });
     expect(await get(other.access_token)).toEqual(other.user);
   });
 
-  test("an address that is taken is refused; one's own in other letters is not", async () => {
+  test("refuses an email in use, but not the user's own in different case", async () => {
     const other = await accounts.register();
     const { access_token: token, user } = await accounts.register();
     expect(await readProblem(await change(token, { email: other.user.email.toUpperCase() }))).toEqual({
@@ -65,7 +65,7 @@ describe("profile", () => {
     expect(await get(token)).toEqual(user);
   });
 
-  test("80 characters are a name", async () => {
+  test("accepts a name of 80 characters", async () => {
     const { access_token: token } = await accounts.register();
     expect((await change(token, { display_name: "x".repeat(80) })).status).toBe(200);
   });
@@ -87,7 +87,7 @@ describe("preferences", () => {
     expect(await read(other.access_token)).toEqual({});
   });
 
-  test("take 16 KiB and no more", async () => {
+  test("may have up to 16 KiB", async () => {
     const { access_token: token } = await accounts.register();
     const frame = '{"a":""}'.length;
     const full = { a: "x".repeat(PREFERENCES_BYTES_MAX - frame) };
@@ -100,7 +100,7 @@ describe("preferences", () => {
     expect(await read(token)).toEqual(full);
   });
 
-  test("are an object without NUL", async () => {
+  test("must be an object without NUL", async () => {
     const { access_token: token } = await accounts.register();
     for (const json of [[], "text", 1, null, { a: "\u0000" }, { "\ud800": 1 }])
       expect(await readProblem(await put(token, json))).toEqual(invalid);

@@ -14,7 +14,7 @@ const newEmail = () => `chooser-${++count}@example.com`;
 
 type Attempt = { status: number; pointer: string | undefined };
 
-/** Every way to a password over HTTP; each says what became of choosing one. */
+/** Every way to set a password over HTTP; each returns the response. */
 const ways: Record<string, (password: (email: string) => string) => Promise<Attempt>> = {
   async register(choose) {
     const email = newEmail();
@@ -46,24 +46,24 @@ async function read(response: Response): Promise<Attempt> {
 describe.each(Object.keys(ways))("%s", (name) => {
   const choose = (password: (email: string) => string) => ways[name]?.(password) as Promise<Attempt>;
 
-  test("refuses short and common passwords, and the own address", async () => {
+  test("refuses short and common passwords, and the user's own email", async () => {
     const pointer = name === "a user changes theirs" ? "#/new_password" : "#/password";
     // Four emoji are eight UTF-16 units.
-    const bad = ["short", "🐘🌊🍋🚲", "Password1", "QWERTYUIOP", "x".repeat(129)].map((text) => () => text);
+    const invalid = ["short", "🐘🌊🍋🚲", "Password1", "QWERTYUIOP", "x".repeat(129)].map((text) => () => text);
     for (const password of [
-      ...bad,
+      ...invalid,
       (email: string) => email.toUpperCase(),
       (email: string) => email.split("@")[0] ?? "",
     ])
       expect(await choose(password)).toEqual({ status: 422, pointer });
   });
 
-  test("takes others", async () => {
+  test("accepts others", async () => {
     expect((await choose((email) => `${email} and more`)).status).toBeLessThan(300);
   });
 });
 
-test("a common password of earlier goes on logging in", async () => {
+test("an existing common password still works for logging in", async () => {
   const { user } = await parley.register(newEmail());
   const hash = await Bun.password.hash("password1", { algorithm: "argon2id", memoryCost: 64, timeCost: 1 });
   await parley.database`update users set password_hash = ${hash} where id = ${user.id}`;
@@ -72,7 +72,7 @@ test("a common password of earlier goes on logging in", async () => {
   expect(response.status).toBe(200);
   const account = (await response.json()) as Parameters<typeof createRest>[1];
   expect((await createRest(parley, account).get<User>("/me")).status).toBe(200);
-  // And proves who they are where it is asked for.
+  // And for confirming the current password where required.
   const change = { current_password: "password1", new_password: "something far better" };
   expect((await createRest(parley, account).ask("POST", "/me/password", change)).status).toBe(200);
 });

@@ -5,20 +5,20 @@ import { createWebhook, startWebhooks, type WithWebhooks } from "./start-webhook
 
 const config = {
   WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true",
-  // Nobody listens there.
+  // Nothing listens there.
   COMPATIBLE_BASE_URL: "http://127.0.0.1:9/v1",
   AI_MODELS: "compatible/one",
   AI_MAX_RETRIES: "0",
 };
 let app: WithWebhooks;
-let poor: WithWebhooks;
+let lowBudgetApp: WithWebhooks;
 beforeAll(async () => {
   app = await startWebhooks(config);
-  poor = await startWebhooks({ ...config, BUDGET_ANSWER_TOKENS: "100", BUDGET_USER_TOKENS_PER_DAY: "2000" });
+  lowBudgetApp = await startWebhooks({ ...config, BUDGET_ANSWER_TOKENS: "100", BUDGET_USER_TOKENS_PER_DAY: "2000" });
 });
-afterAll(() => Promise.all([app.stop(), poor.stop()]));
+afterAll(() => Promise.all([app.stop(), lowBudgetApp.stop()]));
 
-test("the failure of an answer is told to members of its conversation, and to nobody else", async () => {
+test("a failed answer is sent to members of its conversation only", async () => {
   const [forMember, forOutsider] = [startReceiver(), startReceiver()];
   const [rest, outsider] = [await app.join(), await app.join()];
   const events = ["generation.failed", "message.completed"];
@@ -47,22 +47,22 @@ test("the failure of an answer is told to members of its conversation, and to no
   await Promise.all([forMember.stop(), forOutsider.stop()]);
 });
 
-test("a used-up budget is told once a day to its user and to administrators, and to nobody else", async () => {
+test("an exhausted budget is sent once a day to its user and to administrators only", async () => {
   const [forUser, forMember, forAdmin] = [startReceiver(), startReceiver(), startReceiver()];
-  const [user, member, admin] = [await poor.join(), await poor.join(), await poor.joinAdmin()];
+  const [user, member, admin] = [await lowBudgetApp.join(), await lowBudgetApp.join(), await lowBudgetApp.joinAdmin()];
   const events = ["budget.exceeded"];
   await createWebhook(user, { url: forUser.url, events });
   await createWebhook(member, { url: forMember.url, events });
   await createWebhook(admin, { url: forAdmin.url, events });
-  const { id } = await createConversation(poor.parley, user.account, [member.account]);
+  const { id } = await createConversation(lowBudgetApp.parley, user.account, [member.account]);
   for (let n = 0; n < 3; n += 1) {
     const content = "A question that is too long. ".repeat(1_000);
     const refused = await user.refused("POST", `/conversations/${id}/messages`, { content, reply: true });
     expect(refused.code).toBe("budget_exceeded");
   }
-  const [told] = await forUser.wait(1);
+  const [event] = await forUser.wait(1);
   await forAdmin.wait(1);
-  expect(told?.json).toMatchObject({ type: "budget.exceeded", data: { user_id: user.id, period: "day" } });
+  expect(event?.json).toMatchObject({ type: "budget.exceeded", data: { user_id: user.id, period: "day" } });
   await Bun.sleep(900);
   expect([forUser, forAdmin, forMember].map(({ received }) => received.length)).toEqual([1, 1, 0]);
   await Promise.all([forUser.stop(), forMember.stop(), forAdmin.stop()]);

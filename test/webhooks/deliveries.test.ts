@@ -32,7 +32,7 @@ afterAll(async () => {
 const sendTest = (rest: Rest, id: string) => rest.ask<WebhookDelivery>("POST", `/webhooks/${id}/test`);
 
 describe("a test event", () => {
-  test("is delivered at once, whatever is subscribed, and seen in the list of deliveries", async () => {
+  test("is delivered at once, whatever the subscription, and listed", async () => {
     const anna = await webhooks.join();
     const { id, secret } = await createWebhook(anna, { url: receiver.url, events: ["member.removed"] });
     const answer = await sendTest(anna, id);
@@ -77,7 +77,7 @@ describe("a test event", () => {
     expect((await anna.get<Page<WebhookDelivery>>(`/webhooks/${id}/deliveries`)).body.data).toEqual([ended]);
   });
 
-  test("shows what went wrong, and when it is tried again", async () => {
+  test("shows the error and the time of the next attempt", async () => {
     status = 500;
     const anna = await webhooks.join();
     const { id } = await createWebhook(anna, { url: receiver.url });
@@ -90,7 +90,7 @@ describe("a test event", () => {
     expect(shown.finished_at).toBeNull();
   });
 
-  test("is signed with the new and the previous secret after a rotation, and with the new one alone a day later", async () => {
+  test("is signed with the new and the previous secret after a rotation, and a day later with the new one only", async () => {
     const anna = await webhooks.join();
     const { id, secret: first } = await createWebhook(anna, { url: receiver.url });
     const rotate = async () => (await anna.ask<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`)).body.secret;
@@ -114,7 +114,7 @@ describe("a test event", () => {
     expect(() => verify(second, last)).toThrow();
   });
 
-  test("of a disabled webhook is refused, and works again when it is enabled", async () => {
+  test("is refused while the webhook is disabled", async () => {
     const anna = await webhooks.join();
     const { id } = await createWebhook(anna, { url: receiver.url });
     await anna.ask("PATCH", `/webhooks/${id}`, { disabled: true });
@@ -137,7 +137,7 @@ describe("a delivery", () => {
     expect(receiver.received.map((received) => received.id)).toEqual([delivery.id]);
   });
 
-  test("that was delivered is delivered again on demand, under the same id, as things are now", async () => {
+  test("can be redelivered on demand, with the same id and the current state", async () => {
     const anna = await webhooks.join();
     const { id: webhookId } = await createWebhook(anna, { url: receiver.url });
     const { id } = await createConversation(webhooks.parley, anna.account);
@@ -168,7 +168,7 @@ describe("a delivery", () => {
     expect((await anna.refused("POST", path)).code).toBe("conflict");
   });
 
-  test("that is pending fails when its webhook is disabled", async () => {
+  test("fails if it is pending when its webhook is disabled", async () => {
     const anna = await webhooks.join();
     const { id } = await createWebhook(anna, { url: "http://127.0.0.1:1/nobody" });
     const { body: delivery } = await sendTest(anna, id);
@@ -179,7 +179,7 @@ describe("a delivery", () => {
   });
 });
 
-test("deliveries are listed newest first, page by page, all of them or those of one status", async () => {
+test("are listed newest first, page by page, all of them or by status", async () => {
   const anna = await webhooks.join();
   const { id } = await createWebhook(anna, { url: NOWHERE });
   await anna.ask("PATCH", `/webhooks/${id}`, { disabled: true });

@@ -34,19 +34,19 @@ const send = async (rest: Rest, conversationId: string, content: string): Promis
   return body.message.id;
 };
 
-/** What comes later than this doesn't come. */
+/** A request that arrives later than this would be an error. */
 const QUIET_MS = 900;
 
-/** As if the time of the next attempt had come. */
+/** Makes the next attempt due now. */
 const hurry = () => database`update webhook_deliveries set next_attempt_at = now() where status = 'pending'`;
 
 async function waitFor<T>(read: () => Promise<T>, isDone: (value: T) => boolean): Promise<T> {
-  for (let tries = 0; tries < 500; tries += 1) {
+  for (let attempts = 0; attempts < 500; attempts += 1) {
     const value = await read();
     if (isDone(value)) return value;
     await Bun.sleep(10);
   }
-  throw new Error("It did not happen.");
+  throw new Error("Timed out.");
 }
 
 const listDeliveries = (webhookId: string) =>
@@ -55,14 +55,14 @@ const listDeliveries = (webhookId: string) =>
     where webhook_id = ${webhookId} order by n`;
 
 describe("a delivery", () => {
-  test("is signed as Standard Webhooks says, and tells of the event as the other ways do", async () => {
+  test("is signed per Standard Webhooks, and has the same event as sockets and feeds", async () => {
     const receiver = receive();
     const rest = await app.join();
     const { secret, id: webhookId } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "Grüße 👋");
     const [received] = await receiver.wait(1);
-    if (!received) throw new Error("nothing came");
+    if (!received) throw new Error("Nothing was received.");
 
     expect(verify(secret, received)).toEqual(received.json);
     expect(() => verify(secret, { ...received, body: received.body.replace("Grüße", "Grusse") })).toThrow();
@@ -82,7 +82,7 @@ describe("a delivery", () => {
     expect(delivery).toMatchObject({ status: "delivered", attempts: 1, response_status: 204, error: null });
   });
 
-  test("is signed with both secrets while one is replaced", async () => {
+  test("is signed with both secrets during a rotation", async () => {
     const receiver = receive();
     const rest = await app.join();
     const { secret, id } = await createWebhook(rest, { url: receiver.url });
@@ -99,7 +99,7 @@ describe("a delivery", () => {
     expect(() => verify(secret, second as never)).toThrow();
   });
 
-  test("stays below 20 kB: longer content is cut at the end of a character", async () => {
+  test("stays below 20 kB: longer content is cut between characters", async () => {
     const receiver = receive();
     const rest = await app.join();
     const { secret } = await createWebhook(rest, { url: receiver.url });
@@ -107,7 +107,7 @@ describe("a delivery", () => {
     const content = `"${"👩‍🚀é".repeat(4_000)}`;
     await send(rest, conversation.id, content);
     const [received] = await receiver.wait(1);
-    if (!received) throw new Error("nothing came");
+    if (!received) throw new Error("Nothing was received.");
     verify(secret, received);
     expect(Buffer.byteLength(received.body)).toBeLessThan(20_000);
     expect(Buffer.byteLength(received.body)).toBeGreaterThan(19_900);
@@ -116,7 +116,7 @@ describe("a delivery", () => {
     expect((received.json.data.content as string).isWellFormed()).toBe(true);
   });
 
-  test("comes for each of an event's types that are wanted, in the order of the conversation", async () => {
+  test("is sent for each subscribed event type, in the order of the conversation", async () => {
     const receiver = receive();
     const rest = await app.join();
     const other = await app.join();
@@ -145,8 +145,8 @@ describe("a delivery", () => {
   });
 });
 
-describe("who is told", () => {
-  test("an administrator of every conversation, a user of those they belong to, for so long", async () => {
+describe("recipients", () => {
+  test("an administrator gets events of every conversation, a user those of current memberships", async () => {
     const [forAdmin, forMember, forOutsider] = [receive(), receive(), receive()];
     const [admin, owner, member, outsider] = [
       await app.joinAdmin(),
@@ -169,7 +169,7 @@ describe("who is told", () => {
     expect(forOutsider.received).toHaveLength(0);
   });
 
-  test("who has left gets no retry either, nor does a disabled user", async () => {
+  test("a former member gets no retry either, nor does a disabled user", async () => {
     const receiver = receive(() => new Response(null, { status: 500 }));
     const [owner, member, disabled] = [await app.join(), await app.join(), await app.join()];
     const conversation = await createConversation(app.parley, owner.account, [member.account, disabled.account]);
@@ -195,8 +195,8 @@ describe("who is told", () => {
   });
 });
 
-describe("a receiver that fails", () => {
-  test("is asked again 5 seconds later, under the same webhook-id, and holds up no later event", async () => {
+describe("a failing receiver", () => {
+  test("gets a retry 5 seconds later with the same webhook-id, without delaying later events", async () => {
     const receiver = receive(
       (_received, count) => new Response(count === 1 ? "broken" : "fine", { status: count === 1 ? 500 : 200 }),
     );
@@ -218,7 +218,7 @@ describe("a receiver that fails", () => {
     expect(delivery).toMatchObject({ status: "delivered", attempts: 2, response_status: 200, response_body: "fine" });
   }, 20_000);
 
-  test("is not followed where it redirects to", async () => {
+  test("is not followed to a redirect", async () => {
     const target = receive();
     const receiver = receive(() => new Response(null, { status: 302, headers: { location: target.url } }));
     const rest = await app.join();
@@ -233,7 +233,7 @@ describe("a receiver that fails", () => {
     expect(target.received).toHaveLength(0);
   });
 
-  test("is not asked before its Retry-After, and after 429 for nothing else either", async () => {
+  test("gets no retry before its Retry-After, and after 429 no other delivery either", async () => {
     const receiver = receive(() => new Response(null, { status: 429, headers: { "retry-after": "3600" } }));
     const rest = await app.join();
     const { id } = await createWebhook(rest, { url: receiver.url });
@@ -250,7 +250,7 @@ describe("a receiver that fails", () => {
     expect((await listDeliveries(id)).map(({ status }) => status)).toEqual(["pending", "pending"]);
   });
 
-  test("is not told what was said in a conversation that was deleted before the retry", async () => {
+  test("gets no content of a conversation that was deleted before the retry", async () => {
     const receiver = receive(() => new Response(null, { status: 503 }));
     const rest = await app.join();
     const { id } = await createWebhook(rest, { url: receiver.url });
@@ -267,7 +267,7 @@ describe("a receiver that fails", () => {
     expect(again?.body).not.toContain("A secret");
   });
 
-  test("that asks for more than a day is left alone for so long", async () => {
+  test("with a Retry-After above a day gets none for that long", async () => {
     const receiver = receive(() => new Response(null, { status: 503, headers: { "retry-after": "172800" } }));
     const rest = await app.join();
     const { id } = await createWebhook(rest, { url: receiver.url });
@@ -280,7 +280,7 @@ describe("a receiver that fails", () => {
     expect(Number(delivery?.next_attempt_at) - Date.now()).toBeWithin(172_790_000, 190_100_000);
   });
 
-  test("with 410 is not asked again: the webhook is disabled, what is pending fails, and it is in the audit record", async () => {
+  test("that returns 410 gets no retry: the webhook is disabled, pending deliveries fail, and it is audited", async () => {
     const others = receive();
     const receiver = receive(() => new Response("gone", { status: 410 }));
     const rest = await app.join();
@@ -303,8 +303,8 @@ describe("a receiver that fails", () => {
       () => listDeliveries(id),
       (rows) => rows.every(({ status }) => status === "failed"),
     );
-    const [told] = await others.wait(1);
-    expect(told?.json).toMatchObject({ type: "webhook.disabled", data: { webhook_id: id, reason: "gone" } });
+    const [recipients] = await others.wait(1);
+    expect(recipients?.json).toMatchObject({ type: "webhook.disabled", data: { webhook_id: id, reason: "gone" } });
     const audit = await admin.get<{ data: Record<string, unknown>[] }>(
       `/audit?target_id=${id}&action=webhook.disabled`,
     );
@@ -339,7 +339,7 @@ describe("a receiver that fails", () => {
     expect(new Set(receiver.received.map((received) => received.id)).size).toBe(1);
   }, 20_000);
 
-  test("slowly delays no other endpoint", async () => {
+  test("that is slow delays no other endpoint", async () => {
     const slow = receive(async () => {
       await Bun.sleep(3_000);
       return new Response();
@@ -351,30 +351,30 @@ describe("a receiver that fails", () => {
     const conversations = await Promise.all(
       Array.from({ length: 30 }, () => createConversation(app.parley, rest.account)),
     );
-    const beganAtMs = performance.now();
+    const startedAtMs = performance.now();
     await Promise.all(conversations.map(({ id }) => send(rest, id, "Hello")));
     await quick.wait(30);
-    expect(performance.now() - beganAtMs).toBeLessThan(2_500);
-    // As many at a time as one endpoint is asked.
+    expect(performance.now() - startedAtMs).toBeLessThan(2_500);
+    // The maximum of concurrent requests per endpoint.
     expect(slow.received.length).toBeLessThanOrEqual(16);
   });
 });
 
 describe("system events", () => {
-  test("tell administrators of users, and of what is gone only that it was there", async () => {
+  test("are sent to administrators, with the current user, or only the id of a deleted one", async () => {
     const receiver = receive();
     const admin = await app.joinAdmin();
     await createWebhook(admin, { url: receiver.url, events: ["user.created", "user.deleted"] });
     const created = await admin.ask<{ id: string; email: string }>("POST", "/users", {
-      email: "told@example.com",
+      email: "ada@example.com",
       password: "correct horse battery",
-      display_name: "Told",
+      display_name: "Ada",
     });
     expect(created.status).toBe(201);
     const [first] = await receiver.wait(1);
     expect(first?.json).toMatchObject({
       type: "user.created",
-      data: { id: created.body.id, email: "told@example.com", display_name: "Told", role: "user", disabled: false },
+      data: { id: created.body.id, email: "ada@example.com", display_name: "Ada", role: "user", disabled: false },
     });
     expect(first?.json.conversation_id).toBeUndefined();
     expect((await admin.ask("DELETE", `/users/${created.body.id}`)).status).toBe(204);

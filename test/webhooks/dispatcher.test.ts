@@ -28,7 +28,7 @@ const createDispatcher = (send: SendOutgoing, endpointsMax: number) =>
     endpointsMax,
   });
 
-/** A webhook of a new user with deliveries that are due. */
+/** A webhook of a new user with due deliveries. */
 async function insertWebhook(url: string, deliveries: number): Promise<string> {
   const [userId, id] = [createId(), createId()];
   const email = `${userId}@example.com`;
@@ -42,22 +42,22 @@ async function insertWebhook(url: string, deliveries: number): Promise<string> {
   return id;
 }
 
-test("as many endpoints that hang as are served at once, with deliveries for hours, leave others their turn", async () => {
+test("a full set of hanging endpoints, with hours of deliveries, does not starve other endpoints", async () => {
   const reached: string[] = [];
   const send: SendOutgoing = async ({ url, timeoutMs }) => {
     if (url.hostname === "hangs.example") {
       await Bun.sleep(timeoutMs);
-      throw new Error("It was not answered in time.");
+      throw new Error("The request timed out.");
     }
     reached.push(url.hostname);
     return { status: 204, headers: new Headers(), body: new Uint8Array(), durationMs: 1 };
   };
   const dispatcher = createDispatcher(send, 2);
   for (let n = 0; n < 2; n += 1) await insertWebhook("https://hangs.example/", 2_000);
-  await dispatcher.look();
+  await dispatcher.check();
   await insertWebhook("https://works.example/", 1);
   for (const untilMs = Date.now() + 12_000; reached.length === 0 && Date.now() < untilMs; ) {
-    await dispatcher.look();
+    await dispatcher.check();
     await dispatcher.renew();
     await Bun.sleep(100);
   }
@@ -65,7 +65,7 @@ test("as many endpoints that hang as are served at once, with deliveries for hou
   expect(reached).toEqual(["works.example"]);
 });
 
-test("what is due doesn't wait until a long outbox is expanded", async () => {
+test("due deliveries do not wait until a long outbox is expanded", async () => {
   let leftAtSend = -1;
   const dispatcher = createDispatcher(async () => {
     const [row] = await database<{ left: number }[]>`select count(*)::int as left from webhook_outbox`;
@@ -79,7 +79,7 @@ test("what is due doesn't wait until a long outbox is expanded", async () => {
     select array_fill(gen_random_uuid(), array[200]), array_fill(1::bigint, array[200]),
       array_fill('message.created'::text, array[200]), array_fill(gen_random_uuid(), array[200]), now()
     from generate_series(1, 4000)`;
-  await dispatcher.look();
+  await dispatcher.check();
   for (const untilMs = Date.now() + 5_000; leftAtSend < 0 && Date.now() < untilMs; ) await Bun.sleep(20);
   expect(leftAtSend).toBeGreaterThan(0);
   expect(await database`select 1 from webhook_outbox limit 1`).toHaveLength(0);

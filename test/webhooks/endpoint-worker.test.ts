@@ -6,7 +6,7 @@ import { createEndpointWorker } from "../../src/modules/webhooks/delivery/endpoi
 const DELIVERIES = 500;
 const HANGS_MS = 2_500;
 
-/** Deliveries in their order, of which `conversations` take turns. */
+/** Deliveries in order, alternating between `conversations`. */
 const createBacklog = (conversations: number): DueDelivery[] =>
   Array.from({ length: DELIVERIES }, (_, n) => ({
     id: `d${n}`,
@@ -22,7 +22,7 @@ const createBacklog = (conversations: number): DueDelivery[] =>
   }));
 
 test.each([1, DELIVERIES])(
-  "while a receiver hangs, the backlog of %d conversations is not read again and again; then it goes in its order",
+  "while a receiver hangs, the backlog of %d conversations is not read repeatedly; then it is sent in order",
   async (conversations) => {
     const backlog = createBacklog(conversations);
     let loads = 0;
@@ -42,7 +42,7 @@ test.each([1, DELIVERIES])(
           return { deliveryId: due.id, disables: null, pauseMs: null } as AttemptResult;
         },
         results: { add: (_result, done) => setTimeout(done, 1), stop: async () => {} },
-        pace: { take: () => true, noteLag: () => {} },
+        throttle: { take: () => true, recordLag: () => {} },
         onError: (error) => expect(error).toBeUndefined(),
         onEnd: () => {},
       },

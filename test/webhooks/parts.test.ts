@@ -1,17 +1,17 @@
 import { describe, expect, test } from "bun:test";
 import { createBody } from "../../src/modules/webhooks/delivery/body.ts";
-import { createPace } from "../../src/modules/webhooks/delivery/pace.ts";
 import { findRetryDelay } from "../../src/modules/webhooks/delivery/schedule.ts";
 import { sign } from "../../src/modules/webhooks/delivery/signature.ts";
+import { createDeliveryThrottle } from "../../src/modules/webhooks/delivery/throttle.ts";
 
-test("the signature is that of the published example", () => {
+test("the signature matches the published example", () => {
   const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
   const signature = sign([secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, '{"test": 2432232314}');
   expect(signature).toBe("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
 });
 
 describe("the schedule", () => {
-  test("is that of Standard Webhooks, up to a tenth later, and ends after ten attempts", () => {
+  test("matches Standard Webhooks, with up to 10% jitter, and ends after ten attempts", () => {
     const [second, minute, hour] = [1_000, 60_000, 3_600_000];
     const delays = [
       5 * second,
@@ -31,21 +31,21 @@ describe("the schedule", () => {
     expect(findRetryDelay(10, null)).toBeNull();
   });
 
-  test("is never sooner than Retry-After, which does not shorten it", () => {
+  test("is never earlier than Retry-After, which does not shorten it", () => {
     expect(findRetryDelay(1, 60_000, 0)).toBe(60_000);
     expect(findRetryDelay(2, 1_000, 0)).toBe(300_000);
   });
 });
 
 describe("a body", () => {
-  const told = { type: "message.created", occurredAt: new Date(0), conversationId: null, seq: null };
+  const event = { type: "message.created", occurredAt: new Date(0), conversationId: null, seq: null };
   const read = (data: Record<string, unknown>) => {
-    const body = createBody({ ...told, data });
+    const body = createBody({ ...event, data });
     expect(Buffer.byteLength(body)).toBeLessThan(20_000);
     return JSON.parse(body).data;
   };
 
-  test("that fits is not touched", () => {
+  test("that fits is unchanged", () => {
     const data = { content: "x".repeat(19_000), metadata: { a: 1 } };
     expect(read(data)).toEqual(data);
   });
@@ -53,9 +53,9 @@ describe("a body", () => {
   test.each([
     ["control characters", "\u0001".repeat(20_000)],
     ["quotes", '"'.repeat(20_000)],
-    ["two units a character", "👋".repeat(10_000)],
-    ["three bytes a unit", "语".repeat(20_000)],
-  ])("of %s is cut by its bytes", (_name, content) => {
+    ["two UTF-16 units per character", "👋".repeat(10_000)],
+    ["three bytes per UTF-16 unit", "语".repeat(20_000)],
+  ])("of %s is cut by bytes", (_name, content) => {
     const data = read({ content });
     expect(content).toStartWith(data.content);
     expect(data.content.isWellFormed()).toBe(true);
@@ -63,7 +63,7 @@ describe("a body", () => {
     expect(data.content_truncated).toBe(true);
   });
 
-  test("whose other fields are too long keeps a beginning of its content", () => {
+  test("whose other fields are too long keeps the beginning of its content", () => {
     const data = read({
       content: "c".repeat(30_000),
       title: "t".repeat(30_000),
@@ -74,7 +74,7 @@ describe("a body", () => {
     expect(data).toMatchObject({ metadata: null, content_truncated: true });
   });
 
-  test("loses its reasoning first, as much of it as it takes", () => {
+  test("loses its reasoning first, as much as necessary", () => {
     const [content, reasoning] = ["c".repeat(8_000), "r👋".repeat(30_000)];
     const data = read({ content, reasoning });
     expect(data).toMatchObject({ content, content_truncated: true });
@@ -90,11 +90,11 @@ describe("a body", () => {
   });
 });
 
-describe("the pace", () => {
+describe("pacing", () => {
   const startPace = () => {
     let nowMs = 0;
-    const pace = createPace(() => nowMs);
-    /** @returns how many deliveries may begin in a second with so many events. */
+    const pace = createDeliveryThrottle(() => nowMs);
+    /** @returns how many deliveries may start per second with this many events. */
     const second = (events: number): number => {
       let begun = 0;
       for (let step = 0; step < 100; step += 1) {
@@ -107,13 +107,13 @@ describe("the pace", () => {
     return { pace, second };
   };
 
-  test("holds nothing back while there are few events", () => {
+  test("delays nothing while there are few events", () => {
     const { second } = startPace();
     second(200);
     expect(second(200)).toBe(20_000);
   });
 
-  test("leaves the more to senders the more they send, but never stands still", () => {
+  test("gives sends more room the more there are, but never stops deliveries", () => {
     const { second } = startPace();
     second(1_000);
     expect(second(1_000)).toBeWithin(2_500, 3_500);
@@ -121,10 +121,10 @@ describe("the pace", () => {
     expect(second(4_000)).toBeWithin(120, 180);
   });
 
-  test("holds nothing back that has waited for half a minute", () => {
+  test("does not delay deliveries that have waited half a minute", () => {
     const { pace, second } = startPace();
     second(4_000);
-    pace.noteLag(31_000);
+    pace.recordLag(31_000);
     expect(second(4_000)).toBe(20_000);
   });
 });

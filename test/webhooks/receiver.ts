@@ -1,7 +1,7 @@
 import { Webhook } from "standardwebhooks";
 import { checkWebhook } from "../support/pushes.ts";
 
-/** One request that a receiver got. */
+/** A request that a receiver got. */
 export type Received = {
   id: string;
   headers: Headers;
@@ -20,7 +20,10 @@ type Answer = (received: Received, count: number) => Response | Promise<Response
 
 const WAIT_MS_MAX = 10_000;
 
-/** A receiver of webhooks on this machine. @param answer by default 204 for each request; `count` is of requests so far. */
+/**
+ * A webhook receiver on this machine. @param answer by default 204 for each request; `count` is the number of requests
+ * so far.
+ */
 export function startReceiver(answer: Answer = () => new Response(null, { status: 204 })) {
   const received: Received[] = [];
   const server = Bun.serve({
@@ -47,11 +50,11 @@ export function startReceiver(answer: Answer = () => new Response(null, { status
     received,
     types: () => received.map(({ json }) => json.type),
 
-    /** Waits for so many requests. @throws when they do not come. */
+    /** Waits for this many requests. @throws if they don't arrive. */
     async wait(count: number): Promise<Received[]> {
       const untilMs = performance.now() + WAIT_MS_MAX;
       while (received.length < count) {
-        if (performance.now() > untilMs) throw new Error(`${received.length} of ${count} requests have come.`);
+        if (performance.now() > untilMs) throw new Error(`Only ${received.length} of ${count} requests have arrived.`);
         await Bun.sleep(5);
       }
       return received;
@@ -63,7 +66,7 @@ export function startReceiver(answer: Answer = () => new Response(null, { status
 
 export type Receiver = ReturnType<typeof startReceiver>;
 
-/** Verifies a request as receivers do, with the library of Standard Webhooks. @throws when it is not signed so. */
+/** Verifies a request with the reference library of Standard Webhooks. @throws if the signature is invalid. */
 export function verify(secret: string, { headers, body }: Received): unknown {
   return new Webhook(secret).verify(body, Object.fromEntries(headers));
 }

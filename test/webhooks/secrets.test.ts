@@ -9,7 +9,7 @@ import { createWebhook, readDelivery, waitForAttempt, waitForEnd } from "./start
 const JWT_SECRET = "one secret of at least 32 bytes, for tests";
 const OTHER_SECRET = "another secret of at least 32 bytes, for tests";
 
-test("a secret is 32 random bytes, and opens for its webhook with its key alone", () => {
+test("a secret is 32 random bytes, and is decrypted only for its webhook with its key", () => {
   const secrets = createWebhookSecrets(JWT_SECRET);
   const secret = secrets.create();
   expect(secrets.create()).not.toBe(secret);
@@ -24,7 +24,7 @@ test("a secret is 32 random bytes, and opens for its webhook with its key alone"
     expect(secrets.open(own, broken)).toBeNull();
 });
 
-test("after JWT_SECRET was changed nothing is sent unsigned: deliveries say what to do, and a rotation repairs them", async () => {
+test("after a change of JWT_SECRET nothing is sent unsigned: deliveries say how to fix it, and a rotation does", async () => {
   const database = await createTestDatabase();
   const receiver = startReceiver();
   const start = (secret: string) =>

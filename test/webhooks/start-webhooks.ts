@@ -14,7 +14,7 @@ export async function startWebhooks(config: Record<string, string> = {}) {
 
     join: async (): Promise<Rest> => createRest(parley, await parley.register()),
 
-    /** A user who is an administrator before anybody has looked at them. */
+    /** A user who is made an administrator right away, before any role is cached. */
     async joinAdmin(): Promise<Rest> {
       const account = await parley.register();
       await parley.database`update users set role = 'admin' where id = ${account.user.id}`;
@@ -25,10 +25,10 @@ export async function startWebhooks(config: Record<string, string> = {}) {
 
 export type WithWebhooks = Awaited<ReturnType<typeof startWebhooks>>;
 
-/** No machine has this name, so nothing is ever delivered there. */
+/** A host name that doesn't exist, so nothing is ever delivered there. */
 export const NOWHERE = "https://receiver.invalid/parley";
 
-/** A new webhook of the user; for new messages unless the input says otherwise. */
+/** A new webhook of the user, for new messages unless the input says otherwise. */
 export async function createWebhook(rest: Rest, input: Partial<CreateWebhook> = {}): Promise<WebhookWithSecret> {
   const body = { url: NOWHERE, events: ["message.created"], ...input };
   const answer = await rest.ask<WebhookWithSecret>("POST", "/webhooks", body);
@@ -44,7 +44,7 @@ export const readDelivery = async (rest: Rest, webhookId: string, id: string): P
 
 const WAIT_MS_MAX = 10_000;
 
-/** Looks at a delivery until it is as it should be. @throws when it does not become so. */
+/** Polls a delivery until it is in the expected state. @throws on a timeout. */
 async function waitFor(rest: Rest, webhookId: string, id: string, isDone: (delivery: WebhookDelivery) => boolean) {
   const untilMs = performance.now() + WAIT_MS_MAX;
   for (;;) {

@@ -9,7 +9,7 @@ import { type ProviderStandIn, startProviderStandIn } from "../support/provider-
 import type { Rest } from "../support/rest.ts";
 import { createWebhook, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
 
-/** An answer reserves 500 tokens and what it may have; so there is room for one, but not for two. */
+/** An answer reserves 500 tokens plus its maximum, so there is room for one, but not for two. */
 const BUDGETS = {
   BUDGET_ANSWER_TOKENS: "100",
   BUDGET_USER_TOKENS_PER_DAY: "3000",
@@ -37,15 +37,15 @@ afterAll(async () => {
   await provider.stop();
 });
 
-type Told = {
+type ReceivedEvent = {
   type: string;
   user_id: string | null;
   conversation_id: string | null;
   data: Record<string, unknown> | null;
 };
 
-/** What a webhook has been told, after everything that happened so far; the server expands the outbox too. */
-async function listTold(webhookId: string): Promise<Told[]> {
+/** The events that a webhook received after everything so far; the server expands the outbox too. */
+async function listReceived(webhookId: string): Promise<ReceivedEvent[]> {
   const { database } = webhooks.parley;
   for (;;) {
     await database`select expand_webhook_outbox(100)`;
@@ -55,15 +55,15 @@ async function listTold(webhookId: string): Promise<Told[]> {
     if (left === 0) break;
     await Bun.sleep(10);
   }
-  return database<Told[]>`
+  return database<ReceivedEvent[]>`
     select type, user_id, conversation_id, data from webhook_deliveries where webhook_id = ${webhookId} order by n`;
 }
 
-/** Looks until a webhook has been told of something. */
-async function waitForTold(webhookId: string): Promise<Told[]> {
+/** Polls until a webhook has received something. */
+async function waitForTold(webhookId: string): Promise<ReceivedEvent[]> {
   for (;;) {
-    const told = await listTold(webhookId);
-    if (told.length > 0) return told;
+    const received = await listReceived(webhookId);
+    if (received.length > 0) return received;
     await Bun.sleep(10);
   }
 }
@@ -71,7 +71,7 @@ async function waitForTold(webhookId: string): Promise<Told[]> {
 const send = (rest: Rest, conversationId: string) =>
   rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "Hello?", reply: true });
 
-test("administrators are told of every new user once, however the account was made; others of none", async () => {
+test("administrators receive every new user once, however the account was created; others receive none", async () => {
   const { database } = webhooks.parley;
   const ben = await webhooks.join();
   const mine = await createWebhook(root, { events: ["user.created"] });
@@ -88,7 +88,7 @@ test("administrators are told of every new user once, however the account was ma
   const issued = await withTransaction(database, (sql) =>
     users.createPasswordless(sql, { email: "issued@example.com", name: "Issued" }),
   );
-  // The second account of an address is refused, and a transaction that fails tells nobody.
+  // The second account with an address is refused, and a failing transaction sends nothing.
   expect((await root.ask("POST", "/users", { email: "made@example.com", password: "a long password 1" })).status).toBe(
     409,
   );
@@ -97,30 +97,30 @@ test("administrators are told of every new user once, however the account was ma
     throw new Error("undone");
   });
   await expect(failing).rejects.toThrow("undone");
-  const told = await listTold(mine.id);
-  expect(told.map(({ type, user_id }) => [type, user_id])).toEqual(
+  const received = await listReceived(mine.id);
+  expect(received.map(({ type, user_id }) => [type, user_id])).toEqual(
     [registered.id, made.id, operated.id, issued?.id].map((id) => ["user.created", id ?? ""]),
   );
-  expect(await listTold(others.id)).toEqual([]);
+  expect(await listReceived(others.id)).toEqual([]);
 });
 
-test("administrators are told of users who are deleted, by themselves or by others", async () => {
+test("administrators receive deleted users, whoever deleted them", async () => {
   const [anna, ben] = [await webhooks.join(), await webhooks.join()];
   const mine = await createWebhook(root, { events: ["user.deleted"] });
   const own = await createWebhook(anna, { events: ["*"] });
   const removed = await anna.ask("DELETE", "/me", { current_password: "wrong" });
   expect(removed.status).toBeGreaterThanOrEqual(400);
-  expect(await listTold(mine.id)).toEqual([]);
+  expect(await listReceived(mine.id)).toEqual([]);
   expect((await anna.ask("DELETE", "/me", { current_password: TEST_PASSWORD })).status).toBe(204);
   expect((await root.ask("DELETE", `/users/${ben.id}`)).status).toBe(204);
-  expect((await listTold(mine.id)).map(({ type, data }) => [type, data])).toEqual([
+  expect((await listReceived(mine.id)).map(({ type, data }) => [type, data])).toEqual([
     ["user.deleted", { id: anna.id }],
     ["user.deleted", { id: ben.id }],
   ]);
-  expect(await listTold(own.id)).toEqual([]);
+  expect(await listReceived(own.id)).toEqual([]);
 });
 
-test("members are told of a generation that failed, with what failed; outsiders are not", async () => {
+test("members receive a failed generation with its error; outsiders do not", async () => {
   const [anna, ben] = [await webhooks.join(), await webhooks.join()];
   const { id } = await createConversation(webhooks.parley, anna.account);
   const [mine, others, all] = await Promise.all(
@@ -128,8 +128,8 @@ test("members are told of a generation that failed, with what failed; outsiders 
   );
   provider.script("one", { fault: "status", status: 500 });
   expect((await send(anna, id)).status).toBe(201);
-  const told = await waitForTold(mine?.id ?? "");
-  expect(told).toEqual([
+  const received = await waitForTold(mine?.id ?? "");
+  expect(received).toEqual([
     {
       type: "generation.failed",
       user_id: null,
@@ -142,15 +142,15 @@ test("members are told of a generation that failed, with what failed; outsiders 
       },
     },
   ]);
-  expect(await listTold(others?.id ?? "")).toEqual([]);
-  expect(await listTold(all?.id ?? "")).toEqual(told);
+  expect(await listReceived(others?.id ?? "")).toEqual([]);
+  expect(await listReceived(all?.id ?? "")).toEqual(received);
   provider.script("one", { pieces: ["fine"] });
   await send(anna, id);
   await Bun.sleep(300);
-  expect(await listTold(mine?.id ?? "")).toHaveLength(1);
+  expect(await listReceived(mine?.id ?? "")).toHaveLength(1);
 });
 
-test("a budget that is used up is told of once for each payer and window, to its user and to administrators", async () => {
+test("an exhausted budget is sent once per payer and window, to its user and to administrators", async () => {
   const { database } = webhooks.parley;
   const [anna, ben] = [await webhooks.join(), await webhooks.join()];
   const { id } = await createConversation(webhooks.parley, anna.account);
@@ -167,9 +167,9 @@ test("a budget that is used up is told of once for each payer and window, to its
       json: { model: "openai/one", messages: [{ role: "user", content: "Hello?" }] },
     });
   expect((await complete()).status).toBe(200);
-  expect(await listTold(mine?.id ?? "")).toEqual([]);
+  expect(await listReceived(mine?.id ?? "")).toEqual([]);
 
-  // The key's month is full, while its user has room.
+  // The key's month is exhausted, while its user has budget left.
   await database`update budget_windows set spent_tokens = 1990 where scope = 'key' and period = 'month'`;
   for (let n = 0; n < 3; n += 1) expect((await complete()).status).toBe(429);
   const [first, ...more] = await waitForTold(mine?.id ?? "");
@@ -192,18 +192,18 @@ test("a budget that is used up is told of once for each payer and window, to its
     },
   });
 
-  // Then the user's day, by sends, by a regenerated answer, and by several at once.
+  // Then the user's day: by sends, by a regenerated answer, and by several at once.
   await database`update budget_windows set spent_tokens = 2990 where scope_id = ${anna.id} and period = 'day'`;
   const refused = await Promise.all(Array.from({ length: 5 }, () => send(anna, id)));
   expect(refused.map(({ status }) => status)).toEqual([429, 429, 429, 429, 429]);
-  let told = await listTold(mine?.id ?? "");
-  while (told.length < 2) told = await listTold(mine?.id ?? "");
+  let received = await listReceived(mine?.id ?? "");
+  while (received.length < 2) received = await listReceived(mine?.id ?? "");
   await Bun.sleep(50);
-  told = await listTold(mine?.id ?? "");
-  expect(told.map(({ data }) => [data?.period, data?.api_key_id])).toEqual([
+  received = await listReceived(mine?.id ?? "");
+  expect(received.map(({ data }) => [data?.period, data?.api_key_id])).toEqual([
     ["month", key.body.id],
     ["day", null],
   ]);
-  expect(await listTold(others?.id ?? "")).toEqual([]);
-  expect(await listTold(all?.id ?? "")).toEqual(told);
+  expect(await listReceived(others?.id ?? "")).toEqual([]);
+  expect(await listReceived(all?.id ?? "")).toEqual(received);
 });

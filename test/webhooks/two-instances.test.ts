@@ -23,7 +23,7 @@ afterAll(async () => {
 
 const MESSAGES = 100;
 
-test("several instances share the endpoints, and tell each of every event once, in the order of a conversation", async () => {
+test("several instances share the endpoints, and each receives every event once, in the order of a conversation", async () => {
   const receivers = Array.from({ length: 4 }, () => startReceiver());
   const account = await first.register();
   const rest = createRest(first, account);
@@ -50,7 +50,7 @@ test("several instances share the endpoints, and tell each of every event once, 
   await shared.database`delete from webhooks`;
 });
 
-test("what a dead instance held is delivered when its lease is over, and never twice at once", async () => {
+test("deliveries held by a dead instance are sent after its lease, and never twice at once", async () => {
   const receiver = startReceiver();
   const account = await first.register();
   const rest = createRest(first, account);
@@ -68,7 +68,7 @@ test("what a dead instance held is delivered when its lease is over, and never t
   await shared.database`delete from webhooks`;
 });
 
-test("an instance that stops hands over, and nothing is lost", async () => {
+test("an instance that stops hands over its deliveries without losses", async () => {
   const receiver = startReceiver(async () => {
     await Bun.sleep(20);
     return new Response();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { AuditEvent } from "../../src/modules/audit/model.ts";
 import { type Webhook, type WebhookWithSecret, webhookEventTypes } from "../../src/modules/webhooks/model.ts";
-import { PREVIOUS_SECRET_KEPT_S } from "../../src/modules/webhooks/service.ts";
+import { PREVIOUS_SECRET_TTL_S } from "../../src/modules/webhooks/service.ts";
 import type { Rest } from "../support/rest.ts";
 import { createWebhook, NOWHERE, type Page, readWebhook, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
 
@@ -43,38 +43,38 @@ describe("a webhook", () => {
     expect(stored?.row).not.toContain(secret.slice("whsec_".length, -4));
   });
 
-  test("needs no description, and takes each event type or all of them", async () => {
+  test("needs no description, and accepts each event type or all of them", async () => {
     const cleo = await webhooks.join();
     expect(await createWebhook(cleo, { events: ["*"] })).toMatchObject({ events: ["*"], description: null });
     expect((await createWebhook(cleo, { events: webhookEventTypes })).events).toEqual(webhookEventTypes);
-    const twice = await createWebhook(cleo, { events: ["member.added", "user.created", "member.added"] });
-    expect(twice.events).toEqual(["member.added", "user.created"]);
+    const repeatedEvents = await createWebhook(cleo, { events: ["member.added", "user.created", "member.added"] });
+    expect(repeatedEvents.events).toEqual(["member.added", "user.created"]);
   });
 
-  const bad: [string, Record<string, unknown>, string][] = [
-    ["no URL", { url: undefined }, "#/url"],
-    ["a URL that is none", { url: "receiver" }, "#/url"],
+  const invalid: [string, Record<string, unknown>, string][] = [
+    ["a missing URL", { url: undefined }, "#/url"],
+    ["an invalid URL", { url: "receiver" }, "#/url"],
     ["another scheme", { url: "ftp://example.com/" }, "#/url"],
-    ["a path of files", { url: "file:///etc/passwd" }, "#/url"],
+    ["a file URL", { url: "file:///etc/passwd" }, "#/url"],
     ["credentials in the URL", { url: "https://user:pass@example.com/" }, "#/url"],
-    ["a URL too long", { url: `https://example.com/${"a".repeat(2_000)}` }, "#/url"],
+    ["an oversized URL", { url: `https://example.com/${"a".repeat(2_000)}` }, "#/url"],
     ["a URL that is a number", { url: 7 }, "#/url"],
     ["no events", { events: [] }, "#/events"],
     ["an unknown event", { events: ["message.created", "message.sent"] }, "#/events/1"],
     ["an ephemeral event", { events: ["typing"] }, "#/events/0"],
     ["the test event", { events: ["webhook.test"] }, "#/events/0"],
-    ["all events and one more", { events: ["*", "message.created"] }, "#/events"],
-    ["a description too long", { description: "d".repeat(501) }, "#/description"],
-    ["a secret of its own", { secret: "whsec_AAAA" }, "#/secret"],
+    ["all events plus one more", { events: ["*", "message.created"] }, "#/events"],
+    ["an oversized description", { description: "d".repeat(501) }, "#/description"],
+    ["a custom secret", { secret: "whsec_AAAA" }, "#/secret"],
   ];
-  test.each(bad)("with %s is refused", async (_, fault, pointer) => {
+  test.each(invalid)("with %s is refused", async (_, fault, pointer) => {
     const refused = await ben.refused("POST", "/webhooks", { ...input, ...fault });
     expect(refused.status).toBe(422);
     expect(refused.errors?.map((error) => error.pointer)).toEqual([pointer]);
     expect((await ben.get<Page<Webhook>>("/webhooks")).body.data).toEqual([]);
   });
 
-  test("is made once for one Idempotency-Key, and shows its secret again to who repeats the request", async () => {
+  test("is created once per Idempotency-Key, and a repeat shows the secret again", async () => {
     const cleo = await webhooks.join();
     const headers = { "idempotency-key": "once" };
     const first = await cleo.ask<WebhookWithSecret>("POST", "/webhooks", input, headers);
@@ -94,7 +94,7 @@ describe("a webhook", () => {
     expect((await cleo.refused("GET", "/webhooks?cursor=nonsense")).code).toBe("bad_cursor");
   });
 
-  test("of many at once only so many are made as the quota allows", async () => {
+  test("is created at most as often as the quota allows, under concurrency", async () => {
     const cleo = await webhooks.join();
     const made = await Promise.all(Array.from({ length: 10 }, () => cleo.ask<Webhook>("POST", "/webhooks", input)));
     expect(made.filter(({ status }) => status === 201)).toHaveLength(6);
@@ -108,7 +108,7 @@ describe("a webhook", () => {
   });
 });
 
-test("without WEBHOOK_ALLOW_PRIVATE_NETWORKS, URLs of private addresses are refused in any form", async () => {
+test("without WEBHOOK_ALLOW_PRIVATE_NETWORKS, URLs of private addresses are refused in any notation", async () => {
   const closed = await startWebhooks({ WEBHOOK_ALLOW_PRIVATE_NETWORKS: "false" });
   const cleo = await closed.join();
   const { id } = await createWebhook(cleo, { url: "http://example.com:8080/parley" });
@@ -126,7 +126,7 @@ test("without WEBHOOK_ALLOW_PRIVATE_NETWORKS, URLs of private addresses are refu
 });
 
 describe("changing a webhook", () => {
-  test("changes what is given, and nothing else", async () => {
+  test("changes only the given fields", async () => {
     const { secret: _, ...before } = await createWebhook(anna, input);
     const path = `/webhooks/${before.id}`;
     const patch = async (change: Record<string, unknown>) => (await anna.ask<Webhook>("PATCH", path, change)).body;
@@ -144,7 +144,7 @@ describe("changing a webhook", () => {
     expect((await readWebhook(anna, before.id)).events).toEqual(["*"]);
   });
 
-  test("disables it, and enables it again whatever had disabled it", async () => {
+  test("disables it, and enables it again, whatever the reason it was disabled", async () => {
     const { id } = await createWebhook(root);
     const patch = async (disabled: boolean) => (await root.ask<Webhook>("PATCH", `/webhooks/${id}`, { disabled })).body;
     const off = await patch(true);
@@ -157,7 +157,7 @@ describe("changing a webhook", () => {
     expect(await patch(false)).toMatchObject({ disabled: false, disabled_reason: null, disabled_at: null });
   });
 
-  test("gives it another ETag", async () => {
+  test("changes its ETag", async () => {
     const { id } = await createWebhook(root);
     const path = `/webhooks/${id}`;
     const tag = (await root.get(path)).headers.get("etag") ?? "";
@@ -168,7 +168,7 @@ describe("changing a webhook", () => {
 });
 
 describe("If-Match", () => {
-  test("lets only the first of two changes of the same state through", async () => {
+  test("accepts only the first of two changes of the same state", async () => {
     const cleo = await webhooks.join();
     const { id } = await createWebhook(cleo);
     const path = `/webhooks/${id}`;
@@ -179,7 +179,7 @@ describe("If-Match", () => {
     expect(both.map((answer) => answer.status).sort()).toEqual([200, 412]);
     expect(both.find((answer) => answer.status === 412)?.body.code).toBe("precondition_failed");
     expect((await cleo.ask("DELETE", path, undefined, { "if-match": tag })).status).toBe(412);
-    // A weak tag says nothing of the exact state.
+    // A weak ETag does not identify the exact state.
     const newest = (await cleo.get(path)).headers.get("etag") ?? "";
     expect((await patch("three", `W/${newest}`)).status).toBe(412);
     expect((await patch("four", `"other", ${newest}`)).status).toBe(200);
@@ -188,7 +188,7 @@ describe("If-Match", () => {
 });
 
 describe("rotating the secret", () => {
-  test("gives a new one, and keeps the one before for a day", async () => {
+  test("returns a new one, and keeps the previous one for a day", async () => {
     const { id, secret } = await createWebhook(root);
     const answer = await root.ask<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`);
     expect(answer.status).toBe(200);
@@ -196,7 +196,7 @@ describe("rotating the secret", () => {
     expect(answer.body.secret).toMatch(SECRET);
     expect(answer.body.secret).not.toBe(secret);
     const until = Date.parse(answer.body.previous_secret_until ?? "");
-    expect(Math.abs(until - Date.now() - PREVIOUS_SECRET_KEPT_S * 1_000)).toBeLessThan(60_000);
+    expect(Math.abs(until - Date.now() - PREVIOUS_SECRET_TTL_S * 1_000)).toBeLessThan(60_000);
     const { secret: _, ...shown } = answer.body;
     expect(await readWebhook(root, id)).toEqual(shown);
     await webhooks.parley.database`update webhooks set previous_secret_until = now() where id = ${id}`;
@@ -205,7 +205,7 @@ describe("rotating the secret", () => {
 });
 
 describe("deleting a webhook", () => {
-  test("deletes it once, with its deliveries, also very many", async () => {
+  test("deletes it once, with all its deliveries, even very many", async () => {
     const { id } = await createWebhook(root);
     await webhooks.parley.database`
       insert into webhook_deliveries (id, webhook_id, type, occurred_at, status, finished_at)
@@ -219,7 +219,7 @@ describe("deleting a webhook", () => {
   });
 });
 
-describe("nobody else", () => {
+describe("other users", () => {
   const requests: [string, string, unknown?][] = [
     ["GET", ""],
     ["PATCH", "", { disabled: true }],
@@ -232,7 +232,7 @@ describe("nobody else", () => {
     ["POST", "/deliveries/{delivery}/redeliver"],
   ];
 
-  test("finds it, an administrator neither", async () => {
+  test("find nothing, not even administrators", async () => {
     const cleo = await webhooks.join();
     const { secret: _, ...webhook } = await createWebhook(cleo);
     const delivery = Bun.randomUUIDv7();
@@ -249,7 +249,7 @@ describe("nobody else", () => {
     expect(await readWebhook(cleo, webhook.id)).toEqual(webhook);
     for (const [method, path] of requests)
       expect((await webhooks.parley.fetch(`/api/v1/webhooks/${webhook.id}${path}`, { method })).status).toBe(401);
-    // Of another webhook of the same user it is not there either.
+    // Nor is it found below another webhook of the same user.
     const { id: other } = await createWebhook(cleo);
     for (const [method, path] of requests.slice(-2)) {
       const address = `/webhooks/${other}${path.replace("{delivery}", delivery)}`;
@@ -257,7 +257,7 @@ describe("nobody else", () => {
     }
   });
 
-  test("gets in with a key that lacks the scope", async () => {
+  test("keys without the scope are refused", async () => {
     const cleo = await webhooks.join();
     const { id } = await createWebhook(cleo);
     const withKey = async (scope: string) => {
@@ -280,7 +280,7 @@ describe("nobody else", () => {
   });
 });
 
-test("creating, changing, rotating and deleting are in the audit record, without the path of the URL", async () => {
+test("creating, changing, rotating and deleting are audited, without the path of the URL", async () => {
   const { id } = await createWebhook(root, { url: "https://receiver.invalid:8443/token-in-the-path?key=x" });
   await root.ask("PATCH", `/webhooks/${id}`, { disabled: true });
   await root.ask("POST", `/webhooks/${id}/rotate-secret`);

@@ -91,12 +91,12 @@ function restartReasoning(answer: AnswerState): void {
 }
 
 /** UTF-16 units that may still be written in this answer. */
-export const roomLeft = (answer: AnswerState): number => ANSWER_LENGTH_MAX - answer.shown.length;
+export const charsLeft = (answer: AnswerState): number => ANSWER_LENGTH_MAX - answer.shown.length;
 
 /** Appends a model's text to the answer and pushes it. */
 export function showText(answer: AnswerState, model: string, text: string, push: PushPart<AnswerPart>): void {
   if (!answer.isOpen) openAnswer(answer, model, push);
-  if (answer.writer === null) nameWriter(answer, model);
+  if (answer.writer === null) recordWriter(answer, model);
   answer.shown += text;
   answer.usedReasoning = answer.reasoning.length;
   push({ type: "text", text });
@@ -110,7 +110,7 @@ export function showReasoning(answer: AnswerState, model: string, text: string, 
 }
 
 /** Records the running model as a writer of the answer. */
-export function nameWriter(answer: AnswerState, model: string): void {
+export function recordWriter(answer: AnswerState, model: string): void {
   answer.writer = model;
   if (!answer.models.includes(model)) answer.models.push(model);
 }

@@ -1,6 +1,6 @@
 import type { AnswerPart, RunUsage } from "../answer-part.ts";
 import { fitMessages } from "../fit-messages.ts";
-import type { Catalogue } from "../models.ts";
+import type { Catalog } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import type { PauseSignal } from "../pause-signal.ts";
 import type {
@@ -20,7 +20,7 @@ import type {
 import type { RunContext } from "../run-context.ts";
 import { THINKING_SILENCE_MS, type TimeoutsOf } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
-import { type AnswerState, findPartial, nameWriter, openAnswer, restartStep, roomLeft, showText } from "./answer.ts";
+import { type AnswerState, charsLeft, findPartial, openAnswer, recordWriter, restartStep, showText } from "./answer.ts";
 import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { createReasoningReader } from "./reasoning-reader.ts";
@@ -33,7 +33,7 @@ import { watch } from "./watchdog.ts";
 
 export type AttemptOptions = {
   providers: ReadonlyMap<string, Provider>;
-  catalogue: Catalogue;
+  catalog: Catalog;
   timeoutsOf: TimeoutsOf;
   observe: ChainObserver;
   /** Whether reasoning is pushed. */
@@ -47,7 +47,7 @@ export type AttemptRequest = {
   outputTokensMax?: number | null;
   /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
   isFitted?: boolean;
-  /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
+  /** Index of the question in the messages. It and all later messages are never trimmed. Absent: the last user message. */
   questionAt?: number;
   options?: AnswerOptions;
   /** Called in each attempt when the first bytes of a response body arrive, before there is anything to show. */
@@ -88,7 +88,7 @@ export async function makeAttempt(
   const secondsSoFar = () => (performance.now() - startedMs) / 1000;
   const partial = findPartial(answer);
   const trimmer = createOverlapTrimmer(partial ?? "");
-  const cleaner = createTextCleaner(roomLeft(answer), (text) => showText(answer, model, text, push));
+  const cleaner = createTextCleaner(charsLeft(answer), (text) => showText(answer, model, text, push));
   const pushReasoning = options.showsReasoning ? push : null;
   const reasoning = createReasoningReader(answer, model, pushReasoning);
   const thinkFilter = createThinkFilter(takeReasoning);
@@ -96,7 +96,7 @@ export async function makeAttempt(
   const stopFilter = createStopFilter(request.options?.stop);
   const shownBefore = answer.shown.length;
   const timeouts = options.timeoutsOf(model);
-  const { provider, asked } = prepare(options, request, model, partial);
+  const { provider, providerRequest } = prepare(options, request, model, partial);
   let hasText = false;
   let hasToolCall = false;
   let hasActivity = false;
@@ -147,7 +147,7 @@ export async function makeAttempt(
   }
 
   const ended = await watch(
-    (signal, pushPart) => provider.stream({ ...asked, idleTimeoutMs: timeouts.idleMs, signal }, pushPart),
+    (signal, pushPart) => provider.stream({ ...providerRequest, idleTimeoutMs: timeouts.idleMs, signal }, pushPart),
     {
       signal: request.signal,
       pause: request.pause,
@@ -170,10 +170,10 @@ export async function makeAttempt(
   if (end !== ended && partial === null) restartStep(answer);
   if (end.type === "finish") {
     if (!answer.isOpen) openAnswer(answer, model, push);
-    nameWriter(answer, model);
+    recordWriter(answer, model);
   }
   const usage = countUsage({
-    asked,
+    providerRequest,
     hasOutput,
     readWritten: () => answer.shown.slice(shownBefore) + trimmer.unshown(),
     toolCalls,
@@ -208,33 +208,33 @@ export async function makeAttempt(
 }
 
 /** Whether a thinking model has to show activity before its timeouts. */
-const mayNotBeSilent = ({ firstTokenMs, idleMs }: ReturnType<TimeoutsOf>): boolean =>
+const needsActivity = ({ firstTokenMs, idleMs }: ReturnType<TimeoutsOf>): boolean =>
   Math.min(firstTokenMs, idleMs) < THINKING_SILENCE_MS;
 
 /** Returns the provider of a model and the request for it. */
 function prepare(
-  { providers, catalogue, timeoutsOf, showsReasoning }: AttemptOptions,
+  { providers, catalog, timeoutsOf, showsReasoning }: AttemptOptions,
   { messages, outputTokensMax = null, isFitted = false, questionAt, options = {}, pause }: AttemptRequest,
   model: string,
   partial: string | null,
-): { provider: Provider; asked: Omit<ProviderRequest, "signal"> } {
+): { provider: Provider; providerRequest: Omit<ProviderRequest, "signal"> } {
   const slash = model.indexOf("/");
   const provider = providers.get(model.slice(0, slash));
   if (!provider) throw new Error(`No provider is configured for the model ${model}.`);
-  const budget = catalogue.budgetOf(model);
+  const budget = catalog.budgetOf(model);
   const longest = budget.outputTokensMax;
   const requestedMax = outputTokensMax ?? (isFitted ? longest : null);
-  const asked = {
+  const providerRequest = {
     model: model.slice(slash + 1),
     messages: isFitted ? fitMessages(messages, budget.inputTokens, questionAt) : [...messages],
     partial,
     // Caps the client's own limit too: this may be a fallback model with a shorter maximum.
     outputTokensMax: requestedMax === null || longest === null ? requestedMax : Math.min(requestedMax, longest),
     answerTokensMax: longest,
-    options: catalogue.can(model, "tools") ? options : { ...options, tools: undefined },
-    isThinking: catalogue.can(model, "thinking"),
-    asksForReasoning: showsReasoning || mayNotBeSilent(timeoutsOf(model)),
+    options: catalog.can(model, "tools") ? options : { ...options, tools: undefined },
+    isThinking: catalog.can(model, "thinking"),
+    asksForReasoning: showsReasoning || needsActivity(timeoutsOf(model)),
     pause,
   };
-  return { provider, asked };
+  return { provider, providerRequest };
 }

@@ -3,7 +3,7 @@ const LINE_CHARS_MAX = 32;
 /** White space, then the closing fence as far as it has arrived. */
 const closing = /\s*(?:`{1,3}\s*)?$/;
 const opening = /^\s*```[\w-]*[ \t]*\r?\n/;
-/** Matches whatever may still become an opening fence. */
+/** Matches text that may still become an opening fence. */
 const openingStart = /^\s*(?:`{1,2}|```[\w-]*[ \t]*\r?)?$/;
 
 /**

@@ -18,7 +18,7 @@ export function createTextCleaner(room: number, show: (text: string) => void) {
   let half = "";
   let left = room;
 
-  function showCut(text: string): void {
+  function showInParts(text: string): void {
     let start = 0;
     while (start < text.length && left > 0) {
       let end = Math.min(text.length, start + Math.min(TEXT_PART_LENGTH_MAX, left));
@@ -44,7 +44,7 @@ export function createTextCleaner(room: number, show: (text: string) => void) {
       if (whole.includes("\0")) whole = whole.replaceAll("\0", "");
       if (!whole.isWellFormed()) whole = whole.toWellFormed();
       if (whole === "") return;
-      if (whole.length > TEXT_PART_LENGTH_MAX || whole.length > left) showCut(whole);
+      if (whole.length > TEXT_PART_LENGTH_MAX || whole.length > left) showInParts(whole);
       else {
         left -= whole.length;
         show(whole);

@@ -5,7 +5,7 @@ const CLOSE_TAG = "</think>";
 const SPACE_LENGTH_MAX = 64;
 
 /** What the model is writing. `start`: no text yet. `behind`: after the block, before any text. */
-type Place = "start" | "block" | "behind" | "text";
+type FilterState = "start" | "block" | "behind" | "text";
 
 /**
  * Removes the think block at the start of a model's text. Some models, and servers that don't know them, put the reasoning
@@ -14,21 +14,21 @@ type Place = "start" | "block" | "behind" | "text";
  * @param takeReasoning receives the text inside the block.
  */
 export function createThinkFilter(takeReasoning: (text: string) => void) {
-  let place: Place = "start";
+  let state: FilterState = "start";
   let held = "";
 
   /** Processes as much of the held text as possible. Returns the text outside the block. */
   function advance(): string {
     while (held !== "") {
-      if (place === "block") {
+      if (state === "block") {
         if (!takeBlock()) return "";
         continue;
       }
-      if (place === "behind") held = held.trimStart();
+      if (state === "behind") held = held.trimStart();
       const text = held.trimStart();
       if (held.length - text.length > SPACE_LENGTH_MAX) return settle();
       if (text.startsWith(OPEN_TAG)) {
-        place = "block";
+        state = "block";
         held = text.slice(OPEN_TAG.length);
       } else return OPEN_TAG.startsWith(text) ? "" : settle();
     }
@@ -41,13 +41,13 @@ export function createThinkFilter(takeReasoning: (text: string) => void) {
     const length = end === -1 ? held.length - countTagStart(held) : end;
     if (length > 0) takeReasoning(held.slice(0, length));
     held = held.slice(end === -1 ? length : end + CLOSE_TAG.length);
-    if (end !== -1) place = "behind";
+    if (end !== -1) state = "behind";
     return end !== -1;
   }
 
   function settle(): string {
     const text = held;
-    place = "text";
+    state = "text";
     held = "";
     return text;
   }
@@ -55,15 +55,15 @@ export function createThinkFilter(takeReasoning: (text: string) => void) {
   return {
     /** Returns the text that can be shown now. */
     push(text: string): string {
-      if (place === "text") return text;
+      if (state === "text") return text;
       held += text;
       return advance();
     },
     /** Returns the held text, at the end of the answer. */
     end(): string {
-      if (place === "text" || held === "") return "";
+      if (state === "text" || held === "") return "";
       // White space alone is not an answer.
-      if (place !== "block") return held.trim() === "" ? "" : settle();
+      if (state !== "block") return held.trim() === "" ? "" : settle();
       takeReasoning(held);
       held = "";
       return "";

@@ -5,7 +5,7 @@ import { countMessages, countOptions, estimateTokens } from "../tokens.ts";
 /** What is known about an ended attempt. */
 export type AttemptRecord = {
   /** The request; read only if its tokens have to be estimated. */
-  asked: Pick<ProviderRequest, "messages" | "partial" | "options">;
+  providerRequest: Pick<ProviderRequest, "messages" | "partial" | "options">;
   /** Whether the model produced anything: text, a tool call, or reasoning, shown or not. */
   hasOutput: boolean;
   /** Returns all of its text, shown or not. Called only if tokens have to be estimated. */
@@ -21,15 +21,15 @@ export type AttemptRecord = {
 
 /** The tokens of an attempt as reported, or estimated if not. Null: it costs nothing. */
 export function countUsage(record: AttemptRecord): RunUsage | null {
-  const { hasOutput, reported, isFinal, reasoning, asked } = record;
+  const { hasOutput, reported, isFinal, reasoning, providerRequest } = record;
   const input = reported?.input_tokens ?? null;
   const output = reported?.output_tokens ?? null;
   // Providers don't charge for a request that failed before any output, unless they report usage.
   if (!hasOutput && input === null && output === null) return null;
-  const isWhole = isFinal && output !== null;
+  const isComplete = isFinal && output !== null;
   const { cached_input_tokens = 0, cache_write_tokens = 0 } = reported ?? {};
-  const inputTokens = input ?? Math.max(estimateInput(asked), cached_input_tokens + cache_write_tokens);
-  const outputTokens = isWhole ? output : Math.max(output ?? 0, hasOutput ? estimateOutput(record) : 0);
+  const inputTokens = input ?? Math.max(estimateInput(providerRequest), cached_input_tokens + cache_write_tokens);
+  const outputTokens = isComplete ? output : Math.max(output ?? 0, hasOutput ? estimateOutput(record) : 0);
   const cached = Math.min(cached_input_tokens, inputTokens);
   return {
     input_tokens: inputTokens,
@@ -37,11 +37,11 @@ export function countUsage(record: AttemptRecord): RunUsage | null {
     cached_input_tokens: cached,
     cache_write_tokens: Math.min(cache_write_tokens, inputTokens - cached),
     reasoning_tokens: Math.min(outputTokens, reported?.reasoning_tokens || estimateTokens(reasoning)),
-    estimated: input === null || (!isWhole && hasOutput),
+    estimated: input === null || (!isComplete && hasOutput),
   };
 }
 
-function estimateInput({ messages, partial, options }: AttemptRecord["asked"]): number {
+function estimateInput({ messages, partial, options }: AttemptRecord["providerRequest"]): number {
   return countMessages(messages) + estimateTokens(partial ?? "") + countOptions(options);
 }
 

@@ -18,7 +18,7 @@ export type WatchdogOptions = {
 export type WatchEnd = ProviderEnd | { type: "aborted" | "expired" };
 
 /** Receives a part. A returned end ends the stream, so the model stops writing. */
-export type TakeProviderPart = (part: ProviderPart) => ProviderEnd | undefined;
+export type OnProviderPart = (part: ProviderPart) => ProviderEnd | undefined;
 
 /**
  * Supervises a provider's stream: a silence beyond the timeout becomes an error, as does anything thrown. When the signal
@@ -28,13 +28,13 @@ export type TakeProviderPart = (part: ProviderPart) => ProviderEnd | undefined;
 export function watch(
   open: (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>,
   { signal, pause, firstTokenTimeoutMs, idleTimeoutMs, endsAtMs }: WatchdogOptions,
-  take: TakeProviderPart,
+  onPart: OnProviderPart,
 ): Promise<WatchEnd> {
   return new Promise((resolve) => {
     const controller = new AbortController();
-    let hasBegun = false;
+    let hasStarted = false;
     let isOver = false;
-    let quietSinceMs = performance.now();
+    let silentSinceMs = performance.now();
 
     const end = (how: WatchEnd) => {
       if (isOver) return;
@@ -45,41 +45,41 @@ export function watch(
       resolve(how);
     };
     /** Aborts a provider that hasn't ended on its own; it then closes its connection. */
-    const cut = (how: WatchEnd) => {
+    const endAndAbort = (how: WatchEnd) => {
       if (isOver) return;
       end(how);
       controller.abort();
     };
     const fail = (error: unknown) => {
       const cause = `thrown by the provider: ${error instanceof Error ? error.message : "unknown error"}`;
-      cut({ type: "error", error: createProviderError("provider_unavailable", cause) });
+      endAndAbort({ type: "error", error: createProviderError("provider_unavailable", cause) });
     };
     const push = (part: ProviderPart) => {
       if (isOver) return;
-      if (part.type !== "usage" && part.type !== "activity") hasBegun = true;
-      quietSinceMs = performance.now();
-      const early = take(part);
-      if (early) cut(early);
+      if (part.type !== "usage" && part.type !== "activity") hasStarted = true;
+      silentSinceMs = performance.now();
+      const earlyEnd = onPart(part);
+      if (earlyEnd) endAndAbort(earlyEnd);
     };
     // One timer per stream that checks when due, instead of one that is reset for each part.
     const onTimer = () => {
       const nowMs = performance.now();
-      if (nowMs >= endsAtMs) return cut({ type: "expired" });
-      const limitMs = hasBegun ? idleTimeoutMs : firstTokenTimeoutMs;
-      const leftMs = quietSinceMs + limitMs - nowMs;
+      if (nowMs >= endsAtMs) return endAndAbort({ type: "expired" });
+      const limitMs = hasStarted ? idleTimeoutMs : firstTokenTimeoutMs;
+      const leftMs = silentSinceMs + limitMs - nowMs;
       if (!pause.isPaused && leftMs <= 0) {
-        const cause = hasBegun ? `silent for ${limitMs} ms` : `no first token within ${limitMs} ms`;
-        return cut({ type: "error", error: createProviderError("provider_timeout", cause) });
+        const cause = hasStarted ? `silent for ${limitMs} ms` : `no first token within ${limitMs} ms`;
+        return endAndAbort({ type: "error", error: createProviderError("provider_timeout", cause) });
       }
       // Before the first token the idle timeout may start at any time; while paused, neither timeout runs.
-      const lookMs = pause.isPaused ? limitMs : Math.min(leftMs, idleTimeoutMs);
-      timer = setTimeout(onTimer, Math.min(lookMs, endsAtMs - nowMs));
+      const checkInMs = pause.isPaused ? limitMs : Math.min(leftMs, idleTimeoutMs);
+      timer = setTimeout(onTimer, Math.min(checkInMs, endsAtMs - nowMs));
     };
-    const onAbort = () => cut({ type: "aborted" });
+    const onAbort = () => endAndAbort({ type: "aborted" });
     const unlisten = pause.listen(() => {
-      quietSinceMs = performance.now();
+      silentSinceMs = performance.now();
     });
-    let timer = setTimeout(onTimer, Math.min(firstTokenTimeoutMs, idleTimeoutMs, endsAtMs - quietSinceMs));
+    let timer = setTimeout(onTimer, Math.min(firstTokenTimeoutMs, idleTimeoutMs, endsAtMs - silentSinceMs));
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) return onAbort();
     try {

@@ -14,7 +14,7 @@ export type AttemptOrderOptions = {
 };
 
 /** The attempts of one model in this run. */
-type ModelRecord = { attempts: number; isOut: boolean; isParked: boolean; retryAfterMs: number | null };
+type ModelRecord = { attempts: number; isExhausted: boolean; isDeferred: boolean; retryAfterMs: number | null };
 
 /**
  * Decides which model a run tries next. A model that failed fast is retried with backoff, up to `maxRetries` times. One that
@@ -24,7 +24,7 @@ type ModelRecord = { attempts: number; isOut: boolean; isParked: boolean; retryA
  */
 export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs }: AttemptOrderOptions) {
   const records = new Map<string, ModelRecord>(
-    models.map((model) => [model, { attempts: 0, isOut: false, isParked: false, retryAfterMs: null }]),
+    models.map((model) => [model, { attempts: 0, isExhausted: false, isDeferred: false, retryAfterMs: null }]),
   );
   let current: string | null = null;
   let lastResort: string | null = null;
@@ -37,10 +37,10 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
   };
 
   function* listCandidates(): Generator<string> {
-    const isLeft = (model: string) => !get(model).record.isOut;
-    if (current !== null && isLeft(current) && !get(current).record.isParked) yield current;
-    for (const model of models) if (isLeft(model) && get(model).record.attempts === 0) yield model;
-    for (const model of models) if (isLeft(model) && get(model).record.isParked) yield model;
+    const canRetry = (model: string) => !get(model).record.isExhausted;
+    if (current !== null && canRetry(current) && !get(current).record.isDeferred) yield current;
+    for (const model of models) if (canRetry(model) && get(model).record.attempts === 0) yield model;
+    for (const model of models) if (canRetry(model) && get(model).record.isDeferred) yield model;
   }
 
   function findLastResort(): string | null {
@@ -48,7 +48,7 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
       const state = get(model).breaker.state();
       return state.state === "available" ? 0 : state.until.getTime();
     };
-    const left = models.filter((model) => !get(model).record.isOut);
+    const left = models.filter((model) => !get(model).record.isExhausted);
     lastResort ??= left.sort((one, other) => untilMs(one) - untilMs(other))[0] ?? null;
     return lastResort !== null && left.includes(lastResort) ? lastResort : null;
   }
@@ -57,7 +57,7 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
     const { record } = get(model);
     const delayMs = record.attempts === 0 ? 0 : calculateDelayMs(record.attempts, record.retryAfterMs, backoffBaseMs);
     record.attempts += 1;
-    record.isParked = false;
+    record.isDeferred = false;
     current = model;
     return { model, report, delayMs };
   }
@@ -77,8 +77,8 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
       const { record } = get(model);
       const isTooLate = (error.retryAfterMs ?? 0) > RETRY_AFTER_WAIT_MAX_MS;
       record.retryAfterMs = error.retryAfterMs;
-      record.isOut = !error.retryable || isTooLate || record.attempts > maxRetries;
-      record.isParked = isShown || error.code === "provider_timeout";
+      record.isExhausted = !error.retryable || isTooLate || record.attempts > maxRetries;
+      record.isDeferred = isShown || error.code === "provider_timeout";
     },
   };
 }

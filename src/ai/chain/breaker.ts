@@ -50,8 +50,8 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
     failures += 1;
     // Only a caller without another model gets here during the cool-down, so the cool-down isn't extended.
     if (isCooling()) return;
-    const isTold = retryAfterMs > RETRY_AFTER_WAIT_MAX_MS;
-    if (!isTold && isClosed() && failures < options.failuresMax) return;
+    const hasLongRetryAfter = retryAfterMs > RETRY_AFTER_WAIT_MAX_MS;
+    if (!hasLongRetryAfter && isClosed() && failures < options.failuresMax) return;
     open(Math.max(retryAfterMs, options.coolDownMs * 2 ** openings), about);
   }
 

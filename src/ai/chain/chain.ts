@@ -3,7 +3,7 @@ import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { Resume } from "../attempt/answer.ts";
 import { describeModel, type ModelDetails } from "../describe-model.ts";
 import { type ExtraField, findUnsupported } from "../extra-fields.ts";
-import { type Catalogue, createCatalogue } from "../models.ts";
+import { type Catalog, createCatalog } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
@@ -38,7 +38,7 @@ export type ChainOptions = {
   explainFailure?: ExplainFailure;
   observe?: ChainObserver;
   /** Prices, abilities, and the budget of each model for `isFitted` requests. */
-  catalogue?: Catalogue;
+  catalog?: Catalog;
   breaker?: BreakerOptions;
   backoffBaseMs?: number;
 };
@@ -58,9 +58,9 @@ export type RunRequest = {
   outputTokensMax?: number | null;
   /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
   isFitted?: boolean;
-  /** Where the question is among the messages, which stays with all that follows; absent: the last message of a user. */
+  /** Index of the question in the messages. It and all later messages are never trimmed. Absent: the last user message. */
   questionAt?: number;
-  /** False: no other model is asked when the requested one fails. */
+  /** False: no other model is tried when the requested one fails. */
   hasFallback?: boolean;
   /** False: shown text can't be withdrawn, so a text with the wrong format is not repaired. */
   isRepairable?: boolean;
@@ -96,7 +96,7 @@ export interface Chain {
 
 /** Builds the chain. @throws Error if `models` is empty or names an unknown provider. */
 export function createChain(options: ChainOptions): Chain {
-  const { providers, models, observe = {}, catalogue = createCatalogue() } = options;
+  const { providers, models, observe = {}, catalog = createCatalog() } = options;
   const [defaultModel] = models;
   if (defaultModel === undefined) throw new Error("The chain needs at least one model.");
   const breakers = new Map<string, Breaker>();
@@ -114,17 +114,17 @@ export function createChain(options: ChainOptions): Chain {
     showsReasoning = true,
   } = options;
   const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
-  const runOptions: RunOptions = { ...options, breakers, observe, catalogue, backoffBaseMs, failures, showsReasoning };
+  const runOptions: RunOptions = { ...options, breakers, observe, catalog, backoffBaseMs, failures, showsReasoning };
 
   const apiOf = (model: string) => providers.get(providerOf(model))?.api;
-  const findUntakenBy = (model: string, asked?: AnswerOptions) => findUnsupported(apiOf(model), asked?.extra);
-  const canAnswerIn = (format: AnswerFormat, model: string) => catalogue.can(model, format.type);
+  const findUnsupportedBy = (model: string, options?: AnswerOptions) => findUnsupported(apiOf(model), options?.extra);
+  const canAnswerIn = (format: AnswerFormat, model: string) => catalog.can(model, format.type);
 
   /** The models to try: the requested one first, without those known not to support the options. */
   const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
     const first = model !== null && breakers.has(model) ? model : defaultModel;
-    const takes = (other: string) => other !== first && findUntakenBy(other, options) === null;
-    const others = hasFallback === false ? [] : models.filter(takes);
+    const supportsOptions = (other: string) => other !== first && findUnsupportedBy(other, options) === null;
+    const others = hasFallback === false ? [] : models.filter(supportsOptions);
     const { format } = options ?? {};
     return [first, ...others].filter((name) => !format || canAnswerIn(format, name));
   };
@@ -134,15 +134,15 @@ export function createChain(options: ChainOptions): Chain {
     answerTimeoutMs,
     has: (model) => breakers.has(model),
     canAnswerIn,
-    findUnsupported: findUntakenBy,
-    describe: (model) => describeModel(model, apiOf(model), catalogue),
+    findUnsupported: findUnsupportedBy,
+    describe: (model) => describeModel(model, apiOf(model), catalog),
     models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
     run(request, push) {
       const { startedAtMs = performance.now(), options } = request;
       const endsAtMs = startedAtMs + answerTimeoutMs;
-      const start: Chain["run"] = (asked, pushPart) => {
-        const { pause = new PauseSignal() } = asked;
-        return run(runOptions, { ...asked, pause, endsAtMs, order: listOrder(asked) }, pushPart);
+      const start: Chain["run"] = (runRequest, pushPart) => {
+        const { pause = new PauseSignal() } = runRequest;
+        return run(runOptions, { ...runRequest, pause, endsAtMs, order: listOrder(runRequest) }, pushPart);
       };
       return options?.format ? runFormatted(start, request, options.format, push) : start(request, push);
     },

@@ -1,4 +1,4 @@
-import { addLeftOut, createLineLimit } from "../../lib/line-limit.ts";
+import { addSkipped, createLineLimit } from "../../lib/line-limit.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ProviderError } from "../provider.ts";
 import type { ExplainFailure, RunContext } from "../run-context.ts";
@@ -35,10 +35,10 @@ export function createFailureLog({ log, explain = () => null, now = () => perfor
         log[level](line, remedy ?? "model failed: its provider refuses this server's credentials");
         return;
       }
-      const leftOut = countLine(model);
+      const skipped = countLine(model);
       const message = remedy === null ? "model failed" : `model failed: ${remedy}`;
-      if (leftOut === null) log.debug(line, message);
-      else log.warn(addLeftOut(line, leftOut), message);
+      if (skipped === null) log.debug(line, message);
+      else log.warn(addSkipped(line, skipped), message);
     },
   };
 }

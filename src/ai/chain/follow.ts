@@ -16,51 +16,51 @@ export type FollowPart = (part: AnswerPart) => Promise<void> | void;
 export function follow<Request extends { signal: AbortSignal; pause?: PauseSignal }>(
   start: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
   request: Request,
-  take: FollowPart,
+  onPart: FollowPart,
 ): Promise<RunEnd> {
   const pause = new PauseSignal();
-  const failing = new AbortController();
+  const failure = new AbortController();
   const failed = Promise.withResolvers<never>();
   const waiting: AnswerPart[] = [];
   let isBusy = false;
   /** Resolves when all queued parts are taken. */
-  let allTaken = Promise.resolve();
+  let allHandled = Promise.resolve();
 
   function fail(error: unknown): void {
     failed.reject(error);
-    failing.abort();
+    failure.abort();
   }
 
   /** Waits for a part to be taken, then takes the queued ones. */
-  async function takeInOrder(first: Promise<void>): Promise<void> {
+  async function handleQueued(first: Promise<void>): Promise<void> {
     isBusy = true;
     pause.set(true);
     await first;
-    for (let part = waiting.shift(); part; part = waiting.shift()) await take(part);
+    for (let part = waiting.shift(); part; part = waiting.shift()) await onPart(part);
     isBusy = false;
     pause.set(false);
   }
 
   function push(part: AnswerPart): void {
-    if (failing.signal.aborted) return;
+    if (failure.signal.aborted) return;
     if (isBusy) {
       waiting.push(part);
       return;
     }
     try {
-      const taken = take(part);
-      if (!taken) return;
-      allTaken = takeInOrder(taken);
-      allTaken.catch(fail);
+      const handled = onPart(part);
+      if (!handled) return;
+      allHandled = handleQueued(handled);
+      allHandled.catch(fail);
     } catch (error) {
       fail(error);
     }
   }
 
   async function run(): Promise<RunEnd> {
-    const signal = AbortSignal.any([request.signal, failing.signal]);
+    const signal = AbortSignal.any([request.signal, failure.signal]);
     const end = await start({ ...request, signal, pause }, push);
-    await allTaken;
+    await allHandled;
     return end;
   }
   return Promise.race([run(), failed.promise]);

@@ -2,7 +2,7 @@ import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../answ
 import type { Resume } from "../attempt/answer.ts";
 import { createOutputReader } from "../format/read-output.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, PushPart } from "../provider.ts";
-import { createTotal } from "./account.ts";
+import { createCostTotal } from "./run-costs.ts";
 
 /** Longest invalid text shown to the model, in UTF-16 units; for a longer one only the problems are sent. */
 const SHOWN_CHARS_MAX = 24_000;
@@ -32,11 +32,11 @@ export async function runFormatted<Request extends FormattedRequest>(
 ): Promise<RunEnd> {
   const read = createOutputReader(format);
   const { resume = null, isRepairable = true, messages, options } = request;
-  const total = createTotal();
+  const total = createCostTotal();
   // Text of earlier steps stays; a broken-off text is dropped.
   const isStep = resume?.step !== undefined && resume.step !== "broken";
-  const kept = resume && isStep ? resume.text : "";
-  const keptReasoning = isStep ? (resume?.reasoning ?? "") : "";
+  const previousText = resume && isStep ? resume.text : "";
+  const previousReasoning = isStep ? (resume?.reasoning ?? "") : "";
   let text = resume?.text ?? "";
   let reasoning = resume?.reasoning ?? "";
   let attempt = resume?.attempt ?? 0;
@@ -49,21 +49,21 @@ export async function runFormatted<Request extends FormattedRequest>(
 
   const start = resume && {
     ...resume,
-    text: kept,
-    reasoning: keptReasoning,
+    text: previousText,
+    reasoning: previousReasoning,
     step: resume.step === "next" ? resume.step : ("restarted" as const),
   };
   const first = await run({ ...request, resume: start }, take);
   total.add(first);
   if (first.type !== "finish" || first.toolCalls.length > 0) return first;
-  const output = await read(text.slice(kept.length));
+  const output = await read(text.slice(previousText.length));
   if (output.type === "valid") return { ...first, output: { value: output.value } };
   // It would be cut off again.
   if (first.reason !== "stop") return first;
   if (output.type === "unknown" || !isRepairable) return fail(first, output.type === "unknown");
 
   const note: ChatMessage = { role: "user", content: writeRepairNote(output.problems) };
-  const written = text.slice(kept.length);
+  const written = text.slice(previousText.length);
   const shown: ChatMessage[] = written.length > SHOWN_CHARS_MAX ? [] : [{ role: "assistant", content: written }];
   const repair = {
     ...request,
@@ -74,12 +74,12 @@ export async function runFormatted<Request extends FormattedRequest>(
     questionAt: messages.findLastIndex(({ role }) => role === "user"),
     options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
     // The reasoning also led to the corrected text.
-    resume: { text: kept, reasoning, attempt, step: "restarted" as const },
+    resume: { text: previousText, reasoning, attempt, step: "restarted" as const },
   };
   const second = await run(repair, take);
   total.add(second);
   if (second.type === "aborted") return { ...second, ...total.sum() };
-  const repaired = second.type === "finish" ? await read(text.slice(kept.length)) : output;
+  const repaired = second.type === "finish" ? await read(text.slice(previousText.length)) : output;
   const end = { ...(second.type === "finish" ? second : first), ...total.sum() };
   if (second.type === "finish" && repaired.type === "valid") return { ...end, output: { value: repaired.value } };
   if (second.type === "finish" && second.reason !== "stop") return end;
@@ -88,9 +88,9 @@ export async function runFormatted<Request extends FormattedRequest>(
 
 function writeRepairNote(problems: readonly string[]): string {
   return [
-    "[Note from the chat server] Your answer does not have the form that was asked for:",
+    "[Note from the chat server] Your answer doesn't have the requested format:",
     ...problems.map((problem) => `- ${problem}`),
-    "Answer the same again, with these mistakes corrected. Write the JSON and nothing else.",
+    "Send the same answer again with these mistakes corrected. Write the JSON and nothing else.",
   ].join("\n");
 }
 

@@ -26,10 +26,10 @@ export type OrderedRequest = AttemptRequest & {
 export async function run(options: RunOptions, request: OrderedRequest, push: PushPart<AnswerPart>): Promise<RunEnd> {
   const { signal, endsAtMs } = request;
   const { breakers, maxRetries, backoffBaseMs, observe, failures } = options;
-  const bill = createBill(options.catalogue.prices, observe);
+  const bill = createBill(options.catalog.prices, observe);
   const attempts = createAttemptOrder({ models: request.order, breakers, maxRetries, backoffBaseMs });
   const answer = createAnswerState(request.resume);
-  let asked: string | null = null;
+  let lastModel: string | null = null;
   let failed: { model: string; error: ProviderError } | null = null;
   let isExpired = false;
 
@@ -43,7 +43,7 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
       await sleep(Math.min(delayMs, leftMs), signal);
       if (signal.aborted || isExpired) break;
       if (failed && failed.model !== model) observe.onFailover?.(failed.model, model, failed.error.code);
-      asked = model;
+      lastModel = model;
       const outcome = await makeAttempt(options, request, answer, { model, report }, push);
       bill.add(model, outcome.usage);
       if (outcome.type === "aborted") break;
@@ -64,9 +64,9 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
     }
   }
   const account = { models: answer.models, ...bill.sum() };
-  if (signal.aborted) return { type: "aborted", model: asked, ...account };
+  if (signal.aborted) return { type: "aborted", model: lastModel, ...account };
   const error = isExpired ? createExpiry() : failed?.error;
-  return { type: "error", ...describeFailure(error), model: asked, ...account };
+  return { type: "error", ...describeFailure(error), model: lastModel, ...account };
 }
 
 const createExpiry = (): ProviderError => createProviderError("provider_timeout", "the whole answer took too long");

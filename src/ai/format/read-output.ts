@@ -18,7 +18,7 @@ const anyObject = { type: "object" };
 /** Creates a checker for answers. @throws InvalidSchemaError */
 export function createOutputReader(format: AnswerFormat): (text: string) => Promise<Output> {
   const schema = prepareSchema(format.type === "json_schema" ? format.schema : anyObject);
-  return (text) => takeTurn(() => read(text));
+  return (text) => runCheck(() => read(text));
 
   function read(text: string): Output {
     if (!isDeepAtMost(text, OUTPUT_DEPTH_MAX))
@@ -39,20 +39,20 @@ const SHORT_MS = 1;
 const PAUSE_SHARE = 3;
 
 /** Resolves when the next check may start. */
-let free: Promise<unknown> = Promise.resolve();
+let previousCheck: Promise<unknown> = Promise.resolve();
 
 /** Runs checks one at a time, so that expensive schemas leave most of the CPU to everything else. */
-function takeTurn<T>(work: () => T): Promise<T> {
-  const turn = free.then(() => {
+function runCheck<T>(work: () => T): Promise<T> {
+  const check = previousCheck.then(() => {
     const startedMs = performance.now();
     const result = work();
     return { result, tookMs: performance.now() - startedMs };
   });
-  free = turn.then(
+  previousCheck = check.then(
     ({ tookMs }) => (tookMs > SHORT_MS ? Bun.sleep(tookMs * PAUSE_SHARE) : undefined),
     () => {},
   );
-  return turn.then(({ result }) => result);
+  return check.then(({ result }) => result);
 }
 
 const QUOTE = 0x22;

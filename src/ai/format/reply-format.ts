@@ -19,8 +19,8 @@ type Models = { models(): readonly { id: string }[]; canAnswerIn(format: AnswerF
 export const createFormatCheck =
   (chain: Models) =>
   /** @throws Problem `invalid` */
-  (asked: ReplyFormat, model: string | null): void => {
-    const format = mapReplyFormat(asked);
+  (replyFormat: ReplyFormat, model: string | null): void => {
+    const format = mapReplyFormat(replyFormat);
     checkAnswerFormat(format, "#/reply_format/schema");
     const names = model === null ? chain.models().map(({ id }) => id) : [model];
     if (!names.some((name) => chain.canAnswerIn(format, name))) throw createUnsupportedFormat(model, "#/reply_format");

@@ -8,7 +8,7 @@ import { createOfflineProvider, OFFLINE_MODEL, type SearchDocuments } from "./of
 import { createOpenAiProvider } from "./openai/provider.ts";
 import type { RequestObserver } from "./request-observer.ts";
 
-/** The model settings by environment name; servers in AI_PROVIDERS have names of their own. */
+/** The model settings by environment name; servers in AI_PROVIDERS have their own names. */
 export type AiConfig = ProvidersConfig & Pick<Config, "AI_MODELS">;
 
 /** Like `RequestObserver`, with the provider or the full model name. */

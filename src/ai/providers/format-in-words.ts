@@ -8,5 +8,5 @@ export const addInstructions = (messages: readonly ChatMessage[], format: Answer
 ];
 
 /** OpenAI and compatible servers reject `json_object` if the conversation never mentions "JSON". */
-export const saysJson = ({ messages }: Pick<ProviderRequest, "messages">): boolean =>
+export const mentionsJson = ({ messages }: Pick<ProviderRequest, "messages">): boolean =>
   messages.some(({ content }) => /json/i.test(content));

@@ -37,7 +37,7 @@ export function mapToTurns(messages: readonly ChatMessage[], partial: string | n
   }
   if (partial !== null) addUser(turns, quotePartial(partial));
   if (turns[0]?.role !== "user") turns.unshift({ role: "user", content: "(The conversation begins.)" });
-  if (turns.at(-1)?.role === "assistant") addUser(turns, "Please go on.");
+  if (turns.at(-1)?.role === "assistant") addUser(turns, "Please continue.");
   return { system: system.length > 0 ? system.join("\n\n") : null, turns };
 }
 
@@ -76,7 +76,7 @@ function quotePartial(partial: string): string {
   const quote = isCut ? partial.slice(-QUOTE_LENGTH_MAX).replace(/^[\uDC00-\uDFFF]/, "") : partial;
   return [
     "[Note from the chat server] Your answer to the above was interrupted by a technical fault.",
-    `This part of it${isCut ? " (its beginning is left out here)" : ""} has already been shown to the reader:`,
+    `This part of it${isCut ? " (its beginning is omitted here)" : ""} has already been shown to the reader:`,
     `<partial_answer>\n${quote}\n</partial_answer>`,
     "Write only what comes next, so that both parts together read as one uninterrupted answer in the same language and format.",
     "Your first character is placed directly after the last character of the partial answer: begin with a space or a line break if one is needed there.",

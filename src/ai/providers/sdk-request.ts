@@ -28,7 +28,7 @@ export type SuccessfulResponse = IncomingResponse & {
 
 /**
  * Returns what to send after an error that is about the thinking in the request, or missing thinking, rather than a
- * parameter. Null: the error stands. Called once per request.
+ * parameter. Null: the error is returned. Called once per request.
  */
 type Rewrite = (refusal: string) => object | null;
 
@@ -41,7 +41,7 @@ export type SendBody = (
 ) => Promise<SuccessfulResponse>;
 
 /** A response. `start` is the beginning of a failure's body, which the SDK would read without a limit. */
-type Taken = { response: IncomingResponse; start: Blob | null };
+type ReadResponse = { response: IncomingResponse; start: Blob | null };
 
 /**
  * Sends requests as the SDK would. The SDK makes one request, which is recorded instead of sent: its URL and headers serve
@@ -120,7 +120,7 @@ async function sendAdapted(
   adaptation: Adaptation,
   first: Body,
   options: SendOptions,
-): Promise<Taken> {
+): Promise<ReadResponse> {
   for (let body = first; ; ) {
     const response = await sendRequest(request, JSON.stringify(body), options);
     const { status } = response;

@@ -58,12 +58,12 @@ class AnswerStream {
   /** Whether bytes of a body have arrived. */
   #hasBody = false;
   /** Whether the model has produced anything. */
-  #hasBegun = false;
+  #hasStarted = false;
   /** The end has arrived, or the answer is no longer needed. */
   #isOver = false;
   #grace: Timer | undefined;
   #drainedPackets = 0;
-  /** Every packet is a sign of life, whatever it holds: interim responses, parts of a head, a chunk size. */
+  /** Every packet is a sign of life, even interim responses, parts of a head, or a chunk size. */
   readonly #onBytes = () => this.#push(headActivity);
   readonly #onAbort = () => this.#close(false);
 
@@ -96,7 +96,7 @@ class AnswerStream {
       if (status === 204) throw new BrokenStreamError("an answer without a body");
       const origin = `HTTP ${status} with ${headers.get("content-type") || "no content type"}`;
       const sink = {
-        take: (mapped: MappedEvent) => this.#take(mapped),
+        take: (mapped: MappedEvent) => this.#onEvent(mapped),
         isOver: () => this.#isOver || this.#response !== response,
       };
       const { createMapper, secrets } = this.#source;
@@ -133,11 +133,11 @@ class AnswerStream {
     }
   }
 
-  #take(mapped: MappedEvent): void {
-    if (mapped.type === "error" && !this.#hasBegun && this.#askAgain(mapped.error)) return;
+  #onEvent(mapped: MappedEvent): void {
+    if (mapped.type === "error" && !this.#hasStarted && this.#retryWithoutParameter(mapped.error)) return;
     if (mapped.type === "finish" || mapped.type === "error") this.#end(mapped);
     else {
-      this.#hasBegun = true;
+      this.#hasStarted = true;
       // Some servers send the end in every event: each further text restarts the grace period.
       if (this.#grace && mapped.type !== "usage") this.#endGrace();
       this.#push(mapped);
@@ -148,7 +148,7 @@ class AnswerStream {
    * Repeats the request if a successful response holds only the rejection of a parameter: gateways open the stream before
    * they call the model. @returns whether it does.
    */
-  #askAgain({ code, cause: message, param }: ProviderError): boolean {
+  #retryWithoutParameter({ code, cause: message, param }: ProviderError): boolean {
     const refused = this.#response;
     if (code !== "provider_refused" || !refused) return false;
     const sending = refused.retryWithout(JSON.stringify({ error: { message, param } }));
@@ -207,7 +207,7 @@ class AnswerStream {
       this.#body?.abort();
       return;
     }
-    // A finished stream may end by itself, within bounds, so that its connection can be reused.
+    // A finished stream may end normally, within limits, so that its connection can be reused.
     if (this.#pause.isPaused) this.#body?.resume();
     this.#grace = setTimeout(() => this.#body?.abort(), END_GRACE_MS);
   }

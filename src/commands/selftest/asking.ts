@@ -1,12 +1,12 @@
 import { createId } from "../../lib/id.ts";
-import { type Reading, readAnswer } from "./reading.ts";
-import type { Account, Message, Rest } from "./rest.ts";
-import type { Frame, Socket } from "./socket.ts";
+import { followAnswer, type Reading } from "./reading.ts";
+import type { Rest, StoredMessage, TestUser } from "./rest.ts";
+import type { ClientSocket, Frame } from "./socket.ts";
 
 const POLL_MS = 50;
 
 /** Asks a model in a conversation that the socket is subscribed to. @returns the id of the answer, once it has begun. */
-export async function ask(socket: Socket, conversationId: string, model: string): Promise<string> {
+export async function ask(socket: ClientSocket, conversationId: string, model: string): Promise<string> {
   const message = { client_message_id: createId(), content: "Please count.", model, reply: true };
   const ack = await socket.ask({ type: "message.send", conversation_id: conversationId, ...message });
   if (ack.type !== "ack") throw new Error(`expected an ack of the question to ${model}, but saw ${ack.code}`);
@@ -17,7 +17,12 @@ export async function ask(socket: Socket, conversationId: string, model: string)
 }
 
 /** Waits until the reader has at least so many characters of an answer. */
-export async function untilText(socket: Socket, answerId: string, charsMin: number, timeoutMs?: number): Promise<void> {
+export async function untilText(
+  socket: ClientSocket,
+  answerId: string,
+  charsMin: number,
+  timeoutMs?: number,
+): Promise<void> {
   const isFar = ({ type, message_id, offset = 0, text = "" }: Frame) =>
     type === "message.delta" && message_id === answerId && offset + text.length >= charsMin;
   await socket.waitFor(`${charsMin} characters of an answer`, isFar, timeoutMs);
@@ -25,23 +30,23 @@ export async function untilText(socket: Socket, answerId: string, charsMin: numb
 
 /** Waits for the end of an answer at its reader, who may have frames of an earlier socket. */
 export async function readToEnd(
-  socket: Socket,
+  socket: ClientSocket,
   answerId: string,
   { timeoutMs, before = [] }: { timeoutMs?: number; before?: readonly Frame[] } = {},
 ): Promise<Reading> {
   const isEnd = ({ type, data }: Frame) => type === "message.completed" && data?.id === answerId;
   const hasEnd = (frame: Frame) => isEnd(frame) || (frame.events?.some(isEnd) ?? false);
   await socket.waitFor("message.completed", hasEnd, timeoutMs);
-  return readAnswer([...before, ...socket.frames], answerId);
+  return followAnswer([...before, ...socket.frames], answerId);
 }
 
 /** The messages of these conversations that are still streaming, after waiting for them until `deadlineMs`. */
 export async function findStreaming(
   rest: Rest,
-  account: Account,
+  account: TestUser,
   conversationIds: readonly string[],
   deadlineMs: number,
-): Promise<Message[]> {
+): Promise<StoredMessage[]> {
   for (;;) {
     const histories = await Promise.all(conversationIds.map((id) => rest.listMessages(account, id)));
     const streaming = histories.flat().filter(({ status }) => status === "streaming");

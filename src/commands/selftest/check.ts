@@ -1,13 +1,13 @@
 import type { Stage } from "./stage.ts";
 
 /** Figures of a check, for the report. Times have the suffix `_ms`. */
-export type Measured = Record<string, number | string>;
+export type Figures = Record<string, number | string>;
 
 /** What a check saw. No problems: the claim holds. */
-export type Outcome = {
+type Outcome = {
   /** The figures in one line, for people. */
   summary: string;
-  measured: Measured;
+  measured: Figures;
   /** Sentences that say what was expected and what was seen. */
   problems: string[];
 };

@@ -46,8 +46,8 @@ export async function runChild(child: Child, name: string): Promise<{ tookMs: nu
   const startedAtMs = performance.now();
   const code = await child.exited;
   if (code === 0) return { tookMs: performance.now() - startedAtMs };
-  throw new Error(`expected \`parley ${name}\` to succeed, but saw exit code ${code}: ${showEnd(child)}`);
+  throw new Error(`expected \`parley ${name}\` to succeed, but saw exit code ${code}: ${quoteLog(child)}`);
 }
 
 /** The end of its output, for a message. */
-export const showEnd = (child: Child): string => child.readLog().trim().slice(-SHOWN_CHARS_MAX);
+export const quoteLog = (child: Child): string => child.readLog().trim().slice(-SHOWN_CHARS_MAX);

@@ -10,5 +10,5 @@ export const roundMs = (ms: number): number => (ms < 100 ? Math.round(ms * 10) /
 export const formatMs = (ms: number): string => `${roundMs(ms).toLocaleString("en-US")} ms`;
 
 /** A count with its noun: `1 message`, `1,200 messages`. */
-export const formatCount = (count: number, noun: string, plural = `${noun}s`): string =>
+export const formatQuantity = (count: number, noun: string, plural = `${noun}s`): string =>
   `${count.toLocaleString("en-US")} ${count === 1 ? noun : plural}`;

@@ -1,4 +1,4 @@
-import type { Message } from "./rest.ts";
+import type { StoredMessage } from "./rest.ts";
 import type { Frame } from "./socket.ts";
 
 /** An answer as a client has it that follows the frames of its sockets. */
@@ -8,7 +8,7 @@ export type Reading = {
   attempts: number[];
   resets: number;
   /** The message in its final state. */
-  final: Message | null;
+  final: StoredMessage | null;
   /** Whether the end was among the missed events of a recovery: those contain no deltas and resets. */
   isEndRecovered: boolean;
   /** Deltas that don't continue the text, attempts without a reset, frames after the end. */
@@ -16,7 +16,7 @@ export type Reading = {
 };
 
 /** Follows one answer through frames as a client does: text so far, deltas, resets, the end. */
-export function readAnswer(frames: readonly Frame[], answerId: string): Reading {
+export function followAnswer(frames: readonly Frame[], answerId: string): Reading {
   const reading: Reading = { text: "", attempts: [], resets: 0, final: null, isEndRecovered: false, problems: [] };
   for (const frame of frames)
     for (const event of unfold(frame))
@@ -36,11 +36,11 @@ export const listSeqs = (frames: readonly Frame[], conversationId: string): numb
     );
 
 /** The messages that a socket received as `message.created`, in the order in which they came. */
-export const listCreated = (frames: readonly Frame[], conversationId: string): Message[] =>
+export const listCreated = (frames: readonly Frame[], conversationId: string): StoredMessage[] =>
   frames
     .flatMap(unfold)
     .flatMap(({ type, data, conversation_id }) =>
-      type === "message.created" && conversation_id === conversationId ? [data as Message] : [],
+      type === "message.created" && conversation_id === conversationId ? [data as StoredMessage] : [],
     );
 
 function follow(reading: Reading, frame: Frame, isRecovered: boolean): void {
@@ -59,7 +59,7 @@ function follow(reading: Reading, frame: Frame, isRecovered: boolean): void {
     reading.text += text;
   }
   if (type === "message.completed") {
-    reading.final = data as Message;
+    reading.final = data as StoredMessage;
     reading.isEndRecovered = isRecovered;
     if (isRecovered) reading.text = data?.content ?? "";
   }

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { build } from "../../lib/build.ts";
-import type { CheckResult, Measured } from "./check.ts";
+import type { CheckResult, Figures } from "./check.ts";
 
 /** The result of a self-test, as `--json` prints it. */
 export type Report = {
@@ -19,7 +19,7 @@ export type Report = {
     status: CheckResult["status"];
     duration_ms: number;
     summary: string;
-    measured: Measured;
+    measured: Figures;
     problems: string[];
   }[];
   /** Folder with the logs of the servers; null if it was removed. */

@@ -1,9 +1,9 @@
 import { createId } from "../../lib/id.ts";
 
-export type Account = { id: string; token: string };
+export type TestUser = { id: string; token: string };
 
 /** The fields of a message that the checks look at. */
-export type Message = {
+export type StoredMessage = {
   id: string;
   seq: number;
   role: string;
@@ -49,7 +49,7 @@ export function createRest(url: string) {
   }
 
   /** Reads a list that is paged by `seq` to its end. */
-  async function list<T extends { seq: number }>({ token }: Account, path: string): Promise<T[]> {
+  async function list<T extends { seq: number }>({ token }: TestUser, path: string): Promise<T[]> {
     const rows: T[] = [];
     for (;;) {
       const after = rows.at(-1)?.seq ?? 0;
@@ -62,7 +62,7 @@ export function createRest(url: string) {
   return {
     call,
 
-    async register(name: string): Promise<Account> {
+    async register(name: string): Promise<TestUser> {
       const json = { email: `${name}-${createId()}@example.com`, password: createId(), display_name: name };
       type Registered = { user: { id: string }; access_token: string };
       const { user, access_token } = await require<Registered>(201, "/api/v1/auth/register", { json });
@@ -70,7 +70,7 @@ export function createRest(url: string) {
     },
 
     /** A conversation in which models answer only when asked to. */
-    async createConversation(owner: Account, members: readonly Account[], title: string): Promise<string> {
+    async createConversation(owner: TestUser, members: readonly TestUser[], title: string): Promise<string> {
       const json = { title, kind: "group", reply_mode: "never" };
       const { id } = await require<{ id: string }>(201, "/api/v1/conversations", { token: owner.token, json });
       for (const member of members)
@@ -78,17 +78,17 @@ export function createRest(url: string) {
       return id;
     },
 
-    listMessages: (account: Account, conversationId: string): Promise<Message[]> =>
-      list<Message>(account, `/api/v1/conversations/${conversationId}/messages`),
+    listMessages: (account: TestUser, conversationId: string): Promise<StoredMessage[]> =>
+      list<StoredMessage>(account, `/api/v1/conversations/${conversationId}/messages`),
 
     /** The numbers of all durable events of a conversation. */
-    async listSeqs(account: Account, conversationId: string): Promise<number[]> {
+    async listSeqs(account: TestUser, conversationId: string): Promise<number[]> {
       const events = await list<{ seq: number }>(account, `/api/v1/conversations/${conversationId}/events`);
       return events.map(({ seq }) => seq);
     },
 
-    getMessage: ({ token }: Account, conversationId: string, messageId: string): Promise<Message> =>
-      require<Message>(200, `/api/v1/conversations/${conversationId}/messages/${messageId}`, { token }),
+    getMessage: ({ token }: TestUser, conversationId: string, messageId: string): Promise<StoredMessage> =>
+      require<StoredMessage>(200, `/api/v1/conversations/${conversationId}/messages/${messageId}`, { token }),
   };
 }
 

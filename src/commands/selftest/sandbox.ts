@@ -2,17 +2,17 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { endLeftover } from "../../db/embedded/postmaster-file.ts";
+import { stopLeftoverServer } from "../../db/embedded/postmaster-file.ts";
 import { SHARED_PROGRAMS_DIR } from "../../db/embedded.ts";
 import { build } from "../../lib/build.ts";
 import { createLog } from "../../lib/log.ts";
 import { CommandError } from "../command.ts";
 import { runChild, startChild } from "./child.ts";
-import { type Server, type StartOptions, startServer } from "./server.ts";
+import { type ServerProcess, type StartOptions, startServer } from "./server.ts";
 import { noteSharedPrograms } from "./shared-programs.ts";
 
 /** How to start this executable as a child process. */
-export type Launcher = { command: string; args: readonly string[]; environment: Record<string, string> };
+type Launcher = { command: string; args: readonly string[]; environment: Record<string, string> };
 
 export type Sandbox = ReturnType<typeof createSandbox>;
 
@@ -78,7 +78,7 @@ export function createSandbox() {
     },
 
     /** Starts `parley serve` and waits until it is ready. */
-    start: (options: StartOptions): Promise<Server> => startServer(spawn, options),
+    start: (options: StartOptions): Promise<ServerProcess> => startServer(spawn, options),
 
     /** Runs a command to its end. @throws Error with its output if it fails. */
     run: (args: readonly string[], settings: Record<string, string>): Promise<{ tookMs: number }> =>
@@ -98,7 +98,7 @@ export function createSandbox() {
       for (const close of closers.splice(0).reverse()) await close();
       // Postgres follows its Parley by itself where setpriv exists.
       const log = createLog("silent", "json");
-      for (const name of readdirSync(folder)) await endLeftover(join(folder, name, "postgres"), log);
+      for (const name of readdirSync(folder)) await stopLeftoverServer(join(folder, name, "postgres"), log);
       process.off("exit", onExit);
       await removeSharedPrograms();
       if (keep === "everything") return;
@@ -126,9 +126,10 @@ function findLauncher(home: string): Launcher {
   // From source, the executable is Bun.
   const own = build.commit === "source" ? [process.execPath, "--no-env-file", Bun.main] : [process.execPath];
   // If this process is killed, its servers end too.
-  const setpriv = ["setpriv", "--pdeathsig=KILL", "--"];
-  const hasSetpriv = spawnSync("setpriv", ["--pdeathsig=KILL", "--", "true"], { stdio: "ignore" }).status === 0;
-  const [command = process.execPath, ...args] = [...(hasSetpriv ? setpriv : []), ...own];
+  const prefix = ["setpriv", "--pdeathsig=KILL", "--"];
+  const [program = "", ...options] = prefix;
+  const isAvailable = spawnSync(program, [...options, "true"], { stdio: "ignore" }).status === 0;
+  const [command = process.execPath, ...args] = [...(isAvailable ? prefix : []), ...own];
   return { command, args, environment };
 }
 

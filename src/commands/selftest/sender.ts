@@ -1,9 +1,9 @@
-import type { Message } from "./rest.ts";
-import type { Socket } from "./socket.ts";
+import type { StoredMessage } from "./rest.ts";
+import type { ClientSocket } from "./socket.ts";
 import type { Acknowledged } from "./verdicts.ts";
 
 export type SenderOptions = {
-  socket: Socket;
+  socket: ClientSocket;
   conversationId: string;
   /** The start of its messages' client ids. */
   name: string;
@@ -48,7 +48,7 @@ export function startSender(options: SenderOptions): Sender {
     for (;;) {
       const answer = await socket.ask({ type: "message.send", ...frame, reply: false });
       if (answer.type === "ack") {
-        acknowledged.set(clientId, answer.message as Message);
+        acknowledged.set(clientId, answer.message as StoredMessage);
         pending.delete(clientId);
         return;
       }

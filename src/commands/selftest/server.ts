@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { readPostmasterFile } from "../../db/embedded/postmaster-file.ts";
 import { isServerOf } from "../../db/embedded/process.ts";
-import { type Child, showEnd } from "./child.ts";
+import { type Child, quoteLog } from "./child.ts";
 import { createRest, type Rest } from "./rest.ts";
 
 export type StartOptions = {
@@ -12,7 +12,7 @@ export type StartOptions = {
 };
 
 /** A running `parley serve`. */
-export type Server = {
+export type ServerProcess = {
   readonly url: string;
   readonly port: number;
   readonly dataDir: string;
@@ -31,7 +31,7 @@ const START_TIMEOUT_MS = 45_000;
 const POLL_MS = 10;
 
 /** @throws Error if it ends by itself or doesn't become ready. */
-export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }: StartOptions): Promise<Server> {
+export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }: StartOptions): Promise<ServerProcess> {
   const startedAtMs = performance.now();
   const child = spawn(["serve"], { HOST: "127.0.0.1", PORT: String(port), DATA_DIR: dataDir, ...settings });
   const bound = await poll(child, () => /"address":"127\.0\.0\.1:(\d+)"/.exec(child.readLog())?.[1]);
@@ -70,9 +70,9 @@ async function poll<T>(child: Child, look: () => Promise<T | undefined> | T | un
     const seen = await look();
     if (seen !== undefined) return seen;
     if (!child.isRunning())
-      throw new Error(`expected a server, but it ended with ${await child.exited}: ${showEnd(child)}`);
+      throw new Error(`expected a server, but it ended with ${await child.exited}: ${quoteLog(child)}`);
     if (performance.now() > deadlineMs)
-      throw new Error(`expected a server to be ready within ${START_TIMEOUT_MS / 1_000} s: ${showEnd(child)}`);
+      throw new Error(`expected a server to be ready within ${START_TIMEOUT_MS / 1_000} s: ${quoteLog(child)}`);
     await Bun.sleep(POLL_MS);
   }
 }

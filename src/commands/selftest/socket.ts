@@ -1,4 +1,4 @@
-import type { Message } from "./rest.ts";
+import type { StoredMessage } from "./rest.ts";
 
 /** A frame from the server. */
 export type Frame = {
@@ -16,21 +16,21 @@ export type Frame = {
   recovered?: boolean;
   last_seq?: number;
   events?: Frame[];
-  message?: Message;
-  data?: Partial<Message>;
+  message?: StoredMessage;
+  data?: Partial<StoredMessage>;
 };
 
 type FrameListener = (frame: Frame) => void;
 
 const ANSWER_TIMEOUT_MS = 20_000;
 
-export type Socket = Awaited<ReturnType<typeof openSocket>>;
+export type ClientSocket = Awaited<ReturnType<typeof connectSocket>>;
 
 /**
  * Connects to `/realtime` and waits until the server is ready for frames. Every frame is kept in `frames`, in order.
  * @throws Error if the connection is refused.
  */
-export async function openSocket(url: string, token: string, onFrame: FrameListener = () => {}) {
+export async function connectSocket(url: string, token: string, onFrame: FrameListener = () => {}) {
   // Bun's WebSocket takes headers, which the types of browsers don't know.
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } } as unknown as string[];
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options);
@@ -105,7 +105,7 @@ export async function openSocket(url: string, token: string, onFrame: FrameListe
 
 /** A connection with a subscription. */
 export async function openSubscribed(url: string, token: string, conversationId: string, afterSeq?: number) {
-  const socket = await openSocket(url, token);
+  const socket = await connectSocket(url, token);
   await socket.subscribe(conversationId, afterSeq);
   return socket;
 }

@@ -1,5 +1,5 @@
 import type { Reading } from "./reading.ts";
-import type { Message } from "./rest.ts";
+import type { StoredMessage } from "./rest.ts";
 import type { Frame } from "./socket.ts";
 
 /** Problems of one kind that a report lists; the rest is counted. */
@@ -7,7 +7,7 @@ const LISTED_MAX = 3;
 const SHOWN_CHARS_MAX = 120;
 
 /** A message as it was acknowledged to its sender. */
-export type Acknowledged = Pick<Message, "id" | "seq" | "content">;
+export type Acknowledged = Pick<StoredMessage, "id" | "seq" | "content">;
 
 /** Whether the numbers are `first` to `last`: each once, in order, without gaps. */
 export function findSequenceProblems(where: string, seqs: readonly number[], first: number, last: number): string[] {
@@ -28,7 +28,7 @@ export function findSequenceProblems(where: string, seqs: readonly number[], fir
 export function findLossProblems(
   where: string,
   acknowledged: ReadonlyMap<string, Acknowledged>,
-  found: readonly Message[],
+  found: readonly StoredMessage[],
 ): string[] {
   const byClientId = Map.groupBy(found, ({ client_message_id }) => client_message_id);
   const problems: string[] = [];
@@ -47,7 +47,7 @@ export function findLossProblems(
 }
 
 /** Whether no client's message is stored twice. */
-export function findRepeatProblems(where: string, found: readonly Message[]): string[] {
+export function findRepeatProblems(where: string, found: readonly StoredMessage[]): string[] {
   const groups = Map.groupBy(
     found.filter(({ client_message_id }) => client_message_id !== null),
     ({ client_message_id }) => client_message_id,
@@ -59,7 +59,7 @@ export function findRepeatProblems(where: string, found: readonly Message[]): st
 }
 
 /** Whether an answer ended with the right text, stored and as its reader saw it. */
-export function findAnswerProblems(where: string, expected: string, reading: Reading, stored: Message): string[] {
+export function findAnswerProblems(where: string, expected: string, reading: Reading, stored: StoredMessage): string[] {
   const problems = reading.problems.map((problem) => `${where}: ${problem}`);
   if (stored.status !== "complete") problems.push(`${where}: expected status complete, but saw ${stored.status}`);
   if (stored.content !== expected) problems.push(`${where}: ${describeDifference("text", expected, stored.content)}`);
@@ -79,14 +79,14 @@ export function findTakeoverProblems(where: string, { attempts, resets, isEndRec
 }
 
 /** What an outsider tried, and the response. */
-export type Refusal = { what: string; expected: string | number; seen: string | number | undefined };
+export type AccessAttempt = { what: string; expected: string | number; seen: string | number | undefined };
 
 /** Frames that are not responses to the socket's own frames. */
 export const listPushes = (frames: readonly Frame[]): Frame[] =>
   frames.filter(({ type }) => !["ready", "ack", "error", "pong"].includes(type));
 
 /** Whether an outsider was refused everywhere, and received nothing. */
-export function findLeakProblems(refusals: readonly Refusal[], received: readonly Frame[]): string[] {
+export function findLeakProblems(refusals: readonly AccessAttempt[], received: readonly Frame[]): string[] {
   const wrong = refusals
     .filter(({ expected, seen }) => seen !== expected)
     .map(({ what, expected, seen }) => `${what}: expected ${expected} for an outsider, but saw ${seen ?? "nothing"}`);
@@ -99,7 +99,7 @@ export function findLeakProblems(refusals: readonly Refusal[], received: readonl
 export type Summary = { messages: number; lastSeq: number; sha256: string };
 
 /** Count and checksum of the messages up to a number. The checksum covers ids, numbers, authors' ids and texts. */
-export function summarize(messages: readonly Message[], untilSeq = Number.POSITIVE_INFINITY): Summary {
+export function summarize(messages: readonly StoredMessage[], untilSeq = Number.POSITIVE_INFINITY): Summary {
   const hash = new Bun.CryptoHasher("sha256");
   const counted = messages.filter(({ seq }) => seq <= untilSeq);
   for (const { id, seq, role, status, content, client_message_id } of counted)
@@ -110,8 +110,8 @@ export function summarize(messages: readonly Message[], untilSeq = Number.POSITI
 /** Whether a restored conversation is the original one up to the moment of the backup. */
 export function findRestoreProblems(
   where: string,
-  original: readonly Message[],
-  restored: readonly Message[],
+  original: readonly StoredMessage[],
+  restored: readonly StoredMessage[],
 ): string[] {
   const found = summarize(restored);
   const expected = summarize(original, found.lastSeq);

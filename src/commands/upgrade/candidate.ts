@@ -16,7 +16,7 @@ const VERSION_TIMEOUT_MS = 20_000;
 /** Includes starting the embedded Postgres, which may have to recover after a crash. */
 const STATUS_TIMEOUT_MS = 300_000;
 const OUTPUT_CHARS_MAX = 1_000_000;
-const BUSY_TRIES_MAX = 20;
+const BUSY_ATTEMPTS_MAX = 20;
 const BUSY_PAUSE_MS = 100;
 /** From the ELF specification: `e_machine`. */
 const elfMachines: Partial<Record<NodeJS.Architecture, number>> = { x64: 62, arm64: 183 };
@@ -96,7 +96,7 @@ export async function runCommand(path: string, args: string[], runner: Runner): 
 
 /** Its output and exit code, or the reason why it has none, in words. */
 async function run(path: string, args: string[], { environment, user, signal }: Runner, timeoutMs: number) {
-  for (let tries = 1; ; tries += 1) {
+  for (let attempts = 1; ; attempts += 1) {
     const child = spawn(path, args, {
       env: environment,
       ...user,
@@ -107,7 +107,7 @@ async function run(path: string, args: string[], { environment, user, signal }: 
     const [readOutput, readErrors] = [collect(child.stdout), collect(child.stderr)];
     const code = await untilEnd(child, signal);
     // ETXTBSY: a process forked while the file was being written keeps it open for a moment.
-    if (typeof code === "number" || !code.includes("ETXTBSY") || tries >= BUSY_TRIES_MAX)
+    if (typeof code === "number" || !code.includes("ETXTBSY") || attempts >= BUSY_ATTEMPTS_MAX)
       return { code, output: readOutput(), errors: readErrors() };
     await Bun.sleep(BUSY_PAUSE_MS);
   }

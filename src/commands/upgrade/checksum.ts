@@ -6,7 +6,7 @@ export const isChecksum = (text: string): boolean => /^[0-9a-fA-F]{64}$/.test(te
 
 /**
  * The SHA-256 of the file `name` in a list in sha256sum's format, in lowercase; null if it isn't listed.
- * @param options `isAlone`: the list belongs to this file only, so its single entry counts whatever its name.
+ * @param options `isAlone`: the list belongs to this file only, so its single entry counts regardless of its name.
  */
 export function readChecksum(text: string, name: string, { isAlone = false } = {}): string | null {
   const entries = text

@@ -44,7 +44,7 @@ export async function createDraft(
   const path = join(folder, `${PREFIX}${process.pid}-${randomUUID().slice(0, 8)}`);
   try {
     const sha256 = await copy(source, path, { signal, onProgress });
-    takeRights(path, statSync(target));
+    copyPermissions(path, statSync(target));
     return { path, sha256 };
   } catch (error) {
     rmSync(path, { force: true });
@@ -103,7 +103,7 @@ async function copy(
 }
 
 /** The owner and mode of the replaced executable, without setuid and setgid bits. */
-function takeRights(path: string, { uid, gid, mode }: Stats): void {
+function copyPermissions(path: string, { uid, gid, mode }: Stats): void {
   if (process.getuid?.() === 0) chownSync(path, uid, gid);
   chmodSync(path, (mode & 0o777) | 0o100);
 }
@@ -127,13 +127,14 @@ function isAlive(pid: number): boolean {
 const codeOf = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : "");
 
 const fullDisk = (folder: string) => `The disk of ${folder} is full; free some space. Nothing was replaced.`;
-const noRight = (folder: string) => `${folder} can't be written by this user; run this as root. Nothing was replaced.`;
+const notPermitted = (folder: string) =>
+  `${folder} can't be written by this user; run this as root. Nothing was replaced.`;
 const refusals = new Map([
   ["ENOSPC", fullDisk],
   ["EDQUOT", fullDisk],
-  ["EACCES", noRight],
-  ["EPERM", noRight],
-  ["EROFS", noRight],
+  ["EACCES", notPermitted],
+  ["EPERM", notPermitted],
+  ["EROFS", notPermitted],
 ]);
 
 /** Explains a file system error in the folder of the executable. */

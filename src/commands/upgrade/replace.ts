@@ -14,7 +14,7 @@ import { dirname } from "node:path";
 export const previousOf = (target: string): string => `${target}.previous`;
 
 /**
- * Puts the new executable in the place of `target`, which is kept as `<target>.previous`. Both are renames: `target` is a
+ * Replaces `target` with the new executable. The old one is kept as `<target>.previous`. Both are renames: `target` is a
  * complete executable at every moment, and a running process keeps its own file.
  * @param options `keepsPrevious` is false if both are the same: then an existing `.previous` is more useful.
  */

@@ -43,7 +43,7 @@ function createFileSource(path: string): ExecutableSource {
   return {
     label: path,
     async open() {
-      const status = look(path);
+      const status = findStatus(path);
       if (!status) throw new CommandError(`The file ${path} doesn't exist; check the path.`);
       if (!status.isFile()) throw new CommandError(`${path} is not a file; pass the executable itself.`);
       if (status.size > EXECUTABLE_BYTES_MAX) throw tooLarge(path);
@@ -63,13 +63,13 @@ function createFileSource(path: string): ExecutableSource {
 }
 
 function readText(path: string): string | null {
-  const status = look(path);
+  const status = findStatus(path);
   if (!status?.isFile() || status.size > CHECKSUMS_BYTES_MAX) return null;
   requireReadable(path);
   return readFileSync(path, "utf8");
 }
 
-function look(path: string): Stats | undefined {
+function findStatus(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {

@@ -16,7 +16,7 @@ export class ArchiveError extends Error {
   }
 }
 
-/** @param what names the damaged place, for debugging. */
+/** @param what names the damaged part, for debugging. */
 export const createDamaged = (what: string): ArchiveError =>
   new ArchiveError("damaged", `The backup is damaged (${what}). Copy it again from its source, or use another backup.`);
 

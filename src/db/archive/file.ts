@@ -6,7 +6,7 @@ import type { ByteSource } from "./byte-reader.ts";
 import { ArchiveError } from "./error.ts";
 import type { Sink } from "./writer.ts";
 
-/** Stands for stdin and stdout. */
+/** Means stdin or stdout. */
 export const STREAM = "-";
 const MODE = 0o600;
 const partialName = /^\.(.+)\.(\d+)-[0-9a-f]{8}\.partial$/;

@@ -8,7 +8,7 @@ import type { ArchiveHeader } from "./manifest.ts";
 export interface Loader {
   /**
    * Checks that these tables exist, and removes rows that migrations inserted.
-   * @param created the tables just created: no other table is touched, whatever a backup says.
+   * @param created the tables just created: no other table is touched, even if the backup names one.
    */
   prepare(tables: ArchiveHeader["tables"], created: readonly string[]): Promise<void>;
   add(table: string, columns: string[], content: Buffer): Promise<void>;

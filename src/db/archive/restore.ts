@@ -10,7 +10,7 @@ import { openLoader } from "./load.ts";
 import type { ArchiveHeader, ArchiveManifest } from "./manifest.ts";
 import { readBackup } from "./read-backup.ts";
 import type { ReadOptions } from "./reader.ts";
-import { createTables, dropEmptyTables, rebuildIndexes, takeIndexes } from "./schema.ts";
+import { createTables, dropEmptyTables, dropIndexes, rebuildIndexes } from "./schema.ts";
 import type { BackupSummary, Progress } from "./summary.ts";
 
 /** Lock timeout, for a table that another session is reading. */
@@ -52,7 +52,7 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
       "target",
       "DATABASE_URL points to a pooler, which keeps other connections open; for the restore, set DATABASE_URL to Postgres itself.",
     );
-  const summary = await loadAlone(source, options);
+  const summary = await loadExclusively(source, options);
   // The data is committed: the rest happens at every start of Parley.
   onStep?.("migrations");
   try {
@@ -70,7 +70,7 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
 }
 
 /** In one transaction, which any error or a lost connection rolls back. */
-async function loadAlone(source: ByteSource, options: RestoreOptions): Promise<BackupSummary> {
+async function loadExclusively(source: ByteSource, options: RestoreOptions): Promise<BackupSummary> {
   const { signal } = options;
   const pool = createSidePool(options.database, 1, { statementTimeoutMs: 0, closeTimeoutS: 0 });
   const abort = () => void pool.close();
@@ -111,7 +111,7 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
     select set_config('statement_timeout', '0', true), set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
       set_config('idle_in_transaction_session_timeout', '0', true), set_config('tcp_user_timeout', '0', true),
       set_config('maintenance_work_mem', ${MAINTENANCE_MEMORY}, true)`;
-  let indexes: Awaited<ReturnType<typeof takeIndexes>> | undefined;
+  let indexes: Awaited<ReturnType<typeof dropIndexes>> | undefined;
 
   const summary = await readBackup(source, options, {
     onProgress,
@@ -122,7 +122,7 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
       await takeDatabase(sql);
       await dropEmptyTables(sql, emptyRemedy);
       await createTables(sql, read.migrations);
-      indexes = await takeIndexes(sql);
+      indexes = await dropIndexes(sql);
       await loader.prepare(read.tables, listCreatedTables(new Set(read.migrations.map(({ name }) => name))));
     },
 

@@ -91,7 +91,7 @@ type Rebuilt = { table: string; drop: string; create: string[] };
  * Drops foreign keys and indexes: indexing a full table is many times faster than filling an indexed one.
  * @returns the statements that create them again, in order.
  */
-export async function takeIndexes(sql: Sql): Promise<Rebuilt[]> {
+export async function dropIndexes(sql: Sql): Promise<Rebuilt[]> {
   const indexes = await sql<{ table: string; name: string; definition: string; constraint: string | null }[]>`
     select t.relname as "table", i.relname as name, pg_get_indexdef(x.indexrelid) as definition,
       case k.contype when 'p' then 'primary key' when 'u' then 'unique' end as constraint

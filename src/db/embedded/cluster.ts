@@ -8,7 +8,7 @@ import { SUPERUSER } from "./roles.ts";
 import { findReason } from "./server-log.ts";
 
 const TEMPORARY_PREFIX = "postgres-new-";
-const REMOVE_TRIES_MAX = 40;
+const REMOVE_ATTEMPTS_MAX = 40;
 const REMOVE_PAUSE_MS = 50;
 
 /**
@@ -34,7 +34,7 @@ export async function ensureCluster(
   mkdirSync(temporary, { mode: 0o700 });
   chmodSync(temporary, 0o700);
   if (process.getuid?.() !== owner.uid) chownSync(temporary, owner.uid, owner.gid);
-  await initialise(temporary, home, launch);
+  await initialize(temporary, home, launch);
   renameSync(temporary, clusterDir);
   return true;
 }
@@ -52,7 +52,7 @@ function checkCluster(clusterDir: string): void {
     );
 }
 
-async function initialise(directory: string, home: string, launch: Launch): Promise<void> {
+async function initialize(directory: string, home: string, launch: Launch): Promise<void> {
   // The collation is Postgres's own: it doesn't change with the machine's libraries, which would break indexes.
   const args = [
     `--pgdata=${directory}`,
@@ -95,8 +95,8 @@ async function initialise(directory: string, home: string, launch: Launch): Prom
 
 /** Retries while the dying initdb of a killed Parley still writes there. The next start removes what remains. */
 async function removeTree(path: string): Promise<void> {
-  for (let tries = 0; existsSync(path) && tries < REMOVE_TRIES_MAX; tries++) {
-    if (tries > 0) await Bun.sleep(REMOVE_PAUSE_MS);
+  for (let attempts = 0; existsSync(path) && attempts < REMOVE_ATTEMPTS_MAX; attempts++) {
+    if (attempts > 0) await Bun.sleep(REMOVE_PAUSE_MS);
     try {
       rmSync(path, { recursive: true, force: true });
     } catch (error) {

@@ -30,7 +30,7 @@ export function readPostmasterFile(clusterDir: string): PostmasterFile | null {
  * Ends a server that still runs on this cluster although its Parley is gone. The caller holds the lock on `DATA_DIR`.
  * @throws EmbeddedPostgresError if it doesn't end.
  */
-export async function endLeftover(clusterDir: string, log: Log): Promise<void> {
+export async function stopLeftoverServer(clusterDir: string, log: Log): Promise<void> {
   const file = readPostmasterFile(clusterDir);
   if (!file || !(await isServerOf(clusterDir, file))) return;
   log.warn({ process: file.pid }, "stopping the embedded Postgres left by a killed Parley");

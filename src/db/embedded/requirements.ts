@@ -12,9 +12,9 @@ const packages: Record<string, string> = {
  * Describes what a bare system lacks to run PostgreSQL, judging by the output of its programs; null if that isn't the cause.
  * A distroless image or a hand-made root has neither a shell nor the C++ library.
  */
-export function describeMissingRequirement(said: string, hasFile = existsSync): string | null {
+export function describeMissingRequirement(errorOutput: string, hasFile = existsSync): string | null {
   const missing: string[] = [];
-  const [, library] = /error while loading shared libraries: ([\w.+-]+):/.exec(said) ?? [];
+  const [, library] = /error while loading shared libraries: ([\w.+-]+):/.exec(errorOutput) ?? [];
   if (library) missing.push(packages[library] ? `${library} (${packages[library]})` : library);
   // initdb starts the server through the shell, and without one reports that the server was not found.
   if (!hasFile(SHELL)) missing.push(SHELL);

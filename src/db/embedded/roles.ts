@@ -45,7 +45,7 @@ export async function prepareDatabase(socketDirectory: string, isNew: boolean): 
   if (isNew) await asSuperuser(socketDirectory, "postgres", createOwnDatabase);
   else
     try {
-      await asSuperuser(socketDirectory, DATABASE, handOver);
+      await asSuperuser(socketDirectory, DATABASE, transferOwnership);
     } catch (error) {
       if (!(error instanceof postgres.PostgresError && error.code === NO_SUCH_DATABASE)) throw error;
       await asSuperuser(socketDirectory, "postgres", createOwnDatabase);
@@ -71,7 +71,7 @@ async function createOwnDatabase(sql: Sql): Promise<void> {
 }
 
 /** Does nothing if everything is transferred. */
-async function handOver(sql: Sql): Promise<void> {
+async function transferOwnership(sql: Sql): Promise<void> {
   const [state] = await sql.unsafe(`
     select datdba = to_regrole('${APPLICATION_ROLE}') and not exists (select ${UNTRANSFERRED}) as "isDone"
     from pg_database where datname = '${DATABASE}'`);

@@ -45,9 +45,9 @@ export async function runServer(options: ServerOptions): Promise<Server> {
     await endServer(running);
     throw new EmbeddedPostgresError(`The embedded Postgres failed to start: ${problem}`);
   }
-  const minding = mind();
+  const supervision = supervise();
 
-  async function mind(): Promise<void> {
+  async function supervise(): Promise<void> {
     let delayMs = RESTART_DELAY_MIN_MS;
     for (;;) {
       const ending = await running.ended;
@@ -67,7 +67,7 @@ export async function runServer(options: ServerOptions): Promise<Server> {
     async stop() {
       stopping.abort();
       await endServer(running);
-      await minding;
+      await supervision;
     },
   };
 }

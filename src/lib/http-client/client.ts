@@ -10,7 +10,7 @@ import type { ResponseHead } from "./response-parser.ts";
  * one round trip. If it closes later, it may have begun an answer that costs money: that is a failure, and the caller counts
  * its attempts.
  */
-export const REPEAT_MS_MAX = 1_000;
+export const RESEND_MS_MAX = 1_000;
 
 /** A response whose head has arrived. */
 export type IncomingResponse = ResponseHead & { body: IncomingBody };
@@ -86,7 +86,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
     onClose(error) {
       signal?.removeEventListener("abort", onAbort);
       if (body) return body.onEnd(error);
-      const isStale = isReused && !connection.hasAnswered && performance.now() - sentAtMs <= REPEAT_MS_MAX;
+      const isStale = isReused && !connection.hasAnswered && performance.now() - sentAtMs <= RESEND_MS_MAX;
       if (!isStale || signal?.aborted) return reject(error ?? new Error("connection lost"));
       onRepeat?.();
       transmit(pool.open(request), pending);

@@ -42,7 +42,7 @@ export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits):
     setTimeout(sweep, IDLE_MS_MAX).unref();
   }
 
-  function giveBack(origin: string, connection: HttpConnection): void {
+  function release(origin: string, connection: HttpConnection): void {
     const list = idle.get(origin) ?? [];
     if (list.length >= idlePerServerMax || idleCount >= idleMax) return void connection.discard();
     idle.set(origin, list);
@@ -63,7 +63,7 @@ export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits):
   const open = (server: HttpTarget): HttpConnection =>
     new HttpConnection(
       server,
-      (connection) => giveBack(server.origin, connection),
+      (connection) => release(server.origin, connection),
       (connection) => forget(server.origin, connection),
     );
 

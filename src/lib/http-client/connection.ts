@@ -48,20 +48,20 @@ export class HttpConnection {
   readonly #headBytesMax: number | undefined;
   readonly #opening: OpeningSocket;
   readonly #onIdle: (connection: HttpConnection) => void;
-  readonly #onGone: (connection: HttpConnection) => void;
+  readonly #onClosed: (connection: HttpConnection) => void;
 
   /**
    * @param onIdle called when the response is complete and another request may follow.
-   * @param onGone called when the connection is closed.
+   * @param onClosed called when the connection is closed.
    */
   constructor(
     target: HttpTarget,
     onIdle: (connection: HttpConnection) => void,
-    onGone: (connection: HttpConnection) => void,
+    onClosed: (connection: HttpConnection) => void,
   ) {
     this.#headBytesMax = target.headBytesMax;
     this.#onIdle = onIdle;
-    this.#onGone = onGone;
+    this.#onClosed = onClosed;
     this.#opening = openSocket(target, {
       onOpen: (socket) => {
         this.#socket = socket;
@@ -161,7 +161,7 @@ export class HttpConnection {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#opening.close();
-    this.#onGone(this);
+    this.#onClosed(this);
     const isWhole = error === null && this.#parser?.close() === true;
     this.#end(isWhole ? null : (error ?? new Error("connection lost")));
   }

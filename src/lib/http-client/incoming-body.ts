@@ -24,25 +24,25 @@ export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListen
   let unread: Uint8Array[] = [];
   let unreadBytes = 0;
   let end: { error: Error | null } | null = null;
-  let isGivenUp = false;
+  let isAborted = false;
 
   return {
-    listen(given) {
-      listener = given;
+    listen(newListener) {
+      listener = newListener;
       const waiting = unread;
       unread = [];
       if (unreadBytes > UNREAD_BYTES_MAX) sent.resume();
-      for (const bytes of waiting) if (!isGivenUp) given.onBytes(bytes);
-      if (end && !isGivenUp) given.onEnd(end.error);
+      for (const bytes of waiting) if (!isAborted) newListener.onBytes(bytes);
+      if (end && !isAborted) newListener.onEnd(end.error);
     },
     pause: sent.pause,
     resume: sent.resume,
     abort() {
-      isGivenUp = true;
+      isAborted = true;
       sent.abort(new Error("aborted by the reader"));
     },
     onBytes(bytes) {
-      if (isGivenUp) return;
+      if (isAborted) return;
       if (listener) return listener.onBytes(bytes);
       unread.push(bytes.slice());
       unreadBytes += bytes.byteLength;
@@ -50,7 +50,7 @@ export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListen
     },
     onEnd(error) {
       end = { error };
-      if (!isGivenUp) listener?.onEnd(error);
+      if (!isAborted) listener?.onEnd(error);
     },
   };
 }

@@ -30,7 +30,7 @@ export type HttpTarget = {
   headBytesMax?: number;
   /**
    * Called if the connection is abandoned before it is open. The system keeps trying for about two minutes, and holds a file
-   * descriptor meanwhile. @param ended fulfils when that is over.
+   * descriptor meanwhile. @param ended fulfills when that is over.
    */
   onAbandon?: (ended: Promise<unknown>) => void;
 };

@@ -1,6 +1,5 @@
 import { ProxyError } from "./errors.ts";
 
-/** An HTTP proxy. */
 export type HttpProxy = {
   hostname: string;
   port: number;

@@ -40,7 +40,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
   let canReuse = true;
   let keepAliveSeconds: number | null = null;
   /** Size of interim responses and trailers, which are not part of the response. */
-  let asideBytes = 0;
+  let bufferedBytes = 0;
   /** An incomplete line or head. */
   let pending: Buffer | null = null;
   /** Bytes of an incomplete head already searched for its end, so that a head that arrives byte by byte isn't searched again. */
@@ -67,9 +67,9 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     }
   }
 
-  function passOver(text: string): void {
-    asideBytes += text.length;
-    if (asideBytes > headBytesMax)
+  function skip(text: string): void {
+    bufferedBytes += text.length;
+    if (bufferedBytes > headBytesMax)
       throw new MalformedResponseError(`more than ${headBytesMax} bytes of interim responses or trailers`);
   }
 
@@ -80,7 +80,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     // Interim responses: 100, 103. We never request a protocol change.
     if (status.startsWith("1")) {
       if (status === "101") throw new MalformedResponseError("unexpected protocol change");
-      passOver(text);
+      skip(text);
       return;
     }
     const headers = new Headers();
@@ -104,7 +104,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
       state = "chunk-line";
     } else if (state === "trailer") {
       if (text === "") state = "over";
-      else passOver(text);
+      else skip(text);
     } else {
       const size = chunkLine.exec(text)?.[1];
       if (size === undefined) throw new MalformedResponseError("invalid chunk size");

@@ -2,7 +2,7 @@ import type { Schema, SchemaDraft } from "@cfworker/json-schema";
 import { escapePointer } from "../json.ts";
 import { type Applicator, applicators, assertions, checkedFormats } from "./keywords.ts";
 import { compileLinearPattern, estimateSize, isPattern, type LinearPattern } from "./linear-pattern.ts";
-import { SchemaPlaces } from "./references.ts";
+import { SchemaReferences } from "./references.ts";
 
 /** UTF-16 units of a schema's JSON. */
 export const SCHEMA_CHARS_MAX = 65_536;
@@ -22,7 +22,7 @@ export type PreparedSchema = {
   costs: WeakMap<object, number>;
 };
 
-/** A problem with a schema, and its place. */
+/** A problem with a schema, and its location. */
 export class InvalidSchemaError extends Error {
   readonly pointer: string;
   constructor(pointer: string, message: string) {
@@ -61,12 +61,12 @@ function findDraft(source: unknown): SchemaDraft {
 
 type Copy = Record<string, unknown>;
 
-/** Copies the relevant parts of a schema. Referenced places become entries of `$defs`, once each. */
+/** Copies the relevant parts of a schema. Referenced schemas become entries of `$defs`, once each. */
 class Preparation {
   readonly patterns = new Map<string, LinearPattern | null>();
   readonly costs = new WeakMap<object, number>();
   readonly #source: unknown;
-  readonly #places: SchemaPlaces;
+  readonly #places: SchemaReferences;
   readonly #isDraft2020: boolean;
   /** Names in `$defs`, by their source. */
   readonly #names = new Map<unknown, string>();
@@ -77,7 +77,7 @@ class Preparation {
 
   constructor(source: unknown) {
     this.#source = source;
-    this.#places = new SchemaPlaces(source);
+    this.#places = new SchemaReferences(source);
     this.#isDraft2020 = findDraft(source) === "2020-12";
   }
 

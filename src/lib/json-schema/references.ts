@@ -1,19 +1,19 @@
 import { escapePointer } from "../json.ts";
 
-type Place = { value: unknown; pointer: string };
+type SchemaLocation = { value: unknown; pointer: string };
 
-/** The places of one schema. */
-export class SchemaPlaces {
+/** Resolves references within one schema. */
+export class SchemaReferences {
   readonly #root: unknown;
   /** By name. Found for all references at once: one walk for each would take as long as both together, multiplied. */
-  #anchors: ReadonlyMap<string, Place> | null = null;
+  #anchors: ReadonlyMap<string, SchemaLocation> | null = null;
 
   constructor(root: unknown) {
     this.#root = root;
   }
 
-  /** What a reference (`#`, `#/$defs/name`, `#anchor`) means; null if there is no such place. */
-  find(reference: string): Place | null {
+  /** What a reference (`#`, `#/$defs/name`, `#anchor`) refers to; null if nothing. */
+  find(reference: string): SchemaLocation | null {
     const fragment = decode(reference.slice(1));
     if (fragment === null) return null;
     if (fragment === "") return { value: this.#root, pointer: "#" };
@@ -23,7 +23,7 @@ export class SchemaPlaces {
   }
 }
 
-function findByPointer(root: unknown, fragment: string): Place | null {
+function findByPointer(root: unknown, fragment: string): SchemaLocation | null {
   let value = root;
   for (const token of fragment.slice(1).split("/")) {
     const key = token.replaceAll("~1", "/").replaceAll("~0", "~");
@@ -33,8 +33,12 @@ function findByPointer(root: unknown, fragment: string): Place | null {
   return { value, pointer: `#${fragment}` };
 }
 
-/** Of several places with one name the first counts. */
-function collectAnchors(value: unknown, pointer: string, found: Map<string, Place>): Map<string, Place> {
+/** If several anchors have the same name, the first one counts. */
+function collectAnchors(
+  value: unknown,
+  pointer: string,
+  found: Map<string, SchemaLocation>,
+): Map<string, SchemaLocation> {
   if (typeof value !== "object" || value === null) return found;
   const { $anchor, $id } = value as { $anchor?: unknown; $id?: unknown };
   for (const name of [$anchor, typeof $id === "string" && $id.startsWith("#") ? $id.slice(1) : null])

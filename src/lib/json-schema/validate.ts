@@ -20,7 +20,7 @@ const PROBLEMS_MAX = 5;
 const PROBLEM_CHARS_MAX = 300;
 
 export type Validation =
-  /** `problems`: sentences with places, for the author of the value. */
+  /** `problems`: sentences with locations, for the author of the value. */
   | { type: "valid" }
   | { type: "invalid"; problems: string[] }
   /** It would take too long. */
@@ -78,7 +78,7 @@ export function validate(text: string, value: unknown, prepared: PreparedSchema)
   }
 }
 
-/** Only the errors of the innermost places, without those that follow from them. */
+/** Only the errors of the innermost locations, without those that follow from them. */
 function describe(errors: readonly OutputUnit[]): string[] {
   const own = errors.filter(({ keyword }) => keyword !== "$ref" && !Object.hasOwn(applicators, keyword));
   const texts = (own.length > 0 ? own : errors).map(({ instanceLocation, error }) =>

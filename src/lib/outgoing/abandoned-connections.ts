@@ -2,7 +2,7 @@ import { abortable } from "../abortable.ts";
 
 /** Limit of abandoned connections to one server that the system still tries to open. */
 const PER_SERVER_MAX = 16;
-const LOOK_MS = 200;
+const POLL_MS = 200;
 
 /**
  * Counts connections that were abandoned before they were open. Each holds a file descriptor until the system gives up, so
@@ -30,9 +30,9 @@ export function createAbandonedConnections() {
     /** Whether no new connection should be opened. */
     isFull,
 
-    /** Fulfils when a new connection may be opened. @throws the reason of the signal. */
+    /** Fulfills when a new connection may be opened. @throws the reason of the signal. */
     async wait(origin: string, signal: AbortSignal): Promise<void> {
-      while (isFull(origin)) await abortable(Bun.sleep(LOOK_MS), signal);
+      while (isFull(origin)) await abortable(Bun.sleep(POLL_MS), signal);
     },
   };
 }

@@ -22,7 +22,7 @@ function parseEntry(entry: string): Matcher | null {
   const { ipv6, name, port } = entryForm.exec(entry)?.groups ?? {};
   const wanted = ipv6 ?? name?.toLowerCase();
   if (wanted === undefined || Number(port) > 65_535) return null;
-  const isAt = (given: number) => port === undefined || given === Number(port);
+  const isAt = (targetPort: number) => port === undefined || targetPort === Number(port);
   if (ipv6 !== undefined || isIP(wanted) !== 0) {
     if (isIP(wanted) === 0) return null;
     const list = new BlockList();

@@ -13,7 +13,8 @@ export const LOOKUP_MS_MAX = 10_000;
 const NAMES_MAX = 1_000;
 
 /** Uses c-ares, which is asynchronous and holds no thread: a slow name server delays no other lookup. */
-const lookUp: Lookup = async (name) => (await dns.lookup(name, { backend: "c-ares" })).map(({ address }) => address);
+const lookUpWithDns: Lookup = async (name) =>
+  (await dns.lookup(name, { backend: "c-ares" })).map(({ address }) => address);
 
 type Answer = { addresses: Promise<string[]>; untilMs: number };
 
@@ -22,7 +23,7 @@ type Answer = { addresses: Promise<string[]>; untilMs: number };
  * whole name: a name with both kinds is an attempt to get through. The caller connects to the checked address without resolving
  * the name again.
  */
-export function createTargetResolver(lookup: Lookup = lookUp) {
+export function createTargetResolver(lookup: Lookup = lookUpWithDns) {
   const answers = new Map<string, Answer>();
 
   function find(name: string): Promise<string[]> {

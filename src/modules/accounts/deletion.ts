@@ -2,7 +2,7 @@ import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { emitWebhookEvent } from "../../events/webhook-events.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
-import { waitUntilGone } from "../../lib/batches.ts";
+import { waitUntilDeleted } from "../../lib/batches.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { Departures } from "../conversations/service.ts";
 import { deletePrompts, releasePrompts } from "../prompts/service.ts";
@@ -36,10 +36,10 @@ type Dependencies = {
   departures: Departures;
   jobs: Pick<Jobs, "nudge">;
   /** Called when the user is deleted, with their prompts: removes them from what others see. */
-  onGone(userId: string): void;
+  onDeleted(userId: string): void;
 };
 
-export function createDeletions({ database, audit, departures, jobs, onGone }: Dependencies): Deletions {
+export function createDeletions({ database, audit, departures, jobs, onDeleted }: Dependencies): Deletions {
   async function finish(sql: Sql, userId: string): Promise<boolean> {
     if (!(await queries.lockDeleted(sql, userId))) return false;
     if (await audit.eraseAddresses(sql, userId)) return false;
@@ -56,7 +56,7 @@ export function createDeletions({ database, audit, departures, jobs, onGone }: D
 
     async complete(userId) {
       jobs.nudge(USER_DELETIONS);
-      await waitUntilGone(() => queries.isBeingDeleted(database, userId), WAIT_MS);
+      await waitUntilDeleted(() => queries.isBeingDeleted(database, userId), WAIT_MS);
     },
 
     async run(userId, signal) {
@@ -74,7 +74,7 @@ export function createDeletions({ database, audit, departures, jobs, onGone }: D
         signal.throwIfAborted();
         // A concurrent request may have added a membership: start again.
       } while (!(await withTransaction(database, (sql) => finish(sql, userId))));
-      onGone(userId);
+      onDeleted(userId);
     },
   };
 }

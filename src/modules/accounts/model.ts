@@ -5,7 +5,7 @@ import { CurrentPassword, DisplayNameInput, EmailInput, NewPassword, UserRole } 
 
 /** The longest search text, in UTF-16 units. */
 const SEARCH_CHARS_MAX = 254;
-/** Shown where a deleted user's name would stand. */
+/** Shown instead of a deleted user's name. */
 export const DELETED_NAME = "Deleted user";
 
 export const UserListQuery = Type.Object({

@@ -37,7 +37,7 @@ export interface AccountService {
 
   /**
    * For administrators. Disabling a user or setting their password ends all their sessions; a new role takes effect
-   * immediately. To change their own password or address, administrators must reauthenticate like everybody else.
+   * immediately. To change their own password or address, administrators must reauthenticate like every other user.
    * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the address is taken), `forbidden`,
    * `reauthentication_required`, `rate_limited`, `overloaded`.
    */

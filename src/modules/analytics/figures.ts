@@ -1,5 +1,5 @@
 import type { ModelFigures, UsagePart } from "./model.ts";
-import type { Actives, CountedSpan, FiguresRow } from "./queries.ts";
+import type { Actives, CountedTimeRange, FiguresRow } from "./queries.ts";
 
 /** Figures of an empty time range. */
 export const noFigures: FiguresRow = {
@@ -24,7 +24,7 @@ export const noFigures: FiguresRow = {
 
 export const noActives: Actives = { users: 0, conversations: 0 };
 
-export const mapToSpan = ({ from, to, timeZone, asOf }: Omit<CountedSpan, "countedUntil">) => ({
+export const mapToTimeRange = ({ from, to, timeZone, asOf }: Omit<CountedTimeRange, "countedUntil">) => ({
   from: from.toISOString(),
   to: to.toISOString(),
   time_zone: timeZone,

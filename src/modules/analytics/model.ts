@@ -4,7 +4,7 @@ import { Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 
 const TIME_ZONE_CHARS_MAX = 64;
 
-const SpanQuery = {
+const TimeRangeQuery = {
   from: Type.Optional(Timestamp({ description: "Start of the time range, inclusive. Default: 7 days before `to`." })),
   to: Type.Optional(Timestamp({ description: "End of the time range, exclusive. Default: now." })),
   time_zone: Type.Optional(
@@ -18,17 +18,17 @@ const SpanQuery = {
 const intervals = ["hour", "day"] as const;
 export type Interval = (typeof intervals)[number];
 
-export const AnalyticsQuery = Type.Object(SpanQuery);
+export const AnalyticsQuery = Type.Object(TimeRangeQuery);
 export const UsageQuery = Type.Object({
-  ...SpanQuery,
+  ...TimeRangeQuery,
   interval: Type.Optional(OneOf(intervals, { description: "Width of each bucket. Default: `day`." })),
 });
-export const UsersQuery = Type.Object({ ...SpanQuery, ...PageQuery });
+export const UsersQuery = Type.Object({ ...TimeRangeQuery, ...PageQuery });
 
 /** A time range, and the time zone of its days. */
-export type Span = { from: Date; to: Date; timeZone: string };
+export type TimeRange = { from: Date; to: Date; timeZone: string };
 
-const SpanFields = {
+const TimeRangeFields = {
   from: Timestamp(),
   to: Timestamp(),
   time_zone: Type.String(),
@@ -64,7 +64,7 @@ const Figures = {
   sessions: count("Logins."),
 };
 
-export const AnalyticsOverview = Named("AnalyticsOverview", Type.Object({ ...SpanFields, ...Figures }));
+export const AnalyticsOverview = Named("AnalyticsOverview", Type.Object({ ...TimeRangeFields, ...Figures }));
 export type AnalyticsOverview = Static<typeof AnalyticsOverview>;
 
 const UsagePart = Named(
@@ -77,7 +77,7 @@ const UsagePart = Named(
 export type UsagePart = Static<typeof UsagePart>;
 export const AnalyticsUsage = Named(
   "AnalyticsUsage",
-  Type.Object({ ...SpanFields, interval: OneOf(intervals), data: Type.Array(UsagePart) }),
+  Type.Object({ ...TimeRangeFields, interval: OneOf(intervals), data: Type.Array(UsagePart) }),
 );
 export type AnalyticsUsage = Static<typeof AnalyticsUsage>;
 
@@ -89,7 +89,10 @@ const ModelFigures = Named(
   }),
 );
 export type ModelFigures = Static<typeof ModelFigures>;
-export const AnalyticsModels = Named("AnalyticsModels", Type.Object({ ...SpanFields, data: Type.Array(ModelFigures) }));
+export const AnalyticsModels = Named(
+  "AnalyticsModels",
+  Type.Object({ ...TimeRangeFields, data: Type.Array(ModelFigures) }),
+);
 export type AnalyticsModels = Static<typeof AnalyticsModels>;
 
 export const UserFigures = Named(
@@ -108,7 +111,7 @@ export type UserFigures = Static<typeof UserFigures>;
 export const AnalyticsUsers = Named(
   "AnalyticsUsers",
   Type.Object({
-    ...SpanFields,
+    ...TimeRangeFields,
     data: Type.Array(UserFigures),
     next_cursor: Nullable(Type.String(), {
       description: "Send it as `cursor` for the next page; null on the last page.",

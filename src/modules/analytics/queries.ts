@@ -1,8 +1,8 @@
 import type { Sql } from "../../db/client.ts";
-import type { Interval, Span } from "./model.ts";
+import type { Interval, TimeRange } from "./model.ts";
 
 /** A time range and its cut-off: only rows created before `countedUntil` count. The figures are as of `asOf`. */
-export type CountedSpan = Span & { countedUntil: Date; asOf: Date };
+export type CountedTimeRange = TimeRange & { countedUntil: Date; asOf: Date };
 
 /** Counts about this many messages (sql/functions/analytics_refresh.sql). @returns whether there is more to count. */
 export async function refresh(sql: Sql, rows: number): Promise<boolean> {
@@ -77,7 +77,7 @@ const sumColumns = [
  */
 async function sumBy<Key>(
   sql: Sql,
-  { from, to, countedUntil }: CountedSpan,
+  { from, to, countedUntil }: CountedTimeRange,
   key: ReturnType<Sql>,
   hasDays: boolean,
 ): Promise<(FiguresRow & { key: Key })[]> {
@@ -107,29 +107,29 @@ async function sumBy<Key>(
     select * from summed left join latencies using (key) order by key`;
 }
 
-export async function sumAll(sql: Sql, scope: CountedSpan): Promise<FiguresRow | undefined> {
+export async function sumAll(sql: Sql, scope: CountedTimeRange): Promise<FiguresRow | undefined> {
   const [row] = await sumBy(sql, scope, sql`0`, true);
   return row;
 }
 
 /** Sums by model. @returns with the model as key; '': no model was called. */
-export const sumByModel = async (sql: Sql, scope: CountedSpan): Promise<(FiguresRow & { key: string })[]> =>
+export const sumByModel = async (sql: Sql, scope: CountedTimeRange): Promise<(FiguresRow & { key: string })[]> =>
   sumBy<string>(sql, scope, sql`x.model`, true);
 
 /** The starts of the hours or days of a time range. @throws a Postgres error for an unknown time zone. */
-export async function listParts(sql: Sql, { from, to, timeZone }: Span, interval: Interval): Promise<string[]> {
+export async function listParts(sql: Sql, { from, to, timeZone }: TimeRange, interval: Interval): Promise<string[]> {
   const rows = await sql<{ starts_at: Date }[]>`
     select starts_at from list_analytics_parts(${from}, ${to}, ${interval}, ${timeZone})`;
   return rows.map(({ starts_at }) => starts_at.toISOString());
 }
 
 /** @returns with the bucket number as key, from 1; empty buckets are left out. */
-export const sumByPart = (sql: Sql, scope: CountedSpan, starts: readonly string[], hasDays: boolean) =>
+export const sumByPart = (sql: Sql, scope: CountedTimeRange, starts: readonly string[], hasDays: boolean) =>
   sumBy<number>(sql, scope, sql`greatest(1, width_bucket(x.at, ${[...starts]}::timestamptz[]))`, hasDays);
 
 export type Actives = { users: number; conversations: number };
 
-export async function countActives(sql: Sql, { from, to, countedUntil }: CountedSpan): Promise<Actives> {
+export async function countActives(sql: Sql, { from, to, countedUntil }: CountedTimeRange): Promise<Actives> {
   const [row] = await sql<
     Actives[]
   >`select users, conversations from count_analytics_actives(${from}, ${to}, ${countedUntil})`;
@@ -139,7 +139,7 @@ export async function countActives(sql: Sql, { from, to, countedUntil }: Counted
 /** The same for each non-empty bucket. */
 export async function listActives(
   sql: Sql,
-  { from, to, countedUntil }: CountedSpan,
+  { from, to, countedUntil }: CountedTimeRange,
   starts: readonly string[],
   hasDays: boolean,
 ): Promise<Map<number, Actives>> {
@@ -174,7 +174,7 @@ export type UserFiguresRow = {
 /** Users with activity in the time range, the most costly first, then by tokens. */
 export async function listUsers(
   sql: Sql,
-  { from, to, countedUntil }: CountedSpan,
+  { from, to, countedUntil }: CountedTimeRange,
   after: UserPosition | null,
   rows: number,
 ): Promise<UserFiguresRow[]> {

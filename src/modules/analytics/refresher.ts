@@ -9,7 +9,7 @@ const READ_STEP_ROWS = 5_000;
 /** How long a read spends on counting new messages. */
 const READ_MS_MAX = 200;
 /** If counting the newest slots takes no longer than this, each read does it. Otherwise counting pauses between reads, so that it uses a tenth of the time. */
-const QUICK_STEP_MS = 100;
+const FAST_STEP_MS = 100;
 const PAUSE_FACTOR = 9;
 /** How long a read waits for the end of such a pause. */
 const PAUSE_WAIT_MS_MAX = 2_000;
@@ -44,7 +44,7 @@ export function createRefresher({ database, metrics, log }: Dependencies) {
   async function catchUp(): Promise<void> {
     const endsAtMs = performance.now() + READ_MS_MAX;
     const state = await queries.findState(database);
-    if (state && state.took_ms > QUICK_STEP_MS) {
+    if (state && state.took_ms > FAST_STEP_MS) {
       const pauseMs = PAUSE_FACTOR * state.took_ms - state.age_ms;
       if (pauseMs > PAUSE_WAIT_MS_MAX) return;
       await Bun.sleep(Math.max(0, pauseMs));

@@ -1,22 +1,22 @@
 import { createBadCursor, createPage, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { readTimeFilter } from "../../http/time-filter.ts";
-import { mapToSpan } from "./figures.ts";
+import { mapToTimeRange } from "./figures.ts";
 import {
   AnalyticsModels,
   AnalyticsOverview,
   AnalyticsQuery,
   AnalyticsUsage,
   AnalyticsUsers,
-  type Span,
+  type TimeRange,
   UsageQuery,
   type UserFigures,
   UsersQuery,
 } from "./model.ts";
 import type { UserFiguresRow, UserPosition } from "./queries.ts";
 import type { AnalyticsService } from "./service.ts";
-import { readSpan } from "./span.ts";
 import { columns, respondWithTable, tableForms } from "./tables.ts";
+import { readTimeRange } from "./time-range.ts";
 
 type Dependencies = { analytics: AnalyticsService };
 
@@ -41,7 +41,7 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     query: AnalyticsQuery,
     ok: AnalyticsOverview,
     handle: async ({ query, request, set }) => {
-      const body = await analytics.getOverview(readSpan(query));
+      const body = await analytics.getOverview(readTimeRange(query));
       const table = { name: "overview", rows: [body], columns: columns.overview };
       return respondWithTable({ request, headers: set.headers }, body, table);
     },
@@ -54,7 +54,7 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     query: UsageQuery,
     ok: AnalyticsUsage,
     handle: async ({ query, request, set }) => {
-      const body = await analytics.getUsage(readSpan(query), query.interval ?? "day");
+      const body = await analytics.getUsage(readTimeRange(query), query.interval ?? "day");
       const table = { name: "usage", rows: body.data, columns: columns.usage };
       return respondWithTable({ request, headers: set.headers }, body, table);
     },
@@ -67,7 +67,7 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     query: AnalyticsQuery,
     ok: AnalyticsModels,
     handle: async ({ query, request, set }) => {
-      const body = await analytics.listModels(readSpan(query));
+      const body = await analytics.listModels(readTimeRange(query));
       const table = { name: "models", rows: body.data, columns: columns.models };
       return respondWithTable({ request, headers: set.headers }, body, table);
     },
@@ -82,19 +82,23 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     ok: AnalyticsUsers,
     handle: async ({ query, request, set }) => {
       const { limit, after } = readPage(query, 5);
-      const asked = readSpan(query);
-      const { span, position } = after ? readCursor(after, asked) : { span: asked, position: null };
-      const { rows, asOf } = await analytics.listUsers(span, position, limit + 1);
+      const requested = readTimeRange(query);
+      const { range, position } = after ? readCursor(after, requested) : { range: requested, position: null };
+      const { rows, asOf } = await analytics.listUsers(range, position, limit + 1);
       const key = (row: UserFiguresRow) => [
-        span.from.toISOString(),
-        span.to.toISOString(),
+        range.from.toISOString(),
+        range.to.toISOString(),
         row.cost,
         row.tokens,
         String(row.n),
       ];
       const page = createPage(rows, limit, key, mapRowToUser, { request, headers: set.headers });
       const table = { name: "users", rows: page.data, columns: columns.users };
-      return respondWithTable({ request, headers: set.headers }, { ...mapToSpan({ ...span, asOf }), ...page }, table);
+      return respondWithTable(
+        { request, headers: set.headers },
+        { ...mapToTimeRange({ ...range, asOf }), ...page },
+        table,
+      );
     },
   }),
 ];
@@ -106,16 +110,16 @@ const userForm = /^\d{1,9}$/;
 /** @throws Problem `bad_cursor`. */
 function readCursor(
   [from = "", to = "", cost = "", tokens = "", n = ""]: string[],
-  { timeZone }: Span,
-): { span: Span; position: UserPosition } {
+  { timeZone }: TimeRange,
+): { range: TimeRange; position: UserPosition } {
   if (!sumForm.test(cost) || !sumForm.test(tokens) || !userForm.test(n)) throw createBadCursor();
   try {
-    const span = {
+    const range = {
       from: readTimeFilter(from, "from") ?? new Date(),
       to: readTimeFilter(to, "to") ?? new Date(),
       timeZone,
     };
-    return { span, position: { cost, tokens, n } };
+    return { range, position: { cost, tokens, n } };
   } catch {
     throw createBadCursor();
   }

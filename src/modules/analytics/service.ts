@@ -1,25 +1,29 @@
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { mapToFigures, mapToModel, mapToSpan, noActives, noFigures } from "./figures.ts";
-import type { AnalyticsModels, AnalyticsOverview, AnalyticsUsage, Interval, Span } from "./model.ts";
-import type { CountedSpan, UserFiguresRow, UserPosition } from "./queries.ts";
+import { mapToFigures, mapToModel, mapToTimeRange, noActives, noFigures } from "./figures.ts";
+import type { AnalyticsModels, AnalyticsOverview, AnalyticsUsage, Interval, TimeRange } from "./model.ts";
+import type { CountedTimeRange, UserFiguresRow, UserPosition } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { createRefresher } from "./refresher.ts";
-import { checkParts, createUnknownZone } from "./span.ts";
+import { checkParts, createUnknownZone } from "./time-range.ts";
 
 /** Usage figures for administrators, counted from stored messages. */
 export interface AnalyticsService {
-  getOverview(span: Span): Promise<AnalyticsOverview>;
+  getOverview(range: TimeRange): Promise<AnalyticsOverview>;
 
   /** By hour or day in the time zone, including empty ones. @throws Problem `invalid` if there are too many. */
-  getUsage(span: Span, interval: Interval): Promise<AnalyticsUsage>;
+  getUsage(range: TimeRange, interval: Interval): Promise<AnalyticsUsage>;
 
   /** By model, the most costly first; at most 200. */
-  listModels(span: Span): Promise<AnalyticsModels>;
+  listModels(range: TimeRange): Promise<AnalyticsModels>;
 
   /** By user, the most costly first. */
-  listUsers(span: Span, after: UserPosition | null, rows: number): Promise<{ asOf: Date; rows: UserFiguresRow[] }>;
+  listUsers(
+    range: TimeRange,
+    after: UserPosition | null,
+    rows: number,
+  ): Promise<{ asOf: Date; rows: UserFiguresRow[] }>;
 
   /** For the job runner: counts everything new. An interrupted run is resumed by the next one, on any instance. */
   refresh(signal: AbortSignal): Promise<void>;
@@ -29,31 +33,31 @@ type Dependencies = { database: Database; metrics: Metrics; log: Log };
 
 export function createAnalyticsService({ database, metrics, log }: Dependencies): AnalyticsService {
   const refresher = createRefresher({ database, metrics, log });
-  async function findScope(span: Span): Promise<CountedSpan> {
+  async function findScope(range: TimeRange): Promise<CountedTimeRange> {
     const { counted_until: countedUntil = NEVER, as_of: asOf = NEVER } = (await refresher.bringUpToDate()) ?? {};
-    return { ...span, countedUntil, asOf };
+    return { ...range, countedUntil, asOf };
   }
 
-  const listParts = (span: Span, interval: Interval): Promise<string[]> =>
-    queries.listParts(database, span, interval).catch((error) => {
+  const listParts = (range: TimeRange, interval: Interval): Promise<string[]> =>
+    queries.listParts(database, range, interval).catch((error) => {
       if (error?.code === INVALID_PARAMETER) throw createUnknownZone();
       throw error;
     });
 
   return {
-    async getOverview(span) {
-      const scope = await findScope(span);
+    async getOverview(range) {
+      const scope = await findScope(range);
       const [figures, actives] = await Promise.all([
         queries.sumAll(database, scope),
         queries.countActives(database, scope),
       ]);
-      return { ...mapToSpan(scope), ...mapToFigures(figures ?? noFigures, actives) };
+      return { ...mapToTimeRange(scope), ...mapToFigures(figures ?? noFigures, actives) };
     },
 
-    async getUsage(span, interval) {
-      checkParts(span, interval);
-      const starts = await listParts(span, interval);
-      const scope = await findScope(span);
+    async getUsage(range, interval) {
+      checkParts(range, interval);
+      const starts = await listParts(range, interval);
+      const scope = await findScope(range);
       const hasDays = interval === "day" && starts.every((start) => Date.parse(start) % DAY_MS === 0);
       const [sums, actives] = await Promise.all([
         queries.sumByPart(database, scope, starts, hasDays),
@@ -64,21 +68,21 @@ export function createAnalyticsService({ database, metrics, log }: Dependencies)
         start,
         ...mapToFigures(figuresOf.get(index + 1) ?? noFigures, actives.get(index + 1) ?? noActives),
       }));
-      return { ...mapToSpan(scope), interval, data };
+      return { ...mapToTimeRange(scope), interval, data };
     },
 
-    async listModels(span) {
-      const scope = await findScope(span);
+    async listModels(range) {
+      const scope = await findScope(range);
       const sums = await queries.sumByModel(database, scope);
       const data = sums.filter(({ key, generations }) => key !== "" || generations > 0).map(mapToModel);
       return {
-        ...mapToSpan(scope),
+        ...mapToTimeRange(scope),
         data: data.toSorted((a, b) => b.cost_usd - a.cost_usd || b.generations - a.generations).slice(0, MODELS_MAX),
       };
     },
 
-    async listUsers(span, after, rows) {
-      const scope = await findScope(span);
+    async listUsers(range, after, rows) {
+      const scope = await findScope(range);
       return { asOf: scope.asOf, rows: await queries.listUsers(database, scope, after, rows) };
     },
 

@@ -29,14 +29,14 @@ const emptyOf: Readonly<Record<string, Row>> = { first_token_ms: { p50: null, p9
 const fill = (row: Row): Row =>
   Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? emptyOf[name] ?? null]));
 
-type Asked = { request: Request; headers: Record<string, string | number | undefined> };
+type TableRequest = { request: Request; headers: Record<string, string | number | undefined> };
 
 /**
  * The body as JSON, or its rows as CSV.
  * @param sample a row that names the columns of an empty table.
  */
 export function respondWithTable<Body>(
-  { request, headers }: Asked,
+  { request, headers }: TableRequest,
   body: Body,
   table: { name: string; rows: readonly Row[]; columns: readonly string[] },
 ): Body | Response {

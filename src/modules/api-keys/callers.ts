@@ -42,11 +42,11 @@ type Dependencies = { database: Database; audit: AuditService; log: Log };
 
 export function createKeyCallers({ database, audit, log }: Dependencies): KeyCallers {
   const reserved = () => getReservedPool(database);
-  const cached = { keptMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
+  const cached = { ttlMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
   const keys = createLookupCache((hash) => queries.findKnownKey(reserved(), { hash }), cached);
   const targets = createLookupCache((userId) => queries.findTarget(reserved(), userId), cached);
-  const isUseDue = createPace(LAST_USED_EVERY_MS);
-  const isRecordDue = createPace(ACTED_FOR_EVERY_MS);
+  const isUseDue = createInterval(LAST_USED_EVERY_MS);
+  const isRecordDue = createInterval(ACTED_FOR_EVERY_MS);
 
   /** Both writes run in the background; if one fails, the request still succeeds. */
   function touch(keyId: string): void {
@@ -122,9 +122,9 @@ const mapToHolder = ({ credentialId, user }: Caller): queries.KeyHolder => ({ ke
 const nameHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} ${userId}`;
 
 /** Returns true for each name at most once per `everyMs`. */
-function createPace(everyMs: number): (name: string) => boolean {
+function createInterval(everyMs: number): (name: string) => boolean {
   // An evicted name is only due earlier.
-  const done = new BoundedCache<true>({ max: KEYS_CACHED_MAX, keptMs: everyMs });
+  const done = new BoundedCache<true>({ max: KEYS_CACHED_MAX, ttlMs: everyMs });
   return (name) => {
     if (done.get(name)) return false;
     done.set(name, true);

@@ -1,7 +1,7 @@
 /** UTF-16 units of a key's name after trimming. */
 export const NAME_CHARS_MAX = 100;
 /** How long an expired key stays in its owner's list. */
-export const EXPIRED_KEY_KEPT_S = 30 * 24 * 60 * 60;
+export const EXPIRED_KEY_RETENTION_S = 30 * 24 * 60 * 60;
 /** Expired keys deleted per batch. */
 export const EXPIRED_KEYS_BATCH = 10_000;
 

@@ -1,7 +1,7 @@
 import type { Caller } from "../../access/caller.ts";
 import type { Scope } from "../../access/scopes.ts";
 import type { Sql } from "../../db/client.ts";
-import { EXPIRED_KEY_KEPT_S, EXPIRED_KEYS_BATCH, LAST_USED_EVERY_MS } from "./limits.ts";
+import { EXPIRED_KEY_RETENTION_S, EXPIRED_KEYS_BATCH, LAST_USED_EVERY_MS } from "./limits.ts";
 import type { ApiKey } from "./model.ts";
 
 type User = Caller["user"];
@@ -169,7 +169,7 @@ export async function deleteExpiredKeys(sql: Sql): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     with deleted as (
       delete from api_keys where ctid = any (array(
-        select ctid from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_KEPT_S}::float8)
+        select ctid from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_RETENTION_S}::float8)
         order by expires_at limit ${EXPIRED_KEYS_BATCH} for update skip locked))
       returning id
     ),

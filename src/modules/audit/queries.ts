@@ -46,11 +46,11 @@ export async function listAuditEvents(
 }
 
 /** Sets the retention setting, valid for this transaction, which permits deleting old rows. @returns how many were deleted. */
-export async function deleteOldAuditEvents(sql: Sql, keptDays: number, rows: number): Promise<number> {
+export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rows: number): Promise<number> {
   await sql`select set_config('parley.audit_retention', 'on', true)`;
   const { count } = await sql`
     delete from audit_events where ctid = any (array(
-      select ctid from audit_events where at < now() - make_interval(days => ${keptDays})
+      select ctid from audit_events where at < now() - make_interval(days => ${retentionDays})
       order by at limit ${rows} for update skip locked))`;
   return count;
 }

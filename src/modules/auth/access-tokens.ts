@@ -25,7 +25,7 @@ export function createAccessTokens(secret: string): AccessTokens {
   // The plugin is never mounted: its sign and verify work without a request context.
   const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
   // A verified signature stays valid: only the expiry is checked again. No token lives longer than the cache entry.
-  const verified = new BoundedCache<AccessClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: ACCESS_TOKEN_TTL_S * 1_000 });
+  const verified = new BoundedCache<AccessClaims>({ max: IDENTITIES_CACHED_MAX, ttlMs: ACCESS_TOKEN_TTL_S * 1_000 });
 
   return {
     sign({ userId, sessionId }) {

@@ -51,7 +51,7 @@ type Dependencies = {
 export function createCallers({ database, accessTokens, apiKeys, issuers }: Dependencies): Callers {
   // Short, so that a session ended elsewhere is noticed soon; a burst of requests costs one query.
   const users = createLookupCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
-    keptMs: IDENTITY_CACHE_MS,
+    ttlMs: IDENTITY_CACHE_MS,
     entriesMax: IDENTITIES_CACHED_MAX,
   });
 
@@ -110,7 +110,7 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
     },
 
     async redeemTicket(ticket, origin) {
-      const take = (sql: Sql) => queries.takeTicket(sql, hashTicket(ticket));
+      const take = (sql: Sql) => queries.consumeTicket(sql, hashTicket(ticket));
       const row = ticketForm.test(ticket) ? await withTransaction(database, take) : undefined;
       const caller = row ? await identifyTicket(row, origin) : null;
       if (!caller)

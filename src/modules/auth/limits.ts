@@ -11,7 +11,7 @@ export const RECENT_LOGIN_S = 5 * 60;
 /** Lifetime of a WebSocket ticket. */
 export const TICKET_TTL_S = 30;
 /** How long ended sessions are kept, so that other instances notice them. */
-export const ENDED_SESSION_KEPT_S = 24 * 60 * 60;
+export const ENDED_SESSION_RETENTION_S = 24 * 60 * 60;
 
 /** How long requests may miss a revocation by another instance; this instance's own take effect immediately. */
 export const IDENTITY_CACHE_MS = 1_000;
@@ -23,5 +23,5 @@ export const USER_AGENT_CHARS_MAX = 200;
 export const REGISTRATION_STEP_MS = 250;
 /** Longer credentials are rejected unread. */
 export const TOKEN_CHARS_MAX = 1_024;
-/** Ended sessions per look-up or cleanup batch. */
+/** Ended sessions per lookup or cleanup batch. */
 export const ENDED_SESSIONS_BATCH = 10_000;

@@ -2,8 +2,8 @@ import { randomBytes } from "node:crypto";
 import type { Config } from "../../config.ts";
 import type { Database, Sql } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
+import { padDuration } from "../../lib/pad-duration.ts";
 import { Problem } from "../../lib/problem.ts";
-import { answerInStep } from "../../lib/steps.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { AuditService } from "../audit/service.ts";
@@ -71,7 +71,7 @@ export function createLogins(deps: Dependencies): Logins {
 
   type Registration = Parameters<Logins["register"]>[0];
 
-  function create(input: Registration, requester: Requester, isTakenHidden: boolean): Promise<KnownUser> {
+  function create(input: Registration, requester: Requester, hidesTaken: boolean): Promise<KnownUser> {
     const { ipAddress } = requester;
     const record = (sql: Sql, { id }: User) =>
       audit.record(sql, {
@@ -81,7 +81,7 @@ export function createLogins(deps: Dependencies): Logins {
         target: { type: "user", id },
         ipAddress,
       });
-    return users.createUser(input, requester, record, isTakenHidden);
+    return users.createUser(input, requester, record, hidesTaken);
   }
 
   /** The response for a free address, with a session that doesn't exist. */
@@ -121,7 +121,7 @@ export function createLogins(deps: Dependencies): Logins {
       if (config.REGISTRATION === "closed")
         throw new Problem("registration_closed", "Registration is closed. Ask an administrator for an account.");
       if (config.REGISTRATION_PRIVACY === "on")
-        return answerInStep(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
+        return padDuration(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
       const { ipAddress, signal } = client;
       const account = createAccount(input.email);
       const requester = { ipAddress, account, knownBy: await guard.findKnown(ipAddress), signal };

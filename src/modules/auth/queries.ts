@@ -176,7 +176,7 @@ export async function listEndedSessions(sql: Sql, withinSeconds: number): Promis
 }
 
 /** Of these sessions, the ones that no longer grant access, including deleted ones. */
-export async function listEndedAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
+export async function listEndedSessionsAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select w.id from unnest(${[...ids]}::uuid[]) as w (id)
     where not exists (
@@ -225,7 +225,7 @@ export type TicketRow = {
 };
 
 /** Deletes the ticket: of concurrent calls, exactly one gets it. */
-export async function takeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow | undefined> {
+export async function consumeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow | undefined> {
   const [row] = await sql<TicketRow[]>`
     delete from tickets where hash = ${hash} and expires_at > now()
     returning session_id, api_key_id, user_id, credential_expires_at`;

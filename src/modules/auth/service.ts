@@ -3,7 +3,7 @@ import type { Config } from "../../config.ts";
 import { type Database, getReservedPool, type Sql } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createNotFound, Problem } from "../../lib/problem.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { Slots } from "../../limits/slots.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
@@ -11,7 +11,7 @@ import type { AuditService } from "../audit/service.ts";
 import type { UserService } from "../users/service.ts";
 import { createAccessTokens } from "./access-tokens.ts";
 import { type Callers, createCallers } from "./callers.ts";
-import { ENDED_SESSION_KEPT_S } from "./limits.ts";
+import { ENDED_SESSION_RETENTION_S } from "./limits.ts";
 import { createLogins, type Logins } from "./logins.ts";
 import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
 import type { KeyTimes } from "./oidc/limits.ts";
@@ -90,7 +90,7 @@ export interface AuthService extends Logins, Callers {
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
   /** Of these sessions, the ones that have ended or don't exist, whenever that happened. */
-  findEndedAmong(sessionIds: readonly string[]): Promise<string[]>;
+  findEndedSessionsAmong(sessionIds: readonly string[]): Promise<string[]>;
 
   /** For the job runner: deletes one bounded batch of old sessions and tickets; run it every few minutes. */
   sweepAccounts(): Promise<{ sessions: number; tickets: number }>;
@@ -194,7 +194,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     listSessions: (caller, limit, beforeId) => queries.listSessions(database, caller.user.id, limit, beforeId),
 
     async endSession(caller, sessionId) {
-      if (!(await ends.endOwn(caller, sessionId))) throw new Problem("not_found", "There is no such session.");
+      if (!(await ends.endOwn(caller, sessionId))) throw createNotFound("session");
     },
 
     endSessions: ends.endAll,
@@ -213,11 +213,11 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     announceEnd,
 
     findEndedSessions: (withinMs) => queries.listEndedSessions(getReservedPool(database), withinMs / 1000),
-    findEndedAmong: (sessionIds) => queries.listEndedAmong(getReservedPool(database), sessionIds),
+    findEndedSessionsAmong: (sessionIds) => queries.listEndedSessionsAmong(getReservedPool(database), sessionIds),
 
     async sweepAccounts() {
       const tickets = await queries.deleteOldTickets(database);
-      return { tickets, sessions: await queries.deleteOldSessions(database, ENDED_SESSION_KEPT_S) };
+      return { tickets, sessions: await queries.deleteOldSessions(database, ENDED_SESSION_RETENTION_S) };
     },
   };
 }

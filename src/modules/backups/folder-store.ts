@@ -11,15 +11,19 @@ const FREE_BYTES_MIN = 128 * 1024 * 1024;
 /** Assumed growth from the last backup to the next. */
 const GROWTH = 1.2;
 /** Free space is checked again after this many bytes. */
-const LOOK_BYTES = 32 * 1024 * 1024;
+const CHECK_EVERY_BYTES = 32 * 1024 * 1024;
 /** A backup without writes for this long has no writer any more. */
 const ABANDONED_MS = 15 * 60_000;
 const partialName = /^\.parley-\d{8}T\d{6}Z-([0-9a-f]{8})\.backup\.\d+-[0-9a-f]{8}\.partial$/;
 
-type Options = { folder: string; findFree?: typeof findFreeBytes; lookBytes?: number };
+type Options = { folder: string; findFree?: typeof findFreeBytes; checkEveryBytes?: number };
 
 /** Backups as files in a folder, readable only by their owner. */
-export function createFolderStore({ folder, findFree = findFreeBytes, lookBytes = LOOK_BYTES }: Options): BackupStore {
+export function createFolderStore({
+  folder,
+  findFree = findFreeBytes,
+  checkEveryBytes = CHECK_EVERY_BYTES,
+}: Options): BackupStore {
   const place = resolve(folder);
 
   async function requireRoom(neededBytes: number): Promise<void> {
@@ -59,13 +63,13 @@ export function createFolderStore({ folder, findFree = findFreeBytes, lookBytes 
 
     async create(name) {
       const file = await createBackupFile(join(place, name), false);
-      let lookInBytes = lookBytes;
+      let bytesUntilCheck = checkEveryBytes;
       return {
         ...file,
         async write(bytes) {
-          lookInBytes -= bytes.length;
-          if (lookInBytes <= 0) {
-            lookInBytes = lookBytes;
+          bytesUntilCheck -= bytes.length;
+          if (bytesUntilCheck <= 0) {
+            bytesUntilCheck = checkEveryBytes;
             await requireRoom(FREE_BYTES_MIN);
           }
           await file.write(bytes);

@@ -12,7 +12,7 @@ const weekOf = (backup: NamedBackup): number => Math.floor((dayOf(backup) + 3) /
 /**
  * The backups to delete.
  * @param names all files of the target; only scheduled backups of this origin are ever returned.
- * @param proved the backup just made. It is kept, whatever times other names claim.
+ * @param proved the backup just made. It is always kept, even if other names have later times.
  */
 export function findExpired(
   names: readonly string[],

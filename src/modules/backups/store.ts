@@ -2,7 +2,7 @@ import type { BackupFile, ByteSource } from "../../db/archive.ts";
 
 /** Storage of scheduled backups. Names are those of names.ts. */
 export interface BackupStore {
-  /** A readable description of the place. */
+  /** A readable description of the location. */
   place: string;
   /**
    * Prepares for a backup of about `expectedBytes` (null: unknown), and removes the remains of interrupted ones.

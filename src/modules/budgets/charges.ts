@@ -11,10 +11,10 @@ const CHARGE_BYTES = 256;
  */
 export function createCharges({ database }: { database: Database }) {
   async function settle(charges: Charge[], waits: boolean) {
-    const leftOut = waits
+    const locked = waits
       ? await withTransaction(database, (sql) => settleCharges(sql, charges, true))
       : await settleCharges(database, charges, false);
-    return charges.map((_, index) => (leftOut.has(index) ? LOCKED : undefined));
+    return charges.map((_, index) => (locked.has(index) ? LOCKED : undefined));
   }
   const commits = createGroupCommit<Charge, undefined>({
     keyOf: ({ userId, reservationId }) => userId ?? reservationId,

@@ -5,30 +5,30 @@ import * as queries from "./queries.ts";
 import type { BudgetLimits } from "./rules.ts";
 
 /** Payers whose webhooks were notified recently: further refusals cause no query. */
-const TOLD_MAX = 10_000;
-const TOLD_MS = 60_000;
+const NOTIFIED_MAX = 10_000;
+const NOTIFIED_TTL_MS = 60_000;
 
 type Dependencies = { database: Database; log: Log; limits: { user: BudgetLimits | null; key: BudgetLimits | null } };
 
 /** Notifies webhooks of exceeded budgets, once per payer and window. */
 export function createExceededEvents({ database, log, limits }: Dependencies) {
-  const told = new BoundedCache<true>({ max: TOLD_MAX, keptMs: TOLD_MS });
+  const notified = new BoundedCache<true>({ max: NOTIFIED_MAX, ttlMs: NOTIFIED_TTL_MS });
 
   /**
    * Runs in the background: the refused transaction may lock the window until it ends. After a failure, the next refusal
    * retries.
    */
-  return function tellExceeded(payer: queries.Payer, period: queries.Period): void {
+  return function notifyExceeded(payer: queries.Payer, period: queries.Period): void {
     const key = `${payer.userId} ${payer.keyId} ${period}`;
-    if (told.get(key)) return;
-    told.set(key, true);
+    if (notified.get(key)) return;
+    notified.set(key, true);
     const at = new Date();
     withTransaction(
       database,
-      (sql) => queries.tellExceeded(sql, payer, period, at, limits),
+      (sql) => queries.emitExceeded(sql, payer, period, at, limits),
       `payer:${payer.userId}`,
     ).catch((error) => {
-      told.delete(key);
+      notified.delete(key);
       log.warn({ err: error, user_id: payer.userId }, "notifying webhooks of an exceeded budget failed");
     });
   };

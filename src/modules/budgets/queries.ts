@@ -17,12 +17,12 @@ const SWEEP_ROWS = 100;
 /** Windows or charges deleted per statement. */
 const FORGET_ROWS = 1_000;
 /** A charge is retried for some minutes at most. */
-const CHARGES_KEPT_H = 24;
+const CHARGE_RETENTION_H = 24;
 
 /** A reservation without a stored generation, as held by the instance that made it. */
-export type Held = Fenced & { id: string };
+export type HeldReservation = Fenced & { id: string };
 
-const leased: LeasedTable<Held> = {
+const leased: LeasedTable<HeldReservation> = {
   name: "budget_reservations",
   key: ["id"],
   listHeld: (sql, held) => sql`
@@ -38,12 +38,12 @@ export async function reserve(
   { tokens, usd }: Amount,
   rules: BudgetRules,
   { owner, leaseMs }: { owner: string; leaseMs: number },
-): Promise<{ exceeded: Period } | { held: Held }> {
+): Promise<{ exceeded: Period } | { held: HeldReservation }> {
   // Pipelined.
   const [[row], [taken]] = await Promise.all([
     sql<{ exceeded: Period | null }[]>`
       select reserve_budgets(${id}, ${userId}, ${keyId}, ${tokens}, ${usd}, ${sql.json(rules)}) as exceeded`,
-    sql<Held[]>`
+    sql<HeldReservation[]>`
       update budget_reservations x set ${takeLease(sql, owner, leaseMs)} where x.id = ${id} returning x.id, x.fence`,
   ]);
   if (row?.exceeded) return { exceeded: row.exceeded };
@@ -68,7 +68,7 @@ export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: Bu
 }
 
 /** Notifies webhooks that the budget was exceeded at this time, once per payer and window. */
-export async function tellExceeded(
+export async function emitExceeded(
   sql: Sql,
   { userId, keyId }: Payer,
   period: Period,
@@ -100,7 +100,7 @@ export async function settleCharges(sql: Sql, charges: readonly Charge[], waits:
   return new Set(row?.left_out?.map((position) => Number(position) - 1));
 }
 
-export async function renew(sql: Sql, owner: string, held: Held[], leaseMs: number): Promise<void> {
+export async function renew(sql: Sql, owner: string, held: HeldReservation[], leaseMs: number): Promise<void> {
   await renewLeases(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
 }
 
@@ -115,10 +115,10 @@ export async function freeReservations(sql: Sql, afterId: string): Promise<{ fre
 }
 
 /** Deletes a batch of old windows. @returns how many. */
-export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<number> {
+export async function deleteOldWindows(sql: Sql, retentionDays: number): Promise<number> {
   const { count } = await sql`
     delete from budget_windows where ctid = any (array(
-      select x.ctid from budget_windows x where x.starts_on < (now() at time zone 'utc')::date - ${keptDays}::int
+      select x.ctid from budget_windows x where x.starts_on < (now() at time zone 'utc')::date - ${retentionDays}::int
       order by x.starts_on limit ${FORGET_ROWS} for update skip locked))`;
   return count;
 }
@@ -127,7 +127,7 @@ export async function deleteOldWindows(sql: Sql, keptDays: number): Promise<numb
 export async function deleteOldCharges(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from budget_charges where ctid = any (array(
-      select x.ctid from budget_charges x where x.charged_at < now() - ${CHARGES_KEPT_H} * interval '1 hour'
+      select x.ctid from budget_charges x where x.charged_at < now() - ${CHARGE_RETENTION_H} * interval '1 hour'
       order by x.charged_at limit ${FORGET_ROWS} for update skip locked))`;
   return count;
 }

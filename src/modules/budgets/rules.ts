@@ -21,7 +21,7 @@ const PROMPT_TOKENS_EXTRA = 500;
 export type BudgetRules = {
   /** Per user. */
   limits: BudgetLimits;
-  /** Per API key; absent: keys have no limits of their own. */
+  /** Per API key; absent: keys have no separate limits. */
   key_limits?: BudgetLimits;
   answer_tokens: number;
   prompt_messages: number;

@@ -26,11 +26,11 @@ export type { Period } from "./queries.ts";
 export type { BudgetRules } from "./rules.ts";
 
 /** Lease of a reservation without a stored generation; if not renewed for this long, its instance has died. */
-const HELD_MS = 60_000;
+const LEASE_MS = 60_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 /** How long the usage of a day or a month is kept. */
-export const WINDOWS_KEPT_DAYS = 400;
+export const WINDOW_RETENTION_DAYS = 400;
 
 /** How long a charge is retried. */
 const CHARGE_MS_MAX = 5_000;
@@ -127,14 +127,14 @@ export function createBudgetService(deps: Dependencies): BudgetService {
   const { database, config, metrics, log, instanceId, ...modelRules } = deps;
   const { prices } = modelRules;
   const limits = { user: createBudgetLimits(config, "USER"), key: createBudgetLimits(config, "KEY") };
-  const tellExceeded = createExceededEvents({ database, log, limits });
+  const notifyExceeded = createExceededEvents({ database, log, limits });
   const rules = createRules(limits, config, modelRules);
   const charges = createCharges({ database });
   /** Reservations without a stored generation, held by this instance. */
-  const held = new Map<string, queries.Held>();
+  const held = new Map<string, queries.HeldReservation>();
 
   function refuse(payer: queries.Payer, period: queries.Period): Problem {
-    tellExceeded(payer, period);
+    notifyExceeded(payer, period);
     metrics.budgetRejections.inc({ period });
     const endsAt = endOf(period, new Date());
     return new Problem(
@@ -187,7 +187,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
         tokens: inputTokens + outputTokensMax,
         usd: (inputTokens * input + outputTokensMax * output) / 1_000_000,
       };
-      const lease = { owner: instanceId, leaseMs: HELD_MS };
+      const lease = { owner: instanceId, leaseMs: LEASE_MS };
       const reserve = (sql: Sql) => queries.reserve(sql, id, request.payer, amount, rules, lease);
       const reserved = await withTransaction(database, reserve, keyOf(request.payer.userId));
       if ("exceeded" in reserved) throw refuse(request.payer, reserved.exceeded);
@@ -203,7 +203,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     },
 
     async renew() {
-      if (held.size > 0) await queries.renew(database, instanceId, [...held.values()], HELD_MS);
+      if (held.size > 0) await queries.renew(database, instanceId, [...held.values()], LEASE_MS);
     },
 
     async free(signal) {
@@ -214,7 +214,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     },
 
     async forget() {
-      const windows = await queries.deleteOldWindows(database, WINDOWS_KEPT_DAYS);
+      const windows = await queries.deleteOldWindows(database, WINDOW_RETENTION_DAYS);
       return windows + (await queries.deleteOldCharges(database));
     },
 

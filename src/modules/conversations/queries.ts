@@ -3,7 +3,7 @@ import { COUNTED_MAX, conversationColumns, unreadColumn } from "../../events/col
 import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../../protocol/conversation.ts";
 
 /** The longest time that `listed_at` may lag behind, with some margin (sql/functions/take_positions.sql). */
-const LISTED_BEHIND = "65 s";
+const ACTIVITY_LAG = "65 s";
 /** A shared conversation is searched among this many of the newest ones. */
 const SHARED_CONVERSATIONS_MAX = 500;
 
@@ -51,7 +51,7 @@ export async function listConversations(
     ), candidates as materialized (
       select a.conversation_id from member_activity a
       where ${ofUser} and a.active_at >= (
-        select case when count(*) < ${rows} then '-infinity' else min(active_at) - ${LISTED_BEHIND}::interval end
+        select case when count(*) < ${rows} then '-infinity' else min(active_at) - ${ACTIVITY_LAG}::interval end
         from first)
       union
       select v.conversation_id from activity_moves v

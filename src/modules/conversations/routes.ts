@@ -68,10 +68,10 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
           const cursorOf = (row: (typeof rows)[number]) => [row.cursor, row.id];
           const list = createPage(rows, page.limit, cursorOf, mapRowToConversation, { request, headers });
           const value = createTaggedBody(list, headers.link);
-          if (!isKept || page.after) return { value, isPassing: true };
+          if (!isKept || page.after) return { value, isUncacheable: true };
           if (list.next_cursor === null) return { value, tags: rows.map(({ id }) => id) };
           const ids = await conversations.listIds(caller, LISTED_MAX + 1);
-          return { value, tags: ids, isPassing: ids.length > LISTED_MAX };
+          return { value, tags: ids, isUncacheable: ids.length > LISTED_MAX };
         },
       }),
   }),

@@ -6,7 +6,7 @@ import { findShared } from "../../events/read.ts";
 import type { Precondition } from "../../http/etag.ts";
 import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
-import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
+import { createInvalid, createNotFound, createUnknownModel, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
 import type { Limits } from "../../limits/limits.ts";
 import {
@@ -32,7 +32,7 @@ export type { LostMembership } from "./queries.ts";
 /** Members per conversation. */
 const MEMBERS_MAX = 10_000;
 /** Users named in one message between instances. */
-const USERS_TOLD_MAX = 100;
+const USERS_NOTIFIED_MAX = 100;
 
 type Dependencies = {
   database: Database;
@@ -107,7 +107,7 @@ export interface ConversationService {
   claimTitle(id: string): Promise<boolean>;
 
   /** Sets the claimed title, unless a person has set one or the conversation is gone. */
-  giveTitle(id: string, title: string): Promise<void>;
+  setGeneratedTitle(id: string, title: string): Promise<void>;
 }
 
 export function createConversationService({
@@ -159,14 +159,14 @@ export function createConversationService({
       return user.id;
     }
     await attempt.fail();
-    throw new Problem("not_found", "There is no such user.");
+    throw createNotFound("user");
   }
 
   /** Called after the deletion, when the members can't be looked up any more. */
   function publishUnlisted(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
     const about = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
-    for (let from = 0; from < members.length; from += USERS_TOLD_MAX) {
-      const user_ids = members.slice(from, from + USERS_TOLD_MAX);
+    for (let from = 0; from < members.length; from += USERS_NOTIFIED_MAX) {
+      const user_ids = members.slice(from, from + USERS_NOTIFIED_MAX);
       bus.publish("conversations", () => [{ ...about, user_ids }]);
     }
   }
@@ -306,7 +306,7 @@ export function createConversationService({
 
     claimTitle: (id) => withTransaction(database, (sql) => queries.claimTitle(sql, id), id),
 
-    async giveTitle(id, title) {
+    async setGeneratedTitle(id, title) {
       await events.write(id, async ({ sql, append }) => {
         if (!(await queries.updateClaimedTitle(sql, id, title))) return;
         await append("conversation.updated", id, async () => requireRow(await findShared(sql, id), "conversation"));

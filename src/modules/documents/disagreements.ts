@@ -1,15 +1,15 @@
 import type { Log } from "../../lib/log.ts";
-import type { DocumentList, Place } from "./list-queries.ts";
+import type { DocumentList, ListOrigin } from "./list-queries.ts";
 
 /** Files may reach one instance later than another: report a difference only if it lasts this long. */
 export const SAME_FOLDER_WAIT_MS = 5 * 60_000;
 
-type Disagreement = { sinceMs: number; other: Place; fields: Record<string, unknown>; isReported: boolean };
+type Disagreement = { sinceMs: number; other: ListOrigin; fields: Record<string, unknown>; isReported: boolean };
 
-const describe = ({ folder }: Place): string => (folder === null ? "Parley's own guides" : `the folder ${folder}`);
+const describe = ({ folder }: ListOrigin): string => (folder === null ? "Parley's own guides" : `the folder ${folder}`);
 
-/** Reports a difference between this instance's documents and another's, once per place while it lasts. */
-export function createDisagreements({ log, place }: { log: Log; place: Place }) {
+/** Reports a difference between this instance's documents and another's, once per folder while it lasts. */
+export function createDisagreements({ log, origin }: { log: Log; origin: ListOrigin }) {
   let known = new Map<string, Disagreement>();
 
   return {
@@ -28,13 +28,13 @@ export function createDisagreements({ log, place }: { log: Log; place: Place }) 
     /** Reports differences that have lasted long enough. */
     report(nowMs: number): void {
       for (const each of known.values()) {
-        const isSameFolder = each.other.folder === place.folder;
+        const isSameFolder = each.other.folder === origin.folder;
         if (each.isReported || (isSameFolder && nowMs - each.sinceMs < SAME_FOLDER_WAIT_MS)) continue;
         each.isReported = true;
         log.warn(
-          { host: place.host, other_host: each.other.host, ...each.fields },
+          { host: origin.host, other_host: each.other.host, ...each.fields },
           `The instance on ${each.other.host} has other documents (${describe(each.other)}) than this one ` +
-            `(${describe(place)}), so searches return both. Give all instances the same DOCUMENTS_DIR with the same files.`,
+            `(${describe(origin)}), so searches return both. Give all instances the same DOCUMENTS_DIR with the same files.`,
         );
       }
     },

@@ -21,19 +21,19 @@ export type IndexUpdate = {
   others: lists.DocumentList[];
 };
 
-type Dependencies = { source: DocumentSource; instanceId: string; place: lists.Place };
+type Dependencies = { source: DocumentSource; instanceId: string; origin: lists.ListOrigin };
 
 /** Builds the update of the index within a transaction (docs/decisions/0066). */
-export function createIndexUpdate({ source, instanceId, place }: Dependencies) {
+export function createIndexUpdate({ source, instanceId, origin }: Dependencies) {
   /** @param forgottenAfterMs instances not seen for this long are deleted; null: none are. */
   return async function updateIndex(
     sql: Sql,
     entries: DocumentEntry[],
-    seenBefore: ReadonlyMap<string, SeenFile>,
+    previouslySeen: ReadonlyMap<string, SeenFile>,
     forgottenAfterMs: number | null,
   ): Promise<IndexUpdate> {
     await queries.lockIndex(sql);
-    if (forgottenAfterMs !== null) await lists.deleteSilentLists(sql, instanceId, forgottenAfterMs);
+    if (forgottenAfterMs !== null) await lists.deleteExpiredLists(sql, instanceId, forgottenAfterMs);
     const others = await lists.listOthers(sql, instanceId);
     const isHeld = (path: string, hash?: string) =>
       others.some(({ hashes }) => (hash === undefined ? hashes.has(path) : hashes.get(path) === hash));
@@ -43,7 +43,7 @@ export function createIndexUpdate({ source, instanceId, place }: Dependencies) {
     let touched = 0;
     for (const { path, stamp } of entries) {
       const row = stale.get(path);
-      const before = seenBefore.get(path);
+      const before = previouslySeen.get(path);
       if (before?.stamp === stamp && before.hash === (row?.hash ?? null)) {
         seen.set(path, before);
         stale.delete(path);
@@ -68,7 +68,7 @@ export function createIndexUpdate({ source, instanceId, place }: Dependencies) {
     const removed = entries.length === 0 ? [] : unheld;
     if (removed.length > 0) await queries.deleteDocuments(sql, removed);
     if (written + touched + removed.length > 0) await queries.raiseGeneration(sql);
-    const own = createList(place, seen);
+    const own = createList(origin, seen);
     await lists.storeList(sql, instanceId, own);
     return { seen, written, removed: removed.length, kept: unheld.length - removed.length, own, others };
   };
@@ -81,13 +81,13 @@ function isNewer({ hash, updatedAt }: Version, row: queries.IndexedFile): boolea
   return own > other || (own === other && hash > row.hash);
 }
 
-function createList(place: lists.Place, seen: ReadonlyMap<string, SeenFile>): lists.DocumentList {
+function createList(origin: lists.ListOrigin, seen: ReadonlyMap<string, SeenFile>): lists.DocumentList {
   const hashes = new Map<string, string>();
   for (const [path, { hash }] of seen) if (hash !== null) hashes.set(path, hash);
   const hasher = new Bun.CryptoHasher("sha256");
   for (const [path, hash] of [...hashes].sort(([one], [other]) => (one < other ? -1 : 1)))
     hasher.update(JSON.stringify([path, hash]));
-  return { ...place, fingerprint: hasher.digest("hex"), hashes };
+  return { ...origin, fingerprint: hasher.digest("hex"), hashes };
 }
 
 function mapToDocument({ path, content, size, updatedAt }: DocumentFile): Omit<queries.NewDocument, "hash"> {

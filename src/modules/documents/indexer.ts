@@ -11,9 +11,9 @@ const SKIPPED_LOGGED_MAX = 20;
 /** How often an instance reports its documents and checks those of the others. */
 const REPORT_MS = 4_000;
 /** An instance not seen for this long loses its documents. */
-const LIST_KEPT_MS = 60_000;
+const LIST_TTL_MS = 60_000;
 
-export type IndexerTimes = { reportMs: number; listKeptMs: number };
+export type IndexerTimes = { reportMs: number; listTtlMs: number };
 
 type Dependencies = {
   database: Database;
@@ -29,11 +29,11 @@ type Dependencies = {
  * instance's, the whole index is compared with the files.
  */
 export function createIndexer({ database, source, folder, times, log }: Dependencies) {
-  const { reportMs, listKeptMs } = times ?? { reportMs: REPORT_MS, listKeptMs: LIST_KEPT_MS };
+  const { reportMs, listTtlMs } = times ?? { reportMs: REPORT_MS, listTtlMs: LIST_TTL_MS };
   const instanceId = createId();
-  const place = { host: hostname(), folder };
-  const updateIndex = createIndexUpdate({ source, instanceId, place });
-  const disagreements = createDisagreements({ log, place });
+  const origin = { host: hostname(), folder };
+  const updateIndex = createIndexUpdate({ source, instanceId, origin });
+  const disagreements = createDisagreements({ log, origin });
   let seen = new Map<string, SeenFile>();
   let isIndexed = false;
   let skippedBefore = "[]";
@@ -44,7 +44,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   /** The result of the last report, until a full scan has compared everything. */
   let isOutdated = false;
   /** The start of this instance's unbroken presence. After a break, other instances may have acted on its absence. */
-  let heardSinceMs = Number.POSITIVE_INFINITY;
+  let presentSinceMs = Number.POSITIVE_INFINITY;
 
   function reportSkipped(skipped: SkippedFile[]): void {
     const report = JSON.stringify(skipped);
@@ -63,13 +63,13 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
     isEmptyReported = kept > 0;
   }
 
-  function noteReport(): void {
+  function markReported(): void {
     const nowMs = performance.now();
-    if (nowMs - reportedAtMs > listKeptMs / 2) heardSinceMs = nowMs;
+    if (nowMs - reportedAtMs > listTtlMs / 2) presentSinceMs = nowMs;
     reportedAtMs = nowMs;
   }
 
-  const canForget = () => performance.now() - heardSinceMs >= listKeptMs;
+  const canForget = () => performance.now() - presentSinceMs >= listTtlMs;
 
   /**
    * Reports this instance's presence if that is due; otherwise returns the last report's result.
@@ -77,8 +77,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
    */
   async function report(): Promise<boolean> {
     if (performance.now() - reportedAtMs < reportMs) return isOutdated;
-    const state = await lists.renewList(database, instanceId, listKeptMs);
-    noteReport();
+    const state = await lists.renewList(database, instanceId, listTtlMs);
+    markReported();
     disagreements.report(reportedAtMs);
     const canForgetSome = canForget() && state.lists.some(({ is_silent }) => is_silent);
     isOutdated = canForgetSome || nameState(state, instanceId) !== stateBefore;
@@ -108,11 +108,11 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
       isIndexed = false;
       const result = await reportFailing(() =>
         withTransaction(database, async (sql) => {
-          const update = await updateIndex(sql, entries, seen, canForget() ? listKeptMs : null);
-          return { ...update, state: await lists.renewList(sql, instanceId, listKeptMs) };
+          const update = await updateIndex(sql, entries, seen, canForget() ? listTtlMs : null);
+          return { ...update, state: await lists.renewList(sql, instanceId, listTtlMs) };
         }),
       );
-      noteReport();
+      markReported();
       stateBefore = nameState(result.state, instanceId);
       seen = result.seen;
       isIndexed = true;

@@ -1,10 +1,10 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 
 /** Where the documents of an instance come from; `folder` null: Parley's own guides. */
-export type Place = { host: string; folder: string | null };
+export type ListOrigin = { host: string; folder: string | null };
 
 /** An instance's documents: hashes by path. */
-export type DocumentList = Place & { fingerprint: string; hashes: ReadonlyMap<string, string> };
+export type DocumentList = ListOrigin & { fingerprint: string; hashes: ReadonlyMap<string, string> };
 
 /** The current state, without the lists' contents; `is_silent`: an instance not seen for long. */
 export type IndexState = {
@@ -13,12 +13,12 @@ export type IndexState = {
 };
 
 /** Reports this instance's presence. @returns the index and the lists of all instances; its own is missing if it was deleted. */
-export async function renewList(sql: Sql, instanceId: string, keptMs: number): Promise<IndexState> {
+export async function renewList(sql: Sql, instanceId: string, ttlMs: number): Promise<IndexState> {
   const [row] = await sql<IndexState[]>`
     with own as (update document_lists set seen_at = clock_timestamp() where instance_id = ${instanceId})
     select generation, (
       select coalesce(json_agg(json_build_object('instance_id', instance_id, 'fingerprint', fingerprint, 'is_silent',
-        instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${keptMs} * interval '1 ms')), '[]')
+        instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${ttlMs} * interval '1 ms')), '[]')
       from document_lists) as lists
     from document_index`;
   return requireRow(row, "index");
@@ -26,7 +26,7 @@ export async function renewList(sql: Sql, instanceId: string, keptMs: number): P
 
 /** The other instances' lists, one per distinct content. */
 export async function listOthers(sql: Sql, instanceId: string): Promise<DocumentList[]> {
-  const rows = await sql<(Place & { fingerprint: string; paths: string[]; hashes: string[] })[]>`
+  const rows = await sql<(ListOrigin & { fingerprint: string; paths: string[]; hashes: string[] })[]>`
     select distinct on (fingerprint, folder) host, folder, fingerprint, paths, hashes from document_lists
     where instance_id <> ${instanceId} order by fingerprint, folder, instance_id`;
   return rows.map(({ paths, hashes, ...list }) => ({
@@ -51,8 +51,8 @@ export async function deleteList(sql: Sql, instanceId: string): Promise<void> {
 }
 
 /** Deletes instances that were not seen for this long. */
-export async function deleteSilentLists(sql: Sql, instanceId: string, keptMs: number): Promise<void> {
+export async function deleteExpiredLists(sql: Sql, instanceId: string, ttlMs: number): Promise<void> {
   await sql`
     delete from document_lists
-    where instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${keptMs} * interval '1 ms'`;
+    where instance_id <> ${instanceId} and seen_at < clock_timestamp() - ${ttlMs} * interval '1 ms'`;
 }

@@ -15,7 +15,7 @@ export function toPlainText(markdown: string): string {
 }
 
 /** Separates words for Postgres where the text has no space; file texts contain no control characters. */
-export const WORD_SEAM = "\u0003";
+export const WORD_SEPARATOR = "\u0003";
 
 const segmenter = new Intl.Segmenter(undefined, { granularity: "word" });
 const unspacedScripts =
@@ -33,13 +33,16 @@ export function toIndexText(text: string): string {
 /** Prepares user input for `websearch_to_tsquery`: operators stay, `node.js` becomes a phrase. */
 export function toSearchText(typed: string): string {
   return separateScripts(typed.normalize("NFC").replaceAll(/[“”„‟«»]/g, '"'), " ")
-    .replaceAll(/(?<=[\p{L}\p{N}\p{M}])[^\p{L}\p{N}\p{M}\s"]+(?=[\p{L}\p{N}\p{M}])/gu, WORD_SEAM)
+    .replaceAll(/(?<=[\p{L}\p{N}\p{M}])[^\p{L}\p{N}\p{M}\s"]+(?=[\p{L}\p{N}\p{M}])/gu, WORD_SEPARATOR)
     .replaceAll(/(?<![\s"]|^)-|-(?![\p{L}\p{N}\p{M}"])|[^\p{L}\p{N}\p{M}\s"\p{Cc}-]/gu, " ");
 }
 
 /** Prepares a text for highlighting, with the same words as the index. Removing the separators restores the text. */
-export function toSeamedText(text: string): string {
-  return separateScripts(text, WORD_SEAM).replaceAll(/[^\p{L}\p{N}\p{M}\s]+/gu, `${WORD_SEAM}$&${WORD_SEAM}`);
+export function toSeparatedText(text: string): string {
+  return separateScripts(text, WORD_SEPARATOR).replaceAll(
+    /[^\p{L}\p{N}\p{M}\s]+/gu,
+    `${WORD_SEPARATOR}$&${WORD_SEPARATOR}`,
+  );
 }
 
 /** The distinct words of a question, in lower case and in order, at most `wordsMax`. */
@@ -48,9 +51,9 @@ export function listWords(question: string, wordsMax: number): string[] {
   return [...new Set(words)].filter((word) => word !== "").slice(0, wordsMax);
 }
 
-function separateScripts(text: string, seam: string): string {
+function separateScripts(text: string, separator: string): string {
   return text.replaceAll(unspacedScripts, (run) => {
     const words = [...segmenter.segment(run)].map(({ segment }) => segment);
-    return `${seam}${words.join(seam)}${seam}`;
+    return `${separator}${words.join(separator)}${separator}`;
   });
 }

@@ -11,7 +11,7 @@ import {
 } from "../../http/read-cache.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createNotFound, Problem } from "../../lib/problem.ts";
 import { pagePolicy } from "./html-page.ts";
 import { parseMarkdown } from "./markdown.ts";
 import { Document, DocumentQuery, DocumentSummary } from "./model.ts";
@@ -34,7 +34,7 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
     const path = readPath(request);
     const representation = chooseRepresentation(request.headers.get("accept"));
     const file = path === null ? null : await documents.get(path);
-    if (file === null) throw new Problem("not_found", "There is no such document.");
+    if (file === null) throw createNotFound("document");
     if (representation === null)
       throw new Problem("not_acceptable", `Documents are available as ${representations.join(", ")}.`);
     // Replaces the default `Vary` header, so it repeats its value.

@@ -41,7 +41,7 @@ const schema: Schema = {
     td: [["align", "left", "right", "center"], "colSpan", "rowSpan"],
     time: ["dateTime"],
   },
-  // Whatever a document contains, checkboxes are disabled and can't be submitted.
+  // Checkboxes are always disabled and can't be submitted, whatever the document contains.
   required: { input: { type: "checkbox", disabled: true } },
   protocols: { href: ["http", "https", "mailto"], src: ["http", "https"] },
   clobber: ["id", "name"],

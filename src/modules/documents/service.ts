@@ -65,7 +65,6 @@ export interface DocumentService {
 type Dependencies = {
   database: Database;
   config: Pick<Config, "DOCUMENTS_DIR">;
-  /** Interval between scans, in milliseconds. */
   scanIntervalMs?: number;
   indexerTimes?: IndexerTimes;
   log: Log;
@@ -109,12 +108,12 @@ export function createDocumentService({
         isFailing = true;
       }
       onFirstScan();
-      await pause(Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt)));
+      await waitForNextScan(Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt)));
     }
   }
 
   /** The wait for the next scan; shorter if other instances require it. */
-  async function pause(pauseMs: number): Promise<void> {
+  async function waitForNextScan(pauseMs: number): Promise<void> {
     const { signal } = stopping;
     for (const endsAt = performance.now() + pauseMs; performance.now() < endsAt && !signal.aborted; ) {
       const stepMs = Math.min(PAUSE_STEP_MS, endsAt - performance.now());

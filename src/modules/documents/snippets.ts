@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import { escapeHtml } from "../../lib/html.ts";
-import { listWords, toPlainText, toSeamedText, WORD_SEAM } from "./plain-text.ts";
+import { listWords, toPlainText, toSeparatedText, WORD_SEPARATOR } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 
 /** Distinct search words that are highlighted. */
@@ -16,14 +16,14 @@ const MARK_STOP = "\u0002";
 export async function createSnippets(sql: Sql, paths: string[], typed: string): Promise<Map<string, string>> {
   const words = listWords(typed, WORDS_MAX);
   const passages = await queries.listBestPassages(sql, paths, words);
-  const texts = passages.map(({ content }) => toSeamedText(toPlainText(content ?? "")));
+  const texts = passages.map(({ content }) => toSeparatedText(toPlainText(content ?? "")));
   const marks = { start: MARK_START, stop: MARK_STOP };
   const headlines = await queries.highlight(sql, texts, words, marks);
   return new Map(passages.map(({ path }, index) => [path, formatHeadline(headlines[index] ?? "")]));
 }
 
 function formatHeadline(headline: string): string {
-  return escapeHtml(headline.replaceAll(WORD_SEAM, ""))
+  return escapeHtml(headline.replaceAll(WORD_SEPARATOR, ""))
     .replaceAll(MARK_START, "<mark>")
     .replaceAll(MARK_STOP, "</mark>")
     .replaceAll("</mark><mark>", "")

@@ -75,7 +75,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
       return charge(answer, final);
     }
     metrics.messages.inc({ role: "assistant" });
-    // Removed first, so that new readers aren't told of an answer in progress after its end.
+    // Removed first, so that new readers don't see an answer in progress after its end.
     liveAnswers.remove(answer);
     events.publish([stored.event]);
     if (context && final.status === "complete")
@@ -93,11 +93,11 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
    * Stores the first of these ends that the database accepts. An end without usage is stored after the usage was charged.
    * @returns what was stored; null if the answer was released before. @throws the error of the last one.
    */
-  async function finishAsFarAsPossible(answer: RunningAnswer, final: FinalState): Promise<FinalState | null> {
+  async function finishWithFallback(answer: RunningAnswer, final: FinalState): Promise<FinalState | null> {
     let refusal: unknown;
     for (const end of [final, ...listSubstitutes(final)]) {
       try {
-        if (final.usage && !end.usage) await chargeApart(answer, final);
+        if (final.usage && !end.usage) await chargeSeparately(answer, final);
         return (await finish(answer, end)) ? end : null;
       } catch (error) {
         if (isTemporary(error)) throw error;
@@ -117,7 +117,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     budgets.settle({ id: chargeId, reservationId: generation.id }, generation.requested_by, used);
 
   /** The same for an end that is stored without its usage: storing it matters more than the charge. */
-  async function chargeApart(answer: RunningAnswer, used: FinalState): Promise<void> {
+  async function chargeSeparately(answer: RunningAnswer, used: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
     const options = { id: chargeId, reservationId: generation.id };
     const charged = budgets.charge(generation.requested_by, used, options);
@@ -130,23 +130,23 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
    */
   async function charge(answer: RunningAnswer, final: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
-    const isDue = (sql: Sql) => releaseHeld(sql, answer, final);
+    const isDue = (sql: Sql) => releaseLease(sql, answer, final);
     const { usage, costUsd } = final;
-    const isGone = usage !== null && (await queries.isGone(database, keyOf(generation)));
+    const isGone = usage !== null && (await queries.isDeleted(database, keyOf(generation)));
     // Without a successor, the reservation is settled too, including the API key's.
     const rest = isGone ? { reservationId: generation.id } : { isDue };
     await budgets.charge(generation.requested_by, { usage, costUsd }, { id: chargeId, ...rest });
   }
 
   /** A paid attempt that has to be repeated counts as an interruption, so that repetitions are limited. */
-  const releaseHeld = (sql: Sql, { generation }: RunningAnswer, { usage }: FinalState): Promise<boolean> =>
+  const releaseLease = (sql: Sql, { generation }: RunningAnswer, { usage }: FinalState): Promise<boolean> =>
     queries.releaseGeneration(sql, instanceId, keyOf(generation), usage !== null && !isDrained() ? 1 : 0);
 
   async function release(answer: RunningAnswer, final: FinalState): Promise<void> {
     await pieces.store(answer, (write) =>
       withTransaction(database, async (sql) => {
         await write(sql);
-        await releaseHeld(sql, answer, final);
+        await releaseLease(sql, answer, final);
       }),
     );
   }
@@ -171,7 +171,7 @@ export function createAnswerEnds(deps: AnswerEndDependencies) {
     async end(answer: RunningAnswer, ended: FinalState): Promise<FinalState | null> {
       const final = fitFinal(ended);
       try {
-        const stored = answer.stop === "release" ? null : await finishAsFarAsPossible(answer, final);
+        const stored = answer.stop === "release" ? null : await finishWithFallback(answer, final);
         if (stored) return stored;
       } catch (error) {
         log.warn(

@@ -55,11 +55,11 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const { live } = answer;
     switch (part.type) {
       case "text":
-        if (answer.firstTokenMs === null) noteFirstText(answer);
+        if (answer.firstTokenMs === null) recordFirstText(answer);
         live.append(part.text);
         return undefined;
       case "reasoning":
-        live.think(part.text);
+        live.appendReasoning(part.text);
         return undefined;
       case "reset":
         return reset(answer, part);
@@ -131,12 +131,12 @@ function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, con
 }
 
 /** For an answer taken over from another instance, the time of the first text is unknown. */
-function noteFirstText(answer: RunningAnswer): void {
+function recordFirstText(answer: RunningAnswer): void {
   if (answer.generation.fence === 1) answer.firstTokenMs = fitCount(performance.now() - answer.startedAtMs);
 }
 
 /** If a format was requested, a text that was cut off isn't a valid answer. */
-const cutOff: Partial<Record<ModelFinishReason, string>> = {
+const cutOffDetails: Partial<Record<ModelFinishReason, string>> = {
   length: "The answer reached its maximum length before its JSON was complete.",
   content_filter: "The provider's content filter cut the answer off before its JSON was complete.",
 };
@@ -148,7 +148,7 @@ function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: 
   const texts = { content: live.text, reasoning: live.storedReasoning };
   const account = { ...texts, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
   if (end.type === "finish" && generation.reply_format && !end.output) {
-    const detail = cutOff[end.reason] ?? "The response doesn't have the requested format.";
+    const detail = cutOffDetails[end.reason] ?? "The response doesn't have the requested format.";
     return { ...account, status: "failed", finishReason: "error", error: { code: "invalid_output", detail } };
   }
   if (end.type === "finish")

@@ -59,7 +59,7 @@ export interface Contexts {
   build(request: ContextRequest): Promise<Context>;
 
   /** Renders a prompt without a conversation, as its owner would see it. @throws Problem `not_found`. */
-  buildAlone(userId: string, template: string): Promise<Context>;
+  buildWithoutConversation(userId: string, template: string): Promise<Context>;
 }
 
 /** Builds the service. */
@@ -85,24 +85,24 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
     messages: ChatMessage[],
     tokensMax: number,
   ): Promise<{ sources: Source[]; tokens: number }> {
-    const asked = messages.findLastIndex(({ role }) => role === "user");
-    const question = messages[asked]?.content;
+    const questionIndex = messages.findLastIndex(({ role }) => role === "user");
+    const question = messages[questionIndex]?.content;
     if (question === undefined || tokensMax === 0) return { sources: [], tokens: 0 };
     const { text, sources } = writePassages(await searchPassages(question, CONTEXT_PASSAGES_MAX), tokensMax);
     if (text === null) return { sources, tokens: 0 };
     const passages: ChatMessage = { role: "user", content: text };
-    messages.splice(asked, 0, passages);
+    messages.splice(questionIndex, 0, passages);
     return { sources, tokens: countMessage(passages) };
   }
 
   return {
     async build(request) {
-      const { conversationId, fromId, model: asked, userId, template } = request;
+      const { conversationId, fromId, model: requestedModel, userId, template } = request;
       const found = request.found ?? (await findContext(database, conversationId, userId, fromId));
       const { newest, ...setting } = requireRow(found, "conversation");
       const isGroup = setting.kind === "group";
       const path = walkPath(newest, (untilSeq) => listHistory(database, conversationId, untilSeq, isGroup));
-      const model = asked ?? setting.model ?? defaultModel;
+      const model = requestedModel ?? setting.model ?? defaultModel;
       const chosen = template ?? setting.template;
       const isOwn = template !== undefined || (userId !== null && setting.prompt_owner_id === userId);
       const system: ChatMessage[] = [];
@@ -129,7 +129,7 @@ export function createContexts({ database, budgetOf, defaultModel, searchPassage
       };
     },
 
-    async buildAlone(userId, template) {
+    async buildWithoutConversation(userId, template) {
       const asker = requireRow(await findRequester(database, userId), "user");
       const message: ChatMessage = { role: "system", content: renderPrompt(asker, defaultModel, template, true) };
       const inputTokens = countMessage(message);

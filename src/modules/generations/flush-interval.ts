@@ -30,12 +30,12 @@ export function nextFlushMs(ms: number, { share, lagMs }: Load): number {
 export function createFlushInterval({ readCpuMs, readMs }: Clocks = ownClocks): () => number {
   let ms = FLUSH_MS_MIN;
   let load: Load = { share: 0, lagMs: 0 };
-  let isAsked = false;
+  let isUsed = false;
   let isMeasuring = false;
 
   function measure(): void {
     isMeasuring = true;
-    isAsked = false;
+    isUsed = false;
     const startedAtMs = readMs();
     const startedCpuMs = readCpuMs();
     setTimeout(() => {
@@ -46,12 +46,12 @@ export function createFlushInterval({ readCpuMs, readMs }: Clocks = ownClocks): 
       };
       ms = nextFlushMs(ms, load);
       isMeasuring = false;
-      if (isAsked || ms > FLUSH_MS_MIN) measure();
+      if (isUsed || ms > FLUSH_MS_MIN) measure();
     }, MEASURE_EVERY_MS).unref();
   }
 
   return () => {
-    isAsked = true;
+    isUsed = true;
     if (!isMeasuring) measure();
     return ms;
   };

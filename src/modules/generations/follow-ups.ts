@@ -58,7 +58,7 @@ export function createFollowUps(deps: FollowUpDependencies): FollowUps {
           "title",
           conversationId,
           (signal) =>
-            titles.give({ conversationId, question, answer, payerId, about: { ...about, task: "title" } }, signal),
+            titles.generate({ conversationId, question, answer, payerId, about: { ...about, task: "title" } }, signal),
           about,
         );
       const isFull = isCut || history.tokens > history.tokensMax * SUMMARY_START_SHARE;

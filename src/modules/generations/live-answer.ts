@@ -75,8 +75,7 @@ export class LiveAnswer {
     if (!this.#isWaiting) this.#flushSoon();
   }
 
-  /** Appends reasoning. */
-  think(text: string): void {
+  appendReasoning(text: string): void {
     this.#pendingReasoning += text;
     if (!this.#isWaiting) this.#flushSoon();
   }

@@ -28,7 +28,7 @@ export interface LiveAnswers {
   /** For the sender of messages: hands over a committed answer. Doesn't throw. */
   handOver(answer: NewAnswer): void;
   /** For the generation service, once: receives every answer that is handed over, including earlier ones. */
-  takeOver(take: (answer: NewAnswer) => void): void;
+  onHandOver(onAnswer: (answer: NewAnswer) => void): void;
 
   /** Snapshots that let new listeners of a conversation continue with the next delta. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
@@ -66,8 +66,8 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
   /** Generations being claimed, and answers that may start with the commits in flight. */
   let claiming = 0;
   let leased = 0;
-  const early: NewAnswer[] = [];
-  let takeNew: (answer: NewAnswer) => void = (answer) => early.push(answer);
+  const buffered: NewAnswer[] = [];
+  let onNewAnswer: (answer: NewAnswer) => void = (answer) => buffered.push(answer);
 
   const count = (): number => byGeneration.size + claiming;
   const hasRoom = (answers: number): boolean => count() + leased + answers <= RUNNING_MAX;
@@ -87,10 +87,10 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
       };
     },
 
-    handOver: (answer) => takeNew(answer),
-    takeOver(take) {
-      takeNew = take;
-      for (const answer of early.splice(0)) take(answer);
+    handOver: (answer) => onNewAnswer(answer),
+    onHandOver(take) {
+      onNewAnswer = take;
+      for (const answer of buffered.splice(0)) take(answer);
     },
 
     listSnapshots: (conversationId) =>

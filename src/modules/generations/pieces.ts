@@ -4,7 +4,7 @@ import type { LiveAnswer, LivePiece } from "./live-answer.ts";
 import { type ClaimedGeneration, storePieces } from "./queries.ts";
 import type { RunningAnswer } from "./running-answer.ts";
 
-type Unstored = Pick<RunningAnswer, "generation" | "live">;
+type StorableAnswer = Pick<RunningAnswer, "generation" | "live">;
 
 /**
  * Stores the text of answers in progress as appended pieces (docs/decisions/0047), so that a successor can continue from
@@ -13,7 +13,7 @@ type Unstored = Pick<RunningAnswer, "generation" | "live">;
 export function createPieces({ database }: { database: Database }) {
   const storing = new Map<LiveAnswer, Promise<void>>();
 
-  async function hold<T>(answers: readonly Unstored[], work: () => Promise<T>): Promise<T> {
+  async function withLock<T>(answers: readonly StorableAnswer[], work: () => Promise<T>): Promise<T> {
     const { promise, resolve } = Promise.withResolvers<void>();
     for (const { live } of answers) storing.set(live, promise);
     try {
@@ -24,7 +24,7 @@ export function createPieces({ database }: { database: Database }) {
     }
   }
 
-  async function write(changed: (Unstored & { piece: LivePiece })[]): Promise<void> {
+  async function write(changed: (StorableAnswer & { piece: LivePiece })[]): Promise<void> {
     try {
       const pieces = changed.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece }));
       const held = await storePieces(database, pieces, { waits: false });
@@ -43,23 +43,23 @@ export function createPieces({ database }: { database: Database }) {
      * Appends the new text of these answers. An answer whose last piece is still in flight is skipped until the next call.
      * @throws database errors, unless they affect only some of several answers: those are skipped.
      */
-    async append(answers: Iterable<Unstored>): Promise<void> {
+    async append(answers: Iterable<StorableAnswer>): Promise<void> {
       const changed = [...answers].flatMap((answer) => {
         const piece = storing.has(answer.live) ? null : answer.live.nextPiece();
         return piece ? [{ ...answer, piece }] : [];
       });
       if (changed.length === 0) return;
-      await hold(changed, () => write(changed));
+      await withLock(changed, () => write(changed));
     },
 
     /**
      * Stores the current text of one answer, even if empty, in the caller's transaction.
      * @param work calls `write` once; if that returns false, the lease is lost and nothing may be written any more.
      */
-    async store<T>(answer: Unstored, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
+    async store<T>(answer: StorableAnswer, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
       const { generation, live } = answer;
       while (storing.has(live)) await storing.get(live);
-      return hold([answer], async () => {
+      return withLock([answer], async () => {
         const piece = live.nextPiece() ?? live.emptyPiece();
         let isHeld = false;
         const result = await work(async (sql) => {

@@ -25,7 +25,7 @@ export function createPreviews({ contexts, prompts, conversations }: Dependencie
       if (conversationId) await conversations.getPosition(caller, conversationId);
       const context = conversationId
         ? await contexts.build({ conversationId, fromId: null, model: null, userId, template })
-        : await contexts.buildAlone(userId, template);
+        : await contexts.buildWithoutConversation(userId, template);
       const { system, turns } = mapToTurns(context.messages, null);
       return {
         model: context.model,

@@ -41,7 +41,7 @@ const claimedColumns = (sql: Sql) => sql`
   x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
   x.reply_format, ${isToStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
-const itsMessage = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
+const messageOf = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
 // A generation that is still running has an owner that died.
 const begin = (sql: Sql, owner: string, leaseMs: number) => sql`
@@ -56,7 +56,7 @@ export async function claimGeneration(
 ): Promise<ClaimedGeneration | undefined> {
   const [row] = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
     update generations x set ${begin(sql, owner, leaseMs)} from messages m
-    where x.conversation_id = ${conversationId} and x.id = ${id} and ${itsMessage(sql)} and x.status = 'pending'
+    where x.conversation_id = ${conversationId} and x.id = ${id} and ${messageOf(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
   // Nothing has been written yet.
   return row && { ...row, content: "", reasoning: "" };
@@ -76,7 +76,7 @@ export async function claimOrphans(
     )
     update generations x set ${begin(sql, owner, leaseMs)}
     from orphans o, messages m
-    where x.conversation_id = o.conversation_id and x.id = o.id and ${itsMessage(sql)}
+    where x.conversation_id = o.conversation_id and x.id = o.id and ${messageOf(sql)}
     returning ${claimedColumns(sql)}`;
   if (claimed.length === 0) return [];
   // In a separate statement: the former owner's last piece may have been committed after the first statement started.
@@ -95,9 +95,9 @@ export async function claimOrphans(
 }
 
 export type GenerationKey = { conversationId: string; id: string };
-export type Holding = GenerationKey & { fence: number };
+export type LeaseRow = GenerationKey & { fence: number };
 
-const leased: LeasedTable<Holding> = {
+const leased: LeasedTable<LeaseRow> = {
   name: "generations",
   key: ["conversation_id", "id"],
   listHeld: (sql, held) => sql`
@@ -113,7 +113,7 @@ const leased: LeasedTable<Holding> = {
 export async function renewGenerations(
   sql: Sql,
   owner: string,
-  held: Holding[],
+  held: LeaseRow[],
   times: { leaseMs: number; enoughMs: number },
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
@@ -131,7 +131,7 @@ export async function renewGenerations(
 export async function releaseGeneration(
   sql: Sql,
   owner: string,
-  held: Holding,
+  held: LeaseRow,
   interruptions: number,
 ): Promise<boolean> {
   const { conversationId, id, fence } = held;
@@ -152,7 +152,7 @@ const REFUSED_PAUSE_S = 10;
  * Releases a generation whose end the database rejects, after a pause. Marks it as interrupted so often that its next owner
  * calls no model.
  */
-export async function releaseRejected(sql: Sql, owner: string, held: Holding, interruptions: number): Promise<void> {
+export async function releaseRejected(sql: Sql, owner: string, held: LeaseRow, interruptions: number): Promise<void> {
   const { conversationId, id, fence } = held;
   await sql`
     update generations set status = 'pending', lease_until = now() + ${REFUSED_PAUSE_S} * interval '1 s',
@@ -162,7 +162,7 @@ export async function releaseRejected(sql: Sql, owner: string, held: Holding, in
 }
 
 /** Whether the generation was deleted with its conversation. */
-export async function isGone(sql: Sql, { conversationId, id }: GenerationKey): Promise<boolean> {
+export async function isDeleted(sql: Sql, { conversationId, id }: GenerationKey): Promise<boolean> {
   // As an ordered range: only the primary key fits that, even in a plan made while the table was empty.
   const rows = await sql`
     select 1 from generations where conversation_id = ${conversationId} and id >= ${id} and id <= ${id} order by id limit 1`;
@@ -170,7 +170,7 @@ export async function isGone(sql: Sql, { conversationId, id }: GenerationKey): P
 }
 
 /** New text and reasoning to append to what is stored of an answer; with `n` 1 all of both, at the start of an attempt. */
-export type Piece = Holding & { attempt: number; n: number; text: string; reasoning?: string };
+export type Piece = LeaseRow & { attempt: number; n: number; text: string; reasoning?: string };
 
 /**
  * Stores pieces of many answers in one statement (sql/functions/store_pieces.sql). @returns the generations still held.

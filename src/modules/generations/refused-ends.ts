@@ -41,7 +41,7 @@ export function listSubstitutes(final: FinalState): FinalState[] {
 }
 
 /** The end of an answer that was interrupted too often: no model is called. */
-export function giveUp(live: Pick<LiveAnswer, "text" | "storedReasoning">, isCancelled: boolean): FinalState {
+export function createFailedEnd(live: Pick<LiveAnswer, "text" | "storedReasoning">, isCancelled: boolean): FinalState {
   const texts = { content: fitText(live.text), reasoning: fitText(live.storedReasoning) };
   const rest = { ...texts, model: null, models: [], usage: null, costUsd: null };
   if (isCancelled) return { ...rest, status: "cancelled", finishReason: "cancelled", error: null };

@@ -1,7 +1,7 @@
 import type { Database, Sql } from "../../db/client.ts";
 
 /** How long ended generations are kept for diagnosis. The answer itself has everything that is shown. */
-export const FINISHED_KEPT_DAYS = 30;
+export const FINISHED_RETENTION_DAYS = 30;
 /** Generations deleted per statement. */
 const DELETED_ROWS = 1_000;
 
@@ -15,7 +15,7 @@ export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Pr
   const [row] = await sql<Batch[]>`
     with old as materialized (
       select ctid as place, finished_at from generations
-      where status = 'finished' and finished_at < now() - ${FINISHED_KEPT_DAYS} * interval '1 day'
+      where status = 'finished' and finished_at < now() - ${FINISHED_RETENTION_DAYS} * interval '1 day'
         and finished_at >= coalesce(${afterAt}::timestamptz, '-infinity')
       order by finished_at limit ${DELETED_ROWS} for update skip locked
     ),

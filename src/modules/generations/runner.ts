@@ -11,7 +11,7 @@ import { LiveAnswer } from "./live-answer.ts";
 import type { LiveAnswers } from "./live-answers.ts";
 import { createPieces, keyOf } from "./pieces.ts";
 import * as queries from "./queries.ts";
-import { giveUp, INTERRUPTIONS_MAX } from "./refused-ends.ts";
+import { createFailedEnd, INTERRUPTIONS_MAX } from "./refused-ends.ts";
 import {
   answerLogFields,
   createRunningAnswer,
@@ -55,7 +55,9 @@ export function createRunner(deps: RunnerDependencies) {
   async function write(answer: RunningAnswer, found: FoundContext | undefined): Promise<void> {
     const startedAtMs = performance.now();
     const isExhausted = answer.generation.interruptions >= INTERRUPTIONS_MAX;
-    const ended = isExhausted ? giveUp(answer.live, answer.stop === "cancel") : await texts.write(answer, found);
+    const ended = isExhausted
+      ? createFailedEnd(answer.live, answer.stop === "cancel")
+      : await texts.write(answer, found);
     answer.live.flush();
     const final = await ends.end(answer, ended);
     if (!final) return;

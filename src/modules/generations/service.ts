@@ -106,7 +106,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
     if (liveAnswers.hasRoom(1)) claim({ conversationId, id, requestId });
     else waiting.add({ conversationId, id, requestId });
   }
-  liveAnswers.takeOver(begin);
+  liveAnswers.onHandOver(begin);
 
   /** The message to answer. @throws Problem `not_found`, `forbidden`, `conflict`. */
   async function getQuestion(caller: Caller, conversationId: string | null, messageId: string): Promise<Message> {

@@ -1,7 +1,7 @@
 import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
-import { createTotal } from "../../ai/chain/account.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import { type FollowPart, follow } from "../../ai/chain/follow.ts";
+import { createCostTotal } from "../../ai/chain/run-costs.ts";
 import type { ChatMessage, Thinking, Tool, ToolCall } from "../../ai/provider.ts";
 import { measureThinking, THINKING_LENGTH_MAX } from "../../ai/thinking.ts";
 import type { ToolResult } from "../tools/model.ts";
@@ -36,14 +36,14 @@ type Dependencies = {
  * their results and with the model's thinking, which is returned only to its provider. Each step is a run of the chain; the
  * reader sees one run, with one end that sums up their costs.
  * @param progress earlier results; the step that broke off is repeated.
- * @param take has taken all parts of a step before its calls are executed.
+ * @param onPart has taken all parts of a step before its calls are executed.
  * @throws what `openTools`, `onResult` and `take` throw.
  */
 export async function runWithTools(
   { chain, openTools, onResult }: Dependencies,
   request: RunRequest,
   progress: ToolProgress | null,
-  take: FollowPart,
+  onPart: FollowPart,
 ): Promise<RunEnd> {
   const { signal } = request;
   const startedAtMs = performance.now();
@@ -51,7 +51,7 @@ export async function runWithTools(
   const tools = await openTools();
   const definitions = addFormerTools(tools.definitions, progress);
   const messages: ChatMessage[] = [...request.messages, ...(progress?.messages ?? [])];
-  const total = createTotal();
+  const total = createCostTotal();
   let { resume = null } = request;
   let text = resume?.text ?? "";
   let reasoning = resume?.reasoning ?? "";
@@ -60,7 +60,7 @@ export async function runWithTools(
   let thinkingLength = progress?.thinkingLength ?? 0;
 
   /** Returns the thinking to keep for a step; none beyond the answer's limit. */
-  function keepThinking(thinking: Thinking | undefined): Thinking | undefined {
+  function limitThinking(thinking: Thinking | undefined): Thinking | undefined {
     const length = thinking ? measureThinking(thinking) : 0;
     if (thinkingLength + length > THINKING_LENGTH_MAX) return undefined;
     thinkingLength += length;
@@ -76,20 +76,20 @@ export async function runWithTools(
       text = applyPart(text, part);
       if (part.type !== "text") reasoning = applyReasoning(reasoning, part);
       if (part.type === "start" || part.type === "reset") attempt = part.attempt;
-      return take(part);
+      return onPart(part);
     });
     total.add(end);
     // A run that started after the answer's deadline called no model; the previous one did.
     if (end.type !== "finish") return { ...end, model: end.model ?? lastModel, ...total.sum() };
     if (end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
     lastModel = end.model;
-    const thinking = keepThinking(end.thinking);
+    const thinking = limitThinking(end.thinking);
     messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls, thinking });
     for (const [index, call] of end.toolCalls.entries()) {
       const leftMs = endsAtMs - performance.now();
       // The next run ends the answer.
       if (leftMs <= 0) break;
-      const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, leftMs) : tooMany;
+      const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, leftMs) : tooManyCalls;
       if (!signal.aborted) await onResult({ call, result, step, thinking: index === 0 ? thinking : undefined });
       if (signal.aborted) return { type: "aborted", model: end.model, ...total.sum() };
       messages.push({ role: "tool", content: result.content, toolCallId: call.id });
@@ -98,12 +98,12 @@ export async function runWithTools(
   }
 }
 
-const tooMany: ToolResult = {
+const tooManyCalls: ToolResult = {
   content: `Error: not executed; at most ${TOOL_CALLS_PER_STEP_MAX} calls are allowed per step.`,
   isError: true,
 };
 
-/** Providers reject calls to tools that they are not told about; a server may be gone since. */
+/** Providers reject calls to tools that aren't listed in the request, but a server may have gone since. */
 function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
   const known = new Set(definitions.map(({ name }) => name));
   const called = (progress?.messages ?? []).flatMap((message) =>

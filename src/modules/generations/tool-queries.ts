@@ -30,7 +30,7 @@ export type ToolProgress = {
   thinkingLength: number;
 };
 
-type Asked = { conversation_id: string; parent_id: string | null; requested_by: string | null };
+type AnsweredMessage = { conversation_id: string; parent_id: string | null; requested_by: string | null };
 
 /**
  * The user on whose behalf tools are called. Null if an integration asked, since anyone who knows a hook's URL could
@@ -38,7 +38,7 @@ type Asked = { conversation_id: string; parent_id: string | null; requested_by: 
  */
 export async function findToolRequester(
   sql: Sql,
-  { conversation_id, parent_id, requested_by }: Asked,
+  { conversation_id, parent_id, requested_by }: AnsweredMessage,
 ): Promise<string | null> {
   const [row] = await sql<{ is_hook: boolean }[]>`
     select hook_user_id is not distinct from ${requested_by}::uuid as is_hook from messages

@@ -56,7 +56,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
         events.write(conversationId, async (transaction) => {
           await appendToolMessage(transaction, message);
           if (thinking) await deps.thinking.write(transaction.sql, generation, step, thinking);
-          if (!(await writePiece(transaction.sql))) throw new LostError();
+          if (!(await writePiece(transaction.sql))) throw new LeaseLostError();
         }),
       );
     const signal = AbortSignal.any([released.signal, AbortSignal.timeout(STORE_MS_MAX)]);
@@ -66,7 +66,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
     } catch (error) {
       const isGone = error instanceof Problem && error.code === "not_found";
       // Doesn't throw, so that the answer ends with its usage so far.
-      if (error instanceof LostError || isGone || isTemporary(error) || signal.aborted) {
+      if (error instanceof LeaseLostError || isGone || isTemporary(error) || signal.aborted) {
         log.warn(
           { err: error, ...answerLogFields(answer) },
           "the result of a tool could not be stored; another instance calls it again",
@@ -116,4 +116,4 @@ export function createToolRuns(deps: ToolRunDependencies) {
 
 export type ToolRuns = ReturnType<typeof createToolRuns>;
 
-class LostError extends Error {}
+class LeaseLostError extends Error {}

@@ -1,7 +1,7 @@
 import type { GenerationKey } from "./queries.ts";
 
 /** More are not remembered: the sweep finds them (generations/jobs.ts). */
-export const REMEMBERED_MAX = 10_000;
+export const WAITING_MAX = 10_000;
 
 /** A generation with its request id, for the log. */
 export type KnownGeneration = GenerationKey & { requestId?: string | null };
@@ -17,7 +17,7 @@ export function createWaitingAnswers({ hasRoom, begin }: Options) {
 
   return {
     add(key: KnownGeneration): void {
-      if (waiting.size < REMEMBERED_MAX) waiting.set(key.id, key);
+      if (waiting.size < WAITING_MAX) waiting.set(key.id, key);
     },
     /** Starts as many as there is room for. Call it when an answer has ended. */
     fill(): void {

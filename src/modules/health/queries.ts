@@ -11,7 +11,7 @@ export async function findServerVersion(sql: Sql): Promise<string | null> {
 }
 
 /** Writes about a megabyte temporarily. @throws if there isn't enough disk space. */
-export async function tryRoom(database: Database): Promise<void> {
+export async function tryWrite(database: Database): Promise<void> {
   await database.begin(
     (sql) => sql`
       create temporary table room on commit drop as select repeat('x', 1000) as filler from generate_series(1, 1000)`,

@@ -90,7 +90,7 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
 /** @throws Problem `unauthorized`. Compares in constant time. */
 function requireToken(request: Request, expected: string): void {
   const digest = (value: string) => new Bun.CryptoHasher("sha256").update(value).digest();
-  const given = readCredential(request.headers) ?? "";
-  if (!timingSafeEqual(digest(given), digest(expected)))
+  const presented = readCredential(request.headers) ?? "";
+  if (!timingSafeEqual(digest(presented), digest(expected)))
     throw new Problem("unauthorized", "Authentication required: send METRICS_TOKEN as the bearer token.");
 }

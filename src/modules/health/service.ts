@@ -1,4 +1,4 @@
-import { countConnections, type Database, findLastOutOfRoomMs, getReservedPool } from "../../db/client.ts";
+import { countConnections, type Database, findLastOutOfSpaceMs, getReservedPool } from "../../db/client.ts";
 import { build } from "../../lib/build.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Metrics } from "../../lib/metrics.ts";
@@ -43,7 +43,7 @@ type Dependencies = {
   /** Absent if there is none. */
   redis?: { isAlive(): boolean } | null;
   /** Absent: there are no other instances. */
-  bus?: Pick<Bus, "reach" | "isHealthy">;
+  bus?: Pick<Bus, "scope" | "isHealthy">;
   /** Absent: backups aren't scheduled. */
   backups?: { isHealthy(): boolean } | null;
   /** Free bytes on the embedded database's disk; null if unknown. Absent without an embedded database. */
@@ -64,7 +64,7 @@ export function createHealthService(deps: Dependencies): HealthService {
   let lastAliveAt = Number.NEGATIVE_INFINITY;
   let lastFailed = false;
   let running: Promise<void> | undefined;
-  let roomSeenAtMs = performance.now();
+  let spaceSeenAtMs = performance.now();
   let trying: Promise<void> | undefined;
   let serverVersion: string | null = null;
 
@@ -95,13 +95,13 @@ export function createHealthService(deps: Dependencies): HealthService {
 
   /** After the server was out of space, stay unready until a test write succeeds. */
   async function hasRoom(): Promise<boolean> {
-    if (findLastOutOfRoomMs() < roomSeenAtMs) return true;
+    if (findLastOutOfSpaceMs() < spaceSeenAtMs) return true;
     const startedAtMs = performance.now();
     trying ??= queries
-      .tryRoom(getReservedPool(database))
+      .tryWrite(getReservedPool(database))
       .then(
         () => {
-          roomSeenAtMs = startedAtMs;
+          spaceSeenAtMs = startedAtMs;
         },
         () => {},
       )
@@ -109,7 +109,7 @@ export function createHealthService(deps: Dependencies): HealthService {
         trying = undefined;
       });
     await Promise.race([trying, Bun.sleep(CHECK_WAIT_MS)]);
-    return findLastOutOfRoomMs() < roomSeenAtMs;
+    return findLastOutOfSpaceMs() < spaceSeenAtMs;
   }
 
   async function checkDisk(): Promise<Check[]> {
@@ -132,13 +132,13 @@ export function createHealthService(deps: Dependencies): HealthService {
       if (!exclude.includes("disk")) all.push(...(await checkDisk()));
       const needed = all.filter(({ name }) => !exclude.includes(name));
       // Reported, but not required: an instance works without them.
-      const told: Check[] = [];
-      if (redis !== null) told.push({ name: "redis", ok: redis.isAlive() });
-      if (bus?.reach === "instances") told.push({ name: "bus", ok: bus.isHealthy() });
-      if (backups !== null) told.push({ name: "backup", ok: backups.isHealthy() });
+      const informational: Check[] = [];
+      if (redis !== null) informational.push({ name: "redis", ok: redis.isAlive() });
+      if (bus?.scope === "instances") informational.push({ name: "bus", ok: bus.isHealthy() });
+      if (backups !== null) informational.push({ name: "backup", ok: backups.isHealthy() });
       return {
         ready: needed.every(({ ok }) => ok),
-        checks: [...needed, ...told.filter(({ name }) => !exclude.includes(name))],
+        checks: [...needed, ...informational.filter(({ name }) => !exclude.includes(name))],
       };
     },
 

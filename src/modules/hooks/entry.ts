@@ -2,7 +2,7 @@ import type { RoutePlugin } from "../../http/mount.ts";
 import { showOutcome } from "../../http/rate-limit.ts";
 import { readRequestId } from "../../http/request-id.ts";
 import { readUrl } from "../../http/request-url.ts";
-import { Problem } from "../../lib/problem.ts";
+import { createNotFound } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
 import { type HookService, type KnownHook, mapToCaller } from "./service.ts";
 
@@ -40,7 +40,7 @@ export function createHookEntry({ hooks, limits }: Dependencies): HookEntry {
 
     getHook(request) {
       const hook = entered.get(request);
-      if (!hook) throw new Problem("not_found", "There is no such hook.");
+      if (!hook) throw createNotFound("hook");
       return hook;
     },
   };

@@ -31,7 +31,7 @@ type KnownRow = Omit<KnownHook, "conversationId" | "creator"> & {
 } & Omit<Caller["user"], "id">;
 
 /**
- * The hook with this token, if its creator may still write in the conversation. Always a single look-up by hash, whether
+ * The hook with this token, if its creator may still write in the conversation. Always a single lookup by hash, whether
  * the token is valid or not.
  */
 export async function findKnownHook(sql: Sql, tokenHash: Buffer): Promise<KnownHook | undefined> {

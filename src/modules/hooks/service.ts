@@ -7,7 +7,7 @@ import { readIdempotencyKey } from "../../http/idempotency-key.ts";
 import { type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalid, createNotFound, Problem } from "../../lib/problem.ts";
 import { createSeal, deriveKey } from "../../lib/seal.ts";
 import { CLIENT_MESSAGE_ID_CHARS_MAX } from "../../protocol/frames.ts";
 import type { AuditService } from "../audit/service.ts";
@@ -78,12 +78,12 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
   }
 
   return {
-    async create(caller, conversationId, { name: given, signed = false }, origin) {
+    async create(caller, conversationId, { name: newName, signed = false }, origin) {
       requireScope(caller.scopes, "messages:write");
       // Otherwise a stolen key that expires soon could create permanent access.
       if (caller.scopes !== null && Number.isFinite(caller.expiresAtMs))
         throw new Problem("forbidden", "An API key that expires can't create hooks, which don't expire.");
-      const name = given.trim();
+      const name = newName.trim();
       if (name === "") throw createInvalid("#/name", "name must not be empty.");
       const id = createId();
       const token = createToken();
@@ -122,8 +122,7 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
       await withTransaction(database, async (sql) => {
         const role = requireRow(await queries.findRole(sql, conversationId, caller.user.id), "conversation");
         const userId = role === "owner" ? null : caller.user.id;
-        if (!(await queries.deleteHook(sql, conversationId, id, userId)))
-          throw new Problem("not_found", "There is no such hook.");
+        if (!(await queries.deleteHook(sql, conversationId, id, userId))) throw createNotFound("hook");
         const details = { conversation_id: conversationId };
         await audit.record(sql, { action: "hook.deleted", ...describeActor(caller, id), details });
       });

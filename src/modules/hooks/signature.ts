@@ -39,7 +39,7 @@ function isRecent(timestamp: string, nowMs: number): boolean {
 
 /** Compares encoded texts, since several texts decode to the same bytes. */
 function isSame(signature: string, expected: string): boolean {
-  const given = Buffer.from(signature);
+  const presented = Buffer.from(signature);
   const wanted = Buffer.from(`v1,${expected}`);
-  return given.length === wanted.length && timingSafeEqual(given, wanted);
+  return presented.length === wanted.length && timingSafeEqual(presented, wanted);
 }

@@ -1,6 +1,6 @@
 import { type Fields, readFields, readList } from "../../ai/fields.ts";
 import type { Format } from "./format.ts";
-import type { LeftOut } from "./omissions.ts";
+import type { Omissions } from "./omissions.ts";
 import { cleanContent, cleanModel, readTime, textOf } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
@@ -16,7 +16,7 @@ export const chatgpt: Format = {
   label: "ChatGPT",
   nodesField: "mapping",
 
-  readNode({ key, value, leftOut, nowMs }) {
+  readNode({ key, value, omissions, nowMs }) {
     const node = readFields(value);
     return {
       id: textOf(node.id) || key,
@@ -24,7 +24,7 @@ export const chatgpt: Format = {
       childIds: readList(node.children)
         .slice(0, CHILDREN_MAX)
         .filter((id) => typeof id === "string"),
-      message: readMessage(readFields(node.message), leftOut, nowMs),
+      message: readMessage(readFields(node.message), omissions, nowMs),
     };
   },
 
@@ -38,29 +38,29 @@ export const chatgpt: Format = {
   }),
 };
 
-function readMessage(message: Fields, leftOut: LeftOut, nowMs: number): SourceMessage | null {
+function readMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
   const metadata = readFields(message.metadata);
   const role = textOf(readFields(message.author).role);
   if (metadata.is_visually_hidden_from_conversation === true || metadata.is_user_system_message === true) return null;
   if (role === "tool") {
     // An image created by a tool is part of the conversation; other tool messages are for the model.
     const images = countImages(readFields(message.content));
-    leftOut.add(images > 0 ? "image" : "tool", Math.max(1, images));
+    omissions.add(images > 0 ? "image" : "tool", Math.max(1, images));
     return null;
   }
   if (role !== "system" && role !== "user" && role !== "assistant") {
     // Every file has nodes without a message.
-    if (Object.keys(message).length > 0) leftOut.add("other");
+    if (Object.keys(message).length > 0) omissions.add("other");
     return null;
   }
   if (isForTool(role, message)) {
-    leftOut.add("tool");
+    omissions.add("tool");
     return null;
   }
-  leftOut.add("file", countFiles(metadata));
-  const { content, isCut } = cleanContent(readContent(readFields(message.content), leftOut));
+  omissions.add("file", countFiles(metadata));
+  const { content, isCut } = cleanContent(readContent(readFields(message.content), omissions));
   if (content.trim() === "") return null;
-  if (isCut) leftOut.addCut();
+  if (isCut) omissions.addTruncated();
   const model = role === "assistant" ? cleanModel(metadata.model_slug) : null;
   return { role, content, model, at: readTime(message.create_time, nowMs) };
 }
@@ -79,21 +79,21 @@ const countFiles = (metadata: Fields): number =>
 const countImages = ({ parts }: Fields): number =>
   readList(parts).filter((part) => readFields(part).content_type === "image_asset_pointer").length;
 
-function readContent(content: Fields, leftOut: LeftOut): string {
+function readContent(content: Fields, omissions: Omissions): string {
   const type = textOf(content.content_type);
   switch (type) {
     case "thoughts":
     case "reasoning_recap":
-      leftOut.add("reasoning");
+      omissions.add("reasoning");
       return "";
     case "user_editable_context":
     case "model_editable_context":
       return "";
     case "code":
-      return writeCode(textOf(content.language), textOf(content.text) || readParts(content, leftOut));
+      return writeCode(textOf(content.language), textOf(content.text) || readParts(content, omissions));
     default: {
-      const text = Array.isArray(content.parts) ? readParts(content, leftOut) : textOf(content.text);
-      if (text === "" && !Array.isArray(content.parts) && type !== "" && type !== "text") leftOut.add("other");
+      const text = Array.isArray(content.parts) ? readParts(content, omissions) : textOf(content.text);
+      if (text === "" && !Array.isArray(content.parts) && type !== "" && type !== "text") omissions.add("other");
       return text;
     }
   }
@@ -107,17 +107,17 @@ function writeCode(language: string, code: string): string {
   return `${fence}${/^[\w+#.-]{1,40}$/.test(language) && language !== "unknown" ? language : ""}\n${code}\n${fence}`;
 }
 
-const readParts = ({ parts }: Fields, leftOut: LeftOut): string =>
+const readParts = ({ parts }: Fields, omissions: Omissions): string =>
   readList(parts)
-    .map((part) => (typeof part === "string" ? part : readPart(readFields(part), leftOut)))
+    .map((part) => (typeof part === "string" ? part : readPart(readFields(part), omissions)))
     .filter((text) => text !== "")
     .join("\n\n");
 
-function readPart(part: Fields, leftOut: LeftOut): string {
+function readPart(part: Fields, omissions: Omissions): string {
   const type = textOf(part.content_type);
-  if (type === "image_asset_pointer") leftOut.add("image");
-  else if (type.includes("audio_asset_pointer") || type.includes("video")) leftOut.add("audio");
+  if (type === "image_asset_pointer") omissions.add("image");
+  else if (type.includes("audio_asset_pointer") || type.includes("video")) omissions.add("audio");
   else if (typeof part.text === "string") return part.text;
-  else leftOut.add("other");
+  else omissions.add("other");
   return "";
 }

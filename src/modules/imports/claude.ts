@@ -1,6 +1,6 @@
 import { type Fields, readFields, readList } from "../../ai/fields.ts";
 import type { Format } from "./format.ts";
-import type { LeftOut } from "./omissions.ts";
+import type { Omissions } from "./omissions.ts";
 import { cleanContent, cleanLine, cleanModel, readTime, textOf } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
@@ -13,14 +13,14 @@ export const claude: Format = {
   label: "Claude",
   nodesField: "chat_messages",
 
-  readNode({ key, value, leftOut, nowMs, previousId }) {
+  readNode({ key, value, omissions, nowMs, previousId }) {
     const message = readFields(value);
     const parent = message.parent_message_uuid;
     return {
       id: textOf(message.uuid) || `#${key}`,
       parentId: typeof parent === "string" && parent !== "" ? parent : previousId,
       childIds: [],
-      message: readMessage(message, leftOut, nowMs),
+      message: readMessage(message, omissions, nowMs),
     };
   },
 
@@ -40,59 +40,59 @@ const roles: Readonly<Record<string, "user" | "assistant">> = {
   assistant: "assistant",
 };
 
-function readMessage(message: Fields, leftOut: LeftOut, nowMs: number): SourceMessage | null {
+function readMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
   const sender = textOf(message.sender ?? message.role);
   const role = Object.hasOwn(roles, sender) ? roles[sender] : undefined;
   if (role === undefined) {
-    leftOut.add("other");
+    omissions.add("other");
     return null;
   }
-  leftOut.add("file", readList(message.files_v2 ?? message.files).length);
+  omissions.add("file", readList(message.files_v2 ?? message.files).length);
   const texts = [
-    readBlocks(message, leftOut),
-    ...readList(message.attachments).map((file) => readAttachment(file, leftOut)),
+    readBlocks(message, omissions),
+    ...readList(message.attachments).map((file) => readAttachment(file, omissions)),
   ];
   const { content, isCut } = cleanContent(texts.filter((text) => text.trim() !== "").join("\n\n"));
   if (content === "") return null;
-  if (isCut) leftOut.addCut();
+  if (isCut) omissions.addTruncated();
   const model = role === "assistant" ? cleanModel(message.model) : null;
   return { role, content, model, at: readTime(message.created_at, nowMs) };
 }
 
 /** The texts of `content`. `text` repeats them, and is the only field in older exports. */
-function readBlocks(message: Fields, leftOut: LeftOut): string {
-  const texts = readList(message.content).map((block) => readBlock(readFields(block), leftOut));
+function readBlocks(message: Fields, omissions: Omissions): string {
+  const texts = readList(message.content).map((block) => readBlock(readFields(block), omissions));
   const text = texts.filter((part) => part !== "").join("\n\n");
   return text === "" ? textOf(message.text) : text;
 }
 
-function readBlock(block: Fields, leftOut: LeftOut): string {
+function readBlock(block: Fields, omissions: Omissions): string {
   switch (block.type) {
     case "text":
       return textOf(block.text);
     case "thinking":
     case "redacted_thinking":
-      leftOut.add("reasoning");
+      omissions.add("reasoning");
       return "";
     case "tool_use":
     case "tool_result":
-      leftOut.add("tool");
+      omissions.add("tool");
       return "";
     case "image":
-      leftOut.add("image");
+      omissions.add("image");
       return "";
     default:
-      if (block.type !== "token_budget" && block.type !== "flag") leftOut.add("other");
+      if (block.type !== "token_budget" && block.type !== "flag") omissions.add("other");
       return "";
   }
 }
 
 /** The text of an attached file, below its name. */
-function readAttachment(value: unknown, leftOut: LeftOut): string {
+function readAttachment(value: unknown, omissions: Omissions): string {
   const file = readFields(value);
   const text = textOf(file.extracted_content);
   if (text === "") {
-    leftOut.add("file");
+    omissions.add("file");
     return "";
   }
   const name = cleanLine(file.file_name);

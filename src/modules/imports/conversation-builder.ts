@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFields } from "../../ai/fields.ts";
 import { createId } from "../../lib/id.ts";
 import type { ConversationFields, Format } from "./format.ts";
-import { createLeftOut, type LeftOut } from "./omissions.ts";
+import { createOmissions, type Omissions } from "./omissions.ts";
 import { orderMessages, type Placed } from "./order.ts";
 import { createStepCounter, type Steps } from "./steps.ts";
 import { cleanId, cleanLine, cleanModel, readTime } from "./texts.ts";
@@ -55,14 +55,14 @@ type Other = Pick<Format, "label" | "source" | "nodesField">;
  */
 export function createConversationBuilder(format: Format, other: Other, nowMs: number): ConversationBuilder {
   let nodes: SourceNode[] = [];
-  let leftOut: LeftOut = createLeftOut();
+  let omissions: Omissions = createOmissions();
   let chars = 0;
   let isOfOther = false;
   let isOversized = false;
 
   function reset(): void {
     nodes = [];
-    leftOut = createLeftOut();
+    omissions = createOmissions();
     chars = 0;
     isOfOther = false;
     isOversized = false;
@@ -81,7 +81,7 @@ export function createConversationBuilder(format: Format, other: Other, nowMs: n
     addNode(field, key, value) {
       if (field === other.nodesField) isOfOther = true;
       if (field !== format.nodesField || isOversized) return;
-      const node = format.readNode({ key, value, leftOut, nowMs, previousId: nodes.at(-1)?.id ?? null });
+      const node = format.readNode({ key, value, omissions, nowMs, previousId: nodes.at(-1)?.id ?? null });
       nodes.push(node);
       chars += (node.message?.content.length ?? 0) + node.childIds.reduce((sum, id) => sum + id.length, node.id.length);
       isOversized = nodes.length > NODES_MAX || chars > CONVERSATION_CHARS_MAX;
@@ -91,7 +91,7 @@ export function createConversationBuilder(format: Format, other: Other, nowMs: n
     finish(value) {
       const fault = findFault(value);
       const fields = format.readConversation(readFields(value));
-      const work = fault === null ? build(fields, nodes, leftOut) : skip(cleanLine(fields.title), fault);
+      const work = fault === null ? build(fields, nodes, omissions) : skip(cleanLine(fields.title), fault);
       reset();
       return work;
     },
@@ -102,7 +102,7 @@ export function createConversationBuilder(format: Format, other: Other, nowMs: n
     },
   };
 
-  function* build(fields: ConversationFields, found: SourceNode[], missing: LeftOut): Steps<Read> {
+  function* build(fields: ConversationFields, found: SourceNode[], missing: Omissions): Steps<Read> {
     const title = cleanLine(fields.title);
     const placed = yield* orderMessages(yield* buildTree(found, fields.currentId));
     if (placed.length === 0) return { title, skipped: "It has no messages." };

@@ -1,6 +1,6 @@
 import type { Fields } from "../../ai/fields.ts";
 import type { ImportSource } from "./model.ts";
-import type { LeftOut } from "./omissions.ts";
+import type { Omissions } from "./omissions.ts";
 import type { SourceNode } from "./tree.ts";
 
 /** A node of a conversation, as it is in the file. */
@@ -8,7 +8,7 @@ type NodeInput = {
   /** Its id, or its index. */
   key: string;
   value: unknown;
-  leftOut: LeftOut;
+  omissions: Omissions;
   /** Later times are invalid. */
   nowMs: number;
   /** The previous node in the file. */

@@ -37,7 +37,7 @@ type Dependencies = {
  * The import's stored state isn't what this attempt expected: another instance has taken over, its user was deleted, or
  * the response to a commit got lost. A retry finds out which.
  */
-class MovedImport extends Error {}
+class ImportStateChanged extends Error {}
 
 /** Processes uploaded imports. */
 export type ImportJob = {
@@ -57,7 +57,7 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
     const takeBytes = () => quotas.take("stored_bytes", row.user_id, conversation.bytes, write);
     const outcome = await quotas.take("conversations", row.user_id, 1, takeBytes);
     if (outcome === "no_user") throw new ImportError("forbidden", "The account is disabled.");
-    if (outcome === "lost") throw new MovedImport("The import has moved on.");
+    if (outcome === "lost") throw new ImportStateChanged("The import has moved on.");
     if (outcome !== "stored") return false;
     onStored(conversation.id, row.user_id);
     return true;
@@ -72,7 +72,7 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
     if (reason === undefined) return;
     const note = { title: read.title, reason };
     if (!(await queries.skipConversation(pool.open(), row.id, position, note)))
-      throw new MovedImport("The import has moved on.");
+      throw new ImportStateChanged("The import has moved on.");
   }
 
   async function importAll(row: queries.ImportRow, signal: AbortSignal): Promise<void> {
@@ -130,9 +130,9 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
       } as const;
       await repeatUntilDone(() => queries.sweepImports(database, late), signal);
       for (
-        let id = await queries.findLeftFile(database);
+        let id = await queries.findLeftoverFile(database);
         id && !signal.aborted;
-        id = await queries.findLeftFile(database)
+        id = await queries.findLeftoverFile(database)
       )
         await deleteFile(id, signal);
     },

@@ -10,7 +10,7 @@ const VALUE_BYTES_MAX = 8 * 1024 * 1024;
 const TOKEN_BYTES_MAX = 32 * 1024 * 1024;
 
 /** The only conversation fields that are kept until its end. */
-const keptFields = new Set([
+const retainedFields = new Set([
   "title",
   "name",
   "id",
@@ -188,5 +188,5 @@ function forget(parent: unknown, key: unknown): void {
 
 function forgetUnknown(value: unknown): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return;
-  for (const name of Object.keys(value)) if (!keptFields.has(name)) Reflect.deleteProperty(value, name);
+  for (const name of Object.keys(value)) if (!retainedFields.has(name)) Reflect.deleteProperty(value, name);
 }

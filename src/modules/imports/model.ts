@@ -1,7 +1,6 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schema.ts";
 
-/** The sources of imports. */
 export const ImportSource = OneOf(["chatgpt", "claude"], { description: "The product that made the export." });
 export type ImportSource = Static<typeof ImportSource>;
 

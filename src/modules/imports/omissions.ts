@@ -7,25 +7,25 @@ const kinds = {
   reasoning: "reasoning texts",
   other: "parts of unknown kinds",
 } as const;
-type LeftOutKind = keyof typeof kinds;
+type OmissionKind = keyof typeof kinds;
 
 /** Counts what is left out of a conversation or cut. */
-export type LeftOut = {
-  add(kind: LeftOutKind, count?: number): void;
-  addCut(): void;
+export type Omissions = {
+  add(kind: OmissionKind, count?: number): void;
+  addTruncated(): void;
   /** One sentence for the report; null if nothing is missing. */
   describe(): string | null;
 };
 
 /** Creates an empty count. */
-export function createLeftOut(): LeftOut {
-  const counts = new Map<LeftOutKind, number>();
+export function createOmissions(): Omissions {
+  const counts = new Map<OmissionKind, number>();
   let cuts = 0;
   return {
     add(kind, count = 1) {
       if (count > 0) counts.set(kind, (counts.get(kind) ?? 0) + count);
     },
-    addCut() {
+    addTruncated() {
       cuts += 1;
     },
     describe() {
@@ -39,7 +39,7 @@ export function createLeftOut(): LeftOut {
   };
 }
 
-function singular(kind: LeftOutKind): string {
+function singular(kind: OmissionKind): string {
   if (kind === "tool") return "tool message";
   if (kind === "other") return "part of an unknown kind";
   return kinds[kind].slice(0, -1);

@@ -1,7 +1,7 @@
 import { createStepCounter, type Steps } from "./steps.ts";
 import type { Branch, Tree } from "./tree.ts";
 
-/** A message with its place: `parent` is the index of an earlier one in the same list. */
+/** A message with its position: `parent` is the index of an earlier one in the same list. */
 export type Placed = { branch: Branch | null; parent: number | null };
 
 /** Messages that each directly follow the previous one; `others` start new chains. */

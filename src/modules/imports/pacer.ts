@@ -4,11 +4,11 @@ const REST_MS = 1;
 
 /** For long work on the event loop. @returns a function: call it after each small step, and await its result. */
 export function createPacer(): () => Promise<void> | undefined {
-  let beganAtMs = performance.now();
+  let startedAtMs = performance.now();
   return () => {
-    if (performance.now() - beganAtMs < WORK_MS) return undefined;
+    if (performance.now() - startedAtMs < WORK_MS) return undefined;
     return Bun.sleep(REST_MS).then(() => {
-      beganAtMs = performance.now();
+      startedAtMs = performance.now();
     });
   };
 }

@@ -8,10 +8,10 @@ import { type Import, type ImportNote, type ImportSource, type ImportSummary, NO
 export const IMPORTS = "imports";
 
 /** An upload without new bytes for this long has ended: its instance died, or lost the database. */
-const UPLOAD_SILENCE = "5 minutes";
+const UPLOAD_TIMEOUT = "5 minutes";
 /** How long a file is kept at most, and an import's report after its end. */
-const FILE_KEPT = "1 day";
-const REPORT_KEPT = "30 days";
+const FILE_RETENTION = "1 day";
+const REPORT_RETENTION = "30 days";
 const SWEPT_ROWS = 20;
 
 export type ImportRow = {
@@ -39,7 +39,7 @@ const columns = (sql: Sql) => sql`
 export async function insertImport(sql: Sql, id: string, userId: string, source: ImportSource): Promise<boolean> {
   // An upload whose instance died doesn't block a new one.
   await sql`
-    delete from imports where user_id = ${userId} and status = 'uploading' and updated_at < now() - ${UPLOAD_SILENCE}::interval`;
+    delete from imports where user_id = ${userId} and status = 'uploading' and updated_at < now() - ${UPLOAD_TIMEOUT}::interval`;
   const { count } = await sql`
     insert into imports (id, user_id, source) values (${id}, ${userId}, ${source})
     on conflict (user_id) where status in ('uploading', 'queued', 'running') do nothing`;
@@ -84,7 +84,7 @@ export async function finishImport(
     where id = ${id} and status = 'running'`;
 }
 
-/** Whether the user has imported from this source before: if not, duplicates need no look-up. */
+/** Whether the user has imported from this source before: if not, duplicates need no lookup. */
 export async function hasImported(sql: Sql, { user_id, source }: ImportRow): Promise<boolean> {
   const rows = await sql`select 1 from import_sources where user_id = ${user_id} and source = ${source} limit 1`;
   return rows.length > 0;
@@ -168,25 +168,25 @@ export async function listImports(
 
 /** Ends or deletes a batch of expired imports. */
 export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "detail">): Promise<number> {
-  const given = await sql`
+  const expired = await sql`
     delete from imports where id = any (array(
-      select id from imports where status = 'uploading' and updated_at < now() - ${UPLOAD_SILENCE}::interval
+      select id from imports where status = 'uploading' and updated_at < now() - ${UPLOAD_TIMEOUT}::interval
       limit ${SWEPT_ROWS} for update skip locked))`;
   const late = await sql`
     update imports set status = 'failed', error_code = ${error.code}, error_detail = ${error.detail}, finished_at = now(),
       updated_at = now()
     where id = any (array(
-      select id from imports where status in ('queued', 'running') and created_at < now() - ${FILE_KEPT}::interval
+      select id from imports where status in ('queued', 'running') and created_at < now() - ${FILE_RETENTION}::interval
       limit ${SWEPT_ROWS} for update skip locked))`;
   const old = await sql`
     delete from imports where id = any (array(
-      select id from imports where finished_at < now() - ${REPORT_KEPT}::interval
+      select id from imports where finished_at < now() - ${REPORT_RETENTION}::interval
       limit ${SWEPT_ROWS} for update skip locked))`;
-  return given.count + late.count + old.count;
+  return expired.count + late.count + old.count;
 }
 
 /** An ended import that still has its file. */
-export async function findLeftFile(sql: Sql): Promise<string | undefined> {
+export async function findLeftoverFile(sql: Sql): Promise<string | undefined> {
   const [row] = await sql<{ id: string }[]>`
     select i.id from imports i where i.finished_at is not null
       and exists (select 1 from import_pieces p where p.import_id = i.id) limit 1`;

@@ -18,10 +18,10 @@ export { IMPORTS } from "./queries.ts";
 /** Concurrent uploads per instance: each takes a few megabytes of memory. */
 const UPLOADS_MAX = 32;
 const RETRY_AFTER_MS = 5_000;
-/** Uploads that take longer are aborted, so that slow senders don't occupy all places. */
+/** Uploads that take longer are aborted, so that slow senders don't occupy all slots. */
 const UPLOAD_MS_MAX = 60 * 60_000;
 /** How often a slow upload is marked as still in progress. */
-const TOUCH_MS = 30_000;
+const TOUCH_INTERVAL_MS = 30_000;
 
 type Dependencies = {
   database: Database;
@@ -59,20 +59,20 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
   }
 
   async function storeFile(id: string, request: Request, signal: AbortSignal): Promise<void> {
-    const beganAtMs = performance.now();
+    const startedAtMs = performance.now();
     const file = createPieces(async (n, bytes) => {
       const data = await compressPiece(bytes);
       const store = (sql: Sql) => insertPiece(sql, id, n, bytes.byteLength, data);
-      if (!(await withTransaction(database, store))) throw createGivenUp();
+      if (!(await withTransaction(database, store))) throw createUploadTimeout();
     });
-    let touchedAtMs = beganAtMs;
+    let touchedAtMs = startedAtMs;
     for await (const chunk of readUpload(request, bytesMax, signal)) {
       const nowMs = performance.now();
-      if (nowMs - beganAtMs > UPLOAD_MS_MAX) throw createGivenUp();
+      if (nowMs - startedAtMs > UPLOAD_MS_MAX) throw createUploadTimeout();
       if (await file.add(chunk)) touchedAtMs = nowMs;
       if (file.bytes() > bytesMax)
         throw new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
-      if (nowMs - touchedAtMs < TOUCH_MS) continue;
+      if (nowMs - touchedAtMs < TOUCH_INTERVAL_MS) continue;
       touchedAtMs = nowMs;
       await withTransaction(database, (sql) => queries.touchUpload(sql, id));
     }
@@ -90,7 +90,7 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
     try {
       await storeFile(id, request, access.signal);
       access.signal.throwIfAborted();
-      if (!(await withTransaction(database, (sql) => queries.queueImport(sql, id)))) throw createGivenUp();
+      if (!(await withTransaction(database, (sql) => queries.queueImport(sql, id)))) throw createUploadTimeout();
     } catch (error) {
       // If this fails too, a job does it.
       await withTransaction(database, (sql) => queries.deleteUpload(sql, id)).catch(() => {});
@@ -133,7 +133,8 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
   };
 }
 
-const createGivenUp = () => new Problem("malformed", "The upload took too long and was aborted. Send the file again.");
+const createUploadTimeout = () =>
+  new Problem("malformed", "The upload took too long and was aborted. Send the file again.");
 
 /** Splits a file into pieces of equal size. */
 function createPieces(store: (n: number, bytes: Uint8Array) => Promise<void>) {
@@ -143,12 +144,12 @@ function createPieces(store: (n: number, bytes: Uint8Array) => Promise<void>) {
   let n = 0;
 
   async function flush(): Promise<void> {
-    const whole = Buffer.concat(chunks);
+    const joined = Buffer.concat(chunks);
     chunks = [];
     waiting = 0;
-    for (let from = 0; from < whole.byteLength; from += PIECE_BYTES) {
+    for (let from = 0; from < joined.byteLength; from += PIECE_BYTES) {
       n += 1;
-      await store(n, whole.subarray(from, from + PIECE_BYTES));
+      await store(n, joined.subarray(from, from + PIECE_BYTES));
     }
   }
 

@@ -37,8 +37,8 @@ type Links = { nodes: SourceNode[]; indexes: Map<string, number>; parents: Int32
  * with a missing parent, or one in a cycle, becomes a root. Iterative, because a tree may be a hundred thousand deep.
  * @param currentId the node that the user saw last.
  */
-export function* buildTree(given: readonly SourceNode[], currentId: string | null): Steps<Tree> {
-  const links = yield* linkParents(given);
+export function* buildTree(sourceNodes: readonly SourceNode[], currentId: string | null): Steps<Tree> {
+  const links = yield* linkParents(sourceNodes);
   yield* breakCircles(links.parents);
   const children = yield* listChildren(links);
   const { nodes, indexes, parents } = links;
@@ -68,11 +68,11 @@ function place(message: SourceMessage, parent: Branch | null, roots: Branch[]): 
 }
 
 /** Uses the nodes' parent fields, or else the parents' child lists. */
-function* linkParents(given: readonly SourceNode[]): Steps<Links> {
+function* linkParents(sourceNodes: readonly SourceNode[]): Steps<Links> {
   const isDue = createStepCounter();
   const indexes = new Map<string, number>();
   const nodes: SourceNode[] = [];
-  for (const node of given) {
+  for (const node of sourceNodes) {
     if (isDue()) yield;
     // If ids repeat, references mean the first node; none is lost.
     if (!indexes.has(node.id)) indexes.set(node.id, nodes.length);

@@ -1,9 +1,9 @@
 import type { Push } from "../../protocol/pushes.ts";
-import type { Note, PendingPlace } from "./pending.ts";
+import type { ChangeNote, PendingFrame } from "./pending.ts";
 import type { InboxState } from "./queries.ts";
 
 /** The frame for a member. */
-export function createFrame(state: InboxState, { isAdded, removed }: Note): Push<"inbox"> {
+export function createFrame(state: InboxState, { isAdded, removed }: ChangeNote): Push<"inbox"> {
   const { conversation_id, title, last_seq, last_read_seq, unread, updated_at } = state;
   return {
     type: "inbox",
@@ -19,8 +19,8 @@ export function createFrame(state: InboxState, { isAdded, removed }: Note): Push
 }
 
 /** The frame for a former member. It says nothing about changes after the membership ended. */
-export function createRemovedFrame({ conversation_id, note }: PendingPlace, toldSeq: number): Push<"inbox"> {
-  const seq = note.removed?.seq ?? toldSeq;
+export function createRemovedFrame({ conversation_id, details }: PendingFrame, sentSeq: number): Push<"inbox"> {
+  const seq = details.removed?.seq ?? sentSeq;
   return {
     type: "inbox",
     conversation_id,
@@ -29,6 +29,6 @@ export function createRemovedFrame({ conversation_id, note }: PendingPlace, told
     last_seq: seq,
     last_read_seq: seq,
     unread: 0,
-    updated_at: note.removed?.at ?? new Date().toISOString(),
+    updated_at: details.removed?.at ?? new Date().toISOString(),
   };
 }

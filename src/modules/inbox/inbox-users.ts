@@ -1,5 +1,5 @@
 import type { Log } from "../../lib/log.ts";
-import { ToldStates } from "./sent-states.ts";
+import { SentStates } from "./sent-states.ts";
 
 /** A socket that receives the inbox frames of its user. */
 export interface InboxListener {
@@ -8,8 +8,8 @@ export interface InboxListener {
 }
 
 /** Frames held back until the listener has received its ack; null afterwards. */
-type Held = string[] | null;
-type InboxUser = { listeners: Map<InboxListener, Held>; told: ToldStates };
+type HeldFrames = string[] | null;
+type InboxUser = { listeners: Map<InboxListener, HeldFrames>; sentStates: SentStates };
 
 type Dependencies = {
   log: Log;
@@ -36,8 +36,8 @@ export class InboxUsers {
     return [...this.#users.keys()];
   }
 
-  findTold(userId: string): ToldStates | undefined {
-    return this.#users.get(userId)?.told;
+  findSentStates(userId: string): SentStates | undefined {
+    return this.#users.get(userId)?.sentStates;
   }
 
   hasListener(listener: InboxListener): boolean {
@@ -46,7 +46,7 @@ export class InboxUsers {
 
   /** Frames for the listener are held back until `start`; a started listener keeps receiving. */
   add(listener: InboxListener): void {
-    const user = this.#users.get(listener.userId) ?? { listeners: new Map(), told: new ToldStates(this.#total) };
+    const user = this.#users.get(listener.userId) ?? { listeners: new Map(), sentStates: new SentStates(this.#total) };
     this.#users.set(listener.userId, user);
     if (!user.listeners.has(listener)) user.listeners.set(listener, []);
   }
@@ -64,12 +64,12 @@ export class InboxUsers {
   remove(listener: InboxListener): void {
     const user = this.#users.get(listener.userId);
     if (!user?.listeners.delete(listener) || user.listeners.size > 0) return;
-    user.told.clear();
+    user.sentStates.clear();
     this.#users.delete(listener.userId);
   }
 
   send(userId: string, text: string): void {
-    const listeners = this.#users.get(userId)?.listeners ?? new Map<InboxListener, Held>();
+    const listeners = this.#users.get(userId)?.listeners ?? new Map<InboxListener, HeldFrames>();
     for (const [listener, held] of listeners) {
       if (held) held.push(text);
       else this.#sendTo(listener, text);

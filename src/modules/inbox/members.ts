@@ -1,19 +1,19 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
-import type { InboxPlace } from "./queries.ts";
+import type { InboxKey } from "./queries.ts";
 
-/** Cached members on this instance, over all conversations: some 30 MB. */
-const REMEMBERED_MAX = 300_000;
+/** Maximum cached members on this instance, over all conversations: about 30 MB. */
+const CACHED_MEMBERS_MAX = 300_000;
 /** The cost of an entry besides its members. */
-const ENTRY_MEMBERS = 4;
+const ENTRY_COST = 4;
 
 /**
  * Caches the members of active conversations, so that most events need no query. It may be slightly stale: before
  * anything is sent to a user, the database is checked as well.
  */
 export class Members {
-  readonly #remembered = new BoundedCache<Set<string>>({
-    max: REMEMBERED_MAX,
-    bytesOf: (members) => members.size + ENTRY_MEMBERS,
+  readonly #cache = new BoundedCache<Set<string>>({
+    max: CACHED_MEMBERS_MAX,
+    bytesOf: (members) => members.size + ENTRY_COST,
   });
   /** Conversations whose members are being read, with the changes received meanwhile. */
   readonly #reading = new Map<string, { userId: string; isMember: boolean }[]>();
@@ -21,17 +21,17 @@ export class Members {
   #epoch = 0;
 
   find(conversationId: string): ReadonlySet<string> | undefined {
-    return this.#remembered.get(conversationId);
+    return this.#cache.get(conversationId);
   }
 
   /** A membership has begun or ended. */
   change(conversationId: string, userId: string, isMember: boolean): void {
     this.#reading.get(conversationId)?.push({ userId, isMember });
-    const members = this.#remembered.get(conversationId);
+    const members = this.#cache.get(conversationId);
     if (!members) return;
     set(members, userId, isMember);
     // Its size has changed.
-    this.#remembered.set(conversationId, members);
+    this.#cache.set(conversationId, members);
   }
 
   /**
@@ -40,7 +40,7 @@ export class Members {
    */
   async load(
     conversationIds: readonly string[],
-    list: (conversationIds: readonly string[], rows: number) => Promise<InboxPlace[]>,
+    list: (conversationIds: readonly string[], rows: number) => Promise<InboxKey[]>,
     rows: number,
   ): Promise<void> {
     const epoch = this.#epoch;
@@ -60,7 +60,7 @@ export class Members {
         if (id === last) break;
         const members = byConversation.get(id) ?? new Set();
         for (const { userId, isMember } of this.#reading.get(id) ?? []) set(members, userId, isMember);
-        this.#remembered.set(id, members);
+        this.#cache.set(id, members);
       }
     } finally {
       for (const id of conversationIds) this.#reading.delete(id);
@@ -69,7 +69,7 @@ export class Members {
 
   clear(): void {
     this.#epoch += 1;
-    this.#remembered.clear();
+    this.#cache.clear();
   }
 }
 

@@ -1,19 +1,19 @@
-import type { InboxPlace } from "./queries.ts";
+import type { InboxKey } from "./queries.ts";
 
 /** Minimum time between two frames about one conversation to one inbox. */
 export const FRAME_INTERVAL_MS = 1_000;
 
 /** Details of a change. */
-export type Note = {
+export type ChangeNote = {
   /** The conversation is new to the user. */
   isAdded?: boolean;
   /** The event that ended the membership, if nothing came after it. */
   removed?: { seq: number; at: string } | null;
   /** A frame is sent only if the state differs from that of the last frame. */
-  isDoubtful?: boolean;
+  isUncertain?: boolean;
 };
 
-export type PendingPlace = InboxPlace & { note: Note };
+export type PendingFrame = InboxKey & { details: ChangeNote };
 
 type Entry = {
   /** A change for all members that isn't assigned to them yet. */
@@ -21,7 +21,7 @@ type Entry = {
   /** The earliest time to assign it. */
   allDueAtMs: number;
   /** Users with a pending frame. */
-  users: Map<string, Note>;
+  users: Map<string, ChangeNote>;
   sentAtMs: Map<string, number>;
   /** When a frame may be sent, or the entry can be dropped. */
   dueAtMs: number;
@@ -48,14 +48,14 @@ export class Pending {
   markAll(conversationId: string, nowMs: number): void {
     const entry = this.#open(conversationId);
     entry.isForAll = true;
-    this.#expect(entry, Math.max(entry.allDueAtMs, nowMs));
+    this.#updateDueAt(entry, Math.max(entry.allDueAtMs, nowMs));
   }
 
-  markUser(conversationId: string, userId: string, note: Note, nowMs: number): void {
+  markUser(conversationId: string, userId: string, details: ChangeNote, nowMs: number): void {
     const entry = this.#open(conversationId);
     const before = entry.users.get(userId);
-    entry.users.set(userId, before ? mergeNotes(before, note) : note);
-    this.#expect(entry, Math.max(findFreeAt(entry, userId), nowMs));
+    entry.users.set(userId, before ? mergeNotes(before, details) : details);
+    this.#updateDueAt(entry, Math.max(findNextAllowedMs(entry, userId), nowMs));
   }
 
   /** Whether the user's membership has ended and the frame about it is still pending. */
@@ -78,34 +78,34 @@ export class Pending {
    * Removes and returns up to `max` due frames.
    * @param findUsers the members of a conversation with an inbox here; undefined if they aren't loaded yet.
    */
-  takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingPlace[] {
-    const places: PendingPlace[] = [];
-    if (this.#dueAtMs > nowMs) return places;
+  takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingFrame[] {
+    const frames: PendingFrame[] = [];
+    if (this.#dueAtMs > nowMs) return frames;
     this.#dueAtMs = Number.POSITIVE_INFINITY;
     for (const [id, entry] of this.#entries) {
       if (entry.dueAtMs <= nowMs) {
-        if (entry.isForAll && entry.allDueAtMs <= nowMs) divide(entry, findUsers(id), nowMs);
-        takeReady(id, entry, places, nowMs, max);
+        if (entry.isForAll && entry.allDueAtMs <= nowMs) assignToUsers(entry, findUsers(id), nowMs);
+        takeReady(id, entry, frames, nowMs, max);
         if (isIdle(entry, nowMs)) this.#entries.delete(id);
         else entry.dueAtMs = findDueAt(entry);
       }
       if (this.#entries.has(id)) this.#dueAtMs = Math.min(this.#dueAtMs, entry.dueAtMs);
     }
-    return places;
+    return frames;
   }
 
   /** A frame was sent: the next one must wait. */
-  markSent({ conversation_id, user_id }: InboxPlace, nowMs: number): void {
+  markSent({ conversation_id, user_id }: InboxKey, nowMs: number): void {
     const entry = this.#open(conversation_id);
     entry.sentAtMs.set(user_id, nowMs);
-    this.#expect(entry, nowMs + FRAME_INTERVAL_MS);
+    this.#updateDueAt(entry, nowMs + FRAME_INTERVAL_MS);
   }
 
   /** A user opened an inbox: a conversation may be due for them earlier than for the others. */
   reconsider(nowMs: number): void {
     for (const entry of this.#entries.values()) {
       entry.allDueAtMs = 0;
-      if (entry.isForAll) this.#expect(entry, nowMs);
+      if (entry.isForAll) this.#updateDueAt(entry, nowMs);
     }
   }
 
@@ -123,28 +123,28 @@ export class Pending {
     return entry;
   }
 
-  #expect(entry: Entry, atMs: number): void {
+  #updateDueAt(entry: Entry, atMs: number): void {
     if (atMs < entry.dueAtMs) entry.dueAtMs = atMs;
     if (entry.dueAtMs < this.#dueAtMs) this.#dueAtMs = entry.dueAtMs;
   }
 }
 
 /** Merges two notes; the later one wins: removed, then added counts as added. */
-function mergeNotes(before: Note, after: Note): Note {
+function mergeNotes(before: ChangeNote, after: ChangeNote): ChangeNote {
   const removed = after.isAdded ? null : (after.removed ?? before.removed ?? null);
   return {
     isAdded: after.isAdded || (before.isAdded && !after.removed) || false,
     removed,
-    isDoubtful: Boolean(before.isDoubtful && after.isDoubtful),
+    isUncertain: Boolean(before.isUncertain && after.isUncertain),
   };
 }
 
-const findFreeAt = ({ sentAtMs }: Entry, userId: string): number => {
+const findNextAllowedMs = ({ sentAtMs }: Entry, userId: string): number => {
   const sentMs = sentAtMs.get(userId);
   return sentMs === undefined ? 0 : sentMs + FRAME_INTERVAL_MS;
 };
 
-function divide(entry: Entry, users: string[] | undefined, nowMs: number): void {
+function assignToUsers(entry: Entry, users: string[] | undefined, nowMs: number): void {
   // Its members are about to be read.
   if (!users) return;
   entry.isForAll = false;
@@ -152,12 +152,12 @@ function divide(entry: Entry, users: string[] | undefined, nowMs: number): void 
   for (const userId of users) entry.users.set(userId, mergeNotes(entry.users.get(userId) ?? {}, {}));
 }
 
-function takeReady(id: string, entry: Entry, places: PendingPlace[], nowMs: number, max: number): void {
-  for (const [userId, note] of entry.users) {
-    if (places.length >= max) return;
-    if (findFreeAt(entry, userId) > nowMs) continue;
+function takeReady(id: string, entry: Entry, frames: PendingFrame[], nowMs: number, max: number): void {
+  for (const [userId, details] of entry.users) {
+    if (frames.length >= max) return;
+    if (findNextAllowedMs(entry, userId) > nowMs) continue;
     entry.users.delete(userId);
-    places.push({ conversation_id: id, user_id: userId, note });
+    frames.push({ conversation_id: id, user_id: userId, details });
   }
 }
 
@@ -175,6 +175,6 @@ function findDueAt(entry: Entry): number {
     return dueAtMs;
   }
   if (!entry.isForAll) dueAtMs = Number.POSITIVE_INFINITY;
-  for (const userId of entry.users.keys()) dueAtMs = Math.min(dueAtMs, findFreeAt(entry, userId));
+  for (const userId of entry.users.keys()) dueAtMs = Math.min(dueAtMs, findNextAllowedMs(entry, userId));
   return dueAtMs;
 }

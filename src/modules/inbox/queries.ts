@@ -2,13 +2,13 @@ import type { Sql } from "../../db/client.ts";
 import { UNREAD_SHOWN_MAX, unreadColumn } from "../../events/columns.ts";
 
 /** A conversation in a user's inbox. */
-export type InboxPlace = { conversation_id: string; user_id: string };
+export type InboxKey = { conversation_id: string; user_id: string };
 
 /** A user's read position in a conversation, and the newest position. Every other change moves one of them as well. */
 export type InboxSeqs = { last_seq: number; last_read_seq: number };
 
 /** The state of a conversation in an inbox. */
-export type InboxState = InboxPlace & InboxSeqs & { title: string; unread: number; updated_at: Date };
+export type InboxState = InboxKey & InboxSeqs & { title: string; unread: number; updated_at: Date };
 
 /** The unread count over all conversations of a user, up to a maximum. */
 export async function countUnread(sql: Sql, userId: string): Promise<number> {
@@ -25,13 +25,13 @@ export async function countUnread(sql: Sql, userId: string): Promise<number> {
 }
 
 /** The current states. Omits conversations that the user is no longer a member of. */
-export async function listStates(sql: Sql, places: readonly InboxPlace[]): Promise<InboxState[]> {
-  const conversationIds = places.map(({ conversation_id }) => conversation_id);
-  const userIds = places.map(({ user_id }) => user_id);
+export async function listStates(sql: Sql, keys: readonly InboxKey[]): Promise<InboxState[]> {
+  const conversationIds = keys.map(({ conversation_id }) => conversation_id);
+  const userIds = keys.map(({ user_id }) => user_id);
   return sql<InboxState[]>`
     select m.conversation_id, m.user_id, c.title, c.last_seq, m.last_read_seq, ${unreadColumn(sql)} as unread, c.updated_at
     from unnest(${conversationIds}::uuid[], ${userIds}::uuid[]) p (conversation_id, user_id)
-    -- With a limit each look-up is planned separately: otherwise whole tables may be read.
+    -- With a limit each lookup is planned separately: otherwise whole tables may be read.
     cross join lateral (
       select * from members m where m.conversation_id = p.conversation_id and m.user_id = p.user_id limit 1
     ) m
@@ -42,8 +42,8 @@ export async function listStates(sql: Sql, places: readonly InboxPlace[]): Promi
  * Members of these conversations, in the given order, up to `rows` in total.
  * @returns the list is cut off if there are more.
  */
-export async function listMembersOf(sql: Sql, conversationIds: readonly string[], rows: number): Promise<InboxPlace[]> {
-  return sql<InboxPlace[]>`
+export async function listMembersOf(sql: Sql, conversationIds: readonly string[], rows: number): Promise<InboxKey[]> {
+  return sql<InboxKey[]>`
     select m.conversation_id, m.user_id
     from unnest(${[...conversationIds]}::uuid[]) with ordinality as i (id, position)
     cross join lateral (
@@ -57,8 +57,8 @@ export async function listNewest(
   sql: Sql,
   userIds: readonly string[],
   rowsOfEach: number,
-): Promise<(InboxPlace & InboxSeqs)[]> {
-  return sql<(InboxPlace & InboxSeqs)[]>`
+): Promise<(InboxKey & InboxSeqs)[]> {
+  return sql<(InboxKey & InboxSeqs)[]>`
     select m.conversation_id, m.user_id, c.last_seq, m.last_read_seq
     from unnest(${[...userIds]}::uuid[]) u (id)
     cross join lateral (

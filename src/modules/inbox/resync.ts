@@ -1,8 +1,8 @@
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
-import type { Note } from "./pending.ts";
+import type { ChangeNote } from "./pending.ts";
 import * as queries from "./queries.ts";
-import { TOLD_MAX, type ToldStates } from "./sent-states.ts";
+import { SENT_STATES_MAX, type SentStates } from "./sent-states.ts";
 
 /** Users per read of conversation lists. */
 const USERS_MAX = 20;
@@ -12,15 +12,15 @@ type Dependencies = {
   database: Database;
   log: Log;
   /** The states that were sent to a user's inboxes; undefined for a user without an inbox on this instance. */
-  findTold(userId: string): ToldStates | undefined;
-  markUser(conversationId: string, userId: string, note: Note): void;
+  findSentStates(userId: string): SentStates | undefined;
+  markUser(conversationId: string, userId: string, note: ChangeNote): void;
 };
 
 /**
  * Compares the sent states with the conversation lists: when a user's first inbox opens here, to get its initial state,
  * and when messages between instances may have been lost. Compares each user's newest conversations.
  */
-export function createResync({ database, log, findTold, markUser }: Dependencies) {
+export function createResync({ database, log, findSentStates, markUser }: Dependencies) {
   const waiting = new Set<string>();
   let isRunning = false;
 
@@ -30,10 +30,10 @@ export function createResync({ database, log, findTold, markUser }: Dependencies
       const batch = [...waiting].slice(0, USERS_MAX);
       for (const userId of batch) waiting.delete(userId);
       try {
-        await compare(batch.filter(findTold));
+        await compare(batch.filter(findSentStates));
       } catch (error) {
         log.warn({ err: error }, "comparing inboxes with the lists of conversations failed; retrying");
-        for (const userId of batch) if (findTold(userId)) waiting.add(userId);
+        for (const userId of batch) if (findSentStates(userId)) waiting.add(userId);
         await Bun.sleep(RETRY_MS);
       }
     }
@@ -42,28 +42,28 @@ export function createResync({ database, log, findTold, markUser }: Dependencies
 
   async function compare(userIds: string[]): Promise<void> {
     if (userIds.length === 0) return;
-    const toldOf = new Map(userIds.map((userId) => [userId, findTold(userId)]));
-    const rows = await queries.listNewest(database, userIds, TOLD_MAX);
+    const sentByUser = new Map(userIds.map((userId) => [userId, findSentStates(userId)]));
+    const rows = await queries.listNewest(database, userIds, SENT_STATES_MAX);
     const byUser = new Map<string, typeof rows>(userIds.map((userId) => [userId, []]));
     for (const row of rows) byUser.get(row.user_id)?.push(row);
     for (const [userId, newest] of byUser) {
-      const told = findTold(userId);
+      const sent = findSentStates(userId);
       // The user left and came back meanwhile, and is in `waiting` again.
-      if (!told || told !== toldOf.get(userId)) continue;
-      if (told.isLoaded) mark(userId, told, newest);
-      else told.load(newest);
+      if (!sent || sent !== sentByUser.get(userId)) continue;
+      if (sent.isLoaded) mark(userId, sent, newest);
+      else sent.load(newest);
     }
   }
 
-  function mark(userId: string, told: ToldStates, newest: readonly (queries.InboxPlace & queries.InboxSeqs)[]): void {
+  function mark(userId: string, sent: SentStates, newest: readonly (queries.InboxKey & queries.InboxSeqs)[]): void {
     const listed = new Set(newest.map(({ conversation_id }) => conversation_id));
     for (const row of newest) {
-      if (!told.isNew(row.conversation_id, row)) continue;
-      const isAdded = told.isComplete && !told.find(row.conversation_id);
+      if (!sent.isNew(row.conversation_id, row)) continue;
+      const isAdded = sent.isComplete && !sent.find(row.conversation_id);
       markUser(row.conversation_id, userId, { isAdded });
     }
     // No longer a member, or not among the newest.
-    for (const id of told.listConversations()) if (!listed.has(id)) markUser(id, userId, { isDoubtful: true });
+    for (const id of sent.listConversations()) if (!listed.has(id)) markUser(id, userId, { isUncertain: true });
   }
 
   return {

@@ -1,24 +1,24 @@
 import type { InboxSeqs } from "./queries.ts";
 
 /** Remembered conversations per user, the newest ones. */
-export const TOLD_MAX = 200;
-/** For all users of an instance together: some 30 MB. */
-const TOLD_TOTAL_MAX = 250_000;
+export const SENT_STATES_MAX = 200;
+/** For all users of an instance together: about 30 MB. */
+const SENT_STATES_TOTAL_MAX = 250_000;
 
 /** A counter shared by all users. */
-export type ToldTotal = { count: number };
+export type SentTotal = { count: number };
 
 /**
  * The states last sent to a user's inbox, by conversation. After messages between instances were lost, only real changes
  * are sent again.
  */
-export class ToldStates {
+export class SentStates {
   readonly #seqs = new Map<string, InboxSeqs>();
   /** Whether it contains all conversations of the user. */
   #isComplete = true;
   #isLoaded = false;
 
-  constructor(readonly total: ToldTotal) {}
+  constructor(readonly total: SentTotal) {}
 
   find(conversationId: string): InboxSeqs | undefined {
     return this.#seqs.get(conversationId);
@@ -41,19 +41,19 @@ export class ToldStates {
   /** @param newest the states of a moment ago: states sent since then are newer. */
   load(newest: readonly (InboxSeqs & { conversation_id: string })[]): void {
     this.#isLoaded = true;
-    if (newest.length >= TOLD_MAX) this.#isComplete = false;
+    if (newest.length >= SENT_STATES_MAX) this.#isComplete = false;
     for (const { conversation_id, last_seq, last_read_seq } of newest)
       if (!this.#seqs.has(conversation_id)) this.set(conversation_id, { last_seq, last_read_seq });
   }
 
   isNew(conversationId: string, { last_seq, last_read_seq }: InboxSeqs): boolean {
-    const told = this.#seqs.get(conversationId);
-    return !told || last_seq > told.last_seq || last_read_seq > told.last_read_seq;
+    const sent = this.#seqs.get(conversationId);
+    return !sent || last_seq > sent.last_seq || last_read_seq > sent.last_read_seq;
   }
 
   set(conversationId: string, { last_seq, last_read_seq }: InboxSeqs): void {
     this.delete(conversationId);
-    const isFull = this.#seqs.size >= TOLD_MAX || this.total.count >= TOLD_TOTAL_MAX;
+    const isFull = this.#seqs.size >= SENT_STATES_MAX || this.total.count >= SENT_STATES_TOTAL_MAX;
     if (isFull) {
       this.#isComplete = false;
       const [oldest] = this.#seqs.keys();

@@ -3,10 +3,10 @@ import type { Log } from "../../lib/log.ts";
 import type { Bus, ConversationsMessage } from "../../realtime/bus.ts";
 import { type InboxListener, InboxUsers } from "./inbox-users.ts";
 import { Members } from "./members.ts";
-import { type Note, Pending } from "./pending.ts";
+import { type ChangeNote, Pending } from "./pending.ts";
 import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
-import { createLooks } from "./state-reader.ts";
+import { createStateReader } from "./state-reader.ts";
 
 /** Maximum pending conversations. Beyond this they are dropped, and the inboxes are compared with the lists. */
 const PENDING_MAX = 100_000;
@@ -42,24 +42,24 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
   const users = new InboxUsers({ log, onPushed });
   const pending = new Pending();
   const members = new Members();
-  const looks = createLooks({ database, log, users, members, pending });
-  const resync = createResync({ database, log, findTold: (userId) => users.findTold(userId), markUser });
+  const stateReader = createStateReader({ database, log, users, members, pending });
+  const resync = createResync({ database, log, findSentStates: (userId) => users.findSentStates(userId), markUser });
   let endSubscription: (() => void) | undefined;
 
-  function markUser(conversationId: string, userId: string, note: Note = {}): void {
+  function markUser(conversationId: string, userId: string, note: ChangeNote = {}): void {
     if (!users.has(userId)) return;
     pending.markUser(conversationId, userId, note, performance.now());
-    looks.schedule();
+    stateReader.schedule();
   }
 
   function markAll(conversationId: string): void {
     if (pending.size >= PENDING_MAX) {
       pending.clear();
-      startAgain();
+      resyncAll();
       return;
     }
     pending.markAll(conversationId, performance.now());
-    looks.schedule();
+    stateReader.schedule();
   }
 
   function onMessage(message: ConversationsMessage): void {
@@ -100,7 +100,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
   }
 
   /** Messages may have been lost: clear the members and compare every inbox with the list. */
-  function startAgain(): void {
+  function resyncAll(): void {
     members.clear();
     resync.start(users.list());
   }
@@ -111,7 +111,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
     // No messages arrive from here on, so the members would become stale.
     endSubscription?.();
     endSubscription = undefined;
-    looks.stop();
+    stateReader.stop();
     members.clear();
     pending.clear();
   }
@@ -121,7 +121,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
       const isSubscribed = users.hasListener(listener);
       if (!users.has(listener.userId)) {
         users.add(listener);
-        endSubscription ??= bus.subscribe("conversations", { onMessage, onGap: startAgain });
+        endSubscription ??= bus.subscribe("conversations", { onMessage, onGap: resyncAll });
         pending.reconsider(performance.now());
         resync.start([listener.userId]);
       } else users.add(listener);

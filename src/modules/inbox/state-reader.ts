@@ -3,11 +3,11 @@ import type { Log } from "../../lib/log.ts";
 import { createFrame, createRemovedFrame } from "./frames.ts";
 import type { InboxUsers } from "./inbox-users.ts";
 import type { Members } from "./members.ts";
-import type { Pending, PendingPlace } from "./pending.ts";
+import type { Pending, PendingFrame } from "./pending.ts";
 import * as queries from "./queries.ts";
 
 /** Minimum time between two reads of the database. */
-const LOOK_INTERVAL_MS = 50;
+const READ_INTERVAL_MS = 50;
 /** Delay after a failed read. */
 const RETRY_MS = 1_000;
 /** Conversations per read of members, and its rows: at least twice the members that one conversation can have. */
@@ -21,33 +21,33 @@ type Dependencies = { database: Database; log: Log; users: InboxUsers; members: 
 const now = () => performance.now();
 
 /** Reads the states for all due frames of all inboxes in one query, and sends the frames. */
-export function createLooks({ database, log, users, members, pending }: Dependencies) {
+export function createStateReader({ database, log, users, members, pending }: Dependencies) {
   let timer: Timer | undefined;
   let timerAtMs = Number.POSITIVE_INFINITY;
-  let isLooking = false;
-  let lookAgainAtMs = 0;
+  let isReading = false;
+  let nextReadAtMs = 0;
 
   function schedule(): void {
-    if (isLooking || users.size === 0) return;
-    const atMs = Math.max(pending.dueAtMs, lookAgainAtMs);
+    if (isReading || users.size === 0) return;
+    const atMs = Math.max(pending.dueAtMs, nextReadAtMs);
     if (atMs >= timerAtMs || atMs === Number.POSITIVE_INFINITY) return;
     clearTimeout(timer);
     timerAtMs = atMs;
-    timer = setTimeout(() => void look(), Math.max(0, Math.ceil(atMs - now())));
+    timer = setTimeout(() => void read(), Math.max(0, Math.ceil(atMs - now())));
   }
 
-  async function look(): Promise<void> {
+  async function read(): Promise<void> {
     timerAtMs = Number.POSITIVE_INFINITY;
-    isLooking = true;
-    lookAgainAtMs = now() + LOOK_INTERVAL_MS;
+    isReading = true;
+    nextReadAtMs = now() + READ_INTERVAL_MS;
     try {
       await readMembers();
-      await tell(pending.takeDue(now(), findUsers, STATES_MAX));
+      await sendFrames(pending.takeDue(now(), findUsers, STATES_MAX));
     } catch (error) {
       log.warn({ err: error }, "reading inbox states failed; retrying");
-      lookAgainAtMs = now() + RETRY_MS;
+      nextReadAtMs = now() + RETRY_MS;
     } finally {
-      isLooking = false;
+      isReading = false;
       schedule();
     }
   }
@@ -69,31 +69,32 @@ export function createLooks({ database, log, users, members, pending }: Dependen
     return users.list().filter((userId) => found.has(userId));
   }
 
-  async function tell(places: PendingPlace[]): Promise<void> {
-    if (places.length === 0) return;
+  async function sendFrames(frames: PendingFrame[]): Promise<void> {
+    if (frames.length === 0) return;
     let states: queries.InboxState[];
     try {
-      states = await queries.listStates(database, places);
+      states = await queries.listStates(database, frames);
     } catch (error) {
-      for (const { conversation_id, user_id, note } of places) pending.markUser(conversation_id, user_id, note, now());
+      for (const { conversation_id, user_id, details } of frames)
+        pending.markUser(conversation_id, user_id, details, now());
       throw error;
     }
-    const byPlace = new Map(states.map((state) => [keyOf(state), state]));
-    for (const place of places) tellUser(place, byPlace.get(keyOf(place)));
+    const byKey = new Map(states.map((state) => [keyOf(state), state]));
+    for (const pendingFrame of frames) sendFrame(pendingFrame, byKey.get(keyOf(pendingFrame)));
   }
 
-  function tellUser(place: PendingPlace, state: queries.InboxState | undefined): void {
-    const { conversation_id, user_id, note } = place;
-    const told = users.findTold(user_id);
-    if (!told) return;
+  function sendFrame(pendingFrame: PendingFrame, state: queries.InboxState | undefined): void {
+    const { conversation_id, user_id, details } = pendingFrame;
+    const sent = users.findSentStates(user_id);
+    if (!sent) return;
     // The membership ended while the state was read. Drop the state; the next frame is `removed`.
     if (pending.isRemoved(conversation_id, user_id)) return;
-    if (state && note.isDoubtful && !told.isNew(conversation_id, state)) return;
-    const before = told.find(conversation_id);
-    if (state) told.set(conversation_id, state);
-    else told.delete(conversation_id);
-    pending.markSent(place, now());
-    const frame = state ? createFrame(state, note) : createRemovedFrame(place, before?.last_seq ?? 0);
+    if (state && details.isUncertain && !sent.isNew(conversation_id, state)) return;
+    const before = sent.find(conversation_id);
+    if (state) sent.set(conversation_id, state);
+    else sent.delete(conversation_id);
+    pending.markSent(pendingFrame, now());
+    const frame = state ? createFrame(state, details) : createRemovedFrame(pendingFrame, before?.last_seq ?? 0);
     users.send(user_id, JSON.stringify(frame));
   }
 
@@ -108,4 +109,4 @@ export function createLooks({ database, log, users, members, pending }: Dependen
   };
 }
 
-const keyOf = ({ conversation_id, user_id }: queries.InboxPlace): string => `${conversation_id}/${user_id}`;
+const keyOf = ({ conversation_id, user_id }: queries.InboxKey): string => `${conversation_id}/${user_id}`;

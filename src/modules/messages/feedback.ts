@@ -7,7 +7,7 @@ import type { Feedback, GiveFeedback } from "./model.ts";
 import type { VisibleRow } from "./queries.ts";
 
 /** Ratings of answers, one per member and answer. */
-export interface Feedbacks {
+export interface FeedbackService {
   /** For members, on a model's answers. @throws Problem `not_found`, `conflict`, `quota_exceeded`. */
   giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
 
@@ -22,7 +22,7 @@ type Dependencies = {
   getRow(caller: Caller, conversationId: string, messageId: string): Promise<VisibleRow>;
 };
 
-export function createFeedbacks({ database, quotas, getRow }: Dependencies): Feedbacks {
+export function createFeedbackService({ database, quotas, getRow }: Dependencies): FeedbackService {
   async function getAnswer(caller: Caller, conversationId: string, messageId: string): Promise<VisibleRow> {
     const row = await getRow(caller, conversationId, messageId);
     if (row.role !== "assistant" || row.deleted_at)

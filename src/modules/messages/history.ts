@@ -4,8 +4,8 @@ import type { Loaded } from "../../cache/tagged-cache.ts";
 import { createPage, readPage } from "../../http/pagination.ts";
 import {
   bytesOfBody,
+  CACHED_BODY_BYTES_MAX,
   createTaggedBody,
-  KEPT_BODY_BYTES_MAX,
   SEARCH_CHARS_MAX,
   type TaggedBody,
 } from "../../http/read-cache.ts";
@@ -17,7 +17,7 @@ import { type HistorySlice, type PageVersion, type RangeQuery, readRange, type S
 /** Memory for all pages. */
 const PAGES_BYTES_MAX = 8 * 1024 * 1024;
 /** Changes made by Parley are never served stale; changes made directly in the database show up after this time. */
-const PAGE_KEPT_MS = 1_000;
+const PAGE_TTL_MS = 1_000;
 /** Overhead of a page besides its text, including each author in its version. */
 const PAGE_BYTES = 1_000;
 const AUTHOR_BYTES = 200;
@@ -41,7 +41,7 @@ type Dependencies = {
 /** Cached pages of message histories, in their serialized form. */
 export interface History {
   /**
-   * For members. The database checks access and whether a cached page is still current, so it is correct whoever changed the
+   * For members. The database checks access and whether a cached page is still current, so it is correct no matter who changed the
    * conversation, and members share it.
    * @throws Problem `not_found`, `bad_cursor`.
    */
@@ -51,12 +51,12 @@ export interface History {
 export function createHistory({ messages, metrics, isOn }: Dependencies): History {
   const pages = new BoundedCache<KnownPage>({
     max: PAGES_BYTES_MAX,
-    keptMs: PAGE_KEPT_MS,
+    ttlMs: PAGE_TTL_MS,
     bytesOf: ({ body, version }) => bytesOfBody(body) + AUTHOR_BYTES * version.names.length + PAGE_BYTES,
   });
 
   function keep(key: string, version: PageVersion, body: TaggedBody): void {
-    if (bytesOfBody(body) > KEPT_BODY_BYTES_MAX) return;
+    if (bytesOfBody(body) > CACHED_BODY_BYTES_MAX) return;
     pages.set(key, { version, body });
     metrics.cacheBytes.set({ cache: "history_page" }, pages.bytes);
   }
@@ -74,7 +74,7 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
       if (slice === "unchanged") {
         if (!known) throw new Error("Nothing was known that could be unchanged.");
         // Not cached: it would outlive its page.
-        return { value: known.body, isPassing: true };
+        return { value: known.body, isUncacheable: true };
       }
       const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
       const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
@@ -84,7 +84,7 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
       // The cursor follows the direction of reading, but a page is shown in conversation order.
       const body = createTaggedBody(isForward ? page : { ...page, data: page.data.reverse() }, headers.link);
       if (version && canKeep) keep(key, version, body);
-      return { value: body, isPassing: version === null };
+      return { value: body, isUncacheable: version === null };
     },
   };
 }

@@ -241,7 +241,7 @@ export async function updateContent(
         where x.conversation_id = ${conversation_id} and x.seq = ${seq})`;
 }
 
-/** The format that a message asked for stands in the generations of its answers too. */
+/** The reply format of a message is also stored with the generations of its answers. */
 async function forgetFormat(sql: Sql, conversationId: string, seq: number): Promise<void> {
   await sql`
     update generations g set reply_format = null

@@ -6,7 +6,7 @@ import type { SentMessage } from "./model.ts";
 /** The result of a send; `duplicate` if it repeated an earlier send, whose answer started long ago. */
 export type RepliedMessage = SentMessage & { duplicate?: boolean };
 
-type Outlet = {
+type ReplySink = {
   write(text: string): void;
   end(): void;
   /** The stored `message.completed` of an answer. */
@@ -19,15 +19,15 @@ type Outlet = {
  * Filters one message and its answer out of a conversation's pushes: both `message.created`, the text, and the end. Pushes
  * that arrive before the send is answered are buffered.
  */
-export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet) {
+export function createReplyStream({ write, end, findEnd, findSnapshot }: ReplySink) {
   let sent: RepliedMessage | undefined;
-  const early: { text: string; event: ConversationEvent }[] = [];
+  const buffered: { text: string; event: ConversationEvent }[] = [];
   /** The newest durable event written. */
   let lastSeq = 0;
   /** The attempt whose text was written. 0: none yet. */
   let attempt = 0;
-  const places = { text: createPlace(), reasoning: createPlace() };
-  const placeOf = ({ part }: Delta): Place => places[part ?? "text"];
+  const positions = { text: createPosition(), reasoning: createPosition() };
+  const positionOf = ({ part }: Delta): TextPosition => positions[part ?? "text"];
 
   function writeEvent(event: DurableEvent): void {
     lastSeq = event.seq;
@@ -37,18 +37,18 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   function isRepeat(event: MessageEvent | TextEvent): boolean {
     if ("seq" in event) return event.seq <= lastSeq;
     if (event.type === "message.reset") return false;
-    return event.attempt < attempt || (event.attempt === attempt && event.offset < placeOf(event).offset);
+    return event.attempt < attempt || (event.attempt === attempt && event.offset < positionOf(event).offset);
   }
 
   /** Returns the part of a delta that `message.created` did not already contain; null: nothing. */
-  function cutBrought(event: Delta): Delta | null {
-    const { broughtChars, hasBegun } = placeOf(event);
-    const knownChars = broughtChars - event.offset;
-    if (hasBegun || knownChars === 0) return event;
+  function trimInitial(event: Delta): Delta | null {
+    const { initialChars, hasStarted } = positionOf(event);
+    const knownChars = initialChars - event.offset;
+    if (hasStarted || knownChars === 0) return event;
     // The answer ended while its text was read: no snapshot exists any more, and the end contains the whole text.
     if (knownChars < 0) return null;
     if (knownChars >= event.text.length) return null;
-    return { ...event, offset: broughtChars, text: event.text.slice(knownChars) };
+    return { ...event, offset: initialChars, text: event.text.slice(knownChars) };
   }
 
   function forward({ message, reply }: RepliedMessage, text: string, event: ConversationEvent): void {
@@ -67,13 +67,13 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
   }
 
   function forwardText(event: TextEvent, text: string): void {
-    const added = event.type === "message.delta" ? cutBrought(event) : event;
+    const added = event.type === "message.delta" ? trimInitial(event) : event;
     if (!added) return;
     attempt = added.attempt;
     if (added.type === "message.reset") {
-      beginAt(places.text, added.text.length);
-      beginAt(places.reasoning, added.reasoning?.length ?? 0);
-    } else beginAt(placeOf(added), added.offset + added.text.length);
+      moveTo(positions.text, added.text.length);
+      moveTo(positions.reasoning, added.reasoning?.length ?? 0);
+    } else moveTo(positionOf(added), added.offset + added.text.length);
     write(added === event ? formatServerSentEvent(event, text) : formatServerSentEvent(added));
   }
 
@@ -81,24 +81,24 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: Outlet)
     /** Receives a push; `event` is its parsed text. */
     onPush(text: string, event = JSON.parse(text) as ConversationEvent): void {
       if (sent) forward(sent, text, event);
-      else early.push({ text, event });
+      else buffered.push({ text, event });
     },
 
     /**
      * Starts once the send was answered.
-     * @param isLate the answer may have started long ago: begins with the stored state and continues from there.
+     * @param isResumed the answer may have started long ago: begins with the stored state and continues from there.
      */
-    async begin(result: SentMessage, isLate: boolean): Promise<void> {
+    async begin(result: SentMessage, isResumed: boolean): Promise<void> {
       const { message, reply } = result;
       const stored = reply && reply.status !== "streaming" ? await findEnd(reply) : null;
       sent = result;
       writeEvent(createCreated(message));
       if (reply) writeEvent(createCreated(reply));
-      places.text.broughtChars = reply?.content.length ?? 0;
-      places.reasoning.broughtChars = reply?.reasoning?.length ?? 0;
-      const snapshot = reply && isLate ? findSnapshot(reply.id) : undefined;
+      positions.text.initialChars = reply?.content.length ?? 0;
+      positions.reasoning.initialChars = reply?.reasoning?.length ?? 0;
+      const snapshot = reply && isResumed ? findSnapshot(reply.id) : undefined;
       if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as ConversationEvent);
-      for (const { text, event } of early.splice(0)) forward(result, text, event);
+      for (const { text, event } of buffered.splice(0)) forward(result, text, event);
       if (stored && stored.seq > lastSeq) writeEvent(stored);
       if (reply?.status !== "streaming") end();
     },
@@ -110,15 +110,15 @@ type TextEvent = EphemeralEvent<"message.delta" | "message.reset">;
 type Delta = EphemeralEvent<"message.delta">;
 
 /**
- * Position in the text or the reasoning: deltas below `offset` were written as part of a snapshot. `broughtChars`: how much
+ * Position in the text or the reasoning: deltas below `offset` were written as part of a snapshot. `initialChars`: how much
  * `message.created` contained; it applies until the first event of it arrives, because its attempt is unknown.
  */
-type Place = { offset: number; broughtChars: number; hasBegun: boolean };
-const createPlace = (): Place => ({ offset: 0, broughtChars: 0, hasBegun: false });
+type TextPosition = { offset: number; initialChars: number; hasStarted: boolean };
+const createPosition = (): TextPosition => ({ offset: 0, initialChars: 0, hasStarted: false });
 
-function beginAt(place: Place, offset: number): void {
-  place.offset = offset;
-  place.hasBegun = true;
+function moveTo(position: TextPosition, offset: number): void {
+  position.offset = offset;
+  position.hasStarted = true;
 }
 
 const isAboutMessage = (event: ConversationEvent): event is MessageEvent | TextEvent =>

@@ -176,7 +176,7 @@ export const createMessageRoutes = ({
     operationId: "listEvents",
     summary: "List durable events after a position, or stream a live feed with `Accept: text/event-stream`",
     description:
-      "The feed honours `Last-Event-ID`. It replays up to 500 missed events (2 MiB of text), or none of more: then the " +
+      "The feed honors `Last-Event-ID`. It replays up to 500 missed events (2 MiB of text), or none of more: then the " +
       "first `id` does not follow the last one. It ends with the access token, the session or the membership.",
     tag,
     scope: "messages:read",

@@ -5,7 +5,7 @@ import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalid, createNotFound, Problem } from "../../lib/problem.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -56,7 +56,7 @@ type Sent = SentMessage | { duplicateOf: string };
 
 type Dependencies = {
   database: Database;
-  events: Pick<EventLog, "publishIfHeard">;
+  events: Pick<EventLog, "publishIfSubscribed">;
   metrics: Metrics;
   log: Log;
   defaultModel: string;
@@ -121,7 +121,7 @@ export function createSender(deps: Dependencies) {
   function announce(item: Pending, outcome: SendOutcome, isClaimed: boolean): void {
     const { conversationId } = item;
     const answer = createAnswer(item, outcome);
-    events.publishIfHeard(conversationId, () => {
+    events.publishIfSubscribed(conversationId, () => {
       const message = createMessage(item, outcome);
       return [message, ...(answer ? [answer] : [])].map((created) =>
         createEvent("message.created", conversationId, { seq: created.seq, at: outcome.at }, created),
@@ -185,7 +185,7 @@ export function createSender(deps: Dependencies) {
         case "budget_exceeded":
           throw budgets.refuse({ userId: author.id, keyId: item.keyId }, outcome.exceeded ?? "day");
         case "not_found":
-          throw new Problem("not_found", "There is no such conversation.");
+          throw createNotFound("conversation");
         case "locked":
         case "item_locked":
           throw new Error("An item that is locked has no result yet.");

@@ -10,7 +10,7 @@ import { type Message, type MessageRow, mapRowToMessage } from "../../protocol/m
 import { REPLY_SCHEMA_BYTES_MAX, type ReplyFormat } from "../../protocol/reply-format.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
-import { createFeedbacks, type Feedbacks } from "./feedback.ts";
+import { createFeedbackService, type FeedbackService } from "./feedback.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
 import type { OtherAnswer } from "./queries.ts";
 import * as queries from "./queries.ts";
@@ -26,10 +26,10 @@ export type { Lease, ReplyOptions } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { createStreams, type Streams } from "./streams.ts";
 
-/** Keeps concurrently validated messages in the order in which they were sent. */
-export type SendTurn = {
+/** A place in the order of a connection's messages, which are validated concurrently. */
+export type SendSlot = {
   /** Resolves when the previous message has its place; absent: it has. */
-  before: Promise<void> | undefined;
+  previous: Promise<void> | undefined;
   /** Called when this one has its place. */
   onSubmit(): void;
 };
@@ -61,11 +61,11 @@ type Dependencies = {
  * Rules of messages. Lookups check membership themselves: outsiders find nothing. A message is identified by its
  * conversation and its id; the conversation is null if a frame omits it.
  */
-export interface MessageService extends Feedbacks {
+export interface MessageService extends FeedbackService {
   /**
    * For members with write access. Resolves when the message is committed; repeating a `client_message_id` always returns
    * the same message.
-   * @param turn absent: it takes its place when it is validated.
+   * @param slot its place in the order of a connection's messages; absent: the order in which messages are validated.
    * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
    * `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
@@ -73,7 +73,7 @@ export interface MessageService extends Feedbacks {
     caller: Caller,
     conversationId: string,
     input: SendMessage,
-    turn?: SendTurn,
+    slot?: SendSlot,
   ): Promise<SentMessage & { duplicate: boolean }>;
 
   /**
@@ -218,7 +218,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     caller: Caller,
     conversationId: string,
     input: SendMessage,
-    turn?: SendTurn,
+    slot?: SendSlot,
   ): Promise<SentMessage & { duplicate: boolean }> {
     checkInput(input);
     if (input.reply !== false && !canAnswer())
@@ -229,14 +229,14 @@ export function createMessageService(deps: Dependencies): MessageService {
     // The same steps whether or not the message was committed in a batch, so that batched messages are acknowledged in
     // order.
     const store = async () => {
-      if (turn?.before) await turn.before;
+      if (slot?.previous) await slot.previous;
       const sent = sender.send(
         caller,
         conversationId,
         parentId ? { ...input, parent_id: parentId } : input,
         integration,
       );
-      turn?.onSubmit();
+      slot?.onSubmit();
       return sent;
     };
     const isAnswered = input.reply === true;
@@ -258,7 +258,7 @@ export function createMessageService(deps: Dependencies): MessageService {
   }
 
   return {
-    send: (caller, conversationId, input, turn) => sendAs(null, caller, conversationId, input, turn),
+    send: (caller, conversationId, input, slot) => sendAs(null, caller, conversationId, input, slot),
 
     post: (creator, conversationId, input, integration) => sendAs(integration, creator, conversationId, input),
 
@@ -323,7 +323,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       quotas.invalidate(caller.user.id);
     },
 
-    ...createFeedbacks({ database, quotas, getRow }),
+    ...createFeedbackService({ database, quotas, getRow }),
 
     async addAnswer(answer) {
       const { conversationId } = answer;

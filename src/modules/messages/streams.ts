@@ -27,7 +27,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
   const open = new Set<EventStream>();
   let isDraining = false;
 
-  /** @param endsWithToken whether it has no end of its own. */
+  /** @param endsWithToken whether it is open-ended, so that it must end with the access token. */
   function openStream(
     { caller, endsWithToken }: { caller: Caller; endsWithToken: boolean },
     request: Request,
@@ -129,7 +129,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
         hub.leave(conversationId, listener),
       );
       let sent: RepliedMessage | undefined;
-      let isLate = false;
+      let isResumed = false;
       try {
         await hub.join(
           conversationId,
@@ -144,23 +144,23 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
               const role = hub.findRole(conversationId, caller.user.id) === "owner" ? "owner" : "member";
               return { role, lastSeq: (sent.reply ?? sent.message).seq };
             }
-            isLate = true;
+            isResumed = true;
             return recovery.start(caller, conversationId, undefined);
           },
           (_position, { missed }) => {
             for (const event of missed) reply.onPush(JSON.stringify(event), event);
-            // The message is sent anyway; only nobody is listening to its answer.
+            // The message is sent anyway, but nobody listens to its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
           () => {
             // The first pieces may be older than the join; a late listener starts with a snapshot anyway.
-            if (isLate) return;
+            if (isResumed) return;
             for (const { messageId, frame, text, reasoning } of hub.listSnapshots(conversationId))
               if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.onPush(frame);
           },
         );
         // The answer may have ended before the position was read, so the stored state decides.
-        if (sent && isLate) await reply.begin(await recovery.reread(sent), true);
+        if (sent && isResumed) await reply.begin(await recovery.reread(sent), true);
         else if (sent) await reply.begin(sent, false);
       } catch (error) {
         stream.end();

@@ -52,7 +52,7 @@ export function answerInChunks(
     const timer = setTimeout(open, OPEN_AFTER_MS);
     let opening: NodeJS.Immediate | undefined;
 
-    const signs = {
+    const callbacks = {
       // Deferred: an error in the same packet is a rejection and still gets its own status.
       onActivity() {
         if (!chunks) opening ??= setImmediate(open);
@@ -68,7 +68,7 @@ export function answerInChunks(
     }
     // Runs as its own task: an answer that is stored is written to its end, with or without a reader.
     completion
-      .run((part) => (chunks ?? open()).take(part), signs)
+      .run((part) => (chunks ?? open()).take(part), callbacks)
       .then(end)
       .catch((error) => (chunks ? chunks.fail(error) : reject(error)));
   });

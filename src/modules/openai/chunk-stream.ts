@@ -18,7 +18,7 @@ export type ReaderConnection = { request: Request; server: Server<unknown> | nul
 /** A silent stream sends a comment after this time: load balancers close idle connections after a minute or less. */
 export const COMMENT_AFTER_MS = 5_000;
 
-const withdrawn = createOpenAiError(
+const textWithdrawn = createOpenAiError(
   503,
   "provider_unavailable",
   "The model failed, and the streamed text can't be withdrawn.",
@@ -68,7 +68,7 @@ export function openChunks(
 
   function reset({ model, text, reasoning = "" }: Extract<AnswerPart, { type: "reset" }>): void {
     // A restarted step can't be shown, because chunks can't be withdrawn.
-    if (text.length !== length) endWith(withdrawn);
+    if (text.length !== length) endWith(textWithdrawn);
     // Kept reasoning already ends with a blank line.
     isReasoningNew = reasoning === "";
     // Only reasoning was shown so far: this model writes all of the text.

@@ -48,8 +48,8 @@ export async function openExchange(
   if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
   // Checked before a model is called, because its answer could not be stored.
   if (question !== null) await messages.checkRoom(caller, question);
-  let asked: Promise<string | null> | null = null;
-  let hasBegun = false;
+  let storedQuestion: Promise<string | null> | null = null;
+  let hasStarted = false;
 
   const sendQuestion = async (): Promise<string | null> => {
     if (question === null) return null;
@@ -59,11 +59,11 @@ export async function openExchange(
   };
   /** @returns its id. */
   function storeQuestion(): Promise<string | null> {
-    asked ??= sendQuestion().catch((error) => {
-      asked = null;
+    storedQuestion ??= sendQuestion().catch((error) => {
+      storedQuestion = null;
       throw error;
     });
-    return asked;
+    return storedQuestion;
   }
 
   /** If the database permanently rejects an answer, stores it as failed, with its text and little else. */
@@ -80,15 +80,15 @@ export async function openExchange(
 
   return {
     async begin() {
-      if (hasBegun) return;
-      hasBegun = true;
+      if (hasStarted) return;
+      hasStarted = true;
       const stored = storeQuestion().catch((error) => {
         if (!isTemporary(error)) throw error;
       });
       await Promise.race([stored, Bun.sleep(STORE_WAIT_MS)]);
     },
     async end(end, { text, reasoning, firstTokenMs }) {
-      if (!hasBegun) return;
+      if (!hasStarted) return;
       const parentId = await storeQuestion();
       const { models, usage, costUsd } = end;
       const content = fitText(text);

@@ -81,7 +81,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   }
 }
 
-/** The text of a message. An assistant's refusal is included, since models have no other place for it. */
+/** The text of a message. An assistant's refusal is included, since models have no other field for it. */
 function readContent(message: CompletionMessage, index: number): string {
   const { role, content } = message;
   const refusal = role === "assistant" ? (message.refusal ?? "") : "";
@@ -177,12 +177,12 @@ function readToolChoice(
 }
 
 /** The required format of the answer; null: text. */
-function mapFormat(asked: CreateCompletion["response_format"]): AnswerFormat | null {
-  if (!asked || asked.type === "text") return null;
-  if (asked.type === "json_object") return { type: "json_object" };
-  if (!asked.json_schema)
+function mapFormat(responseFormat: CreateCompletion["response_format"]): AnswerFormat | null {
+  if (!responseFormat || responseFormat.type === "text") return null;
+  if (responseFormat.type === "json_object") return { type: "json_object" };
+  if (!responseFormat.json_schema)
     throw createInvalid("#/response_format/json_schema", "response_format.json_schema is required with this type.");
-  const { name, description, schema = {}, strict: isStrict } = asked.json_schema;
+  const { name, description, schema = {}, strict: isStrict } = responseFormat.json_schema;
   const format = { type: "json_schema", name, description, schema, isStrict } as const;
   checkAnswerFormat(format, "#/response_format/json_schema/schema");
   return format;

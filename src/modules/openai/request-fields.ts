@@ -38,10 +38,10 @@ const streamFields: FieldRules = {
 
 const operatorChooses = "This server's settings decide which models and providers are used.";
 
-const leftOut = "A hint: omitted if the provider doesn't support it.";
+const hintNote = "A hint: omitted if the provider doesn't support it.";
 
 const passedNotes: Readonly<Record<ExtraField, string>> = {
-  seed: leftOut,
+  seed: hintNote,
   frequency_penalty: "",
   presence_penalty: "",
   logit_bias: "",
@@ -55,9 +55,9 @@ const passedNotes: Readonly<Record<ExtraField, string>> = {
   chat_template_kwargs: "The field of vLLM, SGLang and llama.cpp: strings, numbers and booleans.",
   reasoning: "OpenRouter's field. `reasoning_effort` works with all providers.",
   include_reasoning: "OpenRouter's field.",
-  user: leftOut,
-  safety_identifier: leftOut,
-  prompt_cache_key: leftOut,
+  user: hintNote,
+  safety_identifier: hintNote,
+  prompt_cache_key: hintNote,
 };
 
 /** Defaults that many clients always send. */

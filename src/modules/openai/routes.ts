@@ -38,10 +38,10 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     // The provider's own, an answer without its format, and a model that did not answer in time.
     responses: { 422: openAiError, 502: openAiError, 504: openAiError },
     handle: async ({ caller, body, request, server }) => {
-      const asked = mapToCompletionRequest(body);
-      const completion = await completions.start(caller, asked);
+      const completionRequest = mapToCompletionRequest(body);
+      const completion = await completions.start(caller, completionRequest);
       const connection = { request, server };
-      if (asked.isStreamed) return answerInChunks(completion, asked.includesUsage, connection);
+      if (completionRequest.isStreamed) return answerInChunks(completion, completionRequest.includesUsage, connection);
       return answerWhole(completion, connection);
     },
   }),

@@ -57,7 +57,7 @@ export type RunningCompletion = CompletionHead & {
    * be called exactly once, because it stores and charges the answer.
    * @throws Problem if the question can't be stored, or if the credential or the conversation has ended.
    */
-  run(push: PushPart<AnswerPart>, signs?: RunCallbacks): Promise<RunEnd>;
+  run(push: PushPart<AnswerPart>, callbacks?: RunCallbacks): Promise<RunEnd>;
   /** The reader disconnected: ends the run, unless it is stored. */
   leave(): void;
 };
@@ -85,7 +85,7 @@ type Dependencies = {
   conversations: ConversationService;
   lifecycle: Lifecycle;
   /** Reserves one of the user's concurrent answers. @returns a function that releases it. @throws Problem `rate_limited`. */
-  holdAnswer(userId: string): Promise<() => void>;
+  reserveAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
   /** Whether reasoning is stored, and whether clients may read it. */
   storesReasoning: boolean;
@@ -97,7 +97,7 @@ type Dependencies = {
 
 /** Builds the service. */
 export function createCompletionService(deps: Dependencies): CompletionService {
-  const { chain, budgets, lifecycle, holdAnswer, sealedThinking, metrics } = deps;
+  const { chain, budgets, lifecycle, reserveAnswer, sealedThinking, metrics } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
   /** Answers, in progress or ended, that are not settled yet. */
@@ -105,8 +105,8 @@ export function createCompletionService(deps: Dependencies): CompletionService {
 
   function checkRoom({ model, options }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
-    const untaken = chain.findUnsupported(model, options);
-    if (untaken !== null) throw createUnsupported(model, untaken);
+    const unsupported = chain.findUnsupported(model, options);
+    if (unsupported !== null) throw createUnsupported(model, unsupported);
     if (options.format && !chain.canAnswerIn(options.format, model))
       throw createUnsupportedFormat(model, "#/response_format");
     if (lifecycle.phase === "draining")
@@ -132,7 +132,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
 
   /** @returns also the function that releases the user's slot at the end of the answer. */
   async function admit(caller: Caller, id: string, request: CompletionRequest) {
-    const release = await holdAnswer(caller.user.id);
+    const release = await reserveAnswer(caller.user.id);
     try {
       return { ...(await prepare(caller, id, request)), release };
     } catch (error) {
@@ -149,14 +149,17 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   }
 
   return {
-    async start(caller, given) {
-      if (given.conversationId !== null) requireScope(caller.scopes, "messages:write");
-      checkRoom(given);
+    async start(caller, completionRequest) {
+      if (completionRequest.conversationId !== null) requireScope(caller.scopes, "messages:write");
+      checkRoom(completionRequest);
       const id = createId();
       const userId = caller.user.id;
       const open = (sealed: string) => sealedThinking.open(userId, sealed);
-      const request = { ...given, messages: openThinking(given.messages, given.sealedThinking, open) };
-      // Its place is taken in the tick in which it was free: others come while this one waits.
+      const request = {
+        ...completionRequest,
+        messages: openThinking(completionRequest.messages, completionRequest.sealedThinking, open),
+      };
+      // The slot is taken in the same tick as the check: other requests may arrive while this one waits.
       const entry = running.add(caller, request.conversationId);
       const { exchange, reservation, release } = await admit(caller, id, request).catch((error) => {
         running.remove(entry);
@@ -195,8 +198,8 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           const about = { message_id: id, request_id: caller.requestId ?? null };
           const { onActivity } = signs ?? {};
           const isRepairable = !isStreamed;
-          const asked = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
-          const end = await follow(chain.run, asked, take).finally(signs?.onEnd);
+          const chainRequest = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
+          const end = await follow(chain.run, chainRequest, take).finally(signs?.onEnd);
           count(end, startedAtMs);
           const isStored = exchange && !refusal && entry.stopped?.reason !== "conversation";
           settlement = settlements.begin(

@@ -25,14 +25,18 @@ export function createSettlements({ budgets, log }: { budgets: BudgetService; lo
   const stopping = new AbortController();
 
   /** A paid answer isn't lost because a row is locked or the database is temporarily unavailable. */
-  async function keepTrying(what: string, work: () => Promise<void>, given = stopping.signal): Promise<void> {
-    const signal = AbortSignal.any([stopping.signal, given, AbortSignal.timeout(STORE_MS_MAX)]);
+  async function retryUntilStored(
+    what: string,
+    work: () => Promise<void>,
+    abandoning = stopping.signal,
+  ): Promise<void> {
+    const signal = AbortSignal.any([stopping.signal, abandoning, AbortSignal.timeout(STORE_MS_MAX)]);
     await retryTemporary(work, signal).catch((error) => log.error({ err: error }, `completion could not be ${what}`));
   }
 
   function hasRoom(userId: string): boolean {
-    const own = [...storing.values()].filter((other) => other === userId);
-    return storing.size < STORING_MAX && own.length < STORING_PER_USER_MAX;
+    const ofUser = [...storing.values()].filter((other) => other === userId);
+    return storing.size < STORING_MAX && ofUser.length < STORING_PER_USER_MAX;
   }
 
   return {
@@ -45,16 +49,16 @@ export function createSettlements({ budgets, log }: { budgets: BudgetService; lo
       used: TokensAndCost,
       store: (() => Promise<void>) | undefined,
     ): Settlement {
-      const giveUp = new AbortController();
+      const abandon = new AbortController();
       const done = Promise.all([
-        keepTrying("charged", () => budgets.settle({ id: reservationId }, userId, used)),
-        store && keepTrying("stored", store, giveUp.signal),
+        retryUntilStored("charged", () => budgets.settle({ id: reservationId }, userId, used)),
+        store && retryUntilStored("stored", store, abandon.signal),
       ]).then(() => void storing.delete(settlement));
       const settlement: Settlement = {
         done,
         leave() {
           if (store && hasRoom(userId)) storing.set(settlement, userId);
-          else giveUp.abort();
+          else abandon.abort();
           // It may have finished before.
           void done.then(() => storing.delete(settlement));
         },

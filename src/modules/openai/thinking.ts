@@ -14,7 +14,7 @@ const SEALED_FORMAT = "parley-v1";
 const SEALED_PREFIX = "parley.v1.";
 
 /**
- * Protects thinking that travels through a client. What comes back may be modified or belong to another provider, so only
+ * Protects thinking that passes through a client. When returned, it may be modified or belong to another provider, so only
  * data sealed here is accepted, and only from the same user.
  */
 export interface SealedThinking {

@@ -112,7 +112,7 @@ export async function markPromptDeleted(sql: Sql, id: string, userId: string): P
   return count > 0;
 }
 
-export async function isLeft(sql: Sql, id: string): Promise<boolean> {
+export async function exists(sql: Sql, id: string): Promise<boolean> {
   return (await sql`select 1 from prompts where id = ${id}`).length > 0;
 }
 

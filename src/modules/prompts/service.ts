@@ -4,7 +4,7 @@ import type { Precondition } from "../../http/etag.ts";
 import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
-import { waitUntilGone } from "../../lib/batches.ts";
+import { waitUntilDeleted } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 import type { Bus } from "../../realtime/bus.ts";
@@ -73,9 +73,9 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
     return queries.mapToPrompt(requireRow(await queries.findPrompt(database, id, caller.user.id), "prompt"));
   }
 
-  const tellChanged = (userId: string): void =>
+  const publishChanged = (userId: string): void =>
     bus.publish("users", () => [{ type: "prompts.changed", user_id: userId }]);
-  const tellReleased = (): void => bus.publish("users", () => [{ type: "prompts.released" }]);
+  const publishReleased = (): void => bus.publish("users", () => [{ type: "prompts.released" }]);
 
   return {
     get,
@@ -92,7 +92,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       };
       const store = () => withTransaction(database, insert, `user:${userId}`);
       await quotas.take("stored_bytes", userId, Buffer.byteLength(template), store);
-      tellChanged(userId);
+      publishChanged(userId);
       return get(caller, id);
     },
 
@@ -131,7 +131,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const isNewVersion = template !== undefined && template !== (await get(caller, id)).template;
       const stored = isNewVersion ? quotas.take("stored_bytes", userId, Buffer.byteLength(template), store) : store();
       const changed = queries.mapToPrompt(await stored);
-      tellChanged(userId);
+      publishChanged(userId);
       return changed;
     },
 
@@ -145,12 +145,12 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
         await enqueue(sql, PROMPT_DELETIONS, [id]);
       };
       await withTransaction(database, remove, precondition ? `user:${caller.user.id}` : `prompt:${id}`);
-      tellChanged(caller.user.id);
+      publishChanged(caller.user.id);
       quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
-      await waitUntilGone(() => queries.isLeft(database, id), DELETION_WAIT_MS);
+      await waitUntilDeleted(() => queries.exists(database, id), DELETION_WAIT_MS);
       // The writer that erases it may not have published this yet.
-      tellReleased();
+      publishReleased();
     },
 
     async removeVersion(caller, id, version) {
@@ -163,14 +163,14 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
         requireRow((await queries.deleteVersion(sql, id, version)) || undefined, "version");
       };
       await withTransaction(database, remove, `user:${userId}`);
-      tellChanged(userId);
+      publishChanged(userId);
       quotas.invalidate(userId);
     },
 
     async erase(id, signal) {
       while (await queries.releasePrompts(database, { id })) signal.throwIfAborted();
       await withTransaction(database, (sql) => queries.deletePrompts(sql, { id }));
-      tellReleased();
+      publishReleased();
     },
 
     findDefault: (userId) => queries.findDefaultPrompt(database, userId),

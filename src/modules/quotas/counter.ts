@@ -4,7 +4,7 @@ import type { Problem } from "../../lib/problem.ts";
 /** Users in memory; evicted users are counted again. */
 const USERS_MAX = 20_000;
 /** Older counts are renewed in the background, because other instances add to them as well. */
-const COUNT_KEPT_MS = 60_000;
+const COUNT_TTL_MS = 60_000;
 /** How long a first count may delay a request; then the request continues without it. */
 const FIRST_COUNT_WAIT_MS = 250;
 /** How long a count may be used to refuse requests, as a multiple of its duration: counting is slow for large users. */
@@ -135,8 +135,8 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
       const entry = find(userId);
       const isFirst = entry.counted === null;
       // If counting fails, don't refuse anything.
-      const isLate = isFirst && !(await isDoneInTime(recount(userId, entry, false)));
-      if (hasRoom(entry, amount) || (isLate && entry.counted === null)) {
+      const isSlow = isFirst && !(await isDoneInTime(recount(userId, entry, false)));
+      if (hasRoom(entry, amount) || (isSlow && entry.counted === null)) {
         entry.pending += amount;
         return entry;
       }
@@ -150,7 +150,7 @@ export function createQuotaCounter({ limit, count, refuse }: Options): QuotaCoun
   function enter(userId: string, amount: number): Entry | Promise<Entry> {
     const entry = find(userId);
     if (!hasRoom(entry, amount)) return waitForRoom(userId, amount);
-    if (!entry.counting && ageOf(entry) > COUNT_KEPT_MS) startCount(userId, entry, false).catch(() => {});
+    if (!entry.counting && ageOf(entry) > COUNT_TTL_MS) startCount(userId, entry, false).catch(() => {});
     entry.pending += amount;
     return entry;
   }

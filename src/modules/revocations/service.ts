@@ -7,7 +7,7 @@ import type { AuthService } from "../auth/service.ts";
 import type { ConversationService, LostMembership } from "../conversations/service.ts";
 
 /** Overlap of each poll with the previous one: a commit may come late. */
-const LATE_MS = 15_000;
+const OVERLAP_MS = 15_000;
 /** Sessions checked per statement. */
 const SESSIONS_BATCH = 5_000;
 
@@ -23,7 +23,7 @@ export interface Revocations {
 type Dependencies = {
   openStreams: OpenStreams;
   bus: Pick<Bus, "subscribe">;
-  auth: Pick<AuthService, "forgetSessions" | "findEndedSessions" | "findEndedAmong">;
+  auth: Pick<AuthService, "forgetSessions" | "findEndedSessions" | "findEndedSessionsAmong">;
   apiKeys: Pick<ApiKeyService, "findEnded">;
   conversations: Pick<ConversationService, "findLostMemberships">;
   onFault(error: unknown): void;
@@ -54,17 +54,17 @@ const createEnds = {
 /** Subscribes to the bus immediately. */
 export function createRevocations(deps: Dependencies): Revocations {
   const { openStreams, bus, auth, apiKeys, conversations, onFault } = deps;
-  let lookedAtMs = performance.now();
+  let checkedAtMs = performance.now();
   /** Messages about credentials may be lost, and deleted users leave no rows: every session must be checked. */
-  let isDoubtful = false;
+  let mustCheckAll = false;
   /** Sessions checked since they opened a stream. A stream may open just after the message about its session's end. */
-  let seen = new Set<string>();
-  let isLooking = false;
-  let isLookDue = false;
+  let checkedIds = new Set<string>();
+  let isChecking = false;
+  let isCheckDue = false;
 
   function endCredentials(ids: Iterable<string>): void {
     const ended = new Set(ids);
-    for (const id of ended) seen.delete(id);
+    for (const id of ended) checkedIds.delete(id);
     if (ended.size > 0)
       openStreams.endWhere((_stream, { credentialId }) => ended.has(credentialId), createEnds.credential());
   }
@@ -101,34 +101,34 @@ export function createRevocations(deps: Dependencies): Revocations {
   }
 
   /** Checks the database, because a message may be older than a later change. One check at a time. */
-  async function checkMembershipsSoon(): Promise<void> {
-    isLookDue = true;
-    if (isLooking) return;
-    isLooking = true;
+  async function scheduleMembershipCheck(): Promise<void> {
+    isCheckDue = true;
+    if (isChecking) return;
+    isChecking = true;
     try {
-      while (isLookDue) {
-        isLookDue = false;
+      while (isCheckDue) {
+        isCheckDue = false;
         await checkMemberships();
       }
     } catch (error) {
       onFault(error);
     } finally {
-      isLooking = false;
+      isChecking = false;
     }
   }
 
   async function checkSessions(nowMs: number): Promise<void> {
     // The database may have been unavailable or slow for longer than the usual overlap.
-    endCredentials((await auth.findEndedSessions(nowMs - lookedAtMs + LATE_MS)).map(({ id }) => id));
+    endCredentials((await auth.findEndedSessions(nowMs - checkedAtMs + OVERLAP_MS)).map(({ id }) => id));
     const open = openStreams.listSessionIds();
-    const ids = isDoubtful ? open : open.filter((id) => !seen.has(id));
-    isDoubtful = false;
-    seen = new Set(open);
+    const ids = mustCheckAll ? open : open.filter((id) => !checkedIds.has(id));
+    mustCheckAll = false;
+    checkedIds = new Set(open);
     try {
       for (let from = 0; from < ids.length; from += SESSIONS_BATCH)
-        endCredentials(await auth.findEndedAmong(ids.slice(from, from + SESSIONS_BATCH)));
+        endCredentials(await auth.findEndedSessionsAmong(ids.slice(from, from + SESSIONS_BATCH)));
     } catch (error) {
-      seen.clear();
+      checkedIds.clear();
       throw error;
     }
   }
@@ -144,12 +144,12 @@ export function createRevocations(deps: Dependencies): Revocations {
       endCredentials(ids);
     },
     onGap() {
-      isDoubtful = true;
+      mustCheckAll = true;
     },
   });
   bus.subscribe("conversations", {
     onMessage(message) {
-      if (mayEndMemberships(message) && openStreams.dependsOn(message.conversation_id)) void checkMembershipsSoon();
+      if (mayEndMemberships(message) && openStreams.dependsOn(message.conversation_id)) void scheduleMembershipCheck();
     },
     // The next poll catches it.
     onGap: () => {},
@@ -163,7 +163,7 @@ export function createRevocations(deps: Dependencies): Revocations {
         // Concurrently, so that no statement waits for another.
         await Promise.all([checkSessions(nowMs), checkKeys(), checkMemberships()]);
       }
-      lookedAtMs = nowMs;
+      checkedAtMs = nowMs;
     },
   };
 }

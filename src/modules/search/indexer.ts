@@ -25,7 +25,7 @@ export function createSearchIndexer({
 
   /** @returns whether there may be more; null: another instance is indexing. */
   const indexPart = async (sql: Sql): Promise<boolean | null> => {
-    const messages = await queries.takeWork(sql, PART_MESSAGES);
+    const messages = await queries.claimWork(sql, PART_MESSAGES);
     if (messages === null) return null;
     const prepared = messages.map((message) => ({ ...message, words: toWordText(message.content) }));
     if (prepared.length > 0) await queries.storeEntries(sql, language, prepared, prepared[0]?.is_new ?? true);

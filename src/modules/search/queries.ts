@@ -91,7 +91,10 @@ export async function highlightHits(
 }
 
 /** Locks up to `messages` messages to be indexed, for this transaction; null: another instance is indexing. */
-export async function takeWork(sql: Sql, messages: number): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
+export async function claimWork(
+  sql: Sql,
+  messages: number,
+): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
   const [lock] = await sql<{ locked: boolean }[]>`select lock_search_index(false) as locked`;
   if (!lock?.locked) return null;
   return sql<(IndexableMessage & { is_new: boolean })[]>`

@@ -8,7 +8,7 @@ import { findMarks, isUnspaced, toHighlightText } from "./words.ts";
 const BEFORE_CHARS = 80;
 const SNIPPET_CHARS = 240;
 /** Occurrences of one word that are checked. */
-const PLACES_MAX = 100;
+const ATTEMPTS_MAX = 100;
 // Control characters, which stored texts don't contain.
 const MARK_START = "\u0001";
 const MARK_STOP = "\u0002";
@@ -24,7 +24,9 @@ export async function createHitSnippets(sql: Sql, { texts, query, language }: Op
   const words = sought.flatMap((term) => term.words);
   const stems = await queries.listStems(sql, language, words.join(" "));
   const phrases = sought.map((term) => term.words.join(isUnspaced(term.words[0] ?? "") ? "" : " "));
-  const pieces = texts.map((text) => cutPiece(text, [phrases, words, stems, stems.map((stem) => stem.slice(0, -1))]));
+  const pieces = texts.map((text) =>
+    createExcerpt(text, [phrases, words, stems, stems.map((stem) => stem.slice(0, -1))]),
+  );
   const headlines = await queries.highlightHits(sql, {
     texts: pieces.map(({ text }) => toHighlightText(text)),
     query,
@@ -38,23 +40,23 @@ export async function createHitSnippets(sql: Sql, { texts, query, language }: Op
   });
 }
 
-type Piece = { text: string; isStart: boolean; isEnd: boolean };
+type Excerpt = { text: string; isStart: boolean; isEnd: boolean };
 
-/** @param needles lists in order of preference: the first list with a needle that begins a word decides; its first such place counts. */
-function cutPiece(text: string, needles: string[][]): Piece {
-  const place = findPlace(text.toLowerCase(), needles);
-  const start = place <= BEFORE_CHARS ? 0 : moveToBlank(text, place - BEFORE_CHARS, place);
+/** @param needles lists in order of preference: the first list with a needle that begins a word decides; its first such position counts. */
+function createExcerpt(text: string, needles: string[][]): Excerpt {
+  const position = findPosition(text.toLowerCase(), needles);
+  const start = position <= BEFORE_CHARS ? 0 : moveToBlank(text, position - BEFORE_CHARS, position);
   const rawEnd = start + SNIPPET_CHARS;
   const lastBlank = text.lastIndexOf(" ", rawEnd);
   const end =
-    rawEnd >= text.length ? text.length : keepPair(text, lastBlank > place + BEFORE_CHARS ? lastBlank : rawEnd);
+    rawEnd >= text.length ? text.length : keepPair(text, lastBlank > position + BEFORE_CHARS ? lastBlank : rawEnd);
   return { text: text.slice(start, end), isStart: start === 0, isEnd: end === text.length };
 }
 
-function findPlace(lower: string, lists: string[][]): number {
+function findPosition(lower: string, lists: string[][]): number {
   for (const needles of lists) {
-    const places = needles.flatMap((needle) => findWordStart(lower, needle) ?? []);
-    if (places.length > 0) return Math.min(...places);
+    const positions = needles.flatMap((needle) => findWordStart(lower, needle) ?? []);
+    if (positions.length > 0) return Math.min(...positions);
   }
   return 0;
 }
@@ -64,7 +66,7 @@ function findWordStart(lower: string, needle: string): number | undefined {
   if (needle === "") return undefined;
   const isAnywhere = isUnspaced(needle);
   let at = lower.indexOf(needle);
-  for (let looks = 0; at >= 0 && looks < PLACES_MAX; looks += 1) {
+  for (let attempts = 0; at >= 0 && attempts < ATTEMPTS_MAX; attempts += 1) {
     if (isAnywhere || at === 0 || !wordCharacter.test(lower[at - 1] ?? "")) return at;
     at = lower.indexOf(needle, at + 1);
   }
@@ -80,7 +82,7 @@ function moveToBlank(text: string, from: number, until: number): number {
 /** A position that isn't inside a surrogate pair. */
 const keepPair = (text: string, at: number): number => (/[\udc00-\udfff]/.test(text[at] ?? "") ? at - 1 : at);
 
-function formatPiece({ text, isStart, isEnd }: Piece, marks: [number, number][]): string {
+function formatPiece({ text, isStart, isEnd }: Excerpt, marks: [number, number][]): string {
   let html = isStart ? "" : "… ";
   let at = 0;
   for (const [from, to] of joinMarks(marks)) {

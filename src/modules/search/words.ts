@@ -14,7 +14,7 @@ const separator = /[^\p{L}\p{N}\p{M}]/gu;
 const tooLong = new RegExp(`([\\p{L}\\p{N}\\p{M}]{${WORD_CHARS_MAX}})[\\p{L}\\p{N}\\p{M}]+`, "gu");
 
 /** Separates words for Postgres; stored texts don't contain it. */
-const WORD_SEAM = "\u0003";
+const WORD_SEPARATOR = "\u0003";
 
 /** Whether a text contains characters of a script without spaces. */
 export const isUnspaced = (text: string): boolean => hasUnspaced.test(text);
@@ -42,7 +42,7 @@ export function toHighlightText(text: string): string {
   const lower = text.toLowerCase();
   return (lower.length === text.length ? lower : text)
     .replaceAll(separator, (character) => " ".repeat(character.length))
-    .replaceAll(unspacedCharacter, `${WORD_SEAM}$&${WORD_SEAM}`);
+    .replaceAll(unspacedCharacter, `${WORD_SEPARATOR}$&${WORD_SEPARATOR}`);
 }
 
 /** The highlighted ranges as positions in the original text: [start, end). */
@@ -53,7 +53,7 @@ export function findMarks(headline: string, start: string, stop: string): [numbe
   for (const unit of headline) {
     if (unit === start) from = at;
     else if (unit === stop) marks.push([from, at]);
-    else if (unit !== WORD_SEAM) at += unit.length;
+    else if (unit !== WORD_SEPARATOR) at += unit.length;
   }
   return marks;
 }

@@ -145,8 +145,8 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       const conversationId = conversation_id.toLowerCase();
       connection.sending += 1;
       try {
-        const { message, duplicate } = await connection.sendOrder.run(conversationId, (turn) =>
-          messages.send(caller, conversationId, input, turn),
+        const { message, duplicate } = await connection.sendOrder.run(conversationId, (slot) =>
+          messages.send(caller, conversationId, input, slot),
         );
         typing.stop(conversationId, caller.user.id, connection);
         return { message, duplicate };
@@ -175,7 +175,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
     async "typing.start"(connection, caller, { conversation_id }) {
       await requireWriter(caller, conversation_id.toLowerCase());
-      // The connection closed during the check: nobody would end its typing indicator.
+      // The connection closed during the check, so nothing would end its typing indicator.
       if (connection.isClosing) return undefined;
       typing.start(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;

@@ -25,7 +25,7 @@ export class Connection implements Listener, OpenStream {
   readonly sendOrder = new SendOrder();
   /** Consecutive invalid frames. */
   violations = 0;
-  /** Frees its place in the user's connection limit. */
+  /** Releases its slot in the user's connection limit. */
   release = () => {};
   lastSeenAtMs = Date.now();
   pingedAtMs = 0;

@@ -3,7 +3,7 @@ import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
 import { nameRequest, readCredential } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
-import { noteFacts } from "../../http/request-facts.ts";
+import { addFacts } from "../../http/request-facts.ts";
 import { readRequestId } from "../../http/request-id.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
@@ -21,7 +21,7 @@ type Dependencies = {
   readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
   /** Open sockets on this instance, per user. */
-  places: Slots;
+  slots: Slots;
   isDraining(): boolean;
 };
 
@@ -30,7 +30,7 @@ type Dependencies = {
  * per-socket closures and guessing parser would slow the hot path (docs/decisions/0001).
  */
 export function createSocketRoutes(deps: Dependencies): Route[] {
-  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, places, isDraining } = deps;
+  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, slots, isDraining } = deps;
 
   async function findCaller(request: Request, protocols: string[], ipAddress: string | null): Promise<Caller | null> {
     const origin = { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") };
@@ -75,7 +75,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
         const ipAddress = readClientAddress(request, server);
         const found = await findCaller(request, protocols, ipAddress);
         const caller = found && nameRequest(found, { request, headers: set.headers });
-        if (caller) places.requireRoom(caller.user.id);
+        if (caller) slots.requireRoom(caller.user.id);
         const connection = new Connection(caller, ipAddress, readRequestId(set));
         const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
         const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
@@ -83,7 +83,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
           ...(headers && { headers }),
         });
         if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is incomplete.");
-        noteFacts(request, { isUpgraded: true });
+        addFacts(request, { isUpgraded: true });
         return undefined;
       },
     }),

@@ -1,4 +1,4 @@
-import type { SendTurn } from "../messages/service.ts";
+import type { SendSlot } from "../messages/service.ts";
 
 /**
  * Passes on one connection's messages to a conversation in frame order, even if one takes longer to check than the next.
@@ -8,23 +8,23 @@ export class SendOrder {
   /** By conversation: resolves when the last message being checked has its place in the order. */
   readonly #last = new Map<string, Promise<void>>();
 
-  run<T>(conversationId: string, send: (turn: SendTurn) => Promise<T>): Promise<T> {
-    const before = this.#last.get(conversationId);
+  run<T>(conversationId: string, send: (slot: SendSlot) => Promise<T>): Promise<T> {
+    const previous = this.#last.get(conversationId);
     let isOver = false;
     let end = () => {};
     const onSubmit = () => {
       isOver = true;
       end();
     };
-    const sent = send({ before, onSubmit });
+    const sent = send({ previous, onSubmit });
     // The usual case: nothing to wait for.
     if (isOver) return sent;
     const over = new Promise<void>((resolve) => {
       end = resolve;
     });
     this.#last.set(conversationId, over);
-    // A refused message frees its place for the next one, but not before its own turn.
-    const leave = () => (before ? before.then(end) : end());
+    // A refused message unblocks the next one, but not before the previous message has its place.
+    const leave = () => (previous ? previous.then(end) : end());
     sent.then(leave, leave);
     void over.then(() => {
       if (this.#last.get(conversationId) === over) this.#last.delete(conversationId);

@@ -43,11 +43,11 @@ export function createSockets(deps: Dependencies) {
       connection.close("too_many_connections");
       return false;
     }
-    const leavePlace = rates.sockets.take(caller.user.id);
+    const releaseSlot = rates.sockets.take(caller.user.id);
     const remove = openStreams.add(connection);
     connection.release = () => {
       remove();
-      leavePlace();
+      releaseSlot();
     };
     const { created_at, ...user } = caller.user;
     connection.answer({

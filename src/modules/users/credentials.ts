@@ -11,7 +11,7 @@ export type KnownUser = { user: User; passwordHash: string };
 /** Called before a login is refused. */
 type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
 
-/** Passwords of users. `requester` determines the place in the hashing queue. */
+/** Passwords of users. `requester` determines the position in the hashing queue. */
 export interface Credentials {
   /**
    * The user with this address and password. Unknown addresses and wrong passwords get the same response after the same

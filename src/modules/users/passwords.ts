@@ -16,7 +16,6 @@ const PASSES = 2;
 /** Concurrent hashes; one core stays free for the event loop. */
 const PARALLEL_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
 
-/** A new password. */
 export const NewPassword = Type.String({
   minLength: PASSWORD_CHARS_MIN,
   maxLength: PASSWORD_CHARS_MAX,
@@ -60,11 +59,11 @@ export function createPasswords(options: PasswordOptions = {}, onRefused: () => 
   return {
     hash(password, requester) {
       const cost = { algorithm: "argon2id", memoryCost: memoryKib, timeCost: passes } as const;
-      return queue.run(requester, () => Bun.password.hash(normalise(password), cost));
+      return queue.run(requester, () => Bun.password.hash(normalize(password), cost));
     },
 
     async matches(password, hash, requester) {
-      const verify = () => Bun.password.verify(normalise(password), hash ?? nobodysHash);
+      const verify = () => Bun.password.verify(normalize(password), hash ?? nobodysHash);
       const isRight = await queue.run(requester, verify);
       return isRight && typeof hash === "string";
     },
@@ -92,7 +91,7 @@ export function checkNewPassword({ password, email, field = "password" }: Chosen
 const isTooShort = (password: string): boolean => [...password].length < PASSWORD_CHARS_MIN;
 
 /** The same characters from different keyboards are the same password (RFC 8265). */
-function normalise(password: string): string {
+function normalize(password: string): string {
   return password.normalize("NFC");
 }
 

@@ -45,7 +45,7 @@ export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | und
 }
 
 /** Makes the user with this address an administrator, if they exist; `is_raised`: they weren't one before. */
-export async function raiseUser(sql: Sql, emailKey: string): Promise<(UserRow & { is_raised: boolean }) | undefined> {
+export async function promoteUser(sql: Sql, emailKey: string): Promise<(UserRow & { is_raised: boolean }) | undefined> {
   const [row] = await sql<(UserRow & { is_raised: boolean })[]>`
     with known as (select id, role from users where email_key = ${emailKey} for update)
     update users as u set role = 'admin', updated_at = case when u.role = 'admin' then updated_at else now() end

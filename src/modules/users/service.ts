@@ -30,17 +30,17 @@ export interface UserService extends Credentials {
   /**
    * The calling code checks whether registration is allowed.
    * @param onCreated runs in the transaction that stores the user.
-   * @param isTakenHidden whether a taken address must take as long as a free one.
+   * @param hidesTaken whether a taken address must take as long as a free one.
    * @throws Problem `invalid`, `conflict` (the address is taken), `rate_limited`, `overloaded` (too many passwords wait to be
    * hashed).
    */
-  createUser(input: NewUser, requester: Requester, onCreated: OnCreated, isTakenHidden?: boolean): Promise<KnownUser>;
+  createUser(input: NewUser, requester: Requester, onCreated: OnCreated, hidesTaken?: boolean): Promise<KnownUser>;
 
   /** The user that a registration with this input would create, without storing anything. @throws Problem `invalid`. */
   imagineUser(input: Pick<NewUser, "email" | "display_name">): User;
 
   /** For the command line: makes the user with this address an administrator; null if there is none. @throws Problem `invalid`. */
-  raiseAdministrator(email: string): Promise<User | null>;
+  promoteAdministrator(email: string): Promise<User | null>;
 
   /**
    * For the command line and the first start. An existing user with this address becomes an administrator and keeps their
@@ -98,20 +98,20 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     { email, password, display_name, role = "user" }: NewUser,
     requester: Requester,
     onCreated: OnCreated,
-    isTakenHidden = false,
+    hidesTaken = false,
   ): Promise<KnownUser> {
     const { shown, key } = parseEmail(email);
     const name = nameUser(display_name, shown);
     checkNewPassword({ password, email: shown });
     // Checked before the costly hash; the insert decides.
-    if (!isTakenHidden && (await queries.findCredentials(database, { emailKey: key }))) throw createTaken();
+    if (!hidesTaken && (await queries.findCredentials(database, { emailKey: key }))) throw createTaken();
     const password_hash = await passwords.hash(password, requester);
     const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
     const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
       if (!row) throw createTaken();
       const created = queries.mapRowToUser(row);
-      await tellOfNewUser(sql, created);
+      await emitUserCreated(sql, created);
       await onCreated(sql, created);
       return { user: created, passwordHash: password_hash };
     };
@@ -121,7 +121,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
   const nameUser = (name: string | undefined, email: string): string =>
     name === undefined ? createDisplayName(email) : parseDisplayName(name);
 
-  const tellOfNewUser = (sql: Sql, { id }: User): Promise<void> =>
+  const emitUserCreated = (sql: Sql, { id }: User): Promise<void> =>
     emitWebhookEvent(sql, { type: "user.created", userId: id, data: null });
 
   /** Records actions of the command line or the configuration, without an acting account. */
@@ -131,19 +131,19 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     return audit.record(sql, { action, ...nobody, target, details: { role: "admin" } });
   }
 
-  async function raiseAdministrator(email: string): Promise<User | null> {
+  async function promoteAdministrator(email: string): Promise<User | null> {
     const { key } = parseEmail(email);
-    const raise = async (sql: Sql) => {
-      const row = await queries.raiseUser(sql, key);
+    const promote = async (sql: Sql) => {
+      const row = await queries.promoteUser(sql, key);
       if (row?.is_raised) await recordByOperator(sql, "user.role_changed", row.id);
       return row;
     };
-    const raised = await withTransaction(database, raise, `email:${key}`);
-    return raised ? queries.mapRowToUser(raised) : null;
+    const promoted = await withTransaction(database, promote, `email:${key}`);
+    return promoted ? queries.mapRowToUser(promoted) : null;
   }
 
   async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
-    const raised = await raiseAdministrator(email);
+    const raised = await promoteAdministrator(email);
     if (raised) return { user: raised, isNew: false };
     try {
       const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
@@ -177,7 +177,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
       };
     },
 
-    raiseAdministrator,
+    promoteAdministrator,
     createAdministrator,
 
     async ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: password }) {
@@ -215,7 +215,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
       const row = await queries.insertUser(sql, user);
       if (!row) return null;
       const created = queries.mapRowToUser(row);
-      await tellOfNewUser(sql, created);
+      await emitUserCreated(sql, created);
       return created;
     },
 

@@ -81,10 +81,15 @@ export async function updateWebhook(sql: Sql, id: string, { url, events, descrip
 }
 
 /** Makes the current secret the previous one; the old previous secret stops being valid. */
-export async function rotateSecret(sql: Sql, id: string, sealedSecret: string, keptS: number): Promise<WebhookRow> {
+export async function rotateSecret(
+  sql: Sql,
+  id: string,
+  sealedSecret: string,
+  previousTtlS: number,
+): Promise<WebhookRow> {
   const [row] = await sql<WebhookRow[]>`
     update webhooks w set secret = ${sealedSecret}, previous_secret = w.secret,
-      previous_secret_until = now() + make_interval(secs => ${keptS}::float8), updated_at = now()
+      previous_secret_until = now() + make_interval(secs => ${previousTtlS}::float8), updated_at = now()
     where w.id = ${id} returning ${columns(sql)}`;
   return requireRow(row, "webhook");
 }
@@ -115,7 +120,7 @@ export async function deleteWebhook(sql: Sql, id: string): Promise<void> {
   await sql`delete from webhooks where id = ${id} and deleted_at is not null`;
 }
 
-export async function isWebhookLeft(sql: Sql, id: string): Promise<boolean> {
+export async function webhookExists(sql: Sql, id: string): Promise<boolean> {
   return (await sql`select 1 from webhooks where id = ${id}`).length > 0;
 }
 

@@ -4,7 +4,7 @@ import type { Precondition } from "../../http/etag.ts";
 import { type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
-import { waitUntilGone } from "../../lib/batches.ts";
+import { waitUntilDeleted } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
 import { checkTargetUrl } from "../../lib/outgoing/target-url.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
@@ -29,7 +29,7 @@ export const WEBHOOK_DELETIONS = "webhook deletions";
 /** How long a request waits for the deletion; the rest continues in the background. */
 const DELETION_WAIT_MS = 2_000;
 /** How long the previous secret also signs deliveries after a rotation. */
-export const PREVIOUS_SECRET_KEPT_S = 24 * 60 * 60;
+export const PREVIOUS_SECRET_TTL_S = 24 * 60 * 60;
 
 /** Webhooks. Each belongs to its creator and is invisible to everyone else, including administrators. */
 export interface WebhookService {
@@ -85,7 +85,7 @@ export interface WebhookService {
 export type DeliveryControl = {
   /** Stores a delivery, even for an event without subscription. @returns its id. */
   addDelivery(sql: Sql, delivery: { webhookId: string; type: string; data: unknown }): Promise<string>;
-  /** Makes a delivery due now with fresh attempts, whatever its status. */
+  /** Makes a delivery due now with fresh attempts, regardless of its status. */
   redeliver(sql: Sql, deliveryId: string): Promise<void>;
   disable(sql: Sql, webhookId: string, reason: "user"): Promise<void>;
   enable(sql: Sql, webhookId: string): Promise<void>;
@@ -196,14 +196,14 @@ export function createWebhookService({
       };
       await change(id, remove);
       jobs.nudge(WEBHOOK_DELETIONS);
-      await waitUntilGone(() => queries.isWebhookLeft(database, id), DELETION_WAIT_MS);
+      await waitUntilDeleted(() => queries.webhookExists(database, id), DELETION_WAIT_MS);
     },
 
     async rotate(caller, id) {
       const secret = secrets.create();
       const rotate = async (sql: Sql) => {
         await lock(sql, caller, id);
-        const row = await queries.rotateSecret(sql, id, secrets.seal(id, secret), PREVIOUS_SECRET_KEPT_S);
+        const row = await queries.rotateSecret(sql, id, secrets.seal(id, secret), PREVIOUS_SECRET_TTL_S);
         await record(sql, caller, "webhook.secret_rotated", id);
         return row;
       };

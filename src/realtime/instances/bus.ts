@@ -3,7 +3,7 @@ import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { type Bus, type Subscriber, sharedChannels } from "../bus.ts";
 import { createLocalSubscribers } from "../local-subscribers.ts";
-import { beginningOf, type Parcel, readEnvelope } from "./envelope.ts";
+import { type EnvelopeContent, prefixOf, readEnvelope } from "./envelope.ts";
 import { createOutbox } from "./outbox.ts";
 import { Peers } from "./peers.ts";
 import { Positions } from "./positions.ts";
@@ -11,29 +11,30 @@ import { createStoredEvents } from "./stored-events.ts";
 import { createThrottle } from "./throttle.ts";
 import type { Transport, TransportListener } from "./transport.ts";
 
-/** How often an instance shows that it is alive, and checks that it receives its own beats. */
-const BEAT_MS = 500;
-/** Own beats that an instance may miss until its connections count as dead. */
-const MISSED_BEATS_MAX = 3;
-/** While the bus is down, the database is polled every so many beats. */
-const LOOK_BEATS = 2;
+/** How often an instance sends a heartbeat, and checks that it receives its own. */
+const HEARTBEAT_INTERVAL_MS = 500;
+/** After more missing own heartbeats than this, an instance assumes that its connections are dead. */
+const MISSED_HEARTBEATS_MAX = 3;
+/** While the bus is down, the database is polled once per this many heartbeats. */
+const POLL_HEARTBEATS = 2;
 /** Minimum time between two gap reports to all subscribers. */
 const GAP_PAUSE_MS = 1_000;
-/** An instance that receives no others for this many beats is alone, and sends nothing. */
-const ALONE_BEATS = 3;
+/** An instance that receives no others for this many heartbeats is alone, and sends nothing. */
+const ALONE_HEARTBEATS = 3;
 /**
- * At its start an instance waits at most this long until it is received, and this long for others to handle its first beat.
+ * At startup, an instance waits at most this long until it is received, and then this long until others have handled its
+ * first heartbeat.
  */
-const HEARD_MS_MAX = 2_000;
-const TAKEN_MS = 50;
-/** The channel of beats, in addition to those of the interface. */
-export const BEATS = "beats";
+const ANNOUNCE_WAIT_MS_MAX = 2_000;
+const ANNOUNCE_SETTLE_MS = 50;
+/** The channel for heartbeats, in addition to those of the interface. */
+export const HEARTBEAT_CHANNEL = "beats";
 
 /**
  * `lost` counts messages published and not sent; `is_new`: the instance asks the others to respond; `is_leaving`: it is
  * shutting down. `wish` is a request from one transport to the others.
  */
-type Beat = { type: "beat"; lost: number; is_new?: boolean; is_leaving?: boolean; wish?: string };
+type Heartbeat = { type: "beat"; lost: number; is_new?: boolean; is_leaving?: boolean; wish?: string };
 
 export type InstancesBusDependencies = {
   instanceId: string;
@@ -49,7 +50,7 @@ const shared = new Set<string>(sharedChannels);
 
 /**
  * The bus between instances, over any transport. Delivers locally without delay and batches what was published within a
- * moment. Detects gaps by numbers, dead connections by missing its own beats, and dead instances by missing theirs.
+ * moment. Detects gaps by numbers, dead connections by missing its own heartbeats, and dead instances by missing theirs.
  */
 export function createInstancesBus(
   deps: InstancesBusDependencies,
@@ -60,147 +61,152 @@ export function createInstancesBus(
   const stored = createStoredEvents(deps.sql, local);
   const peers = new Peers();
   const positions = new Positions();
-  const ownBeginning = beginningOf(instanceId);
+  const ownPrefix = prefixOf(instanceId);
   let lost = 0;
-  let beats = 0;
-  let missedBeats = MISSED_BEATS_MAX + 1;
+  let heartbeats = 0;
+  let missedHeartbeats = MISSED_HEARTBEATS_MAX + 1;
   let isClosed = false;
-  /** Consecutive beats received: enough time for others to respond. */
-  let heardBeats = 0;
+  /** Consecutive heartbeats received: enough time for others to respond. */
+  let receivedHeartbeats = 0;
   let state: "starting" | "alive" | "away" = "starting";
-  /** A beat of its own came back, so the other listeners received it too. */
-  const heard = Promise.withResolvers<void>();
+  /** Its own heartbeat was received, so the other listeners received it too. */
+  const announced = Promise.withResolvers<void>();
 
   const transport = open({ onEnvelope, onListening });
   const outbox = createOutbox({
     instanceId,
     transport,
-    uncounted: BEATS,
+    uncounted: HEARTBEAT_CHANNEL,
     onSent: (messages) => metrics?.busMessages.inc({ direction: "out" }, messages),
     onLost(messages) {
       lost += messages;
       metrics?.busMessages.inc({ direction: "dropped" }, messages);
     },
   });
-  const tellGaps = createThrottle(GAP_PAUSE_MS, () => {
-    for (const channel of [...local.channels()]) local.tellGap(channel);
+  const notifyGaps = createThrottle(GAP_PAUSE_MS, () => {
+    for (const channel of [...local.channels()]) local.notifyGap(channel);
   });
 
-  const isAlive = (): boolean => missedBeats <= MISSED_BEATS_MAX;
+  const isAlive = (): boolean => missedHeartbeats <= MISSED_HEARTBEATS_MAX;
   const isHealthy = (): boolean => isAlive() && transport.isPrompt();
-  const isAloneNow = (): boolean => peers.size === 0 && heardBeats > ALONE_BEATS;
+  const isAloneNow = (): boolean => peers.size === 0 && receivedHeartbeats > ALONE_HEARTBEATS;
 
   function onListening(channel: string): void {
     positions.forget(channel);
     // Others may have joined while nothing was received.
-    if (channel === BEATS) heardBeats = 0;
-    if (local.has(channel)) local.tellGap(channel);
-    else if (channel === BEATS) sendBeat({ is_new: true });
+    if (channel === HEARTBEAT_CHANNEL) receivedHeartbeats = 0;
+    if (local.has(channel)) local.notifyGap(channel);
+    else if (channel === HEARTBEAT_CHANNEL) sendHeartbeat({ is_new: true });
   }
 
   function onEnvelope(channel: string, text: string): void {
-    if (text.startsWith(ownBeginning)) {
-      if (channel === BEATS) takeOwnBeat();
+    if (text.startsWith(ownPrefix)) {
+      if (channel === HEARTBEAT_CHANNEL) onOwnHeartbeat();
       return;
     }
-    if (channel !== BEATS && !local.has(channel)) return;
+    if (channel !== HEARTBEAT_CHANNEL && !local.has(channel)) return;
     const parcel = readEnvelope(text);
     if (!parcel) {
       log.warn({ channel }, "ignored an invalid message on the bus");
       return;
     }
-    takeParcel(channel, parcel);
+    onContent(channel, parcel);
   }
 
-  function takeParcel(channel: string, { from, number, previous, messages }: Parcel): void {
-    if (peers.hear(from)) tellGaps();
-    const place = positions.take(channel, from, number, previous);
-    if (place === "late") return;
-    if (channel === BEATS) {
-      for (const beat of messages) takeBeat(from, beat as Beat);
+  function onContent(channel: string, { from, number, previous, messages }: EnvelopeContent): void {
+    if (peers.onReceived(from)) notifyGaps();
+    const order = positions.record(channel, from, number, previous);
+    if (order === "late") return;
+    if (channel === HEARTBEAT_CHANNEL) {
+      for (const heartbeat of messages) onHeartbeat(from, heartbeat as Heartbeat);
       return;
     }
     metrics?.busMessages.inc({ direction: "in" }, messages.length);
-    if (place === "hole") local.tellGap(channel);
+    if (order === "hole") local.notifyGap(channel);
     local.deliver(channel, messages, true);
   }
 
-  function takeBeat(from: string, beat: Beat): void {
-    if (beat.is_leaving) {
+  function onHeartbeat(from: string, heartbeat: Heartbeat): void {
+    if (heartbeat.is_leaving) {
       peers.remove(from);
       positions.forgetInstance(from);
-      local.tellGone(from);
+      local.notifyPeerLost(from);
       return;
     }
-    if (beat.wish !== undefined) transport.takeWish?.(beat.wish);
-    if (peers.takeLost(from, Number(beat.lost) || 0)) tellGaps();
-    if (beat.is_new) sendBeat({});
+    if (heartbeat.wish !== undefined) transport.onRequest?.(heartbeat.wish);
+    if (peers.recordLost(from, Number(heartbeat.lost) || 0)) notifyGaps();
+    if (heartbeat.is_new) sendHeartbeat({});
   }
 
-  function takeOwnBeat(): void {
-    missedBeats = 0;
-    heardBeats += 1;
-    heard.resolve();
+  function onOwnHeartbeat(): void {
+    missedHeartbeats = 0;
+    receivedHeartbeats += 1;
+    announced.resolve();
     if (state === "alive") return;
     if (state === "away") log.info(`the bus over ${server} is available again`);
     state = "alive";
   }
 
-  function sendBeat(more: Partial<Beat>): void {
-    // Nothing may follow the goodbye.
+  function sendHeartbeat(more: Partial<Heartbeat>): void {
+    // Nothing may follow the last heartbeat.
     if (isClosed && !more.is_leaving) return;
-    outbox.add(BEATS, [{ type: "beat", lost, wish: transport.findWish?.(), ...more } satisfies Beat]);
+    outbox.add(HEARTBEAT_CHANNEL, [
+      { type: "beat", lost, wish: transport.findRequest?.(), ...more } satisfies Heartbeat,
+    ]);
   }
 
   const timer = setInterval(() => {
-    beats += 1;
-    missedBeats += 1;
-    sendBeat(state === "alive" ? {} : { is_new: true });
-    if (isAlive()) for (const gone of peers.beat()) forgetPeer(gone);
-    else if (missedBeats % (MISSED_BEATS_MAX + 1) === 0) {
+    heartbeats += 1;
+    missedHeartbeats += 1;
+    sendHeartbeat(state === "alive" ? {} : { is_new: true });
+    if (isAlive()) for (const peerId of peers.tick()) forgetPeer(peerId);
+    else if (missedHeartbeats % (MISSED_HEARTBEATS_MAX + 1) === 0) {
       if (state === "alive") {
         state = "away";
         log.warn(`the bus over ${server} is unavailable; reading stored events from the database until it returns`);
       }
-      heardBeats = 0;
+      receivedHeartbeats = 0;
       transport.reconnect();
     }
-    if (!isHealthy() && beats % LOOK_BEATS === 0) lookAtStored();
-  }, BEAT_MS);
+    if (!isHealthy() && heartbeats % POLL_HEARTBEATS === 0) checkStoredEvents();
+  }, HEARTBEAT_INTERVAL_MS);
   timer.unref();
 
   function forgetPeer(gone: string): void {
     log.info({ instance_id: gone }, "another instance stopped responding; assuming that it has ended");
     positions.forgetInstance(gone);
-    local.tellGone(gone);
+    local.notifyPeerLost(gone);
   }
 
-  function lookAtStored(): void {
-    for (const channel of sharedChannels) local.tellGap(channel);
+  function checkStoredEvents(): void {
+    for (const channel of sharedChannels) local.notifyGap(channel);
     const conversations = [...local.channels()].filter((channel) => !shared.has(channel));
     if (conversations.length === 0) return;
-    stored.look(conversations).catch((error) => log.debug({ err: error }, "stored events could not be read"));
+    stored.check(conversations).catch((error) => log.debug({ err: error }, "stored events could not be read"));
   }
 
-  transport.listen(BEATS);
+  transport.listen(HEARTBEAT_CHANNEL);
   for (const channel of sharedChannels) transport.listen(channel);
-  sendBeat({ is_new: true });
+  sendHeartbeat({ is_new: true });
 
   return {
-    reach: "instances",
+    scope: "instances",
     isHealthy,
     listPeers: () => peers.list(),
     isAlone: () => isHealthy() && isAloneNow(),
 
-    async untilHeard() {
-      await Promise.race([heard.promise.then(() => Bun.sleep(TAKEN_MS)), Bun.sleep(HEARD_MS_MAX)]);
+    async untilAnnounced() {
+      await Promise.race([
+        announced.promise.then(() => Bun.sleep(ANNOUNCE_SETTLE_MS)),
+        Bun.sleep(ANNOUNCE_WAIT_MS_MAX),
+      ]);
     },
 
     publish(channel, create) {
       const messages = [...create()];
       local.deliver(channel, messages, false);
       if (isClosed) return;
-      // A later instance learns from the beats that it has missed something.
+      // A later instance learns from the heartbeats that it has missed something.
       if (isAloneNow()) lost += messages.length;
       else outbox.add(channel, messages);
     },
@@ -226,9 +232,9 @@ export function createInstancesBus(
       if (isClosed) return;
       isClosed = true;
       clearInterval(timer);
-      tellGaps.cancel();
-      sendBeat({ is_leaving: true });
-      await Promise.race([outbox.drain(), Bun.sleep(BEAT_MS)]);
+      notifyGaps.cancel();
+      sendHeartbeat({ is_leaving: true });
+      await Promise.race([outbox.drain(), Bun.sleep(HEARTBEAT_INTERVAL_MS)]);
       await transport.close();
     },
   };

@@ -22,7 +22,7 @@ type Queued = Envelope & { messages: number };
 
 /**
  * Messages to other instances. Those of one moment are sent together, one envelope per channel. Publishing never blocks: if
- * the server is slow or away, memory is bounded, and what doesn't fit is dropped and counted.
+ * the server is slow or unavailable, memory is bounded, and messages that don't fit are dropped and counted.
  */
 export function createOutbox({ instanceId, transport, onSent, onLost, uncounted }: Dependencies) {
   let pending = new Map<string, BusItem[]>();
@@ -102,7 +102,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       await transport.send(batch);
       onSent(messages);
     } catch {
-      // The transport logs why, and the bus that it is away.
+      // The transport logs the reason, and the bus that it is unavailable.
       onLost(messages);
     } finally {
       sending -= 1;
@@ -127,7 +127,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       setImmediate(write);
     },
 
-    /** Fulfils once everything has been sent or lost. */
+    /** Fulfills once everything has been sent or lost. */
     async drain(): Promise<void> {
       if (isScheduled) write();
       while (running.size > 0 || timer !== undefined) await Promise.race([...running, Bun.sleep(1)]);

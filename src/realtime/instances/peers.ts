@@ -1,16 +1,16 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 
-/** Beats without a message after which an instance counts as gone: 5 seconds. */
-const SILENT_BEATS_MAX = 10;
-/** Instances that have gone, so that a frozen one is recognised when it returns. */
-const GONE_MAX = 1_000;
+/** An instance that sends nothing for this many heartbeats counts as lost: 5 seconds. */
+const MISSED_HEARTBEATS_MAX = 10;
+/** Remembered lost instances, so that a frozen one is recognized when it returns. */
+const LOST_PEERS_MAX = 1_000;
 
-type Peer = { silentBeats: number; lost: number | null };
+type Peer = { missedHeartbeats: number; lost: number | null };
 
 /** The other instances known to be alive. */
 export class Peers {
   readonly #peers = new Map<string, Peer>();
-  readonly #gone = new BoundedCache<true>({ max: GONE_MAX });
+  readonly #lostPeers = new BoundedCache<true>({ max: LOST_PEERS_MAX });
 
   list(): string[] {
     return [...this.#peers.keys()];
@@ -20,40 +20,40 @@ export class Peers {
     return this.#peers.size;
   }
 
-  /** An instance was received. @returns whether it was assumed gone, so both may have missed messages of each other. */
-  hear(instanceId: string): boolean {
+  /** An instance was received. @returns whether it counted as lost, so both may have missed messages of each other. */
+  onReceived(instanceId: string): boolean {
     const peer = this.#peers.get(instanceId);
     if (peer) {
-      peer.silentBeats = 0;
+      peer.missedHeartbeats = 0;
       return false;
     }
-    this.#peers.set(instanceId, { silentBeats: 0, lost: null });
-    return this.#gone.delete(instanceId);
+    this.#peers.set(instanceId, { missedHeartbeats: 0, lost: null });
+    return this.#lostPeers.delete(instanceId);
   }
 
   /** @param lost the instance's total of unsent messages. @returns whether it has increased. */
-  takeLost(instanceId: string, lost: number): boolean {
+  recordLost(instanceId: string, lost: number): boolean {
     const peer = this.#peers.get(instanceId);
     if (!peer || lost === (peer.lost ?? 0)) return false;
     peer.lost = lost;
     return true;
   }
 
-  /** It has said goodbye. @returns whether it was known. */
+  /** The instance is shutting down. @returns whether it was known. */
   remove(instanceId: string): boolean {
     return this.#peers.delete(instanceId);
   }
 
-  /** A beat interval has passed in which others were received. @returns the instances that have gone. */
-  beat(): string[] {
-    const gone: string[] = [];
+  /** A heartbeat interval has passed in which others were received. @returns the instances that are now lost. */
+  tick(): string[] {
+    const lostPeers: string[] = [];
     for (const [instanceId, peer] of this.#peers) {
-      peer.silentBeats += 1;
-      if (peer.silentBeats <= SILENT_BEATS_MAX) continue;
+      peer.missedHeartbeats += 1;
+      if (peer.missedHeartbeats <= MISSED_HEARTBEATS_MAX) continue;
       this.#peers.delete(instanceId);
-      this.#gone.set(instanceId, true);
-      gone.push(instanceId);
+      this.#lostPeers.set(instanceId, true);
+      lostPeers.push(instanceId);
     }
-    return gone;
+    return lostPeers;
   }
 }

@@ -3,7 +3,7 @@ export class Positions {
   readonly #positions = new Map<string, Map<string, number>>();
 
   /** @returns `next`, `late` (already received), or `hole` if an earlier message did not arrive. */
-  take(channel: string, from: string, number: number, previous: number): "next" | "late" | "hole" {
+  record(channel: string, from: string, number: number, previous: number): "next" | "late" | "hole" {
     const ofChannel = this.#positions.get(channel) ?? new Map<string, number>();
     this.#positions.set(channel, ofChannel);
     const last = ofChannel.get(from);

@@ -17,13 +17,13 @@ const listPositions = (sql: Sql, ids: string[]) => sql<Row[]>`
 export function createStoredEvents(sql: Sql, local: Pick<LocalSubscribers, "deliver">) {
   /** Conversations found deleted by the previous check: their last event may be erased. */
   let deleted = new Set<string>();
-  let isLooking = false;
+  let isChecking = false;
 
   return {
     /** Checks once; a check already running is enough. @throws the database's errors. */
-    async look(conversationIds: string[]): Promise<void> {
-      if (isLooking) return;
-      isLooking = true;
+    async check(conversationIds: string[]): Promise<void> {
+      if (isChecking) return;
+      isChecking = true;
       try {
         const nowDeleted = new Set<string>();
         for (let from = 0; from < conversationIds.length; from += IDS_MAX) {
@@ -36,7 +36,7 @@ export function createStoredEvents(sql: Sql, local: Pick<LocalSubscribers, "deli
         }
         deleted = nowDeleted;
       } finally {
-        isLooking = false;
+        isChecking = false;
       }
     },
   };

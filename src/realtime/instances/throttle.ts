@@ -1,24 +1,24 @@
 /** Runs `work` immediately, but at most every `pauseMs`: calls in between become one call at the end of the pause. */
 export function createThrottle(pauseMs: number, work: () => void) {
   let timer: Timer | undefined;
-  let isAsked = false;
+  let isPending = false;
 
   function run(): void {
-    isAsked = false;
+    isPending = false;
     timer = setTimeout(() => {
       timer = undefined;
-      if (isAsked) run();
+      if (isPending) run();
     }, pauseMs);
     work();
   }
 
   const call = (): void => {
     if (timer === undefined) run();
-    else isAsked = true;
+    else isPending = true;
   };
   return Object.assign(call, {
     cancel(): void {
-      isAsked = false;
+      isPending = false;
       clearTimeout(timer);
     },
   });

@@ -20,15 +20,15 @@ export interface Transport {
   isPrompt(): boolean;
   /** Replaces messages of a channel before they are sent; absent: all are sent unchanged. */
   prepare?(channel: string, messages: BusItem[]): BusItem[];
-  /** Fulfils once the server has all of it. @throws if something may not have arrived. */
+  /** Fulfills once the server has all of it. @throws if something may not have arrived. */
   send(envelopes: readonly Envelope[]): Promise<void>;
-  /** Its request to the transports of other instances, sent with each beat. */
-  findWish?(): string | undefined;
+  /** A request to the transports of other instances, sent with each heartbeat. */
+  findRequest?(): string | undefined;
   /** A request of another instance's transport. */
-  takeWish?(wish: string): void;
+  onRequest?(request: string): void;
   listen(channel: string): void;
   unlisten(channel: string): void;
-  /** Sent messages don't come back: connections that look open may be dead. */
+  /** Sent messages aren't received: connections that seem open may be dead. */
   reconnect(): void;
   close(): Promise<void>;
 }

@@ -19,23 +19,23 @@ export function createNotificationListener(database: Database, channel: string, 
 
   async function connect(): Promise<void> {
     if (isClosed) return;
-    const own = createSidePool(database, 1, {
+    const opened = createSidePool(database, 1, {
       idleTimeoutS: 0,
       closeTimeoutS: 0,
       onNotification: (name, payload) => {
-        if (own === pool && name === channel) onPayload(payload);
+        if (opened === pool && name === channel) onPayload(payload);
       },
-      onClosed: () => retry(own),
+      onClosed: () => retry(opened),
     });
-    pool = own;
+    pool = opened;
     try {
-      await own.open().unsafe(`listen "${channel}"`);
-      if (own !== pool || isClosed) return;
+      await opened.open().unsafe(`listen "${channel}"`);
+      if (opened !== pool || isClosed) return;
       isListening = true;
       retryMs = RETRY_MS_MIN;
       onListening();
     } catch {
-      retry(own);
+      retry(opened);
     }
   }
 

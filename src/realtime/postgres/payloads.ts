@@ -67,12 +67,12 @@ function findCut(text: string, end: number): number {
 const PART = /^#(\S+) (\d+) (\d+) /;
 
 /** Reassembles parts. A sender sends one text after the other; one with a missing part is dropped. */
-export function createJoiner() {
+export function createPartJoiner() {
   const parts = new Map<string, { texts: string[]; chars: number }>();
 
   return {
     /** @returns a complete payload, or null. */
-    take(payload: string): string | null {
+    add(payload: string): string | null {
       if (!payload.startsWith("#")) return payload;
       const [head, from = "", index = "", count = ""] = PART.exec(payload) ?? [];
       if (head === undefined) return null;
@@ -80,9 +80,9 @@ export function createJoiner() {
       parts.delete(from);
       if (!known || known.texts.length !== Number(index)) return null;
       const text = payload.slice(head.length);
-      const whole = { texts: [...known.texts, text], chars: known.chars + text.length };
-      if (whole.texts.length === Number(count)) return whole.texts.join("");
-      if (whole.chars < PARTS_CHARS_MAX) parts.set(from, whole);
+      const joined = { texts: [...known.texts, text], chars: known.chars + text.length };
+      if (joined.texts.length === Number(count)) return joined.texts.join("");
+      if (joined.chars < PARTS_CHARS_MAX) parts.set(from, joined);
       return null;
     },
     /** Discards a payload that will not be completed. */

@@ -1,17 +1,17 @@
 import { durableEvents } from "../../protocol/events.ts";
 import type { BusItem } from "../instances/transport.ts";
 
-type Item = BusItem & { conversation_id?: string; seq?: number; data?: Shown };
-type Shown = { content?: unknown; reasoning?: unknown; output?: unknown; metadata?: object };
+type Item = BusItem & { conversation_id?: string; seq?: number; data?: MessageData };
+type MessageData = { content?: unknown; reasoning?: unknown; output?: unknown; metadata?: object };
 
-/** Sent whole: they take effect immediately, and the log of a conversation being erased can't be read. */
-const wholeEvents = new Set(["member.added", "member.removed", "conversation.deleted"]);
-const storedTypes = new Set(Object.keys(durableEvents).filter((type) => !wholeEvents.has(type)));
+/** Always sent in full: they take effect immediately, and the log of a conversation being erased can't be read. */
+const unreplacedEvents = new Set(["member.added", "member.removed", "conversation.deleted"]);
+const storedTypes = new Set(Object.keys(durableEvents).filter((type) => !unreplacedEvents.has(type)));
 /**
- * UTF-16 units of a message that is sent whole: reading it again would cost the database and the receiver more than its
- * bytes.
+ * UTF-16 units. Shorter messages are sent in full: reading one again would cost the database and the receiver more than
+ * sending its bytes.
  */
-const WHOLE_CHARS_MAX = 1_000;
+const SHORT_MESSAGE_CHARS_MAX = 1_000;
 
 const isStored = (item: Item): boolean => storedTypes.has(item.type) && !isShortMessage(item);
 
@@ -19,7 +19,7 @@ const isStored = (item: Item): boolean => storedTypes.has(item.type) && !isShort
 function isShortMessage({ type, data }: Item): boolean {
   if (!type.startsWith("message.") || typeof data?.content !== "string" || (data.output ?? null) !== null) return false;
   const chars = data.content.length + (typeof data.reasoning === "string" ? data.reasoning.length : 0);
-  return chars <= WHOLE_CHARS_MAX && Object.keys(data.metadata ?? {}).length === 0;
+  return chars <= SHORT_MESSAGE_CHARS_MAX && Object.keys(data.metadata ?? {}).length === 0;
 }
 
 /**

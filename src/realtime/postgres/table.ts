@@ -2,9 +2,9 @@ import type { Sql } from "../../db/client.ts";
 
 const POLL_MS = 500;
 /** Commits may happen out of id order: rows are looked up again for this long. */
-const LATE_MS = 3_000;
+const REORDER_MS = 3_000;
 const ROWS_MAX = 1_000;
-const KEPT_S = 10;
+const RETENTION_S = 10;
 const SWEEP_POLLS = 10;
 
 type Hooks = {
@@ -29,9 +29,9 @@ export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
     if (isPolling) return;
     isPolling = true;
     try {
-      const isBeginning = afterId === null;
+      const isFirstPoll = afterId === null;
       afterId ??= await findNewestId(sql);
-      if (isBeginning) onReading();
+      if (isFirstPoll) onReading();
       const rows = await listRows(sql, afterId);
       if (rows.some(({ newest_id }) => newest_id < (afterId ?? 0))) return forget();
       for (const { id, payload } of rows) {
@@ -49,7 +49,7 @@ export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
   }
 
   function forgetOld(): void {
-    const oldMs = performance.now() - LATE_MS;
+    const oldMs = performance.now() - REORDER_MS;
     for (const [id, seenAtMs] of seen) {
       if (seenAtMs > oldMs) continue;
       seen.delete(id);
@@ -63,7 +63,7 @@ export function createBusTable(sql: Sql, { onPayload, onReading }: Hooks) {
   }
 
   return {
-    /** From now on, rows inserted by others are passed to `onPayload`. The database may be away temporarily. */
+    /** From now on, rows inserted by others are passed to `onPayload`. The database may be temporarily unavailable. */
     start(): void {
       timer ??= setInterval(() => void poll().catch(() => {}), POLL_MS);
       timer.unref();
@@ -93,5 +93,5 @@ const listRows = (sql: Sql, afterId: number) => sql<Row[]>`
   order by m.id`;
 
 const sweep = async (sql: Sql): Promise<void> => {
-  await sql`delete from bus_messages where at < now() - make_interval(secs => ${KEPT_S})`;
+  await sql`delete from bus_messages where at < now() - make_interval(secs => ${RETENTION_S})`;
 };

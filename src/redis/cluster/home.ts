@@ -3,7 +3,7 @@ import type { ChannelText } from "../pub-sub-port.ts";
 import type { Address } from "./slots.ts";
 
 /** How often to check an unreachable home node, until another node replaces it. */
-const AWAY_LOOKS_MAX = 2;
+const FAILED_CHECKS_MAX = 2;
 
 /**
  * The node for the channels of all instances. The cluster forwards their messages to all nodes, so any node works, and a
@@ -14,10 +14,10 @@ export function createHome(open: (address: Address) => NodePubSub) {
   let masters: Address[] = [];
   let address: Address | null = null;
   let node: NodePubSub | null = null;
-  let awayLooks = 0;
+  let failedChecks = 0;
 
   /** Switches to another master if there is one. */
-  function move(): void {
+  function switchNode(): void {
     const others = masters.filter((master) => master !== address);
     const next = others[Math.floor(Math.random() * others.length)] ?? address;
     if (next === null) return;
@@ -26,24 +26,24 @@ export function createHome(open: (address: Address) => NodePubSub) {
       return;
     }
     node?.close();
-    awayLooks = 0;
+    failedChecks = 0;
     address = next;
     node = open(next);
     for (const channel of wanted) node.subscribe(channel);
   }
 
   return {
-    move,
+    switchNode,
     setMasters(next: ReadonlySet<Address>): void {
       masters = [...next];
-      if (address === null || !next.has(address)) move();
+      if (address === null || !next.has(address)) switchNode();
     },
     isConnected: (): boolean => node?.isConnected() ?? false,
-    look(): void {
+    check(): void {
       if (!node) return;
       void node.probe();
-      awayLooks = node.publisher.status === "ready" ? 0 : awayLooks + 1;
-      if (awayLooks >= AWAY_LOOKS_MAX) move();
+      failedChecks = node.publisher.status === "ready" ? 0 : failedChecks + 1;
+      if (failedChecks >= FAILED_CHECKS_MAX) switchNode();
     },
     async publish(messages: readonly ChannelText[]): Promise<void> {
       if (!node) throw new Error("No cluster node is known yet.");

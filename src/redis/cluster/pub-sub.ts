@@ -8,9 +8,9 @@ import { createShards } from "./shards.ts";
 import { type Address, SlotMap, splitAddress } from "./slots.ts";
 
 /** How often nodes are probed, and the slots read again. */
-const LOOK_MS = 500;
+const POLL_MS = 500;
 /** The same after a node has reported that a slot has moved. */
-const SOON_MS = 50;
+const REFRESH_DELAY_MS = 50;
 
 /**
  * Publishes and subscribes in a Redis Cluster: sharded channels through the node of their slot, all others through one node.
@@ -20,29 +20,29 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
   const open = (sharded: boolean) => (address: Address) =>
     connectNode(
       { connection: { ...busOptions, ...createNodeOptions(url, address) }, isSharded: sharded },
-      { ...listener, onMoved: lookSoon },
+      { ...listener, onMoved: scheduleRefresh },
     );
   const shards = createShards(open(true));
   const home = createHome(open(false));
   const seedAddress = findSeed(url);
   const partOf = (channel: string) => (isSharded(channel) ? shards : home);
-  let isLooking = false;
+  let isRefreshing = false;
   let isClosed = false;
-  let soon: Timer | undefined;
+  let refreshTimer: Timer | undefined;
 
-  function lookSoon(): void {
+  function scheduleRefresh(): void {
     if (isClosed) return;
-    soon ??= setTimeout(() => {
-      soon = undefined;
-      void look();
-    }, SOON_MS);
+    refreshTimer ??= setTimeout(() => {
+      refreshTimer = undefined;
+      void refreshSlots();
+    }, REFRESH_DELAY_MS);
   }
 
-  async function look(): Promise<void> {
-    if (isLooking || isClosed) return;
-    isLooking = true;
+  async function refreshSlots(): Promise<void> {
+    if (isRefreshing || isClosed) return;
+    isRefreshing = true;
     const slots = await findSlots();
-    isLooking = false;
+    isRefreshing = false;
     if (!slots || isClosed) return;
     shards.setSlots(slots);
     home.setMasters(slots.masters);
@@ -56,13 +56,13 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
     const known = [...shards.nodes()].map(([address, { publisher }]) => ({ address, connection: publisher }));
     for (const { address, connection } of [...shuffle(known), { address: seedAddress, connection: seed }]) {
       if (connection.status !== "ready") continue;
-      const slots = await askSlots(connection, address);
+      const slots = await fetchSlots(connection, address);
       if (slots) return slots;
     }
     return null;
   }
 
-  async function askSlots(connection: Redis, address: Address): Promise<SlotMap | null> {
+  async function fetchSlots(connection: Redis, address: Address): Promise<SlotMap | null> {
     try {
       const slots = new SlotMap(await connection.call("CLUSTER", "SLOTS"), splitAddress(address).host);
       return slots.masters.size > 0 ? slots : null;
@@ -74,11 +74,11 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
 
   const timer = setInterval(() => {
     for (const [, node] of shards.nodes()) void node.probe();
-    home.look();
-    void look();
-  }, LOOK_MS);
+    home.check();
+    void refreshSlots();
+  }, POLL_MS);
   timer.unref();
-  void look();
+  void refreshSlots();
 
   return {
     isConnected: () => home.isConnected() && shards.isConnected(),
@@ -90,18 +90,18 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
       try {
         await Promise.all([shards.publish(sharded), shared.length > 0 ? home.publish(shared) : undefined]);
       } catch (error) {
-        if (isMoved(error)) lookSoon();
+        if (isMoved(error)) scheduleRefresh();
         throw error;
       }
     },
     subscribe: (channel) => partOf(channel).subscribe(channel),
     unsubscribe: (channel) => partOf(channel).unsubscribe(channel),
     // Missing messages went through the home node; the other nodes are probed.
-    reconnect: home.move,
+    reconnect: home.switchNode,
     async close() {
       isClosed = true;
       clearInterval(timer);
-      clearTimeout(soon);
+      clearTimeout(refreshTimer);
       seed.disconnect();
       shards.close();
       home.close();

@@ -7,18 +7,18 @@ export function createShards(open: (address: Address) => NodePubSub) {
   const nodes = new Map<Address, NodePubSub>();
   const wanted = new Set<string>();
   /** Where each channel is subscribed. */
-  const places = new Map<string, Address>();
+  const addressByChannel = new Map<string, Address>();
   let slots: SlotMap | null = null;
 
   /** Subscribes a channel at its current node. */
-  function place(channel: string): void {
+  function assign(channel: string): void {
     const address = wanted.has(channel) ? slots?.findOwner(channel) : undefined;
-    const former = places.get(channel);
+    const former = addressByChannel.get(channel);
     if (former === address) return;
     if (former !== undefined) nodes.get(former)?.unsubscribe(channel);
-    places.delete(channel);
+    addressByChannel.delete(channel);
     if (address === undefined) return;
-    places.set(channel, address);
+    addressByChannel.set(channel, address);
     nodes.get(address)?.subscribe(channel);
   }
 
@@ -35,7 +35,7 @@ export function createShards(open: (address: Address) => NodePubSub) {
       slots = next;
       const { masters } = next;
       for (const address of masters) if (!nodes.has(address)) nodes.set(address, open(address));
-      for (const channel of wanted) place(channel);
+      for (const channel of wanted) assign(channel);
       for (const [address, node] of nodes) {
         if (masters.has(address)) node.renew();
         else {
@@ -45,7 +45,8 @@ export function createShards(open: (address: Address) => NodePubSub) {
       }
     },
 
-    isConnected: (): boolean => places.size === wanted.size && [...nodes.values()].every((node) => node.isConnected()),
+    isConnected: (): boolean =>
+      addressByChannel.size === wanted.size && [...nodes.values()].every((node) => node.isConnected()),
 
     async publish(messages: readonly ChannelText[]): Promise<void> {
       const groups = Map.groupBy(messages, ({ channel }) => slots?.findOwner(channel));
@@ -53,11 +54,11 @@ export function createShards(open: (address: Address) => NodePubSub) {
     },
     subscribe(channel: string): void {
       wanted.add(channel);
-      place(channel);
+      assign(channel);
     },
     unsubscribe(channel: string): void {
       wanted.delete(channel);
-      place(channel);
+      assign(channel);
     },
     close(): void {
       for (const node of nodes.values()) node.close();

@@ -24,12 +24,12 @@ export class SlotMap {
 
   /**
    * @param reply of `CLUSTER SLOTS`
-   * @param askedHost the host that sent the reply; a node that doesn't know its own name leaves it out.
+   * @param replyHost the host that sent the reply; a node that doesn't know its own name leaves it out.
    * @throws if the reply has another form.
    */
-  constructor(reply: unknown, askedHost: string) {
+  constructor(reply: unknown, replyHost: string) {
     for (const [from, to, [host, port]] of reply as [number, number, [string | null, number]][]) {
-      const address = `${host && host !== "?" ? host : askedHost}:${port}`;
+      const address = `${host && host !== "?" ? host : replyHost}:${port}`;
       this.#owners.fill(address, from, to + 1);
     }
   }
@@ -43,7 +43,7 @@ export class SlotMap {
   }
 }
 
-/** An IPv6 address has colons of its own. */
+/** An IPv6 address contains colons itself. */
 export function splitAddress(address: Address): { host: string; port: number } {
   const colon = address.lastIndexOf(":");
   return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) };

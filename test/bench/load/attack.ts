@@ -1,11 +1,11 @@
-// Load process: what one attacker asks, so many at once, until all is asked or the time is over.
+// Load process: one attacker's requests, this many at once, until all are sent or the time is over.
 import { serveSteps } from "../support/load.ts";
 
 export type AttackRequest = { method: "GET" | "POST" | "PATCH" | "DELETE"; path: string; body?: string };
 export type AttackStep = {
   url: string;
   headers: Record<string, string>;
-  /** Asked in turn. `{n}` in a path or a short body stands for a number that is another one each time. */
+  /** Sent in turn. `{n}` in a path or a short body stands for a number that changes each time. */
   requests: AttackRequest[];
   atOnce: number;
   total?: number;
@@ -13,19 +13,19 @@ export type AttackStep = {
 };
 
 const SHORT_CHARS = 1_000;
-/** After a refusal; trying at once again would only measure how fast refusals are. */
+/** Pause after a refusal; retrying at once would only measure how fast refusals are. */
 const REFUSED_PAUSE_MS = 20;
 
 async function run({ url, headers, requests, atOnce, total, durationMs }: AttackStep) {
   const endsAtMs = performance.now() + (durationMs ?? Number.POSITIVE_INFINITY);
-  let asked = 0;
+  let sentCount = 0;
   let done = 0;
   let refused = 0;
   let failed = 0;
   const askOne = async (): Promise<void> => {
-    const { method, path, body } = requests[asked % requests.length] as AttackRequest;
-    asked += 1;
-    const place = (text: string) => (text.length < SHORT_CHARS ? text.replaceAll("{n}", String(asked)) : text);
+    const { method, path, body } = requests[sentCount % requests.length] as AttackRequest;
+    sentCount += 1;
+    const place = (text: string) => (text.length < SHORT_CHARS ? text.replaceAll("{n}", String(sentCount)) : text);
     try {
       const response = await fetch(`${url}${place(path)}`, {
         method,
@@ -34,7 +34,7 @@ async function run({ url, headers, requests, atOnce, total, durationMs }: Attack
       });
       await response.arrayBuffer();
       if (response.ok) done += 1;
-      // An unknown address is the answer that is expected of a login.
+      // An unknown address is the expected response to a login.
       else if (response.status === 401) done += 1;
       else if (response.status === 429 || response.status === 503) {
         refused += 1;
@@ -45,7 +45,7 @@ async function run({ url, headers, requests, atOnce, total, durationMs }: Attack
     }
   };
   const askInTurn = async () => {
-    while ((total === undefined || asked < total) && performance.now() < endsAtMs) await askOne();
+    while ((total === undefined || sentCount < total) && performance.now() < endsAtMs) await askOne();
   };
   if (requests.length === 0) await Bun.sleep(durationMs ?? 0);
   await Promise.all(Array.from({ length: atOnce }, askInTurn));

@@ -1,4 +1,4 @@
-// Load process: users who do what users do, at a steady pace, whether or not the server keeps up.
+// Load process: ordinary users at a steady pace, whether or not the server keeps up.
 import { serveSteps } from "../support/load.ts";
 import { createCountdown } from "./session.ts";
 import { connectAll, encodeText, type Wire } from "./wire.ts";
@@ -6,13 +6,13 @@ import { connectAll, encodeText, type Wire } from "./wire.ts";
 export type Bystander = { token: string; email: string; conversationId: string };
 export type BystandersStep =
   | { step: "open"; url: string; users: Bystander[]; password: string; sendEveryMs: number; logInEveryMs: number }
-  /** Measures from now on. */
+  /** Resets the measurements. */
   | { step: "start" }
   | { step: "stop" };
 
 type Setup = Extract<BystandersStep, { step: "open" }>;
 
-/** For what is still on its way at the end; what takes longer counts as an error. */
+/** How long requests in flight are awaited at the end; slower ones count as errors. */
 const END_TIMEOUT_MS = 20_000;
 
 let setup: Setup;
@@ -31,7 +31,7 @@ async function open(step: Setup) {
   const { url, users } = step;
   const ready = createCountdown(users.length);
   const onText = (payload: Buffer) => {
-    // An id stands at the front of every answer.
+    // Every response starts with an id.
     const [, type, id = ""] = /^\{"type":"(\w+)"(?:,"id":"(\d+)")?/.exec(payload.toString("latin1", 0, 80)) ?? [];
     if (type === "ready") return ready.step();
     const at = sentAtMs.get(id);
@@ -58,7 +58,7 @@ async function open(step: Setup) {
   await ready.done;
   const everyMs = step.sendEveryMs;
   users.forEach((user, index) => {
-    // Not all in the same instant.
+    // Spread over the interval.
     setTimeout(() => timers.push(setInterval(() => send(user, index), everyMs)), (index * everyMs) / users.length);
   });
   timers.push(setInterval(() => void readMe(), everyMs));

@@ -3,13 +3,13 @@ import { encodeText } from "./wire.ts";
 /** What a text frame of a server means to the load. */
 export type Meaning = "ack" | "push" | "ready" | "keepalive" | "other";
 
-/** How one kind of server is spoken to. The load looks at some bytes of an answer, and never parses it. */
+/** The protocol of one kind of server. The load checks a few bytes of a frame, and never parses it. */
 export type Dialect = {
   path: string;
   headers(token: string): Record<string, string>;
-  /** Sent when the connection is open; the server answers it, or what it says first, with something `ready`. */
+  /** Sent when the connection opens; the server's response, or its first frame, is `ready`. */
   hello: Buffer | null;
-  /** Makes a connection hear of a conversation; answered by an ack. */
+  /** Subscribes a connection to a conversation; the response is an ack. */
   subscribe(conversationId: string, n: number): Buffer;
   send(conversationId: string, n: number, content: string): Buffer;
   read(payload: Buffer): Meaning;
@@ -17,7 +17,7 @@ export type Dialect = {
 };
 
 const byte = (text: string) => text.charCodeAt(0);
-/** Of `{"type":"…`: the first letter of the type. */
+/** The index of the first letter of the type in `{"type":"…`. */
 const TYPE_AT = 9;
 
 export const parley: Dialect = {
@@ -46,7 +46,7 @@ export const parley: Dialect = {
   keepalive: encodeText('{"type":"ping"}'),
 };
 
-/** Socket.IO over Engine.IO 4: `40` connects, `42N[…]` is an event that wants an ack, `43N[…]` the ack. */
+/** Socket.IO over Engine.IO 4: `40` connects, `42N[…]` is an event that requests an ack, `43N[…]` the ack. */
 export const socketIo: Dialect = {
   path: "/socket.io/?EIO=4&transport=websocket",
   headers: () => ({}),
@@ -72,7 +72,7 @@ export const socketIo: Dialect = {
   keepalive: encodeText("3"),
 };
 
-/** The bare server answers each frame with an `a`, and publishes its own text, which begins otherwise. */
+/** The bare server acknowledges each frame with an `a`, and publishes its own text, which starts with another letter. */
 export const bare: Dialect = {
   path: "/",
   headers: () => ({}),
@@ -89,7 +89,7 @@ export const bare: Dialect = {
 export const dialects = { parley, socketIo, bare };
 export type DialectName = keyof typeof dialects;
 
-// Unique in the life of a load process, and between them by the start: a repeated one would not be stored again.
+// Unique within a load process, and between them by the start time: a repeated id would not be stored again.
 const prefix = Bun.randomUUIDv7().slice(-12);
 let count = 0;
 

@@ -1,4 +1,4 @@
-// Load process: many connections hear of one conversation; each message is sent when the one before has reached all.
+// Load process: many connections subscribe to one conversation; each message is sent when all received the previous one.
 import { serveSteps } from "../support/load.ts";
 import { createCountdown, openSessions, type Target } from "./session.ts";
 
@@ -36,7 +36,7 @@ async function run(messages: number) {
   const { wires, dialect } = sessions;
   const startedAtMs = performance.now();
   for (let message = 0; message < messages; message += 1) {
-    // One for each subscriber, and the sender's ack.
+    // One per subscriber, plus the sender's ack.
     const delivered = createCountdown(setup.subscribers + 1);
     onFrame = delivered.step;
     n += 1;

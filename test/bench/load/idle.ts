@@ -1,4 +1,4 @@
-// Load process: opens connections, and leaves them alone.
+// Load process: opens connections, and keeps them idle.
 import { serveSteps } from "../support/load.ts";
 import { openSessions, type Target } from "./session.ts";
 

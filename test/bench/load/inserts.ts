@@ -1,4 +1,4 @@
-// Load process: the same rows as the sends of Parley, written by nothing but a driver, batch after batch.
+// Load process: inserts the same rows as Parley's sends, with nothing but a driver, batch after batch.
 import postgres from "postgres";
 import { serveSteps } from "../support/load.ts";
 

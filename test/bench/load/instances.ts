@@ -6,15 +6,15 @@ import { createCountdown, openSessions, type Target } from "./session.ts";
 export type InstancesStep =
   | {
       step: "open";
-      /** The same in all but their address, for each instance. */
+      /** One per instance, differing only in the address. */
       targets: Target[];
       conversations: string[];
       inFlight: number;
       contentChars: number;
     }
-  /** As many as are acknowledged. */
+  /** Sends as fast as acks arrive. */
   | { step: "run"; durationMs: number }
-  /** So many a second, to measure how long pushes take. */
+  /** Sends this many per second, to measure the latency of pushes. */
   | { step: "pace"; durationMs: number; perSecond: number };
 
 const DRAIN_MS_MAX = 30_000;
@@ -25,12 +25,12 @@ type Place = { sessions: Sessions; wire: number };
 let setup: Extract<InstancesStep, { step: "open" }>;
 let senders: Place[] = [];
 let onAck: (conversation: number) => void = () => {};
-/** When the messages of each conversation were sent that its watcher has not been pushed. */
+/** The send times of each conversation's messages that have not been pushed to its watcher. */
 let sentAtMs: number[][] = [];
 let latenciesMs: number[] = [];
 let n = 0;
 
-/** Opens a connection to each instance for those conversations whose sender, or watcher, is there. */
+/** Opens a connection to each instance for the conversations whose sender, or watcher, is there. */
 async function openPlaces(offset: number, listener: Parameters<typeof openSessions>[2]): Promise<Place[]> {
   const { targets, conversations } = setup;
   const places: Place[] = [];
@@ -74,7 +74,7 @@ function send(conversation: number): void {
 
 const countUnpushed = (): number => sentAtMs.reduce((sum, { length }) => sum + length, 0);
 
-/** Waits for the pushes behind the last acks. @returns how many never came. */
+/** Waits for the pushes after the last acks. @returns how many never arrived. */
 async function drain(): Promise<number> {
   const endsAtMs = performance.now() + DRAIN_MS_MAX;
   while (countUnpushed() > 0 && performance.now() < endsAtMs) await Bun.sleep(5);

@@ -1,10 +1,10 @@
-// Load process: a receiver of webhooks at several addresses, which takes everything.
+// Load process: a webhook receiver at several addresses that accepts everything.
 import { createHmac } from "node:crypto";
 import { type LoadReply, serveSteps } from "../support/load.ts";
 
 export type ReceiversStep =
   | { step: "open" }
-  /** Waits until so many have come since the last one. */
+  /** Waits until this many have arrived since the last one. */
   | { step: "await"; count: number };
 
 let count = 0;
@@ -16,7 +16,7 @@ const server = Bun.serve({
   hostname: "127.0.0.1",
   async fetch(request) {
     const body = await request.text();
-    // What any receiver does.
+    // As any receiver does.
     createHmac("sha256", "a secret")
       .update(`${request.headers.get("webhook-id")}.${body}`)
       .digest();

@@ -10,7 +10,7 @@ const event = (fields: { type: string; [field: string]: unknown }) =>
 const END = "0\r\n\r\n";
 const arrive = (...texts: string[]): Packet[] => texts.map((text, index) => ({ atMs: index, text }));
 
-test("each piece has the time of the packet that completes it", () => {
+test("dates each piece by the packet that completes it", () => {
   const second = chunk(pieceText(2));
   const packets = arrive(
     HEAD,
@@ -27,7 +27,7 @@ test("each piece has the time of the packet that completes it", () => {
   });
 });
 
-test("an event that is spread over chunks and packets is read as one", () => {
+test("reads an event that is spread over chunks and packets as one", () => {
   const text = `data: ${JSON.stringify({ choices: [{ delta: { content: pieceText(1) } }] })}\n\n`;
   const packets = arrive(
     `${HEAD}${frame(text.slice(0, 9))}3`,
@@ -37,7 +37,7 @@ test("an event that is spread over chunks and packets is read as one", () => {
   expect(readAnswer(packets, "chat")).toMatchObject({ text: pieceText(1), isComplete: false, pieceAtMs: [2] });
 });
 
-test("an answer in a conversation has the text of its deltas, and of the message in its final form", () => {
+test("reads the deltas of an answer in a conversation, and the message in its final form", () => {
   const message = { role: "assistant", status: "streaming", content: "" };
   const packets = arrive(
     HEAD + event({ type: "message.created", data: { role: "user", content: "What?" } }),
@@ -53,7 +53,7 @@ test("an answer in a conversation has the text of its deltas, and of the message
   });
 });
 
-test("lost, repeated, reordered and foreign pieces are found", () => {
+test("detects lost, repeated, reordered and foreign pieces", () => {
   const [one, two, three] = [pieceText(1), pieceText(2), pieceText(3)];
   expect(findDamage(one + two + three, 3)).toEqual({ lost: 0, misplaced: 0 });
   expect(findDamage(one + three, 3)).toEqual({ lost: 1, misplaced: 0 });

@@ -1,6 +1,6 @@
 import { PIECE_CHARS } from "../support/pieces.ts";
 
-/** A packet of a response, and when it came. */
+/** A packet of a response, and its arrival time. */
 export type Packet = { atMs: number; text: string };
 
 /** How an answer is streamed: as OpenAI's Chat Completions, or as events of Parley's conversations. */
@@ -8,18 +8,18 @@ export type AnswerFormat = "chat" | "conversation";
 
 export type RecordedAnswer = {
   text: string;
-  /** The text of the message in its final form, where the format tells it. */
+  /** The text of the message in its final form, if the format has it. */
   finalText: string | null;
-  /** Whether the stream ended as a complete answer does. */
+  /** Whether the stream ended as a complete answer. */
   isComplete: boolean;
-  /** When each piece was there to its last character. */
+  /** When each piece had completely arrived. */
   pieceAtMs: number[];
 };
 
 type Draft = Omit<RecordedAnswer, "pieceAtMs">;
 type Fields = { [field: string]: unknown };
 
-/** Reads a recorded response, after the measurement: the load then costs little beside what it measures. */
+/** Parses a recorded response after the measurement, so that parsing does not disturb it. */
 export function readAnswer(packets: Packet[], format: AnswerFormat): RecordedAnswer {
   const draft: Draft = { text: "", finalText: null, isComplete: false };
   const pieceAtMs: number[] = [];
@@ -65,7 +65,7 @@ function* readEvents(packets: Packet[]): Generator<{ data: string; atMs: number 
   }
 }
 
-/** What each packet brought of the body, without its head and the frames of its chunks. */
+/** The part of the body in each packet, without the head and the chunk framing. */
 function* readBody(packets: Packet[]): Generator<Packet> {
   let raw = "";
   let isInBody = false;
@@ -84,7 +84,7 @@ function* readBody(packets: Packet[]): Generator<Packet> {
   }
 }
 
-/** The first chunk of a chunked body; null if it isn't all there. The last one is empty. */
+/** The first chunk of a chunked body; null if it is incomplete. The last one is empty. */
 function readChunk(raw: string): { text: string; end: number } | null {
   const lineEnd = raw.indexOf("\r\n");
   if (lineEnd < 0) return null;

@@ -1,4 +1,4 @@
-// Load process: asks one thing over and over on connections that are kept, and notes how long each answer takes.
+// Load process: repeats requests on keep-alive connections, and records the latency of each.
 import type { Socket } from "bun";
 import { serveSteps } from "../support/load.ts";
 import { createCountdown } from "./session.ts";
@@ -8,16 +8,16 @@ export type RequestsStep =
       step: "open";
       url: string;
       method: "GET" | "POST";
-      /** Several are asked in turn. */
+      /** Several are sent in turn. */
       path: string | readonly string[];
       headers: Record<string, string>;
       body?: string;
-      /** Each has one request on its way. */
+      /** Each has one request in flight. */
       connections: number;
-      /** Between an answer and the next request. */
+      /** Pause between a response and the next request. */
       pauseMs?: number;
     }
-  /** Ends after so long, or so many requests. */
+  /** Ends after this time, or this many requests. */
   | { step: "run"; durationMs: number; requestsMax?: number };
 
 type Setup = Extract<RequestsStep, { step: "open" }>;
@@ -28,7 +28,7 @@ const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 let setup: Setup;
 let texts: string[] = [];
-let asked = 0;
+let sentCount = 0;
 let endsAtMs = 0;
 let left = 0;
 let tookMs: number[] = [];
@@ -45,7 +45,7 @@ function open(step: Setup) {
   return Promise.resolve({});
 }
 
-/** For each run, since servers end connections that have been idle for long. */
+/** Opened for each step, because servers close connections that are idle for long. */
 function connect(): Promise<Socket<State>[]> {
   const { hostname, port } = new URL(setup.url);
   const connectOne = () =>
@@ -66,8 +66,8 @@ function connect(): Promise<Socket<State>[]> {
 function ask(socket: Socket<State>): void {
   left -= 1;
   socket.data.askedAtMs = performance.now();
-  socket.write(texts[asked % texts.length] ?? "");
-  asked += 1;
+  socket.write(texts[sentCount % texts.length] ?? "");
+  sentCount += 1;
 }
 
 function receive(socket: Socket<State>, bytes: Buffer): void {

@@ -1,4 +1,4 @@
-// Load process: each connection has a conversation of its own and keeps some messages in flight.
+// Load process: each connection has its own conversation, and keeps some messages in flight.
 import { serveSteps } from "../support/load.ts";
 import { createCountdown, openSessions, type Target } from "./session.ts";
 
@@ -6,7 +6,7 @@ export type SendsStep =
   | {
       step: "open";
       target: Target;
-      /** One for each connection. */
+      /** One per connection. */
       conversations: string[];
       inFlight: number;
       contentChars: number;
@@ -67,7 +67,7 @@ async function run(durationMs: number) {
   const elapsedMs = performance.now() - startedAtMs;
   isOver = true;
   await finished.done;
-  // The pushes of the last messages may come behind their acks.
+  // The pushes of the last messages may arrive after their acks.
   if (setup.isShared) return { acks, all, elapsedMs };
   for (let waits = 0; pushes < all && waits < 100; waits += 1) await Bun.sleep(10);
   if (pushes !== all) throw new Error(`${all} messages were acknowledged, ${pushes} pushed.`);

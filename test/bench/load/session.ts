@@ -3,13 +3,13 @@ import { connectAll, type Wire } from "./wire.ts";
 
 export type Target = { dialect: DialectName; url: string; token: string };
 
-/** Called for every ack and push, with its size; its bytes are only good during the call. */
+/** Called for every ack and push, with its size; its bytes are only valid during the call. */
 type Listener = {
   onAck(index: number, bytes: number): void;
   onPush(index: number, bytes: number, payload: Buffer): void;
 };
 
-/** Many connections to one server, all of them known to it. */
+/** Many connections to one server, all authenticated. */
 export async function openSessions(target: Target, count: number, listener: Listener) {
   const dialect = dialects[target.dialect];
   const ready = createCountdown(count);
@@ -31,7 +31,7 @@ export async function openSessions(target: Target, count: number, listener: List
   return { wires, dialect };
 }
 
-/** A promise that is fulfilled by the last of so many steps. */
+/** A promise that resolves after this many steps. */
 export function createCountdown(steps: number): { step(): void; done: Promise<void> } {
   const { promise, resolve } = Promise.withResolvers<void>();
   let left = steps;

@@ -10,8 +10,8 @@ type State = { watcher: Watcher | null; packets: Packet[]; tail: string };
 const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 /**
- * An HTTP client that only keeps the packets of the responses and looks for their end, so that the load costs little
- * beside what it measures. Connections are kept and used again, as every real client does.
+ * An HTTP client that only keeps the packets of the responses and detects their end, so that the load uses little CPU
+ * compared with what it measures. Connections are kept alive, as in every real client.
  */
 export function createStreamClient(options: { url: string; headers: Record<string, string> }) {
   const { hostname, port } = new URL(options.url);
@@ -69,7 +69,7 @@ export function createStreamClient(options: { url: string; headers: Record<strin
   };
 }
 
-/** The status line and the beginning of the body: there it says why. */
+/** The status line and the beginning of the body, which has the reason. */
 function summarize(response: string): string {
   const bodyAt = response.indexOf("\r\n\r\n");
   return `${response.slice(0, response.indexOf("\r\n"))}: ${response.slice(bodyAt).trim().slice(0, 500)}`;

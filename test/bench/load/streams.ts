@@ -1,4 +1,4 @@
-// Load process: asks for streamed answers over HTTP, and notes when each piece of them arrives.
+// Load process: requests streamed answers over HTTP, and records when each piece arrives.
 import { serveSteps } from "../support/load.ts";
 import { findDamage, readModel } from "../support/pieces.ts";
 import { quantile } from "../support/quantile.ts";
@@ -11,7 +11,7 @@ export type StreamsStep =
       step: "open";
       url: string;
       headers: Record<string, string>;
-      /** They are sent in turn. `MODEL` in a body stands for the model of the run. */
+      /** They are sent in turn. `MODEL` in a body stands for the model of the step. */
       requests: { path: string; body: string }[];
       format: AnswerFormat;
     }
@@ -30,8 +30,8 @@ function open(step: Extract<StreamsStep, { step: "open" }>) {
 }
 
 /**
- * Starts a stream every `intervalMs`; with 0, all at once. Each begins at a chance moment of its interval: else the pieces
- * of all answers would come in step, and every new question into the middle of them.
+ * Starts a stream every `intervalMs`; with 0, all at once. Each starts at a random moment of its interval: otherwise the
+ * pieces of all answers would be synchronized, and every new request would arrive between them.
  */
 async function run({ streams, intervalMs, model }: Extract<StreamsStep, { step: "run" }>) {
   const recorded: Stream[] = [];
@@ -54,7 +54,7 @@ async function run({ streams, intervalMs, model }: Extract<StreamsStep, { step: 
   return judge(recorded, readModel(model).pieces);
 }
 
-/** Times in milliseconds; `atOnce` is the most answers of which some pieces had come and others had not. */
+/** Times in milliseconds; `atOnce` is the maximum number of answers in progress. */
 function judge(streams: Stream[], pieces: number) {
   const firstMs: number[] = [];
   const distancesMs: number[] = [];
@@ -63,7 +63,7 @@ function judge(streams: Stream[], pieces: number) {
   let misplaced = 0;
   for (const { askedAtMs, packets } of streams) {
     const answer = readAnswer(packets, setup.format);
-    if (!answer.isComplete) throw new Error(`A stream ended too soon: ${packets.map(({ text }) => text).join("")}`);
+    if (!answer.isComplete) throw new Error(`A stream ended early: ${packets.map(({ text }) => text).join("")}`);
     for (const text of [answer.text, answer.finalText ?? answer.text]) {
       const damage = findDamage(text, pieces);
       lost += damage.lost;

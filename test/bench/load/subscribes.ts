@@ -1,4 +1,4 @@
-// Load process: subscribes to a conversation again and again, each time from the same position, one after the other.
+// Load process: subscribes to a conversation repeatedly, each time from the same position, one after the other.
 import { serveSteps } from "../support/load.ts";
 import { openSessions, type Target } from "./session.ts";
 import { encodeText } from "./wire.ts";

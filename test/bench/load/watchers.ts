@@ -18,7 +18,7 @@ let onCompleted: (index: number) => void = () => {};
 let deltas = 0;
 let n = 0;
 
-/** The connections of a conversation stand side by side: the first of them is the one that asks. */
+/** The connections of a conversation are adjacent: the first of them sends the request. */
 async function open(step: Extract<WatchersStep, { step: "open" }>) {
   setup = step;
   const { conversations, watchers } = step;
@@ -26,7 +26,7 @@ async function open(step: Extract<WatchersStep, { step: "open" }>) {
   sessions = await openSessions(step.target, count, {
     onAck: () => onAck(),
     onPush(index, _bytes, payload) {
-      // Of `message.delta` and `message.completed`, beside deleted and created: two letters tell.
+      // Of `message.delta` and `message.completed`, as well as deleted and created: two letters identify the type.
       const kind = payload.toString("latin1", TYPE_AT, TYPE_AT + 3);
       if (kind === "del") deltas += 1;
       else if (kind === "com") onCompleted(index);

@@ -1,13 +1,13 @@
 import type { Socket } from "bun";
 
 const CONNECT_TIMEOUT_MS = 30_000;
-/** Handshakes at a time: servers have a bounded queue of connections that they have not taken yet. */
+/** Concurrent handshakes: servers have a limited backlog of connections. */
 const CONNECTING_MAX = 64;
 
 type State = {
   rest: Buffer | null;
   unsent: Buffer[];
-  /** From the end of the handshake on. */
+  /** Valid after the handshake. */
   wire: Wire | null;
   opened(wire: Wire): void;
   failed(error: Error): void;
@@ -15,26 +15,26 @@ type State = {
   onEnd: (() => void) | undefined;
 };
 
-/** A WebSocket with nothing around it, so that the load costs little beside what it measures. */
+/** A minimal WebSocket client, so that the load uses little CPU compared with what it measures. */
 export type Wire = { send(frame: Buffer): void; close(): void };
 
 export type WireOptions = {
   url: string;
   headers: Record<string, string>;
-  /** A text frame has come; its bytes are only good during the call. */
+  /** A text frame has arrived; its bytes are only valid during the call. */
   onText(payload: Buffer, wire: Wire): void;
-  /** The connection has ended by itself. Absent: that ends the load. */
+  /** The server closed the connection. Absent: that is an error. */
   onEnd?: () => void;
 };
 
-/** The frame of a client with this text. It is masked, as it must be, with a mask of zeros. */
+/** A client's frame with this text. It is masked, as required, with a mask of zeros. */
 export function encodeText(text: string): Buffer {
   return encodeFrame(0x81, Buffer.from(text));
 }
 
 function encodeFrame(firstByte: number, payload: Buffer): Buffer {
   const isShort = payload.length < 126;
-  if (payload.length > 0xffff) throw new Error("A frame of the load is shorter than 64 KiB.");
+  if (payload.length > 0xffff) throw new Error("Frames of the load must be shorter than 64 KiB.");
   const head = Buffer.alloc(isShort ? 6 : 8);
   head[0] = firstByte;
   head[1] = 0x80 | (isShort ? payload.length : 126);
@@ -50,7 +50,7 @@ export async function connectAll(options: WireOptions[]): Promise<Wire[]> {
   return wires;
 }
 
-/** Fulfils when the server has agreed to speak WebSocket. */
+/** Resolves when the server has accepted the upgrade. */
 export function connect({ url, headers, onText, onEnd }: WireOptions): Promise<Wire> {
   const { hostname, port, pathname, search } = new URL(url);
   const lines = {
@@ -63,7 +63,7 @@ export function connect({ url, headers, onText, onEnd }: WireOptions): Promise<W
   };
   const fields = Object.entries(lines).map(([name, value]) => `${name}: ${value}\r\n`);
   const { promise, resolve, reject } = Promise.withResolvers<Wire>();
-  setTimeout(() => reject(new Error("The handshake takes too long.")), CONNECT_TIMEOUT_MS).unref();
+  setTimeout(() => reject(new Error("The handshake timed out.")), CONNECT_TIMEOUT_MS).unref();
   Bun.connect<State>({
     hostname,
     port: Number(port),
@@ -87,7 +87,7 @@ function fail({ data }: Socket<State>): void {
     data.onEnd();
     return;
   }
-  console.error("A server ended a connection.");
+  console.error("A server closed a connection.");
   process.exit(1);
 }
 
@@ -99,7 +99,7 @@ function receive(socket: Socket<State>, chunk: Buffer): void {
     if (end >= 0) {
       const status = bytes.toString("latin1", 0, end).split("\r\n")[0];
       if (!status?.includes(" 101 ")) {
-        data.failed(new Error(`The server answered ${status}.`));
+        data.failed(new Error(`The server returned ${status}.`));
         return;
       }
       data.wire = createWire(socket);
@@ -108,11 +108,11 @@ function receive(socket: Socket<State>, chunk: Buffer): void {
     }
   }
   const used = data.wire ? readFrames(socket, data.wire, bytes) : 0;
-  // The chunk belongs to the runtime, which writes the next one over it.
+  // The runtime reuses the chunk's memory for the next one.
   data.rest = used < bytes.length ? Buffer.from(bytes.subarray(used)) : null;
 }
 
-/** @returns how many bytes were whole frames. */
+/** @returns the length of the complete frames in bytes. */
 function readFrames(socket: Socket<State>, wire: Wire, bytes: Buffer): number {
   let at = 0;
   while (at + 2 <= bytes.length) {

@@ -1,4 +1,4 @@
-// What the runtime itself needs: publishes a fixed text to all who are subscribed, stores nothing, knows nobody.
+// The baseline of the runtime: publishes a fixed text to all subscribers, without storage or authentication.
 const frame = "x".repeat(Number(process.env.FRAME_BYTES));
 
 const server = Bun.serve<object>({

@@ -1,4 +1,4 @@
-// What the runtime and the database driver need for one answer: reads a row, sends it as JSON, and knows nobody.
+// The baseline of the runtime and the database driver: reads a row and sends it as JSON, without authentication.
 import postgres from "postgres";
 
 const sql = postgres(process.env.DATABASE_URL ?? "", { max: Number(process.env.POOL_SIZE) });

@@ -1,6 +1,6 @@
-// A stand-in for a model's server that costs next to nothing: Chat Completions as a stream, one piece at a time, written
-// straight to the connection. The model's name says how: `PIECES-DELAYMS`, as in `50-20`. `GET /distances` tells how far
-// apart the pieces were sent since it was asked last: timers are late on a busy machine.
+// A stand-in for a model's server with hardly any overhead: Chat Completions as a stream, one piece at a time, written
+// directly to the connection. The model's name has the parameters: `PIECES-DELAYMS`, as in `50-20`. `GET /distances` returns
+// the intervals between pieces sent since the last request, because timers are late on a busy machine.
 import type { Socket } from "bun";
 import { pieceText, readModel } from "../support/pieces.ts";
 import { quantile } from "../support/quantile.ts";
@@ -26,7 +26,7 @@ const OPENING = HEAD + chunk({ role: "assistant", content: "" });
 const USAGE = { prompt_tokens: 20, completion_tokens: 50, total_tokens: 70 };
 const ENDING = `${chunk({}, "stop")}${chunk({}, null, USAGE)}${frame("data: [DONE]\n\n")}0\r\n\r\n`;
 
-/** Made when they are first sent; the first one is piece 1. */
+/** Created when first sent; the first one is piece 1. */
 const chunks: string[] = [];
 let distancesMs: number[] = [];
 
@@ -56,9 +56,9 @@ function answer(socket: Socket<State>, model: string): void {
 
 function write(socket: Socket<State>, text: string): void {
   const written = socket.write(text);
-  // Negative: the reader has gone. The rest of a part would have to wait, and count as lost on its way.
+  // Negative: the reader disconnected. The rest of a partial write would have to wait, and count as lost.
   if (written < 0 || written === text.length) return;
-  console.error("A reader is too slow for the buffer of its connection.");
+  console.error("A reader is too slow, and its connection's buffer is full.");
   process.exit(1);
 }
 

@@ -10,18 +10,18 @@ import { runRounds } from "../support/rounds.ts";
 import type { Context } from "../support/row.ts";
 import type { Server } from "../support/servers.ts";
 
-/** Answers at steady arrivals: as many begin as end. */
+/** Answers at a steady rate: as many begin as end. */
 const STEADY = { model: "50-20", streams: 400, atOnce: 100 };
-/** Answers that begin at the same instant, and last so long that all of them are being written at once. */
+/** Answers that begin at once, and last long enough to be all in progress at the same time. */
 const CROWD = { model: "50-40", streams: 500 };
 const { pieces: PIECES, delayMs: PIECE_DELAY_MS } = readModel(STEADY.model);
 const INTERVAL_MS = (PIECES * PIECE_DELAY_MS) / STEADY.atOnce;
 
-/** For what is stored after an answer has ended. */
+/** The timeout for storing an answer after its end. */
 const STORE_TIMEOUT_MS = 10_000;
 const STORE_POLL_MS = 100;
 
-/** Answers of models: what the way through Parley adds, and what a stream costs, beside nginx, which stores nothing. */
+/** Answers of models: the latency that Parley adds, and the cost of a stream, compared with nginx, which stores nothing. */
 export async function measureAnswers({ rounds, getPostgres }: Context): Promise<RowReport> {
   const { pid: databasePid, createDatabase } = await getPostgres();
   const databaseUrl = await createDatabase("answers");
@@ -79,8 +79,8 @@ async function run(
   return { p50Ms, p99Ms, distanceMs: distanceP99Ms - sent.p99Ms, damaged: lost + misplaced, atOnce };
 }
 
-/** Answers that are not in the database, whole and complete. Those of `/v1` may be stored a moment after their end. */
-async function countUnstored(databaseUrl: string, asked: number): Promise<number> {
+/** The number of answers that are not stored completely. Those of `/v1` may be stored a moment after their end. */
+async function countUnstored(databaseUrl: string, expected: number): Promise<number> {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   const endsAtMs = performance.now() + STORE_TIMEOUT_MS;
   try {
@@ -88,7 +88,7 @@ async function countUnstored(databaseUrl: string, asked: number): Promise<number
       const [row] = await sql<{ stored: number }[]>`
         select count(*)::int as stored from messages
         where role = 'assistant' and status = 'complete' and content = ${answerText(PIECES)}`;
-      const left = asked - (row?.stored ?? 0);
+      const left = expected - (row?.stored ?? 0);
       if (left === 0 || performance.now() > endsAtMs) return left;
       await Bun.sleep(STORE_POLL_MS);
     }

@@ -38,7 +38,7 @@ type Sample = {
   attackerShare: number;
 };
 
-/** What one ordinary user can do to the others: each attack on a server that was just started, while others go on. */
+/** What one ordinary user can do to others: each attack on a freshly started server, while others continue to work. */
 export async function measureAttacks({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("attacks");
@@ -58,7 +58,7 @@ export async function measureAttacks({ rounds, getPostgres }: Context): Promise<
   }
   await first.stop();
 
-  // `ATTACKS=kB` measures only those with this in their name.
+  // `ATTACKS=kB` measures only the attacks with this in their name.
   const names = Object.keys(createAttacks(data)).filter((name) => name.includes(process.env.ATTACKS ?? ""));
   const samples = Object.fromEntries(names.map((name) => [name, [] as Sample[]]));
   for (let round = 0; round < rounds; round += 1)

@@ -18,7 +18,7 @@ const ROUND_MS = 2_000;
 const RATIO_MIN = 1.3;
 const BYTES_PER_MIB = 1024 * 1024;
 
-/** A server with what its user reads; Postgres is charged as well. */
+/** A server and the data that its user reads; the CPU time of Postgres counts too. */
 type Site = { server: Server; postgresPid: number; loads: Record<Read, Load> };
 type Read = "list" | "read" | "history";
 type Sample = { perCpuSecond: number; perSecond: number; serverUs: number; postgresUs: number };
@@ -30,12 +30,12 @@ const labels: Record<Read, string> = {
 };
 const reads: Read[] = ["list", "read", "history"];
 
-/** Frequent reads, beside the same executable without its caches: requests for each second of CPU, Postgres' included. */
+/** Frequent reads, compared with the same executable without caches: requests per second of CPU, including Postgres. */
 export async function measureCaches({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("caches");
   const alone = { on: await openEmbedded("on"), off: await openEmbedded("off") };
-  // Beside another instance no responses are kept, only pages of histories.
+  // With another instance, no responses are cached, only pages of histories.
   const shared = {
     on: await open(await start("on", { databaseUrl }), postgres.pid),
     off: await open(await start("off", { databaseUrl }), postgres.pid),

@@ -18,7 +18,7 @@ const US_PER_MS = 1_000;
 type Sample = { usPerDelivery: number; loadUsPerDelivery: number; messagesPerSecond: number };
 type Contestant = { load: Load; server: Server };
 
-/** Fan-out: what it costs the server to bring a message to one of its many subscribers. */
+/** Fan-out: the cost of delivering a message to one of many subscribers. */
 export async function measureFanOut({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const parleyServer = await startParley({ databaseUrl: await postgres.createDatabase("fan_out") });
@@ -52,7 +52,7 @@ export async function measureFanOut({ rounds, getPostgres }: Context): Promise<R
     ],
     notes: [
       `fan-out: ${MESSAGES} messages a round, each sent when the one before has reached all; pushes of ${pushBytes} bytes; ` +
-        "Parley's figure includes that it stores each message",
+        "Parley's figure includes storing each message",
       ...Object.entries(samples).map(
         ([name, of]) =>
           `${name}: ${show(medianOf(of, (sample) => sample.messagesPerSecond))} messages/s, ` +

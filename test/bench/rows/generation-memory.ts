@@ -5,16 +5,16 @@ import type { RowReport } from "../support/report.ts";
 import { medianOf, runRounds } from "../support/rounds.ts";
 import type { Context } from "../support/row.ts";
 
-/** Its second and last piece comes when all is over. */
+/** Its second and last piece comes after the measurement. */
 const MODEL = "2-600000";
-/** Below what one instance writes at the same time. */
+/** Below the limit of concurrent answers of one instance. */
 const GENERATIONS = 400;
-/** The first few make the server load and compile what every later one shares. */
+/** The first few make the server load and compile shared code. */
 const WARM_UP = 50;
 const SETTLE_MS = 3_000;
 const BYTES_PER_KIB = 1024;
 
-/** Memory of an answer that is being written: what the server grows by, with a model that has said its first words. */
+/** Memory of an answer in progress: how much the server grows, with a model that has sent its first words. */
 export async function measureGenerationMemory({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   let count = 0;
@@ -22,7 +22,7 @@ export async function measureGenerationMemory({ rounds, getPostgres }: Context):
     {
       parley: async () => {
         count += 1;
-        // All new each time: a process does not give its memory back, and what is left behind would be taken over.
+        // Everything is new each time: a process does not return its memory, and leftover answers would be taken over.
         const databaseUrl = await postgres.createDatabase(`generation_memory_${count}`);
         const provider = await startProvider();
         const parley = await startParleyWith({ databaseUrl, provider, models: [MODEL] });

@@ -12,7 +12,7 @@ const CONTENT_CHARS = 100;
 const ROUND_MS = 4_000;
 const SECRET = "the secret that both instances know: 0123456789";
 
-/** Everybody writes into one conversation: through two instances, which meet in its lock, and through one. */
+/** All users write to one conversation: through two instances, which contend for its lock, and through one. */
 export async function measureHotConversation({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("hot");

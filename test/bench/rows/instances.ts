@@ -16,7 +16,7 @@ const IN_FLIGHT = 4;
 const CONTENT_CHARS = 100;
 const ROUND_MS = 4_000;
 const PACE_MS = 3_000;
-/** Far from what the machine can do: what is measured is the way, not the queue. */
+/** Far below the machine's capacity: this measures the latency of a push, not queueing. */
 const PACE_PER_SECOND = 200;
 const SOCKET_IO_POOL_SIZE = 10;
 const JWT_SECRET = "the instances of a bench accept each other's tokens";
@@ -26,7 +26,7 @@ type Side = { name: string; servers: Server[]; load: Load };
 /** Shares are of one core. */
 type Sample = { acksPerSecond: number; p50Ms: number; p99Ms: number; shares: Record<string, number> };
 
-/** Several instances: what a second one adds, and how long a push takes from one to the other. */
+/** Several instances: the throughput that a second one adds, and the latency of a push between them. */
 export async function measureInstances({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const redis = await startRedis();
@@ -130,7 +130,7 @@ async function measure({ name, load, servers }: Side, postgres: BenchPostgres, r
   const pace: InstancesStep = { step: "pace", durationMs: PACE_MS, perSecond: PACE_PER_SECOND };
   const paced = await load.ask(pace);
   if (missing > 0 || (paced.missing ?? 0) > 0)
-    throw new Error(`${name}: ${missing} and ${paced.missing} pushes never came.`);
+    throw new Error(`${name}: ${missing} and ${paced.missing} pushes never arrived.`);
   const shares = Object.fromEntries(
     Object.entries(after).map(([part, ms]) => [part, (ms - (before[part] ?? 0)) / elapsedMs]),
   );

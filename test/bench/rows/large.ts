@@ -10,13 +10,13 @@ import { type RowReport, show } from "../support/report.ts";
 import { median, medianOf, runRounds } from "../support/rounds.ts";
 import type { Context } from "../support/row.ts";
 
-/** Calls of a round, or as many as fit in this time. */
+/** Calls per round, or as many as fit in this time. */
 const CALLS = 60;
 const ROUND_MS = 6_000;
 const AT_ONCE = 20;
 const MODEL = "1-0";
 const PAGE = 50;
-/** Of the branch: with what comes before it, all of it is shown to the model, so that none of it is put into a summary. */
+/** Of the branch: with the messages before it, it fits into the model's context, so that nothing is summarized. */
 const BRANCH_TIP_SEQ = 81_000;
 const BEHIND = 500;
 const INDEXING_TIMEOUT_MS = 180_000;
@@ -24,12 +24,12 @@ const COUNTING_TIMEOUT_MS = 1_200_000;
 /** Before the first message. */
 const ALL = "from=2020-01-01T00:00:00Z";
 
-/** Of a search its p95 is shown, and bound; of another call its p50. */
+/** For a search, its p95 is shown and limited; for other calls, their p50. */
 type Sample = { p50Ms: number; p95Ms: number; p99Ms: number; perSecond: number };
 type Call = { what: string; upToMs?: number; isSearch?: boolean; load: Load; measure(): Promise<Sample> };
 type Page = { data: { id: string; last_seq: number }[]; next_cursor: string | null };
 
-/** Reads and sends of one client beside 5,000,000 messages: nothing may grow with what others have stored. */
+/** Reads and sends of one client with 5,000,000 messages stored: no latency may grow with the data of others. */
 export async function measureLarge({ rounds, isFresh }: Context): Promise<RowReport> {
   const data = await openLargeData({ isFresh });
   const provider = await startProvider();
@@ -100,7 +100,7 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
     }),
     await get("200 of 5,000 members", undefined, tokens.host, `/conversations/${crowd}/members?limit=200`),
   ];
-  // `LARGE=search` measures only those with this in their name.
+  // `LARGE=search` measures only the calls with this in their name.
   const calls = allCalls.filter(({ what }) => what.includes(process.env.LARGE ?? ""));
   const samples = await runRounds(Object.fromEntries(calls.map(({ what, measure }) => [what, measure])), rounds);
   for (const { load } of allCalls) await load.stop();
@@ -126,19 +126,22 @@ export async function measureLarge({ rounds, isFresh }: Context): Promise<RowRep
   };
 }
 
-/** Searches find all documents only when all are in the index. */
+/** Searches find all documents only once all are indexed. */
 async function waitForDocuments(databaseUrl: string): Promise<void> {
   const sql = postgres(databaseUrl, { max: 1 });
   const untilMs = performance.now() + INDEXING_TIMEOUT_MS;
   while (Number((await sql`select count(*) from documents`)[0]?.count) < DOCUMENTS) {
-    if (performance.now() > untilMs) throw new Error("The documents are not indexed in time.");
+    if (performance.now() > untilMs) throw new Error("Indexing the documents timed out.");
     await Bun.sleep(200);
   }
   await sql`analyze documents, document_passages`;
   await sql.end();
 }
 
-/** After a start on a database that was filled without it, all messages are counted. @returns how long it took. */
+/**
+ * Waits until all messages are counted, after starting on a database that was filled without counters. @returns how
+ * long it took.
+ */
 async function waitForAnalytics(databaseUrl: string): Promise<number> {
   const sql = postgres(databaseUrl, { max: 1 });
   const startedAtMs = performance.now();
@@ -150,7 +153,7 @@ async function waitForAnalytics(databaseUrl: string): Promise<number> {
     return row?.has_counted ?? false;
   };
   while (!(await hasCounted())) {
-    if (performance.now() - startedAtMs > COUNTING_TIMEOUT_MS) throw new Error("Analytics are not counted in time.");
+    if (performance.now() - startedAtMs > COUNTING_TIMEOUT_MS) throw new Error("Counting for analytics timed out.");
     await Bun.sleep(1_000);
   }
   await sql.end();
@@ -201,15 +204,15 @@ async function openRequests(
   return { what, ...(upToMs !== undefined && { upToMs }), load, measure: async () => readSample(await load.ask(run)) };
 }
 
-/** What to search for, by what is special about it: all texts are a beginning of the same sentence, after a number of their own. */
+/** Search terms by their characteristics: all texts are prefixes of the same sentence, after a unique number. */
 const searches = {
-  "a word of nearly all messages": "quiet",
-  "a word of one message of somebody": "4711",
+  "a word in nearly all messages": "quiet",
+  "a word in one message of another user": "4711",
   "no hit": "zeppelin",
   "a phrase": '"quiet when the first"',
   "two words": "harbour pale",
   "a beginning": "harb*",
-  "a beginning, no hit": "zepp*",
+  "a prefix without hits": "zepp*",
 };
 const searchers = ["writer", "in2000", "in20000", "quiet", "host"] as const;
 type Get = (what: string, upToMs: number, token: string, path: string) => Promise<Call>;
@@ -234,7 +237,7 @@ async function openSubscribes(options: { url: string; token: string; conversatio
   return { what: `subscribe, ${BEHIND} events behind`, upToMs: 8, load, measure };
 }
 
-/** Each asks at the end of the branch, one after the other. */
+/** Each requests an answer at the end of the branch, one after the other. */
 async function openAnswers(options: { url: string; token: string; conversationId: string; parentId: string }) {
   const { url, token, conversationId, parentId } = options;
   const load = startLoad("streams.ts");

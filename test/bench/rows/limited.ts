@@ -24,7 +24,7 @@ const limits = Object.fromEntries(
 
 type Sample = { perCpuSecond: number; perSecond: number; p50Ms: number; p99Ms: number };
 
-/** A limited and authenticated GET, beside the same row read by a bare server that asks nobody who they are. */
+/** A rate-limited, authenticated GET, compared with a bare server that reads the same row without authentication. */
 export async function measureLimited({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("limited");

@@ -8,14 +8,14 @@ import { startParley } from "../support/servers.ts";
 
 const LOGINS = 50;
 const ROUND_MS = 3_000;
-/** So often somebody else asks for the smallest answer there is. */
+/** The interval of another client's minimal requests. */
 const PROBE_PAUSE_MS = 5;
 const P99_MS_MAX = 20;
 const OUT_OF_REACH = "1000000000";
 
 type Sample = { idleP99Ms: number; busyP99Ms: number; busyP50Ms: number; busyMaxMs: number; perSecond: number };
 
-/** Logins hash beside the event loop: how long others wait for the smallest answer while 50 log in all the time. */
+/** Logins hash outside the event loop: how long others wait for a minimal response during 50 continuous logins. */
 export async function measureLogins({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const parley = await startParley({
@@ -83,7 +83,7 @@ export async function measureLogins({ rounds, getPostgres }: Context): Promise<R
   };
 }
 
-/** What the server says of its own event loop, over the whole run. */
+/** The server's own measurement of its event loop lag, over the whole test. */
 async function readLag(url: string): Promise<string> {
   const text = await (await fetch(`${url}/metrics`)).text();
   const read = (bucket: string) => {

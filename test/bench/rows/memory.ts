@@ -9,21 +9,21 @@ import type { Context } from "../support/row.ts";
 import { type Server, startBareBun, startParley } from "../support/servers.ts";
 
 const CONNECTIONS = 5_000;
-/** A first few connections make the server load and compile what every later one shares. */
+/** The first connections make the server load and compile shared code. */
 const WARM_UP_CONNECTIONS = 200;
-/** After this, what was only needed for the handshakes is collected. */
+/** After this time, memory used only for the handshakes has been collected. */
 const SETTLE_MS = 4_000;
 const BYTES_PER_KIB = 1024;
 
 type Sample = { rssKib: number; pssKib: number };
 
-/** Memory of an idle connection that is authenticated and has been told that it is `ready`. */
+/** Memory of an idle, authenticated connection that has received `ready`. */
 export async function measureMemory({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("memory");
   const samples = await runRounds(
     {
-      // A new process each time: one that has had so many connections does not give all of their memory back.
+      // A new process each time, because a process that had many connections does not return all of their memory.
       parley: async () => {
         const server = await startParley({ databaseUrl });
         const { token } = await register(server.url);
@@ -49,7 +49,7 @@ export async function measureMemory({ rounds, getPostgres }: Context): Promise<R
     ],
     notes: [
       `idle connections: ${CONNECTIONS} of one user, growth of the server process after ${SETTLE_MS / 1000} s; ` +
-        "the kernel's socket buffers are not in it",
+        "without the kernel's socket buffers",
     ],
   };
 }

@@ -14,14 +14,14 @@ const CONVERSATIONS = 50;
 const IN_FLIGHT_PER_CONVERSATION = 4;
 const CONTENT_CHARS = 100;
 const ROUND_MS = 4_000;
-/** The peer gets the pool that suits it best. */
+/** The peer gets the pool size that suits it best. */
 const POOL_SIZES = [10, 20, 50];
 const ACKS_RATIO_MIN = 6;
 
 /** Shares are of one core. */
 type Sample = { acks: number; perSecond: number; serverShare: number; postgresShare: number; loadShare: number };
 
-/** Durable sends: how many a second are acknowledged, each after its commit. */
+/** Durable sends: acks per second, each after its commit. */
 export async function measureSends({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const parleyUrl = await postgres.createDatabase("sends");
@@ -29,7 +29,7 @@ export async function measureSends({ rounds, getPostgres }: Context): Promise<Ro
   const account = await register(parley.url);
   const target: Target = { dialect: "parley", url: parley.url, token: account.token };
   const load = await openLoad(target, await createConversations(account));
-  const { best: peer, tried } = await pickPeer(postgres);
+  const { best: peer, triedNote } = await pickPeer(postgres);
   const inserts = startLoad("inserts.ts");
   const open: InsertsStep = {
     step: "open",
@@ -89,15 +89,15 @@ export async function measureSends({ rounds, getPostgres }: Context): Promise<Ro
       `durable sends: ${CONVERSATIONS} conversations × ${IN_FLIGHT_PER_CONVERSATION} in flight, ${CONTENT_CHARS} characters each`,
       describeCpu("Parley", samples.parley),
       describeCpu(shown, samples.peer),
-      tried,
+      triedNote,
     ],
   };
 }
 
 type Candidate = { poolSize: number; server: Server; load: Load; perSecond: number };
 
-/** Tries the pool sizes, each twice since a first run only warms up, and keeps the fastest. */
-async function pickPeer(postgres: BenchPostgres): Promise<{ best: Candidate; tried: string }> {
+/** Measures each pool size twice, because the first time only warms up, and keeps the fastest. */
+async function pickPeer(postgres: BenchPostgres): Promise<{ best: Candidate; triedNote: string }> {
   const candidates: Candidate[] = [];
   for (const poolSize of POOL_SIZES) {
     const server = await startSocketIo(await postgres.createDatabase(`peer_${poolSize}`), poolSize);
@@ -107,13 +107,13 @@ async function pickPeer(postgres: BenchPostgres): Promise<{ best: Candidate; tri
     candidates.push({ poolSize, server, load, perSecond });
   }
   const [best, ...others] = candidates.toSorted((a, b) => b.perSecond - a.perSecond);
-  if (!best) throw new Error("There is no pool size to try.");
+  if (!best) throw new Error("POOL_SIZES is empty.");
   for (const { load, server } of others) {
     await load.stop();
     await server.stop();
   }
-  const tried = candidates.map(({ poolSize, perSecond }) => `${poolSize}: ${show(perSecond)} acks/s`).join(", ");
-  return { best, tried: `pools tried: ${tried}` };
+  const triedNote = candidates.map(({ poolSize, perSecond }) => `${poolSize}: ${show(perSecond)} acks/s`).join(", ");
+  return { best, triedNote: `pools triedNote: ${triedNote}` };
 }
 
 const createIds = () => Array.from({ length: CONVERSATIONS }, () => Bun.randomUUIDv7());

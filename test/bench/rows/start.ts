@@ -7,7 +7,7 @@ import type { Context } from "../support/row.ts";
 import { executable, startBareBun, startParley } from "../support/servers.ts";
 import { createTemporaryFolder } from "../support/temporary.ts";
 
-/** The usual number of `nobody`, for a start that finds nothing that an earlier one has left to root. */
+/** The usual uid of `nobody`, for a start that doesn't find root's files of an earlier one. */
 const NOBODY = 65534;
 
 type Sample = { readyAfterMs: number; rssMib: number };
@@ -59,7 +59,7 @@ export async function measureStart({ rounds, getPostgres }: Context): Promise<Ro
   };
 }
 
-/** How `nobody` starts a copy of the executable in this folder: it may not read where the original is. */
+/** How `nobody` starts a copy of the executable in this folder, as it can't read the original's folder. */
 function asNobody(folder: string): string[] {
   const copy = join(folder, "parley");
   copyFileSync(executable, copy);

@@ -11,11 +11,11 @@ const MODEL = "50-20";
 const CONVERSATIONS = 50;
 const WATCHERS = 10;
 const ANSWERS_PER_CONVERSATION = 3;
-/** Between the first questions: so the conversations do not write in step. */
+/** The interval between the first requests, so that the conversations do not write in sync. */
 const INTERVAL_MS = 20;
 const MS_PER_S = 1_000;
 
-/** Pieces of answers to many watchers each: how many of them a second of the server's CPU delivers. */
+/** Deltas of answers to many watchers each: the number delivered per second of the server's CPU. */
 export async function measureWatchers({ rounds, getPostgres }: Context): Promise<RowReport> {
   const postgres = await getPostgres();
   const provider = await startProvider();

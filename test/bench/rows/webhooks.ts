@@ -14,12 +14,12 @@ const CONVERSATIONS = 50;
 const IN_FLIGHT_PER_CONVERSATION = 4;
 const CONTENT_CHARS = 100;
 const ROUND_MS = 4_000;
-/** Messages that one round tells each endpoint of. */
-const TOLD_MESSAGES = 3_000;
+/** The number of messages that one round sends to each endpoint. */
+const MESSAGES_PER_ROUND = 3_000;
 const DELIVERIES_PER_SECOND_MIN = 3_000;
 const SENDS_RATIO_MIN = 0.85;
 
-/** Webhooks: how many a second are delivered to five endpoints, and what they cost those who send meanwhile. */
+/** Webhooks: deliveries per second to five endpoints, and their cost for concurrent sends. */
 export async function measureWebhooks({ rounds, getPostgres }: Context): Promise<RowReport> {
   const bench = await getPostgres();
   const databaseUrl = await bench.createDatabase("webhooks");
@@ -35,7 +35,7 @@ export async function measureWebhooks({ rounds, getPostgres }: Context): Promise
   const listen = (isListening: boolean) => sql`
     update webhooks set disabled_at = ${isListening ? null : sql`now()`},
       disabled_reason = ${isListening ? null : "user"}`;
-  /** As if nothing had to be told of. */
+  /** As if no event had to be sent. */
   const forget = () => sql`truncate webhook_outbox, webhook_deliveries`;
 
   async function send(isListening: boolean) {
@@ -44,7 +44,7 @@ export async function measureWebhooks({ rounds, getPostgres }: Context): Promise
     const step: SendsStep = { step: "run", durationMs: ROUND_MS };
     const { acks = 0, elapsedMs } = await sends.ask(step);
     await listen(false);
-    // What is in flight ends.
+    // Lets requests in flight end.
     await Bun.sleep(1_000);
     await forget();
     return { perSecond: (acks / elapsedMs) * 1_000 };
@@ -56,12 +56,12 @@ export async function measureWebhooks({ rounds, getPostgres }: Context): Promise
     await receivers.ask({ step: "await", count: 0 } satisfies ReceiversStep);
     const serverBefore = readCpuMs(parley.pid);
     const postgresBefore = readFamilyCpuMs(bench.pid);
-    const count = TOLD_MESSAGES * ENDPOINTS;
+    const count = MESSAGES_PER_ROUND * ENDPOINTS;
     const waiting = receivers.ask({ step: "await", count } satisfies ReceiversStep);
     await sql`
       insert into webhook_outbox (conversations, seqs, types, messages, at)
       select array_agg(m.conversation_id), array_agg(m.seq), array_agg('message.created'::text), array_agg(m.id), now()
-      from (select *, row_number() over (order by id) as n from messages order by id limit ${TOLD_MESSAGES}) m
+      from (select *, row_number() over (order by id) as n from messages order by id limit ${MESSAGES_PER_ROUND}) m
       group by m.n / 20`;
     const { elapsedMs } = await waiting;
     const serverMs = readCpuMs(parley.pid) - serverBefore;
@@ -103,7 +103,7 @@ export async function measureWebhooks({ rounds, getPostgres }: Context): Promise
       },
     ],
     notes: [
-      `webhooks: ${TOLD_MESSAGES} messages told to ${ENDPOINTS} endpoints of one receiver on this machine, ` +
+      `webhooks: ${MESSAGES_PER_ROUND} messages sent to ${ENDPOINTS} endpoints of one receiver on this machine, ` +
         `server ${show(medianOf(delivering, ({ serverShare }) => serverShare) * 100)} % of a core, ` +
         `Postgres ${show(medianOf(delivering, ({ postgresShare }) => postgresShare) * 100)} %`,
     ],

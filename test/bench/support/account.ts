@@ -2,7 +2,7 @@ export const PASSWORD = "correct horse battery staple";
 
 export type BenchAccount = { userId: string; email: string; token: string; createConversation(): Promise<string> };
 
-/** A new user of Parley, by its REST API. */
+/** A new user of Parley, registered through its REST API. */
 export async function register(url: string): Promise<BenchAccount> {
   const post = createPost(url);
   const email = `${Bun.randomUUIDv7()}@example.com`;
@@ -13,7 +13,7 @@ export async function register(url: string): Promise<BenchAccount> {
     email,
     token,
 
-    /** In which no model answers. */
+    /** No model answers in it. */
     async createConversation() {
       const { id } = await post(
         "/conversations",
@@ -25,7 +25,7 @@ export async function register(url: string): Promise<BenchAccount> {
   };
 }
 
-/** A login of a user who has the bench's password. @returns their access token. */
+/** Logs in a user with the bench's password. @returns the access token. */
 export async function logIn(url: string, email: string): Promise<string> {
   return String((await createPost(url)("/auth/login", { email, password: PASSWORD })).access_token);
 }

@@ -3,17 +3,17 @@ import { type Line, show } from "./report.ts";
 import { medianOf } from "./rounds.ts";
 
 export type Arrival = {
-  /** From the question to the first piece. */
+  /** From the request to the first piece. */
   p50Ms: number;
   p99Ms: number;
-  /** The p99 of the time between two pieces, minus that with which the provider sent them. */
+  /** The p99 of the interval between two pieces, minus that of the provider. */
   distanceMs: number;
-  /** Pieces that were lost or misplaced. */
+  /** Lost or misplaced pieces. */
   damaged: number;
-  /** The most answers that were being written at the same time. */
+  /** The maximum number of concurrent answers. */
   atOnce: number;
 };
-/** `cpuMs` and `databaseMs` are of one stream of the steady answers. */
+/** `cpuMs` and `databaseMs` are per stream of the steady answers. */
 export type AnswerSample = { steady: Arrival; crowd: Arrival; cpuMs: number; databaseMs: number };
 export type AnswerSamples = Record<SideName, AnswerSample[]>;
 
@@ -22,7 +22,7 @@ type Figure = {
   what: string;
   unit: string;
   read: Read;
-  /** The figure of the direct way is taken off. */
+  /** The figure of the direct connection is subtracted. */
   isAdded?: boolean;
   peer: SideName;
   bound?: Line["bound"];
@@ -56,7 +56,7 @@ const figures: Figure[] = [
   { ...first, what: "first token of all at once, p50", read: crowdP50, peer: "portkey" },
 ];
 
-/** What one of Parley's ways adds and costs, beside nginx and Portkey, with the goals. */
+/** The overhead of each of Parley's APIs, compared with nginx and Portkey, with the goals. */
 export function reportAnswers(samples: AnswerSamples, side: "parley" | "parleyV1"): Line[] {
   const toLine = ({ what, unit, read, isAdded = false, peer, bound }: Figure): Line => {
     const value = (of: SideName) => medianOf(samples[of], read) - (isAdded ? medianOf(samples.direct, read) : 0);
@@ -80,11 +80,11 @@ export function reportAnswers(samples: AnswerSamples, side: "parley" | "parleyV1
   ];
 }
 
-/** Of all rounds: a median would hide a piece that was lost once. */
+/** Over all rounds: a median would hide a piece that was lost once. */
 const countDamaged = (of: AnswerSample[]): number =>
   of.reduce((sum, { steady, crowd }) => sum + steady.damaged + crowd.damaged, 0);
 
-/** Every figure of every side. */
+/** All figures of all sides. */
 export function describeAnswers(samples: AnswerSamples): string[] {
   return (Object.keys(titles) as SideName[]).map((side) => {
     const median = (read: Read) => show(medianOf(samples[side], read));

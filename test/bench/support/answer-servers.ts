@@ -9,7 +9,7 @@ const peers = join(bench, "peers");
 const START_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 10;
 
-/** Starts the stand-in for a model's server; see peers/provider.ts for what its models do. */
+/** Starts the stand-in for a model's server; see peers/provider.ts for its models. */
 export const startProvider = (): Promise<Server> => start([process.execPath, join(peers, "provider.ts")], {}, "/ready");
 
 /** Starts the compiled Parley with models of that stand-in. */
@@ -17,7 +17,7 @@ export function startParleyWith(options: {
   databaseUrl: string;
   provider: Server;
   models: string[];
-  /** Further settings. */
+  /** Additional settings. */
   environment?: Record<string, string>;
 }): Promise<Server> {
   const environment = {
@@ -32,14 +32,14 @@ export function startParleyWith(options: {
   return start([executable], environment, "/readyz", environment.DATA_DIR);
 }
 
-/** Starts the Portkey gateway, on Bun: under Node 20 it does not start. */
+/** Starts the Portkey gateway on Bun, because it does not start on Node 20. */
 export async function startPortkey(): Promise<Server> {
   const program = join(bench, "node_modules/@portkey-ai/gateway/build/start-server.js");
   const command = (port: number) => [process.execPath, program, "--headless", `--port=${port}`];
   return start(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
 }
 
-/** Starts nginx as a reverse proxy of that stand-in: the least that a process between two connections costs. */
+/** Starts nginx as a reverse proxy of that stand-in: the minimal cost of a process between two connections. */
 export function startNginx(provider: Server): Promise<Server> {
   const folder = createTemporaryFolder();
   const program = findNginx();
@@ -55,12 +55,12 @@ export function startNginx(provider: Server): Promise<Server> {
   return start(command, {}, "/ready", folder);
 }
 
-/** What the stand-in has sent since this was read last: the time between two pieces of an answer. */
+/** The intervals between pieces that the stand-in sent since the last read. */
 export async function readSentDistances(provider: Server): Promise<{ p99Ms: number }> {
   return (await (await fetch(`${provider.url}/distances`)).json()) as { p99Ms: number };
 }
 
-/** With a title of its own, so that no model is asked for one. */
+/** With a title, so that no model is called to create one. */
 export async function createTitledConversation(url: string, token: string): Promise<string> {
   const response = await fetch(`${url}/api/v1/conversations`, {
     method: "POST",
@@ -96,8 +96,8 @@ async function start(
       () => false,
     );
   while (!(await isReady())) {
-    if (child.exitCode !== null) throw new Error(`A server ended with ${child.exitCode}.`);
-    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error("A server does not get ready.");
+    if (child.exitCode !== null) throw new Error(`A server exited with ${child.exitCode}.`);
+    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error("A server did not become ready.");
     await Bun.sleep(POLL_INTERVAL_MS);
   }
   return { pid: child.pid, url, readyAfterMs: performance.now() - startedAtMs, stop };

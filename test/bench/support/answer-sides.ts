@@ -11,20 +11,20 @@ import { type Load, startLoad } from "./load.ts";
 import type { Server } from "./servers.ts";
 
 const QUESTION = "What is the answer to the question that everybody asks?";
-/** Conversations that are made at the same time. */
+/** Conversations that are created concurrently. */
 const MAKING = 20;
 
-/** One way to the provider's answers: a server, and the load that asks it. */
+/** A server in front of the provider, and the load for it. */
 export type AnswerSide = { server: Server; load: Load };
 export type SideName = "direct" | "nginx" | "parley" | "parleyV1" | "portkey";
 
 type Setup = Omit<Extract<StreamsStep, { step: "open" }>, "step" | "url">;
 
 /**
- * Starts the stand-in of a provider and all that stands before it. Parley has two sides: answers in its conversations, and
+ * Starts the stand-in for a provider and the servers in front of it. Parley has two sides: answers in its conversations, and
  * those of `/v1` that are stored in one.
- * @param streams that each side will be asked for. Each has a conversation of its own, so that all sides ask the provider
- * the same single question, and carry no history along.
+ * @param streams per side. Each has its own conversation, so that all sides send the provider the same single message,
+ * without a history.
  */
 export async function openAnswerSides(options: { databaseUrl: string; models: string[]; streams: number }) {
   const { databaseUrl, models, streams } = options;
@@ -67,7 +67,7 @@ export async function openAnswerSides(options: { databaseUrl: string; models: st
   };
 }
 
-/** Requests as OpenAI's clients make them; with conversations, each is stored in one. */
+/** Requests as OpenAI's clients send them; with conversations, each is stored in one. */
 function createChat(headers: Record<string, string>, conversations: string[] = []): Setup {
   const request = {
     model: conversations.length > 0 ? "compatible/MODEL" : "MODEL",

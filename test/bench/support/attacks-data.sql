@@ -1,4 +1,4 @@
--- What the row `attacks` needs to store much at once, on a connection of a superuser.
+-- Bulk inserts for the row `attacks`, on a superuser's connection.
 create schema bench;
 
 create function bench.id(ms bigint, seed text) returns uuid language sql immutable as $$
@@ -16,7 +16,7 @@ create function bench.fill_members(p_conversation uuid, p_count integer) returns
   insert into members (conversation_id, user_id, role) select p_conversation, id, 'member' from made
 $$;
 
--- A conversation with so many messages of one author, of which another member has read nothing.
+-- A conversation with this many messages of one author, all unread by another member.
 create function bench.fill_conversation(p_id uuid, p_author uuid, p_member uuid, p_count integer) returns void
 language sql as $$
   insert into conversations (id, title, kind, reply_mode, titled_by, last_seq)

@@ -3,7 +3,7 @@ import postgres from "postgres";
 import type { AttackRequest, AttackStep } from "../load/attack.ts";
 import { PASSWORD, register } from "./account.ts";
 
-/** What the attacker asks; `prepare` runs before the server starts. */
+/** The attacker's requests; `prepare` runs before the server starts. */
 export type Attack = Pick<AttackStep, "requests" | "atOnce" | "total" | "durationMs"> & { prepare?(): Promise<void> };
 
 const UNREAD_CONVERSATIONS = 200;
@@ -13,35 +13,35 @@ const MEMBERS = 5_000;
 const LOOP_MS = 6_000;
 const PREFERENCES_CHARS = 16_000;
 const TEMPLATE_VARIABLES = 1_880;
-/** Of three bytes each: the longest message there is. */
+/** Three bytes each: the longest possible message. */
 const CONTENT_CHARS = 200_000;
 
 export type AttackData = {
   token: string;
   promptId: string;
-  /** Of the attacker: one to write in, one with messages of their own, one with many members. */
+  /** The attacker's conversations: one to write in, one with own messages, one with many members. */
   conversationId: string;
   crowdId: string;
   ownId: string;
-  /** Gives the conversation with own messages anew. */
+  /** Recreates the conversation with own messages. */
   refill(): Promise<string[]>;
   end(): Promise<void>;
 };
 
-/** Registers the attacker, and stores what the attacks are about: among it 500,000 messages of somebody else. */
+/** Registers the attacker, and stores the data that the attacks need, such as 500,000 messages of another user. */
 export async function setUpAttacks(url: string, databaseUrl: string): Promise<AttackData> {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   const readScript = (name: string) => Bun.file(join(import.meta.dir, name)).text();
   await sql.unsafe(await readScript("attacks-data.sql"));
   const attacker = await register(url);
-  const somebody = await register(url);
+  const otherUser = await register(url);
   const fill = async (author: string, member: string | null, count: number): Promise<string> => {
     const id = Bun.randomUUIDv7();
     await sql`select bench.fill_conversation(${id}, ${author}, ${member}, ${count})`;
     return id;
   };
-  for (let n = 0; n < UNREAD_CONVERSATIONS; n += 1) await fill(somebody.userId, attacker.userId, MESSAGES);
-  for (let n = 0; n < OTHER_CONVERSATIONS; n += 1) await fill(somebody.userId, null, MESSAGES);
+  for (let n = 0; n < UNREAD_CONVERSATIONS; n += 1) await fill(otherUser.userId, attacker.userId, MESSAGES);
+  for (let n = 0; n < OTHER_CONVERSATIONS; n += 1) await fill(otherUser.userId, null, MESSAGES);
   const crowdId = await attacker.createConversation();
   await sql`select bench.fill_members(${crowdId}, ${MEMBERS})`;
   await sql.unsafe(await readScript("derived-data.sql"));
@@ -120,7 +120,7 @@ export function createAttacks(data: AttackData): Record<string, Attack> {
   };
 }
 
-/** Chinese characters in no order, so that nothing compresses them. */
+/** Random Chinese characters, which can't be compressed. */
 function writeLargeText(): string {
   let text = "";
   let state = 1;

@@ -9,23 +9,23 @@ import { createTemporaryFolder } from "./temporary.ts";
 
 const MESSAGES = 5_000_000;
 const MESSAGES_PER_STATEMENT = 100_000;
-/** Kept between runs, since filling it takes minutes: a folder for Postgres, and one for the documents. */
+/** Kept between test runs, because filling it takes minutes: a folder for Postgres, and one for the documents. */
 const folder = join(tmpdir(), "parley-bench-large");
 const FILLING = "filling";
 
-/** Users who can log in with the bench's password, and what there is of each of them (large-data.sql). */
+/** Users who can log in with the bench's password, and their data (large-data.sql). */
 export const callers = {
-  /** Owner of a conversation with 100,000 messages, all their own. */
+  /** Owner of a conversation with 100,000 messages, all by the owner. */
   writer: "caller-1@example.com",
   in2000: "caller-2@example.com",
   in20000: "caller-3@example.com",
-  /** Has written 2 kB, in two conversations. */
+  /** Author of 2 kB, in two conversations. */
   quiet: "caller-4@example.com",
-  /** Owner of a conversation of 90,000 messages, every 90th of which makes a branch. */
+  /** Owner of a conversation with 90,000 messages, every 90th of which belongs to a branch. */
   brancher: "caller-5@example.com",
   /** Member of a conversation whose last 500 events they have not seen. */
   follower: "caller-6@example.com",
-  /** Owner of a conversation of 5,000 members. */
+  /** Owner of a conversation with 5,000 members. */
   host: "caller-7@example.com",
   admin: "caller-8@example.com",
 } as const;
@@ -33,8 +33,8 @@ export const callers = {
 export type LargeData = { postgres: BenchPostgres; databaseUrl: string };
 
 /**
- * Starts a Postgres of its own with the filled database. It is filled when there is none yet of this schema and this data;
- * what the row itself writes stays in it, some hundred messages a run.
+ * Starts a separate Postgres with the filled database. It is filled if there is none yet for this schema and data; the
+ * messages of the row itself stay in it, some hundred per test run.
  */
 export async function openLargeData({ isFresh }: { isFresh: boolean }): Promise<LargeData> {
   if (isFresh) rmSync(folder, { recursive: true, force: true });
@@ -57,7 +57,7 @@ export async function openLargeData({ isFresh }: { isFresh: boolean }): Promise<
 
 const readScript = (name: string): Promise<string> => Bun.file(join(import.meta.dir, name)).text();
 
-/** What decides how the data looks: the executable under test may be of another version than these sources. */
+/** The inputs of the data: the tested executable may be of another version than these sources. */
 async function describeSchema(sql: postgres.Sql): Promise<string> {
   const rows = await sql`select name, checksum from migrations order by name`;
   return rows.map(({ name, checksum }) => `${name} ${checksum}\n`).join("");
@@ -72,30 +72,30 @@ async function migrate(databaseUrl: string): Promise<void> {
 
 async function fill(sql: postgres.Sql, [start = "", end = "", derived = "", search = ""]: string[]): Promise<void> {
   const startedAtMs = performance.now();
-  const say = (what: string) => {
+  const logProgress = (what: string) => {
     console.error(`large: ${what} after ${Math.round((performance.now() - startedAtMs) / 1000)} s`);
   };
-  say("filling the database, once for this schema;");
+  logProgress("filling the database, once for this schema;");
   await sql.unsafe(start.replaceAll(":'password_hash'", `'${await Bun.password.hash(PASSWORD, "argon2id")}'`));
-  say("users, conversations and members are there");
+  logProgress("users, conversations and members are there");
   for (let from = 1; from <= MESSAGES; from += MESSAGES_PER_STATEMENT) {
     await sql`select pg_temp.fill_messages(${from}, ${from + MESSAGES_PER_STATEMENT - 1})`;
-    if ((from - 1) % 1_000_000 === 0) say(`${from - 1 + MESSAGES_PER_STATEMENT} messages`);
+    if ((from - 1) % 1_000_000 === 0) logProgress(`${from - 1 + MESSAGES_PER_STATEMENT} messages`);
   }
   await sql.unsafe(end);
   await sql.unsafe(derived);
-  say("answers, events and counts are there");
+  logProgress("answers, events and counts are there");
   await sql.unsafe(search);
-  say("the search index is there");
+  logProgress("the search index is there");
   await sql`vacuum (analyze)`;
   await sql`checkpoint`;
-  say("filled");
+  logProgress("filled");
 }
 
-/** Documents of the folder; all of them have one word. */
+/** The documents of the folder; all contain one common word. */
 export const DOCUMENTS = 2_000;
 
-/** A folder of small documents that all have the word "harbour". @returns its path. */
+/** A folder of small documents that all contain the word "harbour". @returns its path. */
 export async function writeDocuments(): Promise<string> {
   const documents = join(folder, "documents");
   const last = Bun.file(join(documents, `${DOCUMENTS}.md`));

@@ -4,12 +4,12 @@ import { onEnd } from "./temporary.ts";
 const folder = join(import.meta.dir, "../load");
 
 export type LoadReply = { [field: string]: number };
-/** What the parent gets back: the numbers of the step, and what it cost the load process itself. */
+/** The result for the parent: the measurements of the step, and the cost of the load process itself. */
 export type LoadResult = LoadReply & { elapsedMs: number; cpuMs: number };
 
 export type Load = { ask(step: object): Promise<LoadResult>; stop(): Promise<void> };
 
-/** Starts a load process: a Bun of its own that does one step after the other. */
+/** Starts a load process: a separate Bun that runs one step after the other. */
 export function startLoad(file: string): Load {
   let pending: { resolve(result: LoadResult): void; reject(error: Error): void } | undefined;
   const child = Bun.spawn([process.execPath, join(folder, file)], {
@@ -18,7 +18,7 @@ export function startLoad(file: string): Load {
       pending?.resolve(result);
       pending = undefined;
     },
-    onExit: (_child, code) => pending?.reject(new Error(`${file} ended with ${code}.`)),
+    onExit: (_child, code) => pending?.reject(new Error(`${file} exited with ${code}.`)),
   });
   const stop = async () => {
     child.kill();
@@ -35,7 +35,7 @@ export function startLoad(file: string): Load {
   };
 }
 
-/** The other end: runs in the load process, and answers each step with what `work` counted. */
+/** The other end: runs in the load process, and responds to each step with the results of `work`. */
 export function serveSteps<Step>(work: (step: Step) => Promise<LoadReply>): void {
   process.on("message", async (step: Step) => {
     const startedAtMs = performance.now();

@@ -5,14 +5,14 @@ import type { Server } from "./servers.ts";
 const root = dirname(dirname(dirname(import.meta.dir)));
 const unpacked = join(root, ".tools/nginx");
 
-/** Connections of the worker: two for each stream. */
+/** Connections of the worker: two per stream. */
 const CONNECTIONS_MAX = 4_096;
 /** Idle connections to the provider; enough for every stream of the bench. */
 const KEPT_CONNECTIONS = 1_024;
-/** Requests on one connection. By default nginx ends it after 1,000. */
+/** Requests per connection. By default nginx closes it after 1,000. */
 const REQUESTS_MAX = 1_000_000;
 
-/** The nginx of this machine, or else Debian's, which is fetched when it is first needed. @throws Error without either. */
+/** The nginx of this machine, or else Debian's, which is downloaded on first use. @throws Error if neither is available. */
 export function findNginx(): string {
   const candidates = ["/usr/sbin/nginx", Bun.which("nginx") ?? "", join(unpacked, "usr/sbin/nginx")];
   const found = candidates.find((path) => path !== "" && existsSync(path));
@@ -23,7 +23,7 @@ export function findNginx(): string {
   return join(unpacked, "usr/sbin/nginx");
 }
 
-/** Writes the settings of a reverse proxy with one worker that passes on each packet as it comes. @returns their path. */
+/** Writes the settings of a single-worker reverse proxy that forwards each packet at once. @returns their path. */
 export function writeNginxSettings(options: { folder: string; port: number; provider: Server }): string {
   const { folder, port, provider } = options;
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];

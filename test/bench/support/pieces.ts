@@ -1,7 +1,7 @@
-/** Of each piece: as they differ, and are of one length, lost and reordered ones are found in a text. */
+/** The length of each piece. All differ, so that lost and reordered ones are detected in a text. */
 export const PIECE_CHARS = 14;
 
-/** What a model's name says, as in `50-20`: how many pieces it answers with, and the time between two of them. */
+/** Parses a model's name like `50-20`: the number of pieces in its answer, and the interval between them. */
 export function readModel(model: string): { pieces: number; delayMs: number } {
   const [pieces = 1, delayMs = 0] = model.split("-").map(Number);
   return { pieces, delayMs };
@@ -10,13 +10,13 @@ export function readModel(model: string): { pieces: number; delayMs: number } {
 /** The text of piece `n`, from 1 to 999. */
 export const pieceText = (n: number): string => `a word or ${String(n).padStart(3, "0")} `;
 
-/** The text of an answer of so many pieces. */
+/** The text of an answer with this many pieces. */
 export const answerText = (pieces: number): string =>
   Array.from({ length: pieces }, (_, index) => pieceText(index + 1)).join("");
 
 /**
- * Compares a text with what was sent.
- * @returns how many pieces are missing, and how many stand in the wrong place or twice; other text counts as one of these.
+ * Compares a text with the one that was sent.
+ * @returns the number of missing pieces, and of misplaced or repeated ones; other text counts as one of these.
  */
 export function findDamage(text: string, pieces: number): { lost: number; misplaced: number } {
   if (text === answerText(pieces)) return { lost: 0, misplaced: 0 };

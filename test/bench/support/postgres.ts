@@ -5,25 +5,25 @@ import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
 
 export type BenchPostgres = {
   pid: number;
-  /** Makes an empty database. @returns its connection string. */
+  /** Creates an empty database. @returns its connection string. */
   createDatabase(name: string): Promise<string>;
-  /** The connection string of a database of a kept folder; undefined: there is none of this name. */
+  /** The connection string of a database in a kept folder; undefined if there is none with this name. */
   findDatabase(name: string): Promise<string | undefined>;
   dropDatabase(name: string): Promise<void>;
-  /** @returns the connection string under its new name. */
+  /** @returns the connection string with the new name. */
   renameDatabase(name: string, newName: string): Promise<string>;
-  /** Writes out what is due, so that the work of one side is not charged to the other. */
+  /** Forces a checkpoint, so that one side's writes are not charged to the other. */
   checkpoint(): Promise<void>;
-  /** Transactions that were committed in a database so far. */
+  /** The number of transactions committed in a database so far. */
   countCommits(name: string): Promise<number>;
 };
 
 const STATISTICS_DELAY_MS = 1_100;
 
 /**
- * A private Postgres of the machine's oldest installed version, with default settings: fsync on, a commit is on the disk
- * before it is answered. Only address, port and folder are set.
- * @param keptFolder is kept at the end, with its databases; absent: nothing is.
+ * A private Postgres of the machine's oldest installed version, with default settings: fsync on, so a commit is on disk
+ * before it is acknowledged. Only address, port and folder are set.
+ * @param keptFolder is kept at the end, with its databases; absent: nothing is kept.
  */
 export async function startPostgres(keptFolder?: string): Promise<BenchPostgres> {
   const bin = findBinaries();
@@ -67,7 +67,7 @@ export async function startPostgres(keptFolder?: string): Promise<BenchPostgres>
       await admin`checkpoint`;
     },
     async countCommits(name) {
-      // A connection tells its numbers at most once a second.
+      // A connection reports its statistics at most once a second.
       await Bun.sleep(STATISTICS_DELAY_MS);
       const [row] = await admin<{ commits: string }[]>`
         select xact_commit as commits from pg_stat_database where datname = ${name}`;
@@ -84,8 +84,8 @@ function findBinaries(): string {
   return join(root, version, "bin");
 }
 
-/** Waits for a command; what a daemon that it starts keeps open does not matter. */
+/** Waits for a command; pipes that a daemon inherits and keeps open do not matter. */
 async function run(command: string[]): Promise<void> {
   const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "ignore"] });
-  if ((await child.exited) !== 0) throw new Error(`It failed: ${command.join(" ")}`);
+  if ((await child.exited) !== 0) throw new Error(`This command failed: ${command.join(" ")}`);
 }

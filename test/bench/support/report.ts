@@ -1,24 +1,24 @@
-/** A line of the table: what Parley did, beside what it is compared with. */
+/** A line of the table: Parley's figure, and that of a peer. */
 export type Line = {
   what: string;
   unit: string;
   parley: number;
-  /** Absent where there is nothing to compare with. */
+  /** Absent if there is no peer to compare with. */
   peer?: { name: string; value: number };
-  /** A missed one fails the run. */
+  /** A missed bound fails the bench. */
   bound?: Bound;
 };
 
 type Bound =
-  /** Of Parley's figure to the peer's. */
+  /** Parley's figure divided by the peer's. */
   | { atLeast: number }
   | { atMost: number }
-  /** Of Parley's figure, in its unit. */
+  /** Parley's figure, in its unit. */
   | { upTo: number }
-  /** How far Parley's figure may lie above the peer's, in its unit. */
+  /** How far Parley's figure may exceed the peer's, in its unit. */
   | { abovePeer: number };
 
-/** What a row has measured, and what a reader must know to judge it: who used how much CPU, how many messages. */
+/** The results of a row, and notes that are needed to judge them, such as CPU times and the number of messages. */
 export type RowReport = { lines: Line[]; notes: string[] };
 
 export const ratioOf = ({ parley, peer }: Line): number => (peer ? parley / peer.value : Number.NaN);
@@ -31,7 +31,7 @@ export function isMissed(line: Line): boolean {
   return !("atLeast" in line.bound ? ratio >= line.bound.atLeast : ratio <= line.bound.atMost);
 }
 
-/** Nothing where the peer's figure is zero, or lies below it within the noise: a ratio would say nothing. */
+/** Empty if the peer's figure is zero or within the noise, because a ratio would be meaningless. */
 const showRatio = (line: Line): string => (line.peer && line.peer.value > 0 ? `${show(ratioOf(line))}×` : "");
 
 const header = ["what", "Parley", "beside it", "", "ratio", "bound"];
@@ -64,7 +64,7 @@ function formatBound({ unit, peer }: Line, bound: Bound): string {
   return "atLeast" in bound ? `≥ ${bound.atLeast}×` : `≤ ${bound.atMost}×`;
 }
 
-/** Three digits that matter, and no more than two behind the point. */
+/** Three significant digits, and at most two decimals. */
 export function show(value: number): string {
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
   return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });

@@ -2,8 +2,8 @@
 export type Side<Sample> = () => Promise<Sample>;
 
 /**
- * Measures the sides in turn, round after round, so that whatever else the machine does meets all of them. A first round
- * is not counted: it warms up compilers, caches and tables.
+ * Measures the sides in turn, round after round, so that other load on the machine affects all of them. A first round is not
+ * counted: it warms up compilers, caches and tables.
  */
 export async function runRounds<Sides extends Record<string, Side<unknown>>>(
   sides: Sides,
@@ -19,7 +19,7 @@ export async function runRounds<Sides extends Record<string, Side<unknown>>>(
   return samples as { [Name in keyof Sides]: Awaited<ReturnType<Sides[Name]>>[] };
 }
 
-/** The middle one; of an even number the mean of the middle two. */
+/** The middle one; for an even number, the mean of the middle two. */
 export function median(values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length / 2;

@@ -3,9 +3,9 @@ import type { RowReport } from "./report.ts";
 
 export type Context = {
   rounds: number;
-  /** Data that is kept between runs is made again. */
+  /** Whether data kept between test runs is recreated. */
   isFresh: boolean;
-  /** One Postgres for all sides and rows, started when it is first needed. */
+  /** One Postgres for all sides and rows, started on first use. */
   getPostgres(): Promise<BenchPostgres>;
 };
 

@@ -5,32 +5,32 @@ import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
 const root = dirname(dirname(dirname(import.meta.dir)));
 const peers = join(root, "test/bench/peers");
 const START_TIMEOUT_MS = 30_000;
-/** Of the question whether a server is ready: it bounds what a start-up time can be off by. */
+/** The interval of readiness polls, which limits the precision of a start-up time. */
 const POLL_INTERVAL_MS = 2;
 
 export type Server = {
   pid: number;
   url: string;
-  /** From the start of the process to the first answer that says it is ready. */
+  /** From the start of the process to the first ready response. */
   readyAfterMs: number;
   stop(): Promise<void>;
 };
 
 type Program = { command: string[]; environment: Record<string, string>; readyPath: string; cwd?: string };
 
-/** The executable under test; another one may be named for a comparison of builds. */
+/** The tested executable; another one may be set to compare builds. */
 export const executable = process.env.PARLEY ?? join(root, "dist/parley");
 
-/** Starts the compiled Parley. Without `databaseUrl` it starts the Postgres that it carries. */
+/** Starts the compiled Parley. Without `databaseUrl` it starts its embedded Postgres. */
 export async function startParley(options: {
   databaseUrl?: string;
   dataDir?: string;
-  /** To start it as another user, say. */
+  /** For example, to start it as another user. */
   command?: string[];
-  /** Further settings. Limits are off: a load is a flood. */
+  /** Additional settings. Rate limits are off, because a load exceeds them. */
   environment?: Record<string, string>;
 }): Promise<Server> {
-  if (!existsSync(executable)) throw new Error(`${executable} is missing; \`make build\` makes it.`);
+  if (!existsSync(executable)) throw new Error(`${executable} is missing; run \`make build\`.`);
   const dataDir = options.dataDir ?? createTemporaryFolder();
   const { databaseUrl } = options;
   return start({
@@ -46,7 +46,7 @@ export async function startParley(options: {
   });
 }
 
-/** Starts Socket.IO on Node with `pg`: one transaction for each message. With `redisUrl`, its Redis adapter. */
+/** Starts Socket.IO on Node with `pg`: one transaction per message. With `redisUrl`, its Redis adapter. */
 export const startSocketIo = (databaseUrl: string, poolSize: number, redisUrl?: string): Promise<Server> =>
   start({
     command: ["node", join(peers, "socket-io-pg.mjs")],
@@ -59,7 +59,7 @@ export const startSocketIo = (databaseUrl: string, poolSize: number, redisUrl?: 
     readyPath: "/ready",
   });
 
-/** Starts a bare `Bun.serve` that reads a user's preferences from Parley's own table. */
+/** Starts a bare `Bun.serve` that reads a user's preferences from Parley's table. */
 export const startBarePostgres = (options: {
   databaseUrl: string;
   poolSize: number;
@@ -75,7 +75,7 @@ export const startBarePostgres = (options: {
     readyPath: "/ready",
   });
 
-/** Starts a bare `Bun.serve` that publishes frames of so many bytes. */
+/** Starts a bare `Bun.serve` that publishes frames of this size. */
 export const startBareBun = (frameBytes: number): Promise<Server> =>
   start({
     command: [process.execPath, join(peers, "bare-bun.ts")],
@@ -89,7 +89,7 @@ async function start({ command, environment, readyPath, cwd = root }: Program): 
   const startedAtMs = performance.now();
   const child = Bun.spawn(command, {
     cwd,
-    // Nothing else from outside: what is measured must not depend on who measures it.
+    // Nothing else from the environment: the measurement must not depend on it.
     env: { PATH: process.env.PATH ?? "", HOST: "127.0.0.1", PORT: String(port), ...environment },
     stdio: ["ignore", "ignore", "inherit"],
   });
@@ -99,8 +99,8 @@ async function start({ command, environment, readyPath, cwd = root }: Program): 
   };
   onEnd(stop);
   while (!(await isReady(`${url}${readyPath}`))) {
-    if (child.exitCode !== null) throw new Error(`${command[0]} ended with ${child.exitCode}.`);
-    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error(`${command[0]} does not get ready.`);
+    if (child.exitCode !== null) throw new Error(`${command[0]} exited with ${child.exitCode}.`);
+    if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error(`${command[0]} did not become ready.`);
     await Bun.sleep(POLL_INTERVAL_MS);
   }
   return { pid: child.pid, url, readyAfterMs: performance.now() - startedAtMs, stop };

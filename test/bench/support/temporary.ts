@@ -6,7 +6,7 @@ type Undo = () => unknown;
 
 const undos: Undo[] = [];
 
-/** Remembers how to undo something; all of it is undone in reverse order, also after a fault or Ctrl-C. */
+/** Registers an undo function; all of them run in reverse order at the end, also after an error or Ctrl-C. */
 export function onEnd(undo: Undo): void {
   undos.push(undo);
 }
@@ -22,7 +22,7 @@ export function createTemporaryFolder(): string {
   return folder;
 }
 
-/** A port of 127.0.0.1 that nobody listens on at the moment. */
+/** A free port of 127.0.0.1. */
 export function findFreePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;

@@ -19,7 +19,7 @@ function refusalOf(schema: object): { pointer: string; message: string } {
     if (error instanceof InvalidSchemaError) return { pointer: error.pointer, message: error.message };
     throw error;
   }
-  throw new Error("The schema was taken.");
+  throw new Error("The schema was accepted.");
 }
 
 const tree = {
@@ -34,7 +34,7 @@ const tree = {
   },
 };
 
-describe("a value is checked by", () => {
+describe("a value is validated by", () => {
   const cases: [string, object, unknown, unknown][] = [
     ["types", { type: "integer" }, 5, 5.5],
     ["several types", { type: ["string", "null"] }, null, 1],
@@ -49,7 +49,7 @@ describe("a value is checked by", () => {
     ["if and else", { if: { minimum: 10 }, else: { multipleOf: 5 } }, 5, 6],
     ["prefixItems", { prefixItems: [{ type: "string" }], items: { type: "number" } }, ["a", 1], ["a", "b"]],
     [
-      "lists of older drafts",
+      "tuples of older drafts",
       { $schema: "http://json-schema.org/draft-07/schema#", items: [{ type: "string" }], additionalItems: false },
       ["a"],
       ["a", 1],
@@ -68,22 +68,22 @@ describe("a value is checked by", () => {
     ["dependencies", { dependencies: { a: ["b"] } }, { a: 1, b: 1 }, { a: 1 }],
     ["unevaluatedProperties", { allOf: [{ properties: { a: {} } }], unevaluatedProperties: false }, { a: 1 }, { b: 1 }],
     ["formats", { format: "date-time" }, "2026-11-30T01:00:00Z", "tomorrow"],
-    ["references that come back", tree, { name: "a", children: [{ name: "b" }] }, { name: "a", children: [{}] }],
+    ["recursive references", tree, { name: "a", children: [{ name: "b" }] }, { name: "a", children: [{}] }],
     ["references by an anchor", { $ref: "#x", $defs: { a: { $anchor: "x", type: "string" } } }, "a", 1],
-    ["references elsewhere", { $ref: "#/components/a~1b", components: { "a/b": { type: "null" } } }, null, 1],
+    ["references to other locations", { $ref: "#/components/a~1b", components: { "a/b": { type: "null" } } }, null, 1],
   ];
-  test.each(cases)("%s", (_name, schema, good, bad) => {
-    expect(isValid(schema, good)).toBe(true);
-    expect(isValid(schema, bad)).toBe(false);
+  test.each(cases)("%s", (_name, schema, validValue, invalidValue) => {
+    expect(isValid(schema, validValue)).toBe(true);
+    expect(isValid(schema, invalidValue)).toBe(false);
   });
 
-  test("what is not known is ignored", () => {
+  test("unknown keywords are ignored", () => {
     expect(isValid({ "x-ours": { type: "string" }, $comment: "no", format: "no-such-format", default: 5 }, 1)).toBe(
       true,
     );
   });
 
-  test("the problems have their places", () => {
+  test("problems have a pointer", () => {
     const schema = { properties: { a: { items: { type: "string" } } } };
     expect(check(schema, { a: ["x", 5] })).toEqual({
       type: "invalid",
@@ -92,25 +92,25 @@ describe("a value is checked by", () => {
   });
 });
 
-describe("a schema is refused with its place", () => {
+describe("a schema is refused with a pointer to", () => {
   const cases: [string, object, string, string][] = [
     ["an unknown type", { properties: { a: { type: "text" } } }, "#/properties/a/type", "must be one of"],
-    ["no schema", { items: 5 }, "#/items", "must be a schema"],
+    ["a value that is not a schema", { items: 5 }, "#/items", "must be a schema"],
     ["an empty anyOf", { anyOf: [] }, "#/anyOf", "at least one"],
     ["a pattern", { properties: { "a/b": { pattern: "[" } } }, "#/properties/a~1b/pattern", "regular expression"],
     ["a pattern as a name", { patternProperties: { "(": {} } }, "#/patternProperties", "regular expressions"],
     ["a negative length", { minLength: -1 }, "#/minLength", "from 0 on"],
     ["an address", { $ref: "http://169.254.169.254/schema" }, "#/$ref", "external schemas are not fetched"],
-    ["a missing place", { $ref: "#/$defs/none" }, "#/$ref", "doesn't exist"],
+    ["a missing reference", { $ref: "#/$defs/none" }, "#/$ref", "doesn't exist"],
     ["a dynamic reference", { $dynamicRef: "#node" }, "#/$dynamicRef", "isn't supported"],
     ["itself", { $ref: "#" }, "#", "endlessly"],
     [
-      "a circle that goes nowhere",
+      "a reference cycle",
       { $ref: "#/$defs/a", $defs: { a: { anyOf: [{ type: "null" }, { $ref: "#/$defs/a" }] } } },
       "#/$defs/a",
       "endlessly",
     ],
-    ["a long one", { description: "x".repeat(SCHEMA_CHARS_MAX) }, "#", `at most ${SCHEMA_CHARS_MAX}`],
+    ["a long schema", { description: "x".repeat(SCHEMA_CHARS_MAX) }, "#", `at most ${SCHEMA_CHARS_MAX}`],
   ];
   test.each(cases)("%s", (_name, schema, pointer, message) => {
     const refusal = refusalOf(schema);
@@ -118,7 +118,7 @@ describe("a schema is refused with its place", () => {
     expect(refusal.message).toContain(message);
   });
 
-  test("references that fork each time", () => {
+  test("references that fork at each level", () => {
     const levels = 40;
     const defs = Object.fromEntries(
       Array.from({ length: levels }, (_, at) => {
@@ -130,7 +130,7 @@ describe("a schema is refused with its place", () => {
     expect(refusal.message).toContain(`more than ${SCHEMAS_PER_VALUE_MAX} schemas`);
   });
 
-  test("too many patterns, and patterns that repeat too much", () => {
+  test("too many patterns, and patterns with large repetitions", () => {
     const patterns = Array.from({ length: 1_000 }, (_, at) => ({ pattern: `a{100}${at}` }));
     expect(refusalOf({ anyOf: patterns }).message).toContain("total size");
     const nested = Array.from({ length: 20 }, (_, at) => ({ pattern: `(?:${"a{31}".repeat(20)}${at}){31}` }));
@@ -143,19 +143,19 @@ describe("a schema is refused with its place", () => {
 });
 
 describe("work is bounded", () => {
-  test("a pattern takes time in proportion to the text", () => {
+  test("a pattern takes time linear in the text", () => {
     const text = `${"a".repeat(50_000)}!`;
     expect(isValid({ pattern: "^(a+)+$" }, text)).toBe(false);
-    // JavaScript's own engine gives up in the first half of this one, and says that it does not match.
+    // JavaScript's own engine gives up halfway, and reports no match.
     expect(isValid({ pattern: "^(?:(?:a+)+b|a+!)$" }, text)).toBe(true);
   });
 
-  test("a pattern that no such engine can do is not checked", () => {
+  test("a pattern that a linear-time engine can't support is not checked", () => {
     expect(isValid({ pattern: "^(?!x)a+$" }, "x")).toBe(true);
     expect(isValid({ pattern: "(?<q>['\"]).*\\k<q>" }, "x")).toBe(true);
   });
 
-  test("a recursion that forks is given up", () => {
+  test("a forking recursion is aborted", () => {
     const child = { properties: { c: { $ref: "#" } } };
     const schema = {
       anyOf: [
@@ -166,18 +166,18 @@ describe("work is bounded", () => {
     let value: unknown = {};
     for (let depth = 0; depth < 60; depth += 1) value = { c: value };
     expect(check(schema, value)).toEqual({ type: "unknown" });
-    // And leaves nothing behind.
+    // The abort leaves no state behind.
     expect(isValid(tree, { name: "a" })).toBe(true);
   });
 
-  test("large enums times large lists are given up, long lists of different items are not", () => {
+  test("large enums times large lists are aborted, long lists of different items are not", () => {
     const items = { enum: Array.from({ length: 9_000 }, (_, at) => at) };
     expect(check({ items }, new Array(STEPS_MAX).fill(8_999))).toEqual({ type: "unknown" });
     const list = Array.from({ length: 20_000 }, (_, at) => at);
     expect(isValid({ uniqueItems: true }, list)).toBe(true);
   });
 
-  test("a long answer is checked", () => {
+  test("a long answer is validated", () => {
     const row = {
       type: "object",
       properties: { a: { type: "integer" } },
@@ -188,7 +188,7 @@ describe("work is bounded", () => {
     expect(isValid({ type: "array", items: row }, rows)).toBe(true);
   });
 
-  test("its anchors are looked for once, however many references name them", () => {
+  test("anchors are collected once, however many references use them", () => {
     let reads = 0;
     const place = {
       type: "string",
@@ -205,9 +205,9 @@ describe("work is bounded", () => {
   });
 
   test.each([
-    ["Unicode's classes in great number", "\\p{L}".repeat(21)],
-    ["classes without regard to case", "(?i:\\p{L})"],
-  ])("%s are not compiled, since that takes long", (_, pattern) => {
+    ["many Unicode classes", "\\p{L}".repeat(21)],
+    ["case-insensitive classes", "(?i:\\p{L})"],
+  ])("%s are not compiled, because compiling takes long", (_, pattern) => {
     expect(compileLinearPattern(pattern)).toBeNull();
     expect(isValid({ pattern }, "")).toBe(true);
   });

@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { createGuardedSender } from "../../../src/lib/outgoing/send-guarded.ts";
 
-/** More connections than the queue of a listener holds. */
+/** More connections than fit in the backlog of a listener. */
 const QUEUED = 600;
 const ROUNDS = 3;
 const SENDS = 16;
@@ -14,7 +14,7 @@ afterEach(() => {
   for (const end of ends.splice(0)) end();
 });
 
-/** A port whose connections hang, as those to a server that swallows packets. */
+/** A port whose connections hang, like those to a server that drops packets. */
 async function startHanging() {
   const child = Bun.spawn([process.execPath, join(import.meta.dir, "fixtures/full-listener.ts")], { stdout: "pipe" });
   ends.push(() => child.kill("SIGKILL"));
@@ -31,7 +31,7 @@ async function startHanging() {
 
 const countDescriptors = () => readdirSync(process.platform === "linux" ? "/proc/self/fd" : "/dev/fd").length;
 
-test("a server that never opens a connection is not asked for ever more of them; when it is gone, that is said", async () => {
+test("connections to an unresponsive server do not pile up; once it refuses them, that is reported", async () => {
   const { port, child } = await startHanging();
   const send = createGuardedSender();
   const attempt = (timeoutMs: number) =>
@@ -49,7 +49,7 @@ test("a server that never opens a connection is not asked for ever more of them;
       expect(outcome).toBe("No response within 0.3 seconds.");
   expect(countDescriptors() - before).toBeLessThanOrEqual(SENDS + 5);
 
-  // Now the system hears that nobody listens, when it tries again.
+  // The system's next SYN is refused now.
   child.kill("SIGKILL");
   expect(await attempt(20_000)).toBe(`127.0.0.1:${port} refused the connection.`);
 });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { receive, respond } from "./receiver.ts";
 
-// What the runtime does with addresses was seen to differ by client and by way of running: the executable is asked, too.
+// The runtime's handling of addresses differs by client and by build, so the executable is tested as well.
 const folder = mkdtempSync(join(tmpdir(), "parley-probe-"));
 const executable = join(folder, "probe");
 const receiver = receive((socket) => void socket.write(respond("200 OK", "thanks")));
@@ -26,7 +26,7 @@ async function probe(addresses: string, host: string, allows: "private" | "publi
   return (await new Response(child.stdout).text()).trim();
 }
 
-test("compiled, the connection goes to the address that was checked", async () => {
+test("the executable connects to the address that was checked", async () => {
   expect(await probe("127.0.0.1", "hooks.test", "private")).toBe("200 thanks");
   expect(receiver.connections).toBe(1);
   expect(await probe("192.0.2.1", "hooks.test", "private")).toStartWith("OutgoingError: ");

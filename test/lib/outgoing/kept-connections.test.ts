@@ -13,7 +13,7 @@ afterEach(() => {
 });
 
 function listen(): Receiver {
-  // A little later, so that requests at the same time need a connection each.
+  // Responds a little later, so that concurrent requests need separate connections.
   const receiver = receive((socket) => void setTimeout(() => socket.write(respond("200 OK", "")), 20));
   stops.push(receiver.stop);
   return receiver;
@@ -32,20 +32,20 @@ function createClient(limits: PoolLimits) {
   };
 }
 
-/** Connections that are open after all that is to be closed has been. */
+/** The number of open connections, after the surplus ones have been closed. */
 async function countOpen(...receivers: Receiver[]): Promise<number[]> {
   await Bun.sleep(100);
   return receivers.map(({ connections, closed }) => connections - closed);
 }
 
-test("only so many connections to a server wait for the next request", async () => {
+test("a limited number of connections per server stay idle", async () => {
   const receiver = listen();
   await createClient({ idlePerServerMax: 2, idleMax: 100 })(receiver, 5);
   expect(receiver.connections).toBe(5);
   expect(await countOpen(receiver)).toEqual([2]);
 });
 
-test("only so many connections to all servers wait, and one that is taken makes room", async () => {
+test("a limited number of connections to all servers stay idle, and using one frees its slot", async () => {
   const [first, second] = [listen(), listen()];
   const send = createClient({ idlePerServerMax: 10, idleMax: 3 });
   await send(first, 2);
@@ -56,7 +56,7 @@ test("only so many connections to all servers wait, and one that is taken makes 
   expect(await countOpen(first, second)).toEqual([2, 1]);
 });
 
-test("connections that nobody uses any more are closed", async () => {
+test("idle connections are closed after a while", async () => {
   const realSetTimeout = globalThis.setTimeout;
   const sweeps: (() => void)[] = [];
   const timers = spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) => {
@@ -70,7 +70,7 @@ test("connections that nobody uses any more are closed", async () => {
     expect(await countOpen(receiver)).toEqual([3]);
     expect(sweeps).toHaveLength(1);
     sweeps.shift()?.();
-    // They have not waited long enough, so it looks again.
+    // They have not been idle long enough, so the timer is set again.
     expect(await countOpen(receiver)).toEqual([3]);
     expect(sweeps).toHaveLength(1);
     setSystemTime(Date.now() + IDLE_MS_MAX + 1_000);

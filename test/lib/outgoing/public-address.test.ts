@@ -30,12 +30,12 @@ test.each(list(refused))("%s is refused", (address) => expect(isPublicAddress(ad
 
 test.each(list(allowed))("%s is public", (address) => expect(isPublicAddress(address)).toBe(true));
 
-test("what is no address at all is refused", () => {
+test("refuses invalid addresses", () => {
   for (const text of ["", " ", " 8.8.8.8", "8.8.8.8 ", "8.8.8.8\n", "８.８.８.８", "%"])
     expect(isPublicAddress(text)).toBe(false);
 });
 
-/** The networks again, as bounds of numbers: nothing in common with how they are checked. */
+/** The networks again, as numeric ranges: independent of the implementation under test. */
 const bounds4: [from: number, to: number][] = [
   [0x00000000, 0x00ffffff],
   [0x0a000000, 0x0affffff],
@@ -56,7 +56,7 @@ const bounds4: [from: number, to: number][] = [
 const isPublic4 = (value: number) => !bounds4.some(([from, to]) => value >= from && value <= to);
 const dotted = (value: number) => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join(".");
 
-/** Any address, and often one at the edge of a network. */
+/** Any address, often one at the edge of a network. */
 const ipv4 = fc.oneof(
   fc.nat({ max: 0xffffffff }),
   fc
@@ -64,7 +64,7 @@ const ipv4 = fc.oneof(
     .map(([edge, step]) => Math.min(0xffffffff, Math.max(0, edge + step))),
 );
 
-test("every IPv4 address is judged by its number, alone and inside IPv6", () => {
+test("judges every IPv4 address by its number, alone and inside IPv6", () => {
   fc.assert(
     fc.property(ipv4, (value) => {
       const address = dotted(value);
@@ -77,14 +77,14 @@ test("every IPv4 address is judged by its number, alone and inside IPv6", () => 
         `64:FF9B:0:0:0:0:${groups}`,
       ];
       expect(forms.map((form) => isPublicAddress(form))).toEqual(forms.map(() => isPublic4(value)));
-      // Tunnels and forms that nobody routes are refused, whatever is inside.
+      // Tunnels and unrouted forms are refused, whatever is inside.
       for (const form of [`::${address}`, `::ffff:0:${address}`, `2002:${groups}::1`, `64:ff9b:1::${address}`])
         expect(isPublicAddress(form)).toBe(false);
     }),
   );
 });
 
-test("every IPv6 address outside 2000::/3 is refused unless it means an IPv4 address", () => {
+test("refuses every IPv6 address outside 2000::/3 unless it stands for an IPv4 address", () => {
   const group = fc.nat({ max: 0xffff });
   fc.assert(
     fc.property(fc.nat({ max: 0xffff }), fc.array(group, { minLength: 7, maxLength: 7 }), (first, rest) => {

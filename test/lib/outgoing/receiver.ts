@@ -3,7 +3,7 @@ import type { GuardedRequest } from "../../../src/lib/outgoing/send-guarded.ts";
 
 export type Receiver = { port: number; connections: number; requests: string[]; closed: number; stop(): void };
 
-/** A receiver on 127.0.0.1 that answers every request by what `answer` writes to the socket. */
+/** A receiver on 127.0.0.1 that writes the response to each request with `answer`. */
 export function receive(answer: (socket: Socket, request: string) => void, tls: TLSOptions | null = null): Receiver {
   const server = Bun.listen({
     hostname: "127.0.0.1",
@@ -31,7 +31,7 @@ export function receive(answer: (socket: Socket, request: string) => void, tls: 
 export const respond = (head: string, body: string): string =>
   `HTTP/1.1 ${head}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 
-/** A request with usual bounds, which may go to this machine. */
+/** A request with the usual limits that may go to this machine. */
 export const request = (url: string, more: Partial<GuardedRequest> = {}): GuardedRequest => ({
   url: new URL(url),
   method: "POST",

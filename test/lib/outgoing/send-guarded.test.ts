@@ -16,18 +16,18 @@ function listen(...args: Parameters<typeof receive>) {
 }
 
 const ok = () => listen((socket) => void socket.write(respond("200 OK", "thanks")));
-/** Sends where every name has these addresses. */
+/** Sends with every name resolving to these addresses. */
 const sendTo = (...addresses: string[]) => createGuardedSender(async () => addresses);
 const textOf = ({ body }: GuardedResponse) => Buffer.from(body).toString();
 
-/** What became of a request: its class of error and the sentence. */
+/** The outcome of a failed request: error class and message. */
 const failed = (sending: Promise<unknown>) =>
   sending.then(
     () => ["no error", ""],
     (error) => [error.constructor.name, error.message],
   );
 
-test("the connection goes to the address that was looked up and checked, and to no other", async () => {
+test("connects to the resolved and checked address, and to no other", async () => {
   const receiver = ok();
   const url = `http://hooks.test:${receiver.port}/in?a=b`;
   const response = await sendTo("127.0.0.1")(request(url));
@@ -35,12 +35,12 @@ test("the connection goes to the address that was looked up and checked, and to 
   expect(response.durationMs).toBeGreaterThan(0);
   expect(receiver.requests[0]).toStartWith("POST /in?a=b HTTP/1.1\r\n");
   expect(receiver.requests[0]).toContain(`\r\nhost: hooks.test:${receiver.port}\r\n`);
-  // The same name, said to be an address at which nobody is.
+  // The same name, resolved to an address where nothing listens.
   const [kind] = await failed(sendTo("192.0.2.1")(request(url, { timeoutMs: 300 })));
   expect([kind, receiver.connections]).toEqual(["OutgoingError", 1]);
 });
 
-test("a name is looked up once for a request, however often its addresses change", async () => {
+test("resolves a name once per request, however often its addresses change", async () => {
   const receiver = ok();
   let lookups = 0;
   const send = createGuardedSender(async () => {
@@ -51,7 +51,7 @@ test("a name is looked up once for a request, however often its addresses change
   expect([lookups, receiver.connections]).toEqual([1, 0]);
 });
 
-test("a name that is first public and then private is refused from the second look-up on", async () => {
+test("refuses a name that is first public and then private from the second lookup on", async () => {
   const answers = [["8.8.8.8"], ["127.0.0.1"], ["8.8.8.8", "127.0.0.1"]];
   const resolve = createTargetResolver(async () => answers.shift() ?? []);
   let nowMs = 0;
@@ -70,7 +70,7 @@ test("a name that is first public and then private is refused from the second lo
   }
 });
 
-test("a kept connection to an address that is not the name's any more is not used", async () => {
+test("does not reuse a connection to an address that the name no longer has", async () => {
   const receiver = ok();
   let address = "127.0.0.1";
   const send = createGuardedSender(async () => [address]);
@@ -90,7 +90,7 @@ test("a kept connection to an address that is not the name's any more is not use
   expect(receiver.requests).toHaveLength(3);
 });
 
-test("no port of an address that is not public is connected to, and open ones look like closed ones", async () => {
+test("never connects to a port of a non-public address: open ones look like closed ones", async () => {
   const receiver = ok();
   const seen = new Set<string>();
   for (const port of [receiver.port, 1]) {
@@ -110,7 +110,7 @@ test("no port of an address that is not public is connected to, and open ones lo
   expect(receiver.connections).toBe(0);
 });
 
-test("a name that nobody knows reads like one of the private network", async () => {
+test("reports an unknown name like one of the private network", async () => {
   const send = createGuardedSender(() => Promise.reject(new Error("ENOTFOUND")));
   const url = "http://db.internal.test/";
   const message = "db.internal.test does not resolve to a public address.";
@@ -125,7 +125,7 @@ test("a name that nobody knows reads like one of the private network", async () 
   ]);
 });
 
-test("a look-up that fails is made again for the next request", async () => {
+test("repeats a failed lookup for the next request", async () => {
   const receiver = ok();
   let lookups = 0;
   const send = createGuardedSender(async () => {
@@ -138,7 +138,7 @@ test("a look-up that fails is made again for the next request", async () => {
   expect((await send(request(url))).status).toBe(200);
 });
 
-test("URLs that are no targets are refused before anything is looked up", async () => {
+test("refuses invalid target URLs before any lookup", async () => {
   let lookups = 0;
   const send = createGuardedSender(async () => {
     lookups += 1;
@@ -149,13 +149,13 @@ test("URLs that are no targets are refused before anything is looked up", async 
   expect(lookups).toBe(0);
 });
 
-test("the next address of a name is tried when one cannot be reached", async () => {
+test("uses the next address of a name if one is unreachable", async () => {
   const receiver = ok();
   const send = sendTo("127.0.0.2", "127.0.0.1");
   expect((await send(request(`http://hooks.test:${receiver.port}/`))).status).toBe(200);
 });
 
-test("a request that was sent is not sent to the next address", async () => {
+test("does not send a request again to the next address once it was sent", async () => {
   const receiver = listen((socket) => socket.terminate());
   const send = sendTo("127.0.0.1", "127.0.0.1");
   expect(await failed(send(request(`http://hooks.test:${receiver.port}/`)))).toEqual([
@@ -165,7 +165,7 @@ test("a request that was sent is not sent to the next address", async () => {
   expect(receiver.requests).toHaveLength(1);
 });
 
-test("the names of this machine are found by its own resolver", async () => {
+test("resolves the names of this machine with its resolver", async () => {
   const receiver = ok();
   const url = `http://localhost:${receiver.port}/`;
   expect((await createGuardedSender()(request(url))).status).toBe(200);
@@ -175,7 +175,7 @@ test("the names of this machine are found by its own resolver", async () => {
   ]);
 });
 
-test("connections are kept for the next request", async () => {
+test("reuses connections for the next request", async () => {
   const receiver = ok();
   const send = sendTo("127.0.0.1");
   for (let n = 0; n < 10; n += 1) {

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { isPublicAddress } from "../../../src/lib/outgoing/public-address.ts";
 import { checkTargetUrl, TARGET_URL_LENGTH_MAX } from "../../../src/lib/outgoing/target-url.ts";
 
-const wrong: [url: string, says: string][] = [
+const invalid: [url: string, detail: string][] = [
   ["", "must begin with"],
   ["example.com/hook", "must begin with"],
   ["//example.com/hook", "must begin with"],
@@ -48,7 +48,7 @@ http://[0:0:0:0:0:0:0:1]/ http://[::ffff:127.0.0.1]/ http://[::ffff:7f00:1]/ htt
 http://[fe80::1]/ http://[2002:7f00:1::]/ http://[ff02::1]/ http://255.255.255.255/
 `;
 
-const good = `
+const valid = `
 https://example.com https://example.com/hook http://example.com:8080/hook?token=1 https://EXAMPLE.com./ https://a_b.example.com/
 https://xn--bcher-kva.example/ https://bücher.example/ https://8.8.8.8/ https://[2606:4700:4700::1111]:8443/ https://intranet/
 https://example.com:22/ https://127.0.0.1.example.com/ https://notlocalhost/ https://localhost.example.com/
@@ -56,20 +56,20 @@ https://example.com:22/ https://127.0.0.1.example.com/ https://notlocalhost/ htt
 
 const list = (text: string) => text.trim().split(/\s+/);
 
-test.each(wrong)("%p is wrong in every case", (url, says) => {
-  expect(checkTargetUrl(url)).toContain(says);
-  expect(checkTargetUrl(url, true)).toContain(says);
+test.each(invalid)("refuses %p in every case", (url, detail) => {
+  expect(checkTargetUrl(url)).toContain(detail);
+  expect(checkTargetUrl(url, true)).toContain(detail);
 });
 
-test.each(list(notPublic))("%s is not public, and good where private addresses are allowed", (url) => {
+test.each(list(notPublic))("refuses %s, unless private addresses are allowed", (url) => {
   expect(checkTargetUrl(url)).toContain("is not a public address");
   expect(checkTargetUrl(url, true)).toBeNull();
 });
 
-test.each(list(good))("%s is good", (url) => expect(checkTargetUrl(url)).toBeNull());
+test.each(list(valid))("accepts %s", (url) => expect(checkTargetUrl(url)).toBeNull());
 
-/** Ways to write an IPv4 address that browsers and resolvers understand. */
-const spellings: ((value: number) => string)[] = [
+/** Notations of an IPv4 address that browsers and resolvers understand. */
+const notations: ((value: number) => string)[] = [
   (value) => String(value),
   (value) => `0x${value.toString(16)}`,
   (value) => `0${value.toString(8)}`,
@@ -79,17 +79,17 @@ const spellings: ((value: number) => string)[] = [
   (value) => `[64:ff9b::${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}]`,
 ];
 
-test("an address is judged alike however it is written", () => {
-  // Private ones often.
+test("judges an address the same in every notation", () => {
+  // Biased towards private ones.
   const first = fc.oneof(fc.constantFrom(0, 10, 127, 169, 172, 192, 224, 255), fc.nat({ max: 255 }));
   const address = fc.tuple(first, fc.nat({ max: 255 }), fc.nat({ max: 255 }), fc.nat({ max: 255 }));
   fc.assert(
     fc.property(address, fc.constantFrom("http", "https"), fc.nat({ max: 65_534 }), (bytes, scheme, port) => {
       const value = bytes.reduce((sum, byte) => sum * 256 + byte, 0);
       const isPublic = isPublicAddress(bytes.join("."));
-      for (const spell of spellings) {
-        const fault = checkTargetUrl(`${scheme}://${spell(value)}:${port + 1}/`);
-        expect([spell(value), fault === null]).toEqual([spell(value), isPublic]);
+      for (const notation of notations) {
+        const fault = checkTargetUrl(`${scheme}://${notation(value)}:${port + 1}/`);
+        expect([notation(value), fault === null]).toEqual([notation(value), isPublic]);
       }
     }),
   );

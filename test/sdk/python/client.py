@@ -1,4 +1,4 @@
-"""Calls a Parley as users of OpenAI's Python SDK do, and prints what came back as JSON.
+"""Calls Parley as a user of OpenAI's Python SDK does, and prints the results as JSON.
 
 python client.py BASE_URL API_KEY MODEL
 """
@@ -56,7 +56,7 @@ def call_tools():
     call = asked.choices[0].message.tool_calls[0]
     city = json.loads(call.function.arguments)["city"]
     result = {"role": "tool", "tool_call_id": call.id, "content": f"rain in {city}"}
-    # The message is given back as the SDK made it.
+    # The message is returned exactly as the SDK built it.
     messages = [question, asked.choices[0].message, result]
     answered = client.chat.completions.create(model=model, messages=messages, tools=[weather])
     return {"reason": asked.choices[0].finish_reason, "text": answered.choices[0].message.content}

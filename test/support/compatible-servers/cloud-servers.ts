@@ -23,7 +23,7 @@ const azureFailures: Pick<Quirks, "wrongKey" | "wrongPath" | "unknownModel"> = {
 };
 
 /**
- * The first chunk has no choices, only what its filter says (AbanteAI/archive-old-cli-mentat#429); a later one has a choice
+ * The first chunk has no choices, only filter results (AbanteAI/archive-old-cli-mentat#429); a later one has a choice
  * without a delta (microsoft/autogen#6465).
  */
 const azure = (block: number, path: string): Quirks => {
@@ -81,9 +81,9 @@ const inArray = (code: number, status: string, message: string, details: unknown
 });
 
 /**
- * The address has a slash at its end. Every chunk has a count so far, and none is only a count. A key that is not valid is
- * refused with 400, and the reason stands in the details (continuedev/continue#8516). Here its stream also ends without
- * [DONE], as others' do (huggingface/text-generation-inference#2221).
+ * The base URL has a trailing slash. Every chunk has a running token count, and none has only a count. An invalid key is
+ * refused with 400 and the reason in the details (continuedev/continue#8516). Here its stream also ends without [DONE], as
+ * others' do (huggingface/text-generation-inference#2221).
  */
 const gemini: Quirks = {
   recipe: { heading: "Gemini" },
@@ -104,7 +104,7 @@ const gemini: Quirks = {
   breakOff: () => data([{ error: { code: 503, message: "The model is overloaded.", status: "UNAVAILABLE" } }]),
 };
 
-/** Clouds with a form of their own. */
+/** Clouds with deviating formats. */
 export const cloudServers: readonly Quirks[] = [
   azure(0, "/openai/v1/chat/completions"),
   azure(1, "/openai/deployments/my-mini/chat/completions?api-version=2024-10-21"),

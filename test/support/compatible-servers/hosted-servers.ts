@@ -5,8 +5,8 @@ const bearer = { field: "authorization", scheme: "Bearer " };
 const failure = (status: number, error: unknown): Failure => ({ status, body: { error } });
 
 /**
- * Comments until a provider has a place (openai/openai-go#227). An error after the head is a chunk with both `error` and a
- * choice that ends for it (damianvtran/local-operator#223). Errors have a number for a code.
+ * Comments until a provider has capacity (openai/openai-go#227). An error after the headers is a chunk with both `error` and
+ * a finished choice (damianvtran/local-operator#223). Error codes are numbers.
  */
 const openRouter: Quirks = {
   recipe: { heading: "OpenRouter" },
@@ -42,8 +42,8 @@ const openRouter: Quirks = {
 };
 
 /**
- * Unknown properties are refused (`property 'store' is unsupported`, fanenr/chatbot#21), `stream_options` among them in 2024
- * (vercel/ai#1578). Tokens are counted in `x_groq`, beside the last choice.
+ * Unknown properties are refused (`property 'store' is unsupported`, fanenr/chatbot#21), including `stream_options` in 2024
+ * (vercel/ai#1578). Tokens are counted in `x_groq`, next to the last choice.
  */
 const groq: Quirks = {
   recipe: { heading: "Groq" },
@@ -97,8 +97,8 @@ const forbidden = (field: string): Failure => ({
 });
 
 /**
- * Fields that it does not know are refused with pydantic's list (editor-code-assistant/eca#231, nomtek/mistralai_client_dart#44).
- * The count comes in the chunk with the reason of the end.
+ * Unknown fields are refused with pydantic's error list (editor-code-assistant/eca#231, nomtek/mistralai_client_dart#44).
+ * The token count is in the chunk with the finish reason.
  */
 const mistral: Quirks = {
   recipe: { heading: "Mistral" },
@@ -134,8 +134,8 @@ const mistral: Quirks = {
 };
 
 /**
- * Comments while a request waits (tmc/langchaingo#1171); the count rides on the last chunk with a choice, and the cache has
- * names of its own (neuron-core/neuron-ai#223, moona3k/macparakeet#1087).
+ * Comments while a request waits (tmc/langchaingo#1171); the token count is on the last chunk with a choice, and cached
+ * tokens have different names (neuron-core/neuron-ai#223, moona3k/macparakeet#1087).
  */
 const deepSeek: Quirks = {
   recipe: { heading: "DeepSeek" },
@@ -174,7 +174,7 @@ const deepSeek: Quirks = {
   breakOff: (model) => chunk(model, [delta({ content: "" }, "insufficient_system_resource")]),
 };
 
-/** Text in two places of a choice, `eos` for `stop`, and the count on the last piece of text (mlflow/mlflow#11557). */
+/** Text in two places of a choice, `eos` for `stop`, and the token count on the last piece of text (mlflow/mlflow#11557). */
 const together: Quirks = {
   recipe: { heading: "Together AI" },
   path: "/v1/chat/completions",
@@ -207,5 +207,5 @@ const together: Quirks = {
   breakOff: () => data({ error: { message: "Internal server error", type: "server_error", param: null, code: null } }),
 };
 
-/** Servers of companies that serve models of others, and of makers of models. */
+/** Hosted servers: of companies that serve other vendors' models, and of model vendors. */
 export const hostedServers: readonly Quirks[] = [openRouter, groq, mistral, deepSeek, together];

@@ -1,8 +1,8 @@
 import { chunk, DONE, data, delta, type Quirks, textChunks, usageOf } from "./quirks.ts";
 
 /**
- * No key. Every chunk has a `finish_reason`, which was empty text for a long time (ollama/ollama#4357). A model that was not
- * pulled is an `api_error` with 404 (netease-youdao/QAnything#555). A null content without calls is refused with
+ * No key. Every chunk has a `finish_reason`, which was an empty string for a long time (ollama/ollama#4357). A missing model
+ * is an `api_error` with 404 (netease-youdao/QAnything#555). A null content without calls is refused with
  * `invalid message content type: <nil>`.
  */
 const ollama: Quirks = {
@@ -37,8 +37,8 @@ const ollama: Quirks = {
 };
 
 /**
- * The error of a key is a text (sgl-project/sglang#25127, whose server is made after it); others are errors by their `object`. Without
- * --enable-auto-tool-choice it refuses every request with tools.
+ * The error of a wrong key is a string (sgl-project/sglang#25127, whose server is based on it); others are errors by
+ * their `object`. Without --enable-auto-tool-choice it refuses every request with tools.
  */
 const vllm: Quirks = {
   recipe: { heading: "vLLM" },
@@ -70,7 +70,7 @@ const vllm: Quirks = {
     }),
 };
 
-/** Codes of errors are numbers, as in `format_error_response` of its server. The last chunk has `timings`. */
+/** Error codes are numbers, as in `format_error_response` of its server. The last chunk has `timings`. */
 const llamaCpp: Quirks = {
   recipe: { heading: "llama.cpp" },
   path: "/v1/chat/completions",
@@ -96,8 +96,8 @@ const llamaCpp: Quirks = {
 };
 
 /**
- * A wrong path is answered with 200 and a document (lmstudio-ai/lmstudio-bug-tracker#618). Errors in a stream have an event
- * of their own.
+ * A wrong path returns 200 with a document (lmstudio-ai/lmstudio-bug-tracker#618). Errors in a stream have a separate
+ * event.
  */
 const lmStudio: Quirks = {
   recipe: { heading: "LM Studio" },
@@ -116,7 +116,10 @@ const lmStudio: Quirks = {
     `event: error\n${data({ error: { message: "The model has crashed without additional information." } })}`,
 };
 
-/** The code of an error is a text of digits, and `param` the text None (BerriAI/litellm). The count comes with a choice. */
+/**
+ * The code of an error is a string of digits, and `param` the string None (BerriAI/litellm). The token count comes with
+ * a choice.
+ */
 const liteLlm: Quirks = {
   recipe: { heading: "LiteLLM proxy" },
   path: "/v1/chat/completions",
@@ -158,5 +161,5 @@ const liteLlm: Quirks = {
     }),
 };
 
-/** Servers that are run on one's own machines. */
+/** Servers that run on a local machine. */
 export const localServers: readonly Quirks[] = [ollama, vllm, llamaCpp, lmStudio, liteLlm];

@@ -1,26 +1,26 @@
-/** An error as a server gives it. */
+/** An error response of a server. */
 export type Failure = { status: number; body: unknown };
 
-/** What a server counts, as Parley is to read it. */
+/** The server's token count, as Parley should read it. */
 export type Counted = { input: number; output: number; cached?: number; reasoning?: number };
 
-/** How one kind of server differs from OpenAI. Each quirk names the place where it is described. */
+/** How one kind of server differs from OpenAI. Each quirk names its source. */
 export type Quirks = {
-  /** The recipe in docs/providers.md: its heading, and which block of it. */
+  /** The recipe in docs/providers.md: its heading, and the number of its block. */
   recipe: { heading: string; block?: number };
-  /** Where completions are asked for, with the query. */
+  /** The path of completions, with the query. */
   path: string;
-  /** The header field with the key, and what stands before the key in it; null: no key is wanted, and none may be sent. */
+  /** The header field of the key, and the prefix of its value; null: no key is required, and none may be sent. */
   credential: { field: string; scheme: string } | null;
   wrongKey?: Failure;
   wrongPath: Failure;
   unknownModel: Failure;
-  /** What it refuses of a request that Parley may send. */
+  /** What it refuses in a request that Parley may send. */
   refuse?(body: Record<string, unknown>): Failure | null;
-  /** The answer, as the pieces of the body that is sent. */
+  /** The answer, as the pieces of the body. */
   stream(model: string, pieces: readonly string[]): string[];
   counted: Counted;
-  /** An error inside the stream after the first piece, in this server's form. */
+  /** An error inside the stream after the first piece, in this server's format. */
   breakOff(model: string): string;
 };
 
@@ -31,7 +31,7 @@ export const DONE = data("[DONE]");
 
 type Fields = Record<string, unknown>;
 
-/** A chunk of a completion; what differs from OpenAI's comes by `more`. */
+/** A chunk of a completion; `more` has the differences from OpenAI's. */
 export const chunk = (model: string, choices: Fields[], more: Fields = {}): string =>
   data({ id: "chatcmpl-1", object: "chat.completion.chunk", created: 1_760_000_000, model, choices, ...more });
 
@@ -48,6 +48,6 @@ export const usageOf = ({ input, output }: Counted): Fields => ({
   total_tokens: input + output,
 });
 
-/** Chunks of the text, one for each piece. */
+/** Chunks of the text, one per piece. */
 export const textChunks = (model: string, pieces: readonly string[], more: Fields = {}): string[] =>
   pieces.map((content) => chunk(model, [delta({ content })], more));

@@ -2,12 +2,12 @@ import { DONE, type Failure, type Quirks } from "./quirks.ts";
 
 type Seen = { path: string; headers: Record<string, string>; body: Record<string, unknown> };
 
-/** `unknown model`: whichever is asked for; `error in stream`: after the first piece. */
+/** `unknown model`: for any model; `error in stream`: after the first piece. */
 type Mode = "answer" | "wrong key" | "unknown model" | "error in stream";
 
 export type CompatibleServer = {
   origin: string;
-  /** What was asked, in order. */
+  /** The requests, in order. */
   requests: Seen[];
   mode: Mode;
   stop(): Promise<void>;
@@ -15,7 +15,7 @@ export type CompatibleServer = {
 
 /**
  * Starts a server with the quirks of one kind of compatible servers.
- * @param key the only one that it takes; null: it takes none.
+ * @param key the only accepted one; null: none is accepted.
  */
 export function startCompatibleServer(quirks: Quirks, key: string | null, pieces: readonly string[]): CompatibleServer {
   const { credential, wrongKey } = quirks;
@@ -57,8 +57,8 @@ function respond({ status, body }: Failure): Response {
 }
 
 /**
- * The events up to the one with the first piece of text, and the error. Its event is followed by the end marker: whoever
- * passes over the error takes the answer for a whole one.
+ * The events up to the one with the first piece of text, then the error, then the end marker: a client that ignores the
+ * error would take the answer for a complete one.
  */
 function breakOff(quirks: Quirks, events: readonly string[], text: string): string[] {
   const begun = events.slice(0, events.findIndex((event) => event.includes(JSON.stringify(text))) + 1);
@@ -68,7 +68,7 @@ function breakOff(quirks: Quirks, events: readonly string[], text: string): stri
 
 const encoder = new TextEncoder();
 
-/** Each event in a packet of its own. */
+/** Each event in a separate packet. */
 const toStream = (events: readonly string[]): ReadableStream<Uint8Array> =>
   new ReadableStream({
     async start(controller) {

@@ -6,7 +6,7 @@ import { addViolation } from "./violations.ts";
 
 export type SeenResponse = { method: string; path: string; status: number; contentType: string | null };
 
-/** How the body is to be checked; null: nothing is known about it. */
+/** How to check the body; null: it is not documented. */
 export type BodyCheck =
   | { kind: "json"; check(text: string): void }
   | { kind: "stream"; check(block: string): void }
@@ -14,11 +14,11 @@ export type BodyCheck =
 
 const isJsonType = (type: string) => type === "application/json" || type.endsWith("+json");
 
-/** Checks status and content type of a response against the OpenAPI document. @returns the check of its body. */
+/** Checks the status and content type of a response against the OpenAPI document. @returns the check of its body. */
 export function checkResponse({ method, path, status, contentType }: SeenResponse): BodyCheck {
   const type = contentType?.split(";")[0]?.trim().toLowerCase() ?? null;
   const title = `${method} ${path} was answered ${status}${type === null ? "" : ` (${type})`}`;
-  // Preflights, and others that CORS answers, are no operations.
+  // Preflights and other CORS responses are not operations.
   if (method === "OPTIONS") return null;
   const found = findOperation(method === "HEAD" ? "GET" : method, path);
   if (!found) {
@@ -46,7 +46,7 @@ export function checkResponse({ method, path, status, contentType }: SeenRespons
   return checkBlock && { kind: "stream", check: checkBlock };
 }
 
-/** A request for nothing that is documented: an error, in the form that errors have there. */
+/** The response to an undocumented request: an error in the format of that API. */
 function checkRefusal(title: string, path: string, status: number, type: string | null): BodyCheck {
   if (!isLeftOut(path) && isDocumentedPath(path) && ![405, 429, 503].includes(status))
     addViolation(`${title}: the path is documented with other methods, so it should be 405.`);
@@ -57,7 +57,7 @@ function checkRefusal(title: string, path: string, status: number, type: string 
   return type === null ? null : createCheck(title, type, ["components", "schemas", schema]);
 }
 
-/** Of other types, only the name is documented. */
+/** For other media types, only the name is documented. */
 function createCheck(title: string, type: string, path: string[]): BodyCheck {
   if (!isJsonType(type)) return null;
   const check = (text: string) => {

@@ -8,7 +8,7 @@ const data = new Set(["enum", "const", "default", "example", "examples", "requir
 
 /**
  * The schemas of a document as JSON Schema (draft-07) that refuses fields the document doesn't name: clients must accept
- * these, but our own answers must not have any. Also maps OpenAPI 3.0's own keywords: `nullable`, boolean exclusive bounds.
+ * these, but our own responses must not have any. Also maps OpenAPI 3.0's keywords: `nullable`, boolean exclusive bounds.
  */
 export function closeSchemas(schema: Json): Json {
   if (Array.isArray(schema)) return schema.map(closeSchemas);
@@ -33,7 +33,7 @@ export function closeSchemas(schema: Json): Json {
     } else if (closed[exclusive] === false) delete closed[exclusive];
   }
   if (nullable !== true) return closed;
-  // `enum: [null]` is how OpenAPI 3.0 writes null itself.
+  // `enum: [null]` is OpenAPI 3.0's form of null.
   return Array.isArray(rest.enum) && rest.enum.includes(null)
     ? { enum: rest.enum }
     : { anyOf: [closed, { type: "null" }] };

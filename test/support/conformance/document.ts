@@ -9,13 +9,13 @@ const formats = {
   "date-time": /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/,
 };
 
-/** A document of contract/, as it is committed, with the checks that its schemas make. */
+/** A committed document of contract/, with the checks from its schemas. */
 export function openDocument<D>(name: "openapi.json" | "asyncapi.json") {
   const read = (): D => JSON.parse(readFileSync(join(import.meta.dir, "../../../contract", name), "utf8")) as D;
   let opened: { document: D; ajv: Ajv } | undefined;
   const checks = new Map<string, ValidateFunction>();
 
-  /** On the first use: many test files talk to no server. */
+  /** Created on first use, because many test files use no server. */
   function open() {
     if (opened) return opened;
     const document = read();
@@ -29,8 +29,8 @@ export function openDocument<D>(name: "openapi.json" | "asyncapi.json") {
     get: (): D => open().document,
 
     /**
-     * What is wrong with a value, as one line that begins with its JSON pointer; null: nothing. A field that the schema
-     * doesn't name is wrong. @param path of the schema in the document, as keys.
+     * What is wrong with a value, as one line that begins with its JSON pointer; null if it is valid. Fields that the schema
+     * doesn't name are invalid. @param path of the schema in the document, as keys.
      */
     findFault(path: readonly string[], value: unknown): string | null {
       const pointer = path.map((key) => encodeURIComponent(key.replaceAll("~", "~0").replaceAll("/", "~1"))).join("/");

@@ -1,4 +1,4 @@
-/** Paths that the OpenAPI document leaves out on purpose, each with the reason. */
+/** Paths deliberately missing in the OpenAPI document, each with the reason. */
 const leftOut: readonly [RegExp, string][] = [
   [/^\/swagger(?:\/json|\/scalar-[\w.-]+\.js)?$/, "the document itself, its page and the page's script"],
   [/^\/asyncapi(?:\.json|\.yaml)?$/, "the AsyncAPI document and its page"],

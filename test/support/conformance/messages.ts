@@ -14,7 +14,7 @@ const asyncapi = openDocument<AsyncApi>("asyncapi.json");
 const nameOf = ({ $ref }: Ref) => $ref.split("/").at(-1) ?? "";
 
 type Tables = {
-  /** The names of messages that the server sends in a channel, by their type. */
+  /** The names of the messages that the server sends in a channel, by type. */
   sent: Record<string, Map<string, string>>;
   /** The name of the ack of each client frame. */
   acks: Map<string, string>;
@@ -41,8 +41,8 @@ function readTables(): Tables {
 const findIn = (name: string, payload: unknown) => asyncapi.findFault(["components", "schemas", name], payload);
 
 /**
- * What is wrong with something that the server sent, as one line; null if it is as the document says.
- * @param to the type of the client frame that an ack answers, where that is known.
+ * What is wrong with a message from the server, as one line; null if it matches the document.
+ * @param to the type of the client frame that an ack responds to, if known.
  */
 export function findFaultInMessage(channel: ChannelName, payload: unknown, to?: string): string | null {
   tables ??= readTables();
@@ -65,7 +65,7 @@ function findFaultInAck({ acks }: Tables, payload: unknown, to: string | undefin
   return fault === null ? null : `This ack of ${to} is not as contract/asyncapi.json says: ${fault}`;
 }
 
-/** What is wrong with a close code; only the server's own are in the document. */
+/** What is wrong with a close code; the document has only the server's own. */
 export function findFaultInClose(code: number, reason: string): string | null {
   tables ??= readTables();
   if (code < 4000 || code > 4999) return null;

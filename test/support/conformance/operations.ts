@@ -33,7 +33,7 @@ function listPatterns(): Pattern[] {
 function compile(template: string): RegExp {
   const source = template
     .replaceAll(/[.+^$()|[\]\\]/g, "\\$&")
-    // The path of a document has slashes.
+    // A `{path}` parameter may contain slashes.
     .replaceAll("{path}", ".+")
     .replaceAll(/\{[^}]+\}/g, "[^/]+");
   return new RegExp(`^${source}/?$`);
@@ -50,7 +50,7 @@ export function isDocumentedPath(path: string): boolean {
   return patterns.some(({ pattern }) => pattern.test(path));
 }
 
-/** The media types of an operation's response with this status, and where their schemas are; null: not documented. */
+/** The media types of an operation's response with this status, and the location of their schemas; null: not documented. */
 export function findResponse(
   { method, template, operation }: FoundOperation,
   status: number,

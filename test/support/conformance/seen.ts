@@ -6,8 +6,8 @@ const seen = new Set<string>();
 let isWritten = false;
 
 /**
- * Notes that the suite has seen something of a document: an operation with a status, a frame, a push, a close code.
- * With `CONTRACT_SEEN=<folder>` each process of tests leaves its list there, for scripts/contract-coverage.ts.
+ * Records that the tests have seen a part of a document: an operation with a status, a frame, a push, a close code. With
+ * `CONTRACT_SEEN=<folder>` each test process writes its list there, for scripts/contract-coverage.ts.
  */
 export function noteSeen(what: string): void {
   if (seen.has(what)) return;

@@ -3,23 +3,26 @@ import { findFaultInBody } from "./operations.ts";
 import { noteSeen } from "./seen.ts";
 import { addViolation } from "./violations.ts";
 
-/** The channel of an event stream by the path of its request; null: described by another document. */
+/** The channel of an event stream, by the path of its request; null: another document describes it. */
 function findChannel(path: string): ChannelName | null {
   if (/^\/api\/v1\/conversations\/[^/]+\/events\/?$/.test(path)) return "events";
   return /^\/api\/v1\/conversations\/[^/]+\/messages\/?$/.test(path) ? "replies" : null;
 }
 
-/** What checks one block of a stream. */
+/** Checks one block of a stream. */
 type CheckBlock = (block: string) => void;
 
-/** The check of the streams at this path; null: none is documented. @param pathToEvent where OpenAPI has the schema of an event. */
+/**
+ * The check for the streams at this path; null: none is documented. @param pathToEvent where OpenAPI has the event's
+ * schema.
+ */
 export function findBlockCheck(path: string, pathToEvent: string[] | null): CheckBlock | null {
   const channel = findChannel(path);
   if (channel !== null) return (block) => checkBlock(channel, block);
   return pathToEvent === null ? null : (block) => checkData(pathToEvent, block);
 }
 
-/** The same body, whose events are checked while the test reads them; nothing is read ahead. */
+/** The same body; its events are checked while the test reads them, without reading ahead. */
 export function tapEvents(body: ReadableStream<Uint8Array>, check: CheckBlock): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -56,7 +59,7 @@ function checkBlock(channel: ChannelName, block: string): void {
   if (fault !== null) addViolation(fault, frame);
 }
 
-/** A stream as OpenAI's clients read it: data alone. */
+/** A stream in OpenAI's format: data only. */
 function checkData(pathToEvent: string[], block: string): void {
   if (block.startsWith(":") || block === "data: [DONE]") return;
   const data = /^data: (.*)$/.exec(block)?.[1];

@@ -1,14 +1,14 @@
 import { type BodyCheck, checkResponse } from "./check-response.ts";
 import { tapEvents } from "./tap-events.ts";
 
-/** Larger bodies are checked while the test reads them, like those of unknown length. */
+/** Larger bodies are checked while the test reads them, as are those of unknown length. */
 const READ_AHEAD_BYTES_MAX = 4 * 1024 * 1024;
 
-/** Headers that only a Parley sends together; the servers that tests put in its place send other ones. */
+/** Headers that only Parley sends together; fake servers in the tests send others. */
 const isParley = ({ headers }: Response) =>
   headers.has("x-request-id") && headers.has("permissions-policy") && headers.has("cross-origin-opener-policy");
 
-/** Has `fetch` check every response of a Parley against the OpenAPI document. */
+/** Makes `fetch` check every response of a Parley against the OpenAPI document. */
 export function tapFetch(): void {
   const untapped = globalThis.fetch;
   const tapped = async (input: Parameters<typeof fetch>[0], init?: RequestInit): Promise<Response> => {
@@ -22,7 +22,7 @@ export function tapFetch(): void {
       status: response.status,
       contentType: response.headers.get("content-type"),
     });
-    // A body that the caller decodes itself stays as it came.
+    // A body that the caller decodes itself stays unchanged.
     const isEncoded = (init as { decompress?: boolean } | undefined)?.decompress === false;
     return check === null || isEncoded ? response : checkBody(response, check);
   };
@@ -39,14 +39,14 @@ async function checkBody(response: Response, check: NonNullable<BodyCheck>): Pro
   return replaceBody(response, body);
 }
 
-/** The response with another body, which says the same. */
+/** The response with another body of the same content. */
 function replaceBody(response: Response, body: ArrayBuffer | ReadableStream<Uint8Array>): Response {
   const { status, statusText, headers, url, redirected } = response;
   const replaced = new Response(body, { status, statusText, headers });
   return Object.defineProperties(replaced, { url: { value: url }, redirected: { value: redirected } });
 }
 
-/** Streamed JSON, whose end nobody but the test knows. */
+/** Streamed JSON, whose end only the test reaches. */
 function checkWhenRead(response: Response, { check }: NonNullable<BodyCheck>): Response {
   const text = response.text.bind(response);
   const read = async () => {

@@ -2,7 +2,10 @@ import { findFaultInClose, findFaultInMessage } from "./messages.ts";
 import { noteSeen } from "./seen.ts";
 import { addViolation } from "./violations.ts";
 
-/** Has `WebSocket` check all that a Parley sends against the AsyncAPI document, acks by the frames that they answer. */
+/**
+ * Makes `WebSocket` check everything from a Parley against the AsyncAPI document, acks by the frames that they respond
+ * to.
+ */
 export function tapSockets(): void {
   const Untapped = globalThis.WebSocket;
   class Tapped extends Untapped {
@@ -11,24 +14,24 @@ export function tapSockets(): void {
       if (new URL(String(args[0])).pathname === "/realtime") checkSocket(this);
     }
   }
-  // Its types know more forms of the constructor than a subclass can declare.
+  // Its types have more constructor overloads than a subclass can declare.
   globalThis.WebSocket = Tapped as unknown as typeof WebSocket;
 }
 
 function checkSocket(socket: WebSocket): void {
-  const asked = new Map<string, string>();
+  const sentTypes = new Map<string, string>();
   const send = socket.send.bind(socket);
   socket.send = (data: Parameters<WebSocket["send"]>[0]) => {
     const { id, type } = readSent(data);
-    // Two frames under one id: which of them an ack answers cannot be told.
-    if (typeof id === "string" && asked.has(id)) asked.delete(id);
-    else if (typeof id === "string" && typeof type === "string") asked.set(id, type);
+    // Two frames with the same id: it is unknown which of them an ack responds to.
+    if (typeof id === "string" && sentTypes.has(id)) sentTypes.delete(id);
+    else if (typeof id === "string" && typeof type === "string") sentTypes.set(id, type);
     send(data);
   };
   socket.addEventListener("message", ({ data }) => {
     const push = JSON.parse(String(data)) as { type?: string; id?: string };
-    const to = push.id === undefined ? undefined : asked.get(push.id);
-    asked.delete(push.id ?? "");
+    const to = push.id === undefined ? undefined : sentTypes.get(push.id);
+    sentTypes.delete(push.id ?? "");
     noteSeen(push.type === "ack" ? `ack ${to}` : `realtime ${push.type}`);
     const fault = findFaultInMessage("realtime", push, to);
     if (fault !== null) addViolation(fault, push);
@@ -46,7 +49,7 @@ function readSent(data: unknown): { id?: unknown; type?: unknown } {
     if (typeof frame.type === "string") noteSeen(`frame ${frame.type}`);
     return frame;
   } catch {
-    // Tests send what is no JSON, too.
+    // Tests send invalid JSON, too.
     return {};
   }
 }

@@ -4,7 +4,7 @@ const KEPT_MAX = 10;
 const SHOWN_CHARS_MAX = 2_000;
 let violations: string[] = [];
 
-/** Notes what contradicts a document; it fails the test that is running. @param seen what was sent. */
+/** Records a violation of a document, which fails the running test. @param seen what was sent. */
 export function addViolation(violation: string, seen?: unknown): void {
   if (violations.length >= KEPT_MAX) return;
   const shown =
@@ -24,7 +24,7 @@ function failOnViolations(): void {
   if (found.length > 0) throw new Error(found.join("\n\n"));
 }
 
-/** For the preload: a violation fails the test in which it came, or its file if no test runs. */
+/** For the preload: a violation fails the test in which it occurred, or its file if no test is running. */
 export function failTestsOnViolations(): void {
   afterEach(failOnViolations);
   afterAll(failOnViolations);

@@ -3,10 +3,10 @@ import { holdsForAll } from "../../../src/ai/format/walk-schema.ts";
 
 type Body = Record<string, unknown>;
 
-/** The format that a request asks for, in whichever provider's words; none: an empty object. */
+/** The format that a request requires, in any provider's syntax; none: an empty object. */
 export function readFormat(body: Body) {
-  const asked = body.response_format ?? readFields(body.text).format ?? readFields(body.output_config).format;
-  const fields = readFields(asked);
+  const requestedFormat = body.response_format ?? readFields(body.text).format ?? readFields(body.output_config).format;
+  const fields = readFields(requestedFormat);
   return { ...fields, ...readFields(fields.json_schema) };
 }
 

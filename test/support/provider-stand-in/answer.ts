@@ -42,7 +42,7 @@ function createBody(format: WireFormat, context: AnswerContext, signal: AbortSig
   const { fault } = context.script;
   if (fault === "comment_storm" || fault === "endless_line") {
     const block = fault === "comment_storm" ? comments : endlessLine;
-    // By pull, so that the storm is as fast as its reader and fills no memory here.
+    // Pull-based, so that the flood is as fast as its reader and fills no memory here.
     return new ReadableStream({ pull: (controller) => controller.enqueue(block) });
   }
   return new ReadableStream({
@@ -52,13 +52,13 @@ function createBody(format: WireFormat, context: AnswerContext, signal: AbortSig
         if ((await write(format, context, signal, controller)) === "close") controller.close();
         else controller.error(undefined);
       } catch {
-        // The client went away, and the controller is closed already.
+        // The client disconnected, and the controller is closed already.
       }
     },
   });
 }
 
-/** Writes the whole answer; says how the connection ends. */
+/** Writes the whole answer. @returns how the connection ends. */
 async function write(
   format: WireFormat,
   context: AnswerContext,
@@ -69,7 +69,7 @@ async function write(
   const send = (text: string) =>
     script.splitBytes ? sendBytes(controller, text) : controller.enqueue(encoder.encode(text));
   if (script.recording !== null) {
-    // An event each, as they leave a provider.
+    // One event each, as providers send them.
     for (const event of script.recording.split(/(?<=\n\n)/)) await send(event);
     return "close";
   }
@@ -114,7 +114,7 @@ async function breakOff(
     const call = { name: "f", arguments: "", index: 0, id: "call_cut" };
     await send(format.toolCall(context, call, false));
   }
-  // What was written must leave before the connection breaks.
+  // Buffered data must be sent before the connection breaks.
   if (fault === "cut" || fault === "tool_call_cut") await Bun.sleep(5);
   return fault === "cut" || fault === "tool_call_cut" ? "reset" : "close";
 }
@@ -122,7 +122,7 @@ async function breakOff(
 async function sendBytes(controller: Controller, text: string): Promise<void> {
   for (const byte of encoder.encode(text)) {
     controller.enqueue(new Uint8Array([byte]));
-    // A turn of the event loop between two bytes, so that they do not share a packet.
+    // Waits for the event loop between two bytes, so that they do not share a packet.
     await new Promise((resolve) => setImmediate(resolve));
   }
 }

@@ -17,7 +17,7 @@ const chunk = ({ id, model }: AnswerContext, choice: Choice | null, usage: unkno
     usage,
   });
 
-/** OpenAI's Chat Completions, streamed, as most other servers speak them too. */
+/** OpenAI's Chat Completions, streamed, as most other servers implement them too. */
 export const chatCompletionsFormat: WireFormat = {
   path: "/v1/chat/completions",
   findMistake(body) {
@@ -32,7 +32,7 @@ export const chatCompletionsFormat: WireFormat = {
     }
     return body.stream === true ? findOpenAiFormatMistake(body) : "The stand-in only streams.";
   },
-  // Like Ollama and llama.cpp, which want no key.
+  // Like Ollama and llama.cpp, which require no key.
   hasKey: () => true,
   errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
   open: (context) => chunk(context, { delta: { role: "assistant", content: "" } }),

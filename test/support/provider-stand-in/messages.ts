@@ -11,10 +11,10 @@ type Fields = Record<string, unknown>;
 const stop = (index: number): string => event("content_block_stop", { index });
 const startText = (index: number): string =>
   event("content_block_start", { index, content_block: { type: "text", text: "" } });
-/** Behind the two blocks of thinking, if there are any. */
+/** The index after the two thinking blocks, if there are any. */
 const textIndex = ({ thought }: Script): number => (thought === null ? 0 : 2);
 
-/** A block of thinking as it comes: its text in two pieces, then its signature. */
+/** A thinking block as it is streamed: its text in two pieces, then its signature. */
 function writeThinking(index: number, { thinking, signature }: Fields): string {
   const text = String(thinking);
   const delta = (fields: Fields) => event("content_block_delta", { index, delta: fields });
@@ -32,7 +32,7 @@ type Block = { type: string; id?: string; tool_use_id?: string; input?: unknown 
 const blocksOf = (message: { content: unknown } | undefined, type: string): Block[] =>
   Array.isArray(message?.content) ? (message.content as Block[]).filter((block) => block.type === type) : [];
 
-/** Results come right after the calls, first in their message, and are complete. */
+/** Results must be complete, right after the calls, and first in their message. */
 function findToolMistake(messages: { role: string; content: unknown }[]): string | null {
   for (const [index, message] of messages.entries()) {
     const calls = blocksOf(messages[index - 1], "tool_use").map(({ id }) => id);
@@ -103,11 +103,11 @@ export const messagesFormat: WireFormat = {
     event("content_block_delta", { index: textIndex(script), delta: { type: "text_delta", text } }),
   toolCall(context, { index, id, name, arguments: text }, isWhole) {
     const { script, model } = context;
-    // What it thinks between two calls takes a place of its own.
+    // Thinking between two calls is a separate block.
     const before = textIndex(script) + index;
     const hasThought = script.thought !== null && index === 1;
     const place = { index: before + 1 + (script.thought !== null && index > 0 ? 1 : 0) };
-    // Each block ends before the next begins; the last one is ended by `close`.
+    // Each block ends before the next begins; `close` ends the last one.
     const start =
       stop(script.thought !== null && index > 1 ? before + 1 : before) +
       (hasThought ? writeThinking(before + 1, signedBetween(model, context.id)) : "") +

@@ -22,7 +22,7 @@ const itemId = (context: AnswerContext) => `msg_${context.id}`;
 
 const textIndex = ({ script }: AnswerContext): number => (script.thought === null ? 0 : 1);
 
-/** The reasoning item; its content is only there for those who ask for it. */
+/** The reasoning item; its encrypted content is only included on request. */
 function thoughtItem(context: AnswerContext): string {
   const { id, model, script, body } = context;
   if (script.thought === null) return "";
@@ -92,7 +92,7 @@ export const responsesFormat: WireFormat = {
       })
     );
   },
-  // It comes before the message, whose beginning is `open`.
+  // It comes before the message, which `open` begins.
   thought: () => "",
   thinking: (context, text) =>
     event(context, "response.reasoning_summary_text.delta", {

@@ -1,12 +1,12 @@
-import type { Thought } from "./thoughts.ts";
+import type { ThinkingFormat } from "./thoughts.ts";
 
-/** What goes wrong in a scripted answer. */
+/** The fault of a scripted answer. */
 type Fault =
-  /** An HTTP error of `status`, with `Retry-After` when `retryAfter` is set. */
+  /** An HTTP error with `status`, and with `Retry-After` if `retryAfter` is set. */
   | "status"
-  /** The connection is closed without a byte of an answer. */
+  /** The connection is closed without a byte of a response. */
   | "refuse"
-  /** The request is taken, and nothing comes back, not even headers. */
+  /** The request is accepted, but there is no response, not even headers. */
   | "no_headers"
   /** Headers and the opening events, but never a token. */
   | "no_first_token"
@@ -16,7 +16,7 @@ type Fault =
   | "cut"
   /** `after` pieces, then an error event inside the stream of HTTP 200. */
   | "error_event"
-  /** `after` pieces, then a proper end of the body without the end marker. */
+  /** `after` pieces, then a regular end of the body without the end marker. */
   | "no_end_marker"
   /** `after` pieces, then the beginning of a tool call, then the connection breaks. */
   | "tool_call_cut"
@@ -24,35 +24,35 @@ type Fault =
   | "html"
   /** HTTP 200 with an event whose data is not JSON. */
   | "not_json"
-  /** Comment lines without end instead of events, as fast as they are taken. */
+  /** Endless comment lines instead of events, as fast as they are read. */
   | "comment_storm"
-  /** One line without end, as fast as it is taken. */
+  /** An endless line, as fast as it is read. */
   | "endless_line";
 
-/** A call that a scripted model makes; its arguments are sent as they are, JSON or not. */
+/** A tool call of a scripted model; its arguments are sent unchanged, JSON or not. */
 export type ScriptedCall = { name: string; arguments: string };
 
 /** How the stand-in answers one request. */
 export type Script = {
   pieces: string[];
-  /** Calls after the pieces; the answer then ends with them. */
+  /** Tool calls after the pieces; the answer then ends with them. */
   toolCalls: ScriptedCall[];
   firstDelayMs: number;
   pieceDelayMs: number;
   fault: Fault | null;
   /** Pieces sent before a fault in mid-stream. */
   after: number;
-  /** How many requests of this model meet the fault; later ones are answered normally. */
+  /** How many requests of this model get the fault; later ones are answered normally. */
   times: number;
   status: number;
   retryAfter: string | null;
-  /** Signs of thinking before the first token, `pieceDelayMs` apart: so many, or these. */
+  /** Reasoning before the first token, `pieceDelayMs` apart: this many pieces, or these texts. */
   thinking: number | string[];
-  /** What is waited for between the thinking and the first token; only within this process. */
+  /** A promise awaited between the reasoning and the first token; only within this process. */
   thinkUntil: Promise<unknown> | null;
-  /** How it gives its thinking, and refuses a request that does not give it back. */
-  thought: Thought | null;
-  /** Every byte of the body is sent by itself, so that no character of several bytes arrives whole. */
+  /** The format of its thinking; requests that do not return it are refused. */
+  thought: ThinkingFormat | null;
+  /** Every byte of the body is sent separately, so that every multi-byte character is split. */
   splitBytes: boolean;
   finish: "stop" | "length" | "content_filter";
   /** Whether the provider reports tokens at all. */
@@ -61,18 +61,18 @@ export type Script = {
   done: boolean;
   /** Keeps the connection open after the last event. */
   hold: boolean;
-  /** Refuses every format that an answer must have, with status 400. */
+  /** Refuses every required answer format with status 400. */
   refusesFormats: boolean;
-  /** The body of an answer as a provider sent it, in the place of all of the above but `splitBytes`. */
+  /** The recorded body of a provider's answer, which replaces all of the above except `splitBytes`. */
   recording: string | null;
 };
 
 const defaultPieces = ["Parley's ", "stand-in ", "answers ", "in ", "several ", "pieces."];
 
-/** Splits a text into pieces that end after each run of white space, as tokens roughly do. */
+/** Splits a text into pieces that end after white space, roughly like tokens. */
 const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)?.filter((piece) => piece !== "") ?? [];
 
-/** A complete script out of the parts that matter to a test. */
+/** A complete script from the parts that matter to a test. */
 export function createScript(parts: Partial<Script> & { text?: string } = {}): Script {
   const { text, ...rest } = parts;
   const hasCalls = (rest.toolCalls ?? []).length > 0;
@@ -103,7 +103,7 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
 
 const BIG_DELTA_LENGTH = 5 * 1024 * 1024;
 
-/** Models whose very name is a script, so that an executable in another process can be driven by `AI_MODELS` alone. */
+/** Models whose name is a script, so that `AI_MODELS` alone can control an executable in another process. */
 const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
   slow: { pieceDelayMs: 200 },
   "rate-limited": { fault: "status", status: 429, retryAfter: "1" },
@@ -131,7 +131,7 @@ const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
 };
 
 /**
- * The script that a model's name stands for: one of the names above, and any number of settings after `?`, as in
+ * The script for a model's name: one of the names above, and any number of settings after `?`, as in
  * `stall?after=3&times=1` or `any?pieces=50&delay_ms=10`. Every other name answers normally.
  */
 export function parseModelName(model: string): Script {

@@ -8,7 +8,7 @@ import { FOREIGN_TEXT, type SeenRequest, type WireFormat } from "./wire-format.t
 
 const formats: WireFormat[] = [responsesFormat, messagesFormat, chatCompletionsFormat];
 
-/** Requests that are remembered; the oldest are forgotten, so that a long bench does not fill the memory. */
+/** The number of recorded requests; the oldest are dropped, so that a long bench does not fill the memory. */
 const SEEN_REQUESTS_MAX = 10_000;
 
 export type ProviderStandIn = {
@@ -17,27 +17,27 @@ export type ProviderStandIn = {
   openaiUrl: string;
   /** `ANTHROPIC_BASE_URL`. */
   anthropicUrl: string;
-  /** What was asked, in order. */
+  /** The requests, in order. */
   requests: SeenRequest[];
-  /** What was refused because of thinking that is missing, or of another model. */
+  /** Requests refused because of missing thinking, or that of another model. */
   refusals: string[];
   requestsOf(model: string): SeenRequest[];
-  /** Scripts the answers of a model; of several scripts each serves one request, and the last one all that follow. */
+  /** Scripts the answers of a model; each script serves one request, and the last one all further requests. */
   script(model: string, ...scripts: (Partial<Script> & { text?: string })[]): void;
-  /** Forgets scripts and requests. */
+  /** Clears scripts and requests. */
   reset(): void;
   stop(): Promise<void>;
 };
 
 /**
- * Starts a server that speaks the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages), with
- * scripted faults. Port 0 takes a free one. Requests and scripts are also reachable from outside, at `/control`.
+ * Starts a server with the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages), with scripted
+ * faults. Port 0 uses a free one. Requests and scripts are also available over HTTP at `/control`.
  */
 export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}): ProviderStandIn {
   const requests: SeenRequest[] = [];
   const scripts = new Map<string, Script[]>();
   const faultsSeen = new Map<string, number>();
-  /** The calls that were made, with their models. */
+  /** The tool calls so far, with their models. */
   const given = new Map<string, string>();
   const refusals: string[] = [];
   let lastId = 0;
@@ -92,7 +92,7 @@ export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}):
     const forgotten = findThoughtMistake(context, given);
     if (forgotten !== null) {
       refusals.push(forgotten);
-      // The script is for the request that is taken.
+      // Only an accepted request uses up a script.
       const queue = scripts.get(model);
       if (queue && queue[0] !== context.script) queue.unshift(context.script);
       return fail(400, forgotten);

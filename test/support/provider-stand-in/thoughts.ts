@@ -2,22 +2,22 @@ import { isDeepStrictEqual } from "node:util";
 import type { AnswerContext } from "./wire-format.ts";
 
 /**
- * How a scripted model wants its thinking back, and refuses a request without it or with that of another one, as the real
- * one does:
+ * The format in which a scripted model requires its thinking back. Like the real model, it refuses a request without
+ * it, or with that of another model:
  * signed      Anthropic: `thinking` and `redacted_thinking` blocks before the text, and one between two calls
  * encrypted   OpenAI's Responses: reasoning items with `encrypted_content`
  * plain       DeepSeek: `reasoning_content` with each turn that has calls, and with no other
  * signature   Gemini's compatible endpoint: `extra_content` of the first call
  * details     OpenRouter: `reasoning_details`, in pieces
  */
-export type Thought = "signed" | "encrypted" | "plain" | "signature" | "details";
+export type ThinkingFormat = "signed" | "encrypted" | "plain" | "signature" | "details";
 
 type Fields = Record<string, unknown>;
 type Call = { id?: string; call_id?: string; extra_content?: unknown };
 
 const list = (value: unknown): Fields[] => (Array.isArray(value) ? (value as Fields[]) : []);
 
-/** What a model thought in one answer. */
+/** The text of a model's thinking in one answer. */
 export const thoughtOf = (model: string, id: string) => `Thought ${model} ${id}. `;
 const signatureOf = (model: string, id: string) => `signed ${model} ${id}`;
 
@@ -25,7 +25,7 @@ export const signedBlocks = (model: string, id: string): Fields[] => [
   { type: "thinking", thinking: thoughtOf(model, id), signature: signatureOf(model, id) },
   { type: "redacted_thinking", data: `redacted ${model} ${id}` },
 ];
-/** Between its first and its second call. */
+/** The block between its first and its second call. */
 export const signedBetween = (model: string, id: string): Fields => ({
   type: "thinking",
   thinking: "",
@@ -57,7 +57,7 @@ export const extraOf = (model: string, id: string): Fields => ({
   google: { thought_signature: signatureOf(model, id) },
 });
 
-/** The pieces in which the details of OpenRouter come. */
+/** The pieces in which OpenRouter streams its details. */
 export function detailPieces(model: string, id: string): Fields[][] {
   const [text, encrypted] = detailsOf(model, id) as [Fields, Fields];
   const { signature, ...unsigned } = text;
@@ -71,13 +71,13 @@ export function detailPieces(model: string, id: string): Fields[][] {
   ];
 }
 
-/** The answer in which this model made a call, by the call's id; null for a call of another one. */
+/** The answer in which this model made a call, by the call's id; null for a call of another model. */
 const findAnswer = (given: ReadonlyMap<string, string>, model: string, { id, call_id }: Call): string | null => {
   const callId = call_id ?? id ?? "";
   return given.get(callId) === model ? (/^call_(\d+)_/.exec(callId)?.[1] ?? null) : null;
 };
 
-/** Why the real model would answer 400, or null. @param given the calls that were made, with their models. */
+/** Why the real model would return 400, or null. @param given the calls so far, with their models. */
 export function findThoughtMistake(
   { model, script: { thought }, body }: AnswerContext,
   given: ReadonlyMap<string, string>,
@@ -113,7 +113,7 @@ function findSignedMistake(model: string, body: Fields, answerOf: AnswerOf): str
       return `messages.${index}.content.0.type: Expected \`thinking\` or \`redacted_thinking\`, but found \`${blocks[0]?.type}\`. When \`thinking\` is enabled, a final \`assistant\` message must start with a thinking block.`;
     if (!isDeepStrictEqual(thought, awaited))
       return `messages.${index}.content.0: Invalid \`signature\` in \`thinking\` block`;
-    // The first two begin the turn, the other one stands between the calls.
+    // The first two begin the turn, the third is between the calls.
     const order = blocks
       .filter(({ type }) => type !== "text")
       .map((block) => (isThought(block) ? "t" : "c"))
@@ -157,7 +157,12 @@ function findEncryptedMistake(model: string, body: Fields, answerOf: AnswerOf): 
 const typeOf = (item: Fields | undefined): string =>
   String(item?.type ?? (item?.role === "assistant" ? "message" : ""));
 
-function findChatMistake(model: string, thought: Thought, messages: Fields[], answerOf: AnswerOf): string | null {
+function findChatMistake(
+  model: string,
+  thought: ThinkingFormat,
+  messages: Fields[],
+  answerOf: AnswerOf,
+): string | null {
   for (const message of messages.filter(({ role }) => role === "assistant")) {
     const calls = list(message.tool_calls) as Call[];
     const id = calls[0] ? answerOf(calls[0]) : null;

@@ -5,20 +5,20 @@ export type SeenRequest = {
   at: number;
   path: string;
   model: string;
-  /** The client's port: the same one for requests over the same connection. */
+  /** The client's port, which is the same for requests over the same connection. */
   clientPort: number;
   headers: Record<string, string>;
   body: Record<string, unknown>;
-  /** Whether the client went away before the answer ended. */
+  /** Whether the client disconnected before the answer ended. */
   aborted: boolean;
 };
 
 export type AnswerContext = { id: string; model: string; script: Script; body: Record<string, unknown> };
 
-/** A scripted call with its place in the answer and its id. */
+/** A scripted call with its index in the answer and its id. */
 type NumberedCall = ScriptedCall & { index: number; id: string };
 
-/** The arguments as they come in a stream. */
+/** The arguments as they are streamed. */
 export const splitArguments = (text: string): string[] => {
   const middle = Math.ceil(text.length / 2);
   return [text.slice(0, middle), text.slice(middle)].filter((piece) => piece !== "");
@@ -26,10 +26,10 @@ export const splitArguments = (text: string): string[] => {
 
 type TokenCount = { input: number; output: number };
 
-/** One provider's words for the same few things. Every text is a ready piece of the event stream. */
+/** One provider's encoding of the common parts. Every string is a ready piece of the event stream. */
 export type WireFormat = {
   path: string;
-  /** Why the real provider would answer 400, or null. */
+  /** Why the real provider would return 400, or null. */
   findMistake(body: Record<string, unknown>, headers: Record<string, string>): string | null;
   hasKey(headers: Record<string, string>): boolean;
   errorBody(status: number, message: string): unknown;
@@ -38,7 +38,7 @@ export type WireFormat = {
   /** The thinking of a script with a `thought`, before its pieces. */
   thought(context: AnswerContext): string;
   delta(context: AnswerContext, text: string): string;
-  /** The beginning of a call, and for one that is `isWhole` also its arguments, in two pieces. */
+  /** The start of a call, and, if it `isWhole`, also its arguments, in two pieces. */
   toolCall(context: AnswerContext, call: NumberedCall, isWhole: boolean): string;
   errorEvent(context: AnswerContext): string;
   close(context: AnswerContext, text: string, tokens: TokenCount): string;
@@ -48,7 +48,7 @@ export type WireFormat = {
 export const sse = (event: string | null, data: unknown): string =>
   `${event === null ? "" : `event: ${event}\n`}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
-/** Text that no client may ever see: tests look for it. */
+/** Text that must never reach a client: tests search for it. */
 export const FOREIGN_TEXT = "stand-in-internal-detail";
 
 export const hasBearer = (headers: Record<string, string>): boolean => /^Bearer \S+$/.test(headers.authorization ?? "");

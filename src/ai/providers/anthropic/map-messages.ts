@@ -6,7 +6,7 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages";
 import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { addInstructions } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
@@ -30,8 +30,8 @@ export function mapToMessagesRequest(
   const { model, options } = request;
   const { format } = options;
   const schema = format ? mapToClaudeSchema(format) : null;
-  const asked = format && !schema ? addInstructions(request.messages, format) : request.messages;
-  const { system, turns } = mapToTurns(asked, request.partial);
+  const messages = format && !schema ? addInstructions(request.messages, format) : request.messages;
+  const { system, turns } = mapToTurns(messages, request.partial);
   const maxTokens =
     request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT);
   const thinker = { provider: name, model };
@@ -42,7 +42,7 @@ export function mapToMessagesRequest(
       typeof options.toolChoice === "object" ? options.toolChoice !== null : options.toolChoice === "required",
     isLoopThinking: !isForgetful && isLoopThinking(turns, thinker),
   });
-  // A model told to think rejects both; for one that always thinks, this is learned from its error.
+  // A model that is instructed to think rejects both; for one that always thinks, this is learned from its error.
   const sampling = config.thinking && options.reasoningEffort ? { temperature: null, topP: null } : {};
   return markStablePrefix({
     ...pickExtra("messages", options.extra),
@@ -61,16 +61,16 @@ export function mapToMessagesRequest(
  * Whether the current tool loop began with thinking of this model, which the API requires with a thinking budget. Later
  * turns may have none, since such models only think before their first call.
  */
-function isLoopThinking(turns: readonly Turn[], thinker: Thinker): boolean {
-  const asked = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
-  const begin = turns.slice(asked).find((turn) => turn.role === "assistant");
+function isLoopThinking(turns: readonly Turn[], thinker: ThinkingSource): boolean {
+  const lastUserTurn = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
+  const begin = turns.slice(lastUserTurn).find((turn) => turn.role === "assistant");
   if (!begin) return true;
   const [first] = findBlocks(begin, thinker);
   return first?.type === "thinking" || first?.type === "redacted_thinking";
 }
 
 /** In this API, tool results are part of the user turn, before the user's text. */
-function mapTurns(turns: readonly Turn[], thinker: Thinker | null): MessageParam[] {
+function mapTurns(turns: readonly Turn[], thinker: ThinkingSource | null): MessageParam[] {
   const messages: MessageParam[] = [];
   for (const turn of turns) {
     const role = turn.role === "assistant" ? "assistant" : "user";
@@ -85,7 +85,7 @@ function mapTurns(turns: readonly Turn[], thinker: Thinker | null): MessageParam
 const toBlocks = (content: string | ContentBlockParam[]): ContentBlockParam[] =>
   typeof content === "string" ? [{ type: "text", text: content }] : content;
 
-function mapTurn(turn: Turn, thinker: Thinker | null): string | ContentBlockParam[] {
+function mapTurn(turn: Turn, thinker: ThinkingSource | null): string | ContentBlockParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({
       type: "tool_result",

@@ -1,10 +1,10 @@
 import { isBareError, isErrorValue } from "../../error-fields.ts";
 import type { ModelFinishReason, ProviderEnd } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
-import { createReasoningPlaces } from "../reasoning-places.ts";
+import { createReasoningSeparator } from "../reasoning-separator.ts";
 import { createToolCalls, readArguments } from "../tool-calls.ts";
 import { createUsageCount } from "./count-usage.ts";
 import { createBlockRecord } from "./thinking-blocks.ts";
@@ -16,7 +16,7 @@ type BlockKey = string | number;
  * `message_delta` gives a stop reason.
  * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
  */
-export function createMessagesMapper(thinker?: Thinker): EventMapper {
+export function createMessagesMapper(thinker?: ThinkingSource): EventMapper {
   const blocks = createBlockRecord();
   const usage = createUsageCount();
   const calls = createToolCalls();
@@ -24,7 +24,7 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
   const callKeys = new Map<BlockKey, string>();
   /** The whole input of a call, unless deltas follow. */
   const inputs = new Map<string, unknown>();
-  const placeReasoning = createReasoningPlaces();
+  const separateReasoning = createReasoningSeparator();
   let end: ProviderEnd | null = null;
   let lastKey: BlockKey = 0;
   let callCount = 0;
@@ -61,7 +61,7 @@ export function createMessagesMapper(thinker?: Thinker): EventMapper {
   }
 
   function takeReasoning(key: BlockKey, thinking: unknown): MappedEvent {
-    return { type: "reasoning", text: placeReasoning(key, readText(thinking) ?? "") };
+    return { type: "reasoning", text: separateReasoning(key, readText(thinking) ?? "") };
   }
 
   function takeBlock(key: BlockKey, block: Fields): MappedEvent | null {

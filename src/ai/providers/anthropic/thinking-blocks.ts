@@ -1,5 +1,5 @@
 import type { ContentBlockParam } from "@anthropic-ai/sdk/resources/messages/messages";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { createThinking, findModelThinking, THINKING_LENGTH_MAX } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
@@ -51,7 +51,7 @@ export function createBlockRecord() {
       append(block, "signature", delta.signature);
     },
     /** Returns the thinking to send back to this model with the answer's calls. */
-    read(thinker: Thinker | undefined) {
+    read(thinker: ThinkingSource | undefined) {
       const hasThinking = length <= THINKING_LENGTH_MAX && blocks.some(isThinking);
       return createThinking(thinker, hasThinking ? { blocks } : null);
     },
@@ -63,7 +63,7 @@ const isThinking = ({ type }: Fields): boolean => type === "thinking" || type ==
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 
 /** Finds the blocks that this same model sent with a turn; another model's blocks are unreadable to it. */
-export const findBlocks = (turn: AssistantTurn, thinker: Thinker): readonly Fields[] =>
+export const findBlocks = (turn: AssistantTurn, thinker: ThinkingSource): readonly Fields[] =>
   readList(findModelThinking(turn.thinking, thinker)?.blocks).map(readFields);
 
 /**
@@ -76,7 +76,8 @@ export function mapBlocks(
   calls: ReadonlyMap<string, ContentBlockParam>,
   content: string,
 ): ContentBlockParam[] {
-  const isOwnText = squeeze(blocks.map((block) => readText(block.text) ?? "").join("")) === squeeze(content);
+  const isOwnText =
+    removeWhitespace(blocks.map((block) => readText(block.text) ?? "").join("")) === removeWhitespace(content);
   const left = new Map(calls);
   const mapped: ContentBlockParam[] = [];
   for (const block of blocks) {
@@ -94,4 +95,4 @@ export function mapBlocks(
   return [...mapped, ...left.values()];
 }
 
-const squeeze = (text: string): string => text.replaceAll(/\s+/g, "");
+const removeWhitespace = (text: string): string => text.replaceAll(/\s+/g, "");

@@ -46,7 +46,7 @@ function findOff(family: string, version: number): Style["off"] {
 }
 
 /** Conditions that affect thinking. */
-type Circumstances = {
+type EffortContext = {
   /** Whether the model should report its reasoning. */
   isAsked: boolean;
   maxTokens: number;
@@ -59,14 +59,14 @@ type Circumstances = {
 type ThinkingConfig = Pick<MessageCreateParamsStreaming, "thinking" | "output_config">;
 
 /** Returns the fields that control how much a model thinks; none to keep the model's default. */
-export function mapEffort(model: string, effort: ReasoningEffort | null, around: Circumstances): ThinkingConfig {
+export function mapEffort(model: string, effort: ReasoningEffort | null, context: EffortContext): ThinkingConfig {
   const { kind, off, hasXhigh, isOn } = findStyle(model);
   // New models report no reasoning unless a summary is requested.
   const adaptive = {
     type: "adaptive" as const,
-    display: around.isAsked ? ("summarized" as const) : ("omitted" as const),
+    display: context.isAsked ? ("summarized" as const) : ("omitted" as const),
   };
-  if (effort === null) return isOn && around.isAsked ? { thinking: adaptive } : {};
+  if (effort === null) return isOn && context.isAsked ? { thinking: adaptive } : {};
   if (kind === "never") return {};
   if (effort === "none") {
     if (off === "unset") return {};
@@ -79,8 +79,8 @@ export function mapEffort(model: string, effort: ReasoningEffort | null, around:
       output_config: { effort: least === "xhigh" && !hasXhigh ? "high" : least },
     };
   }
-  const budget = Math.min(budgets[effort], Math.floor(around.maxTokens * BUDGET_SHARE_MAX));
-  if (around.isCallForced || !around.isLoopThinking || budget < BUDGET_TOKENS_MIN) return {};
+  const budget = Math.min(budgets[effort], Math.floor(context.maxTokens * BUDGET_SHARE_MAX));
+  if (context.isCallForced || !context.isLoopThinking || budget < BUDGET_TOKENS_MIN) return {};
   return { thinking: { type: "enabled", budget_tokens: budget } };
 }
 

@@ -5,7 +5,7 @@ import {
   findModelThinking,
   findOwnThinking,
   THINKING_LENGTH_MAX,
-  type Thinker,
+  type ThinkingSource,
 } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
@@ -60,7 +60,7 @@ export function createChatRecord() {
     },
 
     /** Returns the thinking to send back to this server with the answer, with its calls by id. */
-    read(thinker: Thinker | undefined, calls: readonly CallWithExtra[]) {
+    read(thinker: ThinkingSource | undefined, calls: readonly CallWithExtra[]) {
       const extras = calls.flatMap(({ call, extra: kept }) => (kept === undefined ? [] : [[call.id, kept]]));
       const data = {
         ...(field !== null && details.length === 0 && { field, text }),
@@ -91,7 +91,7 @@ type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 type AssistantMessage = Extract<ChatCompletionMessageParam, { role: "assistant" }>;
 
 /** Adds a server's own thinking to a turn. Signed or encrypted parts go back only to the same model. */
-export function addThinking(message: AssistantMessage, turn: AssistantTurn, thinker: Thinker): AssistantMessage {
+export function addThinking(message: AssistantMessage, turn: AssistantTurn, thinker: ThinkingSource): AssistantMessage {
   const own = findOwnThinking(turn.thinking, thinker);
   if (!own) return message;
   const { details, extra, extras } = findModelThinking(turn.thinking, thinker) ?? {};

@@ -103,9 +103,9 @@ export class ToolCallJoiner {
     const isRepeated = name !== null && name === call.name;
     if (call.scanner.state !== "blank" || !isRepeated) return "more";
     // The same name and no arguments yet: either another call without arguments, or the same call.
-    const isWhole = isBlank(text) || isObject(text);
-    const isBeside = call.batch === this.#batch && (piece.id === null || piece.id !== call.id);
-    return isWhole && (isBeside || this.#hasNewId(call, piece)) ? "next" : "more";
+    const isComplete = isBlank(text) || isObject(text);
+    const isParallel = call.batch === this.#batch && (piece.id === null || piece.id !== call.id);
+    return isComplete && (isParallel || this.#hasNewId(call, piece)) ? "next" : "more";
   }
 
   #findRoleAfterObject(call: Call, piece: Piece): Role {

@@ -5,8 +5,8 @@ import type {
 } from "openai/resources/chat/completions";
 import { pickExtra } from "../../extra-fields.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
-import type { Thinker } from "../../thinking.ts";
-import { addInstructions, saysJson } from "../format-in-words.ts";
+import type { ThinkingSource } from "../../thinking.ts";
+import { addInstructions, mentionsJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { fitsStrictMode } from "../openai/strict-schema.ts";
 import { mapChatEffort } from "./chat-effort.ts";
@@ -26,7 +26,7 @@ export function mapToChatRequest(
   const { format, tools = [], toolChoice } = request.options;
   // Most servers that enforce a format reject tools with it, or never call them.
   const mayCall = tools.length > 0 && toolChoice !== "none";
-  const isInWords = format && (mayCall || (format.type === "json_object" && !saysJson(request)));
+  const isInWords = format && (mayCall || (format.type === "json_object" && !mentionsJson(request)));
   const messages = isInWords ? addInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
@@ -45,7 +45,7 @@ export function mapToChatRequest(
   };
 }
 
-function mapTurn(turn: Turn, thinker: Thinker | null): ChatCompletionMessageParam[] {
+function mapTurn(turn: Turn, thinker: ThinkingSource | null): ChatCompletionMessageParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({ role: "tool", tool_call_id: callId, content }));
   if (turn.role === "user") return [{ role: turn.role, content: turn.content }];

@@ -1,6 +1,6 @@
 import type { ModelFinishReason, ProviderEnd, ReportedUsage } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { mergeReports } from "../../usage.ts";
 import type { EventMapper, MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
@@ -17,7 +17,7 @@ import { type Content, readDelta } from "./read-delta.ts";
  * loses no text, and a second model would only add to a complete answer.
  * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
  */
-export function createChatMapper(thinker?: Thinker): EventMapper {
+export function createChatMapper(thinker?: ThinkingSource): EventMapper {
   const chunks = new ChunkReader(thinker);
   // Remaining parts of the last event: reasoning, text and a call may share a chunk.
   let rest: MappedEvent[] = [];
@@ -50,7 +50,7 @@ function isChunk(document: unknown): boolean {
 }
 
 class ChunkReader {
-  readonly #thinker: Thinker | undefined;
+  readonly #thinker: ThinkingSource | undefined;
   readonly #record = createChatRecord();
   #reason: ModelFinishReason | null = null;
   #usage: ReportedUsage | null = null;
@@ -61,7 +61,7 @@ class ChunkReader {
   /** The text of messages so far: some servers send messages instead of deltas. */
   #messageText = "";
 
-  constructor(thinker: Thinker | undefined) {
+  constructor(thinker: ThinkingSource | undefined) {
     this.#thinker = thinker;
   }
 

@@ -44,14 +44,14 @@ function readOutput(completion: unknown, stated: Stated): { output: unknown; rea
   const written = readTokens(completion);
   if (written === null) return { output: completion, reasoning };
   const prompt = readTokens(input) ?? 0;
-  const apart = (readTokens(total) ?? 0) - prompt - written;
+  const difference = (readTokens(total) ?? 0) - prompt - written;
   if (reasoning) {
-    const isApart = reasoning > written || apart === reasoning;
-    return { output: isApart ? written + reasoning : written, reasoning };
+    const isSeparate = reasoning > written || difference === reasoning;
+    return { output: isSeparate ? written + reasoning : written, reasoning };
   }
   // Only if all three are counted, no reasoning count is given, and the cache doesn't explain the total.
-  const isHidden = reasoning === null && prompt > 0 && written > 0 && apart > 0 && apart <= HIDDEN_TOKENS_MAX;
+  const isHidden = reasoning === null && prompt > 0 && written > 0 && difference > 0 && difference <= HIDDEN_TOKENS_MAX;
   if (!isHidden || (cached ?? 0) > prompt) return { output: written, reasoning };
   // The reasoning count stays unknown: such counts may grow from chunk to chunk.
-  return { output: written + apart, reasoning };
+  return { output: written + difference, reasoning };
 }

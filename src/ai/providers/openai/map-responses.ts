@@ -6,8 +6,8 @@ import type {
 import { pickExtra } from "../../extra-fields.ts";
 import { mapOpenAiEffort } from "../../model-traits.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
-import type { Thinker } from "../../thinking.ts";
-import { addInstructions, saysJson } from "../format-in-words.ts";
+import type { ThinkingSource } from "../../thinking.ts";
+import { addInstructions, mentionsJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { mapItems } from "./response-thinking.ts";
 import { fitsStrictMode } from "./strict-schema.ts";
@@ -25,7 +25,7 @@ export function mapToResponsesRequest(
   const thinker = isForgetful ? null : { provider: name, model: request.model };
   const { format } = request.options;
   const extra = mapExtra(request.options);
-  const isUnsaid = format?.type === "json_object" && !saysJson(request);
+  const isUnsaid = format?.type === "json_object" && !mentionsJson(request);
   const messages = isUnsaid ? addInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
@@ -60,7 +60,7 @@ function mapReasoning({
   };
 }
 
-function mapTurn(turn: Turn, thinker: Thinker | null): ResponseInputItem[] {
+function mapTurn(turn: Turn, thinker: ThinkingSource | null): ResponseInputItem[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({
       type: "function_call_output",

@@ -18,7 +18,7 @@ export function createOutputTexts() {
     isEmpty: (): boolean => written === "",
     /** Reads a delta. */
     add,
-    /** Reads a whole text. @returns it, or null if its deltas were passed on. Servers number places differently. */
+    /** Reads a whole text. @returns it, or null if its deltas were passed on. Servers number parts differently. */
     addWhole(output: unknown, content: unknown, text: string): string | null {
       if (places.has(nameOf(output, content)) || written.includes(text)) return null;
       add(output, content, text);

@@ -1,9 +1,9 @@
 import { isBareError, isErrorValue } from "../../error-fields.ts";
 import { mapErrorFields } from "../../provider-error.ts";
-import type { Thinker } from "../../thinking.ts";
+import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
-import { createReasoningPlaces } from "../reasoning-places.ts";
+import { createReasoningSeparator } from "../reasoning-separator.ts";
 import { createOutputTexts } from "./output-texts.ts";
 import { createResponseCalls } from "./response-calls.ts";
 import { findEnd, mapUsage } from "./response-end.ts";
@@ -14,11 +14,11 @@ import { createItemRecord } from "./response-thinking.ts";
  * that only arrive whole, at the end of their item or in the last event, are read there.
  * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
  */
-export function createResponsesMapper(thinker?: Thinker): EventMapper {
+export function createResponsesMapper(thinker?: ThinkingSource): EventMapper {
   const record = createItemRecord();
   const texts = createOutputTexts();
   const calls = createResponseCalls();
-  const placeReasoning = createReasoningPlaces();
+  const separateReasoning = createReasoningSeparator();
   let hasReasoning = false;
   let rest: MappedEvent[] = [];
 
@@ -38,7 +38,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
   function takeReasoning(value: unknown, ...places: unknown[]): MappedEvent {
     const text = readText(value) ?? "";
     if (text !== "") hasReasoning = true;
-    return { type: "reasoning", text: placeReasoning(JSON.stringify(places), text) };
+    return { type: "reasoning", text: separateReasoning(JSON.stringify(places), text) };
   }
 
   /** Reads a part of a message. A refusal is shown to the reader as text. */
@@ -79,7 +79,7 @@ export function createResponsesMapper(thinker?: Thinker): EventMapper {
   }
 
   function takeOutput(output: unknown): MappedEvent[] {
-    // If any text was streamed, the last event repeats the same texts, though perhaps in other places.
+    // If any text was streamed, the last event repeats the same texts, though perhaps at other positions.
     const areTextsNew = texts.isEmpty();
     const items = readList(output).map(readFields);
     const called = items.filter(isCall);

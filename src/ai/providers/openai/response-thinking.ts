@@ -1,5 +1,5 @@
 import type { ResponseInputItem } from "openai/resources/responses/responses";
-import { createThinking, findModelThinking, THINKING_LENGTH_MAX, type Thinker } from "../../thinking.ts";
+import { createThinking, findModelThinking, THINKING_LENGTH_MAX, type ThinkingSource } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
 import { type Fields, readFields, readList, readText } from "../read-fields.ts";
 
@@ -27,7 +27,7 @@ export function createItemRecord() {
       for (const item of output) add(item);
     },
     /** Returns the thinking to send back to this model with the answer's calls. */
-    read(thinker: Thinker | undefined) {
+    read(thinker: ThinkingSource | undefined) {
       const length = items.reduce((sum, { encrypted_content: text }) => sum + (readText(text)?.length ?? 0), 0);
       const hasThinking = length > 0 && length <= THINKING_LENGTH_MAX;
       return createThinking(thinker, hasThinking ? { items } : null);
@@ -62,7 +62,7 @@ type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 /** Rebuilds a turn's items from what this same model sent with it; none: it sent nothing. */
 export function mapItems(
   turn: AssistantTurn,
-  thinker: Thinker,
+  thinker: ThinkingSource,
   message: ResponseInputItem[],
   calls: readonly Extract<ResponseInputItem, { type: "function_call" }>[],
 ): ResponseInputItem[] | null {

@@ -2,9 +2,9 @@ import { isOpenAiThinker, takesStop, takesTemperatureWithTopP } from "../../mode
 import type { Api } from "../../wire-format.ts";
 import { lowerOrdered } from "./lower-effort.ts";
 import { applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
-import { findCure, readRefusal } from "./refusal.ts";
+import { findFix, readRefusal } from "./refusal.ts";
 
-/** How often one request is changed after errors; then the last error stands. */
+/** How often one request is changed after errors; then the last error is returned. */
 export const ADAPTATIONS_MAX = 5;
 /** Models whose rejected parameters are remembered; beyond that, the oldest is forgotten. */
 export const LEARNED_MODELS_MAX = 1_000;
@@ -49,14 +49,14 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
   }
 
   return {
-    begin(given) {
-      const model = typeof given.model === "string" ? given.model : "";
-      const applied = new Set(listKnown(api, model, given).map((parameter) => getChange(api, parameter)));
+    begin(original) {
+      const model = typeof original.model === "string" ? original.model : "";
+      const applied = new Set(listKnown(api, model, original).map((parameter) => getChange(api, parameter)));
       for (const change of learned.get(model) ?? []) applied.add(change);
-      let body = followValues(applied, [...applied].reduce(applyChange, given));
+      let body = followValues(applied, [...applied].reduce(applyChange, original));
       /** Changes learned from this request. */
-      const taught: Change[] = [];
-      let left = ADAPTATIONS_MAX;
+      const learnedHere: Change[] = [];
+      let attemptsLeft = ADAPTATIONS_MAX;
 
       return {
         body,
@@ -64,20 +64,20 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
           if (!isRefusal(status)) return null;
           // Each change is made once.
           const possible = listChanges(api, body).filter((change) => !applied.has(change));
-          const cure = findCure(readRefusal(text), possible, body);
-          if (!cure) {
+          const fix = findFix(readRefusal(text), possible, body);
+          if (!fix) {
             // Omitting it did not help, so it may not have been the cause.
-            forget(model, taught);
+            forget(model, learnedHere);
             return null;
           }
-          if (left === 0) return null;
-          left -= 1;
-          for (const refused of cure.changes) {
+          if (attemptsLeft === 0) return null;
+          attemptsLeft -= 1;
+          for (const refused of fix.changes) {
             const change = refused.isOrdered ? lowerOrdered(refused, body, text) : refused;
             applied.add(change);
             body = followValues(applied, applyChange(body, change));
             // A rejected value stays rejected.
-            if ((cure.isLasting || change.value) && learn(model, change)) taught.push(change);
+            if ((fix.isLasting || change.value) && learn(model, change)) learnedHere.push(change);
           }
           return body;
         },

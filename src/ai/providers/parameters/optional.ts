@@ -99,7 +99,7 @@ export function applyChange(body: Body, change: Change): Body {
   return renamedTo === undefined || value === undefined ? without : { [renamedTo]: value, ...without };
 }
 
-/** The value of a parameter with a single place. */
+/** The value of a parameter with a single path. */
 export function readOrdered(body: Body, { paths: [path = []] }: Change): unknown {
   return path.reduce<unknown>((value, step) => readFields(value)[step], body);
 }

@@ -5,7 +5,7 @@ import type { Body, Change } from "./optional.ts";
 export type Refusal = {
   /** Its sentences, in order. */
   prose: string;
-  /** Parameters named in a field of their own, such as `tools.function.strict`. */
+  /** Parameters named in a dedicated field, such as `tools.function.strict`. */
   named: readonly string[];
 };
 
@@ -15,7 +15,7 @@ const DEPTH_MAX = 8;
 const PROSE_LENGTH_MAX = 8_000;
 
 /** Fields that repeat the request, or say the same in every error. */
-const silentFields = new Set(["input", "ctx", "url", "body", "request", "request_id", "type", "object", "status"]);
+const ignoredFields = new Set(["input", "ctx", "url", "body", "request", "request_id", "type", "object", "status"]);
 
 /** Lists of accepted alternatives: parameters in them are not rejected. */
 const alternatives =
@@ -34,16 +34,16 @@ export function readRefusal(text: string): Refusal {
   }
 
   function visit(key: string, value: unknown, depth: number): void {
-    if (silentFields.has(key)) return;
-    if (key === "loc" && Array.isArray(value)) named.push(joinPlace(value));
+    if (ignoredFields.has(key)) return;
+    if (key === "loc" && Array.isArray(value)) named.push(joinPath(value));
     else if ((key === "param" || key === "field") && typeof value === "string")
-      named.push(joinPlace(value.split(/[.[\]]+/)));
+      named.push(joinPath(value.split(/[.[\]]+/)));
     else walk(value, depth + 1);
   }
 
   walk(parse(text), 0);
   const prose = sentences.join("\n").slice(0, PROSE_LENGTH_MAX).replaceAll(alternatives, "");
-  return { prose, named: [...named, ...readPrintedPlaces(prose)].filter((name) => name !== "") };
+  return { prose, named: [...named, ...readPrintedPaths(prose)].filter((name) => name !== "") };
 }
 
 function parse(text: string): unknown {
@@ -55,13 +55,13 @@ function parse(text: string): unknown {
 }
 
 /** Formats `["body", "tools", 0, "function", "strict"]` as `tools.function.strict`. */
-const joinPlace = (place: readonly unknown[]): string =>
+const joinPath = (place: readonly unknown[]): string =>
   place.filter((step) => typeof step === "string" && step !== "body" && !/^\d*$/.test(step)).join(".");
 
 /** FastAPI's list of errors as printed by Python inside a sentence: `'loc': ('body', 'stream_options')`. */
-const readPrintedPlaces = (prose: string): string[] =>
+const readPrintedPaths = (prose: string): string[] =>
   [...prose.matchAll(/["']loc["']:\s*[([]([^)\]]{0,200})[)\]]/g)].map(([, place = ""]) =>
-    joinPlace([...place.matchAll(/["']([^"']+)["']/g)].map(([, step]) => step)),
+    joinPath([...place.matchAll(/["']([^"']+)["']/g)].map(([, step]) => step)),
   );
 
 /** The conversation, or the requested answer, is too long: no parameter is at fault. */
@@ -90,7 +90,7 @@ const refusesValue = new RegExp(
 );
 
 /** The change that an error calls for. */
-export type Cure = {
+export type RequestFix = {
   changes: readonly Change[];
   /** Whether later requests would fail too; false if another value would work. */
   isLasting: boolean;
@@ -100,7 +100,7 @@ export type Cure = {
  * Returns what to change in a rejected request, out of the possible changes; null if the error isn't about them.
  * @param body the rejected body.
  */
-export function findCure({ prose, named }: Refusal, possible: readonly Change[], body: Body): Cure | null {
+export function findFix({ prose, named }: Refusal, possible: readonly Change[], body: Body): RequestFix | null {
   if (tooLong.test(prose)) return null;
   const isLasting = !refusesValue.test(prose);
   // A limit in a form that the model can't accept must still limit the answer.
@@ -129,7 +129,7 @@ const preferLonger = (changes: readonly Change[]): Change[] =>
  */
 function findInProse(prose: string, candidates: readonly Change[]): Change | null {
   const found = candidates
-    .map((change) => ({ change, at: findPlace(prose, change) }))
+    .map((change) => ({ change, at: findMention(prose, change) }))
     .filter(({ at }) => at >= 0)
     .sort((one, other) => one.at - other.at || other.change.parameter.length - one.change.parameter.length);
   const first = found[0]?.change ?? null;
@@ -138,7 +138,7 @@ function findInProse(prose: string, candidates: readonly Change[]): Change | nul
 }
 
 /** Where a text rejects a parameter, or -1. */
-function findPlace(prose: string, { parameter, prose: sentence }: Change): number {
+function findMention(prose: string, { parameter, prose: sentence }: Change): number {
   const at = findName(prose, parameter);
   return at < 0 && sentence ? prose.search(sentence) : at;
 }

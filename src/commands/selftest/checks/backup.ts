@@ -2,8 +2,8 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { formatBytes } from "../../../lib/format-bytes.ts";
 import type { Check } from "../check.ts";
-import { formatCount, formatMs } from "../figures.ts";
-import type { Message, Rest } from "../rest.ts";
+import { formatMs, formatQuantity } from "../figures.ts";
+import type { Rest, StoredMessage } from "../rest.ts";
 import { startSender } from "../sender.ts";
 import { openSubscribed } from "../socket.ts";
 import type { Stage } from "../stage.ts";
@@ -61,7 +61,7 @@ export const backupCheck: Check = {
     const total = summarize(restored.flat());
     const tookMs = backup.tookMs + verify.tookMs + restore.tookMs;
     return {
-      summary: `${formatCount(total.messages, "message")}, ${formatBytes(statSync(file).size)}; backup ${formatMs(backup.tookMs)}, verify ${formatMs(verify.tookMs)}, restore ${formatMs(restore.tookMs)}; sha256 ${total.sha256.slice(0, 16)}`,
+      summary: `${formatQuantity(total.messages, "message")}, ${formatBytes(statSync(file).size)}; backup ${formatMs(backup.tookMs)}, verify ${formatMs(verify.tookMs)}, restore ${formatMs(restore.tookMs)}; sha256 ${total.sha256.slice(0, 16)}`,
       measured: {
         messages: total.messages,
         sha256: total.sha256,
@@ -78,5 +78,5 @@ export const backupCheck: Check = {
   },
 };
 
-const readAll = ({ people }: Stage, rest: Rest, ids: readonly string[]): Promise<Message[][]> =>
+const readAll = ({ people }: Stage, rest: Rest, ids: readonly string[]): Promise<StoredMessage[][]> =>
   Promise.all(ids.map((id) => rest.listMessages(people.ada, id)));

@@ -1,9 +1,9 @@
 import type { Check } from "../check.ts";
-import { findPercentile, formatCount, formatMs, roundMs } from "../figures.ts";
+import { findPercentile, formatMs, formatQuantity, roundMs } from "../figures.ts";
 import { listCreated, listSeqs } from "../reading.ts";
-import type { Account } from "../rest.ts";
+import type { TestUser } from "../rest.ts";
 import { type Sender, startSender } from "../sender.ts";
-import { openSocket } from "../socket.ts";
+import { connectSocket } from "../socket.ts";
 import type { Stage } from "../stage.ts";
 import { findLossProblems, findSequenceProblems } from "../verdicts.ts";
 
@@ -45,7 +45,7 @@ export const deliveryCheck: Check = {
       await socket.close();
     }
     return {
-      summary: `${formatCount(acknowledged.size, "message")} of two users; to the other one p50 ${formatMs(p50)}, p99 ${formatMs(p99)}`,
+      summary: `${formatQuantity(acknowledged.size, "message")} of two users; to the other one p50 ${formatMs(p50)}, p99 ${formatMs(p99)}`,
       measured: {
         messages: acknowledged.size,
         latency_p50_ms: roundMs(p50),
@@ -58,9 +58,9 @@ export const deliveryCheck: Check = {
 };
 
 /** Opens a user's socket, which notes when each message arrives. */
-async function join({ server, people }: Stage, account: Account, conversationId: string) {
+async function join({ server, people }: Stage, account: TestUser, conversationId: string) {
   const arrivedAtMs = new Map<string, number>();
-  const socket = await openSocket(server.url, account.token, ({ type, data }) => {
+  const socket = await connectSocket(server.url, account.token, ({ type, data }) => {
     const id = data?.client_message_id;
     if (type === "message.created" && id) arrivedAtMs.set(id, performance.now());
   });

@@ -1,8 +1,8 @@
 import { createId } from "../../../lib/id.ts";
 import type { Check } from "../check.ts";
-import { formatCount } from "../figures.ts";
+import { formatQuantity } from "../figures.ts";
 import { listCreated } from "../reading.ts";
-import type { Message } from "../rest.ts";
+import type { StoredMessage } from "../rest.ts";
 import { openSubscribed } from "../socket.ts";
 import { findRepeatProblems } from "../verdicts.ts";
 
@@ -32,7 +32,7 @@ export const idempotencyCheck: Check = {
       );
       const path = `/api/v1/conversations/${conversationId}/messages`;
       const { body } = await server.rest.call(path, { token: ada.token, json: message });
-      const ids = [...acks.map(({ message }) => message?.id), (body as { message?: Message }).message?.id];
+      const ids = [...acks.map(({ message }) => message?.id), (body as { message?: StoredMessage }).message?.id];
       const fresh = acks.filter(({ duplicate }) => duplicate === false).length;
       sends += ids.length;
       if (new Set(ids).size !== 1 || ids[0] === undefined)
@@ -48,7 +48,7 @@ export const idempotencyCheck: Check = {
       if (list.length !== ROUNDS) problems.push(`expected ${ROUNDS} messages to be ${what}, but saw ${list.length}`);
     for (const socket of [reader, ...sockets]) await socket.close();
     return {
-      summary: `${formatCount(sends, "send")} of ${ROUNDS} messages over two sockets and REST; ${stored.length} stored, ${pushed.length} pushed`,
+      summary: `${formatQuantity(sends, "send")} of ${ROUNDS} messages over two sockets and REST; ${stored.length} stored, ${pushed.length} pushed`,
       measured: { sends, messages: ROUNDS, stored: stored.length, pushed: pushed.length },
       problems,
     };

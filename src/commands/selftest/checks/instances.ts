@@ -1,10 +1,10 @@
-import { FURTHER_CONNECTIONS_MAX } from "../../../db/connect.ts";
+import { EXTRA_CONNECTIONS_MAX } from "../../../db/connect.ts";
 import { startEmbeddedPostgres } from "../../../db/embedded.ts";
 import { createSecret } from "../../../lib/id.ts";
 import { createLog } from "../../../lib/log.ts";
 import { ask, readToEnd, untilText } from "../asking.ts";
 import type { Check } from "../check.ts";
-import { formatCount, formatMs } from "../figures.ts";
+import { formatMs, formatQuantity } from "../figures.ts";
 import { LONG_MODEL, LONG_WORDS, writeText } from "../provider/scripts.ts";
 import { listCreated, listSeqs } from "../reading.ts";
 import { startSender } from "../sender.ts";
@@ -74,7 +74,7 @@ export const instancesCheck: Check = {
     await bens.close();
     await there.stop();
     return {
-      summary: `${formatCount(acknowledged.size, "message")} across instances; answer finished by the other ${formatMs(tookMs)} after kill -9`,
+      summary: `${formatQuantity(acknowledged.size, "message")} across instances; answer finished by the other ${formatMs(tookMs)} after kill -9`,
       measured: { messages: acknowledged.size, finished_after_ms: Math.round(tookMs) },
       problems,
     };
@@ -85,7 +85,7 @@ export const instancesCheck: Check = {
 async function startDatabase({ sandbox }: Stage): Promise<Record<string, string>> {
   const starting = startEmbeddedPostgres({
     dataDir: sandbox.addDataDir(),
-    poolSize: 2 * (POOL_SIZE + FURTHER_CONNECTIONS_MAX),
+    poolSize: 2 * (POOL_SIZE + EXTRA_CONNECTIONS_MAX),
     log: createLog("silent", "json"),
   });
   // Before it has started: the self-test may be interrupted meanwhile.

@@ -1,12 +1,12 @@
 import { ask, untilText } from "../asking.ts";
 import type { Check } from "../check.ts";
-import { formatCount, formatMs } from "../figures.ts";
+import { formatMs, formatQuantity } from "../figures.ts";
 import type { StormReader } from "../interrupted.ts";
 import { LONG_MODEL } from "../provider/scripts.ts";
 import { listSeqs } from "../reading.ts";
-import type { Message } from "../rest.ts";
+import type { StoredMessage } from "../rest.ts";
 import { contentOf, type Sender, startSender } from "../sender.ts";
-import { openSubscribed, type Socket } from "../socket.ts";
+import { type ClientSocket, openSubscribed } from "../socket.ts";
 import type { Stage } from "../stage.ts";
 import { findLossProblems, findRepeatProblems, findSequenceProblems } from "../verdicts.ts";
 
@@ -77,9 +77,9 @@ export const killCheck: Check = {
       problems.push(
         `expected at least ${ACKNOWLEDGED_MIN} acknowledged messages before the kill, but saw ${acknowledged.size}`,
       );
-    const loads: [string, string, ReadonlyMap<string, Message>][] = [
-      ["Load", loadId, acknowledged as Map<string, Message>],
-      ["Storm", stormId, stormSender.acknowledged as Map<string, Message>],
+    const loads: [string, string, ReadonlyMap<string, StoredMessage>][] = [
+      ["Load", loadId, acknowledged as Map<string, StoredMessage>],
+      ["Storm", stormId, stormSender.acknowledged as Map<string, StoredMessage>],
     ];
     for (const [name, id, kept] of loads)
       problems.push(...findLossProblems(name, kept, await stage.server.rest.listMessages(ada, id)));
@@ -92,7 +92,7 @@ export const killCheck: Check = {
     if (missing.length > 0)
       problems.push(`expected the messages that were sent again, but ${missing.join(", ")} are missing`);
     return {
-      summary: `${formatCount(acknowledged.size, "message")} acknowledged, ${pending.length} in flight; ready again after ${formatMs(stage.server.readyMs)}`,
+      summary: `${formatQuantity(acknowledged.size, "message")} acknowledged, ${pending.length} in flight; ready again after ${formatMs(stage.server.readyMs)}`,
       measured: {
         acknowledged: acknowledged.size,
         in_flight: pending.length,
@@ -106,7 +106,7 @@ export const killCheck: Check = {
 
 async function openReaders({ server, people }: Stage, conversationId: string) {
   const accounts = [people.ada, people.ben];
-  const open = async (n: number): Promise<{ account: StormReader["account"]; socket: Socket }> => {
+  const open = async (n: number): Promise<{ account: StormReader["account"]; socket: ClientSocket }> => {
     const account = accounts[n % accounts.length] ?? people.ada;
     return { account, socket: await openSubscribed(server.url, account.token, conversationId) };
   };

@@ -1,12 +1,12 @@
 import { ask, readToEnd } from "../asking.ts";
 import type { Check } from "../check.ts";
-import { formatCount } from "../figures.ts";
+import { formatQuantity } from "../figures.ts";
 import { SHORT_MODEL } from "../provider/scripts.ts";
 import { listCreated } from "../reading.ts";
 import { contentOf, startSender } from "../sender.ts";
-import { openSocket, openSubscribed, type Socket } from "../socket.ts";
+import { type ClientSocket, connectSocket, openSubscribed } from "../socket.ts";
 import type { Stage } from "../stage.ts";
-import { findLeakProblems, listPushes, type Refusal } from "../verdicts.ts";
+import { type AccessAttempt, findLeakProblems, listPushes } from "../verdicts.ts";
 
 const MESSAGES = 50;
 /** Pushes that come late would come within this. */
@@ -22,7 +22,7 @@ export const outsiderCheck: Check = {
     const { ada, ben, outsider } = people;
     const conversationId = await server.rest.createConversation(ada, [ben], "Private");
     const member = await openSubscribed(server.url, ben.token, conversationId);
-    const stranger = await openSocket(server.url, outsider.token);
+    const stranger = await connectSocket(server.url, outsider.token);
     await stranger.ask({ type: "inbox.subscribe" });
     const first = await member.ask({
       type: "message.send",
@@ -47,14 +47,14 @@ export const outsiderCheck: Check = {
     if (seen !== MESSAGES + 3) problems.push(`expected a member to receive ${MESSAGES + 3} messages, but saw ${seen}`);
     for (const socket of [member, stranger, adas]) await socket.close();
     return {
-      summary: `${formatCount(refusals.length, "attempt")} refused; ${formatCount(pushes, "push", "pushes")} to the outsider, ${formatCount(seen, "message")} to a member`,
+      summary: `${formatQuantity(refusals.length, "attempt")} refused; ${formatQuantity(pushes, "push", "pushes")} to the outsider, ${formatQuantity(seen, "message")} to a member`,
       measured: { attempts: refusals.length, pushes_to_outsider: pushes, messages_to_member: seen },
       problems,
     };
   },
 };
 
-async function tryAll({ server, people }: Stage, socket: Socket, conversationId: string, messageId: string) {
+async function tryAll({ server, people }: Stage, socket: ClientSocket, conversationId: string, messageId: string) {
   const { token } = people.outsider;
   const path = `/api/v1/conversations/${conversationId}`;
   const requests: [method: string, path: string, json?: unknown][] = [
@@ -79,7 +79,7 @@ async function tryAll({ server, people }: Stage, socket: Socket, conversationId:
     { type: "generation.cancel", message_id: messageId },
     { type: "read", conversation_id: conversationId, seq: 1 },
   ];
-  const refusals: Refusal[] = [];
+  const refusals: AccessAttempt[] = [];
   for (const [method, target, json] of requests) {
     const { status } = await server.rest.call(target, { token, method, ...(json !== undefined && { json }) });
     refusals.push({

@@ -1,8 +1,8 @@
 import { findStreaming, readToEnd } from "../asking.ts";
 import type { Check } from "../check.ts";
-import { formatCount, formatMs } from "../figures.ts";
+import { formatMs, formatQuantity } from "../figures.ts";
 import { LONG_WORDS, writeText } from "../provider/scripts.ts";
-import { readAnswer } from "../reading.ts";
+import { followAnswer } from "../reading.ts";
 import { findAnswerProblems, findLimitProblems, findTakeoverProblems } from "../verdicts.ts";
 
 /** The promise of docs/models.md. */
@@ -21,12 +21,12 @@ export const resumeCheck: Check = {
     const reading = await readToEnd(answer.reader, answer.id, { timeoutMs, before: answer.frames });
     const tookMs = performance.now() - killedAtMs;
     const stored = await server.rest.getMessage(people.ada, answer.conversationId, answer.id);
-    const before = readAnswer(answer.frames, answer.id).text;
+    const before = followAnswer(answer.frames, answer.id).text;
     const all = [answer.conversationId, storm.conversationId, loadConversationId];
     const streaming = await findStreaming(server.rest, people.ada, all, killedAtMs + TAKEOVER_MAX_MS);
     await answer.reader.close();
     return {
-      summary: `${before.length} of ${stored.content.length} characters before the kill; finished ${formatMs(tookMs)} after it; ${formatCount(streaming.length, "message")} still streaming`,
+      summary: `${before.length} of ${stored.content.length} characters before the kill; finished ${formatMs(tookMs)} after it; ${formatQuantity(streaming.length, "message")} still streaming`,
       measured: {
         characters_before: before.length,
         characters: stored.content.length,

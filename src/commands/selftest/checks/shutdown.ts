@@ -2,7 +2,7 @@ import { ask, readToEnd, untilText } from "../asking.ts";
 import type { Check } from "../check.ts";
 import { formatMs } from "../figures.ts";
 import { LONG_MODEL, LONG_WORDS, writeText } from "../provider/scripts.ts";
-import { listSeqs, readAnswer } from "../reading.ts";
+import { followAnswer, listSeqs } from "../reading.ts";
 import { openSubscribed } from "../socket.ts";
 import { findAnswerProblems, findLimitProblems, findTakeoverProblems } from "../verdicts.ts";
 import { SHUTDOWN_TIMEOUT_MS } from "./backup.ts";
@@ -49,7 +49,7 @@ export const shutdownCheck: Check = {
       ...findTakeoverProblems("answer", reading),
       ...findLimitProblems("from the next start to the end of the answer", finishedMs, TAKEOVER_MAX_MS),
     );
-    const before = readAnswer(socket.frames, answerId).text.length;
+    const before = followAnswer(socket.frames, answerId).text.length;
     await reader.close();
     return {
       summary: `exit code ${code} after ${formatMs(stopMs)}; ${before} characters were shown before; finished ${formatMs(finishedMs)} after the next start`,

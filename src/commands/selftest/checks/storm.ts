@@ -1,9 +1,9 @@
 import type { Check } from "../check.ts";
-import { findPercentile, formatCount, formatMs } from "../figures.ts";
+import { findPercentile, formatMs, formatQuantity } from "../figures.ts";
 import type { Interrupted, StormReader } from "../interrupted.ts";
 import { listSeqs } from "../reading.ts";
 import { startSender } from "../sender.ts";
-import { openSocket, openSubscribed, type Socket } from "../socket.ts";
+import { type ClientSocket, connectSocket, openSubscribed } from "../socket.ts";
 import type { Stage } from "../stage.ts";
 import { findSequenceProblems } from "../verdicts.ts";
 
@@ -49,7 +49,7 @@ export const stormCheck: Check = {
     await Promise.all([writer, ...returned.map(({ socket }) => socket)].map((socket) => socket.close()));
     const times = returned.map(({ tookMs }) => tookMs);
     return {
-      summary: `${formatCount(readers.length, "socket")} recovered ${formatCount(events, "event")} within ${formatMs(tookMs)}; each p50 ${formatMs(findPercentile(times, 0.5))}, p99 ${formatMs(findPercentile(times, 0.99))}`,
+      summary: `${formatQuantity(readers.length, "socket")} recovered ${formatQuantity(events, "event")} within ${formatMs(tookMs)}; each p50 ${formatMs(findPercentile(times, 0.5))}, p99 ${formatMs(findPercentile(times, 0.99))}`,
       measured: {
         sockets: readers.length,
         recovered_events: events,
@@ -69,13 +69,13 @@ function requireInterrupted({ interrupted }: Stage): Interrupted {
 
 async function comeBack(url: string, conversationId: string, reader: StormReader) {
   const startedAtMs = performance.now();
-  const socket = await openSocket(url, reader.account.token);
+  const socket = await connectSocket(url, reader.account.token);
   const { recovered = false, events = [] } = await socket.subscribe(conversationId, reader.seqs.at(-1));
   const tookMs = performance.now() - startedAtMs;
   return { reader, socket, isRecovered: recovered, recoveredEvents: events.length, tookMs };
 }
 
-async function untilSeq(socket: Socket, conversationId: string, lastSeq: number): Promise<void> {
+async function untilSeq(socket: ClientSocket, conversationId: string, lastSeq: number): Promise<void> {
   if (listSeqs(socket.frames, conversationId).includes(lastSeq)) return;
   const isLast = ({ conversation_id, seq }: { conversation_id?: string; seq?: number }) =>
     conversation_id === conversationId && seq === lastSeq;

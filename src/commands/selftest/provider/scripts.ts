@@ -30,7 +30,7 @@ const FAULTY_AFTER_WORDS = 20;
 
 /** `Retry-After` of a model that is worth waiting for, and of one that isn't. */
 export const SHORT_RETRY_S = 1;
-export const LONG_RETRY_S = 60;
+const LONG_RETRY_S = 60;
 
 /** The models of the provider `flaky`, which fail. */
 export const flakyModels = {

@@ -1,5 +1,5 @@
 import { FLAKY_SILENCE_MS, flakyModels, LONG_MODEL, LONG_WORDS, SHORT_MODEL, SHORT_WORDS, scripts } from "./scripts.ts";
-import { streamAnswer } from "./stream.ts";
+import { writeAnswerStream } from "./stream.ts";
 
 export type FaultyProvider = ReturnType<typeof startFaultyProvider>;
 
@@ -25,7 +25,7 @@ export function startFaultyProvider() {
     const isFaulty = script.fault !== undefined && count <= (script.faults ?? Number.POSITIVE_INFINITY);
     if (isFaulty && script.fault?.kind === "status") return refuse(script.fault);
     const written = findWritten(body);
-    const stream = streamAnswer({
+    const stream = writeAnswerStream({
       model: name,
       firstWord: written + 1,
       words: name === "long" ? LONG_WORDS : SHORT_WORDS,

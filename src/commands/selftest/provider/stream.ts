@@ -17,7 +17,7 @@ const FLUSH_MS = 20;
 const encoder = new TextEncoder();
 
 /** The body of the response: server-sent events, as OpenAI writes them. */
-export function streamAnswer(answer: Answer): ReadableStream<Uint8Array> {
+export function writeAnswerStream(answer: Answer): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async start(controller) {
       try {

@@ -27,14 +27,14 @@ type AccountsDependencies = {
   /** Whether new identities get an account. */
   isProvisioning: boolean;
   /** Whether responses hide that an address has an account (REGISTRATION_PRIVACY). */
-  isTakenHidden: boolean;
+  hidesTaken: boolean;
 };
 
 /** A concurrent request created the same account: roll this one back. */
-class Outrun extends Error {}
+class LostRace extends Error {}
 
 export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts {
-  const { database, users, audit, issuer, isProvisioning, isTakenHidden } = deps;
+  const { database, users, audit, issuer, isProvisioning, hidesTaken } = deps;
 
   async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const user = await createUser(sql, claims);
@@ -43,7 +43,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     if (userId === undefined) throw createTaken();
     if (!user) return userId;
     const identity = { id: createId(), issuer, subject: claims.subject, userId };
-    if (!(await queries.insertIdentity(sql, identity))) throw new Outrun();
+    if (!(await queries.insertIdentity(sql, identity))) throw new LostRace();
     const record = (action: AuditAction) =>
       audit.record(sql, {
         action,
@@ -59,7 +59,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
   }
 
   const createTaken = (): Problem =>
-    isTakenHidden
+    hidesTaken
       ? new Problem(
           "forbidden",
           "No account was created for this identity. If you have an account here, log in and link the identity with POST /api/v1/me/identities. Otherwise ask an administrator.",
@@ -91,7 +91,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
         "The token contains no e-mail address. Request the scope `email` from the issuer.",
       );
     // With hidden accounts, only the owner of an address may learn whether it has one.
-    if (isEmailProven === false || (isTakenHidden && isEmailProven === null))
+    if (isEmailProven === false || (hidesTaken && isEmailProven === null))
       throw new Problem("forbidden", "The issuer has not verified this e-mail address yet.");
   }
 
@@ -108,7 +108,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
         const key = `identity:${claims.subject}`;
         return await withTransaction(database, (sql) => provision(sql, claims, ipAddress), key);
       } catch (error) {
-        const winner = error instanceof Outrun ? await find() : undefined;
+        const winner = error instanceof LostRace ? await find() : undefined;
         if (winner === undefined) throw error;
         return winner;
       }

@@ -1,7 +1,7 @@
 import type { Caller } from "../../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
 import { createId } from "../../../lib/id.ts";
-import { Problem } from "../../../lib/problem.ts";
+import { createNotFound, Problem } from "../../../lib/problem.ts";
 import type { AuditAction } from "../../audit/model.ts";
 import type { AuditService } from "../../audit/service.ts";
 import type { UserService } from "../../users/service.ts";
@@ -39,10 +39,10 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
       const passwordHash = await passwordChecks.prove(caller, password);
       const insert = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, passwordHash);
-        const mine = await queries.listIdentities(sql, caller.user.id);
-        const known = mine.find((row) => row.issuer === issuer && row.subject === subject);
+        const linked = await queries.listIdentities(sql, caller.user.id);
+        const known = linked.find((row) => row.issuer === issuer && row.subject === subject);
         if (known) return mapRowToIdentity(known);
-        if (mine.length >= IDENTITIES_PER_USER_MAX)
+        if (linked.length >= IDENTITIES_PER_USER_MAX)
           throw new Problem("conflict", `An account can have at most ${IDENTITIES_PER_USER_MAX} identities.`);
         const row = await queries.insertIdentity(sql, { id: createId(), issuer, subject, userId: caller.user.id });
         if (!row) throw new Problem("conflict", "This identity is linked to another account.");
@@ -61,7 +61,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
         await users.lockUser(sql, caller.user.id, undefined);
         const mine = await queries.listIdentities(sql, caller.user.id);
         const row = mine.find(({ id }) => id === identityId.toLowerCase());
-        if (!row) throw new Problem("not_found", "There is no such identity.");
+        if (!row) throw createNotFound("identity");
         if (mine.length === 1 && !(await users.hasPassword(sql, caller.user.id)))
           throw new Problem("conflict", "This account has no password, so its only identity can't be unlinked.");
         await queries.deleteIdentity(sql, row.id, caller.user.id);

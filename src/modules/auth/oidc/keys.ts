@@ -36,7 +36,7 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
 
   const keys = createRemoteJWKSet(new URL(issuer), {
     [customFetch]: fetchKeys,
-    cacheMaxAge: times.keptMs,
+    cacheMaxAge: times.retentionMs,
     // jose's own cooldown starts at any fetch: it would refuse a key added right after one.
     cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: times.timeoutMs,

@@ -20,7 +20,7 @@ export type KeyTimes = {
   /** Delay after a failed fetch. */
   retryMs: number;
   /** Keys that couldn't be refreshed for this long no longer count. */
-  keptMs: number;
+  retentionMs: number;
   /** Timeout of one fetch: discovery and keys together. */
   timeoutMs: number;
 };
@@ -28,7 +28,7 @@ export const keyTimes: KeyTimes = {
   refreshMs: 10 * 60_000,
   cooldownMs: 30_000,
   retryMs: 5_000,
-  keptMs: 24 * 60 * 60_000,
+  retentionMs: 24 * 60 * 60_000,
   timeoutMs: 5_000,
 };
 /** Maximum bytes read of an issuer's response; typical ones have a few thousand. */

@@ -111,8 +111,8 @@ function createIssuer(deps: Dependencies, issuer: string, times: KeyTimes) {
   const findKey = createIssuerKeys({ issuer, source, log, times });
   const tokens = createIssuerTokens({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
   const isProvisioning = config.OIDC_PROVISION === "on";
-  const isTakenHidden = config.REGISTRATION_PRIVACY === "on";
-  const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning, isTakenHidden });
+  const hidesTaken = config.REGISTRATION_PRIVACY === "on";
+  const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning, hidesTaken });
   const sessions = createTokenSessions({ database, audit, issuer, accounts, sessionQuota });
   return { issuer, tokens, accounts, sessions };
 }

@@ -32,7 +32,7 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
   const known = new BoundedCache<Promise<string>>({
     max: IDENTITIES_CACHED_MAX,
     // No token lives longer.
-    keptMs: ISSUER_TOKEN_TTL_MAX_S * 1_000,
+    ttlMs: ISSUER_TOKEN_TTL_MAX_S * 1_000,
   });
 
   async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {

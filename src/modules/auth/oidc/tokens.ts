@@ -62,7 +62,7 @@ type TokensDependencies = { issuer: string; audience: string[]; findKey: JWTVeri
 
 export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies): IssuerTokens {
   // Keyed by hash, as tokens are large. Verified again after a while, in case the issuer has withdrawn the key.
-  const verified = new BoundedCache<IssuerClaims>({ max: IDENTITIES_CACHED_MAX, keptMs: times.refreshMs });
+  const verified = new BoundedCache<IssuerClaims>({ max: IDENTITIES_CACHED_MAX, ttlMs: times.refreshMs });
   const options = { algorithms, issuer, audience, clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ["sub", "exp"] };
 
   async function check(token: string): Promise<IssuerClaims | null> {

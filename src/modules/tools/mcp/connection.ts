@@ -8,7 +8,7 @@ import { abortable } from "../../../lib/abortable.ts";
 import { build } from "../../../lib/build.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { runExchange } from "./bounded-fetch.ts";
-import { isAnswer, isSessionGone } from "./describe-error.ts";
+import { isServerResponse, isSessionGone } from "./describe-error.ts";
 import { LIST_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_END_TIMEOUT_MS } from "./limits.ts";
 
 /** A tool as its server describes it. */
@@ -95,7 +95,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     try {
       return await work(link);
     } catch (error) {
-      if (!isAnswer(error) && linking === current) drop(link);
+      if (!isServerResponse(error) && linking === current) drop(link);
       throw error;
     } finally {
       link.users -= 1;

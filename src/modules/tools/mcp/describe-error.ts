@@ -16,20 +16,20 @@ const read = (error: unknown): ClientError => (typeof error === "object" && erro
 export function describeError(error: unknown): string {
   const { name, message, code, status, cause } = read(error);
   const origin = cause?.code ?? cause?.message;
-  const isTold = typeof message === "string" && message.includes(String(origin));
-  const parts = [status && `HTTP ${status}`, code, message ?? name, !isTold && origin];
+  const containsOrigin = typeof message === "string" && message.includes(String(origin));
+  const parts = [status && `HTTP ${status}`, code, message ?? name, !containsOrigin && origin];
   const text = [...new Set(parts.filter(Boolean).map(String))].join(": ").replace(/\s+/g, " ");
   return text.replace(anyToken, "********").slice(0, SHOWN_CHARS_MAX).toWellFormed();
 }
 
-/** Describes the error of a call. `told` is for the model; null if the server sent no usable error. */
-export function describeCallError(error: unknown): { reason: string; told: string | null } {
+/** Describes the error of a call. `detail` is for the model; null if the server sent no usable error. */
+export function describeCallError(error: unknown): { reason: string; detail: string | null } {
   const { name, code, message } = read(error);
   const reason = describeError(error);
   if (code === "UNSUPPORTED_RESULT_TYPE")
-    return { reason, told: "The tool requested user input, which is not supported here." };
-  if (name === "ProtocolError" && typeof message === "string") return { reason, told: message };
-  return { reason, told: null };
+    return { reason, detail: "The tool requested user input, which is not supported here." };
+  if (name === "ProtocolError" && typeof message === "string") return { reason, detail: message };
+  return { reason, detail: null };
 }
 
 /** Whether the server has lost the session and so executed nothing. Older servers respond with 400. */
@@ -45,12 +45,12 @@ export function refusesUser(error: unknown): boolean {
 }
 
 /** Whether Parley itself refused to send the request. The MCP client wraps errors of its fetch. */
-export function isOurs(error: unknown): boolean {
-  return error instanceof ToolError || (error instanceof Error && error.cause !== undefined && isOurs(error.cause));
+export function isOwnError(error: unknown): boolean {
+  return error instanceof ToolError || (error instanceof Error && error.cause !== undefined && isOwnError(error.cause));
 }
 
 /** Whether the connection is fine anyway: the server responded with an error, or is slow. */
-export function isAnswer(error: unknown): boolean {
+export function isServerResponse(error: unknown): boolean {
   const { name, code } = read(error);
   return name === "ProtocolError" || code === "REQUEST_TIMEOUT";
 }

@@ -6,7 +6,7 @@ export function createHealth() {
   let retryAtMs = 0;
 
   return {
-    canLook: () => performance.now() >= retryAtMs,
+    canRetry: () => performance.now() >= retryAtMs,
     hasFailed: () => failures > 0,
     succeed() {
       failures = 0;

@@ -5,7 +5,7 @@ import { ToolError } from "../model.ts";
 /** Lifetime of a token, in seconds. */
 const TOKEN_TTL_S = 60;
 /** Tokens of the last minute that are masked in a server's responses. */
-const TOKENS_KEPT_MAX = 64;
+const RECENT_TOKENS_MAX = 64;
 
 /** The user on whose behalf a model calls a tool. */
 export type ToolUser = { id: string; email: string };
@@ -55,7 +55,7 @@ export function createIdentity({ userId, findUser, issuer, audience, secret }: O
         .sign(key);
       recent.push({ token, atMs: performance.now() });
       const isOld = ({ atMs }: { atMs: number }) => performance.now() - atMs > TOKEN_TTL_S * 1_000;
-      while (recent.length > TOKENS_KEPT_MAX || (recent[0] && isOld(recent[0]))) recent.shift();
+      while (recent.length > RECENT_TOKENS_MAX || (recent[0] && isOld(recent[0]))) recent.shift();
       return token;
     },
 

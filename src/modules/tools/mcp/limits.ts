@@ -23,7 +23,7 @@ export const PAGES_MAX = 16;
 
 /** Users whose connections to one server are kept, for servers with per-user identity. */
 export const USERS_MAX = 500;
-export const USER_KEPT_MS = 10 * 60_000;
+export const USER_TTL_MS = 10 * 60_000;
 
 /** How long to wait for the server when ending a session. */
 export const SESSION_END_TIMEOUT_MS = 1_000;

@@ -7,11 +7,11 @@ const DESCRIPTION_CHARS_MAX = 1_024;
 /** Limits for one tool's schema and for all schemas of a server, because every answer pays for their tokens. */
 const SCHEMA_CHARS_MAX = 16_384;
 const SCHEMAS_CHARS_MAX = 131_072;
-/** Of a schema as it comes; some of it is left out for models. More of it is not looked into. */
+/** Characters of a schema as received; models get a reduced one. A longer schema isn't read at all. */
 const WIRE_SCHEMA_CHARS_MAX = 2 * SCHEMA_CHARS_MAX;
 const WIRE_NAME_CHARS_MAX = 256;
 const TOO_LONG = `the schema has more than ${SCHEMA_CHARS_MAX} characters`;
-/** Hexadecimal digits that tell two tools apart whose names became the same. */
+/** Hexadecimal digits that distinguish tools whose cleaned names are equal. */
 const SUFFIX_CHARS = 6;
 
 export type ListedTool = Tool & { wire: WireTool };

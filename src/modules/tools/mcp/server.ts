@@ -12,7 +12,7 @@ import { createConnection, type McpConnection, type WireTool } from "./connectio
 import { describeCallError } from "./describe-error.ts";
 import { createHealth } from "./health.ts";
 import { createIdentity, type FindToolUser, type UserIdentity } from "./identity.ts";
-import { LIST_TIMEOUT_MS, REQUESTS_MAX, USER_KEPT_MS, USERS_MAX } from "./limits.ts";
+import { LIST_TIMEOUT_MS, REQUESTS_MAX, USER_TTL_MS, USERS_MAX } from "./limits.ts";
 import { readResult } from "./read-result.ts";
 import { createToolList, type ToolList } from "./tool-list.ts";
 
@@ -28,7 +28,7 @@ export type McpServerOptions = {
   log: Log;
 };
 
-/** What one user, or everybody, shares at a server. */
+/** The state at a server for one user, or shared by all users. */
 type Access = { connection: McpConnection; list: ToolList; mask(text: string): string };
 
 /** One MCP server. Its failures never stop an answer. */
@@ -38,13 +38,13 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   const userinfo = readUserinfo(setting.url);
   const url = new URL(userinfo?.url ?? setting.url);
   const fixedHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
-  /** Some servers repeat in an error what they were sent, and users and models read that. */
+  /** Some servers echo the request in an error, which users and models can see. */
   const maskFixed = createMask([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
   const health = createHealth();
   let requests = 0;
 
   /** Limits the concurrent requests to this server, so that other servers keep their connections. */
-  async function takePlace<T>(work: () => Promise<T>): Promise<T> {
+  async function withSlot<T>(work: () => Promise<T>): Promise<T> {
     if (requests >= REQUESTS_MAX)
       throw new ToolError("Too many requests to this tool's server are in progress. Try again later.");
     requests += 1;
@@ -70,7 +70,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       }),
       onChanged: identity === null ? () => list.expire() : null,
     });
-    const listTools = (signal: AbortSignal) => takePlace(() => connection.listTools(signal));
+    const listTools = (signal: AbortSignal) => withSlot(() => connection.listTools(signal));
     const list = createToolList({ server: name, listTools, isShared: identity === null, health, mask, log });
     return { connection, list, mask };
   }
@@ -79,8 +79,8 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   /** Users share nothing: no connections, sessions or tool lists. */
   const users = new BoundedCache<Access>({
     max: USERS_MAX,
-    keptMs: USER_KEPT_MS,
-    onGone: (_, { connection }) => void connection.close(),
+    ttlMs: USER_TTL_MS,
+    onEvict: (_, { connection }) => void connection.close(),
   });
 
   function getAccess(userId: string | null): Access | null {
@@ -100,14 +100,14 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     const { connection, list, mask } = access;
     let result: Awaited<ReturnType<McpConnection["callTool"]>>;
     try {
-      result = await takePlace(() => connection.callTool(tool, input, signal));
+      result = await withSlot(() => connection.callTool(tool, input, signal));
     } catch (error) {
       if (error instanceof ToolError || signal.aborted) throw error;
-      const { reason, told } = describeCallError(error);
+      const { reason, detail } = describeCallError(error);
       log.warn({ mcp_server: name, tool: tool.name, reason: mask(reason) }, "call to an MCP tool failed");
       // The call is not retried: it may have been executed.
-      if (told === null) list.expire();
-      throw new ToolError(mask(told ?? "the tool failed."));
+      if (detail === null) list.expire();
+      throw new ToolError(mask(detail ?? "the tool failed."));
     }
     const text = mask(readResult(result));
     if (result.isError) throw new ToolError(text);

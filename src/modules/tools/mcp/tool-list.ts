@@ -1,6 +1,6 @@
 import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
-import { describeError, isOurs, refusesUser } from "./describe-error.ts";
+import { describeError, isOwnError, refusesUser } from "./describe-error.ts";
 import { createHealth, type Health } from "./health.ts";
 import { LIST_FRESH_MS, LIST_GAP_MS, LIST_RETRY_WAIT_MS, LIST_TIMEOUT_MS } from "./limits.ts";
 import { type ListedTool, readTools } from "./read-tools.ts";
@@ -18,41 +18,41 @@ type Options = {
   log: Log;
 };
 
-/** The tools of a server for one user, or for everybody. A failing server has none until it recovers. */
+/** The tools of a server for one user, or for all users. A failing server has none until it recovers. */
 export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
   /** The health of this list alone: a server may reject one user and serve others. */
-  const own = createHealth();
+  const listHealth = createHealth();
   let tools: ListedTool[] = [];
   let isKnown = false;
   let isChanged = false;
-  let lookedAtMs = Number.NEGATIVE_INFINITY;
-  let looking: Promise<void> | null = null;
-  let told = "";
+  let refreshedAtMs = Number.NEGATIVE_INFINITY;
+  let refreshing: Promise<void> | null = null;
+  let loggedState = "";
 
-  async function look(): Promise<void> {
+  async function refresh(): Promise<void> {
     isChanged = false;
-    lookedAtMs = performance.now();
+    refreshedAtMs = performance.now();
     const signal = AbortSignal.timeout(LIST_TIMEOUT_MS);
     try {
       const listed = await abortable(listTools(signal), signal);
       const read = readTools(server, listed);
       ({ tools } = read);
       isKnown = true;
-      own.succeed();
+      listHealth.succeed();
       health.succeed();
       logTools(read.problems);
     } catch (error) {
       // A user's missing permission, or a request that Parley refused to send, says nothing about the server.
-      (refusesUser(error) || isOurs(error) ? own : health).fail();
+      (refusesUser(error) || isOwnError(error) ? listHealth : health).fail();
       tools = [];
       isKnown = false;
-      told = "";
+      loggedState = "";
       log.warn(
         { mcp_server: server, reason: mask(describeError(error)) },
         "tools of an MCP server could not be listed",
       );
     } finally {
-      looking = null;
+      refreshing = null;
     }
   }
 
@@ -60,21 +60,21 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
   function logTools(problems: readonly string[]): void {
     const names = tools.map(({ name }) => name);
     const state = JSON.stringify([names, problems]);
-    if (state === told) return;
-    told = state;
+    if (state === loggedState) return;
+    loggedState = state;
     log[isShared ? "info" : "debug"]({ mcp_server: server, tools: names }, "tools of an MCP server");
     if (problems.length > 0)
       log.warn({ mcp_server: server, problems: problems.map(mask) }, "some tools of an MCP server were skipped");
   }
 
-  function startLook(): Promise<void> | null {
-    if (looking || !own.canLook() || !health.canLook()) return looking;
-    looking = look();
-    return looking;
+  function startRefresh(): Promise<void> | null {
+    if (refreshing || !listHealth.canRetry() || !health.canRetry()) return refreshing;
+    refreshing = refresh();
+    return refreshing;
   }
 
   function isFresh(): boolean {
-    const ageMs = performance.now() - lookedAtMs;
+    const ageMs = performance.now() - refreshedAtMs;
     return isKnown && ageMs < (isChanged ? LIST_GAP_MS : LIST_FRESH_MS);
   }
 
@@ -82,9 +82,9 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
     /** Returns the current tools. Waits briefly, and only if none are known; never rejects. */
     async get(signal: AbortSignal): Promise<ListedTool[]> {
       if (isFresh()) return tools;
-      const pending = startLook();
+      const pending = startRefresh();
       if (isKnown || !pending) return tools;
-      const waitMs = own.hasFailed() || health.hasFailed() ? LIST_RETRY_WAIT_MS : LIST_TIMEOUT_MS;
+      const waitMs = listHealth.hasFailed() || health.hasFailed() ? LIST_RETRY_WAIT_MS : LIST_TIMEOUT_MS;
       await abortable(Promise.race([pending, Bun.sleep(waitMs)]), signal).catch(() => {});
       return tools;
     },
@@ -92,7 +92,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
     /** Refreshes the list soon: the server announced a change, or a call failed. */
     expire(): void {
       isChanged = true;
-      if (!isFresh()) void startLook();
+      if (!isFresh()) void startRefresh();
     },
   };
 }

@@ -29,7 +29,6 @@ export type SendOutgoing = (
   request: OutgoingRequest,
 ) => Promise<{ status: number; headers: Headers; body: Uint8Array; durationMs: number }>;
 
-/** The result of an attempt. */
 export type AttemptResult = {
   deliveryId: string;
   outcome: "delivered" | "retried" | "failed";
@@ -60,8 +59,8 @@ type Dependencies = {
 
 /** Makes one attempt of a delivery. Throws nothing but the reason of the signal. */
 export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeoutMs, log }: Dependencies) {
-  function createRequest({ id, url, ...told }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
-    const body = createBody(told);
+  function createRequest({ id, url, ...event }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
+    const body = createBody(event);
     const timestampS = Math.floor(Date.now() / 1_000);
     return {
       url: new URL(url),
@@ -104,7 +103,7 @@ export function createAttempt({ send, isForUsers, secrets, allowsPrivate, timeou
   };
 }
 
-const nothing = {
+const noResult = {
   isAttempted: true,
   retryMs: null,
   responseStatus: null,
@@ -116,7 +115,7 @@ const nothing = {
 } as const;
 
 const abandon = ({ id }: DueDelivery, error: string): AttemptResult => ({
-  ...nothing,
+  ...noResult,
   deliveryId: id,
   outcome: "failed",
   isAttempted: false,
@@ -130,7 +129,7 @@ function fail(
 ): AttemptResult {
   const retryMs = findRetryDelay(attempts + 1, retryAfterMs);
   return {
-    ...nothing,
+    ...noResult,
     deliveryId: id,
     outcome: retryMs === null ? "failed" : "retried",
     retryMs,
@@ -146,9 +145,9 @@ function judge(due: DueDelivery, response: Awaited<ReturnType<SendOutgoing>>): A
     responseBody: fitText(new TextDecoder().decode(response.body.subarray(0, RESPONSE_BYTES_MAX))) || null,
     durationMs: Math.round(response.durationMs),
   };
-  if (status >= 200 && status < 300) return { ...nothing, deliveryId: due.id, outcome: "delivered", ...answer };
+  if (status >= 200 && status < 300) return { ...noResult, deliveryId: due.id, outcome: "delivered", ...answer };
   const failure = { ...answer, error: describe(status) };
-  if (status === 410) return { ...nothing, deliveryId: due.id, outcome: "failed", ...failure, disables: "gone" };
+  if (status === 410) return { ...noResult, deliveryId: due.id, outcome: "failed", ...failure, disables: "gone" };
   const retryAfterMs = parseRetryAfter(headers, Date.now(), RETRY_AFTER_MS_MAX);
   const result = fail(due, failure, retryAfterMs);
   return { ...result, pauseMs: status === 429 && retryAfterMs ? retryAfterMs : null };

@@ -3,7 +3,7 @@ const BODY_BYTES_MAX = 20_000;
 /** If the other fields take more than half of that, each is cut to this size. */
 const FIELD_BYTES_MAX = 2_000;
 
-export type Told = {
+export type WebhookEventData = {
   type: string;
   occurredAt: Date;
   conversationId: string | null;
@@ -15,12 +15,12 @@ export type Told = {
  * The JSON payload. If it is too long, `reasoning` and then `content` are cut between characters, and `data` gets
  * `content_truncated: true`.
  */
-export function createBody(told: Told): string {
-  const body = encode(told, told.data);
-  return bytesOf(body) < BODY_BYTES_MAX ? body : encode(told, shorten(told));
+export function createBody(event: WebhookEventData): string {
+  const body = encode(event, event.data);
+  return bytesOf(body) < BODY_BYTES_MAX ? body : encode(event, shorten(event));
 }
 
-function encode({ type, occurredAt, conversationId, seq }: Told, data: Record<string, unknown>): string {
+function encode({ type, occurredAt, conversationId, seq }: WebhookEventData, data: Record<string, unknown>): string {
   return JSON.stringify({
     type,
     timestamp: occurredAt.toISOString(),
@@ -30,17 +30,17 @@ function encode({ type, occurredAt, conversationId, seq }: Told, data: Record<st
   });
 }
 
-function shorten(told: Told): Record<string, unknown> {
-  let short: Record<string, unknown> = { ...told.data, content_truncated: true };
+function shorten(event: WebhookEventData): Record<string, unknown> {
+  let short: Record<string, unknown> = { ...event.data, content_truncated: true };
   const texts = textFields.flatMap((name) => {
-    const text = told.data[name];
+    const text = event.data[name];
     return typeof text === "string" ? [{ name, text }] : [];
   });
   for (const { name } of texts) short[name] = "";
-  if (bytesOf(encode(told, short)) > BODY_BYTES_MAX / 2)
+  if (bytesOf(encode(event, short)) > BODY_BYTES_MAX / 2)
     short = Object.fromEntries(Object.entries(short).map(([name, value]) => [name, shortenField(value)]));
   for (const { name, text } of texts)
-    short[name] = cut(text, BODY_BYTES_MAX - 1 - bytesOf(encode(told, short)) + bytesOf('""'));
+    short[name] = cut(text, BODY_BYTES_MAX - 1 - bytesOf(encode(event, short)) + bytesOf('""'));
   return short;
 }
 

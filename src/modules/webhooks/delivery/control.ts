@@ -4,12 +4,12 @@ import { addDelivery, enableWebhook, redeliver } from "./outbox.ts";
 import { disableWebhook } from "./results.ts";
 
 /** What the webhook service does with deliveries, each in its own transaction. */
-export const createDeliveryControl = ({ lookSoon }: Pick<WebhookDispatcher, "lookSoon">): DeliveryControl => ({
+export const createDeliveryControl = ({ checkSoon }: Pick<WebhookDispatcher, "checkSoon">): DeliveryControl => ({
   addDelivery,
   redeliver,
   async disable(sql, id, reason) {
     await disableWebhook(sql, id, reason);
   },
   enable: enableWebhook,
-  nudge: lookSoon,
+  nudge: checkSoon,
 });

@@ -8,12 +8,12 @@ import { loadDue } from "./due.ts";
 import { createEndpointWorker, type EndpointWorker } from "./endpoint-worker.ts";
 import * as leases from "./leases.ts";
 import { expandOutbox, findWork } from "./outbox.ts";
-import { createPace } from "./pace.ts";
 import { createResultWriter } from "./result-writer.ts";
+import { createDeliveryThrottle } from "./throttle.ts";
 
 /** How long to collect more events after the first one, to handle them together. */
 const NUDGE_MS = 10;
-/** Outbox rows expanded together: each may stand for hundreds of events. */
+/** Outbox rows expanded together: each may represent hundreds of events. */
 const OUTBOX_ROWS = 20;
 /** How long the outbox is expanded before due deliveries are checked again. */
 const EXPANSION_MS = 200;
@@ -52,23 +52,23 @@ export function createWebhookDispatcher({
   const reserved = () => getReservedPool(database);
   const attempt = createAttempt({ ...deps, timeoutMs });
   const results = createResultWriter(deps);
-  const pace = createPace();
+  const throttle = createDeliveryThrottle();
   const workers = new Map<string, EndpointWorker>();
   let hasWebhooks = false;
   let isStopping = false;
-  let looking: Promise<void> | undefined;
+  let checking: Promise<void> | undefined;
   let isNudged = false;
   let expandAtMs = 0;
   let timer: Timer | undefined;
 
   async function expand(): Promise<void> {
     const untilMs = performance.now() + EXPANSION_MS;
-    while (!isStopping && (performance.now() >= expandAtMs || !pace.isHeldBack())) {
-      const rows = pace.isHeldBack() ? 1 : OUTBOX_ROWS;
+    while (!isStopping && (performance.now() >= expandAtMs || !throttle.isThrottled())) {
+      const rows = throttle.isThrottled() ? 1 : OUTBOX_ROWS;
       const expanded = await withTransaction(database, (sql) => expandOutbox(sql, rows));
       if (!expanded || expanded.taken === 0) return;
       const nowMs = performance.now();
-      expandAtMs = nowMs + pace.findPause(expanded.made);
+      expandAtMs = nowMs + throttle.findPause(expanded.made);
       if (nowMs < untilMs) continue;
       // The outbox may be large, and due deliveries must not wait for it.
       isNudged = true;
@@ -89,7 +89,7 @@ export function createWebhookDispatcher({
       load: (endpoint, heldIds, rows) => loadDue(database, instanceId, endpoint, heldIds, rows),
       attempt,
       results,
-      pace,
+      throttle,
       onError: (err) => log.warn({ err, webhook_id: endpoint.id }, "reading webhook deliveries failed"),
       onEnd() {
         workers.delete(endpoint.id);
@@ -100,7 +100,7 @@ export function createWebhookDispatcher({
 
   /** The longest-served endpoints make room for waiting ones: they may have work for days. */
   function makeRoom(count: number): void {
-    for (const worker of [...workers.values()].slice(0, count)) worker.giveWay();
+    for (const worker of [...workers.values()].slice(0, count)) worker.yieldSlot();
   }
 
   /** If it fails, the lease expires. */
@@ -109,7 +109,7 @@ export function createWebhookDispatcher({
       .releaseEndpoints(reserved(), instanceId, endpoints)
       .catch((err: unknown) => log.debug({ err }, "releasing webhook leases failed"));
 
-  async function look(): Promise<void> {
+  async function checkOnce(): Promise<void> {
     const work = await findWork(database);
     hasWebhooks = work.hasWebhooks;
     if (work.hasOutbox) await expand();
@@ -117,34 +117,34 @@ export function createWebhookDispatcher({
     const due = await leases.listDueEndpoints(database, instanceId);
     for (const { id } of due) workers.get(id)?.nudge();
     const free = due.filter(({ isFree }) => isFree).map(({ id }) => id);
-    const places = endpointsMax - workers.size;
-    if (free.length > places) makeRoom(free.length - places);
-    if (free.length === 0 || places <= 0) return;
-    const claimed = await leases.claimEndpoints(reserved(), instanceId, free.slice(0, places));
+    const slots = endpointsMax - workers.size;
+    if (free.length > slots) makeRoom(free.length - slots);
+    if (free.length === 0 || slots <= 0) return;
+    const claimed = await leases.claimEndpoints(reserved(), instanceId, free.slice(0, slots));
     if (isStopping) await release(claimed);
     else for (const endpoint of claimed) begin(endpoint);
   }
 
   /** One check at a time; a nudge during a check triggers the next one. */
-  async function lookAgain(): Promise<void> {
+  async function checkUntilIdle(): Promise<void> {
     do {
       isNudged = false;
-      await look();
+      await checkOnce();
     } while (isNudged && !isStopping);
   }
 
   function run(): Promise<void> {
-    looking ??= lookAgain().finally(() => {
-      looking = undefined;
+    checking ??= checkUntilIdle().finally(() => {
+      checking = undefined;
     });
-    return looking;
+    return checking;
   }
 
   /** There may be new work, or a newly due webhook. */
-  function lookSoon(): void {
+  function checkSoon(): void {
     if (isStopping) return;
     isNudged = true;
-    if (looking) return;
+    if (checking) return;
     timer ??= setTimeout(
       () => {
         timer = undefined;
@@ -156,15 +156,15 @@ export function createWebhookDispatcher({
 
   return {
     /** Checks for due work. Call it often: deliveries made due by other instances or by time are only found this way. */
-    look: run,
+    check: run,
 
-    lookSoon,
+    checkSoon,
 
     /** The same after an event; free while there are no webhooks. */
     nudge(): void {
       if (!hasWebhooks) return;
-      pace.countEvent();
-      lookSoon();
+      throttle.countEvent();
+      checkSoon();
     },
 
     /** Renews this instance's leases; call it several times per lease. */
@@ -177,12 +177,12 @@ export function createWebhookDispatcher({
     async stop(deadlineMs: number): Promise<void> {
       isStopping = true;
       clearTimeout(timer);
-      await looking?.catch(() => {});
+      await checking?.catch(() => {});
       const held = [...workers.values()];
-      const cutMs = Math.min(deadlineMs - STORING_MS_MAX, Date.now() + IN_FLIGHT_MS_MAX);
+      const abortAtMs = Math.min(deadlineMs - STORING_MS_MAX, Date.now() + IN_FLIGHT_MS_MAX);
       await Promise.all([
-        ...held.map((worker) => worker.stop(cutMs)),
-        results.stop(Math.max(cutMs, Date.now()) + STORING_MS_MAX),
+        ...held.map((worker) => worker.stop(abortAtMs)),
+        results.stop(Math.max(abortAtMs, Date.now()) + STORING_MS_MAX),
       ]);
       if (held.length > 0) await release(held.map(({ endpoint }) => endpoint));
     },

@@ -1,31 +1,31 @@
 import type { AttemptResult } from "./attempt.ts";
 import type { DueDelivery } from "./due.ts";
 import type { Endpoint } from "./leases.ts";
-import type { Pace } from "./pace.ts";
 import type { ResultWriter } from "./result-writer.ts";
+import type { DeliveryThrottle } from "./throttle.ts";
 
 /** Concurrent requests per endpoint. */
 const IN_FLIGHT_MAX = 16;
 /** Deliveries read per batch, with their content. */
 const LOADED_ROWS = 64;
 /** The next batch is read when fewer are waiting. */
-const LOW_ROWS = 16;
+const REFILL_BELOW_ROWS = 16;
 /** Deliveries read longer ago are read again: their content and access may have changed. */
 const FRESH_MS = 1_000;
 /** Deliveries per endpoint that are read, in flight or being stored: if storing is slow, sending pauses. */
 const HELD_MAX = 256;
 /** Retry interval while deliveries are throttled. */
-const PACE_MS = 20;
+const THROTTLED_RETRY_MS = 20;
 /** An endpoint idle for this long is released. */
 const IDLE_MS = 5_000;
 /** How long an endpoint is served before it makes room for others. */
-const TURN_MS = 2_000;
+const SERVICE_MS_MIN = 2_000;
 
 type Dependencies = {
   load(endpoint: Endpoint, heldIds: string[], rows: number): Promise<DueDelivery[]>;
   attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult>;
   results: ResultWriter;
-  pace: Pick<Pace, "take" | "noteLag">;
+  throttle: Pick<DeliveryThrottle, "take" | "recordLag">;
   onError(error: unknown): void;
   /** Called when it is idle, or must stop. */
   onEnd(): void;
@@ -37,10 +37,10 @@ type Dependencies = {
  */
 export function createEndpointWorker(
   endpoint: Endpoint,
-  { load, attempt, results, pace, onError, onEnd }: Dependencies,
+  { load, attempt, results, throttle, onError, onEnd }: Dependencies,
 ) {
   const stopping = new AbortController();
-  const beganAtMs = performance.now();
+  const startedAtMs = performance.now();
   /** Deliveries not to be read again. */
   const held = new Set<string>();
   const busyConversations = new Set<string>();
@@ -51,26 +51,27 @@ export function createEndpointWorker(
   let isLoading = false;
   let isEnding = false;
   let idleTimer: Timer | undefined;
-  let isHeldBack = false;
-  const waitingForQuiet: (() => void)[] = [];
+  let isThrottled = false;
+  const waitingForIdle: (() => void)[] = [];
 
   const canBegin = ({ conversationId }: DueDelivery): boolean =>
     conversationId === null || !busyConversations.has(conversationId);
 
   function pump(): void {
     clearTimeout(idleTimer);
-    // Don't read again and again what can't start while the receiver hangs.
+    // Deliveries that can't start while the receiver hangs aren't read again and again.
     const isOld = performance.now() - loadedAtMs > FRESH_MS && inFlight < IN_FLIGHT_MAX && buffer.some(canBegin);
-    // Not while more is read: that comes after what is dropped here.
+    // Not during a read: its deliveries come after those dropped here.
     if (isEnding || (isOld && !isLoading)) {
       for (const { id } of buffer) held.delete(id);
       buffer = [];
       mayHaveMore = true;
     }
     start();
-    if (!isEnding && mayHaveMore && !isLoading && buffer.length < LOW_ROWS && held.size < HELD_MAX) void refill();
+    if (!isEnding && mayHaveMore && !isLoading && buffer.length < REFILL_BELOW_ROWS && held.size < HELD_MAX)
+      void refill();
     if (inFlight > 0 || isLoading || held.size > 0) return;
-    for (const resolve of waitingForQuiet.splice(0)) resolve();
+    for (const resolve of waitingForIdle.splice(0)) resolve();
     if (isEnding) return;
     idleTimer = setTimeout(end, IDLE_MS);
   }
@@ -79,23 +80,23 @@ export function createEndpointWorker(
     for (let at = 0; at < buffer.length && inFlight < IN_FLIGHT_MAX; ) {
       const due = buffer[at] as DueDelivery;
       if (!canBegin(due)) at += 1;
-      else if (pace.take()) {
+      else if (throttle.take()) {
         buffer.splice(at, 1);
         void deliver(due);
       } else {
-        pumpLater();
+        schedulePump();
         return;
       }
     }
   }
 
-  function pumpLater(): void {
-    if (isHeldBack) return;
-    isHeldBack = true;
+  function schedulePump(): void {
+    if (isThrottled) return;
+    isThrottled = true;
     setTimeout(() => {
-      isHeldBack = false;
+      isThrottled = false;
       pump();
-    }, PACE_MS);
+    }, THROTTLED_RETRY_MS);
   }
 
   async function refill(): Promise<void> {
@@ -111,7 +112,7 @@ export function createEndpointWorker(
       }
       if (found.length === LOADED_ROWS) mayHaveMore = true;
       const first = found.find(({ attempts }) => attempts === 0);
-      if (first) pace.noteLag(Date.now() - first.occurredAt.getTime());
+      if (first) throttle.recordLag(Date.now() - first.occurredAt.getTime());
     } catch (error) {
       onError(error);
     }
@@ -146,13 +147,13 @@ export function createEndpointWorker(
     if (isEnding) return;
     isEnding = true;
     pump();
-    void quiet().then(onEnd);
+    void untilIdle().then(onEnd);
   }
 
-  async function quiet(): Promise<void> {
+  async function untilIdle(): Promise<void> {
     if (inFlight === 0 && !isLoading && held.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    waitingForQuiet.push(resolve);
+    waitingForIdle.push(resolve);
     await promise;
   }
 
@@ -165,9 +166,9 @@ export function createEndpointWorker(
       pump();
     },
 
-    /** Another endpoint waits for the place: finishes after the requests in flight, if it had its share of time. */
-    giveWay(): void {
-      if (performance.now() - beganAtMs >= TURN_MS) end();
+    /** Another endpoint waits for a slot: finishes after the requests in flight, if it had its share of time. */
+    yieldSlot(): void {
+      if (performance.now() - startedAtMs >= SERVICE_MS_MIN) end();
     },
 
     /** Starts nothing new; resolves when all results are stored. Requests still in flight at the deadline are aborted. */
@@ -179,7 +180,7 @@ export function createEndpointWorker(
       clearTimeout(idleTimer);
       isEnding = true;
       pump();
-      await quiet();
+      await untilIdle();
       clearTimeout(timer);
     },
   };

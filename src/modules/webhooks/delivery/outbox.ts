@@ -3,7 +3,7 @@ import { requireRow } from "../../../db/client.ts";
 import { createId } from "../../../lib/id.ts";
 
 /**
- * Expands up to `rows` outbox rows into deliveries: each row stands for events committed together.
+ * Expands up to `rows` outbox rows into deliveries: each row represents events committed together.
  * @returns the number of rows and deliveries; null: another instance is doing it.
  */
 export async function expandOutbox(sql: Sql, rows: number): Promise<{ taken: number; made: number } | null> {
@@ -21,7 +21,7 @@ export async function findWork(sql: Sql): Promise<{ hasWebhooks: boolean; hasOut
   return requireRow(row, "answer");
 }
 
-/** A delivery to one webhook, whatever events it subscribes to. @returns its id. */
+/** A delivery to one webhook, regardless of the events it subscribes to. @returns its id. */
 export async function addDelivery(
   sql: Sql,
   {
@@ -38,7 +38,7 @@ export async function addDelivery(
   return id;
 }
 
-/** Delivers it again with the same id and fresh attempts, whatever its status. */
+/** Delivers it again with the same id and fresh attempts, regardless of its status. */
 export async function redeliver(sql: Sql, deliveryId: string): Promise<void> {
   await sql`
     update webhook_deliveries set status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(),

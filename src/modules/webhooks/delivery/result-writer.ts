@@ -26,7 +26,7 @@ type Entry = { result: EndpointResult; done(): void };
 
 /** Stores the results of all endpoints in batches. Deliveries whose results can't be stored are delivered again. */
 export function createResultWriter({ database, audit, metrics, log, instanceId }: Dependencies) {
-  const givenUp = new AbortController();
+  const abandoned = new AbortController();
   const waiting: Entry[] = [];
   let writing: Promise<void> | undefined;
 
@@ -39,7 +39,7 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
       const disabled: string[] = [];
       for (const { endpoint, disables, pauseMs } of special) {
         if (pauseMs !== null) await queries.pauseWebhook(sql, endpoint.id, pauseMs);
-        if (disables !== null && (await queries.disableByItself(sql, audit, endpoint.id, disables)))
+        if (disables !== null && (await queries.disableAutomatically(sql, audit, endpoint.id, disables)))
           disabled.push(endpoint.id);
       }
       return disabled;
@@ -49,14 +49,14 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
   async function writeBatch(entries: Entry[]): Promise<void> {
     const results = entries.map(({ result }) => result);
     try {
-      const disabled = await retryTemporary(() => store(results), givenUp.signal);
+      const disabled = await retryTemporary(() => store(results), abandoned.signal);
       for (const id of disabled)
         log.warn({ webhook_id: id }, "webhook disabled: its receiver does not accept deliveries");
       for (const { outcome } of results) metrics.webhookDeliveries.inc({ outcome });
     } catch (error) {
       log.warn({ err: error, deliveries: results.length }, "storing webhook delivery results failed");
       // They are delivered again: pause, to avoid a tight retry loop.
-      await abortable(Bun.sleep(REFUSED_MS), givenUp.signal).catch(() => {});
+      await abortable(Bun.sleep(REFUSED_MS), abandoned.signal).catch(() => {});
     }
     for (const { done } of entries) done();
   }
@@ -78,7 +78,7 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
     async stop(deadlineMs: number): Promise<void> {
       // Not cleared when everything is stored: results of requests in flight may follow.
       setTimeout(
-        () => givenUp.abort(new Error("The instance is shutting down.")),
+        () => abandoned.abort(new Error("The instance is shutting down.")),
         Math.max(0, deadlineMs - Date.now()),
       ).unref();
       while (writing) await writing;

@@ -67,7 +67,7 @@ export async function disableWebhook(sql: Sql, id: string, reason: DisabledReaso
 }
 
 /** The same without a user's request: also writes an audit entry. @returns whether it was enabled. */
-export async function disableByItself(
+export async function disableAutomatically(
   sql: Sql,
   audit: Pick<AuditService, "record">,
   id: string,

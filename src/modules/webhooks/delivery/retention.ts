@@ -3,9 +3,9 @@ import { repeatUntilDone } from "../../../lib/batches.ts";
 import { ABANDONED_ROWS, abandonDeliveries } from "./results.ts";
 
 /** How long ended deliveries are kept. */
-const DELIVERIES_KEPT_DAYS = 30;
+const DELIVERY_RETENTION_DAYS = 30;
 /** How long the members of a deleted conversation are remembered. */
-const FAREWELLS_KEPT_DAYS = 1;
+const FAREWELL_RETENTION_DAYS = 1;
 /** Deliveries deleted per statement. */
 const DELETED_ROWS = 1_000;
 
@@ -31,7 +31,7 @@ async function deleteOldDeliveries(sql: Sql, afterAt: string | null): Promise<Ba
   const [row] = await sql<Batch[]>`
     with old as materialized (
       select ctid as place, finished_at from webhook_deliveries
-      where status <> 'pending' and finished_at < now() - ${DELIVERIES_KEPT_DAYS} * interval '1 day'
+      where status <> 'pending' and finished_at < now() - ${DELIVERY_RETENTION_DAYS} * interval '1 day'
         and finished_at >= coalesce(${afterAt}::timestamptz, '-infinity')
       order by finished_at limit ${DELETED_ROWS} for update skip locked
     ),
@@ -44,7 +44,7 @@ async function deleteOldDeliveries(sql: Sql, afterAt: string | null): Promise<Ba
 async function deleteFarewells(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from webhook_farewells where ctid = any (array(
-      select ctid from webhook_farewells where at < now() - ${FAREWELLS_KEPT_DAYS} * interval '1 day'
+      select ctid from webhook_farewells where at < now() - ${FAREWELL_RETENTION_DAYS} * interval '1 day'
       order by at limit ${DELETED_ROWS} for update skip locked))`;
   return count;
 }

@@ -1,7 +1,7 @@
 /**
  * Runs `work` and settles after a multiple of `stepMs`, even if it throws, to hide how long it took.
  */
-export async function answerInStep<T>(stepMs: number, work: () => Promise<T>): Promise<T> {
+export async function padDuration<T>(stepMs: number, work: () => Promise<T>): Promise<T> {
   const startedAtMs = performance.now();
   try {
     return await work();

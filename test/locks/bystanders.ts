@@ -2,13 +2,13 @@ import { expect } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 
 /**
- * What somebody feels who has nothing to do with a lock; without one about 5 ms, on a busy machine up to some hundreds.
- * Anything that waits for a lock takes a second or more.
+ * Latency limits for a bystander that doesn't need the lock: about 5 ms normally, up to some hundreds on a busy machine.
+ * Requests that wait for a lock take a second or more.
  */
 const P99_MS = 900;
 const MAX_MS = 1_000;
 
-/** How long each call took, one after the other, for so long. */
+/** The duration of each call, one after the other, for this long. */
 export async function measure(ms: number, work: () => Promise<unknown>, pauseMs = 20): Promise<number[]> {
   const took: number[] = [];
   const endsAtMs = performance.now() + ms;
@@ -31,7 +31,7 @@ export function expectUndisturbed(took: number[], countMin = 10): void {
   expect(max).toBeLessThan(MAX_MS);
 }
 
-/** Locks rows as another instance would, while `work` runs. */
+/** Holds row locks, as another instance would, while `work` runs. */
 export async function whileLocked<T>(
   database: Database,
   lock: string,

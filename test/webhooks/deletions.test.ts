@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => webhooks.stop());
 
-/** A delivery that has ended, with what was sent and what its receiver answered. */
+/** A finished delivery with its request and response. */
 async function insertDelivery(webhookId: string, conversationId: string, quote: string): Promise<string> {
   const id = Bun.randomUUIDv7();
   await webhooks.parley.database`
@@ -26,7 +26,7 @@ const countQuotes = async (quote: string): Promise<number> => {
   return row?.count ?? 0;
 };
 
-test("with a conversation goes what webhooks were told of it and what they answered; that they were told stays", async () => {
+test("deleting a conversation deletes the contents of its deliveries, but not the deliveries", async () => {
   const anna = await webhooks.join();
   const [gone, kept] = [
     await createConversation(webhooks.parley, anna.account),
@@ -44,7 +44,7 @@ test("with a conversation goes what webhooks were told of it and what they answe
   expect(delivery).toMatchObject({ status: "delivered", response_status: 200, response_body: null });
 });
 
-test("with a conversation of more deliveries than a batch goes each of them", async () => {
+test("deleting a conversation clears all its deliveries, even more than a batch", async () => {
   const anna = await webhooks.join();
   const { id } = await createConversation(webhooks.parley, anna.account);
   const { id: webhookId } = await createWebhook(anna);
@@ -58,7 +58,7 @@ test("with a conversation of more deliveries than a batch goes each of them", as
   expect(await webhooks.parley.database`select 1 from conversations where id = ${id}`).toHaveLength(0);
 });
 
-test("with a user go their webhooks and deliveries, also very many", async () => {
+test("deleting a user deletes the webhooks and deliveries, even very many", async () => {
   const anna = await webhooks.join();
   const ben = await webhooks.join();
   const [{ id: gone }, { id: kept }] = [await createWebhook(anna), await createWebhook(ben)];

@@ -15,7 +15,7 @@ import {
   STORING_PER_USER_MAX,
 } from "../../src/modules/openai/service.ts";
 
-/** Every conversation is locked until it is unlocked. */
+/** Every conversation is locked until `unlock` is called. */
 function createService() {
   const counts = { charged: 0, stored: 0, givenUp: 0 };
   let isLocked = true;
@@ -58,7 +58,7 @@ function createService() {
     },
     lifecycle: createLifecycle(),
     openStreams,
-    async holdAnswer() {
+    async reserveAnswer() {
       places.held += 1;
       return () => {
         places.held -= 1;
@@ -103,7 +103,7 @@ test("answers waiting to be stored use no request slots; beyond a total limit th
   expect(counts.stored).toBe(STORING_MAX);
 }, 20_000);
 
-test("of one user fewer answers may wait", async () => {
+test("limits the waiting answers of one user further", async () => {
   const { service, counts, ask, unlock } = createService();
   const user = createId();
   await Promise.all(Array.from({ length: STORING_PER_USER_MAX + 10 }, () => ask(user)));
@@ -114,7 +114,7 @@ test("of one user fewer answers may wait", async () => {
   expect(counts.stored).toBe(STORING_PER_USER_MAX);
 }, 20_000);
 
-test("requests that come at the same instant get as many places as there are, and those that fail give theirs back", async () => {
+test("concurrent requests get the available slots, and failed ones release theirs", async () => {
   const { openStreams, places, start, ask, unlock } = createService();
   unlock();
   const startAll = (count: number) => Promise.allSettled(Array.from({ length: count }, () => start(createId())));

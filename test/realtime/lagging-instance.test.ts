@@ -30,7 +30,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-test("an answer whose end is stored, and has not been pushed here, begins as one in progress, and goes on to its end", async () => {
+test("an answer whose stored end has not been pushed here yet starts as one in progress, and continues to its end", async () => {
   const account = await writing.register();
   const { id: conversation_id } = await createConversation(writing, account);
   const first = await openSubscribed(reading, account, conversation_id);
@@ -49,12 +49,12 @@ test("an answer whose end is stored, and has not been pushed here, begins as one
   expect(created?.data).toMatchObject({ status: "streaming", finish_reason: null, usage: null });
   expect(created?.data.content.length).toBeLessThan(PIECES.join("").length);
   await waitUntil(() => [first, late].every(({ list }) => list("message.completed").length === 1));
-  link.mend();
+  link.restore();
   for (const { frames } of [first, late]) expect(readAnswer(frames, id)).toMatchObject({ text: PIECES.join("") });
   await Promise.all([first, asker, late].map((socket) => socket.close()));
 });
 
-test("who comes from an instance that is ahead is pushed nothing that it has", async () => {
+test("a client that comes from an instance that is ahead receives nothing twice", async () => {
   const account = await writing.register();
   const { id: conversation_id } = await createConversation(writing, account);
   const ahead = await openSubscribed(writing, account, conversation_id);
@@ -74,6 +74,6 @@ test("who comes from an instance that is ahead is pushed nothing that it has", a
     );
   expect(listSeqs(moved.frames)).toEqual([after_seq + 1]);
   expect(listSeqs(behind.frames)).toEqual(range(1, after_seq + 1));
-  link.mend();
+  link.restore();
   await Promise.all([ahead, behind, moved].map((socket) => socket.close()));
 });

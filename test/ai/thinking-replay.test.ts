@@ -3,14 +3,14 @@ import type { ChatMessage, Thinking } from "../../src/ai/provider.ts";
 import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
 import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
-import { openAi } from "./refusals.ts";
-import { startRefusingServer } from "./refusing-server.ts";
+import { startRejectingServer } from "./rejecting-server.ts";
+import { openAi } from "./rejections.ts";
 
 let standIn: ProviderStandIn;
-let server: ReturnType<typeof startRefusingServer>;
+let server: ReturnType<typeof startRejectingServer>;
 beforeAll(() => {
   standIn = startProviderStandIn();
-  server = startRefusingServer();
+  server = startRejectingServer();
 });
 afterEach(() => standIn.reset());
 afterAll(async () => {

@@ -24,7 +24,7 @@ beforeEach(async () => {
   hook = await createHook(ben, id);
 });
 
-/** What every hook that may not post is answered. */
+/** The response of every hook that may not post. */
 async function expectNothing(token = hook.token): Promise<void> {
   for (const body of [{ content: "x" }, { text: "x" }, { bad: true }]) {
     const answer = await post<ProblemBody>(parley, { token }, body);
@@ -32,7 +32,7 @@ async function expectNothing(token = hook.token): Promise<void> {
       type: "/problems/not_found",
       title: "Not found",
       status: 404,
-      detail: "There is no such hook.",
+      detail: "Hook not found.",
       instance: expect.stringMatching(/^urn:request:/),
       code: "not_found",
       request_id: expect.any(String),
@@ -41,7 +41,7 @@ async function expectNothing(token = hook.token): Promise<void> {
   }
 }
 
-test("a token in another case, cut, longer or made up is not found", async () => {
+test("an unknown token returns 404: changed case, cut, longer or made up", async () => {
   const { token } = hook;
   await expectNothing(token.toUpperCase());
   await expectNothing(token.toLowerCase());
@@ -54,36 +54,36 @@ test("a token in another case, cut, longer or made up is not found", async () =>
   expect((await post(parley, hook, { content: "x" })).status).toBe(201);
 });
 
-test("a hook that is deleted is not found", async () => {
+test("a deleted hook returns 404", async () => {
   await anna.ask("DELETE", `/conversations/${id}/hooks/${hook.id}`);
   await expectNothing();
 });
 
-test("a hook of a deleted conversation is not found", async () => {
+test("a hook of a deleted conversation returns 404", async () => {
   await anna.ask("DELETE", `/conversations/${id}`);
   await expectNothing();
 });
 
-test("a hook whose creator has left is not found, also after they have come back", async () => {
+test("a hook whose creator left the conversation returns 404, even after they rejoin", async () => {
   await ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
   await expectNothing();
   await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
   await expectNothing();
 });
 
-test("a hook whose creator may only read is not found until they may write", async () => {
+test("a hook whose creator is a viewer returns 404 until they may write again", async () => {
   await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "viewer" });
   await expectNothing();
   await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "member" });
   expect((await post(parley, hook, { content: "x" })).status).toBe(201);
 });
 
-test("a hook whose creator is disabled is not found", async () => {
+test("a hook of a disabled user returns 404", async () => {
   await parley.database`update users set disabled_at = now() where id = ${ben.id}`;
   await expectNothing();
 });
 
-test("a hook whose creator is deleted is not found, and its messages stay", async () => {
+test("a hook of a deleted user returns 404, and its messages stay", async () => {
   const { message } = (await post(parley, hook, { content: "stays" })).body;
   const { status } = await ben.ask("DELETE", "/me", { current_password: "correct horse battery" });
   expect(status).toBeLessThan(300);
@@ -92,7 +92,7 @@ test("a hook whose creator is deleted is not found, and its messages stay", asyn
   expect(body.data).toContainEqual(message);
 });
 
-test("other methods are named by the address without its token", async () => {
+test("405 lists the allowed methods and doesn't repeat the token", async () => {
   const answer = await fetch(`${parley.url}/api/v1/hooks/${hook.token}`);
   expect(answer.status).toBe(405);
   expect(await answer.text()).not.toContain(hook.token);

@@ -1,8 +1,8 @@
 /**
- * Puts a blank line between reasoning from different places of a response: blocks, items and summaries.
+ * Puts a blank line between reasoning from different parts of a response: blocks, items and summaries.
  * @returns a function that returns the text to show for a piece.
  */
-export function createReasoningPlaces(): (place: string | number, text: string) => string {
+export function createReasoningSeparator(): (place: string | number, text: string) => string {
   let last: string | number | null = null;
   return (place, text) => {
     if (text === "") return "";

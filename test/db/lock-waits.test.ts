@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { settings } from "../../src/config/settings.ts";
-import { FURTHER_CONNECTIONS_MAX } from "../../src/db/connect.ts";
+import { EXTRA_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 
 const src = join(import.meta.dir, "../../src");
 const files = [...new Bun.Glob("**/*.ts").scanSync(src)].sort();
@@ -49,5 +49,5 @@ test("statements that may wait for a row run in `withTransaction`, never on the 
 });
 
 test("the number of connections matches the documented setting", () => {
-  expect(settings.properties.DATABASE_POOL_SIZE.description).toContain(`up to ${FURTHER_CONNECTIONS_MAX} more`);
+  expect(settings.properties.DATABASE_POOL_SIZE.description).toContain(`up to ${EXTRA_CONNECTIONS_MAX} more`);
 });

@@ -7,7 +7,7 @@ import { createConversation } from "../support/conversation.ts";
 import { countRuns, propertyFactor } from "../support/properties.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
-import { listTold, readLog } from "./log.ts";
+import { listReceived, readLog } from "./log.ts";
 
 /** Anna owns the conversations; Ben writes all the time; Carl joins and leaves. */
 type Person = { rest: Rest; socket: TestSocket };
@@ -29,16 +29,16 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 type Step =
-  | { kind: "send"; person: number; place: number; clientId: number; parent: number | null; reply: boolean }
-  | { kind: "post"; person: number; place: number; clientId: number }
+  | { kind: "send"; person: number; conversationIndex: number; clientId: number; parent: number | null; reply: boolean }
+  | { kind: "post"; person: number; conversationIndex: number; clientId: number }
   | { kind: "edit" | "delete"; person: number; pick: number }
-  | { kind: "role"; place: number; role: "member" | "viewer" | "owner" | null }
-  | { kind: "title"; place: number }
-  | { kind: "subscribe"; person: number; place: number }
+  | { kind: "role"; conversationIndex: number; role: "member" | "viewer" | "owner" | null }
+  | { kind: "title"; conversationIndex: number }
+  | { kind: "subscribe"; person: number; conversationIndex: number }
   | { kind: "settle" };
 
 const person = fc.integer({ min: 0, max: 2 });
-const place = fc.integer({ min: 0, max: 1 });
+const conversationIndex = fc.integer({ min: 0, max: 1 });
 const pick = fc.nat(50);
 const clientId = fc.integer({ min: 0, max: 12 });
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -47,34 +47,34 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant("send" as const),
       person,
-      place,
+      conversationIndex,
       clientId,
       parent: fc.option(pick, { freq: 4 }),
       reply: fc.nat(5).map((n) => n === 0),
     }),
   },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant("post" as const), person, place, clientId }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("post" as const), person, conversationIndex, clientId }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constantFrom("edit" as const, "delete" as const), person, pick }) },
   {
     weight: 3,
     arbitrary: fc.record({
       kind: fc.constant("role" as const),
-      place,
+      conversationIndex,
       role: fc.constantFrom("member" as const, "viewer" as const, "owner" as const, null),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("title" as const), place }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("subscribe" as const), person, place }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("title" as const), conversationIndex }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("subscribe" as const), person, conversationIndex }) },
   { weight: 2, arbitrary: fc.constant<Step>({ kind: "settle" }) },
 );
 
 let round = 0;
 /** How long the last push may take after the last response. */
-const TOLD_WITHIN_MS = 2_000;
+const PUSHED_WITHIN_MS = 2_000;
 
 /** Runs the steps concurrently unless one waits for another, and returns the responses. */
 async function run(steps: Step[], ids: string[]) {
-  const sent: { key: string; sender: number; place: number; message: Message; duplicate: boolean }[] = [];
+  const sent: { key: string; sender: number; conversationIndex: number; message: Message; duplicate: boolean }[] = [];
   const known: Message[] = [];
   const watchers: { socket: TestSocket; id: string }[] = [];
   let running: Promise<unknown>[] = [];
@@ -82,11 +82,11 @@ async function run(steps: Step[], ids: string[]) {
   const carl = people[2]?.rest.id ?? "";
   /** Only errors that the rules require; any other is a bug. */
   const accept = (status: number) => {
-    if (![200, 201, 204, 403, 404, 409].includes(status)) throw new Error(`answered ${status}`);
+    if (![200, 201, 204, 403, 404, 409].includes(status)) throw new Error(`unexpected status ${status}`);
   };
 
   for (const [index, one] of steps.entries()) {
-    const id = "place" in one ? (ids[one.place] ?? "") : "";
+    const id = "conversationIndex" in one ? (ids[one.conversationIndex] ?? "") : "";
     const { rest, socket } = ("person" in one ? people[one.person] : undefined) ?? anna;
     const perform = async (): Promise<void> => {
       if (one.kind === "send") {
@@ -103,16 +103,28 @@ async function run(steps: Step[], ids: string[]) {
         if (answer.type === "error") return expect(["forbidden", "not_found"]).toContain(answer.code as string);
         const message = answer.message as Message;
         known.push(message);
-        const key = `${one.person}/${one.place}/${one.clientId}`;
-        sent.push({ key, sender: one.person, place: one.place, message, duplicate: answer.duplicate === true });
+        const key = `${one.person}/${one.conversationIndex}/${one.clientId}`;
+        sent.push({
+          key,
+          sender: one.person,
+          conversationIndex: one.conversationIndex,
+          message,
+          duplicate: answer.duplicate === true,
+        });
       } else if (one.kind === "post") {
         const input = { content: `${index}`, client_message_id: `${one.clientId}`, reply: false };
         const { status, body } = await rest.ask<{ message: Message }>("POST", `/conversations/${id}/messages`, input);
         accept(status);
-        const key = `${one.person}/${one.place}/${one.clientId}`;
+        const key = `${one.person}/${one.conversationIndex}/${one.clientId}`;
         // Order is not guaranteed over REST, so these count as repeats.
         if (status === 201)
-          sent.push({ key, sender: one.person, place: one.place, message: body.message, duplicate: true });
+          sent.push({
+            key,
+            sender: one.person,
+            conversationIndex: one.conversationIndex,
+            message: body.message,
+            duplicate: true,
+          });
       } else if (one.kind === "edit" || one.kind === "delete") {
         const message = known[one.pick % Math.max(1, known.length)];
         if (!message) return;
@@ -147,7 +159,7 @@ async function countStreaming(ids: string[]): Promise<number> {
 }
 
 describe("concurrent random actions", () => {
-  test("numbers have no gaps, each client id has one message, senders keep their order, and readers agree", async () => {
+  test("seqs have no gaps, each client id has one message, senders keep their order, and readers agree", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
         round += 1;
@@ -175,14 +187,16 @@ describe("concurrent random actions", () => {
           const log = await readLog(parley, id);
           const last = log.length;
           for (const { socket } of [{ socket: anna.socket }, ...watchers.filter((watcher) => watcher.id === id)]) {
-            const deadlineMs = performance.now() + TOLD_WITHIN_MS;
-            while (listTold(socket.frames, id).length < last && performance.now() < deadlineMs) await Bun.sleep(2);
-            expect(listTold(socket.frames, id)).toEqual(log);
+            const deadlineMs = performance.now() + PUSHED_WITHIN_MS;
+            while (listReceived(socket.frames, id).length < last && performance.now() < deadlineMs) await Bun.sleep(2);
+            expect(listReceived(socket.frames, id)).toEqual(log);
             for (const { about } of log.filter(({ type }) => type === "message.completed"))
               expect(readAnswer(socket.frames, about ?? "").final).toMatchObject({ status: "complete" });
           }
           for (const sender of people.keys()) {
-            const fresh = sent.filter((one) => one.sender === sender && one.place === index && !one.duplicate);
+            const fresh = sent.filter(
+              (one) => one.sender === sender && one.conversationIndex === index && !one.duplicate,
+            );
             const order = fresh.map(({ message }) => Number(message.content));
             const numbers = fresh
               .sort((a, b) => a.message.seq - b.message.seq)

@@ -16,7 +16,7 @@ type User = { running: number; waiting: (() => void)[] };
  * Limits the concurrent reads of each user; further reads wait in order. A large page blocks this process's only thread for
  * tens of milliseconds, so many at once from one user would slow down everyone. Only users with running reads take memory.
  */
-export class ReadTurns {
+export class ReadQueue {
   readonly #users = new Map<string, User>();
   readonly #options: Options;
 

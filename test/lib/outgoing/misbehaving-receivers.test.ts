@@ -31,12 +31,12 @@ async function outcome(receiver: Receiver, more: Parameters<typeof request>[1] =
 }
 
 /** Waits until the receiver's connections are closed. */
-async function hungUp(receiver: Receiver): Promise<void> {
+async function expectClosed(receiver: Receiver): Promise<void> {
   for (let n = 0; n < 200 && receiver.closed < receiver.connections; n += 1) await Bun.sleep(5);
   expect([receiver.closed, receiver.connections]).toEqual([receiver.connections, receiver.connections]);
 }
 
-/** Writes a piece every few milliseconds, until the connection is closed. */
+/** Writes a piece every few milliseconds until the connection is closed. */
 function drip(socket: Socket, piece: string, everyMs = 20): void {
   const timer = setInterval(() => {
     if (socket.readyState > 0) socket.write(piece);
@@ -44,29 +44,29 @@ function drip(socket: Socket, piece: string, everyMs = 20): void {
   }, everyMs);
 }
 
-const inTime = "No response within 0.4 seconds.";
+const timeoutMessage = "No response within 0.4 seconds.";
 const slow: [name: string, answer: (socket: Socket) => void][] = [
   ["hangs", () => {}],
   ["sends its status byte by byte", (socket) => drip(socket, "H")],
   [
-    "sends headers drop by drop",
+    "sends headers slowly",
     (socket) => {
       socket.write("HTTP/1.1 200 OK\r\n");
       drip(socket, "X-More: 1\r\n");
     },
   ],
-  ["sends interim responses without end", (socket) => drip(socket, "HTTP/1.1 103 Early Hints\r\n\r\n")],
+  ["sends endless interim responses", (socket) => drip(socket, "HTTP/1.1 103 Early Hints\r\n\r\n")],
 ];
 for (const [name, answer] of slow)
-  test(`a receiver that ${name} is given up when the time is over`, async () => {
+  test(`a receiver that ${name} times out`, async () => {
     const receiver = listen(answer);
     const { result, ms } = await outcome(receiver);
-    expect(result).toBe(inTime);
+    expect(result).toBe(timeoutMessage);
     expect(ms).toBeLessThan(TIMEOUT_MS + 400);
-    await hungUp(receiver);
+    await expectClosed(receiver);
   });
 
-test("a body that drips is left when the time is over, and the status counts", async () => {
+test("a slow body is cut off at the timeout, and the status counts", async () => {
   const receiver = listen((socket) => {
     socket.write("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n");
     drip(socket, "1\r\nx\r\n");
@@ -74,17 +74,17 @@ test("a body that drips is left when the time is over, and the status counts", a
   const { result, ms } = await outcome(receiver);
   expect(result).toEqual({ status: 201, body: expect.stringMatching(/^x+$/) });
   expect(ms).toBeWithin(TIMEOUT_MS - 5, TIMEOUT_MS + 400);
-  await hungUp(receiver);
+  await expectClosed(receiver);
 });
 
-test("of a response of 10 MB the first bytes are read, and the connection is closed", async () => {
+test("only the first bytes of a 10 MB response are read, and the connection is closed", async () => {
   const receiver = listen((socket) => void socket.write(respond("500 Oops", "y".repeat(10_000_000))));
   const { result } = await outcome(receiver, { responseBytesMax: 1_000 });
   expect(result).toEqual({ status: 500, body: "y".repeat(1_000) });
-  await hungUp(receiver);
+  await expectClosed(receiver);
 });
 
-test("a body of just the bound leaves the connection open for the next request", async () => {
+test("a body of exactly the limit keeps the connection open for the next request", async () => {
   const receiver = listen((socket) => void socket.write(respond("200 OK", "z".repeat(1_000))));
   for (let n = 0; n < 2; n += 1) {
     await outcome(receiver, { responseBytesMax: 1_000 });
@@ -106,18 +106,18 @@ test("redirects of every kind are responses, and are not followed", async () => 
 const invalid: [name: string, bytes: string][] = [
   ["another protocol", "220 mail.example.com ESMTP\r\n\r\n"],
   ["headers above 16 KB", `HTTP/1.1 200 OK\r\n${"X-Much: 0123456789\r\n".repeat(1_000)}\r\n`],
-  ["a header without end", `HTTP/1.1 200 OK\r\nX-Much: ${"a".repeat(20_000)}`],
+  ["an endless header", `HTTP/1.1 200 OK\r\nX-Much: ${"a".repeat(20_000)}`],
   ["a change of protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"],
 ];
 for (const [name, bytes] of invalid)
-  test(`a receiver that sends ${name} fails at once, in a sentence of ours`, async () => {
+  test(`a receiver that sends ${name} fails at once, with an error message of ours`, async () => {
     const receiver = listen((socket) => void socket.write(bytes));
     const { result } = await outcome(receiver);
     expect(result).toBe(`hooks.test:${receiver.port} sent a response that is not valid HTTP/1.1.`);
-    await hungUp(receiver);
+    await expectClosed(receiver);
   });
 
-test("a receiver that resets, and one that is not there", async () => {
+test("a receiver that resets the connection, and one that is not listening", async () => {
   const receiver = listen((socket) => socket.terminate());
   expect((await outcome(receiver)).result).toBe(
     `hooks.test:${receiver.port} closed the connection without a response.`,
@@ -126,7 +126,7 @@ test("a receiver that resets, and one that is not there", async () => {
   expect((await outcome(receiver)).result).toBe(`hooks.test:${receiver.port} refused the connection.`);
 });
 
-test("a body that breaks off gives what has come", async () => {
+test("an aborted body returns the part that arrived", async () => {
   const receiver = listen((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
     socket.end();
@@ -134,12 +134,12 @@ test("a body that breaks off gives what has come", async () => {
   expect((await outcome(receiver)).result).toEqual({ status: 200, body: "half" });
 });
 
-test("a look-up that takes longer than the time is given up", async () => {
+test("a DNS lookup that exceeds the timeout is aborted", async () => {
   const stuck = createGuardedSender(() => new Promise(() => {}));
   await expect(stuck(request("http://hooks.test/", { timeoutMs: 50 }))).rejects.toThrow("within 0.05 seconds");
 });
 
-test("the caller's signal ends a request with its reason", async () => {
+test("the caller's signal aborts a request with its reason", async () => {
   const receiver = listen(() => {});
   const stopping = new AbortController();
   const reason = new Error("shutdown");
@@ -147,11 +147,11 @@ test("the caller's signal ends a request with its reason", async () => {
   const sending = send(request(url, { signal: stopping.signal }));
   setTimeout(() => stopping.abort(reason), 30);
   await expect(sending).rejects.toBe(reason);
-  await hungUp(receiver);
+  await expectClosed(receiver);
   await expect(send(request(url, { signal: stopping.signal }))).rejects.toBe(reason);
 });
 
-test("over TLS the certificate must bear the name, whatever the address; a proxy is not used", async () => {
+test("over TLS the certificate must match the name, whatever the address; no proxy is used", async () => {
   const certificates = createCertificates();
   stops.push(certificates.remove);
   const { certFile, cert, key } = certificates.create("hooks.test");

@@ -24,7 +24,7 @@ const bus = createMemoryBus({ log: silentLog });
 const createInstance = (jobs: Pick<Jobs, "nudge">) => {
   const events = createEventLog({ database, changes: createChanges(database), bus });
   const departures = createDepartures({ database, events });
-  return createDeletions({ database, audit: createAuditService(), departures, jobs, onGone: () => {} });
+  return createDeletions({ database, audit: createAuditService(), departures, jobs, onDeleted: () => {} });
 };
 
 const started: { stop(): Promise<void> }[] = [];

@@ -5,10 +5,10 @@ import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRest } from "../support/rest.ts";
 
-export type Twins = Awaited<ReturnType<typeof startTwins>>;
+export type InstancePair = Awaited<ReturnType<typeof startInstancePair>>;
 
-/** An instance that keeps responses, and one on the same database and bus that keeps none: what it says is right. */
-export async function startTwins() {
+/** A caching instance, and one without a cache on the same database and bus, whose responses are the reference. */
+export async function startInstancePair() {
   const database = await createTestDatabase();
   const bus = createMemoryBus({ log: silentLog });
   const cached = await startApp({ database, bus, isAlone: true });
@@ -22,7 +22,7 @@ export async function startTwins() {
   return {
     cached,
 
-    /** What both answer: the same. @param token of a session or a key. */
+    /** The common response of both. @param token of a session or a key. */
     async expectSame(token: string, paths: readonly string[], headers: Record<string, string> = {}) {
       return Promise.all(
         paths.map(async (path) => {
@@ -39,7 +39,7 @@ export async function startTwins() {
               };
             }),
           );
-          // An error names its request.
+          // An error contains its request ID.
           if (right?.status !== 200) expect(seen?.status).toBe(right?.status as number);
           else expect(seen).toEqual(right);
           return right?.status;
@@ -47,7 +47,7 @@ export async function startTwins() {
       );
     },
 
-    /** Reads until the response comes from memory: an entry lives a second, which a busy machine may need. */
+    /** Reads until the response comes from the cache: an entry lives a second, and a busy machine may need longer. */
     async readUntilHit(account: Account, cache: string, path: string): Promise<void> {
       const { get } = createRest(cached, account);
       for (let hits = await countHits(cache); (await countHits(cache)) === hits; ) await get(path);

@@ -7,7 +7,7 @@ const EVENTS_MAX = 1_000;
 /** Ranges per statement. */
 const RANGES_MAX = 50;
 /** Events per range; a larger gap is read separately. */
-const TOGETHER_MAX = 20;
+const BATCH_EVENTS_MAX = 20;
 
 type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(error: unknown): void };
 
@@ -18,29 +18,29 @@ type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(erro
 export function createLoadEvents(sql: Sql) {
   let waiting: Waiting[] = [];
 
-  function look(): void {
-    const asked = waiting;
+  function readAll(): void {
+    const batch = waiting;
     waiting = [];
-    for (let from = 0; from < asked.length; from += RANGES_MAX) void read(asked.slice(from, from + RANGES_MAX));
+    for (let from = 0; from < batch.length; from += RANGES_MAX) void read(batch.slice(from, from + RANGES_MAX));
   }
 
-  async function read(asked: Waiting[]): Promise<void> {
+  async function read(batch: Waiting[]): Promise<void> {
     try {
-      const [only] = asked;
+      const [only] = batch;
       const found =
-        asked.length === 1 && only
+        batch.length === 1 && only
           ? [await loadEvents(sql, only.conversationId, only.afterSeq, only.untilSeq, EVENTS_MAX)]
-          : await loadEventsOf(sql, asked, TOGETHER_MAX);
-      for (const [place, { resolve }] of asked.entries()) resolve(found[place] ?? []);
+          : await loadEventsOf(sql, batch, BATCH_EVENTS_MAX);
+      for (const [index, { resolve }] of batch.entries()) resolve(found[index] ?? []);
     } catch (error) {
-      for (const { reject } of asked) reject(error);
+      for (const { reject } of batch) reject(error);
     }
   }
 
   return (conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]> => {
-    if (untilSeq - afterSeq > TOGETHER_MAX) return loadEvents(sql, conversationId, afterSeq, untilSeq, EVENTS_MAX);
+    if (untilSeq - afterSeq > BATCH_EVENTS_MAX) return loadEvents(sql, conversationId, afterSeq, untilSeq, EVENTS_MAX);
     const { promise, resolve, reject } = Promise.withResolvers<DurableEvent[]>();
-    if (waiting.length === 0) setImmediate(look);
+    if (waiting.length === 0) setImmediate(readAll);
     waiting.push({ conversationId, afterSeq, untilSeq, resolve, reject });
     return promise;
   };

@@ -23,7 +23,7 @@ const answers: Record<string, string> = {
 };
 
 /** A server for all three wire formats that rejects requests as instructed. `bodies` are the requests in order. */
-export function startRefusingServer() {
+export function startRejectingServer() {
   const bodies: SentBody[] = [];
   let refuse: Reject = () => null;
   const server = Bun.serve({

@@ -15,7 +15,7 @@ type Rejection = { name: string; model: string; parameter: string; status?: numb
 export const unsupported = (name: string) =>
   openAi(`Unsupported parameter: '${name}' is not supported with this model.`, name, "unsupported_parameter");
 
-export const refusals: Rejection[] = [
+export const rejections: Rejection[] = [
   { name: "OpenAI", model: "openai/own", parameter: "temperature", rejection: unsupported("temperature") },
   { name: "OpenAI", model: "openai/own", parameter: "top_p", rejection: unsupported("top_p") },
   { name: "OpenAI", model: "openai/own", parameter: "store", rejection: unsupported("store") },

@@ -2,7 +2,7 @@
  * Environment variables found on servers, in containers, CI jobs and terminals. None is meant for Parley, though some
  * look like its settings.
  */
-export const foreignNames: readonly string[] = `
+export const unrelatedVariables: readonly string[] = `
   PATH HOME USER SHELL PWD OLDPWD LANG LANGUAGE LC_ALL LC_CTYPE TERM TERM_PROGRAM COLORTERM EDITOR VISUAL PAGER
   DISPLAY LOGNAME MAIL HOSTNAME HOSTTYPE OSTYPE SHLVL TZ TMPDIR TEMP TMP
   XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_DATA_HOME XDG_DATA_DIRS XDG_CACHE_HOME XDG_SESSION_ID XDG_STATE_HOME

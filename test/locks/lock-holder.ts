@@ -1,5 +1,5 @@
-// A process that locks a conversation, says so, and keeps it: `holder.ts TARGET CONVERSATION SILENCE`, until its transaction
-// ends. With `result` as a further word it keeps it because it is to take a large result, and says so before.
+// A process that locks a conversation, reports it, and holds the lock: `lock-holder.ts TARGET CONVERSATION SILENCE`, until its
+// transaction ends. With the further argument `result`, it holds it while receiving a large result, and reports before that.
 import { openDatabase } from "../../src/db/client.ts";
 
 const [target = "", conversationId = "", silence = "", how] = process.argv.slice(2);

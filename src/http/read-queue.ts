@@ -1,18 +1,18 @@
 import type { Caller } from "../access/caller.ts";
-import type { ReadTurns } from "../limits/read-turns.ts";
+import type { ReadQueue } from "../limits/read-queue.ts";
 import { isExpensive } from "./expensive-reads.ts";
 import type { RoutePlugin } from "./mount.ts";
 
 /**
- * Reads of one user take turns, after validation; a turn ends with the response. Expensive reads have slots of their own
+ * Reads of one user take turns, after validation; a turn ends with the response. Expensive reads have their own slots
  * (expensive-reads.ts), so they don't block the user's other reads.
  */
-export function createReadTurns({ limits }: { limits: { reads: ReadTurns } }): RoutePlugin {
+export function createReadQueue({ limits }: { limits: { reads: ReadQueue } }): RoutePlugin {
   const started = new WeakSet<Request>();
 
   function begin(request: Request, userId: string): Promise<undefined> | undefined {
-    const turn = limits.reads.begin(userId);
-    if (turn) return turn.then(() => void started.add(request)) as Promise<undefined>;
+    const waiting = limits.reads.begin(userId);
+    if (waiting) return waiting.then(() => void started.add(request)) as Promise<undefined>;
     started.add(request);
     return undefined;
   }

@@ -1,6 +1,6 @@
 import { readTimeFilter } from "../../http/time-filter.ts";
 import { createInvalid } from "../../lib/problem.ts";
-import type { Interval, Span } from "./model.ts";
+import type { Interval, TimeRange } from "./model.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
 const WIDTH_MS: Record<Interval, number> = { hour: 60 * 60_000, day: DAY_MS };
@@ -19,10 +19,10 @@ const renamedZones: Readonly<Record<string, string>> = {
   WET: "Europe/Lisbon",
 };
 
-type SpanRequest = { from?: string; to?: string; time_zone?: string };
+type TimeRangeRequest = { from?: string; to?: string; time_zone?: string };
 
 /** @throws Problem `invalid` for an unknown time zone, a time out of range, or `from` after `to`. */
-export function readSpan(query: SpanRequest, now = new Date()): Span {
+export function readTimeRange(query: TimeRangeRequest, now = new Date()): TimeRange {
   const to = readTimeFilter(query.to, "to") ?? now;
   const from = readTimeFilter(query.from, "from") ?? new Date(Math.max(FIRST_MS, to.getTime() - DEFAULT_DAYS * DAY_MS));
   if (from > to)
@@ -48,7 +48,7 @@ function isKnown(timeZone: string): boolean {
 }
 
 /** @throws Problem `invalid` if the series would have too many buckets. */
-export function checkParts({ from, to }: Span, interval: Interval): void {
+export function checkParts({ from, to }: TimeRange, interval: Interval): void {
   const parts = (to.getTime() - from.getTime()) / WIDTH_MS[interval];
   if (parts <= SERIES_PARTS_MAX) return;
   const remedy =

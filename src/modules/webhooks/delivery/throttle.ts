@@ -1,7 +1,7 @@
 /** Time window for counting this instance's events. */
 const WINDOW_MS = 100;
 /** Below this event rate per second, deliveries aren't throttled. */
-const QUIET_EVENTS_PER_S = 300;
+const UNTHROTTLED_EVENTS_PER_S = 300;
 /** An instance's delivery rate: reduced by this much per committed event per second, but never to zero. */
 const DELIVERIES_PER_S = 6_000;
 const DELIVERIES_PER_EVENT = 3;
@@ -15,15 +15,15 @@ const BURST_MS = 50;
  * Throttles deliveries while this instance commits many events: deliveries are stored and can wait some seconds, while
  * senders wait for each commit.
  */
-export function createPace(now: () => number = performance.now.bind(performance)) {
+export function createDeliveryThrottle(now: () => number = performance.now.bind(performance)) {
   let windowAtMs = now();
   let counted = 0;
   let eventsPerS = 0;
   let lagMs = 0;
-  let places = 0;
+  let tokens = 0;
   let filledAtMs = now();
 
-  function look(): number {
+  function updateRate(): number {
     const nowMs = now();
     const elapsedMs = nowMs - windowAtMs;
     if (elapsedMs >= WINDOW_MS) {
@@ -36,7 +36,7 @@ export function createPace(now: () => number = performance.now.bind(performance)
 
   /** Deliveries per second; infinite: unthrottled. */
   function findLimit(): number {
-    if (eventsPerS < QUIET_EVENTS_PER_S || lagMs > LAG_MS_MAX) return Number.POSITIVE_INFINITY;
+    if (eventsPerS < UNTHROTTLED_EVENTS_PER_S || lagMs > LAG_MS_MAX) return Number.POSITIVE_INFINITY;
     return Math.max(DELIVERIES_PER_S_MIN, DELIVERIES_PER_S - DELIVERIES_PER_EVENT * eventsPerS);
   }
 
@@ -47,36 +47,36 @@ export function createPace(now: () => number = performance.now.bind(performance)
     },
 
     /** Records how long a delivery has waited for its first attempt. */
-    noteLag(ms: number): void {
+    recordLag(ms: number): void {
       lagMs = ms;
     },
 
     /** Whether another delivery may start now. */
     take(): boolean {
-      const nowMs = look();
+      const nowMs = updateRate();
       const limit = findLimit();
       if (limit === Number.POSITIVE_INFINITY) return true;
       const burst = (limit * BURST_MS) / 1_000;
-      places = Math.min(burst, places + ((nowMs - filledAtMs) * limit) / 1_000);
+      tokens = Math.min(burst, tokens + ((nowMs - filledAtMs) * limit) / 1_000);
       filledAtMs = nowMs;
-      if (places < 1) return false;
-      places -= 1;
+      if (tokens < 1) return false;
+      tokens -= 1;
       return true;
     },
 
     /** How long to pause after this many deliveries, in milliseconds. */
     findPause(deliveries: number): number {
-      look();
+      updateRate();
       const limit = findLimit();
       return limit === Number.POSITIVE_INFINITY ? 0 : (deliveries * 1_000) / limit;
     },
 
     /** Whether deliveries are throttled. */
-    isHeldBack(): boolean {
-      look();
+    isThrottled(): boolean {
+      updateRate();
       return findLimit() !== Number.POSITIVE_INFINITY;
     },
   };
 }
 
-export type Pace = ReturnType<typeof createPace>;
+export type DeliveryThrottle = ReturnType<typeof createDeliveryThrottle>;

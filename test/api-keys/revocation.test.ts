@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { KEY_CACHE_MS } from "../../src/modules/api-keys/limits.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { passTime, resetClock } from "../support/clock.ts";
+import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -80,7 +80,7 @@ describe("sockets and streams of a key are closed on both instances within 2 s",
     expect((await createRest(here, anna).ask("DELETE", `/api-keys/${first.id}`)).status).toBe(204);
     await expectClosed(held, 4506);
     for (const { url } of [here, there]) {
-      passTime(KEY_CACHE_MS);
+      advanceClock(KEY_CACHE_MS);
       await expect(openSocket(url, { token: first.key })).rejects.toThrow("refused");
     }
     expect(await others.areOpen()).toBe(true);
@@ -141,7 +141,7 @@ describe("sockets and streams of a key are closed on both instances within 2 s",
     await here.database`update users set role = 'user' where id = ${former.user.id}`;
     await expectClosed(forAnna, 4506);
     expect(await own.areOpen()).toBe(true);
-    passTime(KEY_CACHE_MS);
+    advanceClock(KEY_CACHE_MS);
     const answer = await here.fetch("/api/v1/me", { token: key, headers: { "x-on-behalf-of": anna.user.id } });
     expect(answer.status).toBe(403);
   }, 20_000);

@@ -7,7 +7,7 @@ import { silentLog } from "../support/log.ts";
 import { startMcpServer } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-test("a server that hangs takes a bounded number of connections, and gives them back", async () => {
+test("a hanging server holds a limited number of connections, and releases them", async () => {
   let isHanging = true;
   const run = () => (isHanging ? new Promise<never>(() => {}) : { content: [{ type: "text", text: "Found." }] });
   const mcp = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
