@@ -28,7 +28,7 @@ export async function untilText(
   await socket.waitFor(`${charsMin} characters of an answer`, isFar, timeoutMs);
 }
 
-/** Waits for the end of an answer at its reader, who may have frames of an earlier socket. */
+/** Waits until the reader has the end of an answer. `before`: frames that it received on an earlier socket. */
 export async function readToEnd(
   socket: ClientSocket,
   answerId: string,

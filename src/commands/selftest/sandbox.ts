@@ -112,7 +112,7 @@ export function createSandbox() {
 function createFolder(): string {
   try {
     const folder = mkdtempSync(join(tmpdir(), "parley-self-"));
-    // As root, Postgres runs as another user, who has to get through; its programs are elsewhere.
+    // As root, Postgres runs as another user, which needs access to the folders in it; its programs are elsewhere.
     if (process.getuid?.() === 0) chmodSync(folder, 0o711);
     else requirePrograms(folder);
     return folder;

@@ -23,7 +23,7 @@ export type Sender = {
   /** By client id, on the clock of `performance.now()`. */
   readonly sentAtMs: Map<string, number>;
   readonly problems: string[];
-  /** Fulfils when it has stopped, or its connection is gone. */
+  /** Fulfills when it has stopped, or its connection is gone. */
   readonly done: Promise<void>;
   stop(): Promise<void>;
 };
@@ -31,7 +31,7 @@ export type Sender = {
 const RETRY_PAUSE_MS = 50;
 
 /** What a message says, so that a look at it shows whose it is. */
-export const contentOf = (clientId: string): string => `The text of message ${clientId}, which nobody may lose.`;
+export const contentOf = (clientId: string): string => `The text of message ${clientId}, which must not be lost.`;
 
 /** Sends messages over a socket, as fast as they are acknowledged. A temporary error is tried again, as clients do. */
 export function startSender(options: SenderOptions): Sender {

@@ -19,7 +19,7 @@ export type ServerProcess = {
   readonly rest: Rest;
   /** From the start of the process until `/readyz` returned 200. */
   readonly readyMs: number;
-  /** Kills it and its Postgres with SIGKILL at the same moment, as a crash of the machine would. */
+  /** Kills it and its Postgres with SIGKILL at the same moment. Unlike a power failure, this keeps what the system has cached. */
   kill(): Promise<void>;
   /** Sends SIGTERM, and waits for its end. */
   stop(): Promise<{ code: number | string; tookMs: number }>;

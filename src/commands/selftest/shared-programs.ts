@@ -28,7 +28,7 @@ async function removeUnused(path: string): Promise<void> {
     if (looks >= LOOKS_MAX) return;
     await Bun.sleep(LOOK_PAUSE_MS);
   }
-  // A name that the next start removes, should this process be killed.
+  // If this process is killed now, the next start removes a folder of this name.
   const aside = `${path}.tmp-${process.pid}`;
   renameSync(path, aside);
   if (isUsed(aside) && !existsSync(path)) renameSync(aside, path);

@@ -75,7 +75,7 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
     waitFor,
     isOpen: () => socket.readyState === WebSocket.OPEN,
 
-    /** Sends a frame; fulfils with its ack or error. @throws Error if the connection closes first. */
+    /** Sends a frame; fulfills with its ack or error. @throws Error if the connection closes first. */
     async ask(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
       count += 1;
       const id = String(count);
