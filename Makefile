@@ -43,7 +43,7 @@ LONG_DRILLS := $(addprefix test/,acceptance/backup.test.ts acceptance/browsers.t
   acceptance/imports.test.ts acceptance/inbox.test.ts \
   acceptance/scheduled-backup.test.ts backup/schedule.test.ts \
   acceptance/stalled-database.test.ts acceptance/upgrade.test.ts commands/upgrade.test.ts deploy/install.test.ts \
-  deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts http/asyncapi-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
+  deploy/production-setup.test.ts documents/browser.test.ts guides/chat-client.test.ts http/asyncapi-browser.test.ts http/pages-browser.test.ts history/pgbouncer.test.ts history/postgres.test.ts \
   history/redis.test.ts realtime/redis-cluster.test.ts release/bare-system.test.ts security/open-streams.test.ts)
 
 # Programs that tests run. Each target installs its program if it is missing.

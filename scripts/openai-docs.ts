@@ -12,17 +12,17 @@ export const placeFieldTables = (markdown: string): string =>
 const treatments: readonly { treatment: Treatment; title: string; text: string }[] = [
   { treatment: "mapped", title: "Supported fields", text: "Parley translates these for each provider." },
   {
-    treatment: "passed",
+    treatment: "forwarded",
     title: "Fields passed on to the provider",
     text: "These are passed on unchanged if the provider's API has them. For other models, they are rejected with `unsupported_parameter`.",
   },
   {
-    treatment: "harmless",
+    treatment: "ignored",
     title: "Fields without effect",
     text: "These are accepted and ignored, because they don't change the response.",
   },
   {
-    treatment: "refused",
+    treatment: "rejected",
     title: "Rejected fields",
     text: "These return 400, unless they are null, false or empty. The error has the note from this table.",
   },
@@ -36,7 +36,7 @@ const columns: readonly [title: string, api: Api][] = [
 
 function createSection({ treatment, title, text }: (typeof treatments)[number]): string {
   const rows = listRows(requestFields).filter(({ rule }) => rule.treatment === treatment);
-  const table = treatment === "passed" ? createPassedTable() : createTable(["field", "note"], rows.map(mapToRow));
+  const table = treatment === "forwarded" ? createForwardedTable() : createTable(["field", "note"], rows.map(mapToRow));
   return `## ${title}\n\n${text}\n\n${table}`;
 }
 
@@ -53,7 +53,7 @@ function listRows(rules: FieldRules, before = ""): Row[] {
 
 const mapToRow = ({ name, rule }: Row): string[] => [`\`${name}\``, rule.note];
 
-function createPassedTable(): string {
+function createForwardedTable(): string {
   const mark = (field: ExtraField, api: Api) => (hasField(api, field) ? "yes" : isHint(field) ? "ignored" : "400");
   const rows = extraFields.map((field) => [
     `\`${field}\``,
@@ -78,9 +78,9 @@ const innerOf = (name: string, rule: FieldRule): FieldRules => (name === "tool_c
 
 const words: Readonly<Record<Treatment, string>> = {
   mapped: "supported",
-  passed: "passed on",
-  harmless: "no effect",
-  refused: "rejected",
+  forwarded: "passed on",
+  ignored: "no effect",
+  rejected: "rejected",
 };
 
 const createTable = (head: readonly string[], rows: readonly (readonly string[])[]): string =>

@@ -54,6 +54,8 @@ shows '"content":"hello"' "${auth[@]}" "$url/api/v1/conversations/$conversation/
   fail "the message is missing"
 shows '"openapi":"3.0.3"' "$url/swagger/json" || fail "no OpenAPI document"
 shows 'api-reference' "$url/swagger" || fail "no API page"
+shows '<h1[^>]*>Realtime</h1>' "$url/docs/realtime" || fail "no guides"
+shows '^- .*(/docs/realtime.md)' "$url/llms.txt" || fail "no llms.txt"
 shows '^parley_messages_total{role="user"} 1$' "$url/metrics" || fail "the message is not counted"
 PORT=$port "$executable" healthcheck || fail "healthcheck reports that it is not ready"
 

@@ -72,7 +72,7 @@ export function createApp(deps: AppDependencies) {
         rateLimit.ofCaller,
         checkAccess,
         largeBodies,
-        createSlowBodies({ isStillIn: auth.isStillIn }),
+        createSlowBodies({ hasAccess: auth.hasAccess }),
         idempotency,
         expensiveReads,
         readQueue,
@@ -85,13 +85,13 @@ export function createApp(deps: AppDependencies) {
     app: app as unknown as Elysia,
     /** For Bun's server, where the app listens. */
     websocket: sockets.handlers,
-    /** Call it once the server listens: pushes use its native topics. */
+    /** Call this once the server is listening, because pushes use its native topics. */
     attach: hub.attach,
-    /** The parts to stop, in order. */
+    /** The components to shut down, in order. */
     parts: services.parts,
-    /** Call it once the database is migrated: starts the background work. */
+    /** Starts the background work. Call this once the database is migrated. */
     async start(): Promise<void> {
-      // Until other instances know about this one, they may respond from their caches.
+      // Until the other instances know about this one, they may respond from their caches.
       await services.bus.untilAnnounced();
       const other = await users.ensureFirstAdministrator(config);
       if (other !== null)

@@ -10,7 +10,7 @@ import type { NamedServers, SettingEntry } from "./config/setting-entries.ts";
 import { type SettingOptions, type Settings, settingEntries } from "./config/settings.ts";
 
 export { findBackupDir } from "./config/backup.ts";
-export { printConfig, printConfigTable, printEnvExample, type SettingSources } from "./config/print.ts";
+export { formatConfig, formatConfigTable, formatEnvExample, type SettingSources } from "./config/format-config.ts";
 export { listSecrets } from "./config/secrets.ts";
 
 /** The validated, frozen configuration. Its names are those of the environment, so that a search finds every use. */
@@ -19,7 +19,7 @@ export type Config = Readonly<
 >;
 
 export class ConfigError extends Error {
-  /** @param named the servers that could be read from the settings: their own settings are not unknown names. */
+  /** @param named the servers that could be read from the settings; names of their own settings aren't reported as unknown. */
   constructor(
     readonly problems: string[],
     readonly named: NamedServers = {},
@@ -33,9 +33,9 @@ type Environment = Record<string, string | undefined>;
 
 /**
  * Builds the configuration from environment variables.
- * @param findUrlProblems returns what is wrong with DATABASE_URL.
- * @param findFolderProblem returns why a folder can't be written to.
- * @throws ConfigError with every error found, one sentence each.
+ * @param findUrlProblems returns the problems with DATABASE_URL.
+ * @param findFolderProblem returns why a folder isn't writable; null if it is.
+ * @throws ConfigError with every problem found, one sentence each.
  */
 export function loadConfig(
   environment: Environment,
@@ -54,7 +54,7 @@ export function loadConfig(
     if (value === undefined) return;
     if (raw !== undefined && isQuoted(raw) && !mayBeQuoted.has(name)) {
       problems.push(`${name}: the value is in quotes, which would be part of it; remove the quotes.`);
-      // Continue with the unquoted value, so that its absence causes no further errors.
+      // Continues with the unquoted value, so that no further errors are reported because it is missing.
       quoted.push(`${name}: `);
       values[name] = parseSetting(schema, raw.slice(1, -1));
       return;
@@ -82,7 +82,7 @@ export function loadConfig(
   return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });
 }
 
-/** Any text is a valid secret, quotes included. */
+/** Secrets that may be any string, including one in quotes. */
 const mayBeQuoted = new Set<string>(["JWT_SECRET", "ADMIN_PASSWORD"]);
 const isQuoted = (raw: string): boolean => /^(["'`]).*\1$|^[“„‘].*[”“’]$/s.test(raw);
 
@@ -98,30 +98,30 @@ function readRaw(
   if (!file) return direct;
   if (direct) problems.push(`${name} and ${name}_FILE are both set; keep one of them.`);
   try {
-    // An empty file is like an empty value: nothing is set. Compose files list secrets that are optional.
+    // Like an empty value, an empty file means "not set", because Compose files also list secrets that are optional.
     const text = readFile(file).trim() || undefined;
     if (text === undefined && schema.isGuard)
       problems.push(`${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`);
     return text;
   } catch {
-    // The value may be the secret itself instead of a path, so it is not shown.
+    // The value isn't shown, because it may be the secret itself instead of a path.
     problems.push(`${name}_FILE: the file can't be read; use a file that exists and that this user may read.`);
     return undefined;
   }
 }
 
 function readDirect(name: string, { isSystemWide }: SettingOptions, environment: Environment): string | undefined {
-  const small = isSystemWide ? environment[name.toLowerCase()]?.trim() : undefined;
-  return environment[name]?.trim() || small || undefined;
+  const lowercase = isSystemWide ? environment[name.toLowerCase()]?.trim() : undefined;
+  return environment[name]?.trim() || lowercase || undefined;
 }
 
 function parseSetting(schema: TSchema, raw: string): unknown {
-  // Other programs accept a proxy without a scheme.
+  // A proxy without a scheme is accepted, as other programs do.
   if (schema.format === "proxy-url" && !raw.includes("://")) return `http://${raw}`;
   if (schema.type === "integer") return /^-?\d+$/.test(raw) ? Number(raw) : raw;
   if (schema.type === "number") return /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
   if (schema.type !== "array") return raw;
-  // Other programs accept spaces, too.
+  // Spaces are accepted as separators too, as in other programs.
   return raw
     .split(schema.items.format === "no-proxy" ? /[\s,]+/ : ",")
     .map((part) => part.trim())

@@ -11,6 +11,7 @@ import { createApiKeyRoutes } from "./modules/api-keys/routes.ts";
 import { createAuditRoutes } from "./modules/audit/routes.ts";
 import { createAuthRoutes } from "./modules/auth/routes.ts";
 import { createConversationRoutes } from "./modules/conversations/routes.ts";
+import { createGuideRoutes } from "./modules/documents/guide-routes.ts";
 import { createDocumentRoutes } from "./modules/documents/routes.ts";
 import { createExportRoutes } from "./modules/exports/routes.ts";
 import { createHealthRoutes } from "./modules/health/routes.ts";
@@ -58,6 +59,7 @@ export const createRoutes = (deps: RouteDependencies): Route[] => [
   ...createPromptRoutes(deps),
   ...createPreviewRoutes(deps),
   ...createDocumentRoutes(deps),
+  ...createGuideRoutes(),
   ...createWebhookRoutes(deps),
   ...createModelRoutes(deps),
   ...createOpenAiRoutes(deps),

@@ -1,12 +1,12 @@
 import { Problem } from "../lib/problem.ts";
 import type { GrantedScopes } from "./scopes.ts";
 
-/** The authenticated caller: a user through one of their sessions, or an API key acting for a user. */
+/** The authenticated caller: a user with one of their sessions, or an API key that acts for a user. */
 export type Caller = {
   user: { id: string; email: string; display_name: string; role: "user" | "admin"; created_at: Date };
-  /** The session or API key that was presented. When it ends, everything opened with it ends too. */
+  /** The session or API key that was presented. When it is revoked, everything opened with it is closed too. */
   credentialId: string;
-  /** Null for a session. */
+  /** The scopes of the API key; null for a session. */
   scopes: GrantedScopes;
   /** When the credential expires, in milliseconds since 1970; `Infinity` if it doesn't expire. */
   expiresAtMs: number;
@@ -19,18 +19,18 @@ export type Caller = {
 /** The API key of a caller; null for a session. */
 export const keyIdOf = ({ scopes, credentialId }: Caller): string | null => (scopes === null ? null : credentialId);
 
-/** When a caller's credential expires, as clients see it; null if it doesn't. */
-export const showExpiry = ({ expiresAtMs }: Caller): string | null =>
+/** When a caller's credential expires, formatted for responses; null if it doesn't expire. */
+export const formatExpiry = ({ expiresAtMs }: Caller): string | null =>
   Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : null;
 
-/** Request details other than the credential. */
+/** What a request contains for authentication apart from the credential. */
 export type RequestOrigin = {
   ipAddress: string | null;
-  /** The user a key wants to act for; null: its owner. */
+  /** The user that an API key wants to act for; null: the key's owner. */
   onBehalfOf: string | null;
 };
 
-/** Authenticates a token. @throws Problem `unauthorized`, `forbidden` (may not act for this user). */
+/** Authenticates a token. @throws Problem `unauthorized`, or `forbidden` if the key may not act for this user. */
 export type Identify = (token: string, origin: RequestOrigin) => Promise<Caller>;
 
 /** @throws Problem `forbidden` unless the caller is an administrator. */

@@ -1,47 +1,47 @@
 import type { Problem } from "../lib/problem.ts";
 import type { Caller } from "./caller.ts";
 
-/** Why a stream ends: its session or API key, its access token, its membership, or its conversation is gone. */
+/** Why a stream was closed: its session or API key, access token, membership or conversation no longer exists. */
 export type StreamEndReason = "credential" | "token" | "membership" | "conversation";
 export type StreamEnd = { reason: StreamEndReason; problem: Problem };
 
-/** Anything a caller keeps open longer than a plain request: a socket, a feed, a completion, a download, an upload. */
+/** Anything a caller keeps open longer than an ordinary request: a socket, feed, completion, download or upload. */
 export interface OpenStream {
-  /** The caller who opened it. Read each time, because a socket may renew its credential. */
+  /** The caller who opened the stream. Always read again, because a socket may renew its credential. */
   readonly caller: Caller | null;
-  /** The conversation whose membership it requires. Absent or null: none, or the hub ends it. */
+  /** The conversation that the caller must be a member of. Absent or null: none, or the hub closes the stream. */
   readonly conversationId?: string | null;
-  /** Whether that membership must allow writing. */
+  /** Whether the membership must include write permission. */
   readonly isWriting?: boolean;
   /**
-   * Whether it ends when a session's access token expires. Set for open-ended streams; plain requests
-   * finish on their own. An expiring API key ends all streams.
+   * Whether the stream is closed when a session's access token expires. Set for open-ended streams; ordinary requests
+   * finish on their own. When an API key expires, all its streams are closed.
    */
   readonly endsWithToken?: boolean;
-  /** Called at most once, when the caller loses access. */
+  /** Closes the stream. Called at most once, when the caller loses access. */
   end(why: StreamEnd): void;
 }
 
 type NeededMembership = { conversationId: string; userId: string };
 
 /**
- * All open streams on this instance, by caller. Register every long-lived stream here, so that it ends when access is
+ * All open streams on this instance, by caller. Register every long-lived stream here, so that it is closed when access is
  * revoked (modules/revocations).
  */
 export interface OpenStreams {
-  /** @returns a function that removes the stream when it ends normally. */
+  /** Registers a stream. @returns a function that unregisters it; call it when the stream ends normally. */
   add(stream: OpenStream): () => void;
   count(): number;
-  /** Sessions with open streams. */
+  /** Returns the ids of sessions that have open streams. */
   listSessionIds(): string[];
-  /** API key callers with open streams. */
+  /** Returns API key callers that have open streams. */
   listKeyCallers(): Caller[];
-  /** The memberships that open streams require, without duplicates. */
+  /** Returns the memberships that open streams require, without duplicates. */
   listMemberships(): NeededMembership[];
-  /** Whether any stream requires a membership in this conversation. */
+  /** Returns whether any stream requires a membership in this conversation. */
   dependsOn(conversationId: string): boolean;
-  /** Ends the matching streams. */
-  endWhere(isMeant: (stream: OpenStream, caller: Caller) => boolean, why: StreamEnd): void;
+  /** Closes the matching streams. */
+  endWhere(matches: (stream: OpenStream, caller: Caller) => boolean, why: StreamEnd): void;
 }
 
 export function createOpenStreams(): OpenStreams {
@@ -53,8 +53,8 @@ export function createOpenStreams(): OpenStreams {
     if (!streams.delete(stream)) return false;
     const id = stream.conversationId;
     if (!id) return true;
-    const left = (conversations.get(id) ?? 1) - 1;
-    if (left > 0) conversations.set(id, left);
+    const remaining = (conversations.get(id) ?? 1) - 1;
+    if (remaining > 0) conversations.set(id, remaining);
     else conversations.delete(id);
     return true;
   }
@@ -92,10 +92,10 @@ export function createOpenStreams(): OpenStreams {
 
     dependsOn: (conversationId) => conversations.has(conversationId),
 
-    endWhere(isMeant, why) {
+    endWhere(matches, why) {
       for (const stream of streams) {
         const { caller } = stream;
-        if (caller && isMeant(stream, caller) && remove(stream)) stream.end(why);
+        if (caller && matches(stream, caller) && remove(stream)) stream.end(why);
       }
     },
   };

@@ -1,6 +1,6 @@
 import { Problem } from "../lib/problem.ts";
 
-/** The scopes of an API key. `admin` includes all others. A key never has more rights than the user it acts for. */
+/** The scopes of API keys. `admin` includes all others. A key never has more permissions than the user it acts for. */
 export const scopes = [
   "conversations:read",
   "conversations:write",
@@ -17,14 +17,15 @@ export const scopes = [
 
 export type Scope = (typeof scopes)[number];
 
-/** What a route or frame requires: one scope, any key (`any`), or a session (`session`). */
+/** What a route or frame requires: a scope, any key or session (`any`), or a session (`session`). */
 export type NeededScope = Scope | "any" | "session";
 
-/** The scopes of a caller; null for a session, which has all rights of its user. */
+/** The scopes of a caller; null for a session, which has all permissions of its user. */
 export type GrantedScopes = ReadonlySet<Scope> | null;
 
 /**
- * @param needed undefined if the route declares nothing: then every key is refused.
+ * Requires a scope.
+ * @param needed undefined if the route declares none; then every API key is refused.
  * @throws Problem `forbidden` unless the key has this scope.
  */
 export function requireScope(granted: GrantedScopes, needed: NeededScope | undefined): void {

@@ -1,16 +1,16 @@
 import { LRUCache } from "lru-cache";
 
-/** Expired entries are removed as new ones arrive, a limited number each time, so no single call is slow. */
-const CLEARED_MAX = 1_000;
+/** The maximum number of expired entries that one call removes, so that no call is slow. */
+const EXPIRED_REMOVED_MAX = 1_000;
 
 const notStale = { allowStale: false };
 
 export type CacheBounds<V> = {
-  /** Above this size the least recently used entries are evicted. Counts bytes if `bytesOf` is set. */
+  /** Above this size, the least recently used entries are evicted. In bytes if `bytesOf` is set, otherwise in entries. */
   max: number;
-  /** Entries expire this long after they were set; absent: never. */
+  /** How long after being set an entry expires; absent: never. */
   ttlMs?: number;
-  /** The size of a value; absent: each counts 1. A value larger than `max` is not kept. */
+  /** Returns the size of a value; absent: 1 for each. A value larger than `max` is not cached. */
   bytesOf?: (value: V) => number;
   /** The clock for `ttlMs`, in milliseconds above 0; absent: a monotonic one. */
   now?: () => number;
@@ -19,8 +19,8 @@ export type CacheBounds<V> = {
 };
 
 /**
- * Parley's only cache: bounded, so clients that choose its keys can't fill the memory. Entries can be lost at any time; each
- * use documents its bounds.
+ * The cache on which all others in Parley are built. It is bounded, so that clients that choose the keys can't exhaust the
+ * memory. Entries may be evicted at any time.
  */
 export class BoundedCache<V extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, V>;
@@ -29,25 +29,25 @@ export class BoundedCache<V extends NonNullable<unknown>> {
   constructor({ max, ttlMs = 0, bytesOf = () => 1, now = () => performance.now(), onEvict }: CacheBounds<V>) {
     this.#canAge = ttlMs > 0;
     this.#entries = new LRUCache({
-      // Limits by size even for counts: with `max` the library allocates everything immediately, 4 MB for 100,000 entries.
+      // Even a count is limited by size: with `max`, the library preallocates all entries (4 MB for 100,000).
       maxSize: max,
       sizeCalculation: (value) => Math.max(1, bytesOf(value)),
       ttl: ttlMs,
-      // Above 0 it would start a timer every millisecond.
+      // With a value above 0, the library would start a timer every millisecond.
       ttlResolution: 0,
-      // Keeps expired entries findable, so that the code below can remove them.
+      // Otherwise the library would hide expired entries from the code below, which removes them.
       allowStale: true,
       perf: { now },
       ...(onEvict && { dispose: (value: V, key: string) => onEvict(key, value) }),
     });
   }
 
-  /** Entries in memory, including expired ones not removed yet. */
+  /** The number of entries in memory, including expired ones that haven't been removed yet. */
   get size(): number {
     return this.#entries.size;
   }
 
-  /** The size of all entries: bytes with `bytesOf`, otherwise 1 each. */
+  /** The total size of all entries: in bytes with `bytesOf`, otherwise 1 for each. */
   get bytes(): number {
     return this.#entries.calculatedSize;
   }
@@ -56,13 +56,13 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     return this.#entries.get(key, notStale);
   }
 
-  /** Whether there is an entry, expired or not. */
+  /** Returns whether there is an entry, expired or not. */
   has(key: string): boolean {
     return this.#entries.peek(key, { allowStale: true }) !== undefined;
   }
 
   set(key: string, value: V): void {
-    if (this.#canAge) this.#clearOld();
+    if (this.#canAge) this.#removeExpired();
     this.#entries.set(key, value);
   }
 
@@ -70,7 +70,7 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     return this.#entries.delete(key);
   }
 
-  /** Deletes an entry only if it still has this value. */
+  /** Deletes an entry if it still has this value. */
   deleteValue(key: string, value: V): void {
     if (this.#entries.peek(key) === value) this.#entries.delete(key);
   }
@@ -79,8 +79,8 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     this.#entries.clear();
   }
 
-  #clearOld(): void {
-    for (let count = 0; count < CLEARED_MAX; count += 1) {
+  #removeExpired(): void {
+    for (let count = 0; count < EXPIRED_REMOVED_MAX; count += 1) {
       const [oldest] = this.#entries.rkeys();
       if (oldest === undefined || this.#entries.getRemainingTTL(oldest) > 0) return;
       this.#entries.delete(oldest);

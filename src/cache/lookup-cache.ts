@@ -1,16 +1,16 @@
 import { BoundedCache } from "./bounded-cache.ts";
 
 export type LookupCache<T> = {
-  /** The cached value of a key, or the result of `load`. @throws whatever `load` throws. */
+  /** Returns the cached value of a key, or the result of `load`. @throws whatever `load` throws. */
   find(key: string): Promise<T>;
   forget(keys: readonly string[]): void;
   forgetAll(): void;
 };
 
 /**
- * Caches lookups for `ttlMs`, so a burst of requests causes only one. A result forgotten during its lookup isn't cached,
- * nor is a failure.
- * @param entriesMax above it the least recently used entries are evicted.
+ * Caches lookups for `ttlMs`, so that a burst of requests causes only one. A result isn't cached if its key was invalidated
+ * during the lookup, and neither is a failure.
+ * @param entriesMax above this number, the least recently used entries are evicted.
  */
 export function createLookupCache<T>(
   load: (key: string) => Promise<T>,

@@ -1,28 +1,28 @@
 import { BoundedCache } from "./bounded-cache.ts";
 
-/** Overhead of an entry in addition to its value, key and tags. */
+/** The size of an entry apart from its value, key and tags. */
 const ENTRY_BYTES = 400;
-/** Bytes per tag of an entry: its text is shared, its entries in two sets are not. */
+/** The size of one tag of an entry: its string is shared with other entries, its places in two sets are not. */
 const TAG_BYTES = 100;
 const BYTES_PER_CHAR = 2;
-/** Invalidations that a pending lookup records. Above this number everything counts as invalidated. */
-const RECENT_CHANGES_MAX = 1_000;
+/** The number of invalidations that a pending lookup records. Above it, everything counts as invalidated. */
+const RECORDED_CHANGES_MAX = 1_000;
 
 export type Loaded<V> = {
   value: V;
   /** Further tags, known only once the value is loaded. */
   tags?: readonly string[];
-  /** Whether the value must not be kept. */
+  /** Whether the value must not be cached. */
   isUncacheable?: boolean;
 };
 
 export type TaggedLookup<V> = {
   key: string;
-  /** Tags that the value depends on: invalidating any of them drops it. */
+  /** What the value depends on. Invalidating any of these tags drops it. */
   tags: readonly string[];
   /** Whether `load` may add tags. */
-  isOpen?: boolean;
-  /** @param isKept whether the value may be kept: false saves the work that only serves that. */
+  mayAddTags?: boolean;
+  /** @param isKept whether the value may be cached; if false, `load` can skip work that only caching needs. */
   load(isKept: boolean): Promise<Loaded<V>>;
 };
 
@@ -38,25 +38,25 @@ type Load<V> = {
 
 export type TaggedCacheOptions<V> = {
   bytesMax: number;
-  /** Larger values are not kept. */
+  /** Larger values are not cached. */
   entryBytesMax: number;
   ttlMs: number;
   bytesOf(value: V): number;
-  /** Whether `forget` is called for every change; while false, the cache is neither filled nor read. */
+  /** Returns whether `forget` is called for every change; while false, the cache is neither filled nor read. */
   receivesChanges(): boolean;
   now?: () => number;
 };
 
 /**
  * Caches values for `ttlMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
- * during its lookup, nor is a failure. Concurrent requests for a key share a lookup, unless something changed since it
- * began.
+ * during its lookup, and neither is a failure. Concurrent requests for a key share a lookup, unless one of its tags was
+ * invalidated after it began.
  */
 export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #entries: BoundedCache<Entry<V>>;
   readonly #keys = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load<V>>();
-  /** Includes lookups that a newer one has replaced in `#loads`. */
+  /** All pending lookups, including those that a newer one has replaced in `#loads`. */
   readonly #running = new Set<Load<V>>();
   readonly #options: TaggedCacheOptions<V>;
 
@@ -72,7 +72,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     });
   }
 
-  /** Entries in memory and their size in bytes. */
+  /** The number of entries in memory, and their total size. */
   get size(): { entries: number; bytes: number } {
     return { entries: this.#entries.size, bytes: this.#entries.bytes };
   }
@@ -95,7 +95,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
       if (load.tags.includes(tag)) load.isStale = true;
       else if (load.changed && !load.isStale) {
         load.changed.add(tag);
-        if (load.changed.size > RECENT_CHANGES_MAX) load.isStale = true;
+        if (load.changed.size > RECORDED_CHANGES_MAX) load.isStale = true;
       }
     }
   }
@@ -105,8 +105,13 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     for (const load of this.#running) load.isStale = true;
   }
 
-  #load({ key, tags, isOpen, load }: TaggedLookup<V>): Promise<V> {
-    const loading: Load<V> = { tags, changed: isOpen ? new Set() : null, isStale: false, value: undefined as never };
+  #load({ key, tags, mayAddTags, load }: TaggedLookup<V>): Promise<V> {
+    const loading: Load<V> = {
+      tags,
+      changed: mayAddTags ? new Set() : null,
+      isStale: false,
+      value: undefined as never,
+    };
     const run = async () => {
       try {
         const loaded = await load(true);
@@ -131,7 +136,7 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     const tags = [...load.tags, ...further];
     const entry = { value, tags, bytes: bytes + BYTES_PER_CHAR * key.length + TAG_BYTES * tags.length + ENTRY_BYTES };
     this.#entries.set(key, entry);
-    // Larger than the whole cache, so it wasn't stored.
+    // The entry is larger than the whole cache, so it wasn't stored.
     if (!this.#entries.has(key)) return;
     for (const tag of tags) {
       const keys = this.#keys.get(tag);

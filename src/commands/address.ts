@@ -3,15 +3,15 @@ import { CommandError } from "./command.ts";
 
 type Address = Pick<Config, "HOST" | "PORT">;
 
-/** The host as the operating system accepts it: IPv6 addresses may be configured in brackets, as in a URL. */
+/** Returns HOST without the brackets in which IPv6 addresses may be configured, as in a URL. */
 export const hostOf = ({ HOST }: Pick<Config, "HOST">): string => HOST.replace(/^\[(.*)\]$/, "$1");
 
 /**
- * Checks that the port is free by opening it exclusively and closing it immediately. Called before anything is created or
- * started, so that a second Parley fails early and leaves nothing behind.
- * @throws CommandError if it can't be opened, with the remedy.
+ * Checks that the port is free by opening it exclusively and closing it immediately. Call this before anything is created
+ * or started, so that a second Parley fails early and leaves nothing behind.
+ * @throws CommandError with a remedy if the port can't be opened.
  */
-export function claimPort(address: Address): void {
+export function checkPortIsFree(address: Address): void {
   if (address.PORT === 0) return;
   try {
     const socket = { data: (socket: { end(): void }) => void socket.end() };
@@ -21,7 +21,7 @@ export function claimPort(address: Address): void {
   }
 }
 
-/** Error codes for an invalid address, or one that isn't of this machine. */
+/** Error codes for an address that is invalid or doesn't belong to this machine. */
 const addressCodes = new Set(["EADDRNOTAVAIL", "ENOTFOUND", "EINVAL", "ENOTSUP", "EAFNOSUPPORT", "EAI_AGAIN"]);
 
 /** Explains why a port can't be opened; unrelated errors are returned unchanged. */
@@ -34,7 +34,7 @@ export function explainListenError(error: unknown, { HOST, PORT }: Address): unk
     );
   if (code === "EACCES")
     return new CommandError(`Port ${PORT} can't be opened by this user; set PORT to one above 1023.`);
-  // Bun has no code for a name that can't be resolved.
+  // Bun's error has no code if a host name can't be resolved.
   if (addressCodes.has(code) || error.message.startsWith("Failed to listen at"))
     return new CommandError(`HOST ${HOST} is not an address of this machine; use 0.0.0.0 for all of them.`);
   return error;

@@ -23,8 +23,8 @@ import { readPassword } from "./read-password.ts";
 import { useDatabase } from "./use-database.ts";
 
 const hint = "`parley admin --help` shows the usage.";
-/** Of a generated password: 144 bits, 24 characters. */
-const GENERATED_BYTES = 18;
+/** The length of a generated password before encoding: 144 bits, 24 characters. */
+const GENERATED_PASSWORD_BYTES = 18;
 
 export const adminCommand: Command = {
   name: "admin",
@@ -78,7 +78,7 @@ async function setPassword(args: string[], environment: Environment): Promise<nu
   const config = loadConfigFrom(environment);
   requireDatabase(config);
   const typed = await readPassword("New password (empty: generate one):");
-  const password = typed === "" ? randomBytes(GENERATED_BYTES).toString("base64url") : typed;
+  const password = typed === "" ? randomBytes(GENERATED_PASSWORD_BYTES).toString("base64url") : typed;
   await useUsers(config, async (services) => {
     const { user, endedSessions } = await setPasswordByOperator(services, email, password).catch((error) => {
       if (!(error instanceof Problem) || error.code !== "not_found") return explain(error, false);
@@ -108,13 +108,13 @@ type Services = {
   users: ReturnType<typeof createUserService>;
 };
 
-/** @throws UsageError if it is empty. */
+/** @throws UsageError if the password is empty. */
 function requireText(password: string): string {
   if (password !== "") return password;
   throw new UsageError(`The password is empty; type one, pipe it to standard input, or pass --password. ${hint}`);
 }
 
-/** The e-mail address, checked before asking for a password. @throws UsageError. */
+/** Reads the e-mail address, before anything asks for a password. @throws UsageError. */
 function readEmail(email: string | undefined): string {
   if (email === undefined) throw new UsageError(`--email is missing; ${hint}`);
   try {

@@ -2,12 +2,12 @@ import type { BackupSummary } from "../db/archive.ts";
 import { formatBytes } from "../lib/format-bytes.ts";
 import { formatCount } from "./progress.ts";
 
-/** Describes the contents of a backup in readable lines. */
+/** Describes the contents of a backup for the terminal. */
 export function describeBackup(summary: BackupSummary, fileBytes: number | null): string {
   const filled = summary.tables.filter(({ rows }) => rows > 0);
-  const width = Math.max(...filled.map(({ name }) => name.length), 0);
-  const count = Math.max(...filled.map(({ rows }) => formatCount(rows).length), 0);
-  const size = fileBytes === null ? "" : `, ${formatBytes(fileBytes)} as a file`;
+  const nameWidth = Math.max(...filled.map(({ name }) => name.length), 0);
+  const rowsWidth = Math.max(...filled.map(({ rows }) => formatCount(rows).length), 0);
+  const size = fileBytes === null ? "" : `, file size ${formatBytes(fileBytes)}`;
   return [
     `made         ${summary.createdAt}`,
     `by           Parley ${summary.parleyVersion} on PostgreSQL ${summary.postgresVersion}`,
@@ -15,21 +15,22 @@ export function describeBackup(summary: BackupSummary, fileBytes: number | null)
     `encrypted    ${summary.isEncrypted ? "yes (age, with a passphrase)" : "no"}`,
     `contents     ${formatCount(summary.rows)} rows in ${filled.length} tables, ${formatBytes(summary.dataBytes)}${size}`,
     ...filled.map(
-      ({ name, rows, checksum }) => `  ${name.padEnd(width)}  ${formatCount(rows).padStart(count)}  ${checksum}`,
+      ({ name, rows, checksum }) =>
+        `  ${name.padEnd(nameWidth)}  ${formatCount(rows).padStart(rowsWidth)}  ${checksum}`,
     ),
   ].join("\n");
 }
 
-/** What the operator must keep in addition to the backup, as a sentence. */
+/** Returns a sentence that says what the operator must keep in addition to the backup. */
 export function describeSecret({ jwtSecret, isEncrypted }: BackupSummary): string {
   switch (jwtSecret.state) {
     case "included":
       return isEncrypted
-        ? "The JWT secret of DATA_DIR is in the backup."
-        : "The JWT secret of DATA_DIR is in the backup, which is not encrypted: store it where only you can read it.";
+        ? "The JWT secret from DATA_DIR is in the backup."
+        : "The JWT secret from DATA_DIR is in the backup, which is not encrypted: store it where only you can read it.";
     case "configured":
       return "JWT_SECRET is not in the backup: store it separately. Without it, sessions end and webhook secrets can't be read.";
     case "unknown":
-      return "The JWT secret was not found, so it is not in the backup: also store JWT_SECRET, or the file jwt-secret of DATA_DIR.";
+      return "The JWT secret was not found, so it is not in the backup: also store JWT_SECRET, or the file jwt-secret in DATA_DIR.";
   }
 }

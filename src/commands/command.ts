@@ -10,7 +10,7 @@ export type Command = {
   summary: string;
   /** The output of `parley COMMAND --help`. */
   help: string;
-  /** Executes it and returns the exit code. `args` are those after the command's name. */
+  /** Runs the command and returns its exit code. `args` are the arguments after the command's name. */
   run(args: string[], environment: Environment): Promise<number>;
 };
 
@@ -22,7 +22,7 @@ export class UsageError extends Error {}
 /** The command failed; the message is one sentence that says how to fix it. Exit code 1. */
 export class CommandError extends Error {}
 
-/** Turns a problem with a field into one with the option that set it. */
+/** Converts an error about a request field into one about the command-line option that set it. */
 export function createUsageError({ pointer, detail }: InvalidField): UsageError {
   const field = pointer.replace("#/", "");
   const option = `--${field.replaceAll("_", "-")}`;
@@ -38,8 +38,8 @@ export function parseOptions<const T extends Options>(command: string, args: str
 }
 
 /**
- * The same for a command that takes one file.
- * @throws UsageError also without a file, or with several.
+ * Parses the options of a command that takes one file.
+ * @throws UsageError as `parseOptions`, and unless there is exactly one file.
  */
 export function parseFileOptions<const T extends Options>(command: string, args: string[], options: T) {
   const { values, positionals } = parseArguments(command, args, options, 1);

@@ -1,4 +1,4 @@
-import { printConfig } from "../config.ts";
+import { formatConfig } from "../config.ts";
 import { type Command, exitCodes, parseOptions, UsageError } from "./command.ts";
 import { findSources, loadConfigWithWarnings } from "./load-config.ts";
 
@@ -20,7 +20,7 @@ that are unusual in production. Settings come from the environment; .env.example
     parseOptions(isCheck ? "config check" : "config", isCheck ? rest : args, {});
     const { config, warnings } = loadConfigWithWarnings(environment);
     for (const warning of warnings) console.error(`Warning: ${warning}`);
-    console.log(isCheck ? "The configuration is valid." : printConfig(config, findSources(environment, config)));
+    console.log(isCheck ? "The configuration is valid." : formatConfig(config, findSources(environment, config)));
     return exitCodes.success;
   },
 };

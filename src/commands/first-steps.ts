@@ -5,13 +5,13 @@ import { payloadVersion } from "../db/embedded/payload.ts";
 import { nameDatabase } from "./named-database.ts";
 import { bold } from "./terminal.ts";
 
-/** What a running Parley reports at startup, in the log or on a terminal. */
+/** What Parley reports at startup, in the log or on a terminal. */
 export type FirstSteps = {
   url: string;
   apiReference: string;
   database: string;
   models: string;
-  /** The proxies used for other servers; null if none. */
+  /** The HTTP proxies through which other servers are reached; null if none. */
   proxies: string | null;
   /** How to create an administrator; null if one exists. */
   administrator: string | null;
@@ -20,11 +20,11 @@ export type FirstSteps = {
 type Options = {
   url: string;
   hasAdministrator: boolean;
-  /** The command that starts this executable. */
+  /** The command that runs this executable, for the hint. */
   command: string;
 };
 
-/** Builds it. Contains no secrets. */
+/** Describes the first steps, without any secrets. */
 export function describeFirstSteps(config: Config, { url, hasAdministrator, command }: Options): FirstSteps {
   const base = url.replace(/\/+$/, "");
   return {
@@ -43,7 +43,7 @@ function describeDatabase(config: Config): string {
   return `embedded PostgreSQL ${version}; all data is in ${resolve(config.DATA_DIR)}`;
 }
 
-/** The models in use, and why. */
+/** Names the models in use, and says why. */
 function describeModels(config: Config): string {
   const names = config.AI_MODELS.join(", ");
   if (config.AI_MODELS.length === 0)
@@ -65,8 +65,8 @@ function describeProxies({ HTTPS_PROXY, HTTP_PROXY }: Config): string | null {
   return `${forHttps}, and ${forHttp} for http URLs`;
 }
 
-/** The same for a terminal, one line each. */
-export function printFirstSteps(version: string, steps: FirstSteps, isColored: boolean): string {
+/** Formats the first steps for a terminal, one line each. */
+export function formatFirstSteps(version: string, steps: FirstSteps, isColored: boolean): string {
   const { url, apiReference, database, models, proxies, administrator } = steps;
   const lines = [
     ["API reference", apiReference],
@@ -79,9 +79,9 @@ export function printFirstSteps(version: string, steps: FirstSteps, isColored: b
   return [`Parley ${version} is ready: ${bold(url, isColored)}`, ...lines].join("\n");
 }
 
-/** The command for the running executable, from this folder. */
-export function nameCommand(executable = process.execPath, folder = process.cwd()): string {
-  // From source, the executable is Bun.
+/** Returns the command that runs this executable from the current folder. */
+export function findOwnCommand(executable = process.execPath, folder = process.cwd()): string {
+  // If Parley runs from source, the executable is Bun.
   if (/^bun(?:\.exe)?$/.test(basename(executable))) return "bun src/main.ts";
   if (Bun.which(basename(executable)) === executable) return basename(executable);
   const path = relative(folder, executable);

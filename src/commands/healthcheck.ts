@@ -4,8 +4,8 @@ import { loadConfigFrom } from "./load-config.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 
 const TIMEOUT_MS = 3_000;
-/** Addresses that mean all addresses of this machine, and can't be connected to. */
-const everyAddress = new Set(["0.0.0.0", "::", "*"]);
+/** Wildcard addresses: a server can listen on them, but clients can't connect to them. */
+const wildcardAddresses = new Set(["0.0.0.0", "::", "*"]);
 
 export const healthcheckCommand: Command = {
   name: "healthcheck",
@@ -18,16 +18,16 @@ Use it for HEALTHCHECK in a Dockerfile.`,
   async run(args, environment) {
     parseOptions("healthcheck", args, {});
     const config = loadConfigFrom(environment);
-    // The request goes to this machine, so never through a proxy.
+    // The request goes to this machine, so it must not use a proxy.
     removeRuntimeProxies(environment);
     if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is unknown; set PORT to the one in use.");
-    const named = hostOf(config);
-    const host = everyAddress.has(named) ? "127.0.0.1" : named;
+    const configuredHost = hostOf(config);
+    const host = wildcardAddresses.has(configuredHost) ? "127.0.0.1" : configuredHost;
     const url = new URL(`${config.TLS_CERT_FILE ? "https" : "http"}://127.0.0.1:${config.PORT}/readyz`);
     url.hostname = host.includes(":") ? `[${host}]` : host;
     const response = await fetch(url, {
       signal: AbortSignal.timeout(TIMEOUT_MS),
-      // The certificate is for the public host name, but this connects to the machine itself.
+      // The certificate is for the public host name, not for a loopback address.
       tls: { rejectUnauthorized: false },
     }).catch(() => null);
     if (response === null)

@@ -1,18 +1,18 @@
 import { CommandError } from "./command.ts";
 
 /**
- * Runs `work` with a signal that SIGINT (Ctrl-C) and SIGTERM abort, so that it can clean up. A second one kills the process.
- * The signal's reason is a CommandError with `sentence`.
+ * Runs `work` with an abort signal that SIGINT (Ctrl-C) and SIGTERM abort, so that it can clean up. A second SIGINT or SIGTERM
+ * kills the process. The abort reason is a CommandError with `message`.
  */
 export async function withInterruption<T>(
-  sentence: string,
+  message: string,
   work: (signal: AbortSignal) => Promise<T>,
   signals: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM"],
 ): Promise<T> {
   const controller = new AbortController();
   const stop = () => {
     if (controller.signal.aborted) process.exit(1);
-    controller.abort(new CommandError(sentence));
+    controller.abort(new CommandError(message));
   };
   for (const signal of signals) process.on(signal, stop);
   try {

@@ -10,8 +10,8 @@ const FILE_NAME = "jwt-secret";
 const SECRET_CHARS_MIN = 32;
 
 /**
- * The secret that signs access tokens: `JWT_SECRET`, which is required in production, or one that is generated once and
- * kept in `DATA_DIR`, so that tokens survive restarts.
+ * Returns the secret that signs access tokens: `JWT_SECRET`, which is required in production, or else one that is generated
+ * once and kept in `DATA_DIR`, so that tokens survive restarts.
  * @throws CommandError if the file can't be used.
  */
 export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): string {
@@ -28,7 +28,7 @@ export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): 
   throw new CommandError(`${path} is damaged; delete it (all users must log in again), or set JWT_SECRET.`);
 }
 
-/** The secret for a backup; null if none is set or exists yet. Never creates one. */
+/** Returns the secret to put in a backup; null if there is none yet. Never creates one. */
 export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): ServerSecret | null {
   if (config.JWT_SECRET) return { value: config.JWT_SECRET, isConfigured: true };
   const path = join(config.DATA_DIR, FILE_NAME);
@@ -41,8 +41,8 @@ export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">
 }
 
 /**
- * Writes the secret of a backup to `DATA_DIR`. An existing different one is kept as `jwt-secret.old`.
- * @returns its path.
+ * Writes the secret from a backup to `DATA_DIR`. If a different one exists there, it is kept as `jwt-secret.old`.
+ * @returns the path of the file.
  * @throws CommandError if it can't be written.
  */
 export function storeJwtSecret(dataDir: string, secret: string): string {
@@ -70,7 +70,7 @@ function readSecret(path: string): string | null {
   }
 }
 
-/** Written to a draft and linked into place: no process reads a partial secret, and of two concurrent starts one wins. */
+/** Creates the secret in a temporary file and links it into place: no process reads a partial secret, and if two start at once, both use the same one. */
 function createSecretFile(path: string, directory: string): string {
   openDataDir(directory);
   const draft = `${path}.${process.pid}`;

@@ -67,19 +67,19 @@ ${wrap(knownScopes)}
 
 type Options = { name: string; scopes: string; "expires-at"?: string; service?: boolean };
 
-/** The options in the form of a request, validated by the same schema. @throws UsageError. */
+/** Converts the options to a request body, and validates it against the API's schema. @throws UsageError. */
 function readInput({ name, scopes, service = false, ...options }: Options): CreateApiKey {
-  const named = scopes
+  const scopeNames = scopes
     .split(",")
     .map((scope) => scope.trim())
     .filter((scope) => scope !== "");
-  const unknown = named.find((scope) => !knownScopes.some((known) => known === scope));
+  const unknown = scopeNames.find((scope) => !knownScopes.some((known) => known === scope));
   if (unknown !== undefined) throw new UsageError(`--scopes: unknown scope "${unknown}"; ${hint}`);
-  if (named.length === 0) throw new UsageError(`--scopes: name at least one; ${hint}`);
+  if (scopeNames.length === 0) throw new UsageError(`--scopes: name at least one; ${hint}`);
   const expiresAt = options["expires-at"];
   const input = {
     name,
-    scopes: [...new Set(named)] as Scope[],
+    scopes: [...new Set(scopeNames)] as Scope[],
     service,
     ...(expiresAt !== undefined && { expires_at: expiresAt }),
   };
@@ -96,7 +96,7 @@ function readEmail(email: string): string {
   }
 }
 
-/** @param database the database that was used, for the sentence. */
+/** @param database the name of the database, for the message. */
 function explain(error: unknown, email: string | undefined, database: string): unknown {
   if (!(error instanceof Problem)) return error;
   const [field] = error.errors ?? [];

@@ -2,20 +2,20 @@ import type { Server } from "bun";
 import type { App } from "../app.ts";
 import type { Tls } from "../config/tls.ts";
 import type { Config } from "../config.ts";
-import { claimPort, explainListenError, hostOf } from "./address.ts";
+import { checkPortIsFree, explainListenError, hostOf } from "./address.ts";
 import { CommandError } from "./command.ts";
 
-/** Idle timeout of HTTP connections; streams send heartbeats and lift it. */
+/** The idle timeout of HTTP connections. Streams disable it, because they send heartbeats. */
 const HTTP_IDLE_TIMEOUT_S = 30;
 /**
- * Disables Bun's limit, which closes the connection with an empty response. Our own limit is 1 MiB and returns an error;
- * nothing beyond it is buffered, because Bun reads no faster than we do.
+ * Disables Bun's body limit, which closes the connection with an empty response. Parley's own limit of 1 MiB returns an error.
+ * Nothing beyond it is buffered, because Bun reads a body only as fast as Parley does.
  */
 const REQUEST_BYTES_MAX = Number.MAX_SAFE_INTEGER;
 
 /**
- * For TLS 1.2, only ciphers with forward secrecy (ECDHE) and authenticated encryption (AEAD): no CBC, no static RSA, both of
- * which Bun offers by default. TLS 1.3 has only such ciphers, and no list.
+ * The TLS 1.2 ciphers with forward secrecy (ECDHE) and authenticated encryption (AEAD). By default, Bun also offers CBC and
+ * static RSA. TLS 1.3 needs no list, because all its ciphers have both properties.
  */
 const TLS_1_2_CIPHERS = [
   "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -26,34 +26,37 @@ const TLS_1_2_CIPHERS = [
   "ECDHE-RSA-CHACHA20-POLY1305",
 ].join(":");
 
-/** The server counts as idle after this many consecutive checks. */
+/** The number of consecutive checks after which the server counts as idle. */
 const IDLE_CHECKS = 4;
 const IDLE_POLL_MS = 25;
 
 type Listening = Pick<App, "app" | "websocket">;
 
-/** The open port. */
+/** The open port and the servers behind it. */
 export type PortListener = {
   readonly port: number;
-  /** Sends to the sockets subscribed to a topic, on the current and previous servers. */
+  /** Sends text to the sockets subscribed to a topic, on the current server and on previous ones. */
   publish(topic: string, text: string): void;
   /**
    * Uses another certificate for new connections; existing sockets and requests are not affected.
-   * @throws CommandError if it can't be used; then nothing changes.
+   * @throws CommandError if the certificate can't be used; the current one then stays.
    */
   useTls(tls: Tls): void;
-  /** Refuses new connections; fulfills once all responses have ended and all connections are closed; with `isForced`, immediately. */
+  /**
+   * Refuses new connections, and waits until all responses have ended and all connections are closed. With `isForced`, closes
+   * everything immediately.
+   */
   stop(isForced: boolean): Promise<void>;
 };
 
 /**
  * Opens the port. Bun can't replace a server's certificate, so a new server takes over the port: both listen for a moment
  * (`SO_REUSEPORT`), then the old one only serves its existing connections.
- * @throws CommandError if it can't be opened, with the remedy.
+ * @throws CommandError with a remedy if the port can't be opened.
  */
 export function listen(parley: Listening, config: Config, tls: Tls | undefined): PortListener {
   try {
-    if (tls) claimPort(config);
+    if (tls) checkPortIsFree(config);
     let current = open(parley, config, config.PORT, tls);
     const port = current.port ?? config.PORT;
     const servers = new Set([current]);
@@ -75,8 +78,8 @@ export function listen(parley: Listening, config: Config, tls: Tls | undefined):
       async stop(isForced) {
         const stopAll = (isForced: boolean) => Promise.all([...servers].map((server) => server.stop(isForced)));
         if (isForced) return void (await stopAll(true));
-        await Promise.race([stopAll(false), untilIdle(servers)]);
-        // Remaining connections are useless, such as that of a client whose body was refused before all of it arrived.
+        await Promise.race([stopAll(false), waitUntilIdle(servers)]);
+        // Any connections that are still open serve nothing, for example after a body was refused before all of it arrived.
         await stopAll(true);
       },
     };
@@ -90,7 +93,7 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
   app.listen({
     port,
     hostname: hostOf(config),
-    // Never without need: a second Parley could start on the same port and take half of the connections.
+    // Only if needed: otherwise a second Parley could start on the same port and receive half of the connections.
     reusePort: tls !== undefined,
     development: false,
     idleTimeout: HTTP_IDLE_TIMEOUT_S,
@@ -98,24 +101,24 @@ function open({ app, websocket }: Listening, config: Config, port: number, tls: 
     websocket,
     ...(tls && { tls: { ...tls, ciphers: TLS_1_2_CIPHERS }, http2: config.HTTP2 === "on" }),
   });
-  // Elysia stops the server when the process exits, which we do ourselves, and adds one listener per server.
+  // For each server, Elysia adds a listener that stops it when the process exits. Parley stops servers itself.
   for (const listener of process.listeners("beforeExit"))
     if (!exitListeners.has(listener)) process.off("beforeExit", listener);
   if (!app.server) throw new CommandError("The server didn't start.");
   return app.server;
 }
 
-/** Fulfills when no request is in progress and no socket is open. */
-async function untilIdle(servers: Iterable<Server<unknown>>): Promise<void> {
+/** Waits until no request is in progress and no socket is open. */
+async function waitUntilIdle(servers: Iterable<Server<unknown>>): Promise<void> {
   const isIdle = () => [...servers].every((server) => server.pendingRequests + server.pendingWebSockets === 0);
   // A new connection may not have sent its request yet.
   for (let idleChecks = 0; idleChecks < IDLE_CHECKS; idleChecks = isIdle() ? idleChecks + 1 : 0)
     await Bun.sleep(IDLE_POLL_MS);
 }
 
-/** @returns a CommandError if the address or the certificate is the cause. */
+/** Returns a CommandError if the address or the certificate caused the error, otherwise the error itself. */
 function explain(error: unknown, config: Config): unknown {
   if (error instanceof Error && /PEM|SSL|BoringSSL|key values mismatch/i.test(error.message))
-    return new CommandError("The certificate of TLS_CERT_FILE can't be used with the key of TLS_KEY_FILE.");
+    return new CommandError("The certificate in TLS_CERT_FILE can't be used with the key in TLS_KEY_FILE.");
   return explainListenError(error, config);
 }

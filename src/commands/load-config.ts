@@ -15,28 +15,28 @@ import type { Environment } from "./command.ts";
 const ENV_FILE = ".env";
 
 /**
- * The configuration from the environment and, only in development, from `.env` in the working directory; the environment
- * takes precedence.
+ * Loads the configuration from the environment and, in development only, from `.env` in the working directory. The
+ * environment takes precedence.
  * @throws ConfigError with every error found.
  */
 export function loadConfigFrom(environment: Environment): Config {
   return read(environment, readEnvFile(environment));
 }
 
-/** The same with warnings for the operator: sentences without a secret. */
+/** Loads the configuration together with warnings for the operator. Each warning is a sentence without secrets. */
 export function loadConfigWithWarnings(environment: Environment): { config: Config; warnings: string[] } {
   const file = readEnvFile(environment);
-  const surroundings = {
+  const warningContext = {
     environment: { ...file, ...environment },
     isFromFile: (name: string) => environment[name] === undefined && file[name] !== undefined,
   };
   try {
     const config = read(environment, file);
-    return { config, warnings: findWarnings(config, surroundings) };
+    return { config, warnings: findWarnings(config, warningContext) };
   } catch (error) {
     // A missing setting may be present under a misspelled name.
     if (error instanceof ConfigError)
-      error.problems.push(...findUnknownNames(surroundings.environment, surroundings.isFromFile, error.named));
+      error.problems.push(...findUnknownNames(warningContext.environment, warningContext.isFromFile, error.named));
     throw error;
   }
 }
@@ -52,19 +52,19 @@ function read(environment: Environment, file: Environment): Config {
     (url) => findDatabaseUrlProblems(url, { environment: merged, readFile }),
     findFolderProblem,
   );
-  const isForPeople = process.stdout.isTTY && config.APP_ENV === "development";
-  return merged.LOG_FORMAT?.trim() || !isForPeople ? config : Object.freeze({ ...config, LOG_FORMAT: "pretty" });
+  const isInteractive = process.stdout.isTTY && config.APP_ENV === "development";
+  return merged.LOG_FORMAT?.trim() || !isInteractive ? config : Object.freeze({ ...config, LOG_FORMAT: "pretty" });
 }
 
-/** The source of each setting that has a value. */
+/** Returns the source of each setting that has a value. */
 export function findSources(environment: Environment, config: Config): SettingSources {
   const file = readEnvFile(environment);
   const merged: Environment = { ...file, ...environment };
   const find = (name: string, { secret: isSecret = false, isSystemWide = false }: SettingOptions): string => {
     const inFile = (key: string) => (key in environment ? "" : ` (${ENV_FILE})`);
     if (merged[`${name}_FILE`] && isSecret) return `${name}_FILE${inFile(`${name}_FILE`)}`;
-    const small = name.toLowerCase();
-    if (!merged[name]?.trim() && isSystemWide && merged[small]?.trim()) return `${small}${inFile(small)}`;
+    const lowercase = name.toLowerCase();
+    if (!merged[name]?.trim() && isSystemWide && merged[lowercase]?.trim()) return `${lowercase}${inFile(lowercase)}`;
     if (!merged[name]?.trim()) return "default";
     return name in environment ? "environment" : ENV_FILE;
   };
@@ -72,8 +72,8 @@ export function findSources(environment: Environment, config: Config): SettingSo
 }
 
 /**
- * One secret of the configuration, or the content of the file in `NAME_FILE`, for commands that need no other setting.
- * @throws ConfigError if it can't be read.
+ * Loads a single secret from the setting `name` or the file named by `NAME_FILE`, for commands that need no other setting.
+ * @throws ConfigError if the file can't be read.
  */
 export function loadSecretFrom(environment: Environment, name: string): string | undefined {
   const merged = { ...readEnvFile(environment), ...environment };
@@ -90,7 +90,7 @@ export function loadSecretFrom(environment: Environment, name: string): string |
   }
 }
 
-/** For `loadConfig`, which must not import the model catalog. */
+/** Whether a model's price is known. Passed to `loadConfig`, which must not import the model catalog. */
 export const hasPrice: HasPrice = (model, configured) =>
   findPrice(model, createCatalog({ prices: configured }).prices) !== undefined;
 
@@ -107,12 +107,12 @@ function readEnvFile(environment: Environment): Environment {
     return {};
   }
   const values = parseEnv(text);
-  // Otherwise a production server would read any `.env` in its working directory.
+  // If `.env` could set APP_ENV, a production server would read any `.env` in its working directory.
   if (!environment.APP_ENV && values.APP_ENV && values.APP_ENV !== "development")
     throw new ConfigError([
       `APP_ENV: ${ENV_FILE} is read only in development, so it can't select ${values.APP_ENV}; set APP_ENV in the environment.`,
     ]);
-  // Bun reads it only from the environment, before Parley's code runs.
+  // Bun reads this variable before Parley's code runs, and only from the environment.
   if (values.NODE_EXTRA_CA_CERTS && !environment.NODE_EXTRA_CA_CERTS)
     throw new ConfigError([
       `NODE_EXTRA_CA_CERTS: it is read before ${ENV_FILE}; remove it there, and set it in the environment.`,

@@ -5,7 +5,7 @@ import { CommandError } from "./command.ts";
 
 type Settings = Pick<Config, "DATABASE_URL" | "DATA_DIR">;
 
-/** Describes the configured database for a sentence; without a password. */
+/** Describes the configured database for use in a message, without its password. */
 export function nameDatabase({ DATABASE_URL: url, DATA_DIR: directory }: Settings): string {
   if (url === undefined) return `the embedded database in ${resolve(directory)}`;
   if (!URL.canParse(url)) return "the database of DATABASE_URL";
@@ -13,7 +13,7 @@ export function nameDatabase({ DATABASE_URL: url, DATA_DIR: directory }: Setting
   return `the database ${pathname.slice(1) || "of that name"} on ${host || "this machine"}`;
 }
 
-/** For commands that need an existing database: in a wrong folder, they must not create one. @throws CommandError. */
+/** Requires that the database exists, so that a command run in the wrong folder doesn't create one. @throws CommandError. */
 export function requireDatabase(settings: Settings): void {
   if (settings.DATABASE_URL !== undefined || existsSync(join(settings.DATA_DIR, "postgres"))) return;
   throw new CommandError(

@@ -11,8 +11,8 @@ export const findPassphrase = (environment: Record<string, string | undefined>):
 
 /**
  * Reads a passphrase from the terminal, otherwise the first line of standard input.
- * @param isNew on a terminal, ask twice.
- * @throws UsageError if there is none.
+ * @param isNew whether to ask twice on a terminal.
+ * @throws UsageError if no passphrase was entered.
  */
 export async function askPassphrase(isNew = false): Promise<string> {
   const passphrase = check((await readPassword("Passphrase of the backup: ")).trim() || undefined);

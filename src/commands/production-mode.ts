@@ -1,3 +1,3 @@
-// Must be the first import. When first imported, Elysia decides whether validation errors explain and include the whole input.
-// That is never shown here, and makes a large invalid body four times as expensive.
+// Must be the first import: when Elysia is loaded, it reads NODE_ENV to decide whether validation errors include the whole
+// input. Parley never returns that, and it makes rejecting a large invalid body four times as expensive.
 Object.assign(process.env, { NODE_ENV: "production" });

@@ -1,19 +1,19 @@
 import type { Progress } from "../db/archive.ts";
 import { formatBytes } from "../lib/format-bytes.ts";
 
-/** How often the line is updated. */
-const EVERY_MS = 100;
+/** The minimum time between two updates of the line. */
+const UPDATE_INTERVAL_MS = 100;
 const BAR_CHARS = 24;
 
 export interface ProgressLine {
   show(progress: Progress): void;
-  /** Describes the current work if its progress can't be measured. */
+  /** Shows what is being done, for work whose progress can't be measured. */
   print(text: string): void;
   /** Removes the line. */
   end(): void;
 }
 
-/** A progress line on stderr if that is a terminal; otherwise does nothing. */
+/** Creates a progress line on stderr. Does nothing unless that is a terminal. */
 export function createProgressLine(stream: NodeJS.WriteStream = process.stderr): ProgressLine {
   if (!stream.isTTY) return { show() {}, print() {}, end() {} };
   let writtenAtMs = Number.NEGATIVE_INFINITY;
@@ -21,7 +21,7 @@ export function createProgressLine(stream: NodeJS.WriteStream = process.stderr):
 
   return {
     show({ table, rows, dataBytes, done }) {
-      if (performance.now() - writtenAtMs < EVERY_MS) return;
+      if (performance.now() - writtenAtMs < UPDATE_INTERVAL_MS) return;
       writtenAtMs = performance.now();
       const bar = done === null ? "" : `${createBar(done)} ${String(Math.floor(done * 100)).padStart(3)} %  `;
       write(`${bar}${formatCount(rows)} rows, ${formatBytes(dataBytes)}  ${table}`);

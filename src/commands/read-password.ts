@@ -1,19 +1,20 @@
 import { read } from "read";
 import { CommandError, UsageError } from "./command.ts";
 
-/** For a UTF-8 password with its line end; longer ones are refused anyway. */
+/** Enough for every password that Parley accepts, in UTF-8, with its line break. */
 const BYTES_MAX = 4_096;
 const newline = 10;
 
 /**
- * Reads a password: on a terminal with a prompt and without echo, otherwise the first line of standard input. That keeps it
- * out of process lists and shell histories.
- * @returns an empty string if there is none. @throws UsageError if it is too long or not UTF-8, CommandError if the user aborts.
+ * Reads a password: with a prompt and without echo on a terminal, otherwise from the first line of standard input. This keeps
+ * the password out of process lists and shell histories.
+ * @returns an empty string if there is no password.
+ * @throws UsageError if the password is too long or not UTF-8; CommandError if the user aborts.
  */
 export async function readPassword(prompt: string): Promise<string> {
   if (!process.stdin.isTTY) return readLine(Bun.stdin.stream());
   try {
-    // The prompt goes to stderr, because scripts may read stdout.
+    // The prompt is written to stderr, because scripts may read stdout.
     return await read({ prompt, silent: true, terminal: true, output: process.stderr });
   } catch {
     throw new CommandError("No password was entered; nothing was changed.");

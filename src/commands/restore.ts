@@ -75,17 +75,21 @@ const findEmptyRemedy = ({ DATABASE_URL, DATA_DIR }: Config): string =>
     ? `move ${resolve(DATA_DIR)} away, or set DATA_DIR to another folder, and restore again`
     : "create another database, set DATABASE_URL to it, and restore again";
 
-/** JWT_SECRET takes precedence over the file, which then only keeps the secret for the operator. */
+/** Stores the secret in a file. If JWT_SECRET is set, it takes precedence, and the file only keeps the secret for the operator. */
 function storeSecret({ JWT_SECRET, DATA_DIR }: Config, secret: string): void {
   if (JWT_SECRET !== secret) storeJwtSecret(DATA_DIR, secret);
 }
 
-/** The remedy if Parley would start with another secret than that of the backup. */
+/** Returns what to do if Parley would start with a different secret from the backup's; null if it wouldn't. */
 function findSecretWarning(config: Config, { jwtSecret }: BackupSummary): string | null {
-  const own = findServerSecret(config);
-  if (jwtSecret.fingerprint === null || (own && fingerprintSecret(own.value) === jwtSecret.fingerprint)) return null;
+  const currentSecret = findServerSecret(config);
+  if (
+    jwtSecret.fingerprint === null ||
+    (currentSecret && fingerprintSecret(currentSecret.value) === jwtSecret.fingerprint)
+  )
+    return null;
   const loss = "otherwise all users must log in again, and the secrets of webhooks and hooks can't be read";
   return jwtSecret.state === "included"
-    ? `JWT_SECRET is not the secret of the backup. Set it to the content of ${resolve(config.DATA_DIR, "jwt-secret")} before you start Parley; ${loss}.`
+    ? `JWT_SECRET is not the secret in the backup. Set it to the content of ${resolve(config.DATA_DIR, "jwt-secret")} before you start Parley; ${loss}.`
     : `The backup was made with a JWT_SECRET that is not set here. Set JWT_SECRET to the same value before you start Parley; ${loss}.`;
 }

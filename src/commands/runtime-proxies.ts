@@ -10,8 +10,8 @@ export function removeRuntimeProxies(environment: Environment): void {
 }
 
 /**
- * Makes Bun's S3 client, which uploads backups, use the configured proxies: it reads the process environment at each
- * request, by its own rules.
+ * Makes Bun's S3 client, which uploads backups, use the configured proxies. The client reads them from the process
+ * environment at each request, and has its own rules for them.
  */
 export function setRuntimeProxies(environment: Environment, config: Config): void {
   removeRuntimeProxies(environment);

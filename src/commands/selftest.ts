@@ -6,7 +6,7 @@ import { removeRuntimeProxies } from "./runtime-proxies.ts";
 import { runChecks } from "./selftest/check.ts";
 import { checks } from "./selftest/checks.ts";
 import { startFaultyProvider } from "./selftest/provider/server.ts";
-import { createReport, describeResult, printReport, type Report } from "./selftest/report.ts";
+import { createReport, describeResult, formatReport, type Report } from "./selftest/report.ts";
 import { createSandbox } from "./selftest/sandbox.ts";
 import { listSettings } from "./selftest/settings.ts";
 import { Stage } from "./selftest/stage.ts";
@@ -32,25 +32,25 @@ Exits with 0 if every claim holds, otherwise with 1. docs/selftest.md describes 
       throw new CommandError(
         "The self-test needs the embedded Postgres, which this build doesn't have (builds for Windows and musl); run it with a build for Linux with glibc or macOS.",
       );
-    // All requests go to this machine, so never through a proxy.
+    // All requests go to this machine, so they must not use a proxy.
     removeRuntimeProxies(environment);
     const report = await withInterruption(
-      "The self-test was interrupted; its processes were ended and its folder was removed.",
+      "The self-test was interrupted; its processes were stopped and its folder was removed.",
       (signal) => selftest(values.keep ?? false, signal),
       ["SIGINT", "SIGTERM", "SIGHUP"],
     );
-    console.log(values.json ? JSON.stringify(report, null, 2) : printReport(report));
+    console.log(values.json ? JSON.stringify(report, null, 2) : formatReport(report));
     return report.passed ? exitCodes.success : exitCodes.failure;
   },
 };
 
-async function selftest(keeps: boolean, signal: AbortSignal): Promise<Report> {
+async function selftest(isKept: boolean, signal: AbortSignal): Promise<Report> {
   const startedAt = new Date();
   const startedAtMs = performance.now();
   const sandbox = createSandbox();
   const provider = startFaultyProvider();
   const line = createProgressLine();
-  let keep: Parameters<typeof sandbox.close>[0] = keeps ? "everything" : "nothing";
+  let keep: Parameters<typeof sandbox.close>[0] = isKept ? "everything" : "nothing";
   try {
     const results = await runChecks(checks, new Stage(sandbox, provider), signal, {
       onStart: ({ name, claim }, index) => line.print(`${index + 1}/${checks.length} ${name}: ${claim}`),

@@ -15,9 +15,9 @@ import { createServiceManager, type ServiceManager } from "../lib/service-manage
 import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
 import type { Tracing } from "../lib/tracing/tracing.ts";
 import { hasAdministrator } from "../modules/users/service.ts";
-import { claimPort } from "./address.ts";
+import { checkPortIsFree } from "./address.ts";
 import { type Command, exitCodes, parseOptions } from "./command.ts";
-import { describeFirstSteps, nameCommand, printFirstSteps } from "./first-steps.ts";
+import { describeFirstSteps, findOwnCommand, formatFirstSteps } from "./first-steps.ts";
 import { loadJwtSecret } from "./jwt-secret.ts";
 import { listen } from "./listen.ts";
 import { loadConfigWithWarnings } from "./load-config.ts";
@@ -27,13 +27,13 @@ import { stopInOrder } from "./shutdown.ts";
 import { type ShutdownSignals, untilAborted, watchProcess } from "./signals.ts";
 import { hasColors } from "./terminal.ts";
 import { logCertificate, readTls, reloadTls } from "./tls.ts";
-import { startTracingOf, TRACES_FLUSH_MS } from "./tracing.ts";
+import { startTracingIfConfigured, TRACES_FLUSH_MS } from "./tracing.ts";
 
 /** Shutdown timeout after an uncaught error. */
 const CRASH_TIMEOUT_MS = 3_000;
-/** Time for closing the database after a second signal. */
+/** How long closing the database may take after a second signal. */
 const FORCED_CLOSE_MS = 1_000;
-/** Time for closing the database after everything else has stopped: the embedded Postgres writes a checkpoint. */
+/** How long closing the database may take after everything else has stopped. The embedded Postgres writes a checkpoint. */
 const DATABASE_CLOSE_MS = 30_000;
 
 export const serveCommand: Command = {
@@ -54,7 +54,7 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     removeSdkHeaders(environment);
     setRuntimeProxies(environment, config);
     const tls = readTls(config);
-    claimPort(config);
+    checkPortIsFree(config);
     const jwtSecret = loadJwtSecret(config);
     const isColored = hasColors(environment);
     const log = createLog(config.LOG_LEVEL, config.LOG_FORMAT, {
@@ -68,7 +68,7 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     const manager = createServiceManager(environment, (reason) =>
       log.warn({ reason }, "systemd can't be notified that Parley is ready; use Type=exec in the unit"),
     );
-    const tracing: RunningTracing | null = await startTracingOf({ config, log, metrics });
+    const tracing: RunningTracing | null = await startTracingIfConfigured({ config, log, metrics });
     const onWait = (waitMs: number) => metrics.dbPoolWait.observe(waitMs / 1_000);
     const connected = await connectDatabase(config, log, { onWait, tracing });
     try {
@@ -115,7 +115,7 @@ async function serve(serving: Serving): Promise<void> {
   parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
   const inOrder = parts.list();
   try {
-    // The connection may break in between.
+    // The connection may be lost between the two.
     let applied = 0;
     await waitForDatabase(database, log, signals.stop, async () => {
       applied += (await migrate(database, log, { signal: signals.stop })).length;
@@ -131,7 +131,7 @@ async function serve(serving: Serving): Promise<void> {
   }
   await untilAborted(signals.stop);
 
-  // After a crash, skip the `leaving` phase; otherwise the part `readiness` ends it.
+  // After a crash, only HTTP is shut down in order, without waiting for load balancers (the component `readiness`).
   if (signals.hasCrashed()) lifecycle.markDraining();
   else lifecycle.markLeaving();
   void untilAborted(signals.hurry).then(lifecycle.markDraining);
@@ -145,12 +145,12 @@ async function serve(serving: Serving): Promise<void> {
 
 /** Reports the URL, the models and the next steps: as one log line, or as a few readable lines. */
 async function reportFirstSteps({ config, database, log, isColored }: Serving, url: string): Promise<void> {
-  // If the database fails just now, only the hint about the administrator is missing.
-  const isThere = await hasAdministrator(database).catch(() => true);
-  const options = { url, hasAdministrator: isThere, command: nameCommand() };
+  // If the database fails at this moment, only the hint about the administrator is omitted.
+  const isAdministratorPresent = await hasAdministrator(database).catch(() => true);
+  const options = { url, hasAdministrator: isAdministratorPresent, command: findOwnCommand() };
   const steps = describeFirstSteps(config, options);
   const { url: base, apiReference, ...rest } = steps;
   if (config.LOG_FORMAT === "json")
     log.info(rest, `Parley ${build.version} is ready: ${base} (its API: ${apiReference})`);
-  else if (log.isLevelEnabled("info")) console.log(printFirstSteps(build.version, steps, isColored));
+  else if (log.isLevelEnabled("info")) console.log(formatFirstSteps(build.version, steps, isColored));
 }

@@ -3,10 +3,10 @@ import type { ShutdownPart } from "../lib/shutdown-parts.ts";
 import { untilAborted } from "./signals.ts";
 
 /**
- * Stops every part once the parts it depends on have stopped, all within `timeoutMs`. A part that takes too long or fails is
- * logged and skipped, so that the rest still stops.
- * @param parts sorted so that each comes after those it waits for.
- * @param hurry when aborted, nothing is waited for any more.
+ * Stops every component once those it depends on have stopped, all within `timeoutMs`. A component that takes too long or
+ * fails is logged and skipped, so that the others still stop.
+ * @param parts the components, each after those it waits for.
+ * @param hurry once aborted, stops waiting for anything.
  */
 export async function stopInOrder(
   parts: readonly ShutdownPart[],
@@ -23,7 +23,7 @@ export async function stopInOrder(
   await Promise.all(stopped.values());
 }
 
-/** Extra time for a part after the deadline, to notice it and to save unfinished work. */
+/** Extra time after the deadline in which a component can save unfinished work. */
 const GRACE_MS = 100;
 
 async function stopOne({ name, stop }: ShutdownPart, deadlineMs: number, log: Log): Promise<void> {

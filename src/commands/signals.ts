@@ -1,14 +1,14 @@
 import type { Log } from "../lib/log.ts";
 
-/** Shutdown and reload requests to a running server. */
+/** Signals that ask a running server to shut down or reload. */
 export type ShutdownSignals = {
   /** Aborted by the first SIGTERM, SIGINT or SIGQUIT, and after an uncaught error: shut down gracefully. */
   stop: AbortSignal;
   /** Aborted by the second signal: stop immediately. */
   hurry: AbortSignal;
-  /** Whether an error was uncaught, which leaves the process in an unknown state. */
+  /** Whether there was an uncaught error, which leaves the process in an unknown state. */
   hasCrashed(): boolean;
-  /** Sets the handler of SIGHUP, which is ignored during shutdown and never ends the process. */
+  /** Sets the handler of SIGHUP. The signal is ignored during shutdown, and never kills the process. */
   onHangup(listener: () => void): void;
 };
 

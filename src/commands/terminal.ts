@@ -2,10 +2,10 @@ import type { Environment } from "./command.ts";
 
 type Output = Pick<typeof process.stdout, "isTTY">;
 
-/** Whether output may have colors: on a terminal that supports them, unless NO_COLOR (no-color.org) is set. */
+/** Whether output may be colored: if it is a terminal that supports colors and NO_COLOR (no-color.org) isn't set. */
 export function hasColors({ NO_COLOR, TERM }: Environment, output: Output = process.stdout): boolean {
   return output.isTTY === true && !NO_COLOR && TERM !== "dumb";
 }
 
-/** Text in bold, if supported. */
+/** Formats text in bold if colors are enabled. */
 export const bold = (text: string, isColored: boolean): string => (isColored ? `\x1b[1m${text}\x1b[22m` : text);

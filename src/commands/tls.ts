@@ -10,8 +10,8 @@ const EXPIRY_WARNING_DAYS = 14;
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
 /**
- * The certificate to serve; undefined if none is configured.
- * @throws ConfigError if it can't be read or is invalid.
+ * Reads the certificate to serve and its key; returns undefined if none is configured.
+ * @throws ConfigError if they can't be read or are invalid.
  */
 export function readTls({ TLS_CERT_FILE, TLS_KEY_FILE }: Config): Tls | undefined {
   if (!TLS_CERT_FILE || !TLS_KEY_FILE) return undefined;
@@ -47,7 +47,7 @@ export function reloadTls({ config, listener, log, metrics }: Dependencies): voi
   }
 }
 
-/** Logs the served certificate and its expiry. An expired one is logged as a warning, but served. */
+/** Logs the served certificate and its expiry date. An expired certificate causes a warning, but is still served. */
 export function logCertificate({ cert }: Tls, log: Log, metrics: Metrics): void {
   const { names, validFromMs, expiresAtMs } = describeCertificate(cert);
   metrics.tlsCertificateExpiry.set(expiresAtMs / 1_000);

@@ -18,8 +18,8 @@ const notSent =
 
 type Dependencies = { config: Config; log: Log; metrics: Metrics };
 
-/** Starts tracing if a collector is configured; null: it is off, and its code isn't even loaded. */
-export async function startTracingOf({ config, log, metrics }: Dependencies): Promise<RunningTracing | null> {
+/** Starts tracing if a collector is configured. Otherwise returns null and doesn't load its code. */
+export async function startTracingIfConfigured({ config, log, metrics }: Dependencies): Promise<RunningTracing | null> {
   const url = findTracesUrl(config);
   if (url === null) return null;
   const { startTracing } = await import("../lib/tracing/start-tracing.ts");
@@ -41,8 +41,8 @@ export async function startTracingOf({ config, log, metrics }: Dependencies): Pr
     fetch: createFetch(createFindProxy(config)),
     onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
     onFailure(reason) {
-      const leftOut = limitLines("traces");
-      if (leftOut !== null) log.warn(addSkipped({ reason }, leftOut), notSent);
+      const skipped = limitLines("traces");
+      if (skipped !== null) log.warn(addSkipped({ reason }, skipped), notSent);
     },
   });
 }

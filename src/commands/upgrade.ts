@@ -99,7 +99,7 @@ async function upgrade(options: Options): Promise<string> {
       await runCommand(target, ["backup", backup], runner);
     }
     const isSame = draft.sha256 === (await hashFile(target));
-    // No waiting from here on, so an interruption comes either before or after the replacement.
+    // Everything from here on is synchronous, so that an interruption comes either before or after the replacement.
     signal.throwIfAborted();
     replaceExecutable(draft.path, target, { keepsPrevious: !isSame || !existsSync(previousOf(target)) });
     const isService = target === SERVICE_TARGET && existsSync("/etc/systemd/system/parley.service");
@@ -121,7 +121,7 @@ async function upgrade(options: Options): Promise<string> {
   }
 }
 
-/** The path of the running executable, without symbolic links: the file itself is replaced. @throws CommandError. */
+/** Returns the path of the running executable with symbolic links resolved, because the file itself is replaced. @throws CommandError. */
 function findTarget(): string {
   if (build.commit === "source")
     throw new CommandError(
@@ -160,7 +160,7 @@ function checkChecksum({ sha256 }: Draft, { label }: ExecutableSource, expected:
     );
 }
 
-/** Root acts as the owner of the data, so that no file in DATA_DIR belongs to root afterwards. */
+/** Returns the owner of the data if this runs as root, so that root won't own any file in DATA_DIR afterwards. */
 function findUser({ DATA_DIR }: Config): Runner["user"] {
   const status = statSync(DATA_DIR, { throwIfNoEntry: false });
   if (process.getuid?.() !== 0 || !status || status.uid === 0) return undefined;

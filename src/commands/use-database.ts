@@ -5,8 +5,8 @@ import { prepareSession } from "../db/session-check.ts";
 import type { Log } from "../lib/log.ts";
 
 /**
- * Runs `work` with the configured database, and always closes it. An embedded Postgres that a running Parley has started is
- * shared; without `canJoin`, that is refused.
+ * Runs `work` with the configured database, and closes the database afterwards. If a running Parley has started the embedded
+ * Postgres, `work` uses that one with `canJoin`, and fails without it.
  */
 export async function useDatabase<T>(
   config: Config,

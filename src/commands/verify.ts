@@ -36,7 +36,7 @@ the terminal or standard input.`,
   },
 };
 
-/** @throws UsageError if there is none. */
+/** Finds the passphrase, or asks for it. @throws UsageError if there is none. */
 export async function providePassphrase(
   environment: Record<string, string | undefined>,
   file: string,

@@ -142,7 +142,7 @@ export function createConversations(
     budgets,
     quotas,
     limits,
-    takeLease: liveAnswers.takeLease,
+    acquireLease: liveAnswers.acquireLease,
     hasModel: chain.has,
     checkReplyFormat: createFormatCheck(chain),
     canAnswer: () => lifecycle.phase !== "draining",

@@ -72,7 +72,7 @@ export function createEdge(
     auth,
     apiKeys,
     conversations,
-    onFault: (error) => log.error({ err: error }, "could not check whether memberships have ended"),
+    onError: (error) => log.error({ err: error }, "could not check whether memberships have ended"),
   });
   const isEmbedded = config.DATABASE_URL === undefined;
   const health = createHealthService({

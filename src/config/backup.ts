@@ -123,17 +123,17 @@ const s3Names = [
   "BACKUP_S3_SECRET_ACCESS_KEY",
 ] as const;
 
-/** The folder of scheduled backups. */
+/** Returns the folder for scheduled backups. */
 export const findBackupDir = ({ BACKUP_DIR, DATA_DIR }: Pick<BackupConfig, "BACKUP_DIR" | "DATA_DIR">): string =>
   resolve(BACKUP_DIR ?? join(DATA_DIR, "backups"));
 
-/** @param findFolderProblem why a folder can't be written to; see src/lib/folder-check.ts. */
+/** @param findFolderProblem returns why a folder isn't writable; see src/lib/folder-check.ts. */
 export function findBackupProblems(config: BackupConfig, findFolderProblem: (path: string) => string | null): string[] {
   if (config.BACKUP_S3_BUCKET !== undefined) return findBucketProblems(config);
-  const useless = s3Names
+  const ineffective = s3Names
     .filter((name) => config[name] !== undefined)
     .map((name) => `${name}: has no effect without BACKUP_S3_BUCKET; set both.`);
-  if (useless.length > 0 || config.BACKUP_SCHEDULE === undefined) return useless;
+  if (ineffective.length > 0 || config.BACKUP_SCHEDULE === undefined) return ineffective;
   const folder = findBackupDir(config);
   if (config.DATABASE_URL === undefined && isInside(folder, join(config.DATA_DIR, "postgres")))
     return [

@@ -14,11 +14,11 @@ export type ReadFile = (path: string) => string;
 export type HasPrice = (model: string, configured: string | undefined) => boolean;
 
 const JWT_SECRET_BYTES_MIN = 32;
-/** Lengths that are certainly too short, in characters, or too long, in UTF-16 units. The schema counts only units. */
+/** Limits on the password's length: the minimum in characters, the maximum in UTF-16 units. The schema counts only units. */
 const ADMIN_PASSWORD_CHARS_MIN = 8;
 const ADMIN_PASSWORD_CHARS_MAX = 128;
 
-/** Problems of combinations of settings that are each valid; one sentence each. */
+/** Finds settings that are valid on their own but contradict each other. Returns one sentence for each problem. */
 export function findContradictions(config: Settings, hasPrice: HasPrice): string[] {
   const problems: string[] = [];
   if (config.APP_ENV === "production" && !config.JWT_SECRET)
@@ -47,7 +47,7 @@ function findPasswordProblems(password: string, email: string | null): string[] 
   return [`ADMIN_PASSWORD: the value ${reason}; set another one.`];
 }
 
-/** An issuer without an audience, or whose keys could be replaced in transit. */
+/** Finds an issuer without an audience, or one whose keys could be replaced in transit. */
 function findIssuerContradictions({ APP_ENV, OIDC_ISSUER, OIDC_AUDIENCE, OIDC_JWKS_URL }: Settings): string[] {
   const problems: string[] = [];
   if (OIDC_ISSUER === undefined) {
@@ -82,12 +82,12 @@ const usdLimits = [
   "BUDGET_KEY_USD_PER_MONTH",
 ] as const;
 
-/** A budget too small for any answer, or one whose spending can't be determined. */
+/** Finds budgets that are too small for any answer, or whose spending can't be determined. */
 function findBudgetContradictions(config: Settings, hasPrice: HasPrice): string[] {
   const problems: string[] = [];
   for (const name of tokenLimits) {
     const tokens = config[name];
-    // Anything but a whole number above 0 has already been refused.
+    // Values other than whole numbers above 0 have already been reported.
     if (Number.isSafeInteger(tokens) && Number(tokens) > 0 && Number(tokens) <= config.BUDGET_ANSWER_TOKENS)
       problems.push(
         `${name}: too small for any answer, because BUDGET_ANSWER_TOKENS is ${config.BUDGET_ANSWER_TOKENS}; raise it, or lower BUDGET_ANSWER_TOKENS.`,
@@ -101,7 +101,7 @@ function findBudgetContradictions(config: Settings, hasPrice: HasPrice): string[
   return problems;
 }
 
-/** Configured files and folders that don't exist. */
+/** Finds configured files and folders that don't exist. */
 export function findMissingFiles(config: Settings, readFile: ReadFile, isFolder: (path: string) => boolean): string[] {
   const problems: string[] = [];
   for (const name of ["TLS_CERT_FILE", "TLS_KEY_FILE"] as const) {

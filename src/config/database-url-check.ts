@@ -2,12 +2,12 @@ import { canRead, type ReadFile } from "./contradictions.ts";
 import { parseDatabaseUrl } from "./database-url.ts";
 
 type UrlCheckContext = {
-  /** Variables of libpq, which supply what a URL omits. */
+  /** May contain libpq's variables, which supply what a URL omits. */
   environment: Record<string, string | undefined>;
   readFile: ReadFile;
 };
 
-/** Problems with DATABASE_URL that can be found without connecting; sentences without a secret. */
+/** Finds problems with DATABASE_URL without connecting. Returns sentences that contain no secrets. */
 export function findDatabaseUrlProblems(url: string, { environment, readFile }: UrlCheckContext): string[] {
   const parsed = parseDatabaseUrl(url);
   if ("problems" in parsed) return parsed.problems;

@@ -1,6 +1,6 @@
 /** The contents of DATABASE_URL, as libpq interprets it. */
 export type DatabaseAddress = {
-  /** A name or an IP address; absent: a Unix socket. */
+  /** A host name or IP address; absent: a Unix socket. */
   host?: string;
   /** Folder of the Unix socket; if `host` is absent too, the system's default. */
   socketDirectory?: string;
@@ -9,17 +9,17 @@ export type DatabaseAddress = {
   password?: string;
   database?: string;
   sslmode: SslMode;
-  /** Paths of files; `system` as root certificate: those of the system. */
+  /** The path of a file, or `system` for the system's certificates. */
   sslrootcert?: string;
   sslcert?: string;
   sslkey?: string;
-  /** Starts TLS directly, without negotiating it first. */
+  /** Whether to start TLS directly, without negotiating it first. */
   isTlsDirect: boolean;
   targetSessionAttrs?: string;
   connectTimeoutS?: number;
   /** Whether to use prepared statements; absent: use them, unless a pooler shares connections between transactions. */
   canPrepare?: boolean;
-  /** Startup parameters that the URL may set. */
+  /** The startup parameters that the URL sets. */
   session: Record<string, string>;
 };
 
@@ -28,7 +28,7 @@ type SslMode = (typeof sslModes)[number];
 const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
 const isSslMode = (value: string): value is SslMode => (sslModes as readonly string[]).includes(value);
 
-/** Supported query parameters, with the values they may have. */
+/** Supported query parameters, with patterns for their values. */
 const parameters: Record<string, RegExp> = {
   host: /^[^,]*$/,
   port: /^\d*$/,
@@ -52,7 +52,7 @@ const parameters: Record<string, RegExp> = {
   gssencmode: /^(disable|prefer)$/,
 };
 /** Parameters whose values are not secret. */
-const shownParameters = new Set([
+const publicParameters = new Set([
   "sslmode",
   "ssl",
   "sslnegotiation",
@@ -61,15 +61,15 @@ const shownParameters = new Set([
   "channel_binding",
 ]);
 
-/** scheme, user and password, hosts, database, query: libpq has no fragment, and the host is optional. */
-const FORM = /^postgres(?:ql)?:\/\/(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s;
+/** Scheme, credentials, hosts, database, query. libpq's URLs have no fragment, and the host is optional. */
+const URL_PATTERN = /^postgres(?:ql)?:\/\/(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s;
 
 /**
  * Parses a connection string. Query parameters take precedence over the rest of the URL, as in libpq.
- * @returns the address, or its problems: sentences without a secret.
+ * @returns the parsed URL, or its problems as sentences that contain no secrets.
  */
 export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { problems: string[] } {
-  const parts = FORM.exec(url);
+  const parts = URL_PATTERN.exec(url);
   if (!parts) return { problems: [MALFORMED] };
   const [, credentials = "", authority = "", path = "", query = ""] = parts;
   if (authority.includes(",")) return { problems: [SEVERAL_HOSTS] };
@@ -78,7 +78,7 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
   if (!server || /[@/]/.test(path)) return { problems: [MALFORMED] };
   const [, host = "", port = ""] = server;
   const colon = credentials.indexOf(":");
-  const inFront = {
+  const beforeQuery = {
     user: colon < 0 ? credentials : credentials.slice(0, colon),
     password: colon < 0 ? "" : credentials.slice(colon + 1),
     host: host.replace(/^\[(.*)\]$/, "$1"),
@@ -88,11 +88,11 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
   const problems: string[] = [];
   const values = new Map<string, string>();
   try {
-    for (const [name, value] of Object.entries(inFront)) if (value) values.set(name, decodeURIComponent(value));
+    for (const [name, value] of Object.entries(beforeQuery)) if (value) values.set(name, decodeURIComponent(value));
     for (const part of query.split("&").filter(Boolean)) {
       const equals = part.indexOf("=");
       const name = decodeURIComponent(equals < 0 ? part : part.slice(0, equals));
-      // A name of another form may be the end of a password, so it is never shown.
+      // A malformed name is never subject, because it may be the end of a password.
       if (!/^\w+$/.test(name)) return { problems: [MALFORMED] };
       const value = equals < 0 ? "" : decodeURIComponent(part.slice(equals + 1));
       const problem = findParameterProblem(name, value);
@@ -112,15 +112,15 @@ const SEVERAL_HOSTS =
   "DATABASE_URL: it has several hosts, but Parley can use only one; use the primary, or a proxy in front of them.";
 
 function findParameterProblem(name: string, value: string): string | null {
-  const form = Object.hasOwn(parameters, name) ? parameters[name] : undefined;
-  if (!form && name === "schema") return "DATABASE_URL: the parameter `schema` is not supported; use `search_path`.";
-  if (!form) return `DATABASE_URL: unknown parameter ${JSON.stringify(name)}; remove it, or correct its name.`;
+  const pattern = Object.hasOwn(parameters, name) ? parameters[name] : undefined;
+  if (!pattern && name === "schema") return "DATABASE_URL: the parameter `schema` is not supported; use `search_path`.";
+  if (!pattern) return `DATABASE_URL: unknown parameter ${JSON.stringify(name)}; remove it, or correct its name.`;
   if (name === "host" && value.includes(",")) return SEVERAL_HOSTS;
-  if (form.test(value)) return null;
-  const shown = shownParameters.has(name) ? `${name}=${value}` : `the value of \`${name}\``;
-  const [, choices] = /^\^\(([\w|-]+)\)\$$/.exec(form.source) ?? [];
+  if (pattern.test(value)) return null;
+  const subject = publicParameters.has(name) ? `${name}=${value}` : `the value of \`${name}\``;
+  const [, choices] = /^\^\(([\w|-]+)\)\$$/.exec(pattern.source) ?? [];
   const remedy = choices ? `use one of ${choices.split("|").join(", ")}` : "correct it";
-  return `DATABASE_URL: ${shown} is not supported; ${remedy}.`;
+  return `DATABASE_URL: ${subject} is not supported; ${remedy}.`;
 }
 
 function mapValuesToAddress(values: Map<string, string>): DatabaseAddress {

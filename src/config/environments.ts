@@ -2,18 +2,18 @@ import { BlockList } from "node:net";
 import { addNetwork } from "../lib/network.ts";
 import type { Settings } from "./settings.ts";
 
-// Settings that are refused or warned about outside development. Staging is checked like production: it rehearses it, and
-// is often reachable from outside.
+// Settings that cause errors or warnings outside development. Staging is checked like production, because it is meant to
+// resemble it, and is often reachable from the internet.
 
-/** Placeholders for secrets in example files. */
+/** Matches placeholders for secrets, as in example files. */
 const PLACEHOLDER =
   /(?<![a-z])(?:change|replace)[-_ ]?(?:me|this)(?![a-z])|(?<![a-z])your[-_ ].*secret|^changeit$|^<.*>$/i;
 const secretNames = ["JWT_SECRET", "ADMIN_PASSWORD", "METRICS_TOKEN"] as const;
 
-/** Random 32-byte secrets have more than 12 distinct characters in every usual form: hex, base64, UUIDs. */
+/** Random 32-byte secrets have more than 12 distinct characters in every common encoding: hex, base64, UUIDs. */
 const DISTINCT_CHARS_MIN = 10;
 
-/** Settings that are certainly wrong outside development; one sentence each. */
+/** Finds settings that are certainly wrong outside development. Returns one sentence each. */
 export function findUnsafeSettings(config: Settings): string[] {
   if (config.APP_ENV === "development") return [];
   return secretNames
@@ -21,7 +21,7 @@ export function findUnsafeSettings(config: Settings): string[] {
     .map((name) => `${name}: the value is a publicly known placeholder; set a random one (openssl rand -base64 32).`);
 }
 
-/** Settings that are probably wrong outside development; one sentence each, for the log and `config check`. */
+/** Finds settings that are probably wrong outside development. Returns one sentence each, for the log and `config check`. */
 export function listEnvironmentWarnings(config: Settings): string[] {
   const { APP_ENV, JWT_SECRET, PUBLIC_URL, CORS_ORIGINS, TRUSTED_PROXIES } = config;
   if (APP_ENV === "development") return [];
@@ -44,7 +44,7 @@ export function listEnvironmentWarnings(config: Settings): string[] {
     warnings.push(`CORS_ORIGINS: pages of ${origin} can be tampered with over http; use https in ${APP_ENV}.`);
   for (const origin of CORS_ORIGINS.filter(isLoopback))
     warnings.push(`CORS_ORIGINS: ${origin} allows any program on the visitor's own machine; remove it in ${APP_ENV}.`);
-  for (const network of TRUSTED_PROXIES.filter(isEverybody))
+  for (const network of TRUSTED_PROXIES.filter(containsEveryone))
     warnings.push(
       `TRUSTED_PROXIES: with ${network}, every client can forge its address and evade rate limits; list only your proxies.`,
     );
@@ -55,8 +55,8 @@ const isLoopback = (url: string): boolean => /^https?:\/\/(localhost|127\.0\.0\.
 
 const isPlainHttp = (url: string): boolean => /^http:/i.test(url) && !isLoopback(url);
 
-/** Whether a network contains addresses from both ends of the public range, that is, everyone. */
-function isEverybody(network: string): boolean {
+/** Whether a network contains IP addresses from both ends of the public range, which means that it contains all of them. */
+function containsEveryone(network: string): boolean {
   const list = new BlockList();
   addNetwork(list, network);
   return (

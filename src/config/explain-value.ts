@@ -9,28 +9,28 @@ import { findClosest } from "./spelling.ts";
 
 type Schema = TSchema & SettingOptions;
 
-/** UTF-16 units of an invalid value that are shown. */
+/** The maximum number of UTF-16 units of an invalid value to show. */
 const SHOWN_LENGTH_MAX = 100;
 
-/** A value as shown in errors: shortened, without a password in an address; secrets are not shown at all. */
-function showValue({ secret }: SettingOptions, value: unknown): string {
+/** Formats a value for errors: shortened, and without a password if it is a URL. Secrets are not shown at all. */
+function formatValue({ secret }: SettingOptions, value: unknown): string {
   if (secret) return "the value";
-  // Masked before it is shortened: a truncated secret may not be recognized.
+  // Masked before it is shortened, because a truncated secret might not be recognized.
   const masked = maskAddress(String(value));
-  const cut = masked.length > SHOWN_LENGTH_MAX ? `${masked.slice(0, SHOWN_LENGTH_MAX)}…` : masked;
-  return typeof value === "number" ? cut : JSON.stringify(cut);
+  const shortened = masked.length > SHOWN_LENGTH_MAX ? `${masked.slice(0, SHOWN_LENGTH_MAX)}…` : masked;
+  return typeof value === "number" ? shortened : JSON.stringify(shortened);
 }
 
-/** What is wrong with a value, or with an entry of a list, and how to fix it; follows the setting's name. */
+/** Explains what is wrong with a value or an entry of a list, and how to fix it. The text follows the setting's name. */
 export function explainValue(name: string, schema: Schema, value: unknown): string {
-  const shown = showValue(schema, value);
+  const quotedValue = formatValue(schema, value);
   if (schema.format === "header-fields") return findHeaderFieldProblem(String(value)) ?? "";
   if (schema.format === "prices") return explainPrices(String(value));
-  if (schema.type === "integer" || schema.type === "number") return explainNumber(name, schema, value, shown);
+  if (schema.type === "integer" || schema.type === "number") return explainNumber(name, schema, value, quotedValue);
   if (schema.enum)
-    return `${shown} is not one of ${schema.enum.join(", ")}; ${suggestChoice(schema.enum, String(value))}.`;
-  if (schema.type === "array") return explainItem(schema, String(value), shown);
-  return explainText(name, schema, String(value), shown);
+    return `${quotedValue} is not one of ${schema.enum.join(", ")}; ${suggestChoice(schema.enum, String(value))}.`;
+  if (schema.type === "array") return explainItem(schema, String(value), quotedValue);
+  return explainText(name, schema, String(value), quotedValue);
 }
 
 function explainPrices(value: string): string {
@@ -38,10 +38,10 @@ function explainPrices(value: string): string {
   return value.includes(";") ? problem.replace(/\.$/, ", with commas between them, not semicolons.") : problem;
 }
 
-function explainNumber(name: string, schema: Schema, value: unknown, shown: string): string {
+function explainNumber(name: string, schema: Schema, value: unknown, quotedValue: string): string {
   const { minimum, maximum, type } = schema;
   const what = type === "integer" ? "a whole number" : "a number";
-  const wrong = `${shown} is not ${what} from ${minimum} to ${maximum}`;
+  const wrong = `${quotedValue} is not ${what} from ${minimum} to ${maximum}`;
   if (typeof value === "number")
     return `${wrong}; set ${value > maximum ? `${maximum} or less` : `${minimum} or more`}.`;
   const fits = (number: number | null): number is number => number !== null && number >= minimum && number <= maximum;
@@ -63,7 +63,7 @@ function nameUnit(name: string): string {
 
 const yes = ["true", "yes", "y", "1", "on", "enabled", "enable"];
 const no = ["false", "no", "n", "0", "off", "disabled", "disable", "none"];
-/** The names that other programs use. */
+/** Names that other programs use for the same values. */
 const synonyms: Record<string, string> = {
   prod: "production",
   live: "production",

@@ -3,23 +3,23 @@ import { readProviderNames, splitProvider, toSettingName } from "./providers.ts"
 import { readSetting } from "./setting-entries.ts";
 import type { Settings } from "./settings.ts";
 
-/** The settings of a provider that is reached over the network, and their names. */
+/** The values of a network provider's settings, and the names of these settings. */
 export type ProviderConfig = {
   name: string;
-  /** Undefined if not set; `openai` and `anthropic` have built-in URLs. */
+  /** Undefined if not set. `openai` and `anthropic` have default URLs. */
   baseUrl: string | undefined;
   apiKey: string | undefined;
   headers: HeaderFields;
-  /** The names of the settings, for messages: `baseUrl` is the setting, `address` how the address is called in it. */
+  /** Names for messages. `baseUrl` is the setting that contains the URL, `address` describes the URL within that setting. */
   settings: { baseUrl: string; address: string; apiKey: string; headers: string };
 };
 
-/** The settings of providers; a partial configuration is enough. */
+/** The providers' settings. May be part of a configuration. */
 export type ProvidersConfig = Partial<Settings>;
 
 const builtIn = ["openai", "anthropic", "compatible"] as const;
 
-/** All providers except the offline one: the built-in ones, configured or not, then those of AI_PROVIDERS in order. */
+/** Lists all providers except `offline`: the built-in ones, configured or not, then those of AI_PROVIDERS in order. */
 export function listProviders(config: ProvidersConfig): ProviderConfig[] {
   const entries = config.AI_PROVIDERS ?? [];
   return [

@@ -5,7 +5,7 @@ import type { SettingOptions } from "./setting-options.ts";
 
 const CALL_TIMEOUT_DEFAULT_MS = 20_000;
 const CALL_TIMEOUT_MAX_MS = 600_000;
-/** As required for HS256 (RFC 7518, 3.2). */
+/** The minimum for HS256 (RFC 7518, section 3.2). */
 const IDENTITY_SECRET_BYTES_MIN = 32;
 
 /** One server of MCP_SERVERS, with its own settings. */
@@ -24,7 +24,7 @@ type McpConfig = { readonly MCP_SERVERS: readonly string[] };
 
 const nameOf = (server: string): string => server.slice(0, server.indexOf("="));
 const isName = (name: string): boolean => /^[a-z][a-z0-9-]{0,23}$/.test(name);
-/** A server's name, as used in the names of its settings. */
+/** Converts a server's name to the form used in the names of its settings. */
 const toSettingName = (name: string): string => name.toUpperCase().replaceAll("-", "_");
 
 const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
@@ -65,13 +65,13 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
     ],
   ] as McpEntry[];
 
-/** The settings of the servers in MCP_SERVERS. */
+/** Lists the settings of the servers in MCP_SERVERS. */
 export const listMcpSettings = (servers: readonly string[] = []): McpEntry[] =>
   [...new Set(servers.map(nameOf))]
     .filter(isName)
     .flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
 
-/** The same for the docs, for an unnamed server. */
+/** The settings of one server in MCP_SERVERS as documented, with `<NAME>` for its name. */
 export const mcpSettingsInDocs: readonly McpEntry[] = listSettingsOf("<NAME>", "the server `<name>`").map(
   ([name, schema], index) => {
     const where = "For a server in `MCP_SERVERS`: `<NAME>` is its name in uppercase, with `_` for `-`. ";
@@ -79,7 +79,7 @@ export const mcpSettingsInDocs: readonly McpEntry[] = listSettingsOf("<NAME>", "
   },
 );
 
-/** The servers of MCP_SERVERS with their settings, for a validated configuration. */
+/** Returns the servers in MCP_SERVERS with their settings. The configuration must be valid. */
 export function readMcpServers(config: McpConfig): McpServerSetting[] {
   return config.MCP_SERVERS.map((server) => {
     const name = nameOf(server);
@@ -94,7 +94,7 @@ export function readMcpServers(config: McpConfig): McpServerSetting[] {
   });
 }
 
-/** Problems of combinations of MCP settings that are each valid; one sentence each, without a secret. */
+/** Finds MCP settings that are valid on their own but contradict each other. Returns sentences that contain no secrets. */
 export function findMcpProblems(config: McpConfig): string[] {
   const problems: string[] = [];
   const names = config.MCP_SERVERS.map(nameOf);

@@ -45,7 +45,7 @@ export const networkSettings = {
   ),
 };
 
-/** What is wrong with a file of CA certificates, following the setting's name; null if nothing. */
+/** Explains what is wrong with a file of CA certificates; null if nothing is. The text follows the setting's name. */
 export function findCertificatesProblem(path: string, readFile: (path: string) => string): string | null {
   let text: string;
   try {
@@ -57,8 +57,10 @@ export function findCertificatesProblem(path: string, readFile: (path: string) =
     text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
   if (blocks.length === 0)
     return `the file ${path} contains no certificate; write certificates as PEM (-----BEGIN CERTIFICATE-----), one after the other.`;
-  const wrong = blocks.findIndex((block) => !isCertificate(block));
-  return wrong < 0 ? null : `certificate ${wrong + 1} of the file ${path} is damaged; download it again, as PEM.`;
+  const invalidIndex = blocks.findIndex((block) => !isCertificate(block));
+  return invalidIndex < 0
+    ? null
+    : `certificate ${invalidIndex + 1} of the file ${path} is damaged; download it again, as PEM.`;
 }
 
 function isCertificate(pem: string): boolean {
@@ -72,7 +74,7 @@ function isCertificate(pem: string): boolean {
 
 type Proxies = { HTTPS_PROXY?: string | undefined; HTTP_PROXY?: string | undefined; NO_PROXY: readonly string[] };
 
-/** Proxy settings that are probably mistakes. */
+/** Finds proxy settings that are probably mistakes. */
 export function findProxyWarnings({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY }: Proxies): string[] {
   if (HTTP_PROXY !== undefined && HTTPS_PROXY === undefined)
     return [
@@ -83,29 +85,29 @@ export function findProxyWarnings({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY }: Proxies
   return [];
 }
 
-/** What is wrong with a proxy's address, which is never shown because it may contain a password. */
+/** Explains what is wrong with a proxy's URL. Never shows the URL, because it may contain a password. */
 export function explainProxy(value: string): string {
-  const form = "write it like http://proxy.example.com:3128";
+  const hint = "write it like http://proxy.example.com:3128";
   const [, scheme = ""] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(value) ?? [];
   if (/^socks/i.test(scheme))
     return `the value begins with ${scheme.toLowerCase()}://, but SOCKS proxies are not supported; use an HTTP proxy, like http://proxy.example.com:3128.`;
   if (/^https$/i.test(scheme))
-    return `the value begins with https://, but TLS to the proxy itself is not supported; ${form} (traffic to https URLs is still encrypted).`;
-  if (scheme !== "" && !/^http$/i.test(scheme)) return `the value does not begin with http://; ${form}.`;
+    return `the value begins with https://, but TLS to the proxy itself is not supported; ${hint} (traffic to https URLs is still encrypted).`;
+  if (scheme !== "" && !/^http$/i.test(scheme)) return `the value does not begin with http://; ${hint}.`;
   if (/\s/.test(value)) return `the value has a space; remove it, or write it as %20.`;
   if (!URL.canParse(value))
-    return `the value is not a URL; ${form}, and percent-encode special characters of the password.`;
-  return `the value has more than user, password, host and port; ${form}.`;
+    return `the value is not a URL; ${hint}, and percent-encode special characters of the password.`;
+  return `the value has more than user, password, host and port; ${hint}.`;
 }
 
-/** What is wrong with an entry of NO_PROXY. */
-export function explainNoProxy(value: string, shown: string): string {
-  const wrong = `${shown} is neither a name nor an address nor a network`;
-  if (/:\/\//.test(value)) return `${wrong}; write only the host.`;
+/** Explains what is wrong with an entry of NO_PROXY. */
+export function explainNoProxy(value: string, quotedValue: string): string {
+  const problem = `${quotedValue} is neither a name nor an address nor a network`;
+  if (/:\/\//.test(value)) return `${problem}; write only the host.`;
   const [, start = ""] = /^((?:\d{1,3}\.){1,3})\*$/.exec(value) ?? [];
   if (start !== "") {
     const parts = start.split(".").slice(0, -1);
-    return `${wrong}; write ${[...parts, "0", "0", "0"].slice(0, 4).join(".")}/${parts.length * 8}.`;
+    return `${problem}; write ${[...parts, "0", "0", "0"].slice(0, 4).join(".")}/${parts.length * 8}.`;
   }
-  return `${wrong}; write it like internal.example.com, .example.com, 10.1.2.3, 10.0.0.0/8 or *.`;
+  return `${problem}; write it like internal.example.com, .example.com, 10.1.2.3, 10.0.0.0/8 or *.`;
 }

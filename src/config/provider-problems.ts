@@ -4,7 +4,7 @@ import { listProviders, type ProviderConfig } from "./list-providers.ts";
 import { builtInProviders, isProviderName, PROVIDERS_MAX, splitProvider } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 
-/** Problems of combinations of provider and model settings; one sentence each, without a secret. */
+/** Finds provider and model settings that contradict each other. Returns one sentence each, without secrets. */
 export function findProviderProblems(config: Settings): string[] {
   return [
     ...findNameProblems(config.AI_PROVIDERS),
@@ -32,15 +32,15 @@ const needs: Record<string, "OPENAI_API_KEY" | "ANTHROPIC_API_KEY" | "COMPATIBLE
 };
 
 function findModelProblems(config: Settings): string[] {
-  // A provider with a wrong address still counts as known: its address is reported instead.
+  // A provider with an invalid URL still counts as known, because the URL is reported instead.
   const named = config.AI_PROVIDERS.map((entry) => splitProvider(entry).name).filter(isProviderName);
   const known = [...builtInProviders, ...named];
-  const wrong = config.AI_MODELS.filter((model) => isOneWord(model)).flatMap((model) => {
+  const wrong = config.AI_MODELS.filter((model) => isWellFormed(model)).flatMap((model) => {
     const problem = explainModel(model, known);
     return problem === null ? [] : [`AI_MODELS: ${problem}`];
   });
   const missing = Object.entries(needs)
-    .filter(([provider, needed]) => isAsked(provider, config.AI_MODELS) && !config[needed])
+    .filter(([provider, needed]) => isUsed(provider, config.AI_MODELS) && !config[needed])
     .map(
       ([provider, needed]) =>
         `AI_MODELS names a model of ${provider}, but ${needed} is not set; set it, or remove the model.`,
@@ -48,28 +48,28 @@ function findModelProblems(config: Settings): string[] {
   return [...new Set(wrong), ...missing];
 }
 
-const isAsked = (provider: string, models: readonly string[]): boolean =>
+const isUsed = (provider: string, models: readonly string[]): boolean =>
   models.some((model) => model.startsWith(`${provider}/`));
 
-/** Malformed entries have already been reported. */
-const isOneWord = (model: string): boolean => /^(?!\[)[^\s;"']+$/.test(model);
+/** Whether a model's name is well-formed. Malformed ones have already been reported. */
+const isWellFormed = (model: string): boolean => /^(?!\[)[^\s;"']+$/.test(model);
 
 const SHOWN_LENGTH_MAX = 100;
 
 function explainModel(model: string, known: readonly string[]): string | null {
-  // It may have a password.
+  // The URL may contain a password.
   if (/^[a-z]+:\/\//i.test(model))
     return `${JSON.stringify(maskAddress(model).slice(0, SHOWN_LENGTH_MAX))} is an address; add name=ITS_BASE_URL to AI_PROVIDERS, and name/ and a model here.`;
   const [, first = model, separator, rest = ""] = /^([^/:]*)([/:])(.*)$/s.exec(model) ?? [];
   const isKnown = known.includes(first.toLowerCase());
   if (known.includes(first) && separator === "/" && rest !== "") return null;
-  const shown = JSON.stringify(model.slice(0, SHOWN_LENGTH_MAX));
+  const quotedModel = JSON.stringify(model.slice(0, SHOWN_LENGTH_MAX));
   if (isKnown && rest === "")
-    return `${shown} has no model name; write ${first.toLowerCase()}/ followed by the model's name.`;
-  if (isKnown) return `${shown} is not a model; write ${first.toLowerCase()}/${rest}.`;
-  if (separator !== "/") return `${shown} has no provider; write ${guessProvider(model)}/${model}.`;
+    return `${quotedModel} has no model name; write ${first.toLowerCase()}/ followed by the model's name.`;
+  if (isKnown) return `${quotedModel} is not a model; write ${first.toLowerCase()}/${rest}.`;
+  if (separator !== "/") return `${quotedModel} has no provider; write ${guessProvider(model)}/${model}.`;
   return (
-    `${shown} names the provider ${JSON.stringify(first)}, which is not one of ${known.join(", ")}; for another OpenAI-compatible ` +
+    `${quotedModel} names the provider ${JSON.stringify(first)}, which is not one of ${known.join(", ")}; for another OpenAI-compatible ` +
     `server add ${isProviderName(first) ? first : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
   );
 }
@@ -79,7 +79,7 @@ function guessProvider(model: string): string {
   return /^claude/i.test(model) ? "anthropic" : "compatible";
 }
 
-/** A request carries one credential, so several would be ambiguous. */
+/** Finds providers with more than one credential. A request can carry only one. */
 function findCredentialProblems({ baseUrl = "", apiKey, headers, settings }: ProviderConfig): string[] {
   if (!readUserinfo(baseUrl)) return [];
   const place = describeAddress(settings);
@@ -89,12 +89,12 @@ function findCredentialProblems({ baseUrl = "", apiKey, headers, settings }: Pro
     : [`${place} has a user and password, but ${settings.headers} has authorization; remove one of them.`];
 }
 
-/** The SDKs append the rest of the path, so a URL copied in full would contain it twice. */
+/** Finds URLs that contain the path of an endpoint. The SDKs append that path, so requests would contain it twice. */
 function findAddressProblems({ baseUrl = "", settings }: ProviderConfig): string[] {
   if (!URL.canParse(baseUrl)) return [];
   const { pathname, search } = new URL(baseUrl);
   const [, rest] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(pathname) ?? [];
-  // Azure's models of other vendors are below https://NAME.services.ai.azure.com/models?api-version=….
+  // Azure serves other vendors' models under https://NAME.services.ai.azure.com/models?api-version=….
   if (rest === undefined || (rest === "/models" && search !== "")) return [];
   return [`${describeAddress(settings)} ends with ${rest}, which Parley adds itself; remove that part.`];
 }

@@ -8,11 +8,11 @@ FormatRegistry.Set("header-fields", (value) => parseHeaderFields(value) !== null
 const SILENCE_MS_MIN = 100;
 const SILENCE_MS_MAX = 600_000;
 
-/** How long a model may send nothing. */
+/** Defines a setting for how long a model may send nothing. */
 export const silenceTimeout = (description: string) =>
   Type.Optional(Type.Integer({ minimum: SILENCE_MS_MIN, maximum: SILENCE_MS_MAX, description }));
 
-/** A provider's key: one word of ASCII. */
+/** Defines a setting for a provider's API key: ASCII without spaces. */
 export const apiKey = (description: string) =>
   Type.Optional(Type.String({ minLength: 1, pattern: "^[\\x21-\\x7e]+$", secret: true, description }));
 
@@ -33,7 +33,7 @@ const firstTokenOf = (provider: string) =>
 const idleOf = (provider: string) =>
   silenceTimeout(`\`AI_IDLE_TIMEOUT_MS\` for the models of ${provider} only; overrides the general setting.`);
 
-/** The settings of each built-in provider that is reached over the network. */
+/** The settings of the built-in network providers. */
 export const builtInProviderSettings = {
   AI_OPENAI_HEADERS: headersOf("`openai`"),
   AI_OPENAI_FIRST_TOKEN_TIMEOUT_MS: firstTokenOf("`openai`"),
@@ -48,7 +48,7 @@ export const builtInProviderSettings = {
 
 type ProviderEntry = [name: string, schema: TSchema & SettingOptions];
 
-/** The settings of one server in AI_PROVIDERS; `NAME` is its name as used in setting names. */
+/** Lists the settings of one server in AI_PROVIDERS. `NAME` is its name as used in setting names. */
 const listSettingsOf = (NAME: string, provider: string): ProviderEntry[] =>
   [
     [`AI_${NAME}_API_KEY`, apiKey(`Key of ${provider}, sent as \`Authorization: Bearer …\`. Absent: no key is sent.`)],
@@ -57,11 +57,11 @@ const listSettingsOf = (NAME: string, provider: string): ProviderEntry[] =>
     [`AI_${NAME}_IDLE_TIMEOUT_MS`, idleOf(provider)],
   ] as ProviderEntry[];
 
-/** The settings of the servers in AI_PROVIDERS. */
+/** Lists the settings of the servers in AI_PROVIDERS. */
 export const listProviderSettings = (providers: readonly string[] | undefined): ProviderEntry[] =>
   readProviderNames(providers).flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
 
-/** The same for the docs, for an unnamed server. */
+/** The settings of one server in AI_PROVIDERS as documented, with `<NAME>` for its name. */
 export const providerSettingsInDocs: readonly ProviderEntry[] = listSettingsOf("<NAME>", "the server `<name>`").map(
   ([name, schema], index) => {
     const where = "For a server in `AI_PROVIDERS`: `<NAME>` is its name in uppercase, with `_` for `-`. ";

@@ -1,13 +1,13 @@
-/** Built-in providers; the first part of their models' names. */
+/** Names of the built-in providers; their models' names begin with them. */
 export const builtInProviders = ["openai", "anthropic", "compatible", "offline"] as const;
 
 /** Maximum number of servers in AI_PROVIDERS. Each has its own settings, client and circuit breakers. */
 export const PROVIDERS_MAX = 50;
 
-/** The name of a server in AI_PROVIDERS. */
+/** Matches the name of a server in AI_PROVIDERS. */
 const PROVIDER_NAME = /^[a-z0-9][a-z0-9-]{0,31}$/;
 
-/** The name and address of an entry of AI_PROVIDERS; without `=`, the name is empty. */
+/** Splits an entry of AI_PROVIDERS into name and URL. Without `=`, the name is empty. */
 export function splitProvider(entry: string): { name: string; address: string } {
   const equals = entry.indexOf("=");
   return { name: entry.slice(0, Math.max(0, equals)), address: entry.slice(equals + 1) };
@@ -17,10 +17,10 @@ export const isBuiltIn = (name: string): boolean => (builtInProviders as readonl
 
 export const isProviderName = (name: string): boolean => PROVIDER_NAME.test(name) && !isBuiltIn(name);
 
-/** Whether an entry of AI_PROVIDERS has a name and an address. */
+/** Whether an entry of AI_PROVIDERS has a valid name and URL. */
 export function isProvider(entry: string): boolean {
   const { name, address } = splitProvider(entry);
-  // In two entries joined by a semicolon, the address contains the second one's `name=`.
+  // If two entries are joined by a semicolon, the first one's URL contains the second one's `name=`.
   return (
     isProviderName(name) &&
     /^https?:\/\/\S+$/.test(address) &&
@@ -29,15 +29,15 @@ export function isProvider(entry: string): boolean {
   );
 }
 
-/** The names in AI_PROVIDERS, including those with a wrong address, because their other settings belong to them. */
+/** Returns the names in AI_PROVIDERS. Includes servers with an invalid URL, because their other settings are still known. */
 export const readProviderNames = (entries: readonly string[] = []): string[] =>
   [...new Set(entries.map((entry) => splitProvider(entry).name))].filter(isProviderName).slice(0, PROVIDERS_MAX);
 
-/** A provider's name as used in its setting names: `my-server` is `MY_SERVER`. */
+/** Converts a provider's name to the form used in the names of its settings: `my-server` to `MY_SERVER`. */
 export const toSettingName = (provider: string): string => provider.toUpperCase().replaceAll("-", "_");
 
 /**
- * The default models, in fallback order. Other servers have none: their models depend on what is installed there.
+ * The default models, in fallback order. Other providers have none, because their models depend on the server.
  */
 const defaultModels = [
   { key: "OPENAI_API_KEY", model: "openai/gpt-5.2" },
@@ -46,10 +46,10 @@ const defaultModels = [
 
 type Keys = { [K in (typeof defaultModels)[number]["key"]]?: string | undefined };
 
-/** The fallback chain without AI_MODELS: the default models of providers with a key. Empty: Parley is offline. */
+/** Lists the models to use without AI_MODELS: the default models of providers that have a key. If empty, Parley is offline. */
 export const listDefaultModels = (config: Keys): string[] =>
   defaultModels.filter(({ key }) => config[key]).map(({ model }) => model);
 
-/** The same, for the docs. */
+/** Describes the default models for the docs. */
 export const describeDefaultModels = (): string =>
   defaultModels.map(({ key, model }) => `\`${model}\` with \`${key}\``).join(", ");

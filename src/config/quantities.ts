@@ -1,17 +1,17 @@
-/** The number of units that a setting's suffix means, by common unit names. */
+/** How much each common unit name means, in the unit of the setting's suffix. */
 const times = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const bytes = { b: 1, k: 1_024, m: 1_024 ** 2, g: 1_024 ** 3, t: 1_024 ** 4 };
 const days = { d: 1, w: 7, y: 365 };
 const counts = { k: 1_000, m: 1_000_000 };
 
-const written = /^([\d][\d_ ,.']*)\s*([a-zµ]*)$/i;
+const numberWithUnit = /^([\d][\d_ ,.']*)\s*([a-zµ]*)$/i;
 
-/** The number most likely meant by a text with a unit, separators or a comment; null if unclear. */
+/** Returns the number most likely meant by a string with a unit, separators or a comment; null if unclear. */
 export function suggestNumber(name: string, text: string, isWhole: boolean): number | null {
   const plain = text.replace(/\s+#.*$/, "").trim();
   const isUsd = name.includes("_USD_");
   const bare = isUsd ? plain.replace(/^(?:us)?\$\s*|\s*(?:usd|dollars?|\$)$/gi, "") : plain;
-  const [, digits, unit = ""] = written.exec(bare) ?? [];
+  const [, digits, unit = ""] = numberWithUnit.exec(bare) ?? [];
   if (digits === undefined) return null;
   const number = readDigits(digits.trim());
   const factor = unit === "" ? 1 : findFactor(name, unit.toLowerCase());

@@ -4,7 +4,7 @@ import { listSettingEntries, readSetting } from "./setting-entries.ts";
 import type { Settings } from "./settings.ts";
 import { readHeaders } from "./tracing.ts";
 
-/** All secrets in the settings: whole values, and those inside addresses and header fields. */
+/** Lists all secrets in the settings: whole values, and those inside URLs and header fields. */
 export function listSecrets(config: Partial<Settings>): string[] {
   return listSettingEntries(config).flatMap(([name, schema]) => {
     const values = [readSetting(config, name) ?? []].flat().map(String);

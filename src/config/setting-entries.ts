@@ -13,23 +13,23 @@ export type NamedServers = {
   readonly MCP_SERVERS?: readonly string[] | undefined;
 };
 
-/** All settings for these servers; a server's settings follow the setting that names it. */
+/** Lists all settings. The settings of each named server follow the setting that names it. */
 export const listSettingEntries = ({ AI_PROVIDERS, MCP_SERVERS }: NamedServers): SettingEntry[] =>
   withServerSettings(listProviderSettings(AI_PROVIDERS), listMcpSettings(MCP_SERVERS));
 
-/** The same for the docs, with the settings of a server called `<NAME>`. */
+/** Lists all settings as documented, with the settings of a server called `<NAME>`. */
 export const listSettingsInDocs = (): SettingEntry[] => withServerSettings(providerSettingsInDocs, mcpSettingsInDocs);
 
 function withServerSettings(
-  ofProviders: readonly SettingEntry[],
-  ofMcpServers: readonly SettingEntry[],
+  providerEntries: readonly SettingEntry[],
+  mcpEntries: readonly SettingEntry[],
 ): SettingEntry[] {
-  const further = new Map<string, readonly SettingEntry[]>([
-    ["AI_PROVIDERS", ofProviders],
-    ["MCP_SERVERS", ofMcpServers],
+  const serverEntries = new Map<string, readonly SettingEntry[]>([
+    ["AI_PROVIDERS", providerEntries],
+    ["MCP_SERVERS", mcpEntries],
   ]);
-  return settingEntries.flatMap((entry) => [entry, ...(further.get(entry[0]) ?? [])]);
+  return settingEntries.flatMap((entry) => [entry, ...(serverEntries.get(entry[0]) ?? [])]);
 }
 
-/** The value of a setting, which may belong to a named server. */
+/** Returns the value of a setting, which may be one of a named server. */
 export const readSetting = (config: object, name: string): unknown => (config as Record<string, unknown>)[name];

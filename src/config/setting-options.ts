@@ -1,14 +1,14 @@
-/** Properties of a setting besides its type. */
+/** Properties of a setting apart from its type. */
 export type SettingOptions = {
   description: string;
   /** Sample value for `.env.example`. */
   example?: string;
-  /** Masked in all output, and readable from the file named by `NAME_FILE`. */
+  /** Whether the value is masked in all output, and may be given as a file in `NAME_FILE`. */
   secret?: boolean;
-  /** For a secret that protects something: without it, access would be open, so its file must not be empty. */
+  /** Whether access would be open without this secret. Then its file must not be empty. */
   isGuard?: boolean;
-  /** For a secret address: host and path are printed, because they help and reveal nothing. */
+  /** Whether the secret is a URL: then host and path are still printed, because they are helpful and not secret. */
   isAddress?: boolean;
-  /** A name that many programs read, also in lowercase; the uppercase name takes precedence. */
+  /** Whether many programs read this name, also in lowercase. The uppercase name takes precedence. */
   isSystemWide?: boolean;
 };

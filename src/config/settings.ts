@@ -30,7 +30,7 @@ const listOf = (
   options: SettingOptions,
 ) => Type.Array(Type.String(form), { ...options, default: [] });
 
-// Values with this format can be passed to `new URL`.
+// Guarantees that values can be passed to `new URL`.
 FormatRegistry.Set("http-url", (value) => /^https?:\/\/\S+$/.test(value) && URL.canParse(value));
 FormatRegistry.Set("prices", (value) => parsePrices(value) !== null);
 FormatRegistry.Set("network", isNetwork);
@@ -39,16 +39,16 @@ FormatRegistry.Set(
   (value) =>
     /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) &&
     URL.canParse(value.slice(value.indexOf("=") + 1)) &&
-    // Two servers joined by a semicolon.
+    // Rejects two servers joined by a semicolon.
     !/;\s*[a-z][a-z0-9-]*=https?:/.test(value),
 );
-// A name or IP address without a scheme; the port is a separate setting. Whether it exists is known when listening.
+// A name or IP address without scheme or port. Whether it exists is checked when the server starts to listen.
 FormatRegistry.Set("host", (value) => !value.includes("/") && !/^[^:]*:\d+$/.test(value));
-// Exactly one origin: no wildcard, no user, no path.
+// Exactly one origin: no wildcard, user or path.
 FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s*@?#\\;]+$/.test(value) && URL.canParse(value));
 FormatRegistry.Set("provider", isProvider);
 
-/** All settings. This table validates, defines types, and prints `.env.example` and the docs. */
+/** All settings. Their validation, types, `.env.example` and documentation come from this table. */
 export const settings = Type.Object({
   APP_ENV: OneOf(["development", "staging", "production"], {
     default: "development",
@@ -122,7 +122,7 @@ export const settings = Type.Object({
   AI_PROVIDERS: listOf(
     { format: "provider" },
     {
-      // An address may contain a key.
+      // A URL may contain a key.
       secret: true,
       isAddress: true,
       example: "ollama=http://localhost:11434/v1,groq=https://api.groq.com/openai/v1",
@@ -132,7 +132,7 @@ export const settings = Type.Object({
     },
   ),
   AI_MODELS: listOf(
-    // Whether the provider exists is checked together with AI_PROVIDERS.
+    // Whether the provider exists is checked when AI_PROVIDERS has been read too.
     { pattern: "^(?!\\[)[^\\s;\"']+$" },
     {
       example: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
@@ -192,7 +192,7 @@ export const settings = Type.Object({
   MCP_SERVERS: listOf(
     { format: "mcp-server" },
     {
-      // An address may contain a key.
+      // A URL may contain a key.
       secret: true,
       isAddress: true,
       example: "wiki=https://mcp.example.com/mcp",

@@ -1,4 +1,4 @@
-/** Edit distance: letters to add, remove or replace to turn one word into the other; `max + 1` if it is larger than `max`. */
+/** Returns the edit distance (added, removed and replaced letters) between two words; `max + 1` if it is larger than `max`. */
 function countEdits(one: string, other: string, max: number): number {
   if (Math.abs(one.length - other.length) > max) return max + 1;
   let before = Array.from({ length: other.length + 1 }, (_, index) => index);
@@ -14,7 +14,7 @@ function countEdits(one: string, other: string, max: number): number {
   return before[other.length] ?? 0;
 }
 
-/** The word with the smallest edit distance, if that is at most `max`; the first of several. */
+/** Finds the word with the smallest edit distance, if that is at most `max`. The first one wins ties. */
 export function findClosest(word: string, words: readonly string[], max: number): string | undefined {
   let best: string | undefined;
   let edits = max + 1;

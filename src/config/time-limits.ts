@@ -4,7 +4,7 @@ import { silenceTimeout } from "./provider-settings.ts";
 const MS_MIN = 100;
 const DAY_MS = 86_400_000;
 
-/** Timeouts of models and their answers. src/ai/timeouts.ts reads them by name. */
+/** Timeouts of models and their answers. src/ai/timeouts.ts looks them up by name. */
 export const timeLimitSettings = {
   AI_FIRST_TOKEN_TIMEOUT_MS: silenceTimeout(
     "A model that sends no byte for this long before its first token has failed. Absent: 30 seconds for models known not to " +

@@ -1,6 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 
-/** A certificate chain and its key, both as PEM. */
+/** A certificate chain and its private key, both as PEM. */
 export type Tls = { cert: string; key: string };
 
 /** What is logged about the served certificate. */
@@ -9,7 +9,7 @@ export type CertificateFacts = { names: string; validFromMs: number; expiresAtMs
 const certificateBlock = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 const encryptedKey = /-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED/;
 
-/** Problems of a certificate chain and its key; one sentence each, with how to fix it. */
+/** Finds problems with a certificate chain and its key. Each is one sentence that says how to fix it. */
 export function findTlsProblems({ cert, key }: Tls): string[] {
   const problems: string[] = [];
   const chain = parseChain(cert);
@@ -34,7 +34,7 @@ export function findTlsProblems({ cert, key }: Tls): string[] {
   return problems;
 }
 
-/** Names and validity of the first certificate, the server's own. The chain must be valid. */
+/** Describes the names and validity of the first certificate, the server's own. The chain must be valid. */
 export function describeCertificate(cert: string): CertificateFacts {
   const [first] = parseChain(cert) ?? [];
   if (!first) throw new Error("The certificate chain is empty.");
@@ -45,7 +45,7 @@ export function describeCertificate(cert: string): CertificateFacts {
   };
 }
 
-/** Null if one of the blocks isn't a certificate. */
+/** Parses a certificate chain; null if one of the blocks isn't a certificate. */
 function parseChain(pem: string): X509Certificate[] | null {
   try {
     return (pem.match(certificateBlock) ?? []).map((block) => new X509Certificate(block));

@@ -11,7 +11,7 @@ const text = (options: SettingOptions & { format?: "http-url" | "otel-pairs" | "
 const integer = (options: SettingOptions & { default: number; minimum: number; maximum: number }) =>
   Type.Integer(options);
 
-/** OpenTelemetry traces, with the names that all its SDKs read; see docs/monitoring.md. */
+/** Settings for OpenTelemetry traces. The names are those of OpenTelemetry's SDKs; see docs/monitoring.md. */
 export const tracingSettings = {
   OTEL_EXPORTER_OTLP_ENDPOINT: text({
     format: "http-url",
@@ -99,7 +99,7 @@ export type TracingSettings = {
   OTEL_SDK_DISABLED: "true" | "false";
 };
 
-/** The URL that spans are sent to; null: tracing is off. */
+/** Returns the URL that spans are sent to; null if tracing is off. */
 export function findTracesUrl(config: TracingSettings): string | null {
   if (config.OTEL_SDK_DISABLED === "true") return null;
   if (config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT !== undefined) return config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT;
@@ -109,13 +109,13 @@ export function findTracesUrl(config: TracingSettings): string | null {
   return url.href;
 }
 
-/** The headers for the collector, with names in lowercase; null if they are malformed, or one of them must not be set. */
+/** Parses the headers for the collector, with names in lowercase; null if they are malformed, or one of them isn't allowed. */
 export function readHeaders(text: string | undefined): HeaderFields | null {
   const pairs = parsePairs(text ?? "");
   return pairs && parseHeaderFields(JSON.stringify(pairs));
 }
 
-/** What describes this instance in traces. */
+/** Returns the resource attributes that describe this instance in traces. */
 export function listResourceAttributes(
   config: TracingSettings,
   known: Readonly<Record<string, string>>,
@@ -125,7 +125,7 @@ export function listResourceAttributes(
   return { ...known, ...given, "service.name": name };
 }
 
-/** Parses `name=value,name=value` with percent-encoded values, as OpenTelemetry's settings are written; null if malformed. */
+/** Parses OpenTelemetry's format for settings, `name=value,name=value` with percent-encoded values; null if malformed. */
 function parsePairs(text: string): Record<string, string> | null {
   const pairs: Record<string, string> = {};
   for (const part of text.split(",")) {

@@ -3,19 +3,19 @@ import { findClosest } from "./spelling.ts";
 
 type Environment = Record<string, string | undefined>;
 
-/** Names with these prefixes are meant for Parley. */
+/** Names with these prefixes are assumed to be meant for Parley. */
 const ownPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_"];
-/** A setting of an MCP server that isn't in MCP_SERVERS. Other programs use other names with this prefix. */
+/** Matches settings of MCP servers. Not just the prefix, because other programs use it too. */
 const mcpSetting = /^MCP_([A-Z0-9_]+)_(?:TIMEOUT_MS|HEADERS|IDENTITY_SECRET)(?:_FILE)?$/;
-/** In characters; shorter names are similar to too many others. */
+/** In characters. Shorter names are similar to too many others. */
 const NAME_LENGTH_MIN = 7;
 const EDITS_MAX = 2;
-/** Unknown names that are logged at startup; an environment may have thousands. */
+/** The maximum number of unknown names to log at startup; an environment may have thousands. */
 const UNKNOWN_LOGGED_MAX = 20;
 
 /**
- * Names of other programs that look like misspelled settings: other names for the same thing, and common names. For example,
- * TLS for Redis is `rediss://` here and `REDIS_SSL` elsewhere.
+ * Variables of other programs that look like misspelled settings. Some mean the same as one of Parley's settings: for example,
+ * TLS for Redis is set with `rediss://` in Parley, and with `REDIS_SSL` elsewhere.
  */
 const foreignNames = new Set([
   "ALL_PROXY",
@@ -41,8 +41,9 @@ const foreignNames = new Set([
 ]);
 
 /**
- * Names formed like those of a server in AI_PROVIDERS although the built-in provider has its own names, and names that the SDKs
- * of OpenAI, Anthropic and OpenTelemetry read elsewhere.
+ * Wrong names for settings of built-in providers, mapped to the right ones: names like those for servers in AI_PROVIDERS, and
+ * names that the SDKs of OpenAI,
+ * Anthropic and OpenTelemetry read in other programs.
  */
 const misplaced = new Map([
   ...["OPENAI", "ANTHROPIC", "COMPATIBLE"].flatMap((NAME) =>
@@ -55,7 +56,7 @@ const misplaced = new Map([
   ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
 ] as [string, string][]);
 
-/** Variables that Kubernetes sets in a container for each service of its namespace: a service may be called `ai` or `webhook`. */
+/** Matches variables that Kubernetes sets in containers for each service in the namespace, which may be called `ai` or `webhook`. */
 const serviceName =
   /^[A-Z][A-Z0-9_]*_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/;
 const servicePort = /^(?:tcp|udp|sctp):\/\//;
@@ -63,11 +64,11 @@ const servicePort = /^(?:tcp|udp|sctp):\/\//;
 type Vocabulary = {
   known: ReadonlySet<string>;
   longNames: readonly string[];
-  /** Our names with one word left out, mapped to the full name. A single remaining word is excluded. */
+  /** Parley's names without one of their words, mapped to the full name. Those with only one remaining word are excluded. */
   shortened: ReadonlyMap<string, string>;
 };
 
-/** All setting names for these servers. */
+/** Creates the vocabulary for a configuration with these servers. */
 function createVocabulary(named: NamedServers): Vocabulary {
   const entries = listSettingEntries(named);
   const names = entries.map(([name]) => name);
@@ -85,13 +86,16 @@ function shorten(wholes: readonly string[], wordsMin: number): [string, string][
   return wholes.flatMap((whole) => {
     const words = whole.split("_");
     if (words.length <= wordsMin) return [];
-    return words.map((_, left): [string, string] => [words.filter((_, index) => index !== left).join("_"), whole]);
+    return words.map((_, omittedIndex): [string, string] => [
+      words.filter((_, index) => index !== omittedIndex).join("_"),
+      whole,
+    ]);
   });
 }
 
 type Unknown = { name: string; remedy: string };
 
-/** Environment variables that are probably meant for Parley but unknown, each with how to fix it. */
+/** Lists unknown environment variables that are probably meant for Parley, each with how to fix it. */
 function listUnknownNames(environment: Environment, named: NamedServers): Unknown[] {
   const vocabulary = createVocabulary(named);
   return Object.entries(environment).flatMap(([name, value = ""]) => {
@@ -126,7 +130,7 @@ function isForeign(name: string, value: string): boolean {
 }
 
 /**
- * A warning for each misspelled name, without its value.
+ * Returns a warning for each misspelled name, without its value.
  * @param isFromFile whether a name comes from `.env`.
  * @param named the servers named in settings.
  */
@@ -138,11 +142,11 @@ export function findUnknownNames(
   const unknown = listUnknownNames(environment, named);
   const messages = unknown.slice(0, UNKNOWN_LOGGED_MAX).map(({ name, remedy }) => {
     const where = isFromFile(name) ? " in .env" : "";
-    const shown = JSON.stringify(name).slice(1, -1).slice(0, 100);
-    return `${shown}${where} is not a setting of Parley and has no effect; ${remedy}`;
+    const printableName = JSON.stringify(name).slice(1, -1).slice(0, 100);
+    return `${printableName}${where} is not a setting of Parley and has no effect; ${remedy}`;
   });
-  const left = unknown.length - messages.length;
-  return left > 0
-    ? [...messages, `${left} more names like these are not settings of Parley either; correct or remove them.`]
+  const omittedIndex = unknown.length - messages.length;
+  return omittedIndex > 0
+    ? [...messages, `${omittedIndex} more names like these are not settings of Parley either; correct or remove them.`]
     : messages;
 }

@@ -8,13 +8,13 @@ import { findUnknownNames } from "./unknown-names.ts";
 type Environment = Record<string, string | undefined>;
 
 type WarningContext = {
-  /** The environment that the configuration was read from. */
+  /** The environment from which the configuration was read. */
   environment: Environment;
   /** Whether a name comes from `.env`. */
   isFromFile?: (name: string) => boolean;
 };
 
-/** Settings that are probably mistakes but don't prevent serving: sentences with how to fix them, without a secret. */
+/** Finds settings that are probably mistakes but don't stop Parley from starting. Each is a sentence that says how to fix it and contains no secrets. */
 export function findWarnings(config: Settings, { environment, isFromFile }: WarningContext): string[] {
   return [
     ...findUnknownNames(environment, isFromFile, config),
@@ -26,7 +26,7 @@ export function findWarnings(config: Settings, { environment, isFromFile }: Warn
   ];
 }
 
-/** A model server that is never used. Parley can't know which of its models is meant. */
+/** Finds a model server that is never used. Parley can't guess which of the server's models the operator wants to use. */
 function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }: Settings): string[] {
   if (COMPATIBLE_BASE_URL === undefined)
     return COMPATIBLE_API_KEY === undefined
@@ -39,12 +39,12 @@ function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }
   ];
 }
 
-/** The same for servers of AI_PROVIDERS. */
+/** Finds servers in AI_PROVIDERS that are never used. */
 const findUnusedProviders = ({ AI_PROVIDERS, AI_MODELS }: Settings): string[] =>
   readProviderNames(AI_PROVIDERS)
     .filter((name) => !AI_MODELS.some((model) => model.startsWith(`${name}/`)))
     .map(
       (name) =>
-        `AI_PROVIDERS has the server ${name}, but AI_MODELS none of its models, so it is not used; add ${name}/MODEL to ` +
+        `AI_PROVIDERS defines the server ${name}, but AI_MODELS lists none of its models, so it is not used; add ${name}/MODEL to ` +
         "AI_MODELS (the server lists its models at /models below its URL).",
     );

@@ -6,12 +6,12 @@ import { type DatabaseAddress, parseDatabaseUrl } from "../config/database-url.t
 import { ConfigError } from "../config.ts";
 
 const PORT = 5432;
-/** The socket directories of Debian and others, and Postgres's own default. */
+/** The usual socket directories: the one of Debian and other distributions, then Postgres's own default. */
 const socketDirectories = ["/var/run/postgresql", "/tmp"];
 
 /**
  * Parses DATABASE_URL.
- * @throws ConfigError, whose message leaves out the password.
+ * @throws ConfigError, whose message doesn't contain the password.
  */
 export function readDatabaseAddress(url: string): DatabaseAddress {
   const parsed = parseDatabaseUrl(url);
@@ -19,7 +19,7 @@ export function readDatabaseAddress(url: string): DatabaseAddress {
   return parsed.address;
 }
 
-/** Options for the driver. It never gets the URL, because it parses some parts differently from libpq. */
+/** Maps an address to options for the driver. The driver never gets the URL, because it parses some parts differently from libpq. */
 export function mapAddressToOptions(address: DatabaseAddress) {
   const { user, password, database, connectTimeoutS, targetSessionAttrs } = address;
   return {
@@ -38,18 +38,18 @@ function mapToServer(address: DatabaseAddress) {
     const name = `.s.PGSQL.${port ?? PORT}`;
     const directory =
       address.socketDirectory ?? socketDirectories.find((path) => existsSync(join(path, name))) ?? socketDirectories[0];
-    // As with libpq, TLS is only for TCP.
+    // As in libpq, TLS is only used over TCP.
     return { path: join(directory ?? "", name), ssl: false };
   }
   const tls = { ssl: mapToTls(address, host), ...(address.isTlsDirect && { sslnegotiation: "direct" as const }) };
-  // An IPv6 address must be in a list: the driver takes its colons for a port.
+  // The host is given as a list, because the driver would mistake the colons of an IPv6 address for a port.
   if (isIP(host) === 6) return { host: [host], port: [port ?? PORT], ...tls };
   return { host, ...(port && { port }), ...tls };
 }
 
 function mapToTls({ sslmode, sslrootcert, sslcert, sslkey }: DatabaseAddress, host: string) {
   if (sslmode === "disable") return false;
-  // With both, an unencrypted connection is acceptable too.
+  // Both modes also accept an unencrypted connection.
   if (sslmode === "allow" || sslmode === "prefer") return "prefer";
   const client = sslcert && sslkey ? { cert: readFileSync(sslcert), key: readFileSync(sslkey) } : {};
   if (sslmode === "require" && sslrootcert === undefined) return { ...client, rejectUnauthorized: false };

@@ -1,4 +1,4 @@
-/** Backups: see docs/backup.md for the format. */
+/** Backups. docs/backup.md describes the format. */
 export { writeBackup } from "./archive/backup.ts";
 export type { ByteSource } from "./archive/byte-reader.ts";
 export { ArchiveError } from "./archive/error.ts";

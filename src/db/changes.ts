@@ -1,8 +1,8 @@
 import { type Database, type Sql, withTransaction } from "./client.ts";
 
-/** Transactions that change a conversation. They queue per conversation without holding a connection (`withTransaction`). */
+/** Runs transactions that change a conversation. Those of one conversation are queued without holding a connection. */
 export interface Changes {
-  /** @throws what `withTransaction` throws. */
+  /** Runs `work` in a transaction. @throws what `withTransaction` throws. */
   run<T>(conversationId: string, work: (sql: Sql) => Promise<T>): Promise<T>;
 }
 

@@ -23,15 +23,15 @@ export type {
   StatementListener,
 } from "./pool.ts";
 
-/** Idle timeout of connections in a side pool. */
+/** The idle timeout of connections in a side pool. */
 const SIDE_IDLE_TIMEOUT_S = 30;
 
-/** For authentication, leases and health checks. */
+/** The size of the pool reserved for authentication, leases and health checks. */
 const RESERVED_POOL_SIZE = 3;
-/** The most connections that an instance opens in addition to its main pool and group commits (group-commit.ts). */
+/** The maximum number of connections besides those of the main pool and group commits (group-commit.ts). */
 export const SIDE_CONNECTIONS_MAX = TRANSACTIONS_MAX + RESERVED_POOL_SIZE;
 
-/** State of a database in addition to its main pool. */
+/** A database's options, and its pools other than the main one. */
 type AttachedPools = {
   options: DatabaseOptions;
   pools: Set<SidePool>;
@@ -43,17 +43,17 @@ type SidePool = {
   readonly poolSize: number;
   open(): Database;
   close(): Promise<void>;
-  /** Undefined until first used. */
+  /** Returns the pool; undefined until it is first used. */
   find(): Database | undefined;
 };
 const attachedPools = new WeakMap<Database, AttachedPools>();
 
 /**
- * Opens the main pool, for reads and for writes that never wait for a row lock. Connections are made on demand. `end` closes
- * the side pools as well. `bigint` columns are numbers (exact up to 2^53).
+ * Opens the main pool, for reads and for writes that never wait for a row lock. Connections are opened on demand. `end` also
+ * closes the side pools. `bigint` columns are returned as numbers, which are exact up to 2^53.
  */
 export function openDatabase(requestedOptions: DatabaseOptions): Database {
-  // All pools share this object, including later ones: see changeSession.
+  // All pools share this object, including those created later; see changeSession.
   const options = { ...requestedOptions, session: { ...(requestedOptions.session ?? SESSION_PARAMETERS) } };
   const database = openPool(options);
   const pools = new Set<SidePool>();
@@ -73,7 +73,7 @@ export function openDatabase(requestedOptions: DatabaseOptions): Database {
   return database;
 }
 
-/** @param getOptions is called when the pool is first used: by then the pooler in front of the database is known. */
+/** @param getOptions called when the pool is first used, because only then is it known whether there is a pooler. */
 function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePool {
   let pool: Database | undefined;
   return {
@@ -90,8 +90,8 @@ function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePo
 }
 
 /**
- * Creates another small pool on the same database, for work that may wait for locks, so it can't use up the main pool.
- * Opened on first use; its idle connections are closed. `close` waits at most a second for running work.
+ * Creates a small separate pool on the same database, so that work that may wait for locks doesn't exhaust the main pool. The
+ * pool is opened when first used, and closes idle connections. `close` waits at most a second for running work.
  */
 export function createSidePool(
   database: Database,
@@ -105,32 +105,32 @@ export function createSidePool(
   if (!attached) throw new Error("The pool was not opened by openDatabase.");
   const change = { idleTimeoutS: SIDE_IDLE_TIMEOUT_S, ...options };
   const pool = createPool(() => ({ ...attached.options, ...change }), poolSize);
-  const kept = {
+  const sidePool = {
     ...pool,
     async close() {
-      attached.pools.delete(kept);
+      attached.pools.delete(sidePool);
       await pool.close();
     },
   };
-  attached.pools.add(kept);
-  return kept;
+  attached.pools.add(sidePool);
+  return sidePool;
 }
 
-/** The options this database was opened with, if by openDatabase. */
+/** Returns the target with which the database was opened; undefined if openDatabase didn't open it. */
 export const findDatabaseTarget = (database: Database): DatabaseOptions["target"] | undefined =>
   attachedPools.get(database)?.options.target;
 
-/** Changes the startup parameters of all connections opened from now on, in all pools; undefined: not sent any more. */
+/** Changes the startup parameters of future connections in all pools. Parameters set to undefined are no longer sent. */
 export function changeSession(database: Database, change: SessionParameters): void {
   const session = attachedPools.get(database)?.options.session;
   if (session) Object.assign(session, change);
-  // The driver reads them whenever it opens a connection.
+  // The driver reads these whenever it opens a connection.
   for (const pool of listPools(database)) Object.assign(pool.options.connection, change);
 }
 
 /**
  * Adapts all pools of this database to the pooler in front of it.
- * @param isKnown false: the pooler is only assumed until it is detected.
+ * @param isKnown whether the pooler was detected; false if it is only assumed for now.
  */
 export function changePooling(database: Database, pooling: Pooling, isKnown: boolean): void {
   const sides = attachedPools.get(database);
@@ -138,31 +138,31 @@ export function changePooling(database: Database, pooling: Pooling, isKnown: boo
   const { options } = sides;
   options.pooling = pooling;
   sides.isPoolingKnown = isKnown;
-  // The driver reads it for each statement.
+  // The driver reads this option for each statement.
   for (const pool of listPools(database)) pool.options.prepare = canPrepare(options.target, pooling);
 }
 
-/** The pooler in front of this database, if already detected (pooler-check.ts). */
+/** Returns the kind of pooler in front of this database, once detected (pooler-check.ts). */
 export const getPooling = (database: Database): Pooling => attachedPools.get(database)?.options.pooling ?? "none";
 
 /** Whether each transaction may get a different connection to Postgres. */
 export const isPooledByTransaction = (database: Database): boolean =>
   attachedPools.get(database)?.isPoolingKnown === true && getPooling(database) === "transaction";
 
-/** A pool of one connection with the same target and settings. The caller closes it. */
+/** Opens a pool of one connection with the same target and settings. The caller must close it. */
 export function openProbe(database: Database): Database {
   const sides = attachedPools.get(database);
   if (!sides) throw new Error("The pool was not opened by openDatabase.");
   return openPool({ ...sides.options, poolSize: 1 });
 }
 
-/** The open pools of this database. */
+/** Returns the open pools of this database. */
 const listPools = (database: Database): Database[] => [
   database,
   ...[...(attachedPools.get(database)?.pools ?? [])].flatMap((pool) => pool.find() ?? []),
 ];
 
-/** Connections of all pools of this database, statements waiting for a connection, and the maximum. */
+/** Counts the connections in all pools of this database, and statements that wait for one. Also returns the maximum. */
 export function countConnections(database: Database): ConnectionCounts & { max: number } {
   const sides = attachedPools.get(database);
   let max = sides?.options.poolSize ?? 0;
@@ -178,19 +178,19 @@ export function countConnections(database: Database): ConnectionCounts & { max: 
 }
 
 /**
- * Connections that stay available when the main pool is exhausted. Only for short statements that don't wait for row locks,
- * since the driver pipelines statements behind running ones.
+ * Returns a pool that stays available when the main pool is exhausted. Use it only for short statements that don't wait for
+ * row locks, because the driver pipelines statements behind running ones.
  */
 export const getReservedPool = (database: Database): Database =>
   attachedPools.get(database)?.reserved.open() ?? database;
 
 /**
- * Runs `work` in one transaction: committed when the promise fulfills, rolled back when it rejects. Use it for everything
- * that may wait for a row lock, even single statements: transactions have their own connections, outside the main pool.
- * `work` is repeated if a row was locked.
- * @param key names the contended row, such as `user:<id>`, or the id of a conversation. Transactions with the same key queue
- * without a connection. If the row stays locked, queued ones only wait briefly for it.
- * @throws Problem `overloaded` when too many wait; a lock timeout of the database; whatever `work` throws.
+ * Runs `work` in a transaction, which is committed if the promise fulfills and rolled back if it rejects. Use it for everything
+ * that may wait for a row lock, even single statements, because transactions have their own connections outside the main pool.
+ * If a row was locked, `work` is retried.
+ * @param key identifies the contended row: for example `user:<id>`, or a conversation's id. Transactions with the same key are
+ * queued without a connection. If the row stays locked, queued ones wait only briefly for it.
+ * @throws Problem `overloaded` if too many transactions are waiting; the database's lock timeout; whatever `work` throws.
  */
 export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
   const sides = attachedPools.get(database);
@@ -199,9 +199,9 @@ export async function withTransaction<T>(database: Database, work: (sql: Sql) =>
 }
 
 /**
- * Like `withTransaction` for a single statement in its own implicit transaction, which saves the round trips of `begin` and
+ * Like `withTransaction`, but for a single statement in an implicit transaction, which saves the round trips of `begin` and
  * `commit`.
- * @param statement sets the `lock_timeout` that it receives, as functions of the database can.
+ * @param statement must set the `lock_timeout` that it receives, which functions in the database can do.
  */
 export async function withStatement<T>(database: Database, statement: Statement<T>, key?: string): Promise<T> {
   const sides = attachedPools.get(database);
@@ -209,14 +209,14 @@ export async function withStatement<T>(database: Database, statement: Statement<
   return traceDatabase(sides.options, "statement", () => sides.transactions.runStatement(statement, key));
 }
 
-/** A span for database work within a trace, including its wait for a connection and for locks, and its retries. */
+/** Records a span for database work, including waits for connections and locks, and retries. */
 function traceDatabase<T>({ tracing }: DatabaseOptions, name: string, work: () => Promise<T>): Promise<T> {
   if (!tracing?.recording()) return work();
   const attributes = { "db.system.name": "postgresql", "db.query.summary": name };
   return tracing.run(name, { kind: SpanKind.CLIENT, attributes }, work);
 }
 
-/** Returns the row or throws `not_found`. Lookups check access, so a row that the caller can't access counts as missing. */
+/** Returns the row, or throws `not_found`. Lookups check access, so rows that the caller can't access count as missing. */
 export function requireRow<T>(row: T | undefined, what: string): T {
   if (row === undefined) throw createNotFound(what);
   return row;

@@ -3,50 +3,50 @@ import { type CommitLanes, PAUSE_MIN_MS } from "./commit-lanes.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 import { isLockConflict, isServerFailure } from "./errors.ts";
 
-/** Conversations whose lock is awaited in the database at the same time; each takes its own connection. */
+/** The maximum number of lanes that wait in the database for their conversation's lock. Each needs its own connection. */
 export const LANES_WAITING_MAX = 3;
 
 const PAUSE_MAX_MS = 25;
-/** A lane locked for this long waits in the database: the lock is held more than briefly. */
+/** A lane that has been locked for this long waits in the database, because the lock isn't held only briefly. */
 const WAIT_AFTER_MS = 30;
 /**
- * With this many items a separate commit is worthwhile, so the lane waits in the database immediately: two instances are
- * writing to a busy conversation.
+ * A lane with this many items waits in the database immediately, because a separate commit is worthwhile. This happens if two
+ * instances write to a busy conversation.
  */
 const WAIT_ITEMS_MIN = 16;
-/** A lane locked for this long is attempted less often, and with its first item only. */
+/** A lane that has been locked for this long is attempted less often, and only with its first item. */
 const SLOW_AFTER_MS = 1_000;
 const SLOW_PAUSE_MS = 100;
-/** Attempts a second of all slow lanes together. */
+/** The maximum number of attempts per second for all slow lanes together. */
 const SLOW_ATTEMPTS_PER_S = 1_000;
-/** The pause of an item whose commit waits for a lock: while it waits, it holds the lock of its conversation. */
+/** The pause before retrying an item that waits for another lock during its commit, while holding its conversation's lock. */
 const UNBATCHED_PAUSE_MS = 500;
 
-/** Schedules attempts of lanes: in one of the next batches, or waiting in the database. */
+/** Schedules the attempts of lanes: as part of a coming batch, or waiting in the database. */
 export interface CommitAttempts {
-  /** Pauses lanes whose attempt is over and that are still locked; releases the others. */
+  /** Pauses lanes that are still locked after their attempt, and closes the others. */
   end(): void;
 }
 
 type Dependencies<Item, Result> = {
   queue: CommitQueue<Entry<Item, Result>>;
   lanes: CommitLanes<Item, Result>;
-  /** Waits for the lock of the conversation, on a lane connection. */
+  /** Commits items of one conversation on a lane connection, waiting for the conversation's lock. */
   commitWaiting(items: Item[]): Promise<CommitOutcome<Result>[]>;
-  /** Resolves the items with their results, and moves locked ones to their lane. */
+  /** Settles the items of a batch with their results, and moves locked ones to their lanes. */
   settleBatch(batch: Entry<Item, Result>[], results: CommitOutcome<Result>[]): void;
   fail(batch: Entry<Item, Result>[], error: unknown): void;
 };
 
 export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Result>): CommitAttempts {
   const { queue, lanes, commitWaiting, settleBatch, fail } = deps;
-  type ALane = Lane<Item, Result>;
-  /** Lanes that wait for a connection. */
-  const awaitingConnection: ALane[] = [];
+  type AnyLane = Lane<Item, Result>;
+  /** Lanes that wait for a free connection. */
+  const awaitingConnection: AnyLane[] = [];
   let freeConnections = LANES_WAITING_MAX;
 
-  const isSlow = (lane: ALane): boolean => performance.now() - lane.openedAtMs >= SLOW_AFTER_MS;
-  const isDue = ({ hasWaited, entries, openedAtMs }: ALane): boolean =>
+  const isSlow = (lane: AnyLane): boolean => performance.now() - lane.openedAtMs >= SLOW_AFTER_MS;
+  const isDue = ({ hasWaited, entries, openedAtMs }: AnyLane): boolean =>
     hasWaited || entries.length >= WAIT_ITEMS_MIN || performance.now() - openedAtMs >= WAIT_AFTER_MS;
 
   function end(): void {
@@ -58,7 +58,7 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
     }
   }
 
-  function pause(lane: ALane): void {
+  function pause(lane: AnyLane): void {
     if (lane.entries.length === 0) {
       close(lane);
       return;
@@ -71,8 +71,8 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
     if (lane.mayWait && isDue(lane)) queueForConnection(lane);
   }
 
-  /** Adds its items to the next batch; only the first one if the lane has been locked for long. */
-  function attempt(lane: ALane): void {
+  /** Adds the lane's items to the next batch; only the first one if the lane has been locked for a long time. */
+  function attempt(lane: AnyLane): void {
     if (lane.isUnbatched) {
       queueForConnection(lane);
       return;
@@ -88,7 +88,7 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
     else queue.start();
   }
 
-  function queueForConnection(lane: ALane): void {
+  function queueForConnection(lane: AnyLane): void {
     if (!lane.isQueued) awaitingConnection.push(lane);
     lane.isQueued = true;
     assignConnections();
@@ -99,15 +99,15 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
       const lane = awaitingConnection.shift();
       if (!lane) return;
       lane.isQueued = false;
-      // A lane in an attempt queues again if it is still locked.
+      // A lane that is being attempted is queued again if it is still locked.
       if (lanes.findById(lane.id) !== lane || lane.state !== "paused") continue;
       if (lane.entries.length > 0) void wait(lane);
       else close(lane);
     }
   }
 
-  /** Waits in the database for the lock of its conversation, then writes everything that waits for it. */
-  async function wait(lane: ALane): Promise<void> {
+  /** Waits in the database for the conversation's lock, then writes the lane's items. */
+  async function wait(lane: AnyLane): Promise<void> {
     clearTimeout(lane.timer);
     lane.state = "waiting";
     lane.hasWaited = true;
@@ -115,14 +115,14 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
     const batch = lanes.takeFrom(lane, lane.isUnbatched ? 1 : BATCH_ITEMS_MAX);
     await writeWaiting(lane, batch);
     freeConnections += 1;
-    // Sorting out may have opened lanes of senders.
+    // Settling the batch may have opened lanes for single senders.
     end();
-    // Moves to the end of the line: other lanes waiting for a connection go first.
+    // Other lanes that are waiting for a connection go first.
     pause(lane);
     assignConnections();
   }
 
-  async function writeWaiting(lane: ALane, batch: Entry<Item, Result>[]): Promise<void> {
+  async function writeWaiting(lane: AnyLane, batch: Entry<Item, Result>[]): Promise<void> {
     try {
       const results = await commitWaiting(batch.map(({ item }) => item));
       settleBatch(batch, results);
@@ -131,19 +131,19 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
       lane.isUnbatched = false;
     } catch (error) {
       if (isLockConflict(error)) {
-        // The lock is held for longer: from now on the lane is only attempted, without waiting on a connection.
+        // The lock is held for a long time. From now on, the lane is only attempted in batches, without waiting in the database.
         lane.mayWait = false;
         lanes.putBack(new Map([[lane, batch]]));
       } else if (batch.length > 1 && !isServerFailure(error)) {
-        // Put back in order, in case the first half has to wait again.
+        // Puts items back in their order, in case the first half has to wait again.
         lanes.putBack(new Map([[lane, batch.splice(batch.length >> 1)]]));
         await writeWaiting(lane, batch);
       } else fail(batch, error);
     }
   }
 
-  /** Returns the remaining items of a lane to the others, behind its items already in the queue. */
-  function close(lane: ALane): void {
+  /** Closes a lane, and moves its remaining items behind its items that are already in the queue. */
+  function close(lane: AnyLane): void {
     clearTimeout(lane.timer);
     lanes.remove(lane);
     const [first] = lane.entries;

@@ -9,54 +9,53 @@ import {
 } from "./commit-entries.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 
-/** The pause of a lane before its next attempt; doubles each time it is still locked. */
+/** The pause before a lane's next attempt. It doubles each time the lane is still locked. */
 export const PAUSE_MIN_MS = 3;
 
 /** The lanes and the items waiting in them. commit-attempts.ts schedules their attempts. */
 export interface CommitLanes<Item, Result> {
   readonly size: number;
-  /** Lanes with items in the queue or in a batch, or that were found locked by one. */
+  /** Lanes that have items in the queue or in a batch, or whose lock was just met by one. */
   readonly attempting: Set<Lane<Item, Result>>;
-  /** The lane an item has to join; undefined: none. */
+  /** Returns the lane that an item has to join; undefined if none. */
   find(key: string, sender: string): Lane<Item, Result> | undefined;
   findById(id: string): Lane<Item, Result> | undefined;
   list(): Iterable<Lane<Item, Result>>;
-  /** Finds the lane of a conversation, or opens one marked as locked. */
+  /** Finds the lane of a conversation, or opens one and marks it as locked. */
   findOrOpen(entry: Entry<Item, Result>): Lane<Item, Result>;
   /**
-   * Finds or opens the lane of a sender in a conversation. A new one takes over the sender's items from the conversation's
-   * lane.
+   * Finds or opens the lane of a sender in a conversation. A new lane takes over the sender's items from the conversation's lane.
    */
   findOrOpenForSender(entry: Entry<Item, Result>): Lane<Item, Result>;
   addTo(lane: Lane<Item, Result>, entries: Entry<Item, Result>[]): void;
   takeFrom(lane: Lane<Item, Result>, itemsMax: number): Entry<Item, Result>[];
   extract(lane: Lane<Item, Result>, isExtracted: (entry: Entry<Item, Result>) => boolean): Entry<Item, Result>[];
-  /** Returns entries to the front of their lanes, followed by entries of the same lanes still in the queue. */
+  /** Puts entries back at the front of their lanes, followed by entries of these lanes that are still in the queue. */
   putBack(locked: Map<Lane<Item, Result>, Entry<Item, Result>[]>): void;
-  /** Marks an item as no longer part of its lane's attempt. */
+  /** Removes an item from its lane's attempt. */
   leaveAttempt(entry: Entry<Item, Result>): void;
-  /** Removes the lane; the caller handles its remaining items. */
+  /** Removes a lane. The caller must handle its remaining items. */
   remove(lane: Lane<Item, Result>): void;
 }
 
-/** @param refuse receives the items that don't fit into a full lane. */
+/** @param refuse called for items that don't fit in a full lane. */
 export function createCommitLanes<Item, Result>(
   queue: CommitQueue<Entry<Item, Result>>,
   refuse: (entry: Entry<Item, Result>, error: unknown) => void,
 ): CommitLanes<Item, Result> {
-  type AnEntry = Entry<Item, Result>;
-  type ALane = Lane<Item, Result>;
-  /** By conversation, or by conversation and sender. */
-  const lanes = new Map<string, ALane>();
-  const attempting = new Set<ALane>();
+  type AnyEntry = Entry<Item, Result>;
+  type AnyLane = Lane<Item, Result>;
+  /** The lanes by id: of whole conversations, and of single senders. */
+  const lanes = new Map<string, AnyLane>();
+  const attempting = new Set<AnyLane>();
 
-  const find = (key: string, sender: string): ALane | undefined =>
+  const find = (key: string, sender: string): AnyLane | undefined =>
     lanes.size === 0 ? undefined : (lanes.get(laneIdOf(key, sender)) ?? lanes.get(key));
 
-  function open(id: string, mayWait: boolean): ALane {
-    const lane: ALane = {
+  function open(id: string, mayWait: boolean): AnyLane {
+    const lane: AnyLane = {
       id,
-      // It ends like an attempt that found it locked.
+      // A new lane is handled like one whose attempt has just met a lock.
       state: "attempting",
       entries: [],
       bytes: 0,
@@ -75,14 +74,14 @@ export function createCommitLanes<Item, Result>(
     return lane;
   }
 
-  function addTo(lane: ALane, entries: AnEntry[]): void {
+  function addTo(lane: AnyLane, entries: AnyEntry[]): void {
     for (const entry of entries) {
       lane.entries.push(entry);
       lane.bytes += entry.bytes;
     }
   }
 
-  function extract(lane: ALane, isExtracted: (entry: AnEntry) => boolean): AnEntry[] {
+  function extract(lane: AnyLane, isExtracted: (entry: AnyEntry) => boolean): AnyEntry[] {
     const extracted = lane.entries.filter(isExtracted);
     if (extracted.length > 0) {
       lane.entries = lane.entries.filter((entry) => !isExtracted(entry));
@@ -91,7 +90,7 @@ export function createCommitLanes<Item, Result>(
     return extracted;
   }
 
-  function leaveAttempt(entry: AnEntry): void {
+  function leaveAttempt(entry: AnyEntry): void {
     if (entry.lane) entry.lane.inFlight -= 1;
     entry.lane = null;
   }
@@ -130,7 +129,7 @@ export function createCommitLanes<Item, Result>(
     },
 
     putBack(locked) {
-      const followersOf = (entry: AnEntry): AnEntry[] | undefined => {
+      const followersOf = (entry: AnyEntry): AnyEntry[] | undefined => {
         const lane = find(entry.key, entry.sender);
         return lane && locked.get(lane);
       };
@@ -144,7 +143,7 @@ export function createCommitLanes<Item, Result>(
         addTo(lane, entries);
         addTo(lane, later);
         while (lane.entries.length > LANE_ITEMS_MAX || lane.bytes > LANE_BYTES_MAX) {
-          const entry = lane.entries.pop() as AnEntry;
+          const entry = lane.entries.pop() as AnyEntry;
           lane.bytes -= entry.bytes;
           refuse(entry, createLaneFull());
         }

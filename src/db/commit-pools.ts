@@ -1,7 +1,7 @@
 import { createSidePool, type Database } from "./client.ts";
 import { LANES_WAITING_MAX } from "./commit-attempts.ts";
 
-/** A batch that takes longer is cancelled, and written in halves. */
+/** A batch that takes longer than this is cancelled, and its halves are written separately. */
 const BATCH_TIMEOUT_MS = 4_000;
 
 export interface CommitPools {
@@ -11,8 +11,8 @@ export interface CommitPools {
 }
 
 /**
- * Connections for commits only, with a shorter statement timeout: one that stays open for the batches, and one for each
- * waiting lane.
+ * Creates the connections for commits, which have a shorter statement timeout: one for batches, which stays open, and one for
+ * each lane that waits in the database.
  */
 export function createCommitPools(database: Database): CommitPools {
   const statementTimeoutMs = BATCH_TIMEOUT_MS;

@@ -1,22 +1,22 @@
 import { takeBatch } from "./commit-entries.ts";
 
-/** The items of the next batches, in order. */
+/** The entries for the next batches, in order. */
 export interface CommitQueue<E> {
   readonly length: number;
   push(...entries: E[]): void;
-  /** Adds items before all others. */
+  /** Adds entries before all others. */
   unshift(...entries: E[]): void;
-  /** Removes entries, keeping the order of the rest. */
+  /** Removes and returns the matching entries. The others keep their order. */
   extract(isExtracted: (entry: E) => boolean): E[];
-  /** All of them, read-only. */
+  /** Returns all entries, read-only. */
   list(): readonly E[];
-  /** Starts writing batches until the queue is empty, unless already running. */
+  /** Starts writing batches until the queue is empty, unless this is already happening. */
   start(): void;
 }
 
 /**
- * @param write writes one batch; it never rejects. Batches are written one at a time, so items that arrive during one are
- * batched.
+ * @param write writes one batch, and never rejects. Batches are written one at a time, so entries that arrive during a write
+ * form the next batch.
  */
 export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[]) => Promise<void>): CommitQueue<E> {
   let queue: E[] = [];
@@ -45,8 +45,8 @@ export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[
     start() {
       if (isRunning || queue.length === 0) return;
       isRunning = true;
-      // Runs at the end of this event loop tick, so that all frames that arrived in it are batched: a microtask would run
-      // after the first of them.
+      // Runs at the end of the current turn of the event loop, so that all frames that arrived in it are batched. A microtask
+      // would run after the first of them.
       setImmediate(run);
     },
   };

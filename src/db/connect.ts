@@ -22,17 +22,17 @@ import { createSlowStatements } from "./slow-statements.ts";
 import { checkServer, checkWritable, DatabaseNotReadyError, UnsuitableDatabaseError } from "./suitability.ts";
 import { findMissingTls } from "./tls-check.ts";
 
-/** Longest wait for running queries when the pool closes. */
+/** How long closing the pool waits for running queries. */
 const CLOSE_TIMEOUT_S = 5;
-/** Group commits of sends and of completed answers: one connection for the batches of each, and those of its lanes. */
+/** Two group commits, for sent messages and for completed answers. Each has a connection for batches, and those of its lanes. */
 const COMMIT_CONNECTIONS_MAX = 2 * (1 + LANES_WAITING_MAX);
-/** Steps that count for analytics (src/modules/analytics): one for reads, one for the job. */
+/** Counting for analytics (src/modules/analytics): one connection for reads, one for the job. */
 const COUNTING_CONNECTIONS_MAX = 2;
-/** Imports have their own connections for writing (src/modules/imports/job.ts). */
+/** Connections with which imports write (src/modules/imports/job.ts). */
 const IMPORT_CONNECTIONS_MAX = 2;
 /** LISTEN and NOTIFY between instances (src/realtime/bus-postgres.ts): with DATABASE_URL and without REDIS_URL. */
 const BUS_CONNECTIONS_MAX = 2;
-/** The most connections that an instance opens in addition to DATABASE_POOL_SIZE. Tested by test/db/connections.test.ts. */
+/** The maximum number of connections besides DATABASE_POOL_SIZE. Tested in test/db/connections.test.ts. */
 export const EXTRA_CONNECTIONS_MAX =
   SIDE_CONNECTIONS_MAX +
   COMMIT_CONNECTIONS_MAX +
@@ -44,9 +44,9 @@ const RETRY_DELAY_MAX_MS = 5_000;
 
 export type Connected = {
   database: Database;
-  /** `embedded`: the Postgres bundled with Parley; `server`: the one in `DATABASE_URL`. */
+  /** `embedded`: the Postgres bundled with Parley; `server`: the one of `DATABASE_URL`. */
   kind: "embedded" | "server";
-  /** Ends the pool within 5 seconds, then the embedded Postgres if this process started it. Idempotent. */
+  /** Closes the pool within 5 seconds, then stops the embedded Postgres if this process started it. Idempotent. */
   close(): Promise<void>;
 };
 
@@ -54,7 +54,7 @@ type DatabaseConfig = Pick<Config, "DATABASE_URL" | "DATABASE_POOL_SIZE" | "DATA
   Partial<Pick<Config, "DATABASE_SLOW_QUERY_MS">>;
 
 export type ConnectOptions = {
-  /** For short commands: use the embedded Postgres of a running Parley, if there is one. */
+  /** Whether to use the embedded Postgres of a running Parley, if there is one. For short commands. */
   canJoin?: boolean;
   /** Called with the time that each statement waited for a connection. */
   onWait?(waitMs: number): void;
@@ -63,11 +63,11 @@ export type ConnectOptions = {
 };
 
 /**
- * Opens the database in `DATABASE_URL`, or starts the embedded Postgres if it isn't set. Doesn't wait for an unavailable
- * server; see `waitForDatabase`.
- * @throws ConfigError when `DATABASE_URL` is malformed.
- * @throws DataDirectoryInUseError when another Parley uses `DATA_DIR` (not with `canJoin`).
- * @throws EmbeddedPostgresError when the embedded Postgres cannot start.
+ * Opens the database of `DATABASE_URL`, or starts the embedded Postgres if that isn't set. Doesn't wait until the server is
+ * available; see `waitForDatabase`.
+ * @throws ConfigError if `DATABASE_URL` is malformed.
+ * @throws DataDirectoryInUseError if another Parley uses `DATA_DIR` (not with `canJoin`).
+ * @throws EmbeddedPostgresError if the embedded Postgres can't start.
  */
 export async function connectDatabase(
   config: DatabaseConfig,
@@ -77,10 +77,10 @@ export async function connectDatabase(
   const poolSize = config.DATABASE_POOL_SIZE;
   const { add } = createSlowStatements(log, config.DATABASE_SLOW_QUERY_MS ?? 0);
   const observer = { onStatement: add, onWait: options.onWait ?? (() => {}) };
-  const given = { poolSize, observer, tracing: options.tracing };
-  if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, ...given });
+  const commonOptions = { poolSize, observer, tracing: options.tracing };
+  if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, ...commonOptions });
   const { stop, ...target } = await startOrJoin(config, log, options);
-  return connect("embedded", { target, ...given }, stop);
+  return connect("embedded", { target, ...commonOptions }, stop);
 }
 
 async function startOrJoin(config: DatabaseConfig, log: Log, { canJoin = false }: ConnectOptions) {
@@ -113,10 +113,10 @@ function connect(kind: Connected["kind"], options: DatabaseOptions, stop?: () =>
 }
 
 /**
- * Waits until the database is ready, however long that takes, and runs `work` with it; repeats both if the database fails
- * during `work`. Logs the reason of each failed attempt.
- * @throws UnsuitableDatabaseError when waiting does not help; non-temporary errors of `work`; the signal's reason once it is
- * aborted.
+ * Waits until the database is ready, however long that takes, and then runs `work`. Starts over if the database fails during
+ * `work`. Logs why each attempt failed.
+ * @throws UnsuitableDatabaseError if waiting doesn't help; errors of `work` that aren't temporary; the signal's reason once it
+ * is aborted.
  */
 export async function waitForDatabase(
   database: Database,
@@ -148,13 +148,13 @@ async function examine(database: Database, log: Log): Promise<void> {
   try {
     await checkWritable(database);
   } catch (error) {
-    // New connections pick up settings of the role or the database changed since.
+    // New connections use settings of the role or the database that were changed meanwhile.
     if (error instanceof DatabaseNotReadyError) await endSessions(database);
     throw error;
   }
 }
 
-/** Describes an error. The driver's errors name host, port, user and database, never the password. */
+/** Describes an error for the log. The driver's errors contain host, port, user and database, but never the password. */
 async function describe(error: unknown, database: Database): Promise<string> {
   if (!(error instanceof Error)) return String(error);
   const target = findDatabaseTarget(database);

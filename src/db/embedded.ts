@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { findDataDirProblem, openDataDir } from "../lib/data-dir.ts";
 import type { Log } from "../lib/log.ts";
 import { ensureCluster } from "./embedded/cluster.ts";
-import { EmbeddedPostgresError, unreachable } from "./embedded/error.ts";
+import { createUnreachableError, EmbeddedPostgresError } from "./embedded/error.ts";
 import { createLauncher, findOwner, isReachable, type ProcessOwner } from "./embedded/launcher.ts";
 import { lockDirectory } from "./embedded/lock.ts";
 import { hasPayload, payloadVersion, removeOtherVersions, unpackPostgres } from "./embedded/payload.ts";
@@ -16,31 +16,31 @@ export { DataDirectoryInUseError, EmbeddedPostgresError } from "./embedded/error
 
 export type EmbeddedPostgresOptions = {
   dataDir: string;
-  /** The most connections that Parley's pools open together (80); the server allows a few more. */
+  /** The maximum number of connections of all Parley's pools; default: 80. The server allows a few more. */
   poolSize?: number;
   log: Log;
 };
 
 export type EmbeddedPostgres = SocketAddress & {
-  /** Shuts the server down (fast mode, after 25 seconds at the latest) and releases `DATA_DIR`. Idempotent. */
+  /** Shuts down the server (fast mode, at most 25 seconds) and releases `DATA_DIR`. Idempotent. */
   stop(): Promise<void>;
 };
 
-/** The address of the server. The role owns the database `parley` and is not a superuser. */
+/** Where to connect, and the role to use, which owns the database `parley` and is not a superuser. */
 type SocketAddress = { socketDirectory: string; user: string };
 
 const POOL_SIZE = 80;
-/** Where root unpacks PostgreSQL: the server runs as another user, so its programs must be readable by everyone. */
+/** Where PostgreSQL is unpacked if Parley runs as root. The server runs as another user, who must be able to read its programs. */
 export const SHARED_PROGRAMS_DIR = "/var/cache/parley";
-/** The longest path that fits in a Unix socket address. */
+/** The maximum length of a path in a Unix socket address. */
 const SOCKET_PATH_BYTES_MAX = process.platform === "linux" ? 107 : 103;
 
 /**
  * Starts the PostgreSQL bundled with the executable, with its data in `DATA_DIR/postgres` and its log in
- * `DATA_DIR/postgres.log`, reachable only over a Unix socket. The database `parley` exists when it returns. If the server
- * ends unexpectedly, it is restarted.
- * @throws DataDirectoryInUseError when a running Parley uses this `DATA_DIR`.
- * @throws EmbeddedPostgresError when it cannot start; the message says why.
+ * `DATA_DIR/postgres.log`. It is reachable only over a Unix socket, and contains the database `parley`. If the server exits
+ * unexpectedly, it is restarted.
+ * @throws DataDirectoryInUseError if a running Parley uses this `DATA_DIR`.
+ * @throws EmbeddedPostgresError if the server can't start; the message says why.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   if (!hasPayload)
@@ -65,7 +65,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
-/** Runs the steps of a start, and pushes to `undo` what reverts each of them. */
+/** Runs the startup steps, and adds to `undo` what reverts each of them. */
 async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void> | void)[]): Promise<SocketAddress> {
   const { poolSize = POOL_SIZE, log } = options;
   const startedAtMs = performance.now();
@@ -99,10 +99,10 @@ function chooseProgramsDir(dataDir: string, owner: ProcessOwner): string {
   const isUsable = (folder: string) => isReachable(join(folder, "programs"), owner);
   if (isSharedDirSafe() && isUsable(SHARED_PROGRAMS_DIR)) return SHARED_PROGRAMS_DIR;
   if (isUsable(dataDir)) return dataDir;
-  throw unreachable(dataDir, owner);
+  throw createUnreachableError(dataDir, owner);
 }
 
-/** Root only runs programs that only root could have written. The system may be read-only. */
+/** Whether the shared folder exists or can be created, and only root can write to it: root must not run others' programs. */
 function isSharedDirSafe(): boolean {
   try {
     if (mkdirSync(SHARED_PROGRAMS_DIR, { recursive: true })) chmodSync(SHARED_PROGRAMS_DIR, 0o755);
@@ -115,8 +115,8 @@ function isSharedDirSafe(): boolean {
 }
 
 /**
- * The server's socket is in its data folder, which only its owner may enter. A path too long for a socket address is reached
- * through an open descriptor of the folder, on systems that provide such paths (Linux).
+ * Returns the directory of the server's socket, which is its data folder; only its owner may enter it. If the path is too long
+ * for a socket address, the folder is reached through an open file descriptor, on systems that provide such paths (Linux).
  */
 function openSocketDirectory(clusterDir: string): { address: SocketAddress; release(): void } {
   if (Buffer.byteLength(join(clusterDir, ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX)
@@ -128,7 +128,7 @@ function openSocketDirectory(clusterDir: string): { address: SocketAddress; rele
   return { address: { socketDirectory, user: APPLICATION_ROLE }, release: () => closeSync(descriptor) };
 }
 
-/** The server that a running Parley has started on `dataDir`, for short commands; null when there is none. */
+/** Finds the server that a running Parley has started on `dataDir`, for short commands; null if there is none. */
 export function findRunningPostgres(dataDir: string): EmbeddedPostgres | null {
   const clusterDir = join(realpathSync(dataDir), "postgres");
   if (!readPostmasterFile(clusterDir)?.isReady) return null;
@@ -141,15 +141,15 @@ function explain(error: unknown, dataDir: string): unknown {
   const hasNoAccess = code === "EACCES" || code === "EPERM";
   const problem = hasNoAccess ? findDataDirProblem(dataDir) : null;
   if (problem !== null) return new EmbeddedPostgresError(problem, { cause: error });
-  const sentence = sentences[code];
-  return sentence
-    ? new EmbeddedPostgresError(sentence.replace("DATA_DIR", `DATA_DIR ${dataDir}`), { cause: error })
+  const message = messages[code];
+  return message
+    ? new EmbeddedPostgresError(message.replace("DATA_DIR", `DATA_DIR ${dataDir}`), { cause: error })
     : error;
 }
 
 const noAccess = "This user has no access to DATA_DIR; start Parley as the user that created it, or set another one.";
 const noFolder = "DATA_DIR is a file, not a folder; set another one.";
-const sentences: Record<string, string> = {
+const messages: Record<string, string> = {
   EACCES: noAccess,
   EPERM: noAccess,
   EEXIST: noFolder,

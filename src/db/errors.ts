@@ -1,13 +1,13 @@
 import postgres from "postgres";
 import { Problem } from "../lib/problem.ts";
 
-/** Retry delay for requests that failed because of the database. */
+/** The retry delay for requests that failed because of the database. */
 const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /**
- * SQLSTATEs of a server that is stopping, starting, restarting or full (57P01 to 57P03, 57P05, 53300), of connections (class
- * 08; PgBouncer sends 08P01 when its server is unavailable), of a replica after failover (25006), and of a transaction that
- * was idle for too long (25P03).
+ * SQLSTATEs that mean "unavailable": the server is stopping, starting, restarting or full (57P01 to 57P03, 57P05, 53300), the
+ * connection failed (class 08; PgBouncer sends 08P01 if its server is unavailable), the server became a replica in a failover
+ * (25006), or the transaction was idle for too long (25P03).
  */
 const unavailableStates = new Set([
   "08000",
@@ -25,10 +25,10 @@ const unavailableStates = new Set([
   "25P03",
 ]);
 
-/** The driver's codes for a closed connection. Nothing else throws them. */
+/** The driver's own codes for a closed connection. */
 const driverCodes = new Set(["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED", "CONNECT_TIMEOUT"]);
 
-/** Socket errors. Files and providers' sockets have the same codes, so these count only on errors of our database. */
+/** Codes of socket errors. Files and providers' sockets have them too, so they count only in errors of the database. */
 const socketCodes = new Set([
   "EAGAIN",
   "EAI_AGAIN",
@@ -45,12 +45,12 @@ const socketCodes = new Set([
 
 const marked = new WeakSet<object>();
 
-/** Marks an error that the database threw without a query, on a reserved connection (pool.ts). */
+/** Marks an error of the database that doesn't belong to a query, because a connection was being reserved (pool.ts). */
 export function markAsDatabaseError(error: unknown): void {
   if (error instanceof Error) marked.add(error);
 }
 
-/** The driver attaches the query, with its parameters, to every error that rejects a query. */
+/** Whether an error comes from the database. The driver attaches the query and its parameters to every error of a query. */
 const isDatabaseError = (error: Error): boolean => marked.has(error) || ("query" in error && "parameters" in error);
 
 /**
@@ -65,17 +65,17 @@ export function isDatabaseUnavailable(error: unknown): boolean {
 
 let outOfSpaceAtMs = Number.NEGATIVE_INFINITY;
 
-/** When the server was last out of space, by `performance.now`; for the health check. */
+/** Returns when the server was last out of space, as `performance.now()`, for the health check. */
 export const findLastOutOfSpaceMs = (): number => outOfSpaceAtMs;
 
-/** Whether the server is out of disk (53100) or memory (53200). Records the time. */
+/** Whether the server is out of disk space (53100) or memory (53200). Records the time. */
 function isOutOfSpace(error: unknown): boolean {
   if (!(error instanceof postgres.PostgresError) || (error.code !== "53100" && error.code !== "53200")) return false;
   outOfSpaceAtMs = performance.now();
   return true;
 }
 
-/** Whether the server itself has failed, so other statements would fail too. */
+/** Whether the server itself has failed, so that other statements would fail too. */
 export const isServerFailure = (error: unknown): boolean => isDatabaseUnavailable(error) || isOutOfSpace(error);
 
 /** Whether Postgres refused a row because of this unique index or constraint. */
@@ -90,7 +90,7 @@ export function isCollision(error: unknown): boolean {
   return error instanceof postgres.PostgresError && (error.code === "40P01" || error.code === "40001");
 }
 
-/** Whether a lock timed out (55P03) or a transaction collided with another one: the same may work later. */
+/** Whether a lock timed out (55P03) or a transaction collided with another one, so that a retry may succeed. */
 export function isLockConflict(error: unknown): boolean {
   return (error instanceof postgres.PostgresError && error.code === "55P03") || isCollision(error);
 }
@@ -100,11 +100,11 @@ export function isStatementTimeout(error: unknown): boolean {
   return error instanceof postgres.PostgresError && error.code === "57014";
 }
 
-/** Whether a pool refused a statement, because too many wait for a connection (patches/postgres/waits-bounded.patch). */
+/** Whether a pool refused a statement because too many are waiting for a connection (patches/postgres/waits-bounded.patch). */
 const isPoolFull = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "TOO_MANY_WAITING";
 
-/** The problem for a database error, if the same request may work later; otherwise undefined. */
+/** Returns the problem for a database error if the same request may succeed later; otherwise undefined. */
 export function findTemporaryProblem(error: unknown): Problem | undefined {
   const retryAfterMs = DATABASE_RETRY_AFTER_MS;
   if (isLockConflict(error))

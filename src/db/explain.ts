@@ -1,11 +1,12 @@
 import { isDatabaseUnavailable } from "./errors.ts";
 
-/** One sentence on how to fix a database error; null for other errors. */
+/** Explains a database error and how to fix it, in one sentence; null for other errors. */
 export function explainDatabaseError(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   const code = "code" in error ? String(error.code) : "";
   const text = error.message;
-  // SQLSTATE, PostgreSQL appendix A: too_many_connections, also of a role or a database; PgBouncer has no code for it.
+  // SQLSTATE codes are listed in PostgreSQL's appendix A. too_many_connections: of the server, a role or a database. PgBouncer
+  // has no code for it.
   if (code === "53300")
     return `The server of DATABASE_URL accepts no more connections (${text}); raise its max_connections or the named connection limit, or lower DATABASE_POOL_SIZE.`;
   if (code === "08P01" && /no more connections allowed/.test(text))
@@ -20,7 +21,7 @@ export function explainDatabaseError(error: unknown): string | null {
     return `The database is read-only (${text}); set DATABASE_URL to the primary, and check default_transaction_read_only.`;
   if (isDatabaseUnavailable(error))
     return `The database is unreachable (${addCode(text, code)}); check that it is running, and check DATABASE_URL.`;
-  // invalid_catalog_name, class 28 (invalid authorization), insufficient_privilege.
+  // invalid_catalog_name, class 28 (invalid authorization specification), insufficient_privilege.
   if (code === "3D000") return `The database does not exist (${text}); create it, or correct DATABASE_URL.`;
   if (/^28...$/.test(code) && /no encryption|SSL off/.test(text))
     return `Postgres accepts no connections without TLS (${text}); add sslmode=require to DATABASE_URL, or change pg_hba.conf.`;
@@ -28,7 +29,7 @@ export function explainDatabaseError(error: unknown): string | null {
     return `Postgres rejected the login (${text}); correct the user and the password in DATABASE_URL.`;
   if (code === "42501")
     return `The user of DATABASE_URL lacks permission (${text}); make it the owner of the database.`;
-  // object_not_in_prerequisite_state: a database that is not open to connections.
+  // object_not_in_prerequisite_state: the database doesn't accept connections.
   if (code === "55000")
     return `The database accepts no connections (${text}); see \`alter database … allow_connections\`.`;
   if (/CERT|SELF_SIGNED|ALTNAME|UNABLE_TO_VERIFY/.test(code))

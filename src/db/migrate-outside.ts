@@ -6,15 +6,15 @@ const CONCURRENT_INDEX = /\bcreate\s+(?:unique\s+)?index\s+concurrently\s+(?:if\
 export class MigrationError extends Error {}
 
 /**
- * Runs a migration on a separate connection, statement by statement, while an idle transaction holds the lock. A crash
- * midway leaves an invalid index, which is dropped first; so write `create index concurrently if not exists`.
- * @throws MigrationError if it cannot run outside a transaction, or would take too long behind a pooler; whatever a
- * statement throws.
+ * Runs a migration outside a transaction: on a separate connection, statement by statement, while an idle transaction holds
+ * the migration lock. A crash may leave an invalid index, which the next attempt drops. So such migrations must use `create
+ * index concurrently if not exists`.
+ * @throws MigrationError if the migration needs a transaction, or takes too long behind a pooler; whatever a statement throws.
  */
 export async function runOutsideTransaction(database: Database, file: SqlFile): Promise<void> {
   if (file.text.includes("$$"))
     throw new MigrationError(`${file.name} has a function body, which needs a transaction.`);
-  // The lock may hold the only connection of the main pool.
+  // The transaction with the lock may use the only connection of the main pool.
   const connection = await getReservedPool(database).reserve();
   try {
     if (getPooling(database) === "transaction") await runWithTimeouts(connection, file);
@@ -27,7 +27,7 @@ export async function runOutsideTransaction(database: Database, file: SqlFile): 
 async function runWithoutTimeouts(connection: Sql, text: string): Promise<void> {
   try {
     await connection`set statement_timeout = 0`;
-    // A concurrent index build waits for transactions through locks.
+    // A concurrent index build waits for other transactions, by means of locks.
     await connection`set lock_timeout = 0`;
     await runStatements(connection, text);
   } finally {
@@ -36,7 +36,7 @@ async function runWithoutTimeouts(connection: Sql, text: string): Promise<void> 
   }
 }
 
-/** Keeps the role's timeouts: settings made here would stay on a connection that the pooler gives to others. */
+/** Runs the migration with the role's timeouts. Changes would stay on the connection, which the pooler gives to other clients. */
 async function runWithTimeouts(connection: Sql, { name, text }: SqlFile): Promise<void> {
   try {
     await runStatements(connection, text);

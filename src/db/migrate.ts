@@ -7,7 +7,7 @@ import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type
 import type { SqlFile } from "./sql-files.ts";
 import { checkBookkeeping, checkRoom, checkServer } from "./suitability.ts";
 
-/** A file with the checksum that identifies it. */
+/** A file with its checksum. */
 export type KnownFile = SqlFile & { checksum: string };
 export type MigrationStatus = {
   name: string;
@@ -17,15 +17,15 @@ export type MigrationStatus = {
 
 /** The SQL of a build. */
 export type SqlSources = {
-  /** sql/migrations: each is applied once. */
+  /** The files in sql/migrations. Each is applied once. */
   migrations: KnownFile[];
-  /** sql/functions: applied again when they change. */
+  /** The files in sql/functions. They are applied again whenever they change. */
   functions: KnownFile[];
-  /** Increased with each change of a function. A build doesn't replace functions of a higher revision. */
+  /** Increases with each change of a function. A build doesn't replace functions that have a higher revision. */
   functionsRevision: number;
 };
 
-/** The first line of a migration that runs outside a transaction. */
+/** Matches the first line of a migration that runs outside a transaction. */
 const NO_TRANSACTION = /^-- parley: no transaction[ \t]*(?:\n|$)/;
 const CREATED_TABLE = /^create table (\w+)/gm;
 
@@ -38,8 +38,8 @@ export const addChecksum = ({ name, text }: SqlFile): KnownFile => ({
   checksum: new Bun.CryptoHasher("sha256").update(text).digest("hex"),
 });
 
-/** The SQL of this build, in order. */
-export const carried: SqlSources = {
+/** The SQL files included in this build, in order. */
+export const bundledSql: SqlSources = {
   migrations: migrationFiles.map(addChecksum),
   functions: functionFiles.map(addChecksum),
   functionsRevision: readFunctionsRevision(),
@@ -47,37 +47,37 @@ export const carried: SqlSources = {
 
 export { MigrationError };
 
-/** A row of `migrations`; `version`: the Parley that applied it, if known. */
+/** A row of `migrations`. `version` is the version of Parley that applied it, if known. */
 export type AppliedMigration = { name: string; checksum: string; applied_at: Date; version: string | null };
 type Applied = { migrations: Map<string, AppliedMigration>; functions: Map<string, string>; functionsRevision: number };
 
-/** Attempts per step when it meets locks of other sessions, or deadlocks with them. */
+/** The maximum number of attempts per step if other sessions' locks block it, or it deadlocks with them. */
 const ATTEMPTS_MAX = 30;
 const RETRY_MS = 500;
 
 export type MigrateOptions = {
   sources?: SqlSources;
-  /** Aborts the wait for another instance that migrates. */
+  /** Aborts the wait for another instance's migration. */
   signal?: AbortSignal;
 };
 
 /**
- * Migrates the database: migrations forward only, then changed functions. Safe when several instances start together, and
- * while older ones are running. After an error, steps already applied stay.
- * @returns the names of the migrations applied now.
- * @throws MigrationError when the database has a migration that this build does not know or that differs from its own.
- * @throws UnsuitableDatabaseError when this database is unsuitable, before anything is changed; the signal's reason.
+ * Migrates the database: applies pending migrations (never backward), then changed functions. Several instances may start at
+ * once, and older ones may be running. After an error, the steps that were already applied stay.
+ * @returns the names of the migrations that were applied.
+ * @throws MigrationError if the database has a migration that this build doesn't know or that differs from the build's own.
+ * @throws UnsuitableDatabaseError if the database is unsuitable, before anything is changed; the signal's reason.
  */
 export async function migrate(
   database: Database,
   log: Log,
-  { sources = carried, signal }: MigrateOptions = {},
+  { sources = bundledSql, signal }: MigrateOptions = {},
 ): Promise<string[]> {
   await checkServer(database);
   await checkBookkeeping(database);
   const names: string[] = [];
   let attempts = 0;
-  // Checks without the lock first: an instance that starts on an up-to-date database doesn't wait.
+  // Checks without the lock first, so that an instance doesn't wait if the database is up to date.
   while (!isUpToDate(sources, await readApplied(database))) {
     try {
       const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources), signal);
@@ -93,12 +93,12 @@ export async function migrate(
   return names;
 }
 
-/** Applies one migration, or all functions, while holding the lock. @returns the name of the migration. */
+/** Applies one migration, or all functions, while holding the lock. @returns the migration's name; null if there was none. */
 async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
   const applied = await readApplied(sql);
   await checkRoom(sql, applied.migrations.size === 0 ? listTables(sources) : []);
   await createBookkeeping(sql);
-  // Another instance may have been faster, possibly a newer version.
+  // Another instance may have applied it meanwhile, possibly one of a newer version.
   if (isUpToDate(sources, applied)) return null;
   const next = sources.migrations.find(({ name }) => !applied.migrations.has(name));
   if (!next) {
@@ -106,13 +106,13 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
     return null;
   }
   if (NO_TRANSACTION.test(next.text)) {
-    // The last query's portal keeps its snapshot while the transaction is idle, and the index build would wait for it. A
-    // query with the simple protocol closes it.
+    // The last query's portal keeps its snapshot while the transaction is idle, and the index build would wait for that
+    // snapshot. A query that uses the simple protocol closes the portal.
     await sql`select 1`.simple();
     await runOutsideTransaction(database, next);
   } else await sql.unsafe(next.text);
   await sql`insert into migrations (name, checksum, version) values (${next.name}, ${next.checksum}, ${describeBuild()})`;
-  // After the last one, reapply all functions: a migration may have dropped what they use or create.
+  // Makes all functions be applied again after the last migration, which may have dropped what they use or create.
   await sql`delete from sql_functions`;
   if (next === sources.migrations.at(-1)) await applyFunctions(sql, log, sources, new Map());
   log.debug({ migration: next.name }, "migration applied");
@@ -122,7 +122,7 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
 const listTables = ({ migrations }: SqlSources): string[] =>
   migrations.flatMap(({ text }) => [...text.matchAll(CREATED_TABLE)].map(([, name = ""]) => name));
 
-/** @throws MigrationError, see `migrate`. */
+/** Whether nothing is pending. @throws MigrationError as `migrate` does. */
 function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, applied: Applied): boolean {
   requireKnown([...applied.migrations.values()], migrations);
   if (migrations.some(({ name }) => !applied.migrations.has(name))) return false;
@@ -131,12 +131,12 @@ function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, ap
 }
 
 /**
- * Checks that this build knows the schema of a database.
- * @throws MigrationError for a migration that it does not know, or that differs from its own.
+ * Checks that this build knows all applied migrations.
+ * @throws MigrationError if it doesn't know one, or one differs from its own.
  */
 export function requireKnown(
   applied: readonly Omit<AppliedMigration, "applied_at">[],
-  migrations: readonly KnownFile[] = carried.migrations,
+  migrations: readonly KnownFile[] = bundledSql.migrations,
   what = "database",
 ): void {
   const known = new Map(migrations.map(({ name, checksum }) => [name, checksum]));
@@ -160,7 +160,7 @@ async function applyFunctions(
   { functions, functionsRevision }: SqlSources,
   applied: Map<string, string>,
 ): Promise<void> {
-  // They may call each other in any order.
+  // Functions may refer to others that are created later.
   await sql`set local check_function_bodies = off`;
   for (const { name, text, checksum } of functions) {
     if (applied.get(name) === checksum) continue;
@@ -185,7 +185,7 @@ export async function createBookkeeping(sql: Sql): Promise<void> {
       applied_at timestamptz not null default now())`;
 }
 
-/** The rows of `migrations` by name; none if the table is missing. */
+/** Returns the rows of `migrations`, ordered by name; none if the table is missing. */
 export const readAppliedMigrations = async (sql: Sql): Promise<AppliedMigration[]> => [
   ...(await readApplied(sql)).migrations.values(),
 ];
@@ -193,7 +193,7 @@ export const readAppliedMigrations = async (sql: Sql): Promise<AppliedMigration[
 async function readApplied(sql: Sql): Promise<Applied> {
   const [has] = await sql<{ migrations: boolean; functions: boolean }[]>`
     select to_regclass('migrations') is not null as migrations, to_regclass('sql_functions') is not null as functions`;
-  // Reads it through JSON: tables created by early builds lack this column.
+  // Reads the version through JSON, because tables created by early builds lack this column.
   const migrations = has?.migrations
     ? await sql<AppliedMigration[]>`
         select name, checksum, applied_at, to_jsonb(m) ->> 'version' as version from migrations m order by name collate "C"`
@@ -209,8 +209,8 @@ async function readApplied(sql: Sql): Promise<Applied> {
   };
 }
 
-/** Every migration known to this build or to the database, with its state. Read-only. */
-export async function listMigrations(sql: Sql, { migrations }: SqlSources = carried): Promise<MigrationStatus[]> {
+/** Lists every migration known to this build or to the database, with its state. Changes nothing. */
+export async function listMigrations(sql: Sql, { migrations }: SqlSources = bundledSql): Promise<MigrationStatus[]> {
   const applied = (await readApplied(sql)).migrations;
   const known = migrations.map(({ name, checksum }): MigrationStatus => {
     const row = applied.get(name);

@@ -1,20 +1,20 @@
 import type { Database, Sql } from "./client.ts";
 import { ISOLATION } from "./pool.ts";
 
-/** The advisory lock for migrations: any number, the same on every instance. */
+/** The id of the advisory lock for migrations. Arbitrary, but the same on every instance. */
 export const MIGRATION_LOCK = 7_275_539;
 const POLL_MS = 100;
 /**
- * A change that waits for a table blocks everyone who needs the table after it. So it waits at most this long: half of the
- * time after which they would time out (pool.ts).
+ * A schema change that waits for a table blocks everything that needs the table after it. So it waits at most this long, which
+ * is half the time after which the others would time out (pool.ts).
  */
 const TABLE_LOCK_TIMEOUT_MS = 1_000;
 
 /**
- * Runs `work` in a transaction that holds the migration lock. The lock is bound to the transaction, so it works behind
- * PgBouncer. A stricter isolation would hide what the previous holder has done. The lock is polled: a session that waits for
- * a lock holds a snapshot, and `create index concurrently` on another instance would wait for that snapshot.
- * @throws the signal's reason if it is aborted while another instance has the lock.
+ * Runs `work` in a transaction that holds the migration lock. The lock belongs to the transaction, so it works behind PgBouncer.
+ * The isolation is `read committed`, so that `work` sees the changes of the previous holder. The lock is polled, because a
+ * session that waits for a lock holds a snapshot, for which `create index concurrently` on another instance would wait.
+ * @throws the signal's reason if it is aborted while another instance holds the lock.
  */
 export async function withMigrationLock<T>(
   database: Database,
@@ -28,7 +28,7 @@ export async function withMigrationLock<T>(
         { is_locked: boolean }[]
       >`select pg_try_advisory_xact_lock(${MIGRATION_LOCK}) as is_locked`;
       if (!row?.is_locked) return null;
-      // A migration may exceed the server's limits on idle sessions and statements.
+      // A migration may take longer than the usual timeouts.
       await sql`set local idle_in_transaction_session_timeout = 0`;
       await sql`set local statement_timeout = 0`;
       await sql`select set_config('lock_timeout', ${`${TABLE_LOCK_TIMEOUT_MS}ms`}, true)`;

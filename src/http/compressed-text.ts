@@ -16,7 +16,7 @@ export function respondWithText(
   { text, tag, compressed }: CompressedText,
   headers: Record<string, string>,
 ): Response {
-  const all = { ...headers, vary: "Accept-Encoding, Origin" };
+  const all = { vary: "Accept-Encoding, Origin", ...headers };
   if (!acceptsGzip(request)) return respondWithTag(request, tag, text, all);
   // The bytes differ, so the tag must too.
   return respondWithTag(request, `${tag}-gzip`, compressed, { ...all, "content-encoding": "gzip" });

@@ -11,10 +11,13 @@ import {
   respondWithText,
 } from "./compressed-text.ts";
 import { createOpenApiDocument } from "./openapi-document.ts";
+import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "./pages/markdown-twin.ts";
+import { renderOpenApiMarkdown } from "./pages/openapi-markdown.ts";
 import { type Route, route } from "./route.ts";
 import { createPagePolicy } from "./security-headers.ts";
 
 const PAGE_PATH = "/swagger";
+const MARKDOWN_PATH = "/swagger.md";
 const DOCUMENT_PATH = "/swagger/json";
 const SCRIPT_PATH = `/swagger/scalar-${scalarPackage.version}.js` as const;
 
@@ -42,11 +45,7 @@ const pagePolicy = createPagePolicy({
   "connect-src": "'self'",
 });
 
-const pageHeaders = {
-  "content-type": "text/html; charset=utf-8",
-  "content-security-policy": pagePolicy,
-  "cache-control": "no-cache",
-};
+const pageHeaders = createTwinHeaders(MARKDOWN_PATH, pagePolicy);
 
 const page = `<!doctype html>
 <html lang="en">
@@ -54,6 +53,7 @@ const page = `<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Parley API</title>
 <link rel="icon" href="data:,">
+<link rel="alternate" type="text/markdown" href="${MARKDOWN_PATH}">
 <body>
 <script id="api-reference" type="application/json" data-url="${DOCUMENT_PATH}"
   data-configuration="${escapeHtml(JSON.stringify(scalarSettings))}"></script>
@@ -62,14 +62,26 @@ const page = `<!doctype html>
 </html>
 `;
 
-/** `/swagger` (a page that works without internet access) and `/swagger/json` (OpenAPI 3.0.3) of these routes. */
+/**
+ * `/swagger` (a page that works without internet access), `/swagger.md` (the same as markdown) and `/swagger/json`
+ * (OpenAPI 3.0.3) of these routes.
+ */
 export function createDocs(documented: readonly Route[]): Route[] {
   let document: Promise<CompressedText> | undefined;
   const readScript = createCompressed(scalarPath);
   const open = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
 
+  let markdown: Promise<CompressedText> | undefined;
+
   const createDocument = async () =>
     createCompressedText(JSON.stringify(await createOpenApiDocument(documented, build.version)));
+
+  async function respondWithMarkdown(request: Request) {
+    document ??= createDocument();
+    const { text } = await document;
+    markdown ??= createCompressedText(renderOpenApiMarkdown(JSON.parse(text)));
+    return respondWithText(request, await markdown, markdownHeaders);
+  }
 
   return [
     route({
@@ -90,7 +102,17 @@ export function createDocs(documented: readonly Route[]): Route[] {
       operationId: "showOpenApi",
       summary: "The OpenAPI document as a page",
       ok: Type.String(),
-      handle: () => new Response(page, { headers: pageHeaders }),
+      handle: ({ request }) =>
+        prefersMarkdown(request) ? respondWithMarkdown(request) : new Response(page, { headers: pageHeaders }),
+    }),
+    route({
+      ...open,
+      path: MARKDOWN_PATH,
+      operationId: "getOpenApiMarkdown",
+      summary: "The OpenAPI document as markdown",
+      ok: Type.String(),
+      isTagged: true,
+      handle: ({ request }) => respondWithMarkdown(request),
     }),
     route({
       ...open,

@@ -4,8 +4,9 @@ import { escapeHtml } from "../lib/html.ts";
 import { Problem } from "../lib/problem.ts";
 import { Closed, Named, Nullable } from "../lib/schema.ts";
 import { readAccept } from "./accept.ts";
+import { createLayoutPolicy, renderSitePage } from "./pages/layout.ts";
+import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "./pages/markdown-twin.ts";
 import { type Route, route } from "./route.ts";
-import { createPagePolicy } from "./security-headers.ts";
 
 const ProblemExplanation = Named(
   "ProblemExplanation",
@@ -19,7 +20,7 @@ const ProblemExplanation = Named(
   }),
 );
 
-/** `/problems` and `/problems/{code}`, the target of a problem's `type`: HTML pages, or JSON for `Accept: application/json`. */
+/** `/problems` and `/problems/{code}`, the target of a problem's `type`: HTML pages, or JSON for `Accept: application/json`, or markdown. */
 export const problemPages: Route[] = [
   route({
     method: "GET",
@@ -29,38 +30,71 @@ export const problemPages: Route[] = [
     tag: "operations",
     public: true,
     ok: Named("ProblemExplanations", Closed({ data: Type.Array(ProblemExplanation) })),
-    mediaTypes: ["application/json", "text/html"],
-    handle: ({ request }) => respond(request, { data: explanations }, renderIndex),
+    mediaTypes: ["application/json", "text/html", "text/markdown"],
+    handle: ({ request }) => respond(request, indexPage),
+  }),
+  route({
+    method: "GET",
+    path: "/problems.md",
+    operationId: "listProblemsAsMarkdown",
+    summary: "List all error codes as markdown",
+    tag: "operations",
+    public: true,
+    isHidden: true,
+    ok: Type.String(),
+    handle: () => respondWithMarkdown(indexPage),
   }),
   route({
     method: "GET",
     path: "/problems/:code",
     operationId: "explainProblem",
     summary: "Explain an error code and how to fix it",
+    description: "With `.md` after the code, or `Accept: text/markdown`: as markdown.",
     tag: "operations",
     public: true,
     params: Type.Object({ code: Type.String() }),
     ok: ProblemExplanation,
-    mediaTypes: ["application/json", "text/html"],
+    mediaTypes: ["application/json", "text/html", "text/markdown"],
     handle: ({ params, request }) => {
-      const { code } = params;
+      const code = params.code.replace(/\.md$/, "");
       if (!isErrorCode(code)) throw new Problem("not_found", "Unknown error code. See /problems for the list.");
-      return respond(request, { code, ...errorCodes[code] }, () => renderPage(code, errorCodes[code]));
+      const page = createPage(code, errorCodes[code]);
+      return code === params.code ? respond(request, page) : respondWithMarkdown(page);
     },
   }),
 ];
 
 const explanations = Object.entries(errorCodes).map(([code, explanation]) => ({ code, ...explanation }));
 
-function respond(request: Request, json: unknown, renderHtml: () => string): Response {
-  const headers = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
-  if (prefersJson(request.headers.get("accept"))) return Response.json(json, { headers });
-  return new Response(renderHtml(), {
-    headers: { ...headers, "content-type": "text/html; charset=utf-8", "content-security-policy": pagePolicy },
-  });
+/** A page in all its forms. */
+type ProblemPage = { path: string; json: unknown; renderHtml(): string; renderMarkdown(): string };
+
+const indexPage: ProblemPage = {
+  path: "/problems",
+  json: { data: explanations },
+  renderHtml: renderIndex,
+  renderMarkdown: renderMarkdownIndex,
+};
+
+const createPage = (code: ErrorCode, explanation: ErrorExplanation): ProblemPage => ({
+  path: `/problems/${code}`,
+  json: { code, ...explanation },
+  renderHtml: () => renderPage(code, explanation),
+  renderMarkdown: () => `# ${explanation.title}\n\n${renderMarkdown(code, explanation)}\n`,
+});
+
+const cacheHeaders = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
+const policy = createLayoutPolicy();
+
+function respond(request: Request, page: ProblemPage): Response {
+  if (prefersMarkdown(request)) return respondWithMarkdown(page);
+  if (prefersJson(request.headers.get("accept"))) return Response.json(page.json, { headers: cacheHeaders });
+  const headers = { ...createTwinHeaders(`${page.path}.md`, policy), ...cacheHeaders };
+  return new Response(page.renderHtml(), { headers });
 }
 
-const pagePolicy = createPagePolicy({ "default-src": "'none'", "style-src": "'unsafe-inline'" });
+const respondWithMarkdown = (page: ProblemPage): Response =>
+  new Response(page.renderMarkdown(), { headers: { ...markdownHeaders, ...cacheHeaders } });
 
 function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(errorCodes, code);
@@ -83,7 +117,7 @@ function renderIndex(): string {
     ${Object.entries(codes).map(renderLine).join("\n    ")}
   </ul>`,
   );
-  return renderDocument("Error codes", `<h1>Error codes</h1>${tables.join("")}`);
+  return renderDocument("/problems", "Error codes", `<h1>Error codes</h1>${tables.join("")}`);
 }
 
 const renderLine = ([code, { status, title }]: [string, ErrorExplanation]): string =>
@@ -91,8 +125,9 @@ const renderLine = ([code, { status, title }]: [string, ErrorExplanation]): stri
 
 function renderPage(code: ErrorCode, { status, title, temporary, meaning, remedy }: ErrorExplanation): string {
   return renderDocument(
+    `/problems/${code}`,
     title,
-    `<p class="status">${status ?? ""} <code>${code}</code></p>
+    `<p class="note">${status ?? ""} <code>${code}</code></p>
   <h1>${escapeHtml(title)}</h1>
   <dl>
     <dt>What it means</dt><dd>${renderText(meaning)}</dd>
@@ -104,25 +139,24 @@ function renderPage(code: ErrorCode, { status, title, temporary, meaning, remedy
 }
 
 /** @param main HTML. */
-const renderDocument = (title: string, main: string): string => `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(title)}</title>
-<style>
-  :root { color-scheme: light dark; }
-  body { font: 1rem/1.6 system-ui, sans-serif; max-width: 38rem; margin: 4rem auto; padding: 0 1.25rem; }
-  code { font: 0.95em ui-monospace, monospace; }
-  .status { opacity: 0.7; margin: 0; }
-  h1 { line-height: 1.25; margin: 0.25rem 0 1.5rem; }
-  dt { font-weight: 600; margin-top: 1rem; }
-  dd { margin: 0; }
-</style>
-<main>
-  ${main}
-</main>
-</html>
-`;
+const renderDocument = (path: string, title: string, main: string): string =>
+  renderSitePage({ title, markdownPath: `${path}.md`, main: `<div class="text">${main}</div>` });
+
+const renderMarkdown = (code: string, { status, temporary, meaning, remedy }: ErrorExplanation): string =>
+  [
+    `Code: \`${code}\`${status === null ? "" : `, HTTP status ${status}`}`,
+    `What it means: ${meaning}`,
+    `What to do: ${remedy}`,
+    `Try again? ${temporary ? "Yes, the same request may succeed later." : "No, the same request will fail again."}`,
+  ].join("\n\n");
+
+function renderMarkdownIndex(): string {
+  const groups = errorGroups.map(({ title, codes }) => {
+    const parts = Object.entries(codes).map(([code, one]) => `### ${one.title}\n\n${renderMarkdown(code, one)}`);
+    return [`## ${title}`, ...parts].join("\n\n");
+  });
+  return `${["# Error codes", ...groups].join("\n\n")}\n`;
+}
 
 /** Escapes, and shows text in backticks as code. */
 function renderText(text: string): string {

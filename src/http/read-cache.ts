@@ -49,10 +49,11 @@ export function respondWithBody(request: Request, { text, tag, link }: TaggedBod
 
 type CachedRead = {
   cache: CacheName;
-  /** Identifies the response; includes the user id if the response depends on the caller. */
+  /** Identifies the response. Must include the user id if the response depends on the caller. */
   of: string;
   tags: readonly string[];
-  isOpen?: boolean;
+  /** Whether `load` may add tags. */
+  mayAddTags?: boolean;
   load(isKept: boolean): Promise<Loaded<TaggedBody>>;
 };
 

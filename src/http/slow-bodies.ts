@@ -5,21 +5,21 @@ import type { RoutePlugin } from "./mount.ts";
 /** If receiving a body takes longer than this, the credential is checked again. */
 const SLOW_MS = 100;
 
-type Dependencies = { isStillIn(caller: Caller): Promise<boolean> };
+type Dependencies = { hasAccess(caller: Caller): Promise<boolean> };
 
 /**
  * The caller is authenticated before the body is read. If a body arrives slowly or waits in the queue, the credential may be
  * revoked in the meantime, so it is checked again.
  */
 export const createSlowBodies =
-  ({ isStillIn }: Dependencies): RoutePlugin =>
+  ({ hasAccess }: Dependencies): RoutePlugin =>
   ({ public: isPublic }) => {
     if (isPublic) return undefined;
     return {
       onSlowBody: {
         afterMs: SLOW_MS,
         async check(caller) {
-          if (!(await isStillIn(caller))) throw createRefusal();
+          if (!(await hasAccess(caller))) throw createRefusal();
         },
       },
     };

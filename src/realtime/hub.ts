@@ -340,7 +340,7 @@ export function createHub(deps: HubDependencies) {
         const reported = listener.isHidden ? undefined : room.survey.untilReported();
         if (reported) await reported;
         // Continuing the pushes from an earlier event would repeat events that the listener has.
-        if (position.hasSeq !== undefined) await room.channel.waitForSeq(position.hasSeq);
+        if (position.receivedSeq !== undefined) await room.channel.waitForSeq(position.receivedSeq);
       } catch (error) {
         room.channel.cancelJoin(pending);
         throw error;

@@ -43,8 +43,10 @@ export type Room = {
   unsubscribe(): void;
 };
 
-/** A member's role in a conversation, as of an event; `hasSeq`: the newest event already received elsewhere. */
-export type Membership = { role: MemberRole; lastSeq: number; hasSeq?: number };
+/**
+ * A member's role in a conversation, as of an event; `receivedSeq` is the newest event that the listener already has.
+ */
+export type Membership = { role: MemberRole; lastSeq: number; receivedSeq?: number };
 
 /** Sent to a new listener in the tick in which its pushes begin. */
 export type Welcome = { lastSeq: number; missed: DurableEvent[]; usersOnline: string[] };

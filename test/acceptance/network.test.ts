@@ -179,7 +179,7 @@ describe("with the company's proxy and CA", () => {
     const url = `https://files.test:${await startTls(server.port ?? 0)}/parley`;
     const { code, errors } = await site.run(["upgrade", url, "--no-backup"]);
     await server.stop(true);
-    expect([code, errors]).toEqual([1, `${url} can't be downloaded (status 404); check the address.\n`]);
+    expect([code, errors]).toEqual([1, `${url} can't be downloaded (status 404); check the URL.\n`]);
   });
 
   test("the health check ignores the proxy", async () => {

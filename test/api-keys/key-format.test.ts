@@ -3,7 +3,7 @@ import fc from "fast-check";
 import type { Database } from "../../src/db/client.ts";
 import { createRandomBase62, encodeBase62 } from "../../src/lib/base62.ts";
 import { createKeyCallers } from "../../src/modules/api-keys/callers.ts";
-import { createChecksum, createKey, isKey, showEnds } from "../../src/modules/api-keys/key-format.ts";
+import { createChecksum, createKey, extractEnds, isKey } from "../../src/modules/api-keys/key-format.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import { silentLog } from "../support/log.ts";
 import { countRuns } from "../support/properties.ts";
@@ -93,7 +93,7 @@ test("base62 pads on the left; the mask shows both ends of a key", () => {
     "000010",
     "4gfFC3",
   ]);
-  expect(showEnds("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toEqual({ prefix: "pk_zQWB", lastFour: "Lq17" });
+  expect(extractEnds("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toEqual({ prefix: "pk_zQWB", lastFour: "Lq17" });
 });
 
 test("a wrong format or checksum is rejected without a database query", async () => {

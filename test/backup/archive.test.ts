@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ArchiveError, type ByteSource, restoreBackup, verifyBackup, writeBackup } from "../../src/db/archive.ts";
 import { type Database, openDatabase } from "../../src/db/client.ts";
-import { carried, migrate } from "../../src/db/migrate.ts";
+import { bundledSql, migrate } from "../../src/db/migrate.ts";
 import { prepareSession } from "../../src/db/session-check.ts";
 import { silentLog } from "../support/log.ts";
 import { startPgBouncer } from "../support/pgbouncer.ts";
@@ -98,7 +98,7 @@ describe("a restored database", () => {
 
   test("from an older schema's backup is migrated", async () => {
     const older = await createDatabase({ isMigrated: false });
-    const migrations = carried.migrations.slice(0, 8);
+    const migrations = bundledSql.migrations.slice(0, 8);
     await migrate(older, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
     await older`insert into users (id, email, email_key, display_name) values (md5('a')::uuid, 'a@b.c', 'a@b.c', 'A')`;
     await older`
@@ -108,7 +108,7 @@ describe("a restored database", () => {
       select md5('c')::uuid, n, gen_random_uuid(), 'user', md5('a')::uuid, 'text ' || n from generate_series(1, 2) n`;
     const target = await createDatabase();
     const summary = await restore(await backUp(older), target);
-    expect(summary.migrated).toEqual(carried.migrations.slice(8).map(({ name }) => name));
+    expect(summary.migrated).toEqual(bundledSql.migrations.slice(8).map(({ name }) => name));
     expect([...(await target`select content, supplied_by from messages order by seq`)]).toEqual([
       { content: "text 1", supplied_by: null },
       { content: "text 2", supplied_by: null },
@@ -156,13 +156,13 @@ describe("nothing is changed", () => {
     await newer`insert into migrations (name, checksum, version) values ('0099_later.sql', 'x', '9.8.7')`;
     expect((await backUp(newer).catch((error) => error)).message).toMatch(/0099_later\.sql.*Use Parley 9\.8\.7/);
     const target = await createDatabase();
-    const known = carried.migrations.pop();
+    const known = bundledSql.migrations.pop();
     try {
       const failure = await restore(bytes, target).catch((error) => error);
       expect(failure.message).toContain(`newer Parley`);
       expect(failure.message).toContain(known?.name ?? "");
     } finally {
-      if (known) carried.migrations.push(known);
+      if (known) bundledSql.migrations.push(known);
     }
   }, 60_000);
 
@@ -270,7 +270,7 @@ describe("verify", () => {
   test("reports the contents, the same for a plain and an encrypted one, in chunks of any length", async () => {
     const summary = await verify(plain);
     expect(summary.tables.find(({ name }) => name === "messages")).toMatchObject({ rows: 200 });
-    expect(summary.migrations).toEqual(carried.migrations.map(({ name }) => name));
+    expect(summary.migrations).toEqual(bundledSql.migrations.map(({ name }) => name));
     expect(summary).toMatchObject({ isEncrypted: false, jwtSecret: { state: "included" } });
     expect((await verifyBackup(sourceOf(plain, 1))).tables).toEqual(summary.tables);
     expect(await verify(encrypted, "correct horse")).toMatchObject({ isEncrypted: true, tables: summary.tables });

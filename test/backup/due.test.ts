@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { ScheduleState } from "../../src/modules/backups/queries.ts";
-import { findRetryMs, isBackupDue } from "../../src/modules/backups/schedule.ts";
+import { computeRetryMs, isBackupDue } from "../../src/modules/backups/schedule.ts";
 
 const NIGHTLY = "15 2 * * *";
 
@@ -35,6 +35,6 @@ describe("a backup is due", () => {
   });
 
   test("retries wait longer each time, up to an hour", () => {
-    expect([1, 2, 3, 7, 100].map(findRetryMs)).toEqual([60_000, 120_000, 240_000, 3_600_000, 3_600_000]);
+    expect([1, 2, 3, 7, 100].map(computeRetryMs)).toEqual([60_000, 120_000, 240_000, 3_600_000, 3_600_000]);
   });
 });

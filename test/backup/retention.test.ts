@@ -1,15 +1,15 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { nameBackup, selectBackups } from "../../src/modules/backups/names.ts";
+import { formatBackupName, selectBackups } from "../../src/modules/backups/names.ts";
 import { findExpired } from "../../src/modules/backups/retention.ts";
 
 const origin = "0123abcd";
-const nameOf = (time: string, of = origin) => nameBackup(new Date(`${time}Z`), of);
+const nameOf = (time: string, of = origin) => formatBackupName(new Date(`${time}Z`), of);
 const expire = (
   names: string[],
   retention: { newest: number; daily?: number; weekly?: number },
-  proved = names[0] ?? "",
-) => findExpired(names, { origin, proved, retention: { daily: 0, weekly: 0, ...retention } });
+  verified = names[0] ?? "",
+) => findExpired(names, { origin, verified, retention: { daily: 0, weekly: 0, ...retention } });
 
 test("keeps the newest, whatever the listed order", () => {
   const names = ["2026-11-29T02:00:00", "2026-11-27T02:00:00", "2026-11-28T02:00:00"].map((time) => nameOf(time));
@@ -67,14 +67,14 @@ test("always keeps the verified one and the newest; keeping more never deletes m
       count,
       count,
       (dates, newest, daily, weekly) => {
-        const names = [...new Set(dates.map((date) => nameBackup(date, origin)))];
-        const proved = names[0] as string;
-        const expired = expire(names, { newest: newest + 1, daily, weekly }, proved);
+        const names = [...new Set(dates.map((date) => formatBackupName(date, origin)))];
+        const verified = names[0] as string;
+        const expired = expire(names, { newest: newest + 1, daily, weekly }, verified);
         const sorted = selectBackups(names, origin).map(({ name }) => name);
         expect(sorted).toEqual([...names].sort().reverse());
-        for (const kept of [proved, ...sorted.slice(0, newest + 1)]) expect(expired).not.toContain(kept);
+        for (const kept of [verified, ...sorted.slice(0, newest + 1)]) expect(expired).not.toContain(kept);
         expect(names.length - expired.length).toBeLessThanOrEqual(newest + 2 + daily + weekly);
-        const fewer = expire(names, { newest: newest + 2, daily: daily + 1, weekly }, proved);
+        const fewer = expire(names, { newest: newest + 2, daily: daily + 1, weekly }, verified);
         expect(expired).toEqual(expect.arrayContaining(fewer));
       },
     ),

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { readFileSync, unlinkSync } from "node:fs";
 import { ArchiveError } from "../../src/db/archive.ts";
-import { nameBackup } from "../../src/modules/backups/names.ts";
+import { formatBackupName } from "../../src/modules/backups/names.ts";
 import { createS3Store, type S3Options } from "../../src/modules/backups/s3-store.ts";
 import { startApp } from "../support/app.ts";
 import { createTestLog } from "../support/log.ts";
@@ -152,8 +152,8 @@ test("Parley backs up to the bucket, verifies the backup, and deletes old ones; 
       await Bun.sleep(20);
     }
   })();
-  const old = `deep/er/${nameBackup(new Date("2020-01-01"), origin)}`;
-  const foreign = `deep/er/${nameBackup(new Date("2020-01-01"), "ffffffff")}`;
+  const old = `deep/er/${formatBackupName(new Date("2020-01-01"), origin)}`;
+  const foreign = `deep/er/${formatBackupName(new Date("2020-01-01"), "ffffffff")}`;
   for (const key of [old, foreign]) s3.objects.set(key, Buffer.from("old"));
   while (s3.objects.has(old)) await Bun.sleep(20);
   await parley.stop();

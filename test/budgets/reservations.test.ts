@@ -167,10 +167,10 @@ test("deletes old spending", async () => {
     database`update budget_windows set starts_on = starts_on - ${days}::int where scope_id = ${before}`;
   const count = async () => (await database`select 1 from budget_windows where scope_id = ${before}`).length;
   await age(WINDOW_RETENTION_DAYS - 40);
-  expect(await budgets.forget()).toBe(0);
+  expect(await budgets.deleteOld()).toBe(0);
   await age(41);
-  expect(await budgets.forget()).toBe(2);
-  expect(await budgets.forget()).toBe(0);
+  expect(await budgets.deleteOld()).toBe(2);
+  expect(await budgets.deleteOld()).toBe(0);
   expect(await count()).toBe(0);
   expect(await findDay(now)).toBeDefined();
 });
@@ -189,7 +189,7 @@ test("a repeated charge with the same id counts once: with a reservation, withou
   expect(await findDay(user)).toEqual({ spent: 100, reserved: 0, usd: 1 });
 
   await database`update budget_charges set charged_at = charged_at - interval '25 hours' where id = ${id}`;
-  await budgets.forget();
+  await budgets.deleteOld();
   const kept = await database<{ id: string }[]>`select id from budget_charges where id in (${id}, ${other})`;
   expect(kept.map((row) => row.id)).toEqual([other]);
 });

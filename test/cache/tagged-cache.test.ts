@@ -62,7 +62,7 @@ test("a value invalidated during its lookup is returned to the waiting callers, 
 test("a tag known only from the value is invalidated from the start of its lookup", async () => {
   const { cache } = createCache();
   const find = (slow: ReturnType<typeof createSlow>) =>
-    cache.find({ key: "list", tags: ["user"], isOpen: true, load: slow.load });
+    cache.find({ key: "list", tags: ["user"], mayAddTags: true, load: slow.load });
   const old = createSlow("old", ["conversation"]);
   const before = find(old);
   cache.forget("conversation");
@@ -82,7 +82,7 @@ test("a tag known only from the value is invalidated from the start of its looku
 test("a lookup during which too much changes isn't cached", async () => {
   const { cache, isKnown } = createCache();
   const slow = createSlow("list", ["kept"]);
-  const finding = cache.find({ key: "list", tags: ["user"], isOpen: true, load: slow.load });
+  const finding = cache.find({ key: "list", tags: ["user"], mayAddTags: true, load: slow.load });
   for (let n = 0; n < 2_000; n += 1) cache.forget(`other ${n}`);
   slow.finish();
   await finding;

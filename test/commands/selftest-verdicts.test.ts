@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Check, type CheckResult, runChecks } from "../../src/commands/selftest/check.ts";
 import { followAnswer } from "../../src/commands/selftest/reading.ts";
-import { createReport, printReport } from "../../src/commands/selftest/report.ts";
+import { createReport, formatReport } from "../../src/commands/selftest/report.ts";
 import type { StoredMessage } from "../../src/commands/selftest/rest.ts";
 import type { Frame } from "../../src/commands/selftest/socket.ts";
 import type { Stage } from "../../src/commands/selftest/stage.ts";
@@ -44,17 +44,17 @@ describe("numbers of events", () => {
   });
 
   const broken: [string, number[], string[]][] = [
-    ["a gap", [1, 2, 4], ["x: expected seq 3, but saw 4"]],
-    ["a duplicate", [1, 2, 2, 3, 4], ["x: expected seq 3, but saw 2, which came before"]],
+    ["a gap", [1, 2, 4], ["x: expected seq 3, but got 4"]],
+    ["a duplicate", [1, 2, 2, 3, 4], ["x: expected seq 3, but got 2, which came before"]],
     [
       "the wrong order",
       [2, 1, 3, 4],
-      ["x: expected seq 1, but saw 2", "x: expected seq 3, but saw 1, which came before"],
+      ["x: expected seq 1, but got 2", "x: expected seq 3, but got 1, which came before"],
     ],
-    ["a missing start", [2, 3, 4], ["x: expected seq 1, but saw 2"]],
-    ["a missing end", [1, 2, 3], ["x: expected events up to seq 4, but saw them up to 3"]],
-    ["nothing at all", [], ["x: expected events up to seq 4, but saw them up to 0"]],
-    ["one too many", [1, 2, 3, 4, 5], ["x: expected no event after seq 4, but saw 5"]],
+    ["a missing start", [2, 3, 4], ["x: expected seq 1, but got 2"]],
+    ["a missing end", [1, 2, 3], ["x: expected events up to seq 4, but got them up to 3"]],
+    ["nothing at all", [], ["x: expected events up to seq 4, but got them up to 0"]],
+    ["one too many", [1, 2, 3, 4, 5], ["x: expected no event after seq 4, but got 5"]],
   ];
   test.each(broken)("%s is named", (_, seqs, problems) => {
     expect(findSequenceProblems("x", seqs, 1, 4)).toEqual(problems);
@@ -80,8 +80,8 @@ describe("acknowledged messages", () => {
 
   test("one that is there twice is named", () => {
     const twice = [...history, message(5, { client_message_id: "c2" })];
-    expect(findLossProblems("x", acknowledged, twice)).toEqual(["x: expected the message c2 once, but saw it 2 times"]);
-    expect(findRepeatProblems("x", twice)).toEqual(["x: expected the message c2 once, but saw it 2 times"]);
+    expect(findLossProblems("x", acknowledged, twice)).toEqual(["x: expected the message c2 once, but got it 2 times"]);
+    expect(findRepeatProblems("x", twice)).toEqual(["x: expected the message c2 once, but got it 2 times"]);
     expect(
       findRepeatProblems("x", [
         ...history,
@@ -128,11 +128,11 @@ describe("answers", () => {
   });
 
   const broken: [string, Frame[], RegExp][] = [
-    ["a lost delta", good.toSpliced(3, 1), /expected a delta at offset 3, but saw one at 6/],
-    ["a repeated delta", good.toSpliced(4, 0, delta(2, 3, "w2 ")), /expected a delta at offset 6, but saw one at 3/],
-    ["a takeover without a reset", good.toSpliced(2, 1), /expected a message\.reset before attempt 2, but saw a delta/],
-    ["a late attempt", good.toSpliced(5, 0, delta(1, 8, "")), /expected attempt 2 or later, but saw 1/],
-    ["a delta after the end", [...good, delta(2, 8, "w4")], /expected no frame after the end, but saw message\.delta/],
+    ["a lost delta", good.toSpliced(3, 1), /expected a delta at offset 3, but got one at 6/],
+    ["a repeated delta", good.toSpliced(4, 0, delta(2, 3, "w2 ")), /expected a delta at offset 6, but got one at 3/],
+    ["a takeover without a reset", good.toSpliced(2, 1), /expected a message\.reset before attempt 2, but got a delta/],
+    ["a late attempt", good.toSpliced(5, 0, delta(1, 8, "")), /expected attempt 2 or later, but got 1/],
+    ["a delta after the end", [...good, delta(2, 8, "w4")], /expected no frame after the end, but got message\.delta/],
     ["an end that is never told", good.slice(0, -1), /expected message\.completed, but the reader didn't receive it/],
   ];
   test.each(broken)("%s is named", (_, frames, problem) => {
@@ -143,12 +143,12 @@ describe("answers", () => {
   test("a wrong text, a wrong status, and an answer without a takeover are named", () => {
     const wrong = { ...stored, content: "w1 w1 w2 w3", status: "failed" };
     const problems = findAnswerProblems("x", "w1 w2 w3", followAnswer(good, id), wrong).join("\n");
-    expect(problems).toContain("expected status complete, but saw failed");
-    expect(problems).toContain("expected the text to have 8 characters, but saw 11");
-    expect(problems).toContain("expected the text at the reader to have 11 characters, but saw 8");
+    expect(problems).toContain("expected status complete, but got failed");
+    expect(problems).toContain("expected the text to have 8 characters, but got 11");
+    expect(problems).toContain("expected the text at the reader to have 11 characters, but got 8");
     const plain = followAnswer([created, delta(1, 0, "w1 w2 w3"), completed], id);
     expect(findTakeoverProblems("x", plain)).toEqual([
-      "x: expected a message.reset and a higher attempt, but saw 0 resets and the attempts 1",
+      "x: expected a message.reset and a higher attempt, but got 0 resets and the attempts 1",
     ]);
   });
 });
@@ -166,9 +166,9 @@ describe("an outsider", () => {
       { what: "subscribe", expected: "not_found", seen: undefined },
     ];
     expect(findLeakProblems(refusals, [...own, { type: "message.created", seq: 1 }])).toEqual([
-      "GET x: expected 404 for an outsider, but saw 200",
-      "subscribe: expected not_found for an outsider, but saw nothing",
-      String.raw`expected no push to an outsider, but saw "{\"type\":\"message.created\",\"seq\":1}"`,
+      "GET x: expected 404 for an outsider, but got 200",
+      "subscribe: expected not_found for an outsider, but got nothing",
+      String.raw`expected no push to an outsider, but got "{\"type\":\"message.created\",\"seq\":1}"`,
     ]);
   });
 });
@@ -181,7 +181,7 @@ describe("a restored conversation", () => {
 
   test("with a missing message is named, by count and checksum", () => {
     const problems = findRestoreProblems("x", history, history.toSpliced(1, 1));
-    expect(problems[0]).toBe("x: expected 4 messages up to seq 4, but saw 3");
+    expect(problems[0]).toBe("x: expected 4 messages up to seq 4, but got 3");
     expect(problems[1]).toStartWith("x: expected the checksum ");
   });
 
@@ -223,31 +223,31 @@ describe("a run of checks", () => {
   }
 
   test("goes on after a broken claim, and the report says what was expected and seen", async () => {
-    const { results, seen } = await run([passes, check("bad", async () => outcome(["expected a, but saw b"])), passes]);
+    const { results, seen } = await run([passes, check("bad", async () => outcome(["expected a, but got b"])), passes]);
     expect(seen).toEqual(["start good", "passed good", "start bad", "failed bad", "start good", "passed good"]);
     expect(report(results)).toMatchObject({
       passed: false,
       checks: [{}, { status: "failed", measured: { count: 1 } }, {}],
     });
-    const text = printReport(report(results));
-    expect(text).toMatch(/^FAIL {4}bad .*Claim bad\.\n +seen\n +- expected a, but saw b$/m);
+    const text = formatReport(report(results));
+    expect(text).toMatch(/^FAIL {4}bad .*Claim bad\.\n +seen\n +- expected a, but got b$/m);
     expect(text).toContain("2 of 3 claims hold");
     expect(text).toContain("The logs of the servers are in /logs.");
   });
 
   test("ends after a check that broke off: the others are not run, and nothing passes", async () => {
-    const breaks = check("bad", async () => Promise.reject(new Error("expected a server, but saw none")));
+    const breaks = check("bad", async () => Promise.reject(new Error("expected a server, but got none")));
     const { results, seen } = await run([passes, breaks, passes]);
     expect(seen).toEqual(["start good", "passed good", "start bad", "failed bad", "not_run good"]);
-    expect(results[1]).toMatchObject({ status: "failed", problems: ["expected a server, but saw none"] });
+    expect(results[1]).toMatchObject({ status: "failed", problems: ["expected a server, but got none"] });
     expect(report(results).passed).toBe(false);
-    expect(printReport(report(results))).toContain("1 of 3 claims hold");
+    expect(formatReport(report(results))).toContain("1 of 3 claims hold");
   });
 
   test("a check that doesn't end has failed", async () => {
     const { results } = await run([check("endless", () => new Promise(() => {}), 1), passes]);
     expect(results.map(({ status }) => status)).toEqual(["failed", "not_run"]);
-    expect(results[0]?.problems).toEqual(["expected an end within 0.001 s, but the check was still running"]);
+    expect(results[0]?.problems).toEqual(["expected the check to end within 0.001 s, but it was still running"]);
   });
 
   test("ends at once when it is interrupted", async () => {

@@ -133,7 +133,7 @@ if [ "$2" = serve ]; then [ -e ${marker} ] && export DATA_DIR="$DATA_DIR-empty";
   expect(code).toBe(1);
   expect(output).toMatch(/^PASS {4}outsider /m);
   expect(output).toMatch(/^FAIL {4}failover /m);
-  expect(output).toMatch(/^ +- 429, retry after 1 s: expected an answer by flaky\/busy-once, but saw steady\/short$/m);
+  expect(output).toMatch(/^ +- 429, retry after 1 s: expected an answer by flaky\/busy-once, but got steady\/short$/m);
   expect(output).toMatch(/^FAIL {4}kill /m);
   expect(output).toMatch(/^NOT RUN storm /m);
   expect(output).toContain("4 of 11 claims hold");

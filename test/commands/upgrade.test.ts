@@ -191,7 +191,7 @@ test.if(isRoot)("rejects a folder without write permission; a full disk leaves t
 
   chmodSync(bin, 0o777);
   chmodSync(offered, 0o600);
-  const unreadable = /parley-new can't be read by this user; change its rights/;
+  const unreadable = /parley-new can't be read by this user; change its permissions/;
   await expectRefusal([offered, "--no-backup", "--sha256", checksum], 1, unreadable, { wrapper });
   chmodSync(offered, 0o644);
   chmodSync(bin, 0o755);
@@ -270,7 +270,7 @@ test("rejects an unusable URL", async () => {
   await expectRefusal(
     [at("/missing?token=secret"), "--no-backup"],
     1,
-    /\/missing can't be downloaded \(status 404\); check the address\.$/m,
+    /\/missing can't be downloaded \(status 404\); check the URL\.$/m,
   );
   await expectRefusal([at("/none/parley-1"), "--no-backup"], 1, /^No checksum found for http/);
   await expectRefusal([at("/cut/parley-1"), "--no-backup"], 1, /is damaged or was tampered with/);
@@ -278,17 +278,13 @@ test("rejects an unusable URL", async () => {
   await expectRefusal(
     [at("/away/parley-1?to=http://203.0.113.1/parley"), "--no-backup"],
     1,
-    /redirects to http:\/\/203\.0\.113\.1\/parley, which has no TLS/,
+    /redirects to http:\/\/203\.0\.113\.1\/parley, which doesn't use TLS/,
   );
-  await expectRefusal(
-    [at("/away/parley-1?to=file:///etc/passwd"), "--no-backup"],
-    1,
-    /redirects to an unusable address/,
-  );
+  await expectRefusal([at("/away/parley-1?to=file:///etc/passwd"), "--no-backup"], 1, /redirects to an unusable URL/);
   await expectRefusal(
     ["http://localhost:1/parley", "--no-backup"],
     1,
-    /^http:\/\/localhost:1\/parley(\.sha256)? can't be reached \(.*\); check the address and the network\.$/m,
+    /^http:\/\/localhost:1\/parley(\.sha256)? can't be reached \(.*\); check the URL and the network\.$/m,
   );
 });
 
@@ -329,7 +325,7 @@ test("verifies the certificate over TLS", async () => {
   await expectRefusal(
     [url, "--no-backup"],
     1,
-    /can't be reached \([^)]*certificate[^)]*\); check the address and the network\.$/m,
+    /can't be reached \([^)]*certificate[^)]*\); check the URL and the network\.$/m,
   );
   const trusted = await upgrade([url, "--no-backup"], { env: { NODE_EXTRA_CA_CERTS: certFile } });
   expect({ code: trusted.code, errors: trusted.errors }).toEqual({ code: 0, errors: "" });

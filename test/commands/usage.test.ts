@@ -50,6 +50,7 @@ test.each(["--help", "help"])("%s lists the commands, and each has its own help"
     "upgrade",
     "selftest",
     "healthcheck",
+    "licenses",
   ]);
   const helps = await Promise.all(
     names.map((name) => runParley(argument === "help" ? ["help", name] : [name, "--help"])),

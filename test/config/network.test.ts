@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { removeRuntimeProxies, setRuntimeProxies } from "../../src/commands/runtime-proxies.ts";
 import { findWarnings } from "../../src/config/warnings.ts";
-import { ConfigError, listSecrets, loadConfig, printConfig } from "../../src/config.ts";
+import { ConfigError, formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 import { createS3Store } from "../../src/modules/backups/s3-store.ts";
 import { startHttpProxy } from "../support/http-proxy.ts";
 import { startS3 } from "../support/s3.ts";
@@ -75,8 +75,8 @@ test("NO_PROXY accepts commas and spaces; invalid entries stop the start", () =>
 
 test("a proxy's credentials are masked in output, and redacted in the log", () => {
   const config = load({ HTTPS_PROXY: "user:hunter2/3@proxy.test:3128".replace("/", "%2F") });
-  expect(printConfig(config)).toContain("HTTPS_PROXY=http://********@proxy.test:3128");
-  expect(printConfig(config)).not.toContain("hunter2");
+  expect(formatConfig(config)).toContain("HTTPS_PROXY=http://********@proxy.test:3128");
+  expect(formatConfig(config)).not.toContain("hunter2");
   expect(listSecrets(config)).toEqual(
     expect.arrayContaining(["hunter2%2F3", "hunter2/3", btoa("user:hunter2/3"), "user:hunter2/3"]),
   );

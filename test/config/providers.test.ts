@@ -3,7 +3,7 @@ import { createTimeoutsOf } from "../../src/ai/timeouts.ts";
 import { listProviders } from "../../src/config/list-providers.ts";
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { findWarnings } from "../../src/config/warnings.ts";
-import { ConfigError, listSecrets, loadConfig, printConfig } from "../../src/config.ts";
+import { ConfigError, formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 
 type Environment = Record<string, string>;
 
@@ -189,7 +189,7 @@ test("the configuration is printed with names and addresses, but without secrets
     AI_A_API_KEY: "hunter4-hunter4",
     AI_GATE_HEADERS: '{"x-gate":"hunter5-hunter5","X-Title":"Parley"}',
   });
-  const printed = printConfig(config, new Map([["AI_A_API_KEY", "environment"]]));
+  const printed = formatConfig(config, new Map([["AI_A_API_KEY", "environment"]]));
   expect(printed).toContain(
     "AI_PROVIDERS=gate=https://********@gate.example/v1?api-version=1&key=********,a=https://a.example/v1",
   );
@@ -235,6 +235,6 @@ test("warns about a server without configured models", () => {
   const warn = (environment: Environment) => findWarnings(load(environment), { environment });
   expect(warn(two)).toEqual([]);
   expect(warn({ ...two, AI_MODELS: "groq/x" })).toEqual([
-    expect.stringContaining("AI_PROVIDERS has the server my-gateway, but AI_MODELS none of its models"),
+    expect.stringContaining("AI_PROVIDERS defines the server my-gateway, but AI_MODELS lists none of its models"),
   ]);
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { findTracesUrl, listResourceAttributes, readHeaders } from "../../src/config/tracing.ts";
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
-import { listSecrets, loadConfig, printConfig } from "../../src/config.ts";
+import { formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 
 const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
 const ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -28,7 +28,7 @@ test("headers are decoded, masked and kept out of the log", () => {
     authorization: "Bearer token-of-mine",
     "x-tenant": "a,b",
   });
-  expect(printConfig(config)).not.toContain("token-of-mine");
+  expect(formatConfig(config)).not.toContain("token-of-mine");
   expect(listSecrets(config)).toEqual(expect.arrayContaining(["Bearer token-of-mine", "token-of-mine"]));
 });
 

@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
-import { carried, migrate } from "../../src/db/migrate.ts";
+import { bundledSql, migrate } from "../../src/db/migrate.ts";
 import { createId } from "../../src/lib/id.ts";
 import * as queries from "../../src/modules/conversations/queries.ts";
 import { silentLog } from "../support/log.ts";
@@ -19,7 +19,7 @@ async function createOld(): Promise<Database> {
   open.push(database);
   await database`drop schema public cascade`;
   await database`create schema public`;
-  const migrations = carried.migrations.filter(({ name }) => name < FIRST);
+  const migrations = bundledSql.migrations.filter(({ name }) => name < FIRST);
   await migrate(database, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
   return database;
 }
@@ -68,7 +68,7 @@ test("the migration counts conversations that were stored before", async () => {
 }, 30_000);
 
 test("the functions that maintain the counts are applied in the counting transaction", () => {
-  expect(carried.migrations.at(-1)?.name).toBe(COUNTING);
+  expect(bundledSql.migrations.at(-1)?.name).toBe(COUNTING);
 });
 
 test("large groups are counted in one statement, and reads continue meanwhile", async () => {
@@ -91,11 +91,11 @@ test("large groups are counted in one statement, and reads continue meanwhile", 
     select gen_random_uuid(), id, n * 2, 'tool', 'x' from unnest(${groups}::uuid[]) id, generate_series(1, ${messages}) n`;
 
   // Holds its locks longer, so that the read certainly has to wait for them.
-  const migrations = carried.migrations.map((one) =>
+  const migrations = bundledSql.migrations.map((one) =>
     one.name === COUNTING ? { ...one, text: `${one.text}; select pg_sleep(2);` } : one,
   );
   const startedAt = performance.now();
-  const migrating = migrate(database, silentLog, { sources: { ...carried, migrations } });
+  const migrating = migrate(database, silentLog, { sources: { ...bundledSql, migrations } });
   const isCounting = async () =>
     (
       await database`

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { carried, migrate } from "../../src/db/migrate.ts";
+import { bundledSql, migrate } from "../../src/db/migrate.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Conversation } from "../../src/protocol/conversation.ts";
 import { startApp, type TestApp } from "../support/app.ts";
@@ -100,7 +100,7 @@ test("conversations stored before the upgrade keep their settings", async () => 
   const { database } = shared;
   await database`drop schema public cascade`;
   await database`create schema public`;
-  const migrations = carried.migrations.filter(({ name }) => name < FIRST);
+  const migrations = bundledSql.migrations.filter(({ name }) => name < FIRST);
   await migrate(database, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
   const [userId, with_, without] = [createId(), createId(), createId()];
   await database`insert into users (id, email, email_key, display_name) values (${userId}, 'old', 'old', 'Old')`;

@@ -5,7 +5,7 @@ import { formatRevision, hashFiles, parseSums } from "../../scripts/sql-revision
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import {
   addChecksum,
-  carried,
+  bundledSql,
   listMigrations,
   MigrationError,
   migrate,
@@ -57,19 +57,21 @@ test("committed migrations never change: a change needs a new migration, with it
 test("a changed function increases the revision; `make sql` does that", () => {
   const functions = readSqlFiles("functions");
   expect(readFileSync(join(root, "sql/functions/REVISION"), "utf8")).toBe(
-    formatRevision(carried.functionsRevision, hashFiles(functions)),
+    formatRevision(bundledSql.functionsRevision, hashFiles(functions)),
   );
 });
 
 test("the executable contains the SQL of the folders, and the database has a row for each migration", async () => {
-  expect(carried.migrations).toEqual(readSqlFiles("migrations").map(addChecksum));
-  expect(carried.functions).toEqual(readSqlFiles("functions").map(addChecksum));
+  expect(bundledSql.migrations).toEqual(readSqlFiles("migrations").map(addChecksum));
+  expect(bundledSql.functions).toEqual(readSqlFiles("functions").map(addChecksum));
   const rows = await database<
     { name: string; checksum: string }[]
   >`select name, checksum from migrations order by name`;
-  expect([...rows]).toEqual(carried.migrations.map(({ name, checksum }) => ({ name, checksum })));
-  expect(await run(database, carried)).toEqual([]);
-  expect((await listMigrations(database)).map(({ state }) => state)).toEqual(carried.migrations.map(() => "applied"));
+  expect([...rows]).toEqual(bundledSql.migrations.map(({ name, checksum }) => ({ name, checksum })));
+  expect(await run(database, bundledSql)).toEqual([]);
+  expect((await listMigrations(database)).map(({ state }) => state)).toEqual(
+    bundledSql.migrations.map(() => "applied"),
+  );
 });
 
 test("no function is overloaded: with changed arguments it gets a new name, and the old one stays for a release", async () => {
@@ -79,7 +81,7 @@ test("no function is overloaded: with changed arguments it gets a new name, and 
 });
 
 test("the last migration of a release stays the last, so that functions are applied in its transaction", () => {
-  expect(carried.migrations.at(-1)?.name).toBe("0015_counts.sql");
+  expect(bundledSql.migrations.at(-1)?.name).toBe("0015_counts.sql");
 });
 
 test("a migration inserted before others of its release is applied even if those are already applied", async () => {
@@ -281,6 +283,6 @@ test("instances that start together on an empty database apply everything once",
     openDatabase({ target: { ...target, database: row?.name ?? "" }, poolSize: 2 }),
   );
   open.push(...pools);
-  const applied = await Promise.all(pools.map((pool) => run(pool, carried)));
-  expect(applied.flat().sort()).toEqual(carried.migrations.map(({ name }) => name));
+  const applied = await Promise.all(pools.map((pool) => run(pool, bundledSql)));
+  expect(applied.flat().sort()).toEqual(bundledSql.migrations.map(({ name }) => name));
 }, 20_000);

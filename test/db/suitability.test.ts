@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import pino from "pino";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { waitForDatabase } from "../../src/db/connect.ts";
-import { carried, migrate } from "../../src/db/migrate.ts";
+import { bundledSql, migrate } from "../../src/db/migrate.ts";
 import { checkServer, UnsuitableDatabaseError } from "../../src/db/suitability.ts";
 import { findFreePort } from "../acceptance/database-server.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
@@ -98,7 +98,7 @@ describe("is rejected, and left unchanged", () => {
     const database = open("shared");
     await prepare(database);
     expect(await listRelations(database)).toContain("messages");
-    expect(await migrate(database, silentLog, { sources: carried })).toEqual([]);
+    expect(await migrate(database, silentLog, { sources: bundledSql })).toEqual([]);
   });
 });
 

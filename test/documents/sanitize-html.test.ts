@@ -66,10 +66,10 @@ describe("a corpus of attacks", () => {
 
   test("as raw HTML is sanitized, and the result is stable when parsed and serialized again", () => {
     for (const vector of vectors) {
-      const once = sanitizeHtml(vector, { nameHeadings: (found) => found.map(() => "x") }) ?? "";
+      const once = sanitizeHtml(vector, { createAnchors: (found) => found.map(() => "x") }) ?? "";
       expect(findFaults(listElements(parseFragment(once)))).toEqual([]);
       const shape = (html: string) => listElements(parseFragment(html)).map(({ tagName }) => tagName);
-      const again = sanitizeHtml(once, { nameHeadings: (found) => found.map(() => "x") }) ?? "";
+      const again = sanitizeHtml(once, { createAnchors: (found) => found.map(() => "x") }) ?? "";
       expect(shape(again)).toEqual(shape(once));
     }
   });
@@ -143,7 +143,7 @@ test.each([
 
 test("splitting the parser's input doesn't change the result", () => {
   const piece = '<b title="😀 &amp; y">😀 &lt;x&gt; &eacute;</b><kbd onclick=x()>z</kbd>';
-  const options = { nameHeadings: () => [] };
+  const options = { createAnchors: () => [] };
   const alone = sanitizeHtml(piece, options) ?? "";
   for (let length = 2_048 - piece.length - 1; length <= 2_050; length += 1)
     expect(sanitizeHtml("x".repeat(length) + piece, options)).toBe("x".repeat(length) + alone);

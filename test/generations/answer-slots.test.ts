@@ -48,34 +48,34 @@ test("a batch without a lease takes the free slots, and doesn't block other chan
   // None of them exists, so they only take the time of their claims.
   for (let n = 0; n < RUNNING_MAX + 100; n += 1) liveAnswers.handOver(createAnswer());
   expect(liveAnswers.count()).toBe(RUNNING_MAX);
-  expect(liveAnswers.takeLease(1)).toBeNull();
+  expect(liveAnswers.acquireLease(1)).toBeNull();
   await withTransaction(database, (sql) => sql`select 1`);
   expect(liveAnswers.count()).toBeGreaterThan(RUNNING_MAX / 2);
   for (let waits = 0; liveAnswers.count() > 0 && waits < 500; waits += 1) await Bun.sleep(10);
   expect(liveAnswers.count()).toBe(0);
-  liveAnswers.takeLease(1)?.end();
+  liveAnswers.acquireLease(1)?.release();
 });
 
 test("contexts are read with the commit of a small batch of answers, which share a byte limit; a larger batch reads none", () => {
   const { liveAnswers } = createService();
-  const one = liveAnswers.takeLease(1);
-  const many = liveAnswers.takeLease(CONTEXT_BATCH_MAX);
-  const tooMany = liveAnswers.takeLease(CONTEXT_BATCH_MAX + 1);
+  const one = liveAnswers.acquireLease(1);
+  const many = liveAnswers.acquireLease(CONTEXT_BATCH_MAX);
+  const tooMany = liveAnswers.acquireLease(CONTEXT_BATCH_MAX + 1);
   expect(CONTEXT_BATCH_MAX).toBe(32);
   expect(many?.context?.bytesMax).toBe((one?.context?.bytesMax ?? 0) / CONTEXT_BATCH_MAX);
   expect(tooMany).toMatchObject({ context: null });
-  for (const lease of [one, many, tooMany]) lease?.end();
+  for (const lease of [one, many, tooMany]) lease?.release();
 });
 
 test("during a shutdown, no answer starts; one whose lease arrives late is released", async () => {
   const { service, liveAnswers, lifecycle, instanceId } = createService();
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'group', 'never')`;
-  expect(liveAnswers.takeLease(1)).not.toBeNull();
+  expect(liveAnswers.acquireLease(1)).not.toBeNull();
   const leased = await insertAnswer(database, { conversationId, owner: instanceId });
   const pending = await insertAnswer(database, { conversationId, seq: 2, status: "pending" });
   lifecycle.markDraining();
-  expect(liveAnswers.takeLease(1)).toBeNull();
+  expect(liveAnswers.acquireLease(1)).toBeNull();
   liveAnswers.handOver(createAnswer({ conversationId, generationId: pending.id }));
   expect(liveAnswers.count()).toBe(0);
   await service.drain(Date.now());

@@ -98,13 +98,13 @@ test("in any tree, each message comes once, after its parent", () => {
   fc.assert(
     fc.property(anyNodes, fc.option(fc.constantFrom(...names)), (nodes: SourceNode[], currentId) => {
       const tree = runSteps(buildTree(nodes, currentId));
-      const placed = runSteps(orderMessages(tree));
+      const ordered = runSteps(orderMessages(tree));
       const messages = nodes.flatMap(({ message }) => message ?? []);
-      const found = placed.flatMap(({ branch }) => branch?.message ?? []);
+      const found = ordered.flatMap(({ node }) => node?.message ?? []);
       expect(new Set(found)).toEqual(new Set(messages));
       expect(found).toHaveLength(messages.length);
-      for (const [index, { parent }] of placed.entries()) expect(parent ?? -1).toBeLessThan(index);
-      if (tree.leaf) expect(placed.at(-1)?.branch).toBe(tree.leaf);
+      for (const [index, { parent }] of ordered.entries()) expect(parent ?? -1).toBeLessThan(index);
+      if (tree.leaf) expect(ordered.at(-1)?.node).toBe(tree.leaf);
     }),
   );
 });
@@ -120,9 +120,9 @@ test("orders a chain of a hundred thousand messages", () => {
       message: { role: n % 2 === 0 ? "user" : "assistant", content: `${n}`, at: null, model: null },
     }),
   ).reverse();
-  const placed = runSteps(orderMessages(runSteps(buildTree(nodes, null))));
-  expect(placed).toHaveLength(count);
-  expect(
-    placed.every(({ branch, parent }, at) => branch?.message.content === `${at}` && (parent ?? -1) === at - 1),
-  ).toBe(true);
+  const ordered = runSteps(orderMessages(runSteps(buildTree(nodes, null))));
+  expect(ordered).toHaveLength(count);
+  expect(ordered.every(({ node, parent }, at) => node?.message.content === `${at}` && (parent ?? -1) === at - 1)).toBe(
+    true,
+  );
 });

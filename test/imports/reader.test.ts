@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { chatgpt } from "../../src/modules/imports/chatgpt.ts";
 import { claude } from "../../src/modules/imports/claude.ts";
-import { createConversationBuilder, type Read } from "../../src/modules/imports/conversation-builder.ts";
+import { createConversationBuilder, type ReadResult } from "../../src/modules/imports/conversation-builder.ts";
 import { readConversations } from "../../src/modules/imports/file-reader.ts";
 import { ImportError } from "../../src/modules/imports/import-error.ts";
 import { createJsonReader } from "../../src/modules/imports/json-reader.ts";
@@ -16,7 +16,7 @@ function read(chunks: Uint8Array[], format = chatgpt): { found: unknown[]; error
   const reader = createJsonReader({
     onNode: builder.addNode,
     onConversation: (value) => void found.push(runSteps(builder.finish(value))),
-    onOversized: () => void found.push(runSteps(builder.drop())),
+    onOversized: () => void found.push(runSteps(builder.skipUnreadable())),
   });
   const shown = () => JSON.parse(JSON.stringify(found), (name, value) => (/^(id|parent)$/.test(name) ? null : value));
   try {
@@ -106,7 +106,7 @@ test("a file with too many entries is read up to the limit", async () => {
   const pieces = async function* () {
     yield new TextEncoder().encode(JSON.stringify(Array.from({ length: 5_000 }, () => 1)));
   };
-  const found: Read[] = [];
+  const found: ReadResult[] = [];
   const readAll = async () => {
     for await (const entry of readConversations(pieces(), builder, 1, 1_000)) found.push(entry);
   };

@@ -67,10 +67,10 @@ describe("pending inbox frames", () => {
   test("wait while the members are unknown", () => {
     const pending = new Pending();
     pending.markAll("c", 0);
-    expect(pending.listForAll(0, () => false, 10)).toEqual(["c"]);
+    expect(pending.listUnloaded(0, () => false, 10)).toEqual(["c"]);
     expect(pending.takeDue(0, () => undefined, 10)).toEqual([]);
     expect(pending.dueAtMs).toBeLessThanOrEqual(0);
-    expect(pending.listForAll(0, () => true, 10)).toEqual([]);
+    expect(pending.listUnloaded(0, () => true, 10)).toEqual([]);
     expect(usersOf(pending.takeDue(0, members("anna"), 10))).toEqual(["anna"]);
   });
 

@@ -184,7 +184,7 @@ const queries: [string, (sql: Sql) => Promise<unknown>, number][] = [
     100,
   ],
   ["one message", (sql) => messages.findMessage(sql, null, message, user), 10],
-  ["its conversation", (sql) => messages.findConversationOf(sql, big, message, user), 10],
+  ["its conversation", (sql) => messages.findConversationId(sql, big, message, user), 10],
   ["an answer to it", (sql) => messages.findAnswer(sql, big, message), 10],
   ["a change of it", (sql) => messages.lockMessage(sql, big, message, user), 10],
   [

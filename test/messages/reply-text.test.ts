@@ -23,7 +23,7 @@ async function read(initialText: string, deltas: [offset: number, text: string][
   const stream = createReplyStream({
     write: (text) => shown.push(JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? "")),
     end: () => shown.push({ type: "the end" }),
-    findEnd: async () => null,
+    findCompletion: async () => null,
     findSnapshot: () => undefined,
   });
   const push = (event: DurableEvent | EphemeralEvent) => stream.onPush(JSON.stringify(event));

@@ -36,13 +36,13 @@ function createFailing() {
     log: silentLog,
     defaultModel: "compatible/one",
     budgets: { rules: null, refuse: fail },
-    takeLease(answers) {
+    acquireLease(answers) {
       leased.push(answers);
       open += 1;
-      const end = () => {
+      const release = () => {
         open -= 1;
       };
-      return { owner: createId(), leaseMs: 1_000, context: null, end };
+      return { owner: createId(), leaseMs: 1_000, context: null, release };
     },
     onAnswer: fail,
   });

@@ -81,7 +81,7 @@ test("a request with random fields succeeds or is refused, and no field is silen
       const requested = Object.entries(fields).filter(([field, wanted]) => hasEffect(field, wanted));
       expect(
         requested.filter(
-          ([field]) => !["mapped", "passed", "harmless"].includes(requestFields[field]?.treatment ?? ""),
+          ([field]) => !["mapped", "forwarded", "ignored"].includes(requestFields[field]?.treatment ?? ""),
         ),
       ).toEqual([]);
       expect(Object.entries(ofMessage).filter(([field, wanted]) => wanted !== null && field === "foo")).toEqual([]);

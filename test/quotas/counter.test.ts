@@ -13,13 +13,13 @@ function createWatched(limit: number) {
       if (state.countMs > 0) await Bun.sleep(state.countMs);
       return stored;
     },
-    refuse: () => new Problem("quota_exceeded", "Full."),
+    createError: () => new Problem("quota_exceeded", "Full."),
   });
   const store = async (amount = 1) => {
     await Bun.sleep(1);
     state.stored += amount;
   };
-  return { state, counter, take: (amount = 1) => counter.take("anna", amount, () => store(amount)) };
+  return { state, counter, take: (amount = 1) => counter.reserve("anna", amount, () => store(amount)) };
 }
 const isRefused = (work: Promise<unknown>) =>
   work.then(
@@ -49,7 +49,7 @@ test("failed uses do not count", async () => {
   const fail = async () => {
     throw new Error("not stored");
   };
-  for (let n = 0; n < 10; n += 1) await counter.take("anna", 1, fail).catch(() => {});
+  for (let n = 0; n < 10; n += 1) await counter.reserve("anna", 1, fail).catch(() => {});
   await take();
   await take();
   expect(state.stored).toBe(2);

@@ -31,7 +31,7 @@ function createWorld() {
     },
     apiKeys: { findEnded: async () => new Set() },
     conversations: { findLostMemberships: async () => [] },
-    onFault: (error: unknown) => {
+    onError: (error: unknown) => {
       throw error;
     },
   } as unknown as Parameters<typeof createRevocations>[0]);

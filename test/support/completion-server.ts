@@ -1,6 +1,6 @@
 import type { AnswerPart, RunEnd, RunFailure } from "../../src/ai/answer-part.ts";
 import type { ProviderErrorCode, PushPart } from "../../src/ai/provider.ts";
-import { answerInChunks, answerWhole } from "../../src/modules/openai/answer.ts";
+import { respondInChunks, respondInFull } from "../../src/modules/openai/respond.ts";
 import type { RunCallbacks } from "../../src/modules/openai/service.ts";
 
 export type FakeRun = (push: PushPart<AnswerPart>, callbacks: RunCallbacks) => Promise<RunEnd>;
@@ -74,8 +74,8 @@ export function startCompletionServer({ preparesMs = 0 } = {}) {
         },
       };
       const connection = { request, server: self };
-      if (stream) return answerInChunks(completion, stream_options?.include_usage ?? false, connection);
-      return answerWhole(completion, connection);
+      if (stream) return respondInChunks(completion, stream_options?.include_usage ?? false, connection);
+      return respondInFull(completion, connection);
     },
   });
   return {

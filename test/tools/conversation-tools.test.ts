@@ -167,7 +167,11 @@ describe("a conversation with tools", () => {
   test.each([
     ["that is not JSON", { name: "search_documents", arguments: '{"query": "fox' }, "not valid JSON"],
     ["that is not an object", { name: "search_documents", arguments: '["fox"]' }, "must be a JSON object"],
-    ["without a required argument", { name: "search_documents", arguments: "{}" }, "`query` must be a text"],
+    [
+      "without a required argument",
+      { name: "search_documents", arguments: "{}" },
+      "`query` must be a non-empty string",
+    ],
     ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
   ])("a call %s is an error that the model receives", async (_name, call, expected) => {
     provider.script("one", { toolCalls: [call] }, { text: "Sorry." });

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { decodeJwt, jwtVerify } from "jose";
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
-import { ConfigError, loadConfig, printConfig } from "../../src/config.ts";
+import { ConfigError, formatConfig, loadConfig } from "../../src/config.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import type { Account } from "../support/app.ts";
 import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
@@ -242,7 +242,7 @@ test("a token echoed by the server reaches neither the model nor the conversatio
 test("headers, timeout and secret of a server are validated, and masked in the output", async () => {
   const base = { MCP_SERVERS: "my-wiki=https://mcp.example.com/mcp" };
   const load = (more: Record<string, string>) => loadConfig({ ...base, ...more }, () => "");
-  const printed = printConfig(
+  const printed = formatConfig(
     load({
       MCP_MY_WIKI_HEADERS: '{"x-api-key":"hunter2hunter2"}',
       MCP_MY_WIKI_IDENTITY_SECRET: SECRET,

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { ConfigError, loadConfig, printConfig } from "../../src/config.ts";
+import { ConfigError, formatConfig, loadConfig } from "../../src/config.ts";
 import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
@@ -145,7 +145,7 @@ test("a 2025 server's requests for elicitation, sampling or roots are refused", 
 
 test("the setting is validated, and printed without the secrets of its addresses", () => {
   const load = (value: string) => loadConfig({ MCP_SERVERS: value }, () => "");
-  const printed = printConfig(load("wiki=https://user:pass@mcp.example.com/mcp?key=abc,b=https://b.example/mcp"));
+  const printed = formatConfig(load("wiki=https://user:pass@mcp.example.com/mcp?key=abc,b=https://b.example/mcp"));
   expect(printed).toContain(
     "MCP_SERVERS=wiki=https://********@mcp.example.com/mcp?key=********,b=https://b.example/mcp",
   );

@@ -10,7 +10,7 @@ const tool = (name: string, run: RunnableTool["run"]): RunnableTool => ({
   run,
 });
 const never = new AbortController().signal;
-const all = { chosen: true, userId: null, signal: never };
+const all = { selection: true, userId: null, signal: never };
 const call = (name: string) => ({ id: "c1", name, arguments: "{}" });
 
 test("cuts a long result between characters, and makes it storable", async () => {
@@ -59,11 +59,11 @@ test("the first of two tools with the same name wins, and a stop ends a tool tha
 test("an answer keeps the tools chosen at its start, up to the providers' limit", async () => {
   let tools = [tool("one", async () => "1"), tool("two", async () => "2")];
   const { open } = createToolService({ listTools: async () => tools, log: silentLog });
-  const { definitions, call: run } = await open({ ...all, chosen: ["two", "gone"] });
+  const { definitions, call: run } = await open({ ...all, selection: ["two", "gone"] });
   expect(definitions.map(({ name }) => name)).toEqual(["two"]);
   expect(await run(call("one"), never)).toEqual({ content: "Error: This tool is not available.", isError: true });
   tools = Array.from({ length: 200 }, (_, index) => tool(`t${index}`, async () => "other"));
   expect(await run(call("two"), never)).toEqual({ content: "2", isError: false });
-  expect((await open({ ...all, chosen: false })).definitions).toEqual([]);
+  expect((await open({ ...all, selection: false })).definitions).toEqual([]);
   expect((await open(all)).definitions.length).toBe(128);
 });

@@ -31,9 +31,9 @@ test.each([1, DELIVERIES])(
     const worker = createEndpointWorker(
       { id: "w", fence: 1 },
       {
-        async load(_endpoint, heldIds, rows) {
+        async load(_endpoint, loadedIds, rows) {
           loads += 1;
-          return backlog.filter(({ id }) => !heldIds.includes(id)).slice(0, rows);
+          return backlog.filter(({ id }) => !loadedIds.includes(id)).slice(0, rows);
         },
         async attempt(_webhookId, due) {
           begun.push(due);

@@ -5,30 +5,34 @@ import type { ClientSocket, Frame } from "./socket.ts";
 
 const POLL_MS = 50;
 
-/** Asks a model in a conversation that the socket is subscribed to. @returns the id of the answer, once it has begun. */
+/** Asks a model in a conversation that the socket is subscribed to. @returns the answer's id, once the answer has begun. */
 export async function ask(socket: ClientSocket, conversationId: string, model: string): Promise<string> {
   const message = { client_message_id: createId(), content: "Please count.", model, reply: true };
-  const ack = await socket.ask({ type: "message.send", conversation_id: conversationId, ...message });
-  if (ack.type !== "ack") throw new Error(`expected an ack of the question to ${model}, but saw ${ack.code}`);
+  const ack = await socket.request({ type: "message.send", conversation_id: conversationId, ...message });
+  if (ack.type !== "ack") throw new Error(`expected an ack of the question to ${model}, but got ${ack.code}`);
   const isAnswer = ({ type, data }: Frame) =>
     type === "message.created" && data?.role === "assistant" && data.parent_id === ack.message?.id;
   const created = await socket.waitFor(`the answer of ${model} to begin`, isAnswer);
   return created.data?.id ?? "";
 }
 
-/** Waits until the reader has at least so many characters of an answer. */
+/** Waits until the socket has received at least `charsMin` characters of an answer. */
 export async function untilText(
   socket: ClientSocket,
   answerId: string,
   charsMin: number,
   timeoutMs?: number,
 ): Promise<void> {
-  const isFar = ({ type, message_id, offset = 0, text = "" }: Frame) =>
+  const isLongEnough = ({ type, message_id, offset = 0, text = "" }: Frame) =>
     type === "message.delta" && message_id === answerId && offset + text.length >= charsMin;
-  await socket.waitFor(`${charsMin} characters of an answer`, isFar, timeoutMs);
+  await socket.waitFor(`${charsMin} characters of an answer`, isLongEnough, timeoutMs);
 }
 
+<<<<<<< HEAD
 /** Waits until the reader has the end of an answer. `before`: frames that it received on an earlier socket. */
+=======
+/** Waits until the socket has received the end of an answer. The reader may already have frames from an earlier socket. */
+>>>>>>> main
 export async function readToEnd(
   socket: ClientSocket,
   answerId: string,
@@ -40,7 +44,7 @@ export async function readToEnd(
   return followAnswer([...before, ...socket.frames], answerId);
 }
 
-/** The messages of these conversations that are still streaming, after waiting for them until `deadlineMs`. */
+/** Waits until no message of these conversations is streaming. @returns those that still are at `deadlineMs`. */
 export async function findStreaming(
   rest: Rest,
   account: TestUser,

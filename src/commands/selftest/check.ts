@@ -1,21 +1,21 @@
 import type { Stage } from "./stage.ts";
 
-/** Figures of a check, for the report. Times have the suffix `_ms`. */
+/** What a check measured, for the report. Names of times end in `_ms`. */
 export type Figures = Record<string, number | string>;
 
-/** What a check saw. No problems: the claim holds. */
+/** The result of a check. If there are no problems, the claim holds. */
 type Outcome = {
-  /** The figures in one line, for people. */
+  /** The figures as one human-readable line. */
   summary: string;
   measured: Figures;
-  /** Sentences that say what was expected and what was seen. */
+  /** Each says what was expected and what was found. */
   problems: string[];
 };
 
-/** One claim and the way to prove it. */
+/** A claim, and a check that tests it. */
 export type Check = {
   name: string;
-  /** One plain sentence. */
+  /** One sentence. */
   claim: string;
   timeoutMs: number;
   run(stage: Stage): Promise<Outcome>;
@@ -31,8 +31,8 @@ export type CheckResult = Outcome & {
 type Listeners = { onStart(check: Check, index: number): void; onEnd(result: CheckResult): void };
 
 /**
- * Runs the checks one after another: they build on each other. After one that failed to complete, the others are not run,
- * since the servers may be in any state.
+ * Runs the checks one after another, since they build on each other. If a check doesn't run to its end, the remaining ones are
+ * not run, because the servers may be in any state.
  * @throws the signal's reason once it is aborted.
  */
 export async function runChecks(
@@ -67,10 +67,10 @@ async function runOne(check: Check, stage: Stage, signal: AbortSignal) {
   const { promise: ending, reject } = Promise.withResolvers<never>();
   const stop = () => reject(signal.reason);
   signal.addEventListener("abort", stop);
-  const timeout = new Error(`expected an end within ${check.timeoutMs / 1_000} s, but the check was still running`);
+  const timeout = new Error(`expected the check to end within ${check.timeoutMs / 1_000} s, but it was still running`);
   const timer = setTimeout(() => reject(timeout), check.timeoutMs);
   const running = check.run(stage);
-  // After a timeout, nobody else waits for it.
+  // After a timeout, nothing else handles a rejection.
   running.catch(() => {});
   try {
     return { outcome: await Promise.race([running, ending]), isComplete: true };

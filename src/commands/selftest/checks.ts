@@ -11,7 +11,7 @@ import { shutdownCheck } from "./checks/shutdown.ts";
 import { startCheck } from "./checks/start.ts";
 import { stormCheck } from "./checks/storm.ts";
 
-/** All claims, in the order in which they are checked: each builds on those before it. */
+/** All checks, in the order in which they run. Each builds on the ones before it. */
 export const checks: readonly Check[] = [
   startCheck,
   deliveryCheck,

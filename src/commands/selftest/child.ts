@@ -8,13 +8,13 @@ type Options = {
   args: readonly string[];
   environment: Record<string, string>;
   workDir: string;
-  /** Receives both outputs. */
+  /** Receives stdout and stderr. */
   logFile: string;
 };
 
-const SHOWN_CHARS_MAX = 600;
+const QUOTED_CHARS_MAX = 600;
 
-/** Starts a process of this executable. In its own session, so that Ctrl+C reaches only the self-test, which ends it. */
+/** Starts a child process in its own process group, so that Ctrl-C reaches only the self-test, which then stops the child. */
 export function startChild({ command, args, environment, workDir, logFile }: Options) {
   const output = openSync(logFile, "a", 0o600);
   const child = spawn(command, args, {
@@ -32,7 +32,7 @@ export function startChild({ command, args, environment, workDir, logFile }: Opt
     isRunning = false;
   });
   return {
-    /** Its exit code, or the reason why it has none. */
+    /** Fulfills with the exit code, or with the reason why there is none. */
     exited,
     isRunning: () => isRunning,
     kill: (signal: NodeJS.Signals) => void (isRunning && child.kill(signal)),
@@ -41,13 +41,13 @@ export function startChild({ command, args, environment, workDir, logFile }: Opt
   };
 }
 
-/** Waits for the end of a command. @throws Error with the end of its output if it fails. */
+/** Waits until a command exits. @throws Error with the end of its output if it fails. */
 export async function runChild(child: Child, name: string): Promise<{ tookMs: number }> {
   const startedAtMs = performance.now();
   const code = await child.exited;
   if (code === 0) return { tookMs: performance.now() - startedAtMs };
-  throw new Error(`expected \`parley ${name}\` to succeed, but saw exit code ${code}: ${quoteLog(child)}`);
+  throw new Error(`expected \`parley ${name}\` to succeed, but got exit code ${code}: ${quoteLog(child)}`);
 }
 
-/** The end of its output, for a message. */
-export const quoteLog = (child: Child): string => child.readLog().trim().slice(-SHOWN_CHARS_MAX);
+/** Returns the end of a child's output, for an error message. */
+export const quoteLog = (child: Child): string => child.readLog().trim().slice(-QUOTED_CHARS_MAX);

@@ -1,19 +1,19 @@
 import type { TestUser } from "./rest.ts";
 import type { ClientSocket, Frame } from "./socket.ts";
 
-/** What was going on when the server was killed. */
+/** What was in progress when the server was killed. */
 export type Interrupted = {
-  /** On the clock of `performance.now()`. */
+  /** As returned by `performance.now()`. */
   killedAtMs: number;
-  /** An answer that was being written, what its reader had received, and the reader's socket to the next server. */
+  /** An answer that was being written, the frames that its reader had received, and the reader's socket to the restarted server. */
   answer: { conversationId: string; id: string; frames: readonly Frame[]; reader: ClientSocket };
-  /** Many readers of one conversation. */
+  /** A conversation with many readers, who will all reconnect at once. */
   storm: { conversationId: string; readers: StormReader[] };
   loadConversationId: string;
 };
 
 export type StormReader = {
   account: TestUser;
-  /** The numbers of the events that it has received. */
+  /** The sequence numbers of the events that the reader has received. */
   seqs: number[];
 };

@@ -34,7 +34,7 @@ type Input = {
   logs: string | null;
 };
 
-/** Builds it. It passes only if every check was run and passed. */
+/** Builds the report. The self-test passes only if every check was run and passed. */
 export function createReport({ startedAt, durationMs, settings, results, logs }: Input): Report {
   return {
     version: build.version,
@@ -65,14 +65,14 @@ const TIME_CHARS = 7;
 const LINE_CHARS = 120;
 const INDENT = " ".repeat(LABEL_CHARS + NAME_CHARS + TIME_CHARS + 2);
 
-/** The line of one check, for progress without a terminal. */
+/** Formats the line that reports progress after each check when the output isn't a terminal. */
 export const describeResult = ({ status, name, durationMs, summary }: CheckResult): string =>
   `${labels[status]} ${name} (${formatSeconds(durationMs)}): ${summary}`;
 
-/** The report for people. */
-export function printReport(report: Report): string {
+/** Formats the report for humans. */
+export function formatReport(report: Report): string {
   const { version, commit, platform, cpus, checks, duration_ms, settings, logs } = report;
-  const held = checks.filter(({ status }) => status === "passed").length;
+  const passedCount = checks.filter(({ status }) => status === "passed").length;
   const lines = [`Parley ${version} (${commit}) on ${platform}, ${cpus} CPUs`, ""];
   for (const { status, name, claim, duration_ms, summary, problems } of checks) {
     const time = status === "not_run" ? "" : formatSeconds(duration_ms);
@@ -85,14 +85,14 @@ export function printReport(report: Report): string {
   const names = Object.keys(settings).join(", ");
   lines.push(
     "",
-    `${held} of ${checks.length} claims hold, after ${formatSeconds(duration_ms)}.`,
+    `${passedCount} of ${checks.length} claims hold (${formatSeconds(duration_ms)}).`,
     wrap(`The servers ran with default settings, except ${names}.`, ""),
   );
   if (logs !== null) lines.push(`The logs of the servers are in ${logs}.`);
   return lines.join("\n");
 }
 
-/** Breaks a text between words; further lines are indented. */
+/** Wraps text at word boundaries; all lines but the first are indented. */
 function wrap(text: string, indent: string): string {
   const lines: string[] = [];
   let line = "";

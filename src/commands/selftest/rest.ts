@@ -2,7 +2,7 @@ import { createId } from "../../lib/id.ts";
 
 export type TestUser = { id: string; token: string };
 
-/** The fields of a message that the checks look at. */
+/** The fields of a message that the checks use. */
 export type StoredMessage = {
   id: string;
   seq: number;
@@ -16,16 +16,16 @@ export type StoredMessage = {
 };
 
 type CallOptions = { token?: string; method?: string; json?: unknown };
-type Answer = { status: number; body: unknown };
+type RestResponse = { status: number; body: unknown };
 
 export type Rest = ReturnType<typeof createRest>;
 
 const REQUEST_TIMEOUT_MS = 20_000;
 const PAGE_ROWS = 200;
 
-/** A client of the REST API of one server. */
+/** Creates a client for a server's REST API. */
 export function createRest(url: string) {
-  async function call(path: string, { token, method, json }: CallOptions = {}): Promise<Answer> {
+  async function call(path: string, { token, method, json }: CallOptions = {}): Promise<RestResponse> {
     const response = await fetch(`${url}${path}`, {
       method: method ?? (json === undefined ? "GET" : "POST"),
       headers: {
@@ -34,26 +34,28 @@ export function createRest(url: string) {
       },
       ...(json !== undefined && { body: JSON.stringify(json) }),
       signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-      // Servers are killed and restarted on the same port: a kept connection would be a dead one.
+      // Servers are killed and restarted on the same port, so a kept-alive connection would be dead.
       keepalive: false,
     });
     const text = await response.text();
     return { status: response.status, body: text === "" ? null : parse(text) };
   }
 
-  async function require<T>(status: number, path: string, options?: CallOptions): Promise<T> {
+  async function expectStatus<T>(status: number, path: string, options?: CallOptions): Promise<T> {
     const answer = await call(path, options);
     if (answer.status !== status)
-      throw new Error(`expected ${status} from ${path}, but saw ${answer.status}: ${JSON.stringify(answer.body)}`);
+      throw new Error(`expected ${status} from ${path}, but got ${answer.status}: ${JSON.stringify(answer.body)}`);
     return answer.body as T;
   }
 
-  /** Reads a list that is paged by `seq` to its end. */
+  /** Reads all pages of a list that is paginated by `seq`. */
   async function list<T extends { seq: number }>({ token }: TestUser, path: string): Promise<T[]> {
     const rows: T[] = [];
     for (;;) {
       const after = rows.at(-1)?.seq ?? 0;
-      const { data } = await require<{ data: T[] }>(200, `${path}?after_seq=${after}&limit=${PAGE_ROWS}`, { token });
+      const { data } = await expectStatus<{ data: T[] }>(200, `${path}?after_seq=${after}&limit=${PAGE_ROWS}`, {
+        token,
+      });
       if (data.length === 0) return rows;
       rows.push(...data);
     }
@@ -65,30 +67,33 @@ export function createRest(url: string) {
     async register(name: string): Promise<TestUser> {
       const json = { email: `${name}-${createId()}@example.com`, password: createId(), display_name: name };
       type Registered = { user: { id: string }; access_token: string };
-      const { user, access_token } = await require<Registered>(201, "/api/v1/auth/register", { json });
+      const { user, access_token } = await expectStatus<Registered>(201, "/api/v1/auth/register", { json });
       return { id: user.id, token: access_token };
     },
 
-    /** A conversation in which models answer only when asked to. */
+    /** Creates a conversation in which models answer only if a message requests it. */
     async createConversation(owner: TestUser, members: readonly TestUser[], title: string): Promise<string> {
       const json = { title, kind: "group", reply_mode: "never" };
-      const { id } = await require<{ id: string }>(201, "/api/v1/conversations", { token: owner.token, json });
+      const { id } = await expectStatus<{ id: string }>(201, "/api/v1/conversations", { token: owner.token, json });
       for (const member of members)
-        await require(201, `/api/v1/conversations/${id}/members`, { token: owner.token, json: { user_id: member.id } });
+        await expectStatus(201, `/api/v1/conversations/${id}/members`, {
+          token: owner.token,
+          json: { user_id: member.id },
+        });
       return id;
     },
 
     listMessages: (account: TestUser, conversationId: string): Promise<StoredMessage[]> =>
       list<StoredMessage>(account, `/api/v1/conversations/${conversationId}/messages`),
 
-    /** The numbers of all durable events of a conversation. */
+    /** Returns the sequence numbers of all durable events of a conversation. */
     async listSeqs(account: TestUser, conversationId: string): Promise<number[]> {
       const events = await list<{ seq: number }>(account, `/api/v1/conversations/${conversationId}/events`);
       return events.map(({ seq }) => seq);
     },
 
     getMessage: ({ token }: TestUser, conversationId: string, messageId: string): Promise<StoredMessage> =>
-      require<StoredMessage>(200, `/api/v1/conversations/${conversationId}/messages/${messageId}`, { token }),
+      expectStatus<StoredMessage>(200, `/api/v1/conversations/${conversationId}/messages/${messageId}`, { token }),
   };
 }
 

@@ -9,7 +9,7 @@ import { createLog } from "../../lib/log.ts";
 import { CommandError } from "../command.ts";
 import { runChild, startChild } from "./child.ts";
 import { type ServerProcess, type StartOptions, startServer } from "./server.ts";
-import { noteSharedPrograms } from "./shared-programs.ts";
+import { recordSharedPrograms } from "./shared-programs.ts";
 
 /** How to start this executable as a child process. */
 type Launcher = { command: string; args: readonly string[]; environment: Record<string, string> };
@@ -20,12 +20,12 @@ const REMOVE_ATTEMPTS_MAX = 100;
 const REMOVE_PAUSE_MS = 50;
 
 /**
- * A temporary folder with servers in it. Everything that is started here is a child process with an environment of its own:
- * no setting of the user reaches it.
+ * Creates a temporary folder for servers and their data. Everything started here is a child process with its own environment,
+ * so that the user's settings don't affect it.
  */
 export function createSandbox() {
   const folder = createFolder();
-  const removeSharedPrograms = process.getuid?.() === 0 ? noteSharedPrograms(SHARED_PROGRAMS_DIR) : async () => {};
+  const removeNewPrograms = process.getuid?.() === 0 ? recordSharedPrograms(SHARED_PROGRAMS_DIR) : async () => {};
   const logsDir = join(folder, "logs");
   const workDir = join(folder, "empty");
   for (const path of [logsDir, workDir]) mkdirSync(path, { mode: 0o700 });
@@ -37,8 +37,8 @@ export function createSandbox() {
   let isClosed = false;
 
   function spawn(args: readonly string[], settings: Record<string, string>) {
-    // A check that was interrupted may still be running.
-    if (isClosed) throw new Error("expected the self-test to go on, but it was ended");
+    // An interrupted check may still be running.
+    if (isClosed) throw new Error("The self-test was stopped.");
     starts += 1;
     const name = `${String(starts).padStart(2, "0")}-${args[0]}`;
     const child = startChild({
@@ -56,13 +56,13 @@ export function createSandbox() {
   const killAll = () => {
     for (const child of children) child.kill("SIGKILL");
   };
-  // The last resort: a second Ctrl+C, or an error that nobody caught.
+  // The last resort, for a second Ctrl-C or an uncaught error.
   const onExit = () => {
     killAll();
     try {
       rmSync(folder, { recursive: true, force: true });
     } catch {
-      // Postgres is still ending.
+      // Postgres is still shutting down.
     }
   };
   process.once("exit", onExit);
@@ -71,7 +71,7 @@ export function createSandbox() {
     folder,
     logsDir,
 
-    /** The path of a new data folder; the server creates it. */
+    /** Returns a path for a new data folder, which the server creates. */
     addDataDir(): string {
       dataDirs += 1;
       return join(folder, String(dataDirs));
@@ -80,27 +80,27 @@ export function createSandbox() {
     /** Starts `parley serve` and waits until it is ready. */
     start: (options: StartOptions): Promise<ServerProcess> => startServer(spawn, options),
 
-    /** Runs a command to its end. @throws Error with its output if it fails. */
+    /** Runs a command and waits until it exits. @throws Error with its output if it fails. */
     run: (args: readonly string[], settings: Record<string, string>): Promise<{ tookMs: number }> =>
       runChild(spawn(args, settings), args.join(" ")),
 
-    /** Registers something else that has to be closed before the folder is removed. */
+    /** Registers a callback that must run before the folder is removed. */
     onClose(close: () => Promise<void>): void {
       closers.push(close);
     },
 
-    /** Ends all processes and removes the folder, or all of it but `keep`. */
+    /** Stops all processes, and removes the folder except for what `keep` says. */
     async close(keep: "nothing" | "logs" | "everything"): Promise<void> {
       isClosed = true;
       const running = [...children];
       killAll();
       await Promise.all(running.map(({ exited }) => exited));
       for (const close of closers.splice(0).reverse()) await close();
-      // Postgres follows its Parley by itself where setpriv exists.
+      // Where setpriv exists, Postgres exits by itself when its Parley does.
       const log = createLog("silent", "json");
       for (const name of readdirSync(folder)) await stopLeftoverServer(join(folder, name, "postgres"), log);
       process.off("exit", onExit);
-      await removeSharedPrograms();
+      await removeNewPrograms();
       if (keep === "everything") return;
       for (const name of keep === "nothing" ? [""] : readdirSync(folder).filter((name) => name !== "logs"))
         await removeTree(join(folder, name));
@@ -108,11 +108,15 @@ export function createSandbox() {
   };
 }
 
-/** The path is short, because it has to fit into a socket's address. */
+/** Creates the folder. Its path is short, because it must fit in a socket address. */
 function createFolder(): string {
   try {
     const folder = mkdtempSync(join(tmpdir(), "parley-self-"));
+<<<<<<< HEAD
     // As root, Postgres runs as another user, which needs access to the folders in it; its programs are elsewhere.
+=======
+    // If this runs as root, Postgres runs as another user, who needs access.
+>>>>>>> main
     if (process.getuid?.() === 0) chmodSync(folder, 0o711);
     else requirePrograms(folder);
     return folder;
@@ -138,23 +142,23 @@ function requirePrograms(folder: string): void {
 
 function findLauncher(home: string): Launcher {
   const environment = { PATH: process.env.PATH ?? "/usr/bin:/bin", HOME: home };
-  // From source, the executable is Bun.
-  const own = build.commit === "source" ? [process.execPath, "--no-env-file", Bun.main] : [process.execPath];
-  // If this process is killed, its servers end too.
+  // If Parley runs from source, the executable is Bun.
+  const ownCommand = build.commit === "source" ? [process.execPath, "--no-env-file", Bun.main] : [process.execPath];
+  // If this process is killed, its servers are killed too.
   const prefix = ["setpriv", "--pdeathsig=KILL", "--"];
   const [program = "", ...options] = prefix;
   const isAvailable = spawnSync(program, [...options, "true"], { stdio: "ignore" }).status === 0;
-  const [command = process.execPath, ...args] = [...(isAvailable ? prefix : []), ...own];
+  const [command = process.execPath, ...args] = [...(isAvailable ? prefix : []), ...ownCommand];
   return { command, args, environment };
 }
 
-/** Retries while a dying Postgres still writes there. @throws CommandError if that doesn't end. */
+/** Removes a folder. Retries while a dying Postgres still writes to it. @throws CommandError if it can't be removed. */
 async function removeTree(path: string): Promise<void> {
   for (let attempts = 1; existsSync(path); attempts += 1) {
     try {
       rmSync(path, { recursive: true, force: true });
     } catch {
-      // Tried again.
+      // Retried below.
     }
     if (attempts >= REMOVE_ATTEMPTS_MAX) throw new CommandError(`${path} can't be removed; remove it by hand.`);
     if (existsSync(path)) await Bun.sleep(REMOVE_PAUSE_MS);

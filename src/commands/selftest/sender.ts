@@ -5,35 +5,44 @@ import type { Acknowledged } from "./verdicts.ts";
 export type SenderOptions = {
   socket: ClientSocket;
   conversationId: string;
-  /** The start of its messages' client ids. */
+  /** The prefix of the messages' client ids. */
   name: string;
-  /** Messages that are sent before the first is acknowledged. */
+  /** The maximum number of unacknowledged messages. */
   inFlight: number;
   /** Pause after each acknowledgement. */
   paceMs?: number;
-  /** Absent: until it is stopped. */
+  /** The number of messages to send; absent: until `stop` is called. */
   messagesMax?: number;
 };
 
 export type Sender = {
-  /** By client id, in the order of acknowledgement. */
+  /** The acknowledged messages by client id, in order of acknowledgement. */
   readonly acknowledged: Map<string, Acknowledged>;
-  /** Client ids of messages that were sent and not acknowledged. */
+  /** Client ids of messages that were sent but not acknowledged. */
   readonly pending: Set<string>;
-  /** By client id, on the clock of `performance.now()`. */
+  /** When each message was sent, by client id, as returned by `performance.now()`. */
   readonly sentAtMs: Map<string, number>;
   readonly problems: string[];
+<<<<<<< HEAD
   /** Fulfills when it has stopped, or its connection is gone. */
+=======
+  /** Fulfills when the sender has stopped, or its connection is closed. */
+>>>>>>> main
   readonly done: Promise<void>;
   stop(): Promise<void>;
 };
 
 const RETRY_PAUSE_MS = 50;
 
+<<<<<<< HEAD
 /** What a message says, so that a look at it shows whose it is. */
 export const contentOf = (clientId: string): string => `The text of message ${clientId}, which must not be lost.`;
+=======
+/** Returns the content of a message. It names the client id, so that a mix-up is noticed. */
+export const contentOf = (clientId: string): string => `The text of message ${clientId}, which nobody may lose.`;
+>>>>>>> main
 
-/** Sends messages over a socket, as fast as they are acknowledged. A temporary error is tried again, as clients do. */
+/** Sends messages over a socket as fast as they are acknowledged. Retries after temporary errors, as clients do. */
 export function startSender(options: SenderOptions): Sender {
   const { socket, conversationId, name, inFlight, paceMs = 0, messagesMax = Number.POSITIVE_INFINITY } = options;
   let isStopped = false;
@@ -46,13 +55,13 @@ export function startSender(options: SenderOptions): Sender {
   async function send(clientId: string): Promise<void> {
     const frame = { conversation_id: conversationId, client_message_id: clientId, content: contentOf(clientId) };
     for (;;) {
-      const answer = await socket.ask({ type: "message.send", ...frame, reply: false });
+      const answer = await socket.request({ type: "message.send", ...frame, reply: false });
       if (answer.type === "ack") {
         acknowledged.set(clientId, answer.message as StoredMessage);
         pending.delete(clientId);
         return;
       }
-      if (answer.temporary !== true) throw new Error(`expected an ack of ${clientId}, but saw ${answer.code}`);
+      if (answer.temporary !== true) throw new Error(`expected an ack of ${clientId}, but got ${answer.code}`);
       await Bun.sleep(RETRY_PAUSE_MS);
     }
   }
@@ -66,7 +75,7 @@ export function startSender(options: SenderOptions): Sender {
       try {
         await send(clientId);
       } catch (error) {
-        // A closed connection is what some checks are about; they look at what was acknowledged.
+        // Some checks close the connection on purpose, and then look at what was acknowledged.
         if (socket.isOpen()) problems.push(error instanceof Error ? error.message : String(error));
         return;
       }

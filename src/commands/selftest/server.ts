@@ -7,7 +7,7 @@ import { createRest, type Rest } from "./rest.ts";
 export type StartOptions = {
   dataDir: string;
   settings: Record<string, string>;
-  /** Absent: a free one. */
+  /** The port; absent: a free one. */
   port?: number;
 };
 
@@ -19,9 +19,13 @@ export type ServerProcess = {
   readonly rest: Rest;
   /** From the start of the process until `/readyz` returned 200. */
   readonly readyMs: number;
+<<<<<<< HEAD
   /** Kills it and its Postgres with SIGKILL at the same moment. Unlike a power failure, this keeps what the system has cached. */
+=======
+  /** Kills the server and its Postgres with SIGKILL at the same time, like a crash of the machine. */
+>>>>>>> main
   kill(): Promise<void>;
-  /** Sends SIGTERM, and waits for its end. */
+  /** Sends SIGTERM, and waits until the server has exited. */
   stop(): Promise<{ code: number | string; tookMs: number }>;
 };
 
@@ -30,7 +34,7 @@ type Spawn = (args: readonly string[], settings: Record<string, string>) => Chil
 const START_TIMEOUT_MS = 45_000;
 const POLL_MS = 10;
 
-/** @throws Error if it ends by itself or doesn't become ready. */
+/** Starts a server and waits until it is ready. @throws Error if it exits or doesn't become ready. */
 export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }: StartOptions): Promise<ServerProcess> {
   const startedAtMs = performance.now();
   const child = spawn(["serve"], { HOST: "127.0.0.1", PORT: String(port), DATA_DIR: dataDir, ...settings });
@@ -64,10 +68,10 @@ export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }:
   };
 }
 
-async function poll<T>(child: Child, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+async function poll<T>(child: Child, probe: () => Promise<T | undefined> | T | undefined): Promise<T> {
   const deadlineMs = performance.now() + START_TIMEOUT_MS;
   for (;;) {
-    const seen = await look();
+    const seen = await probe();
     if (seen !== undefined) return seen;
     if (!child.isRunning())
       throw new Error(`expected a server, but it ended with ${await child.exited}: ${quoteLog(child)}`);

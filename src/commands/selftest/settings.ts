@@ -1,6 +1,6 @@
 import { SHUTDOWN_TIMEOUT_MS } from "./checks/backup.ts";
 
-/** Settings of the tested servers that differ from the defaults, for the report. */
+/** Returns the settings of the tested servers that differ from the defaults, for the report. */
 export const listSettings = (ofProvider: Record<string, string>): Record<string, string> => ({
   HOST: "127.0.0.1",
   PORT: "a free one",

@@ -1,15 +1,15 @@
 import { existsSync, readdirSync, readlinkSync, renameSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-const LOOKS_MAX = 40;
-const LOOK_PAUSE_MS = 50;
+const CHECKS_MAX = 40;
+const CHECK_INTERVAL_MS = 50;
 
 /**
- * Notes which PostgreSQL versions are in a folder that is shared by all Parleys of this machine (src/db/embedded.ts). Only
- * servers that run as root use it.
- * @returns a function that removes the versions added since, unless a process uses them by now.
+ * Records which PostgreSQL versions are in the folder that all Parley servers of this machine share if they run as root
+ * (src/db/embedded.ts).
+ * @returns a function that removes versions added since then, unless a process uses them.
  */
-export function noteSharedPrograms(folder: string): () => Promise<void> {
+export function recordSharedPrograms(folder: string): () => Promise<void> {
   const existed = existsSync(folder);
   const before = new Set(listVersions(folder));
   return async () => {
@@ -21,28 +21,32 @@ export function noteSharedPrograms(folder: string): () => Promise<void> {
 const listVersions = (folder: string): string[] =>
   existsSync(folder) ? readdirSync(folder).filter((name) => name.startsWith("postgres-")) : [];
 
-/** Renames it first, so that a server that starts meanwhile is noticed, or unpacks it again. */
+/** Removes a version unless it is in use. Renames it first, so that a server starting now is noticed or unpacks its own copy. */
 async function removeUnused(path: string): Promise<void> {
-  // Processes of a killed Postgres take a moment to end.
+  // The processes of a killed Postgres take a moment to exit.
   for (let looks = 1; isUsed(path); looks += 1) {
-    if (looks >= LOOKS_MAX) return;
-    await Bun.sleep(LOOK_PAUSE_MS);
+    if (looks >= CHECKS_MAX) return;
+    await Bun.sleep(CHECK_INTERVAL_MS);
   }
+<<<<<<< HEAD
   // If this process is killed now, the next start removes a folder of this name.
+=======
+  // If this process is killed, the next start removes folders with such names.
+>>>>>>> main
   const aside = `${path}.tmp-${process.pid}`;
   renameSync(path, aside);
   if (isUsed(aside) && !existsSync(path)) renameSync(aside, path);
   else rmSync(aside, { recursive: true, force: true });
 }
 
-/** Whether a process runs a program in this folder. Where that can't be known (macOS), it counts as used. */
+/** Whether a process runs a program in this folder. Where that can't be determined (macOS), the folder counts as used. */
 function isUsed(folder: string): boolean {
   if (!existsSync("/proc/self/exe")) return true;
   return readdirSync("/proc").some((pid) => {
     try {
       return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/exe`).startsWith(`${folder}/`);
     } catch {
-      // It has ended, or is a kernel thread.
+      // The process has exited, or is a kernel thread.
       return false;
     }
   });

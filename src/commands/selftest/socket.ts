@@ -31,7 +31,7 @@ export type ClientSocket = Awaited<ReturnType<typeof connectSocket>>;
  * @throws Error if the connection is refused.
  */
 export async function connectSocket(url: string, token: string, onFrame: FrameListener = () => {}) {
-  // Bun's WebSocket takes headers, which the types of browsers don't know.
+  // Bun's WebSocket accepts headers, but the browser's types don't declare them.
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } } as unknown as string[];
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options);
   const frames: Frame[] = [];
@@ -52,7 +52,7 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
     for (const listener of listeners) listener(frame);
   };
 
-  /** The first frame, of those that came or will come, that matches. @throws Error if there is none in time. */
+  /** Waits for a matching frame, which may have been received already. @throws Error if there is none within the timeout. */
   async function waitFor(what: string, matches: (frame: Frame) => boolean, timeoutMs = ANSWER_TIMEOUT_MS) {
     const found = frames.find(matches);
     if (found) return found;
@@ -75,8 +75,8 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
     waitFor,
     isOpen: () => socket.readyState === WebSocket.OPEN,
 
-    /** Sends a frame; fulfills with its ack or error. @throws Error if the connection closes first. */
-    async ask(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
+    /** Sends a frame and returns its ack or error. @throws Error if the connection is closed first. */
+    async request(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
       count += 1;
       const id = String(count);
       const { promise, resolve, reject } = Promise.withResolvers<Frame>();
@@ -86,11 +86,11 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
       return promise;
     },
 
-    /** Subscribes to a conversation. @throws Error if that is refused. */
+    /** Subscribes to a conversation. @throws Error if the server refuses it. */
     async subscribe(conversationId: string, afterSeq?: number): Promise<Frame> {
       const more = afterSeq === undefined ? {} : { after_seq: afterSeq };
-      const ack = await opened.ask({ type: "subscribe", conversation_id: conversationId, ...more });
-      if (ack.type !== "ack") throw new Error(`expected an ack of subscribe, but saw ${JSON.stringify(ack)}`);
+      const ack = await opened.request({ type: "subscribe", conversation_id: conversationId, ...more });
+      if (ack.type !== "ack") throw new Error(`expected an ack of subscribe, but got ${JSON.stringify(ack)}`);
       return ack;
     },
 
@@ -103,7 +103,7 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
   return opened;
 }
 
-/** A connection with a subscription. */
+/** Connects and subscribes to a conversation. */
 export async function openSubscribed(url: string, token: string, conversationId: string, afterSeq?: number) {
   const socket = await connectSocket(url, token);
   await socket.subscribe(conversationId, afterSeq);

@@ -4,11 +4,11 @@ import type { TestUser } from "./rest.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { ServerProcess } from "./server.ts";
 
-/** What the checks share. The first one fills it; a check that replaces the server puts the next one here. */
+/** State that the checks share. The first check sets it; a check that restarts the server replaces `server`. */
 export class Stage {
   #server: ServerProcess | null = null;
   #people: TestUsers | null = null;
-  /** Left by the check that kills the server, for those that look at what comes after. */
+  /** Set by the check that kills the server, for the checks after it. */
   interrupted: Interrupted | null = null;
 
   constructor(

@@ -2,29 +2,29 @@ import type { Reading } from "./reading.ts";
 import type { StoredMessage } from "./rest.ts";
 import type { Frame } from "./socket.ts";
 
-/** Problems of one kind that a report lists; the rest is counted. */
+/** The maximum number of problems of one kind that a report lists; the rest are only counted. */
 const LISTED_MAX = 3;
-const SHOWN_CHARS_MAX = 120;
+const QUOTED_CHARS_MAX = 120;
 
 /** A message as it was acknowledged to its sender. */
 export type Acknowledged = Pick<StoredMessage, "id" | "seq" | "content">;
 
-/** Whether the numbers are `first` to `last`: each once, in order, without gaps. */
+/** Checks that the numbers are `first` to `last`: each once, in order, without gaps. */
 export function findSequenceProblems(where: string, seqs: readonly number[], first: number, last: number): string[] {
   const problems: string[] = [];
   let expected = first;
   for (const seq of seqs) {
     if (seq !== expected)
-      problems.push(`${where}: expected seq ${expected}, but saw ${seq}${seq < expected ? ", which came before" : ""}`);
+      problems.push(`${where}: expected seq ${expected}, but got ${seq}${seq < expected ? ", which came before" : ""}`);
     if (seq >= expected) expected = seq + 1;
   }
   if (expected <= last)
-    problems.push(`${where}: expected events up to seq ${last}, but saw them up to ${expected - 1}`);
-  if (expected - 1 > last) problems.push(`${where}: expected no event after seq ${last}, but saw ${expected - 1}`);
+    problems.push(`${where}: expected events up to seq ${last}, but got them up to ${expected - 1}`);
+  if (expected - 1 > last) problems.push(`${where}: expected no event after seq ${last}, but got ${expected - 1}`);
   return shorten(problems);
 }
 
-/** Whether every acknowledged message is among `found`: once, as it was acknowledged. `found` may contain others. */
+/** Checks that `found` contains every acknowledged message once and unchanged. It may contain other messages. */
 export function findLossProblems(
   where: string,
   acknowledged: ReadonlyMap<string, Acknowledged>,
@@ -37,16 +37,16 @@ export function findLossProblems(
     if (!first)
       problems.push(`${where}: expected the acknowledged message ${clientId} (seq ${seq}), but it is missing`);
     if (more.length > 0)
-      problems.push(`${where}: expected the message ${clientId} once, but saw it ${more.length + 1} times`);
+      problems.push(`${where}: expected the message ${clientId} once, but got it ${more.length + 1} times`);
     if (first && (first.id !== id || first.seq !== seq || first.content !== content))
       problems.push(
-        `${where}: expected the message ${clientId} as acknowledged (seq ${seq}, ${quote(content)}), but saw seq ${first.seq}, ${quote(first.content)}`,
+        `${where}: expected the message ${clientId} as acknowledged (seq ${seq}, ${quote(content)}), but got seq ${first.seq}, ${quote(first.content)}`,
       );
   }
   return shorten(problems);
 }
 
-/** Whether no client's message is stored twice. */
+/** Checks that no client message id is stored twice. */
 export function findRepeatProblems(where: string, found: readonly StoredMessage[]): string[] {
   const groups = Map.groupBy(
     found.filter(({ client_message_id }) => client_message_id !== null),
@@ -54,14 +54,14 @@ export function findRepeatProblems(where: string, found: readonly StoredMessage[
   );
   const repeated = [...groups].filter(([, messages]) => messages.length > 1);
   return shorten(
-    repeated.map(([id, messages]) => `${where}: expected the message ${id} once, but saw it ${messages.length} times`),
+    repeated.map(([id, messages]) => `${where}: expected the message ${id} once, but got it ${messages.length} times`),
   );
 }
 
-/** Whether an answer ended with the right text, stored and as its reader saw it. */
+/** Checks that an answer was completed with the right text, both as stored and as its reader saw it. */
 export function findAnswerProblems(where: string, expected: string, reading: Reading, stored: StoredMessage): string[] {
   const problems = reading.problems.map((problem) => `${where}: ${problem}`);
-  if (stored.status !== "complete") problems.push(`${where}: expected status complete, but saw ${stored.status}`);
+  if (stored.status !== "complete") problems.push(`${where}: expected status complete, but got ${stored.status}`);
   if (stored.content !== expected) problems.push(`${where}: ${describeDifference("text", expected, stored.content)}`);
   if (reading.final === null) problems.push(`${where}: expected message.completed, but the reader didn't receive it`);
   if (reading.text !== stored.content)
@@ -69,36 +69,36 @@ export function findAnswerProblems(where: string, expected: string, reading: Rea
   return shorten(problems);
 }
 
-/** Whether the reader was told that another attempt took over, unless it came back when the answer had already ended. */
+/** Checks that the reader was told that another attempt took over, unless it reconnected after the answer had ended. */
 export function findTakeoverProblems(where: string, { attempts, resets, isEndRecovered }: Reading): string[] {
   if (isEndRecovered) return [];
   if (resets > 0 && (attempts.at(-1) ?? 0) > (attempts[0] ?? 0)) return [];
   return [
-    `${where}: expected a message.reset and a higher attempt, but saw ${resets} resets and the attempts ${attempts.join(", ") || "none"}`,
+    `${where}: expected a message.reset and a higher attempt, but got ${resets} resets and the attempts ${attempts.join(", ") || "none"}`,
   ];
 }
 
-/** What an outsider tried, and the response. */
+/** What an outsider tried, and what the server returned. */
 export type AccessAttempt = { what: string; expected: string | number; seen: string | number | undefined };
 
-/** Frames that are not responses to the socket's own frames. */
+/** Returns the frames that are not responses to the client's frames. */
 export const listPushes = (frames: readonly Frame[]): Frame[] =>
   frames.filter(({ type }) => !["ready", "ack", "error", "pong"].includes(type));
 
-/** Whether an outsider was refused everywhere, and received nothing. */
+/** Checks that an outsider was refused everywhere and received no pushes. */
 export function findLeakProblems(refusals: readonly AccessAttempt[], received: readonly Frame[]): string[] {
   const wrong = refusals
     .filter(({ expected, seen }) => seen !== expected)
-    .map(({ what, expected, seen }) => `${what}: expected ${expected} for an outsider, but saw ${seen ?? "nothing"}`);
+    .map(({ what, expected, seen }) => `${what}: expected ${expected} for an outsider, but got ${seen ?? "nothing"}`);
   const leaked = listPushes(received).map(
-    (frame) => `expected no push to an outsider, but saw ${quote(JSON.stringify(frame))}`,
+    (frame) => `expected no push to an outsider, but got ${quote(JSON.stringify(frame))}`,
   );
   return [...shorten(wrong), ...shorten(leaked)];
 }
 
 export type Summary = { messages: number; lastSeq: number; sha256: string };
 
-/** Count and checksum of the messages up to a number. The checksum covers ids, numbers, authors' ids and texts. */
+/** Counts and hashes the messages up to a sequence number. The hash covers ids, sequence numbers, author ids and content. */
 export function summarize(messages: readonly StoredMessage[], untilSeq = Number.POSITIVE_INFINITY): Summary {
   const hash = new Bun.CryptoHasher("sha256");
   const counted = messages.filter(({ seq }) => seq <= untilSeq);
@@ -107,7 +107,7 @@ export function summarize(messages: readonly StoredMessage[], untilSeq = Number.
   return { messages: counted.length, lastSeq: counted.at(-1)?.seq ?? 0, sha256: hash.digest("hex") };
 }
 
-/** Whether a restored conversation is the original one up to the moment of the backup. */
+/** Checks that a restored conversation equals the original up to the time of the backup. */
 export function findRestoreProblems(
   where: string,
   original: readonly StoredMessage[],
@@ -118,14 +118,14 @@ export function findRestoreProblems(
   const problems: string[] = [];
   if (found.messages !== expected.messages)
     problems.push(
-      `${where}: expected ${expected.messages} messages up to seq ${found.lastSeq}, but saw ${found.messages}`,
+      `${where}: expected ${expected.messages} messages up to seq ${found.lastSeq}, but got ${found.messages}`,
     );
   if (found.sha256 !== expected.sha256)
-    problems.push(`${where}: expected the checksum ${expected.sha256}, but saw ${found.sha256}`);
+    problems.push(`${where}: expected the checksum ${expected.sha256}, but got ${found.sha256}`);
   return problems;
 }
 
-/** Whether a figure is within its limit. */
+/** Checks that a duration is within its limit. */
 export function findLimitProblems(what: string, ms: number, maxMs: number): string[] {
   return ms <= maxMs ? [] : [`${what}: expected at most ${maxMs} ms, but it took ${Math.round(ms)} ms`];
 }
@@ -135,7 +135,7 @@ function describeDifference(what: string, expected: string, seen: string): strin
   while (at < expected.length && expected[at] === seen[at]) at += 1;
   const from = Math.max(0, at - 20);
   const part = (text: string) => quote(text.slice(from, from + 60));
-  return `expected the ${what} to have ${expected.length} characters, but saw ${seen.length}; from character ${from}: ${part(expected)} and ${part(seen)}`;
+  return `expected the ${what} to have ${expected.length} characters, but got ${seen.length}; from character ${from}: ${part(expected)} and ${part(seen)}`;
 }
 
 function shorten(problems: readonly string[]): string[] {
@@ -144,4 +144,4 @@ function shorten(problems: readonly string[]): string[] {
 }
 
 const quote = (text: string): string =>
-  JSON.stringify(text.length > SHOWN_CHARS_MAX ? `${text.slice(0, SHOWN_CHARS_MAX)}…` : text);
+  JSON.stringify(text.length > QUOTED_CHARS_MAX ? `${text.slice(0, QUOTED_CHARS_MAX)}…` : text);

@@ -4,11 +4,11 @@ import type { Readable } from "node:stream";
 import { CommandError, type Environment, exitCodes } from "../command.ts";
 
 export type BuildVersion = { version: string; commit: string };
-/** The user who runs commands with the database: root acts as the owner of the data, as the service does. */
+/** How to run a command that uses the database. Root runs it as the owner of the data, as the service does. */
 export type Runner = {
   environment: Environment;
   user?: { uid: number; gid: number } | undefined;
-  /** Kills the command. */
+  /** Kills the command when aborted. */
   signal: AbortSignal;
 };
 
@@ -18,7 +18,7 @@ const STATUS_TIMEOUT_MS = 300_000;
 const OUTPUT_CHARS_MAX = 1_000_000;
 const BUSY_ATTEMPTS_MAX = 20;
 const BUSY_PAUSE_MS = 100;
-/** From the ELF specification: `e_machine`. */
+/** Values of `e_machine` in the ELF specification. */
 const elfMachines: Partial<Record<NodeJS.Architecture, number>> = { x64: 62, arm64: 183 };
 const archives: [string, string][] = [
   ["1f8b", "a gzip archive"],
@@ -27,7 +27,7 @@ const archives: [string, string][] = [
   ["fd377a58", "an xz archive"],
 ];
 
-/** Checks the first bytes, for a clearer error than the system's. @throws CommandError. */
+/** Checks the first bytes of the file, for clearer errors than the operating system's. @throws CommandError. */
 export function checkFormat(path: string, label: string): void {
   const head = Buffer.alloc(20);
   const descriptor = openSync(path, "r");
@@ -42,9 +42,9 @@ export function checkFormat(path: string, label: string): void {
     throw new CommandError(`${label} was built for another processor; use the one named linux-${process.arch}.`);
 }
 
-/** @throws CommandError if it doesn't run here, or isn't Parley. */
+/** Runs the executable to find out its version. @throws CommandError if it doesn't run on this machine, or isn't Parley. */
 export async function readVersion(path: string, label: string, signal: AbortSignal): Promise<BuildVersion> {
-  // Without settings: they contain secrets, which an unknown program must not see.
+  // Runs without settings, because an unknown program must not see secrets.
   const { code, output, errors } = await run(
     path,
     ["--version"],
@@ -59,8 +59,9 @@ export async function readVersion(path: string, label: string, signal: AbortSign
 }
 
 /**
- * The migrations that the new executable would apply to the database.
- * @throws CommandError if the database has one that it doesn't know, or it can't use the settings or the database.
+ * Lists the migrations that the new executable would apply to the database.
+ * @throws CommandError if the new executable doesn't know one of the database's migrations, or can't use the settings or the
+ * database.
  */
 export async function listPendingMigrations(path: string, runner: Runner, name: string): Promise<string[]> {
   const { code, output, errors } = await run(path, ["migrate", "--status"], runner, STATUS_TIMEOUT_MS);
@@ -82,19 +83,19 @@ export async function listPendingMigrations(path: string, runner: Runner, name: 
   return states.filter(({ state }) => state === "pending").map(({ migration }) => migration);
 }
 
-/** Runs a command of the current executable; its output goes to the terminal. @throws CommandError if it fails. */
+/** Runs a command of the current executable; its output is written to stderr. @throws CommandError if it fails. */
 export async function runCommand(path: string, args: string[], runner: Runner): Promise<void> {
   const child = spawn(path, args, {
     env: runner.environment,
     ...runner.user,
     stdio: ["ignore", process.stderr, process.stderr],
   });
-  const ending = await untilEnd(child, runner.signal);
+  const ending = await waitForExit(child, runner.signal);
   if (ending !== exitCodes.success)
     throw new CommandError(`\`parley ${args[0]}\` failed (${describe(ending)}), so nothing was replaced.`);
 }
 
-/** Its output and exit code, or the reason why it has none, in words. */
+/** Runs a program. @returns its output, and its exit code or the reason why there is none. */
 async function run(path: string, args: string[], { environment, user, signal }: Runner, timeoutMs: number) {
   for (let attempts = 1; ; attempts += 1) {
     const child = spawn(path, args, {
@@ -105,7 +106,7 @@ async function run(path: string, args: string[], { environment, user, signal }: 
       killSignal: "SIGKILL",
     });
     const [readOutput, readErrors] = [collect(child.stdout), collect(child.stderr)];
-    const code = await untilEnd(child, signal);
+    const code = await waitForExit(child, signal);
     // ETXTBSY: a process forked while the file was being written keeps it open for a moment.
     if (typeof code === "number" || !code.includes("ETXTBSY") || attempts >= BUSY_ATTEMPTS_MAX)
       return { code, output: readOutput(), errors: readErrors() };
@@ -121,7 +122,7 @@ function collect(stream: Readable): () => string {
   return () => text;
 }
 
-async function untilEnd(child: ChildProcess, signal: AbortSignal): Promise<number | string> {
+async function waitForExit(child: ChildProcess, signal: AbortSignal): Promise<number | string> {
   const { promise, resolve } = Promise.withResolvers<number | string>();
   const stop = () => child.kill("SIGTERM");
   signal.addEventListener("abort", stop);
@@ -134,7 +135,7 @@ async function untilEnd(child: ChildProcess, signal: AbortSignal): Promise<numbe
   }
 }
 
-/** A message of another program, for the middle of a sentence. */
+/** Formats another program's message for use within a sentence. */
 const firstLine = (text: string): string => text.trim().split("\n")[0]?.replace(/\.$/, "") ?? "";
 
 const describe = (code: number | string): string => (typeof code === "number" ? `exit code ${code}` : code);

@@ -6,18 +6,18 @@ import { findFreeBytes } from "../../lib/free-bytes.ts";
 import { CommandError } from "../command.ts";
 import { EXECUTABLE_BYTES_MAX, type ExecutableSource } from "./source.ts";
 
-/** A download fails if it receives no byte for the first time, or takes longer than the second in total. */
+/** A download fails if no data arrives for the idle timeout, or if it takes longer than the download timeout. */
 const IDLE_TIMEOUT_MS = 30_000;
 const DOWNLOAD_TIMEOUT_MS = 1_800_000;
 const PREFIX = ".parley-upgrade-";
 const draftName = /^\.parley-upgrade-(\d+)-[0-9a-f]{8}$/;
 
-/** A new executable in the folder of the one it will replace: a rename within one folder is atomic. */
+/** A new executable in the same folder as the one that it will replace, so that it can be renamed atomically. */
 export type Draft = { path: string; sha256: string };
 
 type Progress = (bytes: number, totalBytes: number | null) => void;
 
-/** @throws CommandError if the folder of the executable can't be written. */
+/** Checks that the executable can be replaced. @throws CommandError if its folder isn't writable. */
 export function requireWritable(target: string): void {
   const folder = dirname(target);
   try {
@@ -31,7 +31,7 @@ export function requireWritable(target: string): void {
 
 /**
  * Copies a source next to `target`, with the owner and mode of `target`, and removes leftovers of killed upgrades there.
- * Removes its own file on failure.
+ * If the copy fails, its file is removed.
  * @throws CommandError with the reason.
  */
 export async function createDraft(
@@ -78,7 +78,7 @@ async function copy(
       timer = setTimeout(stalled, IDLE_TIMEOUT_MS);
       bytes += chunk.length;
       if (bytes > EXECUTABLE_BYTES_MAX)
-        throw new CommandError(`${source.label} is larger than ${EXECUTABLE_BYTES_MAX} bytes; check the address.`);
+        throw new CommandError(`${source.label} is larger than ${EXECUTABLE_BYTES_MAX} bytes; check the URL.`);
       hash.update(chunk);
       await file.writeFile(chunk);
       onProgress(bytes, totalBytes);
@@ -102,7 +102,7 @@ async function copy(
   }
 }
 
-/** The owner and mode of the replaced executable, without setuid and setgid bits. */
+/** Copies the owner and mode of the executable to be replaced, without setuid and setgid bits. */
 function copyPermissions(path: string, { uid, gid, mode }: Stats): void {
   if (process.getuid?.() === 0) chownSync(path, uid, gid);
   chmodSync(path, (mode & 0o777) | 0o100);

@@ -14,9 +14,9 @@ import { dirname } from "node:path";
 export const previousOf = (target: string): string => `${target}.previous`;
 
 /**
- * Replaces `target` with the new executable. The old one is kept as `<target>.previous`. Both are renames: `target` is a
- * complete executable at every moment, and a running process keeps its own file.
- * @param options `keepsPrevious` is false if both are the same: then an existing `.previous` is more useful.
+ * Replaces `target` with the new executable, and keeps the old one as `<target>.previous`. Both steps are renames, so `target`
+ * is a complete executable at all times, and running processes keep their own file.
+ * @param options `keepsPrevious`: false if old and new are the same file, because an existing `.previous` is more useful then.
  */
 export function replaceExecutable(draft: string, target: string, { keepsPrevious }: { keepsPrevious: boolean }): void {
   if (keepsPrevious) {

@@ -1,6 +1,6 @@
 import { previousOf } from "./replace.ts";
 
-/** The path used by `deploy/install.sh`. */
+/** Where `deploy/install.sh` installs the executable. */
 export const SERVICE_TARGET = "/usr/local/bin/parley";
 
 export type Upgraded = {
@@ -8,7 +8,7 @@ export type Upgraded = {
   isService: boolean;
   /** The version that was replaced, like `0.1.0 (0123456789ab)`. */
   from: string;
-  /** Null if no backup was made. */
+  /** The path of the backup; null if none was made. */
   backup: string | null;
   /** The migrations that the new version will apply; null if the database was not checked. */
   pending: string[] | null;
@@ -17,7 +17,7 @@ export type Upgraded = {
   database: string;
 };
 
-/** How to switch to the new executable, and how to roll back, as commands to copy. */
+/** Describes how to switch to the new executable and how to roll back, with commands to copy. */
 export function describeNextSteps(upgraded: Upgraded): string {
   const { isService, from, backup, pending, target } = upgraded;
   const restart = isService
@@ -55,7 +55,7 @@ function describeRestore({ pending, backup, cluster, database, isService, target
   ];
 }
 
-/** Quotes for a shell. */
+/** Quotes a string for the shell. */
 function quote(text: string): string {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

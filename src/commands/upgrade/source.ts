@@ -6,24 +6,25 @@ import { readChecksum } from "./checksum.ts";
 
 /** The source of a new executable. */
 export interface ExecutableSource {
-  /** As written by the user, for messages. */
+  /** The path or URL as the user wrote it, for messages. */
   readonly label: string;
-  /** @throws CommandError if it can't be opened, or is too large. */
+  /** Opens the executable for reading. @throws CommandError if it can't be opened or is too large. */
   open(signal: AbortSignal): Promise<{ chunks: AsyncIterable<Uint8Array>; bytes: number | null }>;
-  /** The SHA-256 published next to it: `<name>.sha256`, or its line in `SHA256SUMS`. Null if there is none. */
+  /** Finds the SHA-256 published next to the executable, in `<name>.sha256` or `SHA256SUMS`. Null if there is none. */
   findChecksum(signal: AbortSignal): Promise<string | null>;
 }
 
-/** An executable has 150 MB; a larger file isn't Parley, and would only fill the disk. */
+/** Parley's executable is about 150 MB. A file larger than this is something else, and would only fill the disk. */
 export const EXECUTABLE_BYTES_MAX = 536_870_912;
-/** A larger file isn't a list of checksums. */
+/** A file larger than this isn't a list of checksums. */
 const CHECKSUMS_BYTES_MAX = 1_048_576;
 const CHECKSUMS_TIMEOUT_MS = 30_000;
 const REDIRECTS_MAX = 5;
 
 /**
- * @param isTrusted whether the checksum is known from elsewhere, so that the connection need not be secure.
- * @throws UsageError for an unusable address.
+ * Creates the source for a path or URL.
+ * @param isTrusted whether the checksum is known from elsewhere, so that the connection needn't be secure.
+ * @throws UsageError for an unusable URL.
  */
 export function createSource(text: string, isTrusted: boolean, fetch: Fetch): ExecutableSource {
   if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return createFileSource(resolve(text));
@@ -43,19 +44,19 @@ function createFileSource(path: string): ExecutableSource {
   return {
     label: path,
     async open() {
-      const status = findStatus(path);
-      if (!status) throw new CommandError(`The file ${path} doesn't exist; check the path.`);
-      if (!status.isFile()) throw new CommandError(`${path} is not a file; pass the executable itself.`);
-      if (status.size > EXECUTABLE_BYTES_MAX) throw tooLarge(path);
+      const stats = findStats(path);
+      if (!stats) throw new CommandError(`The file ${path} doesn't exist; check the path.`);
+      if (!stats.isFile()) throw new CommandError(`${path} is not a file; pass the executable itself.`);
+      if (stats.size > EXECUTABLE_BYTES_MAX) throw tooLarge(path);
       requireReadable(path);
-      return { chunks: createReadStream(path, { highWaterMark: 1_048_576 }), bytes: status.size };
+      return { chunks: createReadStream(path, { highWaterMark: 1_048_576 }), bytes: stats.size };
     },
     async findChecksum() {
       const name = basename(path);
-      const own = readText(`${path}.sha256`);
+      const ownChecksum = readText(`${path}.sha256`);
       const listed = readText(join(dirname(path), "SHA256SUMS"));
       return (
-        (own === null ? null : readChecksum(own, name, { isAlone: true })) ??
+        (ownChecksum === null ? null : readChecksum(ownChecksum, name, { isAlone: true })) ??
         (listed === null ? null : readChecksum(listed, name))
       );
     },
@@ -63,13 +64,13 @@ function createFileSource(path: string): ExecutableSource {
 }
 
 function readText(path: string): string | null {
-  const status = findStatus(path);
-  if (!status?.isFile() || status.size > CHECKSUMS_BYTES_MAX) return null;
+  const stats = findStats(path);
+  if (!stats?.isFile() || stats.size > CHECKSUMS_BYTES_MAX) return null;
   requireReadable(path);
   return readFileSync(path, "utf8");
 }
 
-function findStatus(path: string): Stats | undefined {
+function findStats(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {
@@ -86,28 +87,28 @@ function requireReadable(path: string): void {
 }
 
 const unreadable = (path: string) =>
-  new CommandError(`${path} can't be read by this user; change its rights, or run this as root.`);
+  new CommandError(`${path} can't be read by this user; change its permissions, or run this as root.`);
 
 function createUrlSource(url: URL, isTrusted: boolean, fetch: Fetch): ExecutableSource {
   const label = maskUrl(url);
-  const get: Get = (target, trusts, signal) => follow(fetch, target, trusts, signal);
+  const get: Get = (target, isTrusted, signal) => follow(fetch, target, isTrusted, signal);
   return {
     label,
     async open(signal) {
       const response = await get(url, isTrusted, signal);
       if (response.status !== 200) {
         await response.body?.cancel();
-        throw new CommandError(`${label} can't be downloaded (status ${response.status}); check the address.`);
+        throw new CommandError(`${label} can't be downloaded (status ${response.status}); check the URL.`);
       }
       const bytes = Number(response.headers.get("content-length") ?? Number.NaN);
       if (bytes > EXECUTABLE_BYTES_MAX) throw tooLarge(label);
-      if (response.body === null) throw new CommandError(`${label} is empty; check the address.`);
+      if (response.body === null) throw new CommandError(`${label} is empty; check the URL.`);
       return { chunks: response.body, bytes: Number.isFinite(bytes) ? bytes : null };
     },
     async findChecksum(signal) {
       const name = decode(basename(url.pathname));
-      const own = await getText(get, withPath(url, `${url.pathname}.sha256`), signal);
-      const found = own === null ? null : readChecksum(own, name, { isAlone: true });
+      const ownChecksum = await getText(get, withPath(url, `${url.pathname}.sha256`), signal);
+      const found = ownChecksum === null ? null : readChecksum(ownChecksum, name, { isAlone: true });
       if (found !== null) return found;
       const listed = await getText(
         get,
@@ -119,7 +120,7 @@ function createUrlSource(url: URL, isTrusted: boolean, fetch: Fetch): Executable
   };
 }
 
-/** A URL next to the executable's; keeps the query, which may grant access. */
+/** Returns the URL of a file next to the executable. Keeps the query, which may grant access. */
 function withPath(url: URL, path: string): URL {
   const other = new URL(url);
   other.pathname = path;
@@ -155,7 +156,7 @@ async function readBody(get: Get, url: URL, signal: AbortSignal): Promise<string
   let bytes = 0;
   for await (const part of response.body ?? []) {
     bytes += part.length;
-    // Probably an HTML page that the server returns for every address.
+    // This is probably an HTML page that the server returns for every URL.
     if (bytes > CHECKSUMS_BYTES_MAX) return null;
     parts.push(part);
   }
@@ -172,7 +173,7 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
     }).catch((error: unknown) => {
       if (signal.aborted) throw signal.reason;
       throw new CommandError(
-        `${maskUrl(target)} can't be reached (${describe(error)}); check the address and the network.`,
+        `${maskUrl(target)} can't be reached (${describe(error)}); check the URL and the network.`,
       );
     });
     const location = response.headers.get("location");
@@ -180,17 +181,17 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
     await response.body?.cancel();
     const next = URL.parse(location, target.href);
     if (next === null || !/^https?:$/.test(next.protocol))
-      throw new CommandError(`${maskUrl(target)} redirects to an unusable address; download the file by hand.`);
+      throw new CommandError(`${maskUrl(target)} redirects to an unusable URL; download the file by hand.`);
     if (!isSecure(next) && !isTrusted)
       throw new CommandError(
-        `${maskUrl(target)} redirects to ${maskUrl(next)}, which has no TLS; download the file by hand, or pass --sha256.`,
+        `${maskUrl(target)} redirects to ${maskUrl(next)}, which doesn't use TLS; download the file by hand, or pass --sha256.`,
       );
     target = next;
   }
   throw new CommandError(`${maskUrl(url)} redirects more than ${REDIRECTS_MAX} times; download the file by hand.`);
 }
 
-/** The reason of an error, for the middle of a sentence. */
+/** Formats the reason for an error, for use within a sentence. */
 function describe(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/[.?]$/, "");
 }
@@ -199,7 +200,7 @@ function describe(error: unknown): string {
 const isSecure = ({ protocol, hostname }: URL): boolean =>
   protocol === "https:" || /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname);
 
-/** Without anything that may be a credential. */
+/** Formats a URL without anything that may be a credential. */
 function maskUrl({ origin, pathname }: URL): string {
   return `${origin}${pathname}`;
 }

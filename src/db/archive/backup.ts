@@ -21,29 +21,29 @@ import { fingerprintSecret, type ServerSecret } from "./secret.ts";
 import { type BackupSummary, createSummary, type Progress } from "./summary.ts";
 import { type ArchiveWriter, openArchiveWriter, type Sink } from "./writer.ts";
 
-/** Timeout between two statements: the snapshot blocks Postgres's cleanup, so it ends if this process hangs. */
+/** The longest pause between two statements. The snapshot blocks Postgres's cleanup, so it must not outlive a hung process. */
 const SILENCE_MS_MAX = 600_000;
-/** Lock timeout, for a table that a migration is changing. */
+/** Lock timeout, in case a migration is changing a table. */
 const LOCK_TIMEOUT_MS = 30_000;
 const ISOLATION = "isolation level repeatable read read only";
 
 export type BackupOptions = {
-  /** Opened by openDatabase. One more connection is used. */
+  /** Must have been opened by openDatabase. The backup uses an additional connection. */
   database: Database;
   sink: Sink;
-  /** The server's secret; null when unknown here. Included in the backup unless it is configured. */
+  /** The server's secret; null if it is unknown. Included in the backup unless it is set by JWT_SECRET. */
   secret: ServerSecret | null;
   /** If set, the backup is encrypted. */
   passphrase?: string | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
-  /** Aborts the backup; the file is unusable then. */
+  /** Aborts the backup. The file is then unusable. */
   signal?: AbortSignal | undefined;
 };
 
 /**
- * Writes a backup of everything stored, from one snapshot, while Parley keeps serving. Memory stays bounded.
- * @throws ArchiveError when there is nothing to back up, or a newer Parley has migrated the database; what the sink throws;
- * the driver's errors; the signal's reason.
+ * Writes a backup of all stored data from a single snapshot, while Parley keeps serving. Uses a bounded amount of memory.
+ * @throws ArchiveError if there is nothing to back up, or a newer Parley has migrated the database. Also throws what the sink
+ * throws, the driver's errors, and the signal's reason.
  */
 export async function writeBackup(options: BackupOptions): Promise<BackupSummary & { fileBytes: number }> {
   const { database, passphrase, signal } = options;
@@ -65,7 +65,7 @@ export async function writeBackup(options: BackupOptions): Promise<BackupSummary
         return await writeContents(sql, writer, options);
       } catch (error) {
         failure = error;
-        // A running COPY would keep the connection, and the end of the transaction would wait for it.
+        // Closes the connection, because otherwise a running COPY would block the end of the transaction.
         void pool.close();
         throw error;
       }
@@ -111,7 +111,7 @@ async function writeContents(sql: Sql, writer: ArchiveWriter, options: BackupOpt
   return createSummary(header, manifest, passphrase !== undefined);
 }
 
-/** With timestamps in full precision. */
+/** Describes the migrations for the header, with full precision of their timestamps. */
 async function describeMigrations(
   sql: Sql,
   migrations: readonly AppliedMigration[],
@@ -127,7 +127,7 @@ async function describeMigrations(
   }));
 }
 
-/** Set for this transaction only, so that they also work behind a pooler. */
+/** Sets the timeouts for this transaction only, so that they also work behind a pooler. */
 async function setLimits(sql: Sql): Promise<void> {
   await sql`
     select set_config('statement_timeout', '0', true), set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
@@ -142,31 +142,31 @@ async function writeTables(
   tables: StoredTable[],
   { onProgress, signal }: BackupOptions,
 ): Promise<ArchiveManifest> {
-  const wholeBytes = Math.max(
+  const totalBytes = Math.max(
     1,
     tables.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
   );
-  const ends: TableEnd[] = [];
+  const tableEnds: TableEnd[] = [];
   let before = 0;
   let rows = 0;
   let dataBytes = 0;
   for (const table of tables) {
     const end = await writeTable(sql, writer, table, signal, (sums) => {
-      // Rows are about as large in text format as in their table.
+      // In text format, rows are about as large as in their table.
       const within = Math.min(table.storedBytes, sums.bytes);
       onProgress?.({
         table: table.name,
         rows: rows + sums.rows,
         dataBytes: dataBytes + sums.bytes,
-        done: Math.min(1, (before + within) / wholeBytes),
+        done: Math.min(1, (before + within) / totalBytes),
       });
     });
-    ends.push(end);
+    tableEnds.push(end);
     before += table.storedBytes;
     rows += end.rows;
     dataBytes += end.bytes;
   }
-  return { tables: ends, sequences: await readSequences(sql, tables) };
+  return { tables: tableEnds, sequences: await readSequences(sql, tables) };
 }
 
 async function writeTable(
@@ -191,9 +191,9 @@ async function writeTable(
   let used = 0;
   for await (const piece of stream as AsyncIterable<Buffer>)
     for (let from = 0; from < piece.length; ) {
-      const taken = piece.copy(part, used, from);
-      from += taken;
-      used += taken;
+      const copied = piece.copy(part, used, from);
+      from += copied;
+      used += copied;
       if (used < PART_BYTES) continue;
       await addPart(part);
       part = Buffer.allocUnsafe(PART_BYTES);
@@ -204,7 +204,7 @@ async function writeTable(
   return { name, parts, ...digest.end() };
 }
 
-/** Sequences are not part of the snapshot: numbers handed out since are skipped, which is harmless. */
+/** Reads the state of the sequences. They aren't part of the snapshot, so numbers used since then are skipped, which is harmless. */
 async function readSequences(sql: Sql, tables: StoredTable[]): Promise<Sequence[]> {
   const names = await listSequences(
     sql,

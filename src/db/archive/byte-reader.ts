@@ -1,17 +1,17 @@
 import { createTruncated } from "./error.ts";
 
-/** Bytes of a file or stream, in chunks of any length. */
+/** The bytes of a file or stream, in chunks of any length. */
 export type ByteSource = AsyncIterable<Uint8Array>;
 
-/** Reads a source in chunks of the caller's length. */
+/** Reads a source in chunks whose length the caller chooses. */
 export interface ByteReader {
-  /** @throws ArchiveError when the source ends too early. */
+  /** Reads exactly `length` bytes. @throws ArchiveError if the source ends too early. */
   read(length: number): Promise<Buffer>;
-  /** Returns fewer bytes at the end of the source. */
+  /** Reads `length` bytes, or fewer at the end of the source. */
   readUpTo(length: number): Promise<Buffer>;
-  /** Everything that remains; nothing else may be read afterwards. */
+  /** Returns all remaining bytes. The reader must not be used afterwards. */
   rest(): ByteSource;
-  /** Bytes read so far. */
+  /** Returns the number of bytes read so far. */
   position(): number;
   /** Closes the source. */
   close(): Promise<void>;
@@ -20,24 +20,24 @@ export interface ByteReader {
 export function createByteReader(source: ByteSource): ByteReader {
   const iterator = source[Symbol.asyncIterator]();
   let pieces: Uint8Array[] = [];
-  let waiting = 0;
+  let bufferedBytes = 0;
   let position = 0;
 
   async function readUpTo(length: number): Promise<Buffer> {
-    while (waiting < length) {
+    while (bufferedBytes < length) {
       const next = await iterator.next();
       if (next.done) break;
       pieces.push(next.value);
-      waiting += next.value.length;
+      bufferedBytes += next.value.length;
     }
     const [first] = pieces;
     const all =
       pieces.length === 1 && first ? Buffer.from(first.buffer, first.byteOffset, first.length) : Buffer.concat(pieces);
-    const taken = all.subarray(0, length);
-    pieces = taken.length < all.length ? [all.subarray(length)] : [];
-    waiting = all.length - taken.length;
-    position += taken.length;
-    return taken;
+    const result = all.subarray(0, length);
+    pieces = result.length < all.length ? [all.subarray(length)] : [];
+    bufferedBytes = all.length - result.length;
+    position += result.length;
+    return result;
   }
 
   return {

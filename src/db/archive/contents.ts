@@ -1,21 +1,21 @@
 import type { Sql } from "../client.ts";
-import { type AppliedMigration, carried } from "../migrate.ts";
+import { type AppliedMigration, bundledSql } from "../migrate.ts";
 
 /** A Parley table in the database. */
 export type StoredTable = { name: string; columns: string[]; storedBytes: number };
 
 const CREATED_TABLE = /^create (?:unlogged )?table (?:if not exists )?"?(\w+)/gim;
 
-/** The names of all tables that these migrations create. */
+/** Returns the names of all tables that these migrations create. */
 export const listCreatedTables = (names: ReadonlySet<string>): string[] =>
-  carried.migrations
+  bundledSql.migrations
     .filter(({ name }) => names.has(name))
     .flatMap(({ text }) => [...text.matchAll(CREATED_TABLE)].map(([, name = ""]) => name));
 
 /**
- * The tables in a backup: every Parley table that survives a crash of Postgres. That includes derived data (search index,
- * analytics), which is only correct together with the rest. Unlogged tables (tickets, messages between instances) are
- * short-lived. Functions come with each build. Other tables in the same schema are ignored.
+ * Lists the tables to back up: all of Parley's tables except unlogged ones, which Postgres empties after a crash and whose
+ * contents are short-lived (tickets, messages between instances). Derived data (search index, analytics) is included, because
+ * it must match the other data. Functions aren't, because each build contains them. Other tables in the schema are ignored.
  */
 export async function listStoredTables(sql: Sql, migrations: readonly AppliedMigration[]): Promise<StoredTable[]> {
   const created = listCreatedTables(new Set(migrations.map(({ name }) => name)));
@@ -30,7 +30,7 @@ export async function listStoredTables(sql: Sql, migrations: readonly AppliedMig
     order by c.relname collate "C"`;
 }
 
-/** Sequences of these tables. */
+/** Lists the sequences that belong to these tables. */
 export async function listSequences(sql: Sql, tables: readonly string[]): Promise<string[]> {
   const rows = await sql<{ name: string }[]>`
     select s.relname as name
@@ -42,5 +42,5 @@ export async function listSequences(sql: Sql, tables: readonly string[]): Promis
   return rows.map(({ name }) => name);
 }
 
-/** Quotes an identifier, for statements that take no parameters. */
+/** Quotes an identifier, for statements in which it can't be a parameter. */
 export const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;

@@ -6,22 +6,22 @@ import type { ByteSource } from "./byte-reader.ts";
 import { ArchiveError } from "./error.ts";
 import type { Sink } from "./writer.ts";
 
-// Encrypted backups are age files (age-encryption.org/v1, C2SP), so `age -d` opens them. The package implements the format;
-// the key is derived here, because the package's scrypt would block the event loop for a second.
+// Encrypted backups are age files (age-encryption.org/v1, C2SP), so `age -d` can decrypt them. A package implements the format.
+// The key is derived here instead, because the package's scrypt would block the event loop for a second.
 
-/** What an encrypted file begins with. */
+/** The bytes with which an encrypted file begins. */
 export const ENCRYPTED_START = "age-encryption.org/v1\n";
 
 const SCRYPT_LABEL = "age-encryption.org/v1/scrypt";
-/** 2^18: about a second and 256 MiB per passphrase attempt, like age itself. */
+/** 2^18, as in age itself: each attempt at the passphrase takes about a second and 256 MiB. */
 const WORK_FACTOR = 18;
-/** The most a file may request: 1 GiB. */
+/** The highest work factor accepted in a file. It needs 1 GiB. */
 const WORK_FACTOR_MAX = 20;
-/** A header has about 150 bytes. The package would buffer one of any length. */
+/** A header is about 150 bytes long, but the package would buffer one of any length. */
 const HEADER_BYTES_MAX = 1_048_576;
 const SALT_BYTES = 16;
 const KEY_BYTES = 32;
-/** For scrypt with a block size of 8. */
+/** Memory per round of scrypt, with a block size of 8. */
 const BYTES_PER_ROUND = 128 * 8;
 const NONCE = new Uint8Array(12);
 
@@ -33,7 +33,7 @@ async function deriveKey(passphrase: string, salt: Uint8Array, workFactor: numbe
   return await deriveBytes(passphrase, Buffer.concat([Buffer.from(SCRYPT_LABEL), salt]), KEY_BYTES, options);
 }
 
-/** Base64 without padding, as in age. */
+/** Encodes bytes as base64 without padding, as age does. */
 const encodeBase64 = (bytes: Buffer): string => bytes.toString("base64").replace(/=+$/, "");
 
 const createRecipient = (passphrase: string): Recipient => ({
@@ -76,7 +76,7 @@ const createDamagedHeader = (cause?: unknown) =>
     { cause },
   );
 
-/** Encrypts what it passes on to another sink. The output is complete only when `close` has fulfilled. */
+/** Creates a sink that encrypts bytes and passes them to another sink. The output is complete once `close` has fulfilled. */
 export async function createEncryptingSink(
   sink: Sink,
   passphrase: string,
@@ -91,7 +91,7 @@ export async function createEncryptingSink(
   pumped.catch(() => {});
   const writer = writable.getWriter();
   writer.closed.catch(() => {});
-  // When the sink fails, its own error is reported.
+  // If the sink fails, its own error is reported.
   const orPumped = async (work: Promise<void>) => {
     work.catch(() => {});
     await Promise.race([work.catch(() => pumped), pumped]);
@@ -112,7 +112,7 @@ export async function createEncryptingSink(
 
 /**
  * Decrypts an encrypted file.
- * @throws ArchiveError for a wrong passphrase, and while reading, when bytes have changed or are missing.
+ * @throws ArchiveError if the passphrase is wrong; while reading, also if bytes have changed or are missing.
  */
 export async function decrypt(source: ByteSource, passphrase: string): Promise<ByteSource> {
   let isAtEnd = false;
@@ -153,7 +153,7 @@ export async function decrypt(source: ByteSource, passphrase: string): Promise<B
   })();
 }
 
-/** An error of the disk, or of another source. */
+/** Whether the error comes from the disk or another source of the bytes. */
 const isSystemError = (error: unknown): boolean => error instanceof Error && "code" in error;
 
 function createReadable(source: ByteSource): ReadableStream<Uint8Array> {

@@ -1,8 +1,8 @@
 /**
  * A backup cannot be written, read or restored. The message tells the operator what to do.
- * - `damaged`: bytes have changed. `truncated`: its end is missing. `foreign`: it isn't a Parley backup.
- * - `newer`: a newer Parley made it. `passphrase`: it is missing or wrong.
- * - `file`: the operating system refuses to create or read the file.
+ * - `damaged`: bytes have changed. `truncated`: the end is missing. `foreign`: the file isn't a Parley backup.
+ * - `newer`: a newer Parley made the backup. `passphrase`: the passphrase is missing or wrong.
+ * - `file`: the file can't be created or read.
  * - `target`: this database can't be backed up, or can't be restored into.
  */
 export class ArchiveError extends Error {
@@ -16,12 +16,12 @@ export class ArchiveError extends Error {
   }
 }
 
-/** @param what names the damaged part, for debugging. */
+/** @param what the damaged part, for debugging. */
 export const createDamaged = (what: string): ArchiveError =>
   new ArchiveError("damaged", `The backup is damaged (${what}). Copy it again from its source, or use another backup.`);
 
 export const createTruncated = (bytes: number): ArchiveError =>
   new ArchiveError(
     "truncated",
-    `The backup is truncated: it ends after ${bytes} bytes, before its end mark. Copy it again from its source, or use another backup.`,
+    `The backup is truncated: it ends after ${bytes} bytes, before its end marker. Copy it again from its source, or use another backup.`,
   );

@@ -6,25 +6,25 @@ import type { ByteSource } from "./byte-reader.ts";
 import { ArchiveError } from "./error.ts";
 import type { Sink } from "./writer.ts";
 
-/** Means stdin or stdout. */
+/** The file name that stands for stdin or stdout. */
 export const STREAM = "-";
 const MODE = 0o600;
 const partialName = /^\.(.+)\.(\d+)-[0-9a-f]{8}\.partial$/;
 
-const createFault = (message: string): ArchiveError => new ArchiveError("file", message);
+const createFileError = (message: string): ArchiveError => new ArchiveError("file", message);
 
 export interface BackupFile {
   write: Sink;
-  /** Renames the file to its final name, once it is flushed to disk. @throws ArchiveError when that name has been taken. */
+  /** Flushes the file to disk and renames it to its final name. @throws ArchiveError if a file of that name now exists. */
   finish(): Promise<void>;
   /** Removes the partial file. */
   discard(): Promise<void>;
 }
 
 /**
- * Creates a file that gets its name when it is complete. Until then it has a hidden name in the same folder, which `discard`
- * and the next backup of the same name remove.
- * @throws ArchiveError when it can't be created, or exists and `isForced` is not set.
+ * Creates a backup file. It has a hidden temporary name in the same folder until it is complete. `discard` removes an
+ * incomplete file, as does the next backup with the same name.
+ * @throws ArchiveError if the file can't be created, or it exists and `isForced` is not set.
  */
 export async function createBackupFile(path: string, isForced: boolean): Promise<BackupFile> {
   const target = findTarget(path, isForced);
@@ -73,33 +73,33 @@ function findTarget(path: string, isForced: boolean): string {
     throw explain(error, path);
   }
   if (!status) {
-    // The file would replace a dangling link.
+    // `path` is a dangling link, which the file would replace.
     if (lstatSync(absolute, { throwIfNoEntry: false }))
-      throw createFault(`${path} is a link to a missing file; name the file itself.`);
+      throw createFileError(`${path} is a link to a missing file; name the file itself.`);
     return absolute;
   }
-  if (status.isDirectory()) throw createFault(`${path} is a folder; name a file in it.`);
+  if (status.isDirectory()) throw createFileError(`${path} is a folder; name a file in it.`);
   if (!status.isFile())
-    throw createFault(`${path} is not a regular file; name one, or use \`-\` to write to standard output.`);
+    throw createFileError(`${path} is not a regular file; name one, or use \`-\` to write to standard output.`);
   if (!isForced) throw createExists(path);
   return realpathSync(absolute);
 }
 
 const createExists = (path: string) =>
-  createFault(`${path} already exists; name another file, or use --force to replace it.`);
+  createFileError(`${path} already exists; name another file, or use --force to replace it.`);
 
-/** Left by a process that was killed while writing a backup of this name. */
+/** Removes files left by processes that were killed while writing a backup with this name. */
 function removePartial(folder: string, name: string): void {
   let names: string[] = [];
   try {
     names = readdirSync(folder);
   } catch {
-    // Reported when the file is created.
+    // The error is reported when the file is created.
   }
   for (const found of names) {
-    const [, ofName, pid] = partialName.exec(found) ?? [];
-    // PIDs repeat in a container: a file with our PID isn't ours, since ours doesn't exist yet.
-    if (ofName === name && (Number(pid) === process.pid || !isAlive(Number(pid))))
+    const [, targetName, pid] = partialName.exec(found) ?? [];
+    // PIDs are reused in containers. A file with this process's PID is another's, because this one's doesn't exist yet.
+    if (targetName === name && (Number(pid) === process.pid || !isAlive(Number(pid))))
       rmSync(join(folder, found), { force: true });
   }
 }
@@ -120,7 +120,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** Unlike a rename, a link fails if the name was taken. Some file systems have no links. */
+/** Gives the file its final name. Links it, which fails if the name is taken; renames it on file systems without links. */
 async function publish(partial: string, target: string, path: string): Promise<void> {
   try {
     await link(partial, target);
@@ -132,7 +132,7 @@ async function publish(partial: string, target: string, path: string): Promise<v
   }
 }
 
-/** Makes the name survive a power failure too. */
+/** Syncs the folder, so that the file's name survives a power failure. */
 async function syncFolder(folder: string): Promise<void> {
   const opened = await open(folder, constants.O_RDONLY).catch(() => null);
   await opened?.sync().catch(() => {});
@@ -147,20 +147,20 @@ function explain(error: unknown, path: string): unknown {
   switch (codeOf(error)) {
     case "ENOSPC":
     case "EDQUOT":
-      return createFault(`The disk of ${folder} is full; free some space, or name a file on another disk.`);
+      return createFileError(`The disk of ${folder} is full; free some space, or name a file on another disk.`);
     case "EFBIG":
-      return createFault(`${path} would be larger than this system allows; name a file on another disk.`);
+      return createFileError(`${path} would be larger than this system allows; name a file on another disk.`);
     case "EACCES":
     case "EPERM":
-      return createFault(`This user has no permission to write to ${folder}; name a file in another folder.`);
+      return createFileError(`This user has no permission to write to ${folder}; name a file in another folder.`);
     case "EROFS":
-      return createFault(`${folder} is read-only; name a file in another folder.`);
+      return createFileError(`${folder} is read-only; name a file in another folder.`);
     case "ENOENT":
-      return createFault(`The folder ${folder} doesn't exist; create it, or name a file in another folder.`);
+      return createFileError(`The folder ${folder} doesn't exist; create it, or name a file in another folder.`);
     case "ENOTDIR":
-      return createFault(`${folder} is not a folder; name a file in a folder.`);
+      return createFileError(`${folder} is not a folder; name a file in a folder.`);
     case "ENAMETOOLONG":
-      return createFault("The file name is too long; use a shorter one.");
+      return createFileError("The file name is too long; use a shorter one.");
     default:
       return error;
   }
@@ -170,20 +170,20 @@ const PIECE_BYTES = 256 * 1024;
 
 export type OpenBackup = {
   source: ByteSource;
-  /** Null if it isn't a regular file. */
+  /** The file's size; null if it isn't a regular file. */
   sizeBytes: number | null;
-  /** The fraction read, from 0 to 1; null when unknown. */
+  /** Returns the fraction read so far, from 0 to 1; null if unknown. */
   findDone(): number | null;
 };
 
 /**
- * Opens a backup for reading; `-` is standard input.
- * @throws ArchiveError when it can't be read.
+ * Opens a backup for reading. `-` means standard input.
+ * @throws ArchiveError if the backup can't be read.
  */
 export async function openBackupFile(path: string): Promise<OpenBackup> {
   if (path === STREAM) {
     if (process.stdin.isTTY)
-      throw createFault("Standard input is a terminal; name a file, or pipe a backup to standard input.");
+      throw createFileError("Standard input is a terminal; name a file, or pipe a backup to standard input.");
     return { source: Bun.stdin.stream(), sizeBytes: null, findDone: () => null };
   }
   try {
@@ -191,7 +191,7 @@ export async function openBackupFile(path: string): Promise<OpenBackup> {
     const status = await file.stat();
     if (status.isDirectory()) {
       await file.close();
-      throw createFault(`${path} is a folder; name a backup file in it.`);
+      throw createFileError(`${path} is a folder; name a backup file in it.`);
     }
     const sizeBytes = status.isFile() ? status.size : null;
     let readBytes = 0;
@@ -224,14 +224,16 @@ function explainRead(error: unknown, path: string): unknown {
   switch (codeOf(error)) {
     case "ENOENT":
     case "ENOTDIR":
-      return createFault(`The file ${path} doesn't exist; name a backup that \`parley backup\` made.`);
+      return createFileError(`The file ${path} doesn't exist; name a backup that \`parley backup\` made.`);
     case "EACCES":
     case "EPERM":
-      return createFault(
+      return createFileError(
         `This user has no permission to read ${path}; run this as its owner, or change its permissions.`,
       );
     case "EIO":
-      return createFault(`${path} cannot be read (input/output error); its disk may be failing, so use another copy.`);
+      return createFileError(
+        `${path} cannot be read (input/output error); its disk may be failing, so use another copy.`,
+      );
     default:
       return error;
   }

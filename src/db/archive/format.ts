@@ -1,21 +1,21 @@
 import { createDamaged } from "./error.ts";
 
-// The container format of a backup, see docs/backup.md. Every block is a Zstandard frame. Marks are skippable frames, so
-// `zstd -d` turns the whole file into a tar archive.
+// The container format of a backup; see docs/backup.md. A file is a sequence of Zstandard frames. Its markers are skippable
+// frames, so `zstd -d` turns the whole file into a tar archive.
 
-/** Increased when older versions of Parley can't read new backups. */
+/** Increased whenever older versions of Parley can't read new backups. */
 export const FORMAT_VERSION = 1;
 const FORMAT_NAME = "parley-backup";
 const FORMAT_NAME_BYTES = 16;
 
 /**
- * Content of one part: table data is split at this size, even within a row. Small, so that the event loop is never blocked
- * for long.
+ * The size of a part's content. Table data is split at this size, even within a row. Parts are small, so that the event loop
+ * is never blocked for long.
  */
 export const PART_BYTES = 1024 * 1024;
-/** A part including its tar header and padding. */
+/** The maximum size of a part including its tar header and padding. */
 const PART_PLAIN_BYTES_MAX = PART_BYTES + 1024;
-/** The most that Zstandard adds to incompressible data. */
+/** The maximum size of a compressed part: Zstandard makes incompressible data slightly larger. */
 const PART_PACKED_BYTES_MAX = PART_PLAIN_BYTES_MAX + (PART_PLAIN_BYTES_MAX >> 7) + 512;
 
 /** Skippable frames of Zstandard (RFC 8878): a magic number, the length of the payload, the payload. */
@@ -32,10 +32,10 @@ const payloadBytes: Record<Mark, number> = {
 };
 
 export const START_BYTES = PREFIX_BYTES + payloadBytes.start;
-/** The bytes that identify the kind and length of a mark. */
+/** The number of bytes that identify a marker's kind and length. */
 export const MARK_PREFIX_BYTES = PREFIX_BYTES;
 
-/** Precedes a part: its lengths, and the XXH64 of the compressed bytes. */
+/** The marker before a part: the part's lengths, and the XXH64 of its compressed bytes. */
 export type PartMark = { packedBytes: number; plainBytes: number; hash: bigint };
 
 export const hashPart = (packed: Uint8Array): bigint => Bun.hash.xxHash64(packed, 0n);
@@ -67,18 +67,18 @@ export const encodePartMark = ({ packedBytes, plainBytes, hash }: PartMark): Buf
 export const encodeEnd = (sha256: Uint8Array): Buffer => createMark("end", (payload) => payload.set(sha256));
 
 /**
- * Reads the format version from the first bytes of a file; null when it isn't a Parley backup.
- * @throws ArchiveError when they are damaged.
+ * Reads the format version from the first bytes of a file; null if it isn't a Parley backup.
+ * @throws ArchiveError if these bytes are damaged.
  */
 export function decodeStart(bytes: Buffer): number | null {
   const expected = encodeStart();
-  const named = PREFIX_BYTES + FORMAT_NAME_BYTES;
-  if (bytes.length < START_BYTES || !bytes.subarray(0, named).equals(expected.subarray(0, named))) return null;
+  const nameEnd = PREFIX_BYTES + FORMAT_NAME_BYTES;
+  if (bytes.length < START_BYTES || !bytes.subarray(0, nameEnd).equals(expected.subarray(0, nameEnd))) return null;
   checkPayload(bytes.subarray(PREFIX_BYTES), 0);
-  return bytes.readUInt32LE(named);
+  return bytes.readUInt32LE(nameEnd);
 }
 
-/** Identifies a mark by its first bytes. @throws ArchiveError when it is no mark. */
+/** Identifies a marker by its first bytes. @throws ArchiveError if they aren't a marker. */
 export function decodeMarkPrefix(prefix: Buffer, at: number): { mark: "part" | "end"; payloadBytes: number } {
   const magic = prefix.readUInt32LE(0);
   const mark = magic === marks.part ? "part" : magic === marks.end ? "end" : null;
@@ -86,7 +86,7 @@ export function decodeMarkPrefix(prefix: Buffer, at: number): { mark: "part" | "
   return { mark, payloadBytes: payloadBytes[mark] };
 }
 
-/** @throws ArchiveError when the mark is damaged, or its lengths are impossible. */
+/** Decodes the marker before a part. @throws ArchiveError if it is damaged, or its lengths are impossible. */
 export function decodePartMark(payload: Buffer, at: number): PartMark {
   checkPayload(payload, at);
   const mark = {
@@ -99,7 +99,7 @@ export function decodePartMark(payload: Buffer, at: number): PartMark {
   return mark;
 }
 
-/** The SHA-256 of all bytes before the end mark. @throws ArchiveError when the mark is damaged. */
+/** Decodes the end marker. @returns the SHA-256 of all bytes before it. @throws ArchiveError if it is damaged. */
 export function decodeEnd(payload: Buffer, at: number): Buffer {
   checkPayload(payload, at);
   return payload.subarray(0, SHA256_BYTES);

@@ -7,17 +7,17 @@ import type { ArchiveHeader } from "./manifest.ts";
 
 export interface Loader {
   /**
-   * Checks that these tables exist, and removes rows that migrations inserted.
-   * @param created the tables just created: no other table is touched, even if the backup names one.
+   * Checks that the tables of the backup exist, and removes rows that migrations inserted.
+   * @param created the tables that were just created. Other tables aren't touched, even if the backup names them.
    */
   prepare(tables: ArchiveHeader["tables"], created: readonly string[]): Promise<void>;
   add(table: string, columns: string[], content: Buffer): Promise<void>;
   end(table: string): Promise<void>;
 }
 
-/** Loads tables one after the other with COPY. */
+/** Creates a loader, which loads tables one after another with COPY. */
 export function openLoader(sql: Sql): Loader {
-  let open: { table: string; stream: Writable } | undefined;
+  let current: { table: string; stream: Writable } | undefined;
 
   return {
     async prepare(tables, created) {
@@ -36,20 +36,20 @@ export function openLoader(sql: Sql): Loader {
     },
 
     async add(table, columns, content) {
-      if (!open) {
-        // Frozen rows don't have to be rewritten by a later vacuum: they are visible to everyone once this is committed.
+      if (!current) {
+        // Frozen rows needn't be rewritten by a later vacuum. They are visible to everyone once the transaction is committed.
         const copy = `copy ${quote(table)} (${columns.map(quote).join(", ")}) from stdin with (format text, freeze)`;
-        open = { table, stream: await sql.unsafe(copy).writable() };
-        // An error surfaces at the next write, or at the end.
-        open.stream.on("error", () => {});
+        current = { table, stream: await sql.unsafe(copy).writable() };
+        // Errors are thrown by the next write, or by `end`.
+        current.stream.on("error", () => {});
       }
-      await write(open.stream, content);
+      await write(current.stream, content);
     },
 
     async end(table) {
-      if (open?.table !== table) return;
-      const { stream } = open;
-      open = undefined;
+      if (current?.table !== table) return;
+      const { stream } = current;
+      current = undefined;
       const finished = once(stream, "finish");
       stream.end();
       await finished;

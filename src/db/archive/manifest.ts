@@ -4,7 +4,7 @@ import { createDamaged } from "./error.ts";
 
 const TABLES_MAX = 1_000;
 const Name = Type.String({ minLength: 1, maxLength: 63 });
-const Count = Type.Integer({ minimum: 0 });
+const NonNegativeInteger = Type.Integer({ minimum: 0 });
 
 /** One row of `migrations`. */
 const Migration = Type.Object({
@@ -14,19 +14,19 @@ const Migration = Type.Object({
   applied_at: Type.String({ format: "date-time" }),
 });
 
-/** `parley-backup.json`, the first entry: announces the contents. */
+/** The first entry, `parley-backup.json`, which describes the contents. */
 export const ArchiveHeader = Type.Object({
   created_at: Type.String({ format: "date-time" }),
   parley: Type.Object({ version: Type.String({ maxLength: 100 }), commit: Type.String({ maxLength: 100 }) }),
   postgres_version: Type.String({ maxLength: 200 }),
-  /** Ordered by name. They determine the tables and columns. */
+  /** The applied migrations, ordered by name. They determine the tables and columns. */
   migrations: Type.Array(Migration, { minItems: 1, maxItems: TABLES_MAX }),
-  /** In the order of their data. */
+  /** The tables, in the order of their data. */
   tables: Type.Array(Type.Object({ name: Name, columns: Type.Array(Name, { minItems: 1, maxItems: 1_600 }) }), {
     maxItems: TABLES_MAX,
   }),
   jwt_secret: Type.Object({
-    /** `included`: stored as the entry `jwt-secret`; `configured`: only in JWT_SECRET; `unknown`: not found. */
+    /** `included`: stored in the entry `jwt-secret`. `configured`: set by JWT_SECRET, so not stored. `unknown`: not found. */
     state: Type.Union([Type.Literal("included"), Type.Literal("configured"), Type.Literal("unknown")]),
     /** Identifies the secret without revealing it. */
     fingerprint: Type.Union([Type.String({ maxLength: 100 }), Type.Null()]),
@@ -36,11 +36,11 @@ export type ArchiveHeader = Static<typeof ArchiveHeader>;
 
 const TableEnd = Type.Object({
   name: Name,
-  rows: Count,
+  rows: NonNegativeInteger,
   /** Size of the rows in COPY's text format. */
-  bytes: Count,
-  parts: Count,
-  /** Sum of the XXH64 of all rows modulo 2^64, in hexadecimal: independent of the order of the rows. */
+  bytes: NonNegativeInteger,
+  parts: NonNegativeInteger,
+  /** The sum of all rows' XXH64 modulo 2^64, in hexadecimal. It doesn't depend on the order of the rows. */
   checksum: Type.String({ pattern: "^[0-9a-f]{16}$" }),
 });
 export type TableEnd = Static<typeof TableEnd>;
@@ -52,7 +52,7 @@ const Sequence = Type.Object({
 });
 export type Sequence = Static<typeof Sequence>;
 
-/** `manifest.json`, the last entry: summarizes the contents. */
+/** The last entry, `manifest.json`, which summarizes the contents. */
 export const ArchiveManifest = Type.Object({
   tables: Type.Array(TableEnd, { maxItems: TABLES_MAX }),
   sequences: Type.Array(Sequence, { maxItems: TABLES_MAX }),
@@ -83,5 +83,5 @@ export const HEADER_PATH = "parley-backup.json";
 export const MANIFEST_PATH = "manifest.json";
 export const SECRET_PATH = "jwt-secret";
 
-/** The path of part `n` (from 1) of a table in the archive. */
+/** Returns the path in the archive of part `n` (from 1) of a table. */
 export const partPath = (table: string, n: number): string => `tables/${table}/${String(n).padStart(6, "0")}.copy`;

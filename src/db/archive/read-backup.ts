@@ -15,14 +15,14 @@ import { openArchive, type ReadOptions } from "./reader.ts";
 import { createRowDigest } from "./row-digest.ts";
 import { type BackupSummary, createSummary, type Progress } from "./summary.ts";
 
-/** Callbacks for the contents of a backup, called in order. */
+/** Callbacks that receive the contents of a backup, in order. */
 export type BackupHandler = {
   onHeader?(header: ArchiveHeader): Promise<void>;
   onSecret?(secret: string): Promise<void>;
-  /** Rows of a table in COPY's text format, split at any byte. */
+  /** Receives rows of a table in COPY's text format, split anywhere. */
   onRows?(table: ArchiveHeader["tables"][number], content: Buffer): Promise<void>;
   onTableEnd?(table: ArchiveHeader["tables"][number]): Promise<void>;
-  /** The contents match the manifest; the checksum of the file comes after this. */
+  /** Called once the contents match the manifest. The checksum of the file hasn't been verified yet. */
   onManifest?(manifest: ArchiveManifest): Promise<void>;
   onProgress?: ((progress: Progress) => void) | undefined;
 };
@@ -30,7 +30,7 @@ export type BackupHandler = {
 /**
  * Reads a backup once, front to back, and verifies it: each part as it arrives, the rows of each table against the manifest,
  * and the whole file by its SHA-256.
- * @throws ArchiveError, see openArchive; whatever the handler throws.
+ * @throws ArchiveError as openArchive does; whatever the handler throws.
  */
 export async function readBackup(
   source: ByteSource,
@@ -70,7 +70,7 @@ function createContents(header: ArchiveHeader, handler: BackupHandler): Contents
   let dataBytes = 0;
   let manifest: ArchiveManifest | undefined;
 
-  /** Ends the table of the last part, and the following tables without rows, up to `until`. */
+  /** Completes the current table and any following tables without rows, up to `until`. */
   async function advance(until: number): Promise<void> {
     for (; current < until; current += 1) {
       const ended = tables[current];
@@ -83,7 +83,7 @@ function createContents(header: ArchiveHeader, handler: BackupHandler): Contents
   }
 
   async function addRows(path: string, content: Buffer): Promise<void> {
-    // The next part of this table, or the first part of a later one.
+    // This is the next part of the current table, or the first part of a later one.
     const place = tables.findIndex(
       ({ table, parts }, place) => place >= current && partPath(table.name, parts + 1) === path,
     );

@@ -25,13 +25,13 @@ export type ReadOptions = {
   signal?: AbortSignal | undefined;
 };
 
-/** Entries of a backup in order, each verified before it is yielded. The end is verified after the last one. */
+/** The entries of a backup in order. Each is verified before it is yielded; the end of the file is verified after the last one. */
 export type ArchiveEntries = { isEncrypted: boolean; entries: AsyncIterable<TarEntry>; close(): Promise<void> };
 
 /**
  * Opens a backup and decrypts it.
- * @throws ArchiveError when it isn't a backup, when a newer Parley made it, and when the passphrase is missing or wrong.
- * Reading the entries throws when the backup is damaged or truncated.
+ * @throws ArchiveError if the file isn't a backup, a newer Parley made it, or the passphrase is missing or wrong. Reading the
+ * entries throws one if the backup is damaged or truncated.
  */
 export async function openArchive(source: ByteSource, { getPassphrase, signal }: ReadOptions): Promise<ArchiveEntries> {
   const outer = createByteReader(source);
@@ -80,7 +80,7 @@ async function readStart(reader: ByteReader, isEncrypted: boolean): Promise<Buff
   return start;
 }
 
-/** Whether the bytes are a truncated start of a backup. */
+/** Whether the bytes are the start of a backup that was truncated within its first marker. */
 const isTruncatedStart = (start: Buffer): boolean =>
   start.length > 0 && start.length < START_BYTES && encodeStart().subarray(0, start.length).equals(start);
 
@@ -97,7 +97,7 @@ async function* readEntries(
     const part = await next;
     if (part === null) throw createDamaged("its archive has no end");
     if (part.equals(TAR_END)) break;
-    // The next part is read and unpacked while this one is processed.
+    // Reads and decompresses the next part while this one is processed.
     next = readPart(reader, hasher);
     next.catch(() => {});
     const entry = decodeTarEntry(part);
@@ -106,10 +106,11 @@ async function* readEntries(
   }
   if ((await readPart(reader, hasher)) !== null) throw createDamaged("its archive continues after its end");
   const length = reader.position();
-  if ((await reader.readUpTo(1)).length > 0) throw createDamaged(`there is data after its end mark at byte ${length}`);
+  if ((await reader.readUpTo(1)).length > 0)
+    throw createDamaged(`there is data after its end marker at byte ${length}`);
 }
 
-/** The next part, or null at the end mark, once all preceding bytes are verified. */
+/** Reads the next part. Returns null at the end marker, once all bytes before it are verified. */
 async function readPart(reader: ByteReader, hasher: Bun.CryptoHasher): Promise<Buffer | null> {
   const at = reader.position();
   const prefix = await reader.read(MARK_PREFIX_BYTES);
@@ -128,7 +129,7 @@ async function readPart(reader: ByteReader, hasher: Bun.CryptoHasher): Promise<B
 async function unpack(packed: Buffer, { plainBytes, hash }: PartMark, at: number): Promise<Buffer> {
   const what = `the part at byte ${at}`;
   if (hashPart(packed) !== hash) throw createDamaged(what);
-  // The frame header itself may claim any length.
+  // The frame header could claim any length.
   const plain = await inflate(packed, { maxOutputLength: Math.max(1, plainBytes) }).catch(() => null);
   if (plain?.length !== plainBytes) throw createDamaged(what);
   return plain;

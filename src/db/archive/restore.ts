@@ -1,6 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import { createSidePool, type Database, getPooling, type Sql } from "../client.ts";
-import { carried, migrate, requireKnown } from "../migrate.ts";
+import { bundledSql, migrate, requireKnown } from "../migrate.ts";
 import { MIGRATION_LOCK } from "../migration-lock.ts";
 import { checkServer } from "../suitability.ts";
 import type { ByteSource } from "./byte-reader.ts";
@@ -13,25 +13,25 @@ import type { ReadOptions } from "./reader.ts";
 import { createTables, dropEmptyTables, dropIndexes, rebuildIndexes } from "./schema.ts";
 import type { BackupSummary, Progress } from "./summary.ts";
 
-/** Lock timeout, for a table that another session is reading. */
+/** Lock timeout, in case another session is reading a table. */
 const LOCK_TIMEOUT_MS = 5_000;
 /** Memory for building indexes; Postgres uses less for smaller tables. */
 const MAINTENANCE_MEMORY = "128MB";
 const ISOLATION = "isolation level read committed";
 
 export type RestoreOptions = ReadOptions & {
-  /** Opened by openDatabase. Two more connections are used. */
+  /** Must have been opened by openDatabase. The restore uses two additional connections. */
   database: Database;
   log: Log;
   /**
-   * Called with the server's secret if the backup has it, before the data is committed, so the data is never stored without
-   * its secret.
+   * Called with the server's secret if the backup contains it. This happens before the data is committed, so that the data is
+   * never stored without its secret.
    */
   onSecret?: ((secret: string) => Promise<void>) | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
-  /** Reports the steps after reading the rows. */
+  /** Called for each step that follows the loading of the rows. */
   onStep?: ((step: "indexes" | "migrations" | "statistics") => void) | undefined;
-  /** Advice for a database that is not empty, as the end of a sentence. */
+  /** What to do if the database isn't empty, as the end of a sentence. */
   emptyRemedy: string;
 };
 
@@ -39,10 +39,10 @@ export type RestoreOptions = ReadOptions & {
 export type RestoreSummary = BackupSummary & { migrated: string[] };
 
 /**
- * Loads a backup into an empty database. Creates, fills and checks the tables in one transaction: all or nothing. Then
- * migrates the schema.
- * @throws ArchiveError when the backup is damaged or newer, or the database is not empty, or is in use; what the source
- * throws; the driver's errors; the signal's reason.
+ * Loads a backup into an empty database. Creates, fills and checks the tables in a single transaction, then migrates the
+ * schema.
+ * @throws ArchiveError if the backup is damaged or was made by a newer Parley, or the database is not empty or is in use. Also
+ * throws what the source throws, the driver's errors, and the signal's reason.
  */
 export async function restoreBackup(source: ByteSource, options: RestoreOptions): Promise<RestoreSummary> {
   const { database, log, onStep } = options;
@@ -53,7 +53,7 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
       "DATABASE_URL points to a pooler, which keeps other connections open; for the restore, set DATABASE_URL to Postgres itself.",
     );
   const summary = await loadExclusively(source, options);
-  // The data is committed: the rest happens at every start of Parley.
+  // The data is committed. Everything below also happens whenever Parley starts.
   onStep?.("migrations");
   try {
     return { ...summary, migrated: await migrate(database, log) };
@@ -69,7 +69,7 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
   }
 }
 
-/** In one transaction, which any error or a lost connection rolls back. */
+/** Loads the backup in one transaction, which is rolled back by any error or a lost connection. */
 async function loadExclusively(source: ByteSource, options: RestoreOptions): Promise<BackupSummary> {
   const { signal } = options;
   const pool = createSidePool(options.database, 1, { statementTimeoutMs: 0, closeTimeoutS: 0 });
@@ -81,13 +81,13 @@ async function loadExclusively(source: ByteSource, options: RestoreOptions): Pro
     const summary = await pool.open().begin(ISOLATION, async (sql) => {
       try {
         const loaded = await load(sql, source, options);
-        // From here on an abort is ignored: it would falsely report that nothing was restored.
+        // From here on, an abort is ignored, because it would wrongly report that nothing was restored.
         signal?.throwIfAborted();
         signal?.removeEventListener("abort", abort);
         return loaded;
       } catch (error) {
         failure = error;
-        // A running COPY would keep the connection, and the end of the transaction would wait for it.
+        // Closes the connection, because otherwise a running COPY would block the end of the transaction.
         void pool.close();
         throw error;
       }
@@ -119,7 +119,7 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
     async onHeader(read) {
       header = read;
       checkSchema(read);
-      await takeDatabase(sql);
+      await lockDatabase(sql);
       await dropEmptyTables(sql, emptyRemedy);
       await createTables(sql, read.migrations);
       indexes = await dropIndexes(sql);
@@ -140,7 +140,7 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
       await checkCounts(sql, manifest);
     },
   });
-  // The checksum of the file is verified, too.
+  // Here the checksum of the file has been verified too.
   if (header) await endLeases(sql, header.created_at);
   onStep?.("statistics");
   for (const { name } of summary.tables) await sql`analyze ${sql(name)}`;
@@ -148,23 +148,23 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
   return summary;
 }
 
-/** @throws ArchiveError or MigrationError for a schema that this build can't create. */
+/** Checks that this build can create the backup's schema. @throws ArchiveError or MigrationError if it can't. */
 function checkSchema({ migrations, parley }: ArchiveHeader): void {
-  const known = new Set(carried.migrations.map(({ name }) => name));
+  const known = new Set(bundledSql.migrations.map(({ name }) => name));
   const unknown = migrations.find(({ name }) => !known.has(name));
   if (unknown)
     throw new ArchiveError(
       "newer",
       `The backup was made by a newer Parley (${parley.version}, migration ${unknown.name}), which this one cannot read; restore it with Parley ${unknown.version ?? parley.version}, or a newer version.`,
     );
-  requireKnown(migrations, carried.migrations, "backup");
+  requireKnown(migrations, bundledSql.migrations, "backup");
 }
 
 /**
- * Makes instances that start now wait, as a migration does, until the restore is complete.
- * @throws ArchiveError when the database is in use.
+ * Takes the migration lock, so that instances that start now wait until the restore is complete.
+ * @throws ArchiveError if the database is in use.
  */
-async function takeDatabase(sql: Sql): Promise<void> {
+async function lockDatabase(sql: Sql): Promise<void> {
   const [state] = await sql<{ is_locked: boolean; others: number }[]>`
     select pg_try_advisory_xact_lock(${MIGRATION_LOCK}) as is_locked, (
       select count(*)::int from pg_stat_activity
@@ -186,7 +186,7 @@ async function setSequences(sql: Sql, { sequences }: ArchiveManifest): Promise<v
   }
 }
 
-/** Row counts, as counted by Postgres. */
+/** Compares the manifest's row counts with those in Postgres. */
 async function checkCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void> {
   for (const { name, rows } of tables) {
     const [count] = await sql<{ rows: number }[]>`select count(*) as rows from ${sql(name)}`;
@@ -196,8 +196,8 @@ async function checkCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void>
 }
 
 /**
- * Makes instances take over all leased work immediately: the instances of the backup are gone. Waiting jobs keep their time,
- * unless this server's clock is behind the one of the backup.
+ * Ends all leases, so that instances take over leased work immediately: the instances that held them no longer exist. Scheduled
+ * jobs keep their time, unless this server's clock is behind the backup's.
  */
 async function endLeases(sql: Sql, createdAt: string): Promise<void> {
   const tables = await sql<{ name: string }[]>`

@@ -3,8 +3,8 @@ const NEWLINE = 10;
 export type RowSums = { rows: number; bytes: number; checksum: string };
 
 /**
- * Counts the rows of a table in COPY's text format and sums up their XXH64, so the checksum doesn't depend on the order of
- * rows. Takes chunks of any length.
+ * Counts the rows of a table in COPY's text format and adds up their XXH64, so that the checksum doesn't depend on the order of
+ * the rows. Accepts chunks of any length.
  */
 export function createRowDigest() {
   let rows = 0;
@@ -17,7 +17,7 @@ export function createRowDigest() {
       bytes += piece.length;
       let start = 0;
       let chunkSum = 0n;
-      // This format escapes line breaks in values, so each one ends a row.
+      // The format escapes line breaks in values, so every newline ends a row.
       for (let end = piece.indexOf(NEWLINE); end >= 0; end = piece.indexOf(NEWLINE, start)) {
         const row: Buffer = rest ? Buffer.concat([rest, piece.subarray(start, end)]) : piece.subarray(start, end);
         rest = null;
@@ -31,7 +31,7 @@ export function createRowDigest() {
       rest = rest ? Buffer.concat([rest, tail]) : Buffer.from(tail);
     },
 
-    /** Whether the last row is complete. */
+    /** Returns whether the last row is complete. */
     isWhole: (): boolean => rest === null,
 
     end: (): RowSums => ({ rows, bytes, checksum: sum.toString(16).padStart(16, "0") }),

@@ -1,11 +1,11 @@
 import type { Sql } from "../client.ts";
-import { carried, createBookkeeping, readAppliedMigrations, requireKnown } from "../migrate.ts";
+import { bundledSql, createBookkeeping, readAppliedMigrations, requireKnown } from "../migrate.ts";
 import { checkBookkeeping, checkRoom } from "../suitability.ts";
 import { listCreatedTables, quote } from "./contents.ts";
 import { ArchiveError } from "./error.ts";
 import type { ArchiveHeader } from "./manifest.ts";
 
-/** If any of these has a row, the database is in use. */
+/** If any of these tables has a row, the database is in use. */
 const USED_BY = ["users", "conversations"];
 const CREATED_FUNCTION = /^create (?:or replace )?function (\w+)/gim;
 const CREATED_VIEW = /^create (?:or replace )?view (\w+)/gim;
@@ -15,14 +15,14 @@ const matchAll = (files: readonly { text: string }[], pattern: RegExp): string[]
   files.flatMap(({ text }) => [...text.matchAll(pattern)].map(([, name = ""]) => name));
 
 /**
- * Drops the tables of an unused Parley schema; the restore creates them again.
- * @throws ArchiveError when it is in use; MigrationError when it belongs to a newer Parley; UnsuitableDatabaseError for
+ * Drops the tables of an unused Parley schema, so that the restore can create them again.
+ * @throws ArchiveError if the schema is in use; MigrationError if a newer Parley created it; UnsuitableDatabaseError if it has
  * tables of another application.
  */
 export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
   await checkBookkeeping(sql);
   const [has] = await sql<{ is_parley: boolean }[]>`select to_regclass('migrations') is not null as is_parley`;
-  const all = listCreatedTables(new Set(carried.migrations.map(({ name }) => name)));
+  const all = listCreatedTables(new Set(bundledSql.migrations.map(({ name }) => name)));
   if (!has?.is_parley) {
     await checkRoom(sql, all);
     return;
@@ -30,21 +30,21 @@ export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
   await checkUnused(sql, remedy);
   requireKnown(await readAppliedMigrations(sql));
   const inSchema = sql`relnamespace = current_schema()::regnamespace`;
-  // Cascades to triggers and views. Functions from migrations are used by indexes.
-  await dropFunctions(sql, matchAll(carried.functions, CREATED_FUNCTION), "cascade");
+  // This cascades to triggers and views. Functions created by migrations stay for now, because indexes use them.
+  await dropFunctions(sql, matchAll(bundledSql.functions, CREATED_FUNCTION), "cascade");
   const views = await sql<{ name: string }[]>`
     select relname as name from pg_class
-    where ${inSchema} and relkind = 'v' and relname = any (${matchAll(carried.functions, CREATED_VIEW)}::text[])`;
+    where ${inSchema} and relkind = 'v' and relname = any (${matchAll(bundledSql.functions, CREATED_VIEW)}::text[])`;
   for (const { name } of views) await sql.unsafe(`drop view ${quote(name)}`);
   const tables = await sql<{ name: string }[]>`
     select relname as name from pg_class
     where ${inSchema} and relkind = 'r' and relname = any (${[...all, "migrations", "sql_functions"]}::text[])`;
   await sql.unsafe(`drop table ${tables.map(({ name }) => quote(name)).join(", ")}`);
-  await dropFunctions(sql, matchAll(carried.migrations, CREATED_FUNCTION), "restrict");
+  await dropFunctions(sql, matchAll(bundledSql.migrations, CREATED_FUNCTION), "restrict");
   const types = await sql<{ name: string }[]>`
     select typname as name from pg_type
     where typnamespace = current_schema()::regnamespace
-      and typname = any (${matchAll(carried.migrations, CREATED_TYPE)}::text[])`;
+      and typname = any (${matchAll(bundledSql.migrations, CREATED_TYPE)}::text[])`;
   for (const { name } of types) await sql.unsafe(`drop type ${quote(name)}`);
 }
 
@@ -66,30 +66,30 @@ async function checkUnused(sql: Sql, remedy: string): Promise<void> {
 }
 
 /**
- * Creates the tables with these migrations, in this transaction, so they become visible only when complete. Triggers and
- * functions come later (migrate): restored rows must not fire them.
+ * Applies these migrations in the current transaction, so that the tables become visible only once they are complete. Triggers
+ * and functions are created later by `migrate`, because restored rows must not fire them.
  */
 export async function createTables(sql: Sql, migrations: ArchiveHeader["migrations"]): Promise<void> {
   await createBookkeeping(sql);
   const wanted = new Map(migrations.map((row) => [row.name, row]));
-  for (const { name, text } of carried.migrations) {
+  for (const { name, text } of bundledSql.migrations) {
     const row = wanted.get(name);
     if (!row) continue;
-    // Nobody else uses the tables, and a transaction can't build an index concurrently.
+    // A transaction can't build an index concurrently, which isn't needed anyway because nothing else uses the tables.
     await sql.unsafe(text.replace(/\bindex\s+concurrently\b/gi, "index"));
-    // As text: the driver would round the time to milliseconds.
+    // The time is passed as text, because the driver would round it to milliseconds.
     await sql`
       insert into migrations (name, checksum, applied_at, version)
       values (${row.name}, ${row.checksum}, ${row.applied_at}::text::timestamptz, ${row.version})`;
   }
 }
 
-/** The statements that drop an index or constraint and create it again. */
+/** An index or constraint, with the statements that drop it and create it again. */
 type Rebuilt = { table: string; drop: string; create: string[] };
 
 /**
- * Drops foreign keys and indexes: indexing a full table is many times faster than filling an indexed one.
- * @returns the statements that create them again, in order.
+ * Drops foreign keys and indexes, because indexing a full table is many times faster than filling an indexed one.
+ * @returns the statements that create them again, in the right order.
  */
 export async function dropIndexes(sql: Sql): Promise<Rebuilt[]> {
   const indexes = await sql<{ table: string; name: string; definition: string; constraint: string | null }[]>`

@@ -6,7 +6,7 @@ export type BackupSummary = {
   parleyVersion: string;
   postgresVersion: string;
   isEncrypted: boolean;
-  /** Names of its migrations, oldest first. */
+  /** The names of the applied migrations, oldest first. */
   migrations: string[];
   jwtSecret: ArchiveHeader["jwt_secret"];
   tables: TableEnd[];
@@ -31,9 +31,9 @@ export function createSummary(header: ArchiveHeader, { tables }: ArchiveManifest
 
 export type Progress = {
   table: string;
-  /** So far, for all tables. */
+  /** The rows so far, of all tables. */
   rows: number;
   dataBytes: number;
-  /** From 0 to 1, estimated; null when unknown. */
+  /** The estimated fraction done, from 0 to 1; null if unknown. */
   done: number | null;
 };

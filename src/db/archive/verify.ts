@@ -6,8 +6,8 @@ import type { BackupSummary, Progress } from "./summary.ts";
 export type VerifyOptions = ReadOptions & { onProgress?: ((progress: Progress) => void) | undefined };
 
 /**
- * Verifies a backup without a database, reading it once.
- * @throws ArchiveError that says what is wrong with it; what the source throws; the signal's reason.
+ * Verifies a backup in a single pass, without a database.
+ * @throws ArchiveError that says what is wrong with the backup; what the source throws; the signal's reason.
  */
 export const verifyBackup = (
   source: ByteSource,

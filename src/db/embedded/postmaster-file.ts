@@ -11,12 +11,12 @@ const IMMEDIATE_SHUTDOWN_MS = 10_000;
 /** The line of `postmaster.pid`, from 0, that says whether the server accepts connections. */
 const STATUS_LINE = 7;
 
-/** Written by a running server into its folder: its PID, its start time, and whether it accepts connections. */
+/** What a running server writes to its folder: its PID, its start time, and whether it accepts connections. */
 export type PostmasterFile = { pid: number; startedAtS: number; isReady: boolean };
 
 const pathOf = (clusterDir: string) => join(clusterDir, "postmaster.pid");
 
-/** Parses `postmaster.pid`; null if it is missing. After a kill it still lists the dead server as ready. */
+/** Parses `postmaster.pid`; null if it is missing. If the server was killed, the file still says that it is ready. */
 export function readPostmasterFile(clusterDir: string): PostmasterFile | null {
   try {
     const lines = readFileSync(pathOf(clusterDir), "utf8").split("\n");
@@ -27,8 +27,9 @@ export function readPostmasterFile(clusterDir: string): PostmasterFile | null {
 }
 
 /**
- * Ends a server that still runs on this cluster although its Parley is gone. The caller holds the lock on `DATA_DIR`.
- * @throws EmbeddedPostgresError if it doesn't end.
+ * Stops a server that still runs on this cluster although its Parley no longer does. The caller must hold the lock on
+ * `DATA_DIR`.
+ * @throws EmbeddedPostgresError if the server doesn't stop.
  */
 export async function stopLeftoverServer(clusterDir: string, log: Log): Promise<void> {
   const file = readPostmasterFile(clusterDir);
@@ -44,18 +45,21 @@ export async function stopLeftoverServer(clusterDir: string, log: Log): Promise<
 }
 
 /**
- * Makes `postmaster.pid` of a dead server harmless before the next start. PIDs are reused, immediately in a container:
- * - The new server refuses to start if the recorded PID exists, but ignores its parent's PID: so that one is written.
- * - The file still says "ready", and the new server may get the recorded PID: so the status is cleared.
- * The rest must stay. It identifies shared memory that processes of the dead server may still hold; the server does not
- * start while they do.
+ * Edits the `postmaster.pid` of a dead server so that it doesn't disturb the next start. PIDs are reused, in containers almost
+ * immediately.
+ * - A new server refuses to start if a process with the recorded PID exists, unless it is its parent. So the parent's PID is
+ * written.
+ * - The file still says "ready", and the new server may get the recorded PID. So the status is cleared.
+ * Everything else must stay. It identifies shared memory that processes of the dead server may still use; while they do, the
+ * new server must not start.
  */
 export function disownPostmasterFile(clusterDir: string): void {
   rmSync(join(clusterDir, ".s.PGSQL.5432.lock"), { force: true });
   const path = pathOf(clusterDir);
   const file = readPostmasterFile(clusterDir);
   if (!file) return;
-  // A server killed while writing the file held nothing yet, and the next one refuses an empty file.
+  // The server was killed while writing the file, so it used nothing yet. The file is removed, because the next server would
+  // refuse an empty one.
   if (!(file.pid > 0)) {
     rmSync(path);
     return;
@@ -64,7 +68,7 @@ export function disownPostmasterFile(clusterDir: string): void {
   const lines = text.split("\n");
   lines[0] = String(process.pid);
   if (lines.length > STATUS_LINE) lines[STATUS_LINE] = "";
-  // One write in place, never shorter: a kill leaves no empty file, and a full disk does not matter.
+  // The file is overwritten in place with the same length, so a kill can't leave it empty, and a full disk doesn't matter.
   const descriptor = openSync(path, "r+");
   try {
     writeSync(descriptor, lines.join("\n").padEnd(text.length, "\n"));

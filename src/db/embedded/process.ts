@@ -3,14 +3,14 @@ import { readFileSync, realpathSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 
-/** The unit of process start times on Linux: hundredths of a second (sysconf(_SC_CLK_TCK)). */
+/** The unit of process start times on Linux (sysconf(_SC_CLK_TCK)). */
 const TICKS_PER_SECOND = 100;
-/** The server records its start slightly after its process began, and both are rounded. */
+/** The tolerance when comparing start times: the server records its own slightly late, and both are rounded. */
 const START_TOLERANCE_S = 5;
 const PROBE_TIMEOUT_MS = 1_000;
 const isLinux = process.platform === "linux";
 
-/** Whether the process exists. A zombie counts as dead: it holds nothing. */
+/** Whether the process exists. A zombie counts as dead, because it holds no resources. */
 export function isAlive(pid: number): boolean {
   if (!isLinux) return readArguments(pid) !== null;
   try {
@@ -21,9 +21,9 @@ export function isAlive(pid: number): boolean {
 }
 
 /**
- * Whether the process is the server that wrote this `postmaster.pid`. PIDs are reused, so a matching PID is not enough: the
- * process must be a Postgres on this folder that started at the recorded time. If the clock was changed since, a response on
- * the cluster's socket proves it.
+ * Whether the process is the server that wrote this `postmaster.pid`. PIDs are reused, so the process must also be a Postgres
+ * on this folder that started at the recorded time. If the clock was changed since then, a response on the cluster's socket is
+ * sufficient.
  */
 export async function isServerOf(
   clusterDir: string,
@@ -35,7 +35,7 @@ export async function isServerOf(
   return isSocketAnswering(join(clusterDir, ".s.PGSQL.5432"));
 }
 
-/** The command line is readable for every user, unlike the working directory, which is compared if readable. */
+/** Whether the process is a Postgres on this folder. Every user can read its command line; the working directory is compared if it is readable. */
 function isPostgresOn(clusterDir: string, pid: number): boolean {
   if (!isLinux) return readArguments(pid)?.includes(`/postgres -D ${clusterDir} `) ?? false;
   try {
@@ -51,7 +51,7 @@ function isPostgresOn(clusterDir: string, pid: number): boolean {
   }
 }
 
-/** The command line of a process without /proc (macOS); null if there is none. A zombie has no arguments. */
+/** Reads a process's command line on systems without /proc (macOS); null if it doesn't exist. A zombie has no arguments. */
 function readArguments(pid: number): string | null {
   if (!Number.isSafeInteger(pid) || pid <= 0) return null;
   const { status, stdout } = spawnSync("/bin/ps", ["-ww", "-o", "stat=,args=", "-p", String(pid)], {
@@ -60,7 +60,7 @@ function readArguments(pid: number): string | null {
   return status === 0 && !stdout.trimStart().startsWith("Z") ? stdout : null;
 }
 
-/** Seconds since 1970; null if unknown. */
+/** Returns when a process started, in seconds since 1970; null if unknown. */
 function findStartS(pid: number): number | null {
   try {
     // The name is in parentheses and may contain anything; the start time is the 20th field after it.
@@ -73,7 +73,7 @@ function findStartS(pid: number): number | null {
   }
 }
 
-/** Whether a process accepts connections there. The socket file of a dead server refuses them. */
+/** Whether a process accepts connections on this socket. The socket file of a dead server refuses them. */
 async function isSocketAnswering(path: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(path);

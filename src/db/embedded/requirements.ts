@@ -3,16 +3,15 @@ import { dirname } from "node:path";
 
 const SHELL = "/bin/sh";
 
-/** The package that usually provides a library, where it isn't obvious. */
+/** The packages that usually provide a library, if that isn't obvious from its name. */
 const packages: Record<string, string> = {
   "libstdc++.so.6": "package libstdc++6 on Debian and Ubuntu, libstdc++ elsewhere",
   "libgcc_s.so.1": "package libgcc-s1 on Debian and Ubuntu, libgcc elsewhere",
 };
 
 /**
- * Describes what a bare system lacks to run PostgreSQL, judging by the output of its programs; null if that isn't the cause.
- * A distroless image or a hand-made root has neither a shell nor the C++ library; a hardened system mounts some disks with
- * `noexec`.
+ * Describes what a minimal or hardened system lacks to run PostgreSQL: a shell, a library, or a disk without `noexec`. Judges by
+ * the output of PostgreSQL's programs; returns null if that shows another cause.
  */
 export function describeMissingRequirement(errorOutput: string, hasFile = existsSync): string | null {
   const [, set, spawned] = /failed to execute (\/.+): Permission denied|spawn (\/.+) EACCES/.exec(errorOutput) ?? [];
@@ -22,7 +21,7 @@ export function describeMissingRequirement(errorOutput: string, hasFile = exists
   const missing: string[] = [];
   const [, library] = /error while loading shared libraries: ([\w.+-]+):/.exec(errorOutput) ?? [];
   if (library) missing.push(packages[library] ? `${library} (${packages[library]})` : library);
-  // initdb starts the server through the shell, and without one reports that the server was not found.
+  // initdb starts the server through the shell. Without a shell, it reports that the server was not found.
   if (!hasFile(SHELL)) missing.push(SHELL);
   if (missing.length === 0) return null;
   return `This machine lacks ${missing.join(" and ")}, which the embedded Postgres needs: install it, or set DATABASE_URL to the address of a PostgreSQL server.`;

@@ -1,15 +1,15 @@
 import postgres from "postgres";
 import { openDatabase, type Sql } from "../client.ts";
 
-/** Owns the cluster. Parley uses it only during its start. */
+/** The role that owns the cluster. Parley uses it only during startup. */
 export const SUPERUSER = "parley";
-/** Every query of Parley runs as this role, which owns the database and everything in it, and nothing else. */
+/** The role that runs all other queries. It owns the database and everything in it, and nothing else. */
 export const APPLICATION_ROLE = "parley_app";
 
 const DATABASE = "parley";
 const NO_SUCH_DATABASE = "3D000";
 
-/** Catalogs of objects in a schema, with the owner's column and a filter. */
+/** One query per catalog of schema objects: the class, oid, owner and schema of each object whose owner can be changed. */
 const OWNED = [
   // A sequence owned by a column follows its table.
   "select 'pg_class'::regclass as class, c.oid, relowner as owner, relnamespace as schema from pg_class c where relkind in ('r', 'p', 'v', 'm', 'f') or relkind = 'S' and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))",
@@ -19,15 +19,15 @@ const OWNED = [
   "select 'pg_ts_dict'::regclass, oid, dictowner, dictnamespace from pg_ts_dict",
   "select 'pg_namespace'::regclass, oid, nspowner, oid from pg_namespace",
 ];
-/** System objects have lower OIDs. */
-const FIRST_OWN_OID = 16_384;
+/** The lowest OID of objects that don't belong to the system (FirstNormalObjectId in PostgreSQL). */
+const FIRST_USER_OID = 16_384;
 
-/** Objects owned by the superuser, except members of extensions. */
+/** Selects objects that the superuser still owns, except members of extensions. */
 const UNTRANSFERRED = `
   from (${OWNED.join("\n  union all ")}) o
   join pg_namespace n on n.oid = o.schema
   where o.owner = '${SUPERUSER}'::regrole
-    and o.oid >= ${FIRST_OWN_OID}
+    and o.oid >= ${FIRST_USER_OID}
     and n.nspname !~ '^pg_'
     and not exists (select from pg_depend d where d.classid = o.class and d.objid = o.oid and d.deptype = 'e')`;
 
@@ -37,18 +37,18 @@ const ENSURE_ROLE = `
   end if`;
 
 /**
- * Creates the role and the database if missing. Objects still owned by the superuser (from before Parley had the role, or
- * after a kill) are transferred. The superuser's connection is closed when it returns.
- * @param isNew whether the cluster was just created, and has no database yet.
+ * Creates the role and the database if they are missing, and gives the role all objects that the superuser still owns (because
+ * they predate the role, or an earlier transfer was killed). The superuser's connection is closed afterwards.
+ * @param isNew whether the cluster was just created and has no database yet.
  */
 export async function prepareDatabase(socketDirectory: string, isNew: boolean): Promise<void> {
-  if (isNew) await asSuperuser(socketDirectory, "postgres", createOwnDatabase);
+  if (isNew) await asSuperuser(socketDirectory, "postgres", createApplicationDatabase);
   else
     try {
       await asSuperuser(socketDirectory, DATABASE, transferOwnership);
     } catch (error) {
       if (!(error instanceof postgres.PostgresError && error.code === NO_SUCH_DATABASE)) throw error;
-      await asSuperuser(socketDirectory, "postgres", createOwnDatabase);
+      await asSuperuser(socketDirectory, "postgres", createApplicationDatabase);
     }
 }
 
@@ -65,12 +65,12 @@ async function asSuperuser(
   }
 }
 
-async function createOwnDatabase(sql: Sql): Promise<void> {
+async function createApplicationDatabase(sql: Sql): Promise<void> {
   await sql.unsafe(`do $$ begin ${ENSURE_ROLE}; end $$`);
   await sql.unsafe(`create database ${DATABASE} owner ${APPLICATION_ROLE}`);
 }
 
-/** Does nothing if everything is transferred. */
+/** Makes the role the owner of everything, unless it already is. */
 async function transferOwnership(sql: Sql): Promise<void> {
   const [state] = await sql.unsafe(`
     select datdba = to_regrole('${APPLICATION_ROLE}') and not exists (select ${UNTRANSFERRED}) as "isDone"

@@ -1,23 +1,22 @@
 import { closeSync, copyFileSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 
 /**
- * Above this size the log is renamed to `<path>.1`, replacing the previous one: both together stay below about twice this
- * size.
+ * Above this size, the log is moved to `<path>.1`, replacing the previous one. So both together stay below about twice this size.
  */
 const LOG_BYTES_MAX = 4_000_000;
 const CHECK_EVERY_MS = 30_000;
 const TAIL_BYTES = 8_000;
 
 export type ServerLog = {
-  /** The server's stdout and stderr. It writes directly to the file, so its last output is kept even when Parley is gone. */
+  /** The server's stdout and stderr. The server writes directly to the file, so its output is kept even if Parley is killed. */
   descriptor: number;
-  /** Why the server ended, if logged since `offset`; otherwise an empty text. */
+  /** Returns why the server exited, if that was logged after `offset`; otherwise an empty string. */
   findReason(offset: number): string;
   sizeBytes(): number;
   close(): void;
 };
 
-/** Opens the server's log for appending, and bounds its size until it is closed. */
+/** Opens the server's log for appending, and limits its size until it is closed. */
 export function openServerLog(path: string): ServerLog {
   const descriptor = openSync(path, "a+", 0o600);
   const sizeBytes = () => fstatSync(descriptor).size;
@@ -40,9 +39,9 @@ function limitSize(path: string, descriptor: number): void {
   try {
     copyFileSync(path, `${path}.1`);
   } catch {
-    // The file was removed, or the disk is full: its contents are lost, and Parley continues.
+    // The file was removed, or the disk is full. The log's contents are lost, and Parley continues.
   }
-  // The server appends, so it continues at the new end.
+  // The server opened the file for appending, so it continues at the new end.
   ftruncateSync(descriptor);
 }
 
@@ -53,13 +52,13 @@ function readTail(descriptor: number, offset: number): string {
   return buffer.toString("utf8", 0, readSync(descriptor, buffer, 0, buffer.length, start));
 }
 
-/** Refusals of the operating system; other errors in the log follow from them. */
+/** Matches errors of the operating system, which usually cause the other errors in the log. */
 const refusal =
   /No space left on device|Disk quota exceeded|Read-only file system|Permission denied|Input\/output error|Cannot allocate memory|Too many open files/;
 
 /**
- * The last line that names a cause, preferring refusals of the operating system. Skips the hint and detail after it; the
- * dynamic loader says `error while loading`.
+ * Returns the last line that states a cause, preferring errors of the operating system. Skips hints and details. The dynamic
+ * loader's messages contain `error while loading`.
  */
 export function findReason(text: string): string {
   const lines = text.split("\n").filter((line) => /FATAL:|PANIC:|was terminated by signal|error[: ]/.test(line));

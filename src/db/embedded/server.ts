@@ -9,12 +9,12 @@ import type { ServerLog } from "./server-log.ts";
 import { serverSettings } from "./settings.ts";
 
 const READY_POLL_MS = 10;
-/** Recovery after a crash replays at most `max_wal_size`; a machine that needs longer than this is broken. */
+/** Crash recovery replays at most `max_wal_size`. If that takes longer than this, something is wrong with the machine. */
 const START_TIMEOUT_MS = 300_000;
-const STILL_STARTING_EVERY_MS = 10_000;
+const STILL_STARTING_LOG_INTERVAL_MS = 10_000;
 const RESTART_DELAY_MIN_MS = 100;
 const RESTART_DELAY_MAX_MS = 5_000;
-/** A server that ran this long restarts with the shortest delay again. */
+/** After running this long, a server is restarted with the minimum delay again. */
 const STABLE_AFTER_MS = 10_000;
 const FAST_SHUTDOWN_MS = 15_000;
 const IMMEDIATE_SHUTDOWN_MS = 5_000;
@@ -33,8 +33,8 @@ export type Server = { stop(): Promise<void> };
 type Running = { process: ChildProcess; startedAtMs: number; logOffset: number; ended: Promise<string> };
 
 /**
- * Starts the server, waits until it accepts connections, and restarts it whenever it ends unexpectedly.
- * @throws EmbeddedPostgresError when it does not start.
+ * Starts the server, waits until it accepts connections, and restarts it whenever it exits unexpectedly.
+ * @throws EmbeddedPostgresError if the server doesn't start.
  */
 export async function runServer(options: ServerOptions): Promise<Server> {
   const { log } = options;
@@ -84,13 +84,13 @@ function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerO
   return { process: child, startedAtMs: performance.now(), logOffset, ended };
 }
 
-/** Returns null once it accepts connections, otherwise why it doesn't. */
+/** Waits until the server accepts connections. @returns null if it does, otherwise the reason. */
 async function waitUntilReady(running: Running, { clusterDir, serverLog, log }: ServerOptions): Promise<string | null> {
   let ending: string | null = null;
   void running.ended.then((text) => {
     ending = text;
   });
-  let nextNoticeMs = STILL_STARTING_EVERY_MS;
+  let nextNoticeMs = STILL_STARTING_LOG_INTERVAL_MS;
   for (;;) {
     if (ending !== null) return serverLog.findReason(running.logOffset) || ending;
     const file = readPostmasterFile(clusterDir);
@@ -99,13 +99,13 @@ async function waitUntilReady(running: Running, { clusterDir, serverLog, log }: 
     if (waitedMs > START_TIMEOUT_MS) return `it accepts no connections after ${START_TIMEOUT_MS / 1000} seconds`;
     if (waitedMs > nextNoticeMs) {
       log.info({ waited_ms: Math.round(waitedMs) }, "the embedded Postgres is still starting; it may be recovering");
-      nextNoticeMs += STILL_STARTING_EVERY_MS;
+      nextNoticeMs += STILL_STARTING_LOG_INTERVAL_MS;
     }
     await Bun.sleep(READY_POLL_MS);
   }
 }
 
-/** Ends connections and writes a checkpoint. If that takes too long, stops immediately, and the next start recovers. */
+/** Shuts down the server in fast mode. If that takes too long, uses immediate mode, and the next start has to recover. */
 async function endServer({ process: child, ended }: Running): Promise<void> {
   for (const [signal, timeoutMs] of [
     ["SIGINT", FAST_SHUTDOWN_MS],

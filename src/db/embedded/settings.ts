@@ -1,13 +1,13 @@
-/** Connections in addition to the pool: LISTEN, commands that join a running Parley, and those reserved for the superuser. */
+/** Connections besides the pools: for LISTEN, for commands run while Parley is running, and for the superuser. */
 const SPARE_CONNECTIONS = 20;
 
 /**
- * Every setting of the embedded Postgres that differs from its default. It is sized for one small machine; for more, run a
- * server and set `DATABASE_URL`. fsync and full_page_writes stay on: an acknowledged row is on disk.
+ * Returns all settings of the embedded Postgres that differ from the defaults. They are meant for one small machine; for larger
+ * ones, use a Postgres server (`DATABASE_URL`). fsync and full_page_writes stay on, so that acknowledged rows are on disk.
  */
 export function serverSettings(poolSize: number): Record<string, string> {
   return {
-    // Reached through one socket in its own folder, which only its owner can open.
+    // Listens only on a Unix socket in the data folder, which only its owner can enter.
     listen_addresses: "",
     port: "5432",
     unix_socket_directories: ".",
@@ -18,7 +18,7 @@ export function serverSettings(poolSize: number): Record<string, string> {
     min_wal_size: "64MB",
     max_wal_size: "256MB",
 
-    // No replicas and no parallel plans: fewer processes, less WAL, and no large /dev/shm needed.
+    // Without replicas and parallel plans, there are fewer processes and less WAL, and no large /dev/shm is needed.
     wal_level: "minimal",
     max_wal_senders: "0",
     max_logical_replication_workers: "0",
@@ -34,7 +34,7 @@ export function serverSettings(poolSize: number): Record<string, string> {
     log_timezone: "UTC",
     lc_messages: "C",
 
-    // User content must not reach a log: no statements, no details.
+    // Logs no statements or details, because user content must not reach a log.
     log_min_error_statement: "panic",
     log_error_verbosity: "terse",
     log_checkpoints: "off",

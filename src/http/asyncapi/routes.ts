@@ -5,22 +5,28 @@ import { build } from "../../lib/build.ts";
 import type { JsonObject } from "../../lib/json.ts";
 import { addressAsyncApi, createAsyncApi } from "../../protocol/asyncapi.ts";
 import { type CompressedText, createCompressedText, respondWithText } from "../compressed-text.ts";
+import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "../pages/markdown-twin.ts";
 import { type Route, route } from "../route.ts";
 import { findPublicServer } from "./public-server.ts";
+import { renderAsyncApiMarkdown } from "./render-markdown.ts";
 import { asyncApiPagePolicy, renderAsyncApiPage } from "./render-page.ts";
 
-/** Texts that are kept: three for each host that clients use; with `PUBLIC_URL`, there is one. */
-const TEXTS_KEPT_MAX = 24;
+/** Texts that are kept: four for each host that clients use; with `PUBLIC_URL`, there is one. */
+const TEXTS_KEPT_MAX = 32;
 
 const forms = {
   json: (document: JsonObject) => JSON.stringify(document),
   yaml: (document: JsonObject) => Bun.YAML.stringify(document, null, 2),
   html: renderAsyncApiPage,
+  markdown: renderAsyncApiMarkdown,
 } as const;
 
-const pageHeaders = { "content-type": "text/html; charset=utf-8", "content-security-policy": asyncApiPagePolicy };
+const pageHeaders = createTwinHeaders("/asyncapi.md", asyncApiPagePolicy);
 
-/** `/asyncapi.json` and `/asyncapi.yaml`: AsyncAPI 3.0 of the WebSocket, event streams and webhooks. `/asyncapi`: its page. */
+/**
+ * `/asyncapi.json` and `/asyncapi.yaml`: AsyncAPI 3.0 of the WebSocket, event streams and webhooks.
+ * `/asyncapi` and `/asyncapi.md`: its page.
+ */
 export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL">>): Route[] {
   const texts = new BoundedCache<Promise<CompressedText>>({ max: TEXTS_KEPT_MAX });
   let document: JsonObject | undefined;
@@ -61,7 +67,18 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
       operationId: "showAsyncApi",
       summary: "The AsyncAPI document as a page",
       ok: Type.String(),
-      handle: ({ request }) => respond(request, "html", pageHeaders),
+      handle: ({ request }) =>
+        prefersMarkdown(request)
+          ? respond(request, "markdown", markdownHeaders)
+          : respond(request, "html", pageHeaders),
+    }),
+    route({
+      ...open,
+      path: "/asyncapi.md",
+      operationId: "getAsyncApiMarkdown",
+      summary: "The AsyncAPI document as markdown",
+      ok: Type.String(),
+      handle: ({ request }) => respond(request, "markdown", markdownHeaders),
     }),
   ];
 }

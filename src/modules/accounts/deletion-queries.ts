@@ -5,12 +5,12 @@ const BATCH_ROWS = 1_000;
 /** Days of analytics per batch in which a user is removed. Counting pauses meanwhile. */
 const BATCH_DAYS = 30;
 
-/** Removes the user's name, address and password, so nobody can log in as them. */
-export async function beginDeletion(sql: Sql, id: string, shownName: string): Promise<void> {
-  // The address is free again immediately: no address looks like an id.
+/** Removes the user's name, e-mail address and password, so that nobody can log in as them. */
+export async function beginDeletion(sql: Sql, id: string, replacementName: string): Promise<void> {
+  // The e-mail address can be reused immediately: the id in its place can't equal any address.
   await sql`
     update users set deleting_at = now(), disabled_at = now(), updated_at = now(), role = 'user', email = '',
-      email_key = id::text, display_name = ${shownName}, password_hash = null, preferences = '{}'
+      email_key = id::text, display_name = ${replacementName}, password_hash = null, preferences = '{}'
     where id = ${id}`;
 }
 
@@ -19,7 +19,8 @@ export async function isBeingDeleted(sql: Sql, id: string): Promise<boolean> {
 }
 
 /**
- * Deletes rows of tables that can be large; the other rows are deleted with the user. Locked rows are left for then.
+ * Deletes a batch from each table that can be large. All other rows, and rows that are locked now, are deleted together
+ * with the user.
  * @returns whether there may be more.
  */
 export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
@@ -44,42 +45,45 @@ export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
     await sql`
       delete from import_sources where ctid = any (array(
         select ctid from import_sources where user_id = ${userId} limit ${BATCH_ROWS} for update skip locked))`,
-    // Ended sessions are kept for a day. A live one, from a login in progress, must stay findable by its user.
+    // Ended sessions are kept for a day. A live session, from a login in progress, must stay linked to its user.
     await sql`
       update sessions set user_id = null where id = any (array(
         select id from sessions where user_id = ${userId} and revoked_at is not null
         limit ${BATCH_ROWS} for update skip locked))`,
   ];
-  const [figures] = await sql<{ has_more: boolean }[]>`
+  const [analytics] = await sql<{ has_more: boolean }[]>`
     select forget_analytics_user(${userId}, ${BATCH_DAYS}) as has_more`;
-  return (figures?.has_more ?? false) || results.some(({ count }) => count === BATCH_ROWS);
+  return (analytics?.has_more ?? false) || results.some(({ count }) => count === BATCH_ROWS);
 }
 
 /**
- * Removes the user's name from stored events. Locked rows are being deleted with their conversation.
+ * Removes the user's name from stored events. Locked rows are skipped: they are being deleted with their conversation.
  * @returns whether there may be more.
  */
-export async function forgetName(sql: Sql, userId: string, shownName: string): Promise<boolean> {
+export async function forgetName(sql: Sql, userId: string, replacementName: string): Promise<boolean> {
   const { count } = await sql`
-    update events e set data = e.data || jsonb_build_object('display_name', ${shownName}::text)
+    update events e set data = e.data || jsonb_build_object('display_name', ${replacementName}::text)
     from (
       select conversation_id, seq from events
       where type in ('member.added', 'member.removed') and data ->> 'user_id' = ${userId}
-        and data ->> 'display_name' <> ${shownName}
+        and data ->> 'display_name' <> ${replacementName}
       limit ${BATCH_ROWS} for update skip locked
     ) named
     where e.conversation_id = named.conversation_id and e.seq = named.seq`;
   return count > 0;
 }
 
-/** Locks the user against new references until the transaction ends. @returns whether they have no memberships left. */
-export async function lockDeleted(sql: Sql, id: string): Promise<boolean> {
+/**
+ * Locks the user's row, so that nothing new can refer to it until the transaction ends.
+ * @returns whether the user has no memberships left.
+ */
+export async function lockForDeletion(sql: Sql, id: string): Promise<boolean> {
   await sql`select 1 from users where id = ${id} and deleting_at is not null for update`;
   const memberships = await sql`select 1 from members where user_id = ${id} limit 1`;
   return memberships.length === 0;
 }
 
-/** Last step: deletes the user and everything that only they own. */
+/** The last step: deletes the user and everything that only they own. */
 export async function deleteUser(sql: Sql, id: string): Promise<void> {
   await sql`delete from budget_windows where scope = 'user' and scope_id = ${id}`;
   await sql`delete from users where id = ${id} and deleting_at is not null`;

@@ -9,7 +9,7 @@ import { deletePrompts, releasePrompts } from "../prompts/service.ts";
 import * as queries from "./deletion-queries.ts";
 import { DELETED_NAME } from "./model.ts";
 
-/** The queue of users being deleted, by id. */
+/** The job queue with the ids of users being deleted. */
 export const USER_DELETIONS = "user deletions";
 
 /** How long a request waits for the deletion; the rest continues in the background. */
@@ -20,13 +20,13 @@ const WAIT_MS = 5_000;
  * resume them.
  */
 export interface Deletions {
-  /** Inside a transaction that has locked the user and ended their sessions. After its commit, call `complete`. */
+  /** Starts the deletion, in a transaction that has locked the user and ended their sessions. After the commit, call `complete`. */
   begin(sql: Sql, userId: string): Promise<void>;
 
-  /** Resolves when the user is deleted, or after some seconds while the deletion continues in the background. */
+  /** Resolves when the user is deleted, or after a few seconds while the deletion continues in the background. */
   complete(userId: string): Promise<void>;
 
-  /** The queue's job: deletes the remaining data in bounded steps. @throws the signal's reason when aborted. */
+  /** Deletes the remaining data in bounded steps, as a queued job. @throws the signal's reason if it is aborted. */
   run(userId: string, signal: AbortSignal): Promise<void>;
 }
 
@@ -35,13 +35,13 @@ type Dependencies = {
   audit: AuditService;
   departures: Departures;
   jobs: Pick<Jobs, "nudge">;
-  /** Called when the user is deleted, with their prompts: removes them from what others see. */
+  /** Called once the user and their prompts are deleted, to update what other users see. */
   onDeleted(userId: string): void;
 };
 
 export function createDeletions({ database, audit, departures, jobs, onDeleted }: Dependencies): Deletions {
   async function finish(sql: Sql, userId: string): Promise<boolean> {
-    if (!(await queries.lockDeleted(sql, userId))) return false;
+    if (!(await queries.lockForDeletion(sql, userId))) return false;
     if (await audit.eraseAddresses(sql, userId)) return false;
     await queries.deleteUser(sql, userId);
     return true;

@@ -3,35 +3,35 @@ import type { Sql } from "../../db/client.ts";
 import { type Measured, measure, READ_BYTES_MAX } from "../../events/slice.ts";
 import type { ExportedRow } from "./export-queries.ts";
 
-/** Rows per statement; the size of their texts is bounded as well. */
+/** Rows per statement; their total size is limited as well. */
 const BATCH_ROWS = 200;
 /** Message positions found per statement. */
 const POSITIONS_MAX = 5_000;
-/** The same for conversations with more messages than that: about 1 MB while they are read. */
-const POSITIONS_IN_ONE_MAX = 50_000;
+/** Positions found per statement if a conversation alone has more than POSITIONS_MAX; they take about 1 MB of memory. */
+const LARGE_CONVERSATION_POSITIONS_MAX = 50_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 type Position = { conversation_id: string; seq: number };
 
-/** Messages that the user wrote, also in conversations they have left; by conversation, in order. */
+/** Messages that the user wrote, including those in conversations they have left, ordered by conversation and position. */
 export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.parent_id, x.client_message_id, (
       select m.reply_options from messages m where m.conversation_id = x.conversation_id and m.seq = x.seq limit 1
     ) as reply_options, x.created_at, x.updated_at, x.deleted_at`;
-  for await (const positions of listOwn(sql, userId)) yield* readAt(sql, positions, columns);
+  for await (const positions of listWritten(sql, userId)) yield* readAt(sql, positions, columns);
 }
 
 /**
- * Model responses to those messages. In conversations that the user has left, only the ones they requested. An empty
- * batch means that the search continues.
+ * Model responses to the user's own messages; in conversations that the user has left, only the responses they requested.
+ * An empty batch doesn't mean the end: the search continues.
  */
 export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.model, x.reasoning, x.output, x.parent_id, x.created_at,
     x.updated_at, x.deleted_at, case when x.input_tokens is not null then json_build_object('input_tokens', x.input_tokens,
       'output_tokens', x.output_tokens, 'cost_usd', x.cost_usd, 'cached_input_tokens', coalesce(x.cached_input_tokens, 0),
       'reasoning_tokens', coalesce(x.reasoning_tokens, 0)) end as usage`;
-  for await (const positions of listOwn(sql, userId))
+  for await (const positions of listWritten(sql, userId))
     for (let from = 0; from < positions.length; from += BATCH_ROWS) {
       const answers = await findAnswers(sql, userId, positions.slice(from, from + BATCH_ROWS));
       if (answers.length > 0) yield* readAt(sql, answers, columns);
@@ -39,8 +39,8 @@ export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<Exp
     }
 }
 
-/** Responses that the user imported, by conversation. */
-export async function* readSupplied(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
+/** Responses that the user imported, ordered by conversation and position. */
+export async function* readImported(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.role, x.content, x.model, x.parent_id, x.created_at, x.updated_at,
     x.deleted_at`;
   let after = FIRST_ID;
@@ -49,14 +49,14 @@ export async function* readSupplied(sql: Sql, userId: string): AsyncGenerator<Ex
       select distinct conversation_id from import_sources
       where user_id = ${userId} and conversation_id > ${after} order by conversation_id limit ${BATCH_ROWS}`;
     for (const { conversation_id } of conversations)
-      for await (const positions of listSuppliedIn(sql, userId, conversation_id))
+      for await (const positions of listImportedIn(sql, userId, conversation_id))
         yield* readAt(sql, positions, columns);
     if (conversations.length < BATCH_ROWS) return;
     after = conversations.at(-1)?.conversation_id ?? after;
   }
 }
 
-async function* listSuppliedIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
+async function* listImportedIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
   for (let after = 0; ; ) {
     const rows = await sql<Position[]>`
       select conversation_id, seq from messages
@@ -68,8 +68,8 @@ async function* listSuppliedIn(sql: Sql, userId: string, conversationId: string)
   }
 }
 
-/** The positions of a user's own messages, from the author index; the cost depends only on their number. */
-async function* listOwn(sql: Sql, userId: string): AsyncGenerator<Position[]> {
+/** The positions of messages that the user wrote. They are read from the author index, so the cost depends only on their number. */
+async function* listWritten(sql: Sql, userId: string): AsyncGenerator<Position[]> {
   let after = FIRST_ID;
   for (;;) {
     const rows = await sql<Position[]>`
@@ -78,32 +78,33 @@ async function* listOwn(sql: Sql, userId: string): AsyncGenerator<Position[]> {
     const last = rows.at(-1)?.conversation_id;
     if (last === undefined) return;
     const isEnd = rows.length < POSITIONS_MAX;
-    // The last conversation may have more rows: it comes with the next batch, or alone if it fills one.
-    const whole = isEnd ? rows : rows.filter(({ conversation_id }) => conversation_id !== last);
-    if (whole.length > 0) yield whole.sort(compare);
-    else yield* listOwnIn(sql, userId, last);
+    // The last conversation may have more rows: leave it for the next batch, or read it separately if it fills this one.
+    const complete = isEnd ? rows : rows.filter(({ conversation_id }) => conversation_id !== last);
+    if (complete.length > 0) yield complete.sort(compare);
+    else yield* listWrittenIn(sql, userId, last);
     if (isEnd) return;
-    after = whole.at(-1)?.conversation_id ?? last;
+    after = complete.at(-1)?.conversation_id ?? last;
   }
 }
 
 /**
- * The index is ordered by client id, so each statement sorts all of the conversation's rows. Large batches keep the
- * number of statements low. They are returned as text, because one object per row would take fifty times the memory.
+ * Like `listWritten`, for one conversation. The index is ordered by `client_message_id`, so each statement sorts all of
+ * the user's rows in the conversation. Large batches keep the number of statements low. Postgres returns each batch as one
+ * string, because an object per row would take fifty times the memory.
  */
-async function* listOwnIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
+async function* listWrittenIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
   let after = 0;
   for (;;) {
     const [row] = await sql<{ seqs: string | null }[]>`
-      with own as materialized (
+      with written as materialized (
         select seq from messages where author_id = ${userId} and conversation_id = ${conversationId}),
-      next as (select seq from own where seq > ${after} order by seq limit ${POSITIONS_IN_ONE_MAX})
+      next as (select seq from written where seq > ${after} order by seq limit ${LARGE_CONVERSATION_POSITIONS_MAX})
       select string_agg(seq::text, ',' order by seq) as seqs from next`;
     if (!row?.seqs) return;
     const seqs = row.seqs.split(",").map(Number);
     for (let from = 0; from < seqs.length; from += POSITIONS_MAX)
       yield seqs.slice(from, from + POSITIONS_MAX).map((seq) => ({ conversation_id: conversationId, seq }));
-    if (seqs.length < POSITIONS_IN_ONE_MAX) return;
+    if (seqs.length < LARGE_CONVERSATION_POSITIONS_MAX) return;
     after = seqs.at(-1) ?? after;
   }
 }
@@ -111,11 +112,11 @@ async function* listOwnIn(sql: Sql, userId: string, conversationId: string): Asy
 const compare = (a: Position, b: Position): number =>
   a.conversation_id === b.conversation_id ? a.seq - b.seq : a.conversation_id < b.conversation_id ? -1 : 1;
 
-async function findAnswers(sql: Sql, userId: string, own: Position[]): Promise<Position[]> {
-  // A response without `requested_by` was requested with the message, by its author.
+async function findAnswers(sql: Sql, userId: string, questions: Position[]): Promise<Position[]> {
+  // A response without `requested_by` was requested by the message's author, together with the message.
   return sql<Position[]>`
     select x.conversation_id, x.seq
-    from ${unnest(sql, own)}
+    from ${unnest(sql, questions)}
     cross join lateral (
       select m.id from messages m where m.conversation_id = p.conversation_id and m.seq = p.seq limit 1
     ) asked
@@ -132,7 +133,7 @@ const unnest = (sql: Sql, positions: Position[]) => sql`
   unnest(${positions.map((position) => position.conversation_id)}::uuid[], ${positions.map(({ seq }) => seq)}::bigint[])
     with ordinality p (conversation_id, seq, n)`;
 
-/** The messages at these positions, except deleted ones. */
+/** Reads the messages at these positions, except deleted ones. */
 async function* readAt(sql: Sql, positions: Position[], columns: PendingQuery<Row[]>): AsyncGenerator<ExportedRow[]> {
   for (let from = 0; from < positions.length; ) {
     const batch = positions.slice(from, from + BATCH_ROWS);

@@ -1,12 +1,12 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Rows per statement; even with the longest messages only a few megabytes. */
+/** Rows per statement. */
 const BATCH_ROWS = 200;
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 export type ExportedRow = Record<string, unknown>;
 
-/** The sessions of a user, without token secrets. */
+/** The user's sessions, without token secrets. */
 export function readSessions(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -26,7 +26,7 @@ export function readIdentities(sql: Sql, userId: string): AsyncGenerator<Exporte
   );
 }
 
-/** The API keys of a user, without anything that reveals a key. */
+/** The user's API keys, without anything that reveals a key. */
 export function readApiKeys(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -36,7 +36,7 @@ export function readApiKeys(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** The incoming hooks of a user, without their secret addresses. */
+/** The user's incoming hooks, without their secret URLs. */
 export function readHooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -47,7 +47,7 @@ export function readHooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[
   );
 }
 
-/** The webhooks of a user, without their secrets. */
+/** The user's webhooks, without their secrets. */
 export function readWebhooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -57,7 +57,7 @@ export function readWebhooks(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
-/** The user's memberships, with titles and settings of the conversations. */
+/** The user's memberships, with the conversations' titles and settings. */
 export function readMemberships(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "conversation_id",
@@ -79,7 +79,7 @@ export function readFeedback(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
-/** The prompts of a user; their templates are among the versions. */
+/** The user's prompts; their templates are exported with the versions. */
 export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -89,7 +89,7 @@ export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** The imports of a user; uploaded files are deleted when an import ends. */
+/** The user's imports, without the uploaded files, which are deleted when an import ends. */
 export function readImports(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -99,7 +99,7 @@ export function readImports(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** All stored versions of a user's prompts, newest first for each prompt. */
+/** All stored versions of the user's prompts; for each prompt, the newest first. */
 export async function* readPromptVersions(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   for await (const prompts of readPrompts(sql, userId))
     for (const { id } of prompts) yield* readVersions(sql, String(id));
@@ -117,7 +117,7 @@ async function* readVersions(sql: Sql, promptId: string): AsyncGenerator<Exporte
   }
 }
 
-/** The usage of model responses by day and month (UTC), as far back as it is kept. */
+/** The user's model usage per day and month (UTC), as far back as it is kept. */
 export async function* readUsage(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   // One row per day and one per month: a few hundred a year.
   yield await sql<ExportedRow[]>`
@@ -125,7 +125,7 @@ export async function* readUsage(sql: Sql, userId: string): AsyncGenerator<Expor
     where scope = 'user' and scope_id = ${userId} order by period, starts_on`;
 }
 
-/** The audit events about a user, without other actors and addresses. */
+/** The audit events about the user, without other people's ids and IP addresses. */
 export function readAuditEvents(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",

@@ -4,7 +4,7 @@ import type { UserRow } from "../users/service.ts";
 
 const columns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
 
-/** Newest first. `q` matches literally and case-insensitively, without wildcards. */
+/** Lists accounts, newest first. `q` matches literally and case-insensitively, without wildcards. */
 export async function listAccounts(
   sql: Sql,
   { q, afterId, rows }: { q: string | undefined; afterId: string | null; rows: number },
@@ -27,8 +27,8 @@ export async function findAccount(sql: Sql, id: string): Promise<UserRow | undef
 }
 
 /**
- * Locks a user and all administrators who can log in, in id order. If two administrators demote each other, the second
- * request sees the change of the first.
+ * Locks a user and all administrators who can log in, in id order, to avoid deadlocks. If two administrators demote
+ * each other, the second request sees what the first one changed.
  */
 export async function lockWithAdministrators(sql: Sql, id: string): Promise<UserRow[]> {
   return sql<UserRow[]>`
@@ -37,19 +37,19 @@ export async function lockWithAdministrators(sql: Sql, id: string): Promise<User
     order by u.id for update`;
 }
 
-export type AccountColumns = {
+export type AccountChange = {
   role?: UserRole;
   display_name?: string;
   isDisabled?: boolean;
-  email?: { shown: string; key: string };
+  email?: { address: string; key: string };
 };
 
-export async function updateAccount(sql: Sql, id: string, change: AccountColumns): Promise<UserRow | undefined> {
+export async function updateAccount(sql: Sql, id: string, change: AccountChange): Promise<UserRow | undefined> {
   const { role = null, display_name = null, isDisabled = null, email } = change;
   const [row] = await sql<UserRow[]>`
     update users as u set updated_at = now(), role = coalesce(${role}, u.role),
       display_name = coalesce(${display_name}, u.display_name),
-      email = coalesce(${email?.shown ?? null}, u.email), email_key = coalesce(${email?.key ?? null}, u.email_key),
+      email = coalesce(${email?.address ?? null}, u.email), email_key = coalesce(${email?.key ?? null}, u.email_key),
       disabled_at = case ${isDisabled}::boolean when true then coalesce(u.disabled_at, now()) when false then null
         else u.disabled_at end
     where u.id = ${id} returning ${columns(sql)}`;

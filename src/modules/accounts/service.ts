@@ -7,8 +7,8 @@ import type { AuditService } from "../audit/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { User } from "../users/model.ts";
 import {
+  createEmailTaken,
   createRequester,
-  createTaken,
   mapRowToUser,
   parseEmail,
   type UserRow,
@@ -21,45 +21,50 @@ import * as queries from "./queries.ts";
 
 export { createDeletions } from "./deletion.ts";
 
-/** Account changes run one at a time: each locks all administrators. */
+/** Queues account changes one after another, because each one locks all administrators. */
 const ADMINISTRATORS = "administrators";
 
 /** Account administration, export and deletion. */
 export interface AccountService {
-  /** For administrators: newest first. */
+  /** Lists accounts, newest first. For administrators. */
   list(q: string | undefined, afterId: string | null, rows: number): Promise<UserRow[]>;
 
-  /** For administrators. @throws Problem `not_found`. */
+  /** Returns one account. For administrators. @throws Problem `not_found`. */
   get(userId: string): Promise<User>;
 
-  /** For administrators. @throws Problem `invalid`, `conflict` (the address is taken), `forbidden`, `rate_limited`, `overloaded`. */
+  /**
+   * Creates an account. For administrators.
+   * @throws Problem `invalid`, `conflict` (the e-mail address is taken), `forbidden`, `rate_limited`, `overloaded`.
+   */
   create(caller: Caller, input: UserCreation): Promise<User>;
 
   /**
-   * For administrators. Disabling a user or setting their password ends all their sessions; a new role takes effect
-   * immediately. To change their own password or address, administrators must reauthenticate like every other user.
-   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the address is taken), `forbidden`,
+   * Changes an account. For administrators. Disabling a user or setting their password ends all their sessions; a new
+   * role takes effect immediately. To change their own password or e-mail address, administrators must reauthenticate like
+   * every other user.
+   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the e-mail address is taken), `forbidden`,
    * `reauthentication_required`, `rate_limited`, `overloaded`.
    */
   change(caller: Caller, userId: string, input: UserChange): Promise<User>;
 
   /**
-   * For administrators: deletes the account with all personal data. Content shared with others stays, without a name.
-   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`, `reauthentication_required` (their own).
+   * Deletes an account with all personal data. For administrators. Content shared with others stays, without the name.
+   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`, `reauthentication_required` (the
+   * administrator's own account).
    */
   remove(caller: Caller, userId: string): Promise<void>;
 
   /**
-   * Deletes the caller's own account. Requires their password, or a login younger than 5 minutes.
+   * Deletes the caller's own account. Requires their password, or a login less than 5 minutes old.
    * @throws Problem `reauthentication_required`, `forbidden`, `conflict` (the last administrator), `rate_limited`,
    * `overloaded`.
    */
   removeOwn(caller: Caller, password: string | undefined): Promise<void>;
 
-  /** For administrators: logs a user out everywhere. @throws Problem `not_found`, `forbidden`. */
+  /** Logs a user out everywhere. For administrators. @throws Problem `not_found`, `forbidden`. */
   endSessions(caller: Caller, userId: string): Promise<void>;
 
-  /** All stored data of the caller, as chunks of one JSON document. @throws Problem `not_found`. */
+  /** Exports all the caller's stored data, as chunks of one JSON document. @throws Problem `not_found`. */
   exportOwn(caller: Caller): Promise<AsyncGenerator<string>>;
 }
 
@@ -97,16 +102,16 @@ export function createAccountService({
 
   /**
    * Locks a user for a change.
-   * @param isKept whether the user is still an enabled administrator after it.
-   * @param isOwn whether every user may do this to themselves.
-   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden` (the caller is no longer one).
+   * @param remainsAdmin whether the user will still be an enabled administrator after the change.
+   * @param isSelfService whether users may make this change to their own account.
+   * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden` (the caller is no longer an administrator).
    */
   async function lock(
     sql: Sql,
     caller: Caller,
     userId: string,
-    isKept: (row: UserRow) => boolean,
-    isOwn = false,
+    remainsAdmin: (row: UserRow) => boolean,
+    isSelfService = false,
   ): Promise<UserRow> {
     const locked = await queries.lockWithAdministrators(sql, userId);
     const target = requireRow(
@@ -114,19 +119,19 @@ export function createAccountService({
       "user",
     );
     const administrators = locked.filter(({ role, disabled_at }) => role === "admin" && disabled_at === null);
-    if (administrators.some(({ id }) => id === userId) && administrators.length === 1 && !isKept(target))
+    if (administrators.some(({ id }) => id === userId) && administrators.length === 1 && !remainsAdmin(target))
       throw new Problem("conflict", "This is the last administrator. Make another user an administrator first.");
-    if (!isOwn) requireGrant(caller, target.role);
-    if (!isOwn && !administrators.some(({ id }) => id === caller.user.id))
+    if (!isSelfService) requireGrant(caller, target.role);
+    if (!isSelfService && !administrators.some(({ id }) => id === caller.user.id))
       throw new Problem("forbidden", "Only administrators may do this.");
     return target;
   }
 
   /**
    * Hashes a password that an administrator sets.
-   * @param newEmail the address set in the same request. @throws Problem `not_found`, `invalid`, `forbidden`.
+   * @param newEmail the e-mail address set in the same request. @throws Problem `not_found`, `invalid`, `forbidden`.
    */
-  async function hashFor(
+  async function hashNewPassword(
     caller: Caller,
     userId: string,
     password: string,
@@ -137,11 +142,15 @@ export function createAccountService({
     return users.hashPassword({ password, email: newEmail ?? email }, createRequester(caller));
   }
 
-  /** @param checkOwn checks, under the lock, whether the caller may delete themselves; absent: only administrators may. */
-  async function remove(caller: Caller, userId: string, checkOwn?: (sql: Sql) => Promise<void>): Promise<void> {
+  /**
+   * Deletes a user.
+   * @param checkSelf checks, under the lock, whether the caller may delete their own account. If absent, the caller must be
+   * an administrator.
+   */
+  async function remove(caller: Caller, userId: string, checkSelf?: (sql: Sql) => Promise<void>): Promise<void> {
     const begin = async (sql: Sql) => {
-      await lock(sql, caller, userId, () => false, checkOwn !== undefined);
-      await checkOwn?.(sql);
+      await lock(sql, caller, userId, () => false, checkSelf !== undefined);
+      await checkSelf?.(sql);
       const ids = await auth.endUser(sql, userId, "user_deleted");
       await deletions.begin(sql, userId);
       await record(sql, caller, "user.deleted", userId);
@@ -152,7 +161,7 @@ export function createAccountService({
     auth.announceEnd(ended, "user_deleted");
     auth.forgetIdentities();
     await deletions.complete(userId);
-    // The writer that deletes the rows may not have published the event yet.
+    // Again, because the first call may have come before the deletion was published.
     onRenamed(userId);
   }
 
@@ -175,10 +184,12 @@ export function createAccountService({
       requireGrant(caller, input.role);
       const name = input.display_name === undefined ? undefined : parseDisplayName(input.display_name);
       const email = input.email === undefined ? undefined : parseEmail(input.email);
-      const isLogin = input.password !== undefined || email !== undefined;
-      if (isLogin && userId === caller.user.id) await auth.reauthenticate(caller, undefined);
+      const changesCredentials = input.password !== undefined || email !== undefined;
+      if (changesCredentials && userId === caller.user.id) await auth.reauthenticate(caller, undefined);
       const passwordHash =
-        input.password === undefined ? undefined : await hashFor(caller, userId, input.password, email?.shown);
+        input.password === undefined
+          ? undefined
+          : await hashNewPassword(caller, userId, input.password, email?.address);
       const update = async (sql: Sql) => {
         const before = await lock(
           sql,
@@ -188,8 +199,8 @@ export function createAccountService({
         );
         const wasDisabled = before.disabled_at !== null;
         const { role = before.role, disabled: isDisabled = wasDisabled } = input;
-        const byPassword = passwordHash === undefined ? null : ("password_changed" as const);
-        const reason = isDisabled && !wasDisabled ? ("user_disabled" as const) : byPassword;
+        const passwordReason = passwordHash === undefined ? null : ("password_changed" as const);
+        const reason = isDisabled && !wasDisabled ? ("user_disabled" as const) : passwordReason;
         const ended = reason ? await auth.endUser(sql, userId, reason) : [];
         if (passwordHash !== undefined) {
           await users.storePasswordHash(sql, userId, passwordHash);
@@ -200,11 +211,16 @@ export function createAccountService({
           await record(sql, caller, isDisabled ? "user.disabled" : "user.enabled", userId);
         const isRenamed = name !== undefined && name !== before.display_name;
         if (isRenamed) await record(sql, caller, "user.changed", userId, { field: "display_name" });
-        const isMoved = email !== undefined && email.shown !== before.email;
-        if (isMoved) await record(sql, caller, "user.changed", userId, { field: "email" });
-        const isChanged = role !== before.role || isDisabled !== wasDisabled || isRenamed || isMoved;
-        const columns = { role, isDisabled, ...(isRenamed && { display_name: name }), ...(isMoved && { email }) };
-        return { ended, reason, row: isChanged ? await queries.updateAccount(sql, userId, columns) : before };
+        const isEmailChanged = email !== undefined && email.address !== before.email;
+        if (isEmailChanged) await record(sql, caller, "user.changed", userId, { field: "email" });
+        const isChanged = role !== before.role || isDisabled !== wasDisabled || isRenamed || isEmailChanged;
+        const change = {
+          role,
+          isDisabled,
+          ...(isRenamed && { display_name: name }),
+          ...(isEmailChanged && { email }),
+        };
+        return { ended, reason, row: isChanged ? await queries.updateAccount(sql, userId, change) : before };
       };
       const { row, ended, reason } = await withTransaction(database, update, ADMINISTRATORS).catch(explainTaken);
       if (name !== undefined) onRenamed(userId);
@@ -237,7 +253,7 @@ export function createAccountService({
 }
 
 function explainTaken(error: unknown): never {
-  throw isUniqueViolation(error, "users_email_key") ? createTaken() : error;
+  throw isUniqueViolation(error, "users_email_key") ? createEmailTaken() : error;
 }
 
 /** Creating, changing or deleting an administrator needs more than the scope for writing users. @throws Problem `forbidden`. */

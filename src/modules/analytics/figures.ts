@@ -1,5 +1,5 @@
 import type { ModelFigures, UsagePart } from "./model.ts";
-import type { Actives, CountedTimeRange, FiguresRow } from "./queries.ts";
+import type { ActiveCounts, CountedTimeRange, FiguresRow } from "./queries.ts";
 
 /** Figures of an empty time range. */
 export const noFigures: FiguresRow = {
@@ -22,7 +22,7 @@ export const noFigures: FiguresRow = {
   first_token_p95: null,
 };
 
-export const noActives: Actives = { users: 0, conversations: 0 };
+export const noActivity: ActiveCounts = { users: 0, conversations: 0 };
 
 export const mapToTimeRange = ({ from, to, timeZone, asOf }: Omit<CountedTimeRange, "countedUntil">) => ({
   from: from.toISOString(),
@@ -31,7 +31,7 @@ export const mapToTimeRange = ({ from, to, timeZone, asOf }: Omit<CountedTimeRan
   as_of: asOf.toISOString(),
 });
 
-const mapToAnswers = (row: FiguresRow) => ({
+const mapToAnswerFigures = (row: FiguresRow) => ({
   generations: row.generations,
   failed_generations: row.failed_generations,
   error_rate: row.generations === 0 ? 0 : row.failed_generations / row.generations,
@@ -47,10 +47,10 @@ const mapToAnswers = (row: FiguresRow) => ({
   feedback: { positive: row.positive_feedback, negative: row.negative_feedback },
 });
 
-/** A row as returned to clients. */
-export const mapToFigures = (row: FiguresRow, actives: Actives): Omit<UsagePart, "start"> => ({
-  active_users: actives.users,
-  active_conversations: actives.conversations,
+/** Maps a row to the figures that clients receive. */
+export const mapToFigures = (row: FiguresRow, active: ActiveCounts): Omit<UsagePart, "start"> => ({
+  active_users: active.users,
+  active_conversations: active.conversations,
   messages: row.messages,
   messages_by_role: {
     system: row.system_messages,
@@ -58,11 +58,11 @@ export const mapToFigures = (row: FiguresRow, actives: Actives): Omit<UsagePart,
     assistant: row.assistant_messages,
     tool: row.tool_messages,
   },
-  ...mapToAnswers(row),
+  ...mapToAnswerFigures(row),
   sessions: row.sessions,
 });
 
 export const mapToModel = (row: FiguresRow & { key: string }): ModelFigures => ({
   model: row.key === "" ? null : row.key,
-  ...mapToAnswers(row),
+  ...mapToAnswerFigures(row),
 });

@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import type { AnalyticsService } from "./service.ts";
 
-/** Background work: reads also count new messages themselves. */
+/** How often new messages are counted in the background. Reads count them, too. */
 const REFRESH_MS = 60_000;
 
 export function registerAnalyticsJobs(

@@ -84,7 +84,7 @@ export type AnalyticsUsage = Static<typeof AnalyticsUsage>;
 const ModelFigures = Named(
   "AnalyticsModel",
   Type.Object({
-    model: Nullable(Type.String(), { description: "Null: no model was called." }),
+    model: Nullable(Type.String(), { description: "Null if no model was called." }),
     ...AnswerFigures,
   }),
 );

@@ -1,16 +1,16 @@
 import type { Sql } from "../../db/client.ts";
 import type { Interval, TimeRange } from "./model.ts";
 
-/** A time range and its cut-off: only rows created before `countedUntil` count. The figures are as of `asOf`. */
+/** A time range and its cut-off: only rows created before `countedUntil` are included. The figures are as of `asOf`. */
 export type CountedTimeRange = TimeRange & { countedUntil: Date; asOf: Date };
 
-/** Counts about this many messages (sql/functions/analytics_refresh.sql). @returns whether there is more to count. */
+/** Counts about `rows` messages (sql/functions/analytics_refresh.sql). @returns whether there is more to count. */
 export async function refresh(sql: Sql, rows: number): Promise<boolean> {
   const [row] = await sql<{ more: boolean }[]>`select refresh_analytics(${rows}) as more`;
   return row?.more ?? false;
 }
 
-/** @returns whether a day was rolled up; false: none is due. */
+/** Rolls up one day if one is due. @returns whether it did. */
 export async function rollUpDay(sql: Sql): Promise<boolean> {
   const [row] = await sql<{ done: boolean }[]>`select roll_up_analytics_day() as done`;
   return row?.done ?? false;
@@ -19,12 +19,13 @@ export async function rollUpDay(sql: Sql): Promise<boolean> {
 export type State = {
   counted_until: Date;
   as_of: Date;
-  /** Duration of the repeated part of the last step, and how long ago it ended. */
+  /** Estimated time that the last step spent on rows that had been counted before. */
   took_ms: number;
+  /** Time since the last step ended. */
   age_ms: number;
 };
 
-/** @returns undefined before the first count. */
+/** The state of the counting; undefined before the first count. */
 export async function findState(sql: Sql): Promise<State | undefined> {
   const [row] = await sql<State[]>`
     select counted_until, as_of, took_ms, (extract(epoch from clock_timestamp() - refreshed_at) * 1000)::float8 as age_ms
@@ -71,22 +72,22 @@ const sumColumns = [
 ] as const;
 
 /**
- * Sums of a time range by key.
- * @param key an expression over a row `x` of read_analytics.
- * @param hasDays whether every key covers whole UTC days.
+ * Sums the figures of a time range by key.
+ * @param key an SQL expression for a row `x` of read_analytics.
+ * @param isWholeDays whether every key covers whole UTC days.
  */
 async function sumBy<Key>(
   sql: Sql,
   { from, to, countedUntil }: CountedTimeRange,
   key: ReturnType<Sql>,
-  hasDays: boolean,
+  isWholeDays: boolean,
 ): Promise<(FiguresRow & { key: Key })[]> {
   const sums = sumColumns.map(
     (name, index) => sql`${index > 0 ? sql`,` : sql``} sum(${sql(name)})::float8 as ${sql(name)}`,
   );
   return sql<(FiguresRow & { key: Key })[]>`
     with source as materialized (
-      select ${key} as key, x.* from read_analytics(${from}, ${to}, ${countedUntil}, ${hasDays}) x
+      select ${key} as key, x.* from read_analytics(${from}, ${to}, ${countedUntil}, ${isWholeDays}) x
     ),
     tokens as (
       select s.key, b.bucket, sum(b.count) as count
@@ -107,51 +108,51 @@ async function sumBy<Key>(
     select * from summed left join latencies using (key) order by key`;
 }
 
-export async function sumAll(sql: Sql, scope: CountedTimeRange): Promise<FiguresRow | undefined> {
-  const [row] = await sumBy(sql, scope, sql`0`, true);
+export async function sumAll(sql: Sql, range: CountedTimeRange): Promise<FiguresRow | undefined> {
+  const [row] = await sumBy(sql, range, sql`0`, true);
   return row;
 }
 
-/** Sums by model. @returns with the model as key; '': no model was called. */
-export const sumByModel = async (sql: Sql, scope: CountedTimeRange): Promise<(FiguresRow & { key: string })[]> =>
-  sumBy<string>(sql, scope, sql`x.model`, true);
+/** Sums by model. The key is the model's name, or '' if no model was called. */
+export const sumByModel = async (sql: Sql, range: CountedTimeRange): Promise<(FiguresRow & { key: string })[]> =>
+  sumBy<string>(sql, range, sql`x.model`, true);
 
-/** The starts of the hours or days of a time range. @throws a Postgres error for an unknown time zone. */
+/** Lists when each hour or day of a time range starts. @throws a Postgres error if the time zone is unknown. */
 export async function listParts(sql: Sql, { from, to, timeZone }: TimeRange, interval: Interval): Promise<string[]> {
   const rows = await sql<{ starts_at: Date }[]>`
     select starts_at from list_analytics_parts(${from}, ${to}, ${interval}, ${timeZone})`;
   return rows.map(({ starts_at }) => starts_at.toISOString());
 }
 
-/** @returns with the bucket number as key, from 1; empty buckets are left out. */
-export const sumByPart = (sql: Sql, scope: CountedTimeRange, starts: readonly string[], hasDays: boolean) =>
-  sumBy<number>(sql, scope, sql`greatest(1, width_bucket(x.at, ${[...starts]}::timestamptz[]))`, hasDays);
+/** Sums by hour or day. The key is the number of the hour or day, starting at 1; empty ones are omitted. */
+export const sumByPart = (sql: Sql, range: CountedTimeRange, starts: readonly string[], isWholeDays: boolean) =>
+  sumBy<number>(sql, range, sql`greatest(1, width_bucket(x.at, ${[...starts]}::timestamptz[]))`, isWholeDays);
 
-export type Actives = { users: number; conversations: number };
+export type ActiveCounts = { users: number; conversations: number };
 
-export async function countActives(sql: Sql, { from, to, countedUntil }: CountedTimeRange): Promise<Actives> {
+export async function countActive(sql: Sql, { from, to, countedUntil }: CountedTimeRange): Promise<ActiveCounts> {
   const [row] = await sql<
-    Actives[]
+    ActiveCounts[]
   >`select users, conversations from count_analytics_actives(${from}, ${to}, ${countedUntil})`;
   return row ?? { users: 0, conversations: 0 };
 }
 
-/** The same for each non-empty bucket. */
-export async function listActives(
+/** Counts active users and conversations in each hour or day; empty ones are omitted. */
+export async function listActiveCounts(
   sql: Sql,
   { from, to, countedUntil }: CountedTimeRange,
   starts: readonly string[],
-  hasDays: boolean,
-): Promise<Map<number, Actives>> {
-  const rows = await sql<(Actives & { part: number })[]>`
+  isWholeDays: boolean,
+): Promise<Map<number, ActiveCounts>> {
+  const rows = await sql<(ActiveCounts & { part: number })[]>`
     select part, users, conversations
-    from list_analytics_actives(${from}, ${to}, ${countedUntil}, ${hasDays}, ${[...starts]}::timestamptz[])`;
-  return new Map(rows.map(({ part, ...actives }) => [part, actives]));
+    from list_analytics_actives(${from}, ${to}, ${countedUntil}, ${isWholeDays}, ${[...starts]}::timestamptz[])`;
+  return new Map(rows.map(({ part, ...active }) => [part, active]));
 }
 
 /**
- * The position of a list of users: the sort key of the last one, ending with the user's number in analytics. As text,
- * since sums may not fit a double.
+ * The position in a list of users: the sort key of the page's last user, ending with the user's number in analytics. All
+ * are strings, because sums may not fit a double.
  */
 export type UserPosition = { cost: string; tokens: string; n: string };
 

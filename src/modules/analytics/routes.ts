@@ -15,7 +15,7 @@ import {
 } from "./model.ts";
 import type { UserFiguresRow, UserPosition } from "./queries.ts";
 import type { AnalyticsService } from "./service.ts";
-import { columns, respondWithTable, tableForms } from "./tables.ts";
+import { columns, respondWithTable, tableMediaTypes } from "./tables.ts";
 import { readTimeRange } from "./time-range.ts";
 
 type Dependencies = { analytics: AnalyticsService };
@@ -26,7 +26,7 @@ const shared = {
   scope: "analytics:read",
   isForAdmins: true,
   expensive: "always",
-  mediaTypes: tableForms,
+  mediaTypes: tableMediaTypes,
   answerHeaders: ["Content-Disposition"],
   problems: [406],
 } as const;
@@ -103,16 +103,16 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
   }),
 ];
 
-/** Limits of 8-byte and 4-byte integers. */
-const sumForm = /^\d{1,18}$/;
-const userForm = /^\d{1,9}$/;
+/** Numbers that certainly fit 8 and 4 bytes. */
+const sumPattern = /^\d{1,18}$/;
+const userNumberPattern = /^\d{1,9}$/;
 
 /** @throws Problem `bad_cursor`. */
 function readCursor(
   [from = "", to = "", cost = "", tokens = "", n = ""]: string[],
   { timeZone }: TimeRange,
 ): { range: TimeRange; position: UserPosition } {
-  if (!sumForm.test(cost) || !sumForm.test(tokens) || !userForm.test(n)) throw createBadCursor();
+  if (!sumPattern.test(cost) || !sumPattern.test(tokens) || !userNumberPattern.test(n)) throw createBadCursor();
   try {
     const range = {
       from: readTimeFilter(from, "from") ?? new Date(),

@@ -2,8 +2,8 @@ import { findQuality, readAccept } from "../../http/accept.ts";
 import { type CsvCell, createCsv } from "../../http/csv.ts";
 import { Problem } from "../../lib/problem.ts";
 
-/** The supported formats; if a client accepts both equally, the first. */
-export const tableForms = ["application/json", "text/csv"] as const;
+/** The supported media types. If a client accepts both equally, it gets the first one. */
+export const tableMediaTypes = ["application/json", "text/csv"] as const;
 
 type Figure = string | number | null | { [name: string]: Figure };
 type Row = { [name: string]: Figure };
@@ -13,7 +13,7 @@ function wantsCsv(request: Request): boolean {
   const ranges = readAccept(request.headers.get("accept"));
   const [json, csv] = [findQuality("application/json", ranges), findQuality("text/csv", ranges)];
   if (json === 0 && csv === 0)
-    throw new Problem("not_acceptable", `Analytics are available as ${tableForms.join(" or ")}.`);
+    throw new Problem("not_acceptable", `Analytics are available as ${tableMediaTypes.join(" or ")}.`);
   return csv > json;
 }
 
@@ -24,23 +24,23 @@ function flatten(row: Row, before = ""): [string, CsvCell][] {
   );
 }
 
-/** The cell for a value that may be an object, or null. */
-const emptyOf: Readonly<Record<string, Row>> = { first_token_ms: { p50: null, p95: null } };
+/** Replaces null where the value may be an object, so that every row has the same columns. */
+const emptyObjects: Readonly<Record<string, Row>> = { first_token_ms: { p50: null, p95: null } };
 const fill = (row: Row): Row =>
-  Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? emptyOf[name] ?? null]));
+  Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? emptyObjects[name] ?? null]));
 
 type TableRequest = { request: Request; headers: Record<string, string | number | undefined> };
 
 /**
- * The body as JSON, or its rows as CSV.
- * @param sample a row that names the columns of an empty table.
+ * Responds with the body as JSON, or with the table as CSV if the client prefers that.
+ * @throws Problem `not_acceptable`.
  */
 export function respondWithTable<Body>(
   { request, headers }: TableRequest,
   body: Body,
   table: { name: string; rows: readonly Row[]; columns: readonly string[] },
 ): Body | Response {
-  // Replaces the default `Vary` header, so it repeats its value.
+  // This replaces the default `Vary` header, so it must repeat its value.
   headers.vary = "Accept, Origin";
   if (!wantsCsv(request)) return body;
   const lines = table.rows.map((row) => new Map(flatten(fill(row))));

@@ -3,15 +3,15 @@ import { createInvalid } from "../../lib/problem.ts";
 import type { Interval, TimeRange } from "./model.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
-const WIDTH_MS: Record<Interval, number> = { hour: 60 * 60_000, day: DAY_MS };
+const INTERVAL_MS: Record<Interval, number> = { hour: 60 * 60_000, day: DAY_MS };
 const DEFAULT_DAYS = 7;
-/** Years that both Postgres and JavaScript support. */
+/** The earliest time that both Postgres and JavaScript support. */
 const FIRST_MS = Date.parse("0001-01-01T00:00:00Z");
-/** The most buckets of a series. */
+/** The maximum number of hours or days in a series. */
 const SERIES_PARTS_MAX = 2_000;
 
-const zoneForm = /^[A-Za-z][\w+\-/]*$/;
-/** Names that Postgres treats as abbreviations, without daylight saving time. */
+const zonePattern = /^[A-Za-z][\w+\-/]*$/;
+/** Zones that Postgres takes for abbreviations without daylight saving time, and equivalent zones. */
 const renamedZones: Readonly<Record<string, string>> = {
   CET: "Europe/Brussels",
   MET: "Europe/Brussels",
@@ -31,11 +31,11 @@ export function readTimeRange(query: TimeRangeRequest, now = new Date()): TimeRa
 }
 
 function readTimeZone(name = "UTC"): string {
-  if (!zoneForm.test(name) || !isKnown(name)) throw createUnknownZone();
+  if (!zonePattern.test(name) || !isKnown(name)) throw createUnknownZone();
   return renamedZones[name.toUpperCase()] ?? name;
 }
 
-/** Also for names that only JavaScript or only Postgres knows. */
+/** The error for a time zone that JavaScript or Postgres doesn't know. */
 export const createUnknownZone = () =>
   createInvalid("#/query/time_zone", "time_zone must be the IANA name of a time zone, such as Europe/Berlin.");
 
@@ -47,9 +47,9 @@ function isKnown(timeZone: string): boolean {
   }
 }
 
-/** @throws Problem `invalid` if the series would have too many buckets. */
+/** @throws Problem `invalid` if the series would have too many hours or days. */
 export function checkParts({ from, to }: TimeRange, interval: Interval): void {
-  const parts = (to.getTime() - from.getTime()) / WIDTH_MS[interval];
+  const parts = (to.getTime() - from.getTime()) / INTERVAL_MS[interval];
   if (parts <= SERIES_PARTS_MAX) return;
   const remedy =
     interval === "hour" ? "Request a shorter time range, or interval=day." : "Request a shorter time range.";

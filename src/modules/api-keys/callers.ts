@@ -13,7 +13,7 @@ import * as queries from "./queries.ts";
 /** Authenticates API keys: the caller is the owner, or the user the key acts for. */
 export interface KeyCallers {
   /** Whether a credential looks like an API key; `findCaller` verifies it. */
-  claimsKey(token: string): boolean;
+  looksLikeKey(token: string): boolean;
 
   /**
    * The caller with this key; null if the key doesn't exist, was deleted or has expired. A wrong checksum is refused
@@ -22,7 +22,7 @@ export interface KeyCallers {
    */
   findCaller(key: string, origin: RequestOrigin): Promise<Caller | null>;
 
-  /** The caller of a ticket issued for a key and a user. @throws Problem `forbidden`. */
+  /** The caller for a ticket that was issued to a key and a user. @throws Problem `forbidden`. */
   findHolder(holder: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null>;
 
   /**
@@ -31,10 +31,10 @@ export interface KeyCallers {
    */
   findEnded(callers: readonly Caller[]): Promise<Set<Caller>>;
 
-  /** A key was deleted on this instance: takes effect immediately. */
+  /** Call when a key was deleted on this instance. Takes effect immediately. */
   forgetKey(hash: string): void;
 
-  /** A user's role or status changed on this instance: takes effect immediately. */
+  /** Call when a user's role or status was changed on this instance. Takes effect immediately. */
   forgetUsers(): void;
 }
 
@@ -42,20 +42,20 @@ type Dependencies = { database: Database; audit: AuditService; log: Log };
 
 export function createKeyCallers({ database, audit, log }: Dependencies): KeyCallers {
   const reserved = () => getReservedPool(database);
-  const cached = { ttlMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
-  const keys = createLookupCache((hash) => queries.findKnownKey(reserved(), { hash }), cached);
-  const targets = createLookupCache((userId) => queries.findTarget(reserved(), userId), cached);
-  const isUseDue = createInterval(LAST_USED_EVERY_MS);
-  const isRecordDue = createInterval(ACTED_FOR_EVERY_MS);
+  const cacheOptions = { ttlMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
+  const keys = createLookupCache((hash) => queries.findValidKey(reserved(), { hash }), cacheOptions);
+  const targets = createLookupCache((userId) => queries.findTarget(reserved(), userId), cacheOptions);
+  const isLastUseDue = createThrottle(LAST_USED_EVERY_MS);
+  const isRecordDue = createThrottle(ACTED_FOR_EVERY_MS);
 
-  /** Both writes run in the background; if one fails, the request still succeeds. */
+  /** Like `recordActing`, writes in the background: if the write fails, the request still succeeds. */
   function touch(keyId: string): void {
-    if (!isUseDue(keyId)) return;
+    if (!isLastUseDue(keyId)) return;
     const write = withTransaction(database, (sql) => queries.touchKey(sql, keyId));
     write.catch((err) => log.warn({ err }, "recording the last use of an API key failed"));
   }
-  function recordActing(key: queries.KnownKey, userId: string, ipAddress: string | null): void {
-    if (!isRecordDue(nameHolder({ keyId: key.id, userId }))) return;
+  function recordActing(key: queries.ValidKey, userId: string, ipAddress: string | null): void {
+    if (!isRecordDue(formatHolder({ keyId: key.id, userId }))) return;
     const target = { type: "user", id: userId } as const;
     audit
       .record(database, {
@@ -71,7 +71,7 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
   }
 
   /** @throws Problem `forbidden`, the same whether the user exists or not. */
-  async function findUser(key: queries.KnownKey, { onBehalfOf, ipAddress }: RequestOrigin): Promise<Caller["user"]> {
+  async function findUser(key: queries.ValidKey, { onBehalfOf, ipAddress }: RequestOrigin): Promise<Caller["user"]> {
     if (onBehalfOf === null) return key.owner;
     const mayAct = key.is_service && key.owner.role === "admin" && isUuid(onBehalfOf);
     const user = mayAct ? await targets.find(onBehalfOf.toLowerCase()) : undefined;
@@ -80,8 +80,8 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
     return user;
   }
 
-  async function open(key: queries.KnownKey | undefined, origin: RequestOrigin): Promise<Caller | null> {
-    // The cached key may have expired since.
+  async function createCaller(key: queries.ValidKey | undefined, origin: RequestOrigin): Promise<Caller | null> {
+    // The key may have expired since it was cached.
     const expiresAtMs = key?.expires_at?.getTime() ?? Number.POSITIVE_INFINITY;
     if (!key || expiresAtMs <= Date.now()) return null;
     const user = await findUser(key, origin);
@@ -90,15 +90,15 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
   }
 
   return {
-    claimsKey: (token) => token.startsWith(KEY_PREFIX),
+    looksLikeKey: (token) => token.startsWith(KEY_PREFIX),
 
     async findCaller(key, origin) {
-      return isKey(key) ? open(await keys.find(hashKey(key)), origin) : null;
+      return isKey(key) ? createCaller(await keys.find(hashKey(key)), origin) : null;
     },
 
     async findHolder({ keyId, userId }, ipAddress) {
-      const key = await queries.findKnownKey(database, { id: keyId });
-      return open(key, { ipAddress, onBehalfOf: userId === key?.owner.id ? null : userId });
+      const key = await queries.findValidKey(database, { id: keyId });
+      return createCaller(key, { ipAddress, onBehalfOf: userId === key?.owner.id ? null : userId });
     },
 
     forgetKey: (hash) => keys.forget([hash]),
@@ -110,24 +110,24 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
 
     async findEnded(callers) {
       if (callers.length === 0) return new Set();
-      const byHolder = Map.groupBy(callers, (caller) => nameHolder(mapToHolder(caller)));
+      const byHolder = Map.groupBy(callers, (caller) => formatHolder(mapToHolder(caller)));
       const holders = [...byHolder.values()].flatMap(([caller]) => (caller ? [mapToHolder(caller)] : []));
       const ended = await queries.listEndedHolders(reserved(), holders);
-      return new Set(ended.flatMap((holder) => byHolder.get(nameHolder(holder)) ?? []));
+      return new Set(ended.flatMap((holder) => byHolder.get(formatHolder(holder)) ?? []));
     },
   };
 }
 
 const mapToHolder = ({ credentialId, user }: Caller): queries.KeyHolder => ({ keyId: credentialId, userId: user.id });
-const nameHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} ${userId}`;
+const formatHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} ${userId}`;
 
 /** Returns true for each name at most once per `everyMs`. */
-function createInterval(everyMs: number): (name: string) => boolean {
-  // An evicted name is only due earlier.
-  const done = new BoundedCache<true>({ max: KEYS_CACHED_MAX, ttlMs: everyMs });
+function createThrottle(everyMs: number): (name: string) => boolean {
+  // A name that is evicted is only due earlier.
+  const recent = new BoundedCache<true>({ max: KEYS_CACHED_MAX, ttlMs: everyMs });
   return (name) => {
-    if (done.get(name)) return false;
-    done.set(name, true);
+    if (recent.get(name)) return false;
+    recent.set(name, true);
     return true;
   };
 }

@@ -8,10 +8,10 @@ const CHECKSUM_CHARS = 6;
 /** The pattern for secret scanners (docs/api-keys.md). */
 const keyPattern = /^pk_[0-9A-Za-z]{36}$/;
 /** Characters kept readable at the start and end of a key. */
-const SHOWN_PREFIX_CHARS = KEY_PREFIX.length + 4;
-const SHOWN_END_CHARS = 4;
+const VISIBLE_PREFIX_CHARS = KEY_PREFIX.length + 4;
+const VISIBLE_SUFFIX_CHARS = 4;
 
-/** The CRC-32 (IEEE) of a text as six base62 digits, as in GitHub's tokens: rejects typos and guesses without a query. */
+/** The CRC-32 (IEEE) of a string as six base62 digits, as in GitHub's tokens: rejects typos and guesses without a query. */
 export const createChecksum = (text: string): string => encodeBase62(crc32(text), CHECKSUM_CHARS);
 
 /** A new key: `pk_`, 30 random characters (178 bits), and their checksum. */
@@ -20,7 +20,7 @@ export function createKey(): string {
   return KEY_PREFIX + random + createChecksum(random);
 }
 
-/** Whether a text has the form and checksum of a key. Cheap, so it runs before any query. */
+/** Whether a string has the format and checksum of a key. Cheap, so it runs before any query. */
 export function isKey(text: string): boolean {
   if (!keyPattern.test(text)) return false;
   const random = text.slice(KEY_PREFIX.length, KEY_PREFIX.length + RANDOM_CHARS);
@@ -30,8 +30,8 @@ export function isKey(text: string): boolean {
 /** The hash under which a key is stored, as hex. A key has enough entropy for a plain hash. */
 export const hashKey = (key: string): string => createHash("sha256").update(key).digest("hex");
 
-/** The readable start and end of a key, so that people recognize it; 125 random bits stay secret. */
-export const showEnds = (key: string) => ({
-  prefix: key.slice(0, SHOWN_PREFIX_CHARS),
-  lastFour: key.slice(-SHOWN_END_CHARS),
+/** The parts of a key that stay readable, so that people recognize it; 125 random bits stay secret. */
+export const extractEnds = (key: string) => ({
+  prefix: key.slice(0, VISIBLE_PREFIX_CHARS),
+  lastFour: key.slice(-VISIBLE_SUFFIX_CHARS),
 });

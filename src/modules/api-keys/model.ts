@@ -49,7 +49,9 @@ export const CreateApiKey = Named(
       description: "What the key may do. `admin` includes all scopes; only administrators may grant it.",
       examples: [["messages:read", "messages:write"]],
     }),
-    expires_at: Type.Optional(Nullable(Timestamp({ description: "In the future. Absent: the key doesn't expire." }))),
+    expires_at: Type.Optional(
+      Nullable(Timestamp({ description: "Must be in the future. If absent, the key doesn't expire." })),
+    ),
     service: Type.Optional(Type.Boolean({ ...Service, default: false })),
   }),
 );

@@ -32,12 +32,12 @@ export function mapToApiKey({ is_service, expires_at, last_used_at, created_at, 
 }
 
 /** A valid key with its owner. */
-export type KnownKey = { id: string; scopes: Scope[]; is_service: boolean; expires_at: Date | null; owner: User };
+export type ValidKey = { id: string; scopes: Scope[]; is_service: boolean; expires_at: Date | null; owner: User };
 
-type KnownRow = Omit<KnownKey, "owner"> & { user_id: string } & Omit<User, "id">;
+type KnownRow = Omit<ValidKey, "owner"> & { user_id: string } & Omit<User, "id">;
 
-/** Only keys that haven't expired and whose owner is enabled; by hash (hex) or id. */
-export async function findKnownKey(sql: Sql, by: { hash: string } | { id: string }): Promise<KnownKey | undefined> {
+/** Finds a key that hasn't expired and whose owner is enabled, by hash (hex) or id. */
+export async function findValidKey(sql: Sql, by: { hash: string } | { id: string }): Promise<ValidKey | undefined> {
   const condition = "hash" in by ? sql`k.hash = decode(${by.hash}, 'hex')` : sql`k.id = ${by.id}`;
   const [row] = await sql<KnownRow[]>`
     select k.id, k.scopes, k.is_service, k.expires_at,
@@ -60,7 +60,7 @@ export async function findTarget(sql: Sql, userId: string): Promise<User | undef
 /** A key, and the user it acts for. */
 export type KeyHolder = { keyId: string; userId: string };
 
-/** Of these connections, the ones whose key no longer grants access. Expiry is checked elsewhere, without a query. */
+/** Of these key holders, the ones whose key no longer grants access. Expiry is checked elsewhere, without a query. */
 export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]): Promise<KeyHolder[]> {
   return await sql<KeyHolder[]>`
     select h.key_id as "keyId", h.user_id as "userId"
@@ -75,8 +75,8 @@ export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]):
 export type KeyOwner = { id: string; email: string; role: "user" | "admin"; is_disabled: boolean; keys: number };
 
 /**
- * Locks the owner of a new key and counts their keys. Until the transaction ends, nobody else creates a key for them and
- * their role doesn't change.
+ * Locks the owner of a new key and counts their keys. Until the transaction ends, nobody else can create a key for
+ * them or change their role.
  */
 export async function lockOwner(sql: Sql, userId: string): Promise<KeyOwner | undefined> {
   await sql`select 1 from users where id = ${userId} for no key update`;
@@ -87,7 +87,7 @@ export async function lockOwner(sql: Sql, userId: string): Promise<KeyOwner | un
   return row;
 }
 
-/** The user with this address, or the first administrator. */
+/** The user with this e-mail address; null: the first administrator. */
 export async function findOwnerId(sql: Sql, emailKey: string | null): Promise<string | undefined> {
   const [row] = await (emailKey === null
     ? sql<{ id: string }[]>`
@@ -118,21 +118,21 @@ export async function insertKey(sql: Sql, key: NewKey): Promise<ApiKeyRow> {
   return row;
 }
 
-/** A key of this user; undefined if it isn't theirs. */
+/** The user's key with this id; undefined if the user has no such key. */
 export async function findKey(sql: Sql, id: string, userId: string): Promise<ApiKeyRow | undefined> {
   const [row] = await sql<ApiKeyRow[]>`
     select ${columns(sql)} from api_keys k where k.id = ${id} and k.user_id = ${userId}`;
   return row;
 }
 
-/** Newest first. `beforeId` is the last key of the previous page. */
+/** Lists the user's keys, newest first. `beforeId` is the last key of the previous page. */
 export async function listKeys(sql: Sql, userId: string, beforeId: string | null, limit: number): Promise<ApiKeyRow[]> {
   const before = beforeId === null ? sql`` : sql`and k.id < ${beforeId}`;
   return await sql<ApiKeyRow[]>`
     select ${columns(sql)} from api_keys k where k.user_id = ${userId} ${before} order by k.id desc limit ${limit}`;
 }
 
-/** @returns the key's hash; undefined if the user has no such key. */
+/** Deletes a key of the user. @returns the key's hash; undefined if the user has no such key. */
 export async function deleteKey(sql: Sql, id: string, userId: string): Promise<string | undefined> {
   const [row] = await sql<{ hash: string }[]>`
     with deleted as (delete from api_keys where id = ${id} and user_id = ${userId} returning id, hash),
@@ -142,11 +142,11 @@ export async function deleteKey(sql: Sql, id: string, userId: string): Promise<s
 }
 
 /** A deleted key and its hash. */
-export type EndedKey = { id: string; hash: string };
+export type DeletedKey = { id: string; hash: string };
 
-/** All keys of a user; a quota limits their number. */
-export async function deleteKeys(sql: Sql, userId: string): Promise<EndedKey[]> {
-  return await sql<EndedKey[]>`
+/** Deletes all of the user's keys; a quota limits their number. */
+export async function deleteKeys(sql: Sql, userId: string): Promise<DeletedKey[]> {
+  return await sql<DeletedKey[]>`
     with deleted as (delete from api_keys where user_id = ${userId} returning id, hash),
     forgotten as (delete from budget_windows w using deleted d where w.scope = 'key' and w.scope_id = d.id)
     select id, encode(hash, 'hex') as hash from deleted`;
@@ -158,7 +158,7 @@ export async function countActiveKeys(sql: Sql, userId: string): Promise<number>
   return row?.count ?? 0;
 }
 
-/** Skips the write if another instance has just done it. */
+/** Stores the time of the last use, unless another instance has just done so. */
 export async function touchKey(sql: Sql, id: string): Promise<void> {
   await sql`
     update api_keys set last_used_at = now() where id = ${id}

@@ -9,7 +9,7 @@ const ById = Type.Object({ id: UuidParam() });
 
 const API_KEYS = "/api/v1/api-keys";
 const tag = "api-keys";
-/** With a session, or with a key that has all rights of its owner. */
+/** Allows a session, or a key with all of its owner's permissions. */
 const scope = "admin";
 
 type Dependencies = { apiKeys: ApiKeyService };

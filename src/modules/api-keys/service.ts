@@ -7,50 +7,50 @@ import { createInvalid, Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import { createKeyCallers, type KeyCallers } from "./callers.ts";
-import { createKey, hashKey, showEnds } from "./key-format.ts";
+import { createKey, extractEnds, hashKey } from "./key-format.ts";
 import type { ApiKey, CreateApiKey, CreatedApiKey } from "./model.ts";
 import * as queries from "./queries.ts";
 
 export { mapToApiKey } from "./queries.ts";
 
-/** API keys: programs use them to call as their owner, or as users they may act for. */
+/** With API keys, programs make requests as the key's owner, or as users that the key may act for. */
 export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
-  /** For its owner. @throws Problem `not_found`. */
+  /** Returns one of the caller's own keys. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<ApiKey>;
 
   /**
-   * For every user, for themselves. A key can only create keys with no more scopes and no later expiry than its own, and
-   * none for users it acts for. Scope `admin` and service keys are for administrators.
+   * Creates a key for the caller. A caller with a key can't create keys with more scopes or a later expiry, nor any while
+   * it acts for another user. Only administrators may create service keys and keys with the scope `admin`.
    * @throws Problem `invalid`, `forbidden`, `quota_exceeded`.
    */
   create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey>;
 
   /**
-   * For the command line.
-   * @param emailKey the owner's address; null: the first administrator.
+   * Creates a key on the command line.
+   * @param emailKey the owner's e-mail address in lower case; null: the first administrator.
    * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `quota_exceeded`.
    */
   createForOperator(emailKey: string | null, input: CreateApiKey): Promise<CreatedApiKey>;
 
-  /** The caller's own, newest first, plus one extra if there are more. */
+  /** Lists the caller's own keys, newest first, plus one extra if there are more. */
   list(caller: Caller, beforeId: string | null, limit: number): Promise<queries.ApiKeyRow[]>;
 
-  /** For its owner: revokes the key and closes its connections. @throws Problem `not_found`. */
+  /** Revokes one of the caller's own keys and closes its connections. @throws Problem `not_found`. */
   remove(caller: Caller, id: string): Promise<void>;
 
   /**
-   * Inside a transaction that has locked the user: deletes all of the caller's keys. After the commit, call `announceEnd`
-   * with them.
+   * Deletes all of the caller's keys, inside a transaction that has locked the user. After the commit, call `announceEnd`
+   * with the result.
    */
-  removeAll(sql: Sql, caller: Caller): Promise<queries.EndedKey[]>;
+  removeAll(sql: Sql, caller: Caller): Promise<queries.DeletedKey[]>;
 
-  /** After the commit that deleted these keys: revokes them here and closes their connections. */
-  announceEnd(keys: queries.EndedKey[]): void;
+  /** Call after the commit that deleted these keys: revokes them on this instance and closes their connections. */
+  announceEnd(keys: queries.DeletedKey[]): void;
 
   /** The number of a user's valid keys. */
   countActive(sql: Sql, userId: string): Promise<number>;
 
-  /** For the job runner: deletes a batch of keys that expired long ago. @returns how many. */
+  /** Deletes a batch of keys that expired long ago, as a job. @returns how many. */
   sweep(): Promise<number>;
 }
 
@@ -66,29 +66,29 @@ type Dependencies = {
 export function createApiKeyService({ database, audit, quotas, log, onKeysEnded }: Dependencies): ApiKeyService {
   const { forgetKey, ...callers } = createKeyCallers({ database, audit, log });
 
-  /** @param by the actor; null: the operator, on the command line. */
-  async function create(sql: Sql, ownerId: string, input: CreateApiKey, by: Caller | null): Promise<CreatedApiKey> {
+  /** @param actor the caller who creates the key; null: the operator, on the command line. */
+  async function create(sql: Sql, ownerId: string, input: CreateApiKey, actor: Caller | null): Promise<CreatedApiKey> {
     const name = parseName(input.name);
     const expiresAt = parseExpiry(input.expires_at ?? null);
     const scopes = [...new Set(input.scopes)];
     const isService = input.service ?? false;
     const owner = requireRow(await queries.lockOwner(sql, ownerId), "user");
     if (owner.is_disabled) throw new Problem("forbidden", "A disabled user cannot have keys.");
-    if (owner.role !== "admin") checkOrdinary(scopes, isService);
+    if (owner.role !== "admin") checkNonAdminKey(scopes, isService);
     quotas.requireRoom("api_keys", owner.keys);
     const key = createKey();
     const id = createId();
-    const ends = showEnds(key);
+    const ends = extractEnds(key);
     const row = await queries.insertKey(sql, {
       ...{ id, userId: ownerId, name, scopes, isService, expiresAt },
       ...{ hash: hashKey(key), ...ends },
     });
     await audit.record(sql, {
       action: "api_key.created",
-      actorId: by?.user.id ?? null,
-      credentialId: by?.credentialId ?? null,
+      actorId: actor?.user.id ?? null,
+      credentialId: actor?.credentialId ?? null,
       target: { type: "api_key", id },
-      ipAddress: by?.ipAddress ?? null,
+      ipAddress: actor?.ipAddress ?? null,
       details: { owner_id: ownerId, scopes: scopes.join(" "), service: isService },
     });
     return { ...queries.mapToApiKey(row), key };
@@ -105,7 +105,7 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
 
     async create(caller, input) {
       for (const scope of input.scopes) requireScope(caller.scopes, scope);
-      if (caller.scopes !== null) checkReach(await get(caller, caller.credentialId).catch(explainActing), input);
+      if (caller.scopes !== null) checkNotBroader(await get(caller, caller.credentialId).catch(explainActing), input);
       const ownerId = caller.user.id;
       return withTransaction(database, (sql) => create(sql, ownerId, input, caller), `user:${ownerId}`);
     },
@@ -153,14 +153,14 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
   };
 }
 
-function checkOrdinary(scopes: readonly Scope[], isService: boolean): void {
+function checkNonAdminKey(scopes: readonly Scope[], isService: boolean): void {
   if (scopes.includes("admin"))
     throw new Problem("forbidden", "Only administrators may create keys with the scope admin.");
   if (isService) throw new Problem("forbidden", "Only administrators may create service keys.");
 }
 
-/** Otherwise a stolen key that expires soon could create one that never expires. @throws Problem `forbidden`. */
-function checkReach(own: ApiKey, { service, expires_at: until = null }: CreateApiKey): void {
+/** Otherwise a stolen key that expires soon could create a key that never expires. @throws Problem `forbidden`. */
+function checkNotBroader(own: ApiKey, { service, expires_at: until = null }: CreateApiKey): void {
   if (service && !own.service) throw new Problem("forbidden", "Only a service key may create service keys.");
   if (own.expires_at !== null && (until === null || new Date(until) > new Date(own.expires_at)))
     throw new Problem(

@@ -45,17 +45,17 @@ export type AuditEntry = {
   credentialId: string | null;
   target: { type: AuditTarget; id: string } | null;
   ipAddress: string | null;
-  /** Plain facts; never a secret, or a person's name or address. */
+  /** Facts about the action; never a secret, a person's name or an e-mail address. */
   details?: Record<string, string | number | boolean | null>;
 };
 
-/** An entry as administrators see it. */
+/** An entry of the audit log, as returned to administrators. */
 export const AuditEvent = Named(
   "AuditEvent",
   Type.Object({
     id: Uuid(),
     action: OneOf(auditActions),
-    actor_id: Nullable(Uuid(), { description: "The user who did it. Null: unknown, or the operator." }),
+    actor_id: Nullable(Uuid(), { description: "The user who did it. Null if unknown, or if it was the operator." }),
     credential_id: Nullable(Uuid(), { description: "The session or API key that was used." }),
     target: Nullable(Type.Object({ type: OneOf(auditTargets), id: Uuid() })),
     ip_address: Nullable(

@@ -25,8 +25,8 @@ export type AuditRow = {
 const CLOCK_TOLERANCE_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Newest first. Ids increase with time, so every filter uses an index that ends in the id. A time range becomes a range
- * of ids, then filtered by the exact time.
+ * Lists audit events, newest first. Ids increase with time, so every filter uses an index that ends in the id. A time
+ * range is translated to a range of ids, whose rows are then filtered by their exact time.
  */
 export async function listAuditEvents(
   sql: Sql,
@@ -45,7 +45,7 @@ export async function listAuditEvents(
     order by id desc limit ${rows}`;
 }
 
-/** Sets the retention setting, valid for this transaction, which permits deleting old rows. @returns how many were deleted. */
+/** Deletes a batch of old rows. A setting that is local to the transaction permits this. @returns how many were deleted. */
 export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rows: number): Promise<number> {
   await sql`select set_config('parley.audit_retention', 'on', true)`;
   const { count } = await sql`
@@ -56,7 +56,8 @@ export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rows
 }
 
 /**
- * Removes IP addresses and webhook hosts of a user, and addresses of anonymous attempts on them.
+ * Removes the user's IP addresses and webhook hosts, and the IP addresses of anonymous requests that targeted the user,
+ * such as failed logins.
  * @returns how many entries changed.
  */
 export async function eraseAuditAddresses(sql: Sql, userId: string, rows: number): Promise<number> {

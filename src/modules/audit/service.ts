@@ -4,24 +4,27 @@ import { createId } from "../../lib/id.ts";
 import type { AuditEntry, AuditFilter } from "./model.ts";
 import * as queries from "./queries.ts";
 
-/** Entries deleted, or stripped of addresses, per transaction. */
+/** Entries deleted, or stripped of IP addresses, per transaction. */
 const SWEPT_ROWS = 10_000;
 
 /** Writes the audit log of accounts, keys and permissions. */
 export interface AuditService {
-  /** Call inside the transaction of the recorded change, so that both commit or neither does. */
+  /** Records an entry. Call it inside the transaction of the recorded change, so that both commit or neither does. */
   record(sql: Sql, entry: AuditEntry): Promise<void>;
 
-  /** For a user being deleted: removes everything but ids from entries about them, one batch. @returns whether there may be more. */
+  /**
+   * Removes IP addresses and webhook hosts from a batch of entries about a user who is being deleted.
+   * @returns whether there may be more.
+   */
   eraseAddresses(sql: Sql, userId: string): Promise<boolean>;
 }
 
 /** Reads the audit log and deletes expired entries. */
 export interface AuditLog {
-  /** For administrators: newest first. */
+  /** Lists entries, newest first. For administrators. */
   list(filter: AuditFilter, afterId: string | null, rows: number): Promise<queries.AuditRow[]>;
 
-  /** For the job runner: deletes one bounded batch; run it every few minutes. @returns how many entries it deleted. */
+  /** Deletes one bounded batch of old entries, as a job that runs every few minutes. @returns how many it deleted. */
   sweep(): Promise<number>;
 }
 

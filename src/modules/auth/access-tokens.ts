@@ -14,15 +14,15 @@ type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
  * signed and verified only here, by @elysiajs/jwt; `jose` verifies issuers' tokens (oidc/).
  */
 export interface AccessTokens {
-  /** A token that expires after ACCESS_TOKEN_TTL_S. */
+  /** Creates a token that expires after ACCESS_TOKEN_TTL_S. */
   sign(session: { userId: string; sessionId: string }): Promise<string>;
 
-  /** @returns null unless it is our unexpired access token. */
+  /** Returns the claims of an access token; null unless it is one of ours and hasn't expired. */
   verify(token: string): Promise<AccessClaims | null>;
 }
 
 export function createAccessTokens(secret: string): AccessTokens {
-  // The plugin is never mounted: its sign and verify work without a request context.
+  // The plugin is never mounted: `sign` and `verify` work without a request context.
   const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
   // A verified signature stays valid: only the expiry is checked again. No token lives longer than the cache entry.
   const verified = new BoundedCache<AccessClaims>({ max: IDENTITIES_CACHED_MAX, ttlMs: ACCESS_TOKEN_TTL_S * 1_000 });

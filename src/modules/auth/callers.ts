@@ -12,32 +12,35 @@ import type { IssuerService } from "./oidc/service.ts";
 import * as queries from "./queries.ts";
 
 const TICKET_PREFIX = "ptk_";
-const ticketForm = /^ptk_[\w-]{43}$/;
+const ticketPattern = /^ptk_[\w-]{43}$/;
 
 /** Authenticates callers: by an access token, an API key, an issuer's token, or a ticket. */
 export interface Callers {
   /**
-   * The caller with this access token or API key, on HTTP and on sockets.
+   * Finds the caller with this access token, API key or issuer's token, for HTTP and for sockets.
    * @throws Problem `unauthorized`, `forbidden` (may not act for the requested user).
    */
   identify(token: string, origin: RequestOrigin): Promise<Caller>;
 
-  /** For every caller. A ticket stands for the caller's credential and acting user, and expires with the credential. */
+  /**
+   * Creates a ticket for the caller's credential and, if a key acts for a user, for that user. It is invalid once the
+   * credential has expired.
+   */
   createTicket(caller: Caller): Promise<Ticket>;
 
   /**
-   * The caller a ticket was issued to. This uses up the ticket, even if its session or key has ended.
+   * Finds the caller that a ticket was issued to. This uses up the ticket, even if its session or key has ended.
    * @throws Problem `unauthorized`, `forbidden` (the user is fixed by the ticket).
    */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
 
-  /** Whether the caller's session or key still grants access, even if the access token has expired meanwhile. */
-  isStillIn(caller: Caller): Promise<boolean>;
+  /** Whether the caller's session or key still grants access, even if the access token has expired in the meantime. */
+  hasAccess(caller: Caller): Promise<boolean>;
 
-  /** These sessions have ended, here or on another instance: takes effect immediately. */
+  /** Call when these sessions have ended, on this or another instance. Takes effect immediately on this one. */
   forgetSessions(sessionIds: string[]): void;
 
-  /** A user's role or status changed: takes effect immediately on this instance. */
+  /** Call when a user's role or status was changed. Takes effect immediately on this instance. */
   forgetIdentities(): void;
 }
 
@@ -45,11 +48,11 @@ type Dependencies = {
   database: Database;
   accessTokens: AccessTokens;
   apiKeys: ApiKeyService;
-  issuers: Pick<IssuerService, "isAddressed" | "findSession">;
+  issuers: Pick<IssuerService, "hasIssuerClaim" | "findSession">;
 };
 
 export function createCallers({ database, accessTokens, apiKeys, issuers }: Dependencies): Callers {
-  // Short, so that a session ended elsewhere is noticed soon; a burst of requests costs one query.
+  // Cached briefly: a burst of requests costs one query, and a session that ended on another instance is noticed soon.
   const users = createLookupCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
     ttlMs: IDENTITY_CACHE_MS,
     entriesMax: IDENTITIES_CACHED_MAX,
@@ -82,12 +85,12 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
 
   return {
     async identify(token, origin) {
-      if (apiKeys.claimsKey(token)) {
+      if (apiKeys.looksLikeKey(token)) {
         const holder = await apiKeys.findCaller(token, origin);
         if (!holder) throw createRefusal();
         return holder;
       }
-      if (issuers.isAddressed(token)) return identifyIssuerToken(token, origin);
+      if (issuers.hasIssuerClaim(token)) return identifyIssuerToken(token, origin);
       const claims = await accessTokens.verify(token);
       const caller = claims && (await identifySession(claims.sessionId, claims.expiresAtMs, origin));
       if (!caller || caller.user.id !== claims.userId) throw createRefusal();
@@ -110,8 +113,8 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
     },
 
     async redeemTicket(ticket, origin) {
-      const take = (sql: Sql) => queries.consumeTicket(sql, hashTicket(ticket));
-      const row = ticketForm.test(ticket) ? await withTransaction(database, take) : undefined;
+      const consume = (sql: Sql) => queries.consumeTicket(sql, hashTicket(ticket));
+      const row = ticketPattern.test(ticket) ? await withTransaction(database, consume) : undefined;
       const caller = row ? await identifyTicket(row, origin) : null;
       if (!caller)
         throw new Problem("unauthorized", "The ticket is invalid, already used or expired. Request a new one.");
@@ -119,7 +122,7 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
       return caller;
     },
 
-    async isStillIn({ scopes, credentialId, user, ipAddress }) {
+    async hasAccess({ scopes, credentialId, user, ipAddress }) {
       if (scopes === null) return (await users.find(credentialId)) !== undefined;
       return (await apiKeys.findHolder({ keyId: credentialId, userId: user.id }, ipAddress)) !== null;
     },

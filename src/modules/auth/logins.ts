@@ -20,23 +20,26 @@ import { type OpenSession, REFRESH_KEY_BYTES, type Sessions } from "./sessions.t
 /** Registration, login and refresh: each opens or continues a session. */
 export interface Logins {
   /**
-   * For everyone while registration is open. With REGISTRATION_PRIVACY, a taken address gets the same response as a free
-   * one, after the same time, but its tokens are invalid (docs/decisions/0091).
+   * Creates an account, for anyone while registration is open. With REGISTRATION_PRIVACY, a taken e-mail address gets the
+   * same response as a free one, after the same time, but with invalid tokens (docs/decisions/0091).
    * @throws Problem `registration_closed`, `invalid`, `conflict`, `rate_limited`, `overloaded`.
    */
   register(input: { email: string; password: string; display_name?: string }, client: Client): Promise<Tokens>;
 
-  /** For everyone. @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`. */
+  /**
+   * Logs in with a password.
+   * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
+   */
   login(credentials: { email: string; password: string }, client: Client): Promise<Tokens>;
 
   /**
-   * Opens a Parley session for a user with a token of the issuer.
-   * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden` (disabled, or no usable address),
-   * `registration_closed`, `conflict` (the address is taken), `unavailable`.
+   * Opens a Parley session for the user of an issuer's token.
+   * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden` (disabled, or no usable e-mail address),
+   * `registration_closed`, `conflict` (the e-mail address is taken), `unavailable`.
    */
   loginByIssuer(token: string, client: Client): Promise<Tokens>;
 
-  /** For everyone with the refresh token. @throws Problem `unauthorized`, `token_reused`. */
+  /** Exchanges a refresh token for new tokens. @throws Problem `unauthorized`, `token_reused`. */
   refresh(refreshToken: string, ipAddress: string | null): Promise<Tokens>;
 }
 
@@ -57,7 +60,7 @@ export function createLogins(deps: Dependencies): Logins {
   const { database, config, users, audit, accessTokens, refreshTokens, sessions, passwordChecks, guard, issuers } =
     deps;
 
-  const createAccount = (email: string) => `email:${parseEmail(email).key}`;
+  const createAccountKey = (email: string) => `email:${parseEmail(email).key}`;
 
   async function createTokens(user: User, session: OpenSession): Promise<Tokens> {
     return {
@@ -84,9 +87,9 @@ export function createLogins(deps: Dependencies): Logins {
     return users.createUser(input, requester, record, hidesTaken);
   }
 
-  /** The response for a free address, with a session that doesn't exist. */
-  async function createEmptyTokens(input: Registration): Promise<Tokens> {
-    const user = users.imagineUser(input);
+  /** The response that a free e-mail address would get, for a session that doesn't exist. */
+  async function createFakeTokens(input: Registration): Promise<Tokens> {
+    const user = users.previewUser(input);
     const session = { sessionId: createId(), userId: user.id };
     const family = { sessionId: session.sessionId, generation: 0, refreshKey: randomBytes(REFRESH_KEY_BYTES) };
     return createTokens(user, { ...session, refreshToken: refreshTokens.create(family) });
@@ -94,8 +97,8 @@ export function createLogins(deps: Dependencies): Logins {
 
   async function registerPrivately(input: Registration, client: Client): Promise<Tokens> {
     const { ipAddress, signal } = client;
-    const account = createAccount(input.email);
-    // A taken address counts like a wrong password: otherwise registration would reveal addresses in bulk.
+    const account = createAccountKey(input.email);
+    // A taken e-mail address counts like a wrong password: otherwise registration would reveal addresses in bulk.
     const attempt = await guard.begin(account, ipAddress);
     try {
       const { user, passwordHash } = await create(
@@ -109,10 +112,10 @@ export function createLogins(deps: Dependencies): Logins {
       if (!(error instanceof Problem) || error.code !== "conflict") throw error;
       const owner = await users.findByEmail(input.email);
       const target = owner && ({ type: "user", id: owner.id } as const);
-      const nobody = { actorId: null, credentialId: null };
-      await audit.record(database, { action: "user.registration_refused", ...nobody, target, ipAddress });
+      const anonymous = { actorId: null, credentialId: null };
+      await audit.record(database, { action: "user.registration_refused", ...anonymous, target, ipAddress });
       await passwordChecks.recordLocks(await attempt.fail(), owner?.id ?? null, ipAddress);
-      return createEmptyTokens(input);
+      return createFakeTokens(input);
     }
   }
 
@@ -123,7 +126,7 @@ export function createLogins(deps: Dependencies): Logins {
       if (config.REGISTRATION_PRIVACY === "on")
         return padDuration(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
       const { ipAddress, signal } = client;
-      const account = createAccount(input.email);
+      const account = createAccountKey(input.email);
       const requester = { ipAddress, account, knownBy: await guard.findKnown(ipAddress), signal };
       const { user, passwordHash } = await create(input, requester, false);
       await guard.remember(account, ipAddress);
@@ -155,8 +158,8 @@ export function createLogins(deps: Dependencies): Logins {
     async refresh(refreshToken, ipAddress) {
       const session = await sessions.refresh(refreshToken, ipAddress);
       const user = await users.getUser(session.userId);
-      // Most people log in once and then refresh for weeks: refreshing keeps their address known.
-      await guard.remember(createAccount(user.email), ipAddress);
+      // Most people log in once and then refresh for weeks: refreshing keeps their IP address known.
+      await guard.remember(createAccountKey(user.email), ipAddress);
       return createTokens(user, session);
     },
   };

@@ -50,8 +50,8 @@ export type Tokens = Static<typeof Tokens>;
 export const Ticket = Named(
   "Ticket",
   Type.Object({
-    ticket: Type.String({ description: "For `/realtime?ticket=…`, once." }),
-    expires_in: Type.Integer({ description: "Seconds.", examples: [TICKET_TTL_S] }),
+    ticket: Type.String({ description: "Send it as `/realtime?ticket=…`. Works once." }),
+    expires_in: Type.Integer({ description: "Seconds until the ticket expires.", examples: [TICKET_TTL_S] }),
   }),
 );
 export type Ticket = Static<typeof Ticket>;

@@ -9,7 +9,7 @@ import * as queries from "./queries.ts";
 type Dependencies = { database: Database; users: UserService; audit: AuditService };
 
 /**
- * For the command line: sets the password of the user with this address, and ends their sessions. Running instances
+ * Sets the password of the user with this e-mail address and ends their sessions, on the command line. Running instances
  * notice the ended sessions when they poll.
  * @returns the user, and how many sessions were ended. @throws Problem `not_found`, `invalid`.
  */
@@ -25,8 +25,8 @@ export async function setPasswordByOperator(
   const store = async (sql: Sql) => {
     await users.lockUser(sql, user.id, undefined);
     await users.storePasswordHash(sql, user.id, hash);
-    const nobody = { actorId: null, credentialId: null, ipAddress: null };
-    await audit.record(sql, { action: "user.password_changed", ...nobody, target: { type: "user", id: user.id } });
+    const byOperator = { actorId: null, credentialId: null, ipAddress: null };
+    await audit.record(sql, { action: "user.password_changed", ...byOperator, target: { type: "user", id: user.id } });
     return queries.endUserSessions(sql, user.id, reason);
   };
   const ended = await withTransaction(database, store, `user:${user.id}`);

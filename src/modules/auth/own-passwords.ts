@@ -11,7 +11,7 @@ import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
 import type { PasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 
-/** What users do with their own password, with a concurrency limit per user. */
+/** Checks and changes users' own passwords, with a concurrency limit per user. */
 export interface OwnPasswords {
   /**
    * Counts a password check against the user's limit while `work` runs.
@@ -52,7 +52,7 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
     caller: Caller,
     { current_password, new_password, revoke_api_keys = false }: PasswordChange,
   ): Promise<PasswordChanged> {
-    const currentHash = await passwordChecks.prove(caller, current_password);
+    const currentHash = await passwordChecks.verify(caller, current_password);
     const { email } = await users.getUser(caller.user.id);
     const chosen = { password: new_password, email, field: "new_password" } as const;
     const newHash = await users.hashPassword(chosen, createRequester(caller));
@@ -78,7 +78,7 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
 
   async function reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined> {
     requireScope(caller.scopes, "session");
-    if (password !== undefined) return limit(caller, () => passwordChecks.prove(caller, password));
+    if (password !== undefined) return limit(caller, () => passwordChecks.verify(caller, password));
     if (await queries.isRecentLogin(database, caller.credentialId, RECENT_LOGIN_S)) return undefined;
     throw new Problem(
       "reauthentication_required",

@@ -10,7 +10,7 @@ import type { Client } from "./model.ts";
 /** All password checks share one rate limit for guesses. */
 export interface PasswordChecks {
   /**
-   * The user who logs in. Known and unknown addresses are counted, recorded and answered alike.
+   * Checks a login's credentials. Known and unknown e-mail addresses are counted, recorded and answered alike.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
   logIn(
@@ -22,7 +22,7 @@ export interface PasswordChecks {
    * Verifies the password of a logged-in user.
    * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
-  prove(caller: Caller, password: string): Promise<string>;
+  verify(caller: Caller, password: string): Promise<string>;
 
   /** Records a lockout once, when it starts, not for each refused attempt. @param userId null: no account. */
   recordLocks(locks: LoginLock[], userId: string | null, ipAddress: string | null): Promise<void>;
@@ -51,13 +51,13 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
       const attempt = await guard.begin(account, ipAddress);
       const requester = { ipAddress, account, knownBy: attempt.knownBy, signal };
       const found = await users.checkCredentials(credentials, requester, async (userId, reason) => {
-        // A disabled user who knows the password hasn't guessed it.
+        // A disabled user with the right password is not a wrong guess.
         const locks = reason === "credentials" ? await attempt.fail() : [];
         const target = userId === null ? null : ({ type: "user", id: userId } as const);
-        const nobody = { actorId: null, credentialId: null };
+        const anonymous = { actorId: null, credentialId: null };
         await audit.record(database, {
           action: "user.login_failed",
-          ...nobody,
+          ...anonymous,
           target,
           ipAddress,
           details: { reason },
@@ -68,7 +68,7 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
       return found;
     },
 
-    async prove(caller, password) {
+    async verify(caller, password) {
       const { user, ipAddress } = caller;
       const attempt = await guard.begin(`user:${user.id}`, ipAddress);
       try {

@@ -19,12 +19,12 @@ type TokenProof = {
 type NewSession = { id: string; userId: string; proof: LoginProof; refreshKey: Uint8Array; client: Client };
 
 /**
- * Waits for a concurrent change of the user, so that no login slips past it. @returns false if the user is disabled or
+ * Opens a session. Waits for a concurrent change of the user, so that no login slips past the change. @returns false if the user is disabled or
  * deleted, no longer has the verified password or identity, or if a session opened with this token was ended.
  */
 export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, client }: NewSession): Promise<boolean> {
   const token = "tokenKey" in proof ? proof : null;
-  const isProven =
+  const isProofValid =
     "tokenKey" in proof
       ? sql`not exists (select 1 from sessions e where e.token_key = ${proof.tokenKey} and e.revoked_at is not null)`
       : sql`u.password_hash = ${proof.passwordHash}`;
@@ -38,7 +38,7 @@ export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, c
     select ${id}::uuid, u.id, ${refreshKey}::bytea, ${client.userAgent}::text, ${client.ipAddress}::text,
       now() + ${inSeconds(sql, SESSION_IDLE_S)}, ${token?.tokenKey ?? null}::bytea,
       ${token && new Date(token.expiresAtMs)}::timestamptz, ${token && new Date(token.authenticatedAtMs)}::timestamptz
-    from users u ${identity} where u.id = ${userId} and ${isProven} and u.disabled_at is null
+    from users u ${identity} where u.id = ${userId} and ${isProofValid} and u.disabled_at is null
     for share of ${token ? sql`u, i` : sql`u`}`;
   return count > 0;
 }
@@ -61,7 +61,10 @@ export async function findRefreshState(sql: Sql, sessionId: string): Promise<Ref
   return row;
 }
 
-/** Moves a session to its next generation if it is still at this one: of concurrent calls, exactly one gets true. */
+/**
+ * Moves a session to its next generation if it is still at this one: exactly one of several concurrent calls
+ * returns true.
+ */
 export async function rotateSession(sql: Sql, sessionId: string, generation: number): Promise<boolean> {
   const { count } = await sql`
     update sessions s set generation = generation + 1, rotated_at = now(), last_used_at = now(),
@@ -70,7 +73,7 @@ export async function rotateSession(sql: Sql, sessionId: string, generation: num
   return count > 0;
 }
 
-/** @returns the session's user; undefined if it wasn't live. */
+/** Ends a live session. @returns its user; undefined if it wasn't live. */
 export async function endSession(
   sql: Sql,
   sessionId: string,
@@ -99,24 +102,25 @@ export async function endUserSessions(
 }
 
 /**
- * Ends the live sessions of a user, except the `kept` most recently used. Locked sessions stay until the next time.
+ * Ends the live sessions of a user, except the `keepCount` most recently used ones. Locked sessions are left for the
+ * next call.
  * Their personal data is removed immediately, since there may be many.
  * @returns their ids.
  */
-export async function endLeastUsedSessions(sql: Sql, userId: string, kept: number): Promise<string[]> {
+export async function endLeastUsedSessions(sql: Sql, userId: string, keepCount: number): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     update sessions s set revoked_at = now(), revoked_reason = ${"quota_exceeded" satisfies EndReason},
       user_agent = null, ip_address = null
     where s.id = any (array(
       select l.id from sessions l where l.id = any (array(
         select s.id from sessions s where s.user_id = ${userId} and ${isLive(sql)}
-        order by s.last_used_at desc, s.id desc offset ${kept} limit ${ENDED_SESSIONS_BATCH}))
+        order by s.last_used_at desc, s.id desc offset ${keepCount} limit ${ENDED_SESSIONS_BATCH}))
       for no key update skip locked))
     returning s.id`;
   return rows.map(({ id }) => id);
 }
 
-/** Removes personal data from sessions, ended ones too. */
+/** Removes the client's personal data from all of the user's sessions, including ended ones. */
 export async function clearClients(sql: Sql, userId: string): Promise<void> {
   await sql`
     update sessions set user_agent = null, ip_address = null
@@ -125,7 +129,7 @@ export async function clearClients(sql: Sql, userId: string): Promise<void> {
 
 export type SessionUser = { id: string; email: string; display_name: string; role: UserRole; created_at: Date };
 
-/** The user of a live session; none if the user is disabled. */
+/** The user of a live session; undefined if the user is disabled. */
 export async function findSessionUser(sql: Sql, sessionId: string): Promise<SessionUser | undefined> {
   const [row] = await sql<SessionUser[]>`
     select u.id, u.email, u.display_name, u.role, u.created_at from sessions s join users u on u.id = s.user_id
@@ -165,7 +169,7 @@ export async function listSessions(
 
 export type EndedSession = { id: string; reason: EndReason };
 
-/** Includes users disabled directly in the database, without Parley. */
+/** Sessions that ended within this time, including those of users who were disabled directly in the database. */
 export async function listEndedSessions(sql: Sql, withinSeconds: number): Promise<EndedSession[]> {
   return await sql<EndedSession[]>`
     (select id, revoked_reason as reason from sessions
@@ -224,7 +228,7 @@ export type TicketRow = {
   credential_expires_at: Date | null;
 };
 
-/** Deletes the ticket: of concurrent calls, exactly one gets it. */
+/** Deletes the ticket: exactly one of several concurrent calls gets it. */
 export async function consumeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow | undefined> {
   const [row] = await sql<TicketRow[]>`
     delete from tickets where hash = ${hash} and expires_at > now()

@@ -21,8 +21,8 @@ import { createOwnPasswords } from "./own-passwords.ts";
 import { createPasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 import { createRefreshTokens } from "./refresh-tokens.ts";
-import { createSessionEnds } from "./session-ends.ts";
 import { createSessionQuota } from "./session-quota.ts";
+import { createSessionTermination } from "./session-termination.ts";
 import { createSessions } from "./sessions.ts";
 
 export type { SessionRow } from "./queries.ts";
@@ -30,18 +30,18 @@ export type { SessionRow } from "./queries.ts";
 /** Authentication and sessions. */
 export interface AuthService extends Logins, Callers {
   /**
-   * Call before the caller's own account is changed or deleted. Requires their password, or a login younger than 5
-   * minutes; API keys are refused.
+   * Call before the caller's own account is changed or deleted. Requires their password, or a login less than 5 minutes
+   * old; API keys are refused.
    * @returns the stored hash if there was a password. @throws Problem `reauthentication_required`, `forbidden`,
    * `rate_limited`, `overloaded`.
    */
   reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined>;
 
   /**
-   * The same before the caller changes their address.
+   * Like `reauthenticate`, before the caller changes their e-mail address.
    * @throws Problem `forbidden` (REGISTRATION_PRIVACY forbids it), and whatever `reauthenticate` throws.
    */
-  allowNewAddress(caller: Caller, password: string | undefined): Promise<string | undefined>;
+  reauthenticateForNewEmail(caller: Caller, password: string | undefined): Promise<string | undefined>;
 
   /**
    * Changes the caller's password and ends their other sessions, and on request their API keys.
@@ -50,11 +50,11 @@ export interface AuthService extends Logins, Callers {
    */
   changePassword(caller: Caller, input: PasswordChange): Promise<PasswordChanged>;
 
-  /** The caller's own. */
+  /** Lists the caller's own identities. */
   listIdentities(caller: Caller): Promise<Identity[]>;
 
   /**
-   * Links the identity of an issuer's token to the caller's account.
+   * Links the identity in an issuer's token to the caller's account.
    * @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `rate_limited`, `unavailable`.
    */
   linkIdentity(caller: Caller, token: string, password: string): Promise<Identity>;
@@ -62,37 +62,37 @@ export interface AuthService extends Logins, Callers {
   /** Unlinks one of the caller's own identities. @throws Problem `not_found`, `conflict` (the only way to log in). */
   unlinkIdentity(caller: Caller, identityId: string): Promise<void>;
 
-  /** The caller's own live sessions, newest first. */
+  /** Lists the caller's own live sessions, newest first. */
   listSessions(caller: Caller, limit: number, beforeId: string | null): Promise<queries.SessionRow[]>;
 
   /** Ends one of the caller's own sessions. @throws Problem `not_found`. */
   endSession(caller: Caller, sessionId: string): Promise<void>;
 
-  /** Ends all sessions of a user except the named one. For the user and administrators; the caller of this function checks. */
+  /** Ends all of a user's sessions except `exceptId`. Doesn't check whether the caller is that user or an administrator. */
   endSessions(caller: Caller, userId: string, exceptId?: string): Promise<void>;
 
   /** Ends the session of a refresh token; does nothing if the token isn't ours or its session has ended. */
   logout(refreshToken: string, ipAddress: string | null): Promise<void>;
 
   /**
-   * Inside the transaction that disables or deletes a user, or sets their password: ends all their sessions. Pass the ids
-   * to `announceEnd` after the commit.
+   * Ends all of a user's sessions, inside the transaction that disables or deletes the user or sets their password. Pass
+   * the ids to `announceEnd` after the commit.
    */
   endUser(sql: Sql, userId: string, reason: "user_disabled" | "user_deleted" | "password_changed"): Promise<string[]>;
 
-  /** After the commit that ended these sessions: closes their connections. */
+  /** Call after the commit that ended these sessions: closes their connections. */
   announceEnd(sessionIds: string[], reason: EndReason): void;
 
   /**
-   * Sessions recently ended by any instance, to close their connections. Overlap the previous poll: a transaction that
-   * commits late is dated at its start.
+   * Sessions recently ended by any instance, to close their connections. Let polls overlap: a transaction that commits
+   * late stores the time of its start.
    */
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
-  /** Of these sessions, the ones that have ended or don't exist, whenever that happened. */
+  /** Of these sessions, the ones that have ended or don't exist, no matter since when. */
   findEndedSessionsAmong(sessionIds: readonly string[]): Promise<string[]>;
 
-  /** For the job runner: deletes one bounded batch of old sessions and tickets; run it every few minutes. */
+  /** Deletes one bounded batch of old sessions and tickets, as a job that runs every few minutes. */
   sweepAccounts(): Promise<{ sessions: number; tickets: number }>;
 }
 
@@ -107,12 +107,12 @@ export type AuthServiceDependencies = {
   /** How many password checks a user may run concurrently. */
   checksPerUser: Slots;
   jwtSecret: string;
-  /** Connection to the issuer. */
+  /** Sends requests to the issuer. */
   fetch: Fetch;
   log: Log;
   /** Called after the commit that ended sessions on this instance: closes their connections. */
   onSessionsEnded(sessionIds: string[], reason: EndReason): void;
-  /** Absent: the defaults. */
+  /** If absent, the defaults apply. */
   issuerKeyTimes?: KeyTimes;
 };
 
@@ -136,7 +136,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   const onReuse = (sessionId: string) => announceEnd([sessionId], "token_reused");
   const sessionQuota = createSessionQuota({ config, audit, announceEnd });
   const sessions = createSessions({ database, audit, refreshTokens, log, sessionQuota, onReuse });
-  const ends = createSessionEnds({ database, audit, announceEnd });
+  const termination = createSessionTermination({ database, audit, announceEnd });
   const passwordChecks = createPasswordChecks({ database, users, audit, guard });
   const ownPasswords = createOwnPasswords({
     database,
@@ -177,7 +177,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     reauthenticate: ownPasswords.reauthenticate,
     changePassword: ownPasswords.change,
 
-    async allowNewAddress(caller, password) {
+    async reauthenticateForNewEmail(caller, password) {
       const hash = await ownPasswords.reauthenticate(caller, password);
       if (config.REGISTRATION_PRIVACY === "off") return hash;
       // Refused for every address, so it reveals nothing about any.
@@ -194,14 +194,14 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     listSessions: (caller, limit, beforeId) => queries.listSessions(database, caller.user.id, limit, beforeId),
 
     async endSession(caller, sessionId) {
-      if (!(await ends.endOwn(caller, sessionId))) throw createNotFound("session");
+      if (!(await termination.endOwn(caller, sessionId))) throw createNotFound("session");
     },
 
-    endSessions: ends.endAll,
+    endSessions: termination.endAll,
 
     async logout(refreshToken, ipAddress) {
       const sessionId = await sessions.findByToken(refreshToken);
-      if (sessionId !== null) await ends.logOut(sessionId, ipAddress);
+      if (sessionId !== null) await termination.logOut(sessionId, ipAddress);
     },
 
     async endUser(sql, userId, reason) {

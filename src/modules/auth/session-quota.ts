@@ -10,10 +10,10 @@ type Login = { userId: string; sessionId: string; ipAddress: string | null };
  * Limits a user's open sessions. A login is never refused because of old sessions: it ends the least recently used ones.
  */
 export interface SessionQuota {
-  /** Inside the transaction that opened a session. @returns the ids to announce after it. */
+  /** Call inside the transaction that opened a session. @returns the ids of the ended sessions, for `announce`. */
   endLeastUsed(sql: Sql, login: Login): Promise<string[]>;
 
-  /** After the commit: closes the connections of these sessions. */
+  /** Call after the commit: closes the connections of these sessions. */
   announce(sessionIds: string[]): void;
 }
 

@@ -18,8 +18,9 @@ export type OpenSession = { sessionId: string; userId: string; refreshToken: str
 /** Session lifecycle: opened by a login, continued with refresh tokens (docs/decisions/0003). */
 export interface Sessions {
   /**
+   * Opens a session.
    * @param proof what the login verified. @throws Problem `invalid_credentials` if the user was changed concurrently;
-   * for an issuer's token `unauthorized`, also if a session of that token was ended before.
+   * `unauthorized` for an issuer's token, also if a session that was opened with the token has been ended.
    */
   open(userId: string, proof: queries.LoginProof, client: Client): Promise<OpenSession>;
 
@@ -40,7 +41,7 @@ type SessionsDependencies = {
   refreshTokens: RefreshTokens;
   log: Log;
   sessionQuota: SessionQuota;
-  /** A used token was presented again: the session has been ended in the database. */
+  /** Called if a used token was presented again. Its session has already been ended in the database. */
   onReuse(sessionId: string): void;
 };
 
@@ -67,8 +68,8 @@ export function createSessions(deps: SessionsDependencies): Sessions {
     async open(userId, proof, client) {
       const sessionId = createId();
       const refreshKey = randomBytes(REFRESH_KEY_BYTES);
-      const cut = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
-      const session = { id: sessionId, userId, proof, refreshKey, client: cut };
+      const shortened = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
+      const session = { id: sessionId, userId, proof, refreshKey, client: shortened };
       const insert = async (sql: Sql) => {
         if (!(await queries.insertSession(sql, session))) return null;
         const target = { type: "user", id: userId } as const;
@@ -85,19 +86,20 @@ export function createSessions(deps: SessionsDependencies): Sessions {
     },
 
     async refresh(token, ipAddress) {
-      const refused = () => new Problem("unauthorized", "The refresh token is invalid, or its session has ended.");
+      const createRefusal = () =>
+        new Problem("unauthorized", "The refresh token is invalid, or its session has ended.");
       const claim = refreshTokens.read(token);
-      if (!claim) throw refused();
+      if (!claim) throw createRefusal();
       const { sessionId, generation } = claim;
       const state = await queries.findRefreshState(database, sessionId);
-      if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw refused();
-      // From the future: the database was restored to an older state. Not a theft, but not valid either.
-      if (generation > state.generation) throw refused();
+      if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw createRefusal();
+      // A newer generation than the stored one: the database was restored from a backup. The token isn't stolen, but is invalid.
+      if (generation > state.generation) throw createRefusal();
       if (generation === state.generation) {
-        // Of concurrent requests with this token, one advances the session; the others were in time as well.
+        // One of several concurrent requests with this token rotates the session; the others are accepted as well.
         const rotate = (sql: Sql) => queries.rotateSession(sql, sessionId, generation);
-        const isMoved = await withTransaction(database, rotate, `session:${sessionId}`);
-        if (!isMoved && !(await queries.findRefreshState(database, sessionId))?.is_live) throw refused();
+        const isRotated = await withTransaction(database, rotate, `session:${sessionId}`);
+        if (!isRotated && !(await queries.findRefreshState(database, sessionId))?.is_live) throw createRefusal();
       } else if (generation < state.generation - 1 || !state.is_in_grace)
         return endForReuse(sessionId, state.user_id, ipAddress);
       const successor = { sessionId, generation: generation + 1, refreshKey: state.refresh_key };

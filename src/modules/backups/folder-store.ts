@@ -6,63 +6,63 @@ import { formatBytes } from "../../lib/format-bytes.ts";
 import { findFreeBytes } from "../../lib/free-bytes.ts";
 import type { BackupStore } from "./store.ts";
 
-/** Free space to keep during a backup: the database is often on the same disk. */
+/** Free space to keep during a backup, because the database is often on the same disk. */
 const FREE_BYTES_MIN = 128 * 1024 * 1024;
-/** Assumed growth from the last backup to the next. */
+/** Assumed growth from the last backup to this one. */
 const GROWTH = 1.2;
 /** Free space is checked again after this many bytes. */
 const CHECK_EVERY_BYTES = 32 * 1024 * 1024;
-/** A backup without writes for this long has no writer any more. */
+/** A partial file that nobody has written to for this long is abandoned. */
 const ABANDONED_MS = 15 * 60_000;
-const partialName = /^\.parley-\d{8}T\d{6}Z-([0-9a-f]{8})\.backup\.\d+-[0-9a-f]{8}\.partial$/;
+const partialNamePattern = /^\.parley-\d{8}T\d{6}Z-([0-9a-f]{8})\.backup\.\d+-[0-9a-f]{8}\.partial$/;
 
 type Options = { folder: string; findFree?: typeof findFreeBytes; checkEveryBytes?: number };
 
-/** Backups as files in a folder, readable only by their owner. */
+/** Stores backups as files in a folder, readable only by their owner. */
 export function createFolderStore({
   folder,
   findFree = findFreeBytes,
   checkEveryBytes = CHECK_EVERY_BYTES,
 }: Options): BackupStore {
-  const place = resolve(folder);
+  const location = resolve(folder);
 
-  async function requireRoom(neededBytes: number): Promise<void> {
-    const freeBytes = await findFree(place);
+  async function requireFreeSpace(neededBytes: number): Promise<void> {
+    const freeBytes = await findFree(location);
     if (freeBytes === null || freeBytes >= neededBytes) return;
     throw new ArchiveError(
       "file",
-      `The disk of ${place} has ${formatBytes(freeBytes)} free, but the backup needs ${formatBytes(neededBytes)} (including a reserve of ${formatBytes(FREE_BYTES_MIN)}). Free some space, keep fewer backups (BACKUP_KEEP), or set BACKUP_DIR to another disk.`,
+      `The disk of ${location} has ${formatBytes(freeBytes)} free, but the backup needs ${formatBytes(neededBytes)} (including a reserve of ${formatBytes(FREE_BYTES_MIN)}). Free some space, keep fewer backups (BACKUP_KEEP), or set BACKUP_DIR to another disk.`,
     );
   }
 
   async function removeAbandoned(): Promise<void> {
-    for (const name of await readdir(place)) {
-      if (!partialName.test(name)) continue;
-      const path = join(place, name);
-      const status = await stat(path).catch(() => null);
-      if (status?.isFile() && Date.now() - status.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
+    for (const name of await readdir(location)) {
+      if (!partialNamePattern.test(name)) continue;
+      const path = join(location, name);
+      const stats = await stat(path).catch(() => null);
+      if (stats?.isFile() && Date.now() - stats.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
     }
   }
 
   return {
-    place,
+    location,
 
     async prepare(expectedBytes) {
       // The folder may have been removed, or its disk unmounted.
       try {
-        mkdirSync(place, { recursive: true, mode: 0o700 });
+        mkdirSync(location, { recursive: true, mode: 0o700 });
         await removeAbandoned();
       } catch (error) {
         throw new ArchiveError(
           "file",
-          `BACKUP_DIR ${place} can't be used (${nameError(error)}). Make it a folder that this user may write to.`,
+          `BACKUP_DIR ${location} can't be used (${formatErrorCode(error)}). Make it a folder that this user may write to.`,
         );
       }
-      await requireRoom(Math.ceil((expectedBytes ?? 0) * GROWTH) + FREE_BYTES_MIN);
+      await requireFreeSpace(Math.ceil((expectedBytes ?? 0) * GROWTH) + FREE_BYTES_MIN);
     },
 
     async create(name) {
-      const file = await createBackupFile(join(place, name), false);
+      const file = await createBackupFile(join(location, name), false);
       let bytesUntilCheck = checkEveryBytes;
       return {
         ...file,
@@ -70,7 +70,7 @@ export function createFolderStore({
           bytesUntilCheck -= bytes.length;
           if (bytesUntilCheck <= 0) {
             bytesUntilCheck = checkEveryBytes;
-            await requireRoom(FREE_BYTES_MIN);
+            await requireFreeSpace(FREE_BYTES_MIN);
           }
           await file.write(bytes);
         },
@@ -78,23 +78,23 @@ export function createFolderStore({
     },
 
     async read(name, bytes) {
-      const path = join(place, name);
+      const path = join(location, name);
       const sizeBytes = (await stat(path).catch(() => null))?.size ?? 0;
       if (sizeBytes === bytes) return (await openBackupFile(path)).source;
       throw new ArchiveError(
         "damaged",
-        `${name} has ${sizeBytes} bytes, but ${bytes} were written. Check the disk of ${place}.`,
+        `${name} has ${sizeBytes} bytes, but ${bytes} were written. Check the disk of ${location}.`,
       );
     },
 
     async list() {
-      const entries = await readdir(place, { withFileTypes: true });
+      const entries = await readdir(location, { withFileTypes: true });
       return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
     },
 
-    remove: (name) => rm(join(place, name), { force: true }),
+    remove: (name) => rm(join(location, name), { force: true }),
   };
 }
 
-const nameError = (error: unknown): string =>
+const formatErrorCode = (error: unknown): string =>
   error instanceof Error && "code" in error ? String(error.code) : String(error);

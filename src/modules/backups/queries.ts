@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 
-/** State of scheduled backups, shared by all instances; times by the database's clock. */
+/** The state of scheduled backups, shared by all instances. Times come from the database's clock. */
 export type ScheduleState = {
   origin: string;
   now: Date;
@@ -12,12 +12,12 @@ export type ScheduleState = {
   retryAt: Date | null;
 };
 
-/** Stored length of an error. */
+/** Maximum stored length of an error, in UTF-16 units. */
 const ERROR_CHARS_MAX = 1_000;
 
 /**
- * Null before the first start with a schedule, or if the database's clock was once so wrong that nothing would be due for
- * a long time: `beginSchedule` fixes both.
+ * Finds the state. Null before the first start with a schedule, or if the database's clock was once so far ahead that
+ * nothing would be due for a long time: `beginSchedule` fixes both.
  */
 export async function findScheduleState(sql: Sql): Promise<ScheduleState | null> {
   const [row] = await sql<ScheduleState[]>`
@@ -27,7 +27,7 @@ export async function findScheduleState(sql: Sql): Promise<ScheduleState | null>
   return row ?? null;
 }
 
-/** Starts the schedule now. */
+/** Starts the schedule: the first backup is due at the next scheduled time. */
 export async function beginSchedule(sql: Sql): Promise<void> {
   // Several instances may start at the same time: only the first one writes.
   await sql`
@@ -35,7 +35,7 @@ export async function beginSchedule(sql: Sql): Promise<void> {
     on conflict (id) do update set done_until = now(), retry_at = null where s.done_until >= now() + interval '1 minute'`;
 }
 
-/** Times that passed while it ran count as done too. */
+/** Records a backup. Scheduled times that passed while it ran count as done, too. */
 export async function recordSuccess(sql: Sql, { name, bytes }: { name: string; bytes: number }): Promise<void> {
   await sql`
     update backup_schedule set done_until = now(), succeeded_at = now(), name = ${name}, bytes = ${bytes}, failures = 0,

@@ -1,25 +1,25 @@
-import { type NamedBackup, selectBackups } from "./names.ts";
+import { type ScheduledBackup, selectBackups } from "./names.ts";
 
 /** How many backups to keep: the newest ones, and the newest of each of the last days and weeks (UTC) that have one. */
 export type Retention = { newest: number; daily: number; weekly: number };
 
 const DAY_MS = 86_400_000;
 
-const dayOf = ({ madeAt }: NamedBackup): number => Math.floor(madeAt.getTime() / DAY_MS);
+const dayOf = ({ madeAt }: ScheduledBackup): number => Math.floor(madeAt.getTime() / DAY_MS);
 /** Weeks start on Monday; 1970 began on a Thursday. */
-const weekOf = (backup: NamedBackup): number => Math.floor((dayOf(backup) + 3) / 7);
+const weekOf = (backup: ScheduledBackup): number => Math.floor((dayOf(backup) + 3) / 7);
 
 /**
- * The backups to delete.
- * @param names all files of the target; only scheduled backups of this origin are ever returned.
- * @param proved the backup just made. It is always kept, even if other names have later times.
+ * Finds the backups to delete.
+ * @param names all files in the store; only scheduled backups of this origin are ever returned.
+ * @param verified the backup that was just made. It is always kept, even if other names have later times.
  */
 export function findExpired(
   names: readonly string[],
-  { origin, proved, retention }: { origin: string; proved: string; retention: Retention },
+  { origin, verified, retention }: { origin: string; verified: string; retention: Retention },
 ): string[] {
   const backups = selectBackups(names, origin);
-  const kept = new Set([proved, ...backups.slice(0, retention.newest).map(({ name }) => name)]);
+  const kept = new Set([verified, ...backups.slice(0, retention.newest).map(({ name }) => name)]);
   for (const [count, periodOf] of [
     [retention.daily, dayOf],
     [retention.weekly, weekOf],

@@ -2,12 +2,15 @@ import { S3Client } from "bun";
 import { ArchiveError, type ByteSource } from "../../db/archive.ts";
 import type { BackupStore } from "./store.ts";
 
-/** S3 allows 10,000 parts per object. Two are in memory while they are sent. */
+/** Smallest size of an uploaded part. */
 const PART_BYTES_MIN = 16 * 1024 * 1024;
+/** S3 allows at most 10,000 parts per object. */
 const PARTS_MAX = 10_000;
-/** Assumed growth from the last backup to the next. */
+/** Maximum assumed growth from the last backup to this one. */
 const GROWTH_MAX = 4;
+/** Parts that are in memory while they are sent. */
 const QUEUED_PARTS = 2;
+/** How much of an object is read per request. */
 const PIECE_BYTES = 8 * 1024 * 1024;
 /** Retries of a failed request. */
 const RETRIES = 3;
@@ -24,30 +27,32 @@ export type S3Options = {
   retryMs?: number;
 };
 
-/** Backups as objects in a bucket, streamed during the backup without local files. */
+/** Stores backups as objects in a bucket. They are streamed during the backup, without local files. */
 export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Options): BackupStore {
   // Set everything explicitly: defaults would take credentials from AWS_… in the environment.
   const client = new S3Client(options);
-  const place = `s3://${options.bucket}/${prefix}`;
+  const location = `s3://${options.bucket}/${prefix}`;
   let partBytes = PART_BYTES_MIN;
 
-  async function ask<T>(what: string, request: () => Promise<T>): Promise<T> {
+  async function sendWithRetries<T>(action: string, request: () => Promise<T>): Promise<T> {
     for (let failures = 0; ; failures += 1)
       try {
         return await request();
       } catch (error) {
-        if (failures === RETRIES || !isTemporary(error)) throw explain(what, error);
+        if (failures === RETRIES || !isTemporary(error)) throw explain(action, error);
         await Bun.sleep(retryMs * 2 ** failures);
       }
   }
 
-  const explain = (what: string, error: unknown): ArchiveError =>
-    new ArchiveError("file", `${place} can't be ${what} (${describe(error)}); ${findRemedy(error)}.`, { cause: error });
+  const explain = (action: string, error: unknown): ArchiveError =>
+    new ArchiveError("file", `${location} can't be ${action} (${describe(error)}); ${findRemedy(error)}.`, {
+      cause: error,
+    });
 
   async function* readPieces(name: string, bytes: number): ByteSource {
     for (let from = 0; from < bytes; from += PIECE_BYTES) {
       const to = Math.min(bytes, from + PIECE_BYTES);
-      yield await ask("read", () =>
+      yield await sendWithRetries("read", () =>
         client
           .file(prefix + name)
           .slice(from, to)
@@ -57,12 +62,12 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
   }
 
   return {
-    place,
+    location,
 
     async prepare(expectedBytes) {
       partBytes = Math.max(PART_BYTES_MIN, Math.ceil(((expectedBytes ?? 0) * GROWTH_MAX) / PARTS_MAX));
       // Detects wrong credentials before the database is read.
-      await ask("read", () => client.list({ prefix, maxKeys: 1 }));
+      await sendWithRetries("read", () => client.list({ prefix, maxKeys: 1 }));
     },
 
     async create(name) {
@@ -92,18 +97,18 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
           try {
             await writer.end();
           } finally {
-            await ask("changed", () => client.delete(prefix + name));
+            await sendWithRetries("changed", () => client.delete(prefix + name));
           }
         },
       };
     },
 
     async read(name, bytes) {
-      const { size } = await ask("read", () => client.stat(prefix + name));
+      const { size } = await sendWithRetries("read", () => client.stat(prefix + name));
       if (size === bytes) return readPieces(name, bytes);
       throw new ArchiveError(
         "damaged",
-        `${name} has ${size} bytes in ${place}, but ${bytes} were sent. Check what else changes objects of this bucket.`,
+        `${name} has ${size} bytes in ${location}, but ${bytes} were sent. Check action else changes objects of this bucket.`,
       );
     },
 
@@ -112,14 +117,16 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
       let continuationToken: string | undefined;
       do {
         const token = continuationToken;
-        const page = await ask("listed", () => client.list({ prefix, ...(token && { continuationToken: token }) }));
+        const page = await sendWithRetries("listed", () =>
+          client.list({ prefix, ...(token && { continuationToken: token }) }),
+        );
         for (const { key } of page.contents ?? []) if (key.startsWith(prefix)) names.push(key.slice(prefix.length));
         continuationToken = page.isTruncated ? page.nextContinuationToken : undefined;
       } while (continuationToken);
       return names;
     },
 
-    remove: (name) => ask("changed", () => client.delete(prefix + name)),
+    remove: (name) => sendWithRetries("changed", () => client.delete(prefix + name)),
   };
 }
 

@@ -5,8 +5,8 @@ const RETRY_MIN_MS = 60_000;
 const RETRY_MAX_MS = 60 * 60_000;
 
 /**
- * Whether a backup is due: a scheduled time has passed, even if no instance was running then. One backup makes up for
- * any number of missed times.
+ * Whether a backup is due, which means that a scheduled time has passed, even if no instance was running then. One backup
+ * makes up for any number of missed times.
  */
 export function isBackupDue(state: ScheduleState, pattern: string, timeZone: string): boolean {
   if (state.retryAt !== null && state.retryAt > state.now) return false;
@@ -15,4 +15,4 @@ export function isBackupDue(state: ScheduleState, pattern: string, timeZone: str
 }
 
 /** Backoff after consecutive failures: 1 minute, 2, 4, … up to an hour. */
-export const findRetryMs = (failures: number): number => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (failures - 1));
+export const computeRetryMs = (failures: number): number => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (failures - 1));

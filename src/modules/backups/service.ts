@@ -3,23 +3,23 @@ import type { Database } from "../../db/client.ts";
 import { explainDatabaseError } from "../../db/explain.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { nameBackup } from "./names.ts";
+import { formatBackupName } from "./names.ts";
 import * as queries from "./queries.ts";
 import { findExpired, type Retention } from "./retention.ts";
-import { findRetryMs, isBackupDue } from "./schedule.ts";
+import { computeRetryMs, isBackupDue } from "./schedule.ts";
 import type { BackupStore } from "./store.ts";
 
 /** Scheduled backups. Only operators can access their contents. */
 export interface BackupService {
-  /** Checks whether a backup is due, and the result of the last one, whichever instance made it. */
+  /** Whether a backup is due. Also reads the result of the last backup, whichever instance made it. */
   isDue(): Promise<boolean>;
   /**
-   * Makes the due backup, verifies it, and deletes those that retention doesn't keep. A failure is logged, counted and
+   * Makes the due backup, verifies it, and deletes the backups that the retention rules don't keep. A failure is logged, counted and
    * retried later. Only one instance may run it at a time.
-   * @throws the signal's reason when aborted: another instance, or the next start, makes the backup.
+   * @throws the signal's reason if it is aborted. Another instance makes the backup then, or this one after a restart.
    */
   makeDue(signal: AbortSignal): Promise<void>;
-  /** Whether the last attempt succeeded, or there was none yet. */
+  /** Whether the last attempt succeeded, or there hasn't been one yet. */
   isHealthy(): boolean;
 }
 
@@ -38,8 +38,8 @@ export function createBackupService(deps: Dependencies): BackupService {
   const { database, log, metrics, schedule, store } = deps;
   let failures = 0;
 
-  /** So every instance reports the same in its metrics and readiness. */
-  function show(state: queries.ScheduleState): void {
+  /** Runs on every instance, so that all report the same metrics and readiness. */
+  function updateMetrics(state: queries.ScheduleState): void {
     failures = state.failures;
     if (state.succeededAt) metrics.backupLastSuccess.set(state.succeededAt.getTime() / 1_000);
     if (state.bytes !== null) metrics.backupSize.set(state.bytes);
@@ -51,25 +51,25 @@ export function createBackupService(deps: Dependencies): BackupService {
       await queries.beginSchedule(database);
       return null;
     }
-    show(state);
+    updateMetrics(state);
     return isBackupDue(state, schedule.pattern, schedule.timeZone) ? state : null;
   }
 
-  async function make(state: queries.ScheduleState, signal: AbortSignal): Promise<void> {
+  async function makeBackup(state: queries.ScheduleState, signal: AbortSignal): Promise<void> {
     const startedAtMs = performance.now();
     await store.prepare(state.bytes);
-    const name = nameBackup(state.now, state.origin);
+    const name = formatBackupName(state.now, state.origin);
     const summary = await write(name, signal);
-    await prove(name, summary, signal);
-    // Another instance may be making it if this one has lost its lease.
+    await verify(name, summary, signal);
+    // If this instance has lost its lease, another one may be making the backup.
     signal.throwIfAborted();
     await queries.recordSuccess(database, { name, bytes: summary.fileBytes });
     metrics.backups.inc({ outcome: "success" });
     const recorded = await queries.findScheduleState(database);
-    if (recorded) show(recorded);
+    if (recorded) updateMetrics(recorded);
     const durationMs = Math.round(performance.now() - startedAtMs);
     log.info(
-      { name, place: store.place, bytes: summary.fileBytes, rows: summary.rows, duration_ms: durationMs },
+      { name, place: store.location, bytes: summary.fileBytes, rows: summary.rows, duration_ms: durationMs },
       "scheduled backup written and verified",
     );
     await removeExpired(name, state.origin);
@@ -88,8 +88,8 @@ export function createBackupService(deps: Dependencies): BackupService {
     }
   }
 
-  /** Reads the stored backup again. Removes it if it is wrong, so that nobody relies on it. */
-  async function prove(
+  /** Reads the stored backup back. Deletes it if it is damaged, so that nobody relies on it. */
+  async function verify(
     name: string,
     { fileBytes, ...written }: BackupSummary & { fileBytes: number },
     signal: AbortSignal,
@@ -107,23 +107,29 @@ export function createBackupService(deps: Dependencies): BackupService {
   }
 
   /** The backup counts as made even if deleting old ones fails. */
-  async function removeExpired(proved: string, origin: string): Promise<void> {
+  async function removeExpired(verified: string, origin: string): Promise<void> {
     try {
-      const names = findExpired(await store.list(), { origin, proved, retention: deps.retention });
+      const names = findExpired(await store.list(), { origin, verified, retention: deps.retention });
       for (const name of names) await store.remove(name);
-      if (names.length > 0) log.info({ names, place: store.place }, "old backups deleted according to BACKUP_KEEP");
+      if (names.length > 0) log.info({ names, place: store.location }, "old backups deleted according to BACKUP_KEEP");
     } catch (error) {
-      log.error({ place: store.place, reason: explain(error) }, "deleting old backups failed; delete them by hand");
+      log.error({ place: store.location, reason: explain(error) }, "deleting old backups failed; delete them by hand");
     }
   }
 
-  async function fail(error: unknown, before: number): Promise<void> {
-    const retryMs = findRetryMs(before + 1);
+  async function handleFailure(error: unknown, before: number): Promise<void> {
+    const retryMs = computeRetryMs(before + 1);
     const reason = explain(error);
     failures = before + 1;
     metrics.backups.inc({ outcome: "failure" });
     log.error(
-      { place: store.place, reason, failures, retry_in_ms: retryMs, ...(isPlain(error) ? {} : { err: error }) },
+      {
+        place: store.location,
+        reason,
+        failures,
+        retry_in_ms: retryMs,
+        ...(isSelfExplanatory(error) ? {} : { err: error }),
+      },
       "scheduled backup failed; it will be retried",
     );
     await queries.recordFailure(database, reason, retryMs);
@@ -133,14 +139,14 @@ export function createBackupService(deps: Dependencies): BackupService {
     isDue: async () => (await findDue()) !== null,
 
     async makeDue(signal) {
-      // Another instance may have made it since this one checked.
+      // Another instance may have made the backup since this one checked.
       const state = await findDue();
       if (state === null) return;
       try {
-        await make(state, signal);
+        await makeBackup(state, signal);
       } catch (error) {
         signal.throwIfAborted();
-        await fail(error, state.failures);
+        await handleFailure(error, state.failures);
       }
     },
 
@@ -149,7 +155,8 @@ export function createBackupService(deps: Dependencies): BackupService {
 }
 
 /** Errors whose message already says what to do. */
-const isPlain = (error: unknown): boolean => error instanceof ArchiveError || explainDatabaseError(error) !== null;
+const isSelfExplanatory = (error: unknown): boolean =>
+  error instanceof ArchiveError || explainDatabaseError(error) !== null;
 
 const explain = (error: unknown): string =>
   explainDatabaseError(error) ?? (error instanceof Error ? error.message : String(error));

@@ -1,15 +1,15 @@
 import type { BackupFile, ByteSource } from "../../db/archive.ts";
 
-/** Storage of scheduled backups. Names are those of names.ts. */
+/** Storage for scheduled backups, which are named as in names.ts. */
 export interface BackupStore {
   /** A readable description of the location. */
-  place: string;
+  location: string;
   /**
-   * Prepares for a backup of about `expectedBytes` (null: unknown), and removes the remains of interrupted ones.
+   * Prepares for a backup of about `expectedBytes` (null: unknown), and removes what interrupted backups left behind.
    * @throws ArchiveError if there isn't enough space.
    */
   prepare(expectedBytes: number | null): Promise<void>;
-  /** The file gets its name only when it is complete. @throws ArchiveError. */
+  /** Creates a backup. The file gets its name only when it is complete. @throws ArchiveError. */
   create(name: string): Promise<BackupFile>;
   /**
    * Reads a backup that was just written.

@@ -2,11 +2,11 @@ import { type Database, withTransaction } from "../../db/client.ts";
 import { createGroupCommit, LOCKED } from "../../db/group-commit.ts";
 import { type Charge, settleCharges } from "./queries.ts";
 
-/** Memory per queued charge. */
+/** Estimated memory per queued charge. */
 const CHARGE_BYTES = 256;
 
 /**
- * Settles charges in batches: those that arrive while a commit is in flight are settled together by the next one. A
+ * Settles charges in batches: charges that arrive while a commit is in flight are settled together by the next commit. A
  * locked payer doesn't delay other payers' charges.
  */
 export function createCharges({ database }: { database: Database }) {
@@ -26,7 +26,7 @@ export function createCharges({ database }: { database: Database }) {
 
   return {
     /**
-     * Resolves once the charge is committed; safe to call again with the same id.
+     * Resolves once the charge is committed. Safe to call again with the same id.
      * @throws Problem `overloaded` if the payer stays locked; database errors.
      */
     settle: (charge: Charge): Promise<undefined> => commits.submit(charge),

@@ -4,7 +4,7 @@ import type { Log } from "../../lib/log.ts";
 import * as queries from "./queries.ts";
 import type { BudgetLimits } from "./rules.ts";
 
-/** Payers whose webhooks were notified recently: further refusals cause no query. */
+/** How many payers with recently notified webhooks are remembered, so that further refusals cause no query. */
 const NOTIFIED_MAX = 10_000;
 const NOTIFIED_TTL_MS = 60_000;
 
@@ -15,8 +15,8 @@ export function createExceededEvents({ database, log, limits }: Dependencies) {
   const notified = new BoundedCache<true>({ max: NOTIFIED_MAX, ttlMs: NOTIFIED_TTL_MS });
 
   /**
-   * Runs in the background: the refused transaction may lock the window until it ends. After a failure, the next refusal
-   * retries.
+   * Runs in the background, because the refused transaction may keep the window locked until it ends. If it fails, the next
+   * refusal tries again.
    */
   return function notifyExceeded(payer: queries.Payer, period: queries.Period): void {
     const key = `${payer.userId} ${payer.keyId} ${period}`;

@@ -8,7 +8,7 @@ export const BudgetWindow = Named(
     ends_at: Timestamp(),
     spent_tokens: Type.Integer(),
     reserved_tokens: Type.Integer({ description: "Reserved for responses in progress." }),
-    limit_tokens: Nullable(Type.Integer({ description: "Null: not limited." })),
+    limit_tokens: Nullable(Type.Integer({ description: "Null if there is no limit." })),
     spent_usd: Type.Number({ description: "Includes only models with known prices." }),
     reserved_usd: Type.Number(),
     limit_usd: Nullable(Type.Number()),

@@ -12,17 +12,17 @@ export type BudgetScope = { scope: "user" | "key"; id: string };
 
 export type Amount = { tokens: number; usd: number };
 
-/** Reservations ended per transaction. */
+/** Maximum reservations ended per transaction. */
 const SWEEP_ROWS = 100;
 /** Windows or charges deleted per statement. */
-const FORGET_ROWS = 1_000;
-/** A charge is retried for some minutes at most. */
+const DELETE_ROWS = 1_000;
+/** How long charges are kept to recognize retries, which happen within minutes. */
 const CHARGE_RETENTION_H = 24;
 
-/** A reservation without a stored generation, as held by the instance that made it. */
-export type HeldReservation = Fenced & { id: string };
+/** A reservation without a stored generation, leased by the instance that made it. */
+export type LeasedReservation = Fenced & { id: string };
 
-const leased: LeasedTable<HeldReservation> = {
+const leased: LeasedTable<LeasedReservation> = {
   name: "budget_reservations",
   key: ["id"],
   listHeld: (sql, held) => sql`
@@ -30,7 +30,7 @@ const leased: LeasedTable<HeldReservation> = {
   isOpen: (sql) => sql`true`,
 };
 
-/** Inside a transaction: reserves and takes the lease, or returns the period whose budget is exceeded. */
+/** Reserves and acquires the lease, inside a transaction; or returns the period whose budget is exceeded. */
 export async function reserve(
   sql: Sql,
   id: string,
@@ -38,17 +38,17 @@ export async function reserve(
   { tokens, usd }: Amount,
   rules: BudgetRules,
   { owner, leaseMs }: { owner: string; leaseMs: number },
-): Promise<{ exceeded: Period } | { held: HeldReservation }> {
-  // Pipelined.
-  const [[row], [taken]] = await Promise.all([
+): Promise<{ exceeded: Period } | { reservation: LeasedReservation }> {
+  // Sent together, to save a round trip.
+  const [[row], [stored]] = await Promise.all([
     sql<{ exceeded: Period | null }[]>`
       select reserve_budgets(${id}, ${userId}, ${keyId}, ${tokens}, ${usd}, ${sql.json(rules)}) as exceeded`,
-    sql<HeldReservation[]>`
+    sql<LeasedReservation[]>`
       update budget_reservations x set ${takeLease(sql, owner, leaseMs)} where x.id = ${id} returning x.id, x.fence`,
   ]);
   if (row?.exceeded) return { exceeded: row.exceeded };
-  if (!taken) throw new Error("A reservation was not stored.");
-  return { held: taken };
+  if (!stored) throw new Error("A reservation was not stored.");
+  return { reservation: stored };
 }
 
 export type AnswerToReserve = Payer & {
@@ -58,7 +58,7 @@ export type AnswerToReserve = Payer & {
   model: string;
 };
 
-/** Reserves for a response stored in the same transaction, or returns the period whose budget is exceeded. */
+/** Reserves budget for a response stored in the same transaction, or returns the period whose budget is exceeded. */
 export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: BudgetRules): Promise<Period | null> {
   const { generationId, userId, keyId, conversationId, contentBytes, model } = answer;
   const [row] = await sql<{ exceeded: Period | null }[]>`
@@ -79,7 +79,7 @@ export async function emitExceeded(
   await sql`select tell_exceeded_budget(${userId}, ${keyId}, ${period}, ${at}, ${user}, ${key})`;
 }
 
-/** A charge, applied once per `chargeId`, and the reservation that it ends. */
+/** A charge, which is applied once per `chargeId`, and the reservation that it settles. */
 export type Charge = { chargeId: string; reservationId: string; userId: string | null } & Amount;
 
 /** Ends a reservation and charges the actual usage, once per `chargeId`; without a reservation, charges `userId`. */
@@ -100,13 +100,13 @@ export async function settleCharges(sql: Sql, charges: readonly Charge[], waits:
   return new Set(row?.left_out?.map((position) => Number(position) - 1));
 }
 
-export async function renew(sql: Sql, owner: string, held: HeldReservation[], leaseMs: number): Promise<void> {
+export async function renew(sql: Sql, owner: string, held: LeasedReservation[], leaseMs: number): Promise<void> {
   await renewLeases(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
 }
 
 /**
- * Ends some expired reservations; those with a locked payer are left for the next time.
- * @returns how many, and the last one examined; null: none are left after `afterId`.
+ * Ends some expired reservations; reservations with a locked payer are left for the next run.
+ * @returns how many were ended, and the last one examined; null if none are left after `afterId`.
  */
 export async function freeReservations(sql: Sql, afterId: string): Promise<{ freed: number; last_id: string | null }> {
   const [row] = await sql<{ freed: number; last_id: string | null }[]>`
@@ -119,7 +119,7 @@ export async function deleteOldWindows(sql: Sql, retentionDays: number): Promise
   const { count } = await sql`
     delete from budget_windows where ctid = any (array(
       select x.ctid from budget_windows x where x.starts_on < (now() at time zone 'utc')::date - ${retentionDays}::int
-      order by x.starts_on limit ${FORGET_ROWS} for update skip locked))`;
+      order by x.starts_on limit ${DELETE_ROWS} for update skip locked))`;
   return count;
 }
 
@@ -128,7 +128,7 @@ export async function deleteOldCharges(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from budget_charges where ctid = any (array(
       select x.ctid from budget_charges x where x.charged_at < now() - ${CHARGE_RETENTION_H} * interval '1 hour'
-      order by x.charged_at limit ${FORGET_ROWS} for update skip locked))`;
+      order by x.charged_at limit ${DELETE_ROWS} for update skip locked))`;
   return count;
 }
 
@@ -142,7 +142,7 @@ export type WindowRow = {
   reserved_usd: string;
 };
 
-/** The current windows, including empty ones. */
+/** Lists the current windows, including empty ones. */
 export async function listWindows(sql: Sql, { scope, id }: BudgetScope): Promise<WindowRow[]> {
   return sql<WindowRow[]>`
     select p.period, p.starts_on::timestamp at time zone 'utc' as starts_at,

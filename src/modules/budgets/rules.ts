@@ -12,12 +12,12 @@ export type BudgetConfig = Pick<
 /** The input of reserve_budget (sql/functions/budgets.sql); absent limits don't apply. */
 export type BudgetLimits = { day_tokens?: number; month_tokens?: number; day_usd?: number; month_usd?: number };
 
-/** The newest messages of a conversation that may be part of a prompt. */
+/** How many of a conversation's newest messages may be part of a prompt. */
 const PROMPT_MESSAGES = 1_000;
-/** Prompt tokens other than messages: instructions, a summary, the request format. */
+/** Prompt tokens besides the messages: instructions, a summary, the request format. */
 const PROMPT_TOKENS_EXTRA = 500;
 
-/** Everything the database needs to reserve for a response (sql/functions/budgets.sql, `reserve_answer`). */
+/** Everything that the database needs to reserve budget for a response (sql/functions/budgets.sql, `reserve_answer`). */
 export type BudgetRules = {
   /** Per user. */
   limits: BudgetLimits;
@@ -27,7 +27,7 @@ export type BudgetRules = {
   prompt_messages: number;
   prompt_tokens_extra: number;
   default_model: string;
-  /** By model: the highest price of a million input and output tokens (USD), and the maximum tokens of a prompt. */
+  /** By model: the highest prices of a million input tokens and output tokens (USD), and the maximum tokens of a prompt. */
   models: Record<string, [number, number, number]>;
 };
 
@@ -50,10 +50,10 @@ export type ModelRules = {
   promptTokensMaxOf(model: string): number;
 };
 
-/** For models without a known price. */
+/** The price of models whose price is unknown. */
 export const noPrice: Price = { input: 0, output: 0 };
 
-/** @returns null if neither users nor keys have limits. */
+/** Creates the rules; null if neither users nor keys have limits. */
 export function createRules(
   limits: { user: BudgetLimits | null; key: BudgetLimits | null },
   config: BudgetConfig,

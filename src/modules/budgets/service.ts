@@ -25,7 +25,7 @@ export type { Period } from "./queries.ts";
 
 export type { BudgetRules } from "./rules.ts";
 
-/** Lease of a reservation without a stored generation; if not renewed for this long, its instance has died. */
+/** Lease of a reservation without a stored generation. If it isn't renewed for this long, its instance has died. */
 const LEASE_MS = 60_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
@@ -41,14 +41,14 @@ export type TokensAndCost = { usage: { input_tokens: number; output_tokens: numb
 type ChargeOptions = {
   /** The charge is applied once per id. */
   id: string;
-  /** The reservation to settle; absent: the one with the same id, if any. */
+  /** The reservation to settle; if absent, the one with the same id, if any. */
   reservationId?: string;
-  /** Evaluated in the charging transaction. */
+  /** Whether to charge at all; evaluated in the transaction that charges. */
   isDue?(sql: Sql): Promise<boolean>;
 };
 
 type Reservation = {
-  /** The caller must settle under this id. */
+  /** The id to settle. */
   id: string;
   /** The maximum tokens of the response; null: no limit. */
   outputTokensMax: number | null;
@@ -56,53 +56,53 @@ type Reservation = {
 
 /**
  * Budgets of users and API keys: reserve before calling a model, then settle with the actual usage. A reservation never
- * exceeds what is left, so concurrent responses can't overspend together.
+ * exceeds the remaining budget, so concurrent responses can't overspend together.
  */
 export interface BudgetService {
-  /** What send_messages (sql/functions) needs to reserve within a send; null if there are no limits. */
+  /** What send_messages (sql/functions) needs to reserve budget with a message; null if there are no limits. */
   readonly rules: BudgetRules | null;
 
   /** The maximum tokens of one response; null if there are no limits. */
   readonly answerTokensMax: number | null;
 
-  /** Creates the problem for a send whose reservation the database refused; counts it and notifies webhooks. */
+  /** Creates the error for a message whose reservation the database refused; counts the refusal and notifies webhooks. */
   refuse(payer: queries.Payer, period: queries.Period): Problem;
 
   /**
-   * Reserves for the response of a stored generation, within the transaction that stores it.
+   * Reserves budget for the response of a stored generation, within the transaction that stores it.
    * @throws Problem `budget_exceeded`.
    */
   reserveAnswer(sql: Sql, answer: queries.AnswerToReserve): Promise<void>;
 
   /**
-   * Reserves for a completion without a stored generation; always call `settle` afterwards. Reserves for the longest
-   * response, so pass `outputTokensMax` of the result to the model.
+   * Reserves budget for a completion without a stored generation; always call `settle` afterwards. The reservation covers
+   * the longest response, so pass `outputTokensMax` of the result to the model.
    * @throws Problem `budget_exceeded`.
    */
   reserve(request: ReservationRequest): Promise<Reservation>;
 
   /**
-   * Ends the reservation of a generation or completion with its actual usage; without a reservation, the user is charged
-   * anyway. Safe to repeat: each id is charged once.
+   * Replaces the reservation of a generation or completion with its actual usage. Without a reservation, the user is
+   * charged anyway. Safe to repeat: each id is charged once.
    */
   settle(options: ChargeOptions, userId: string | null, used: TokensAndCost): Promise<void>;
 
   /**
    * Charges a user for usage outside a reservation, for example by an attempt that another instance has taken over.
-   * Retries for some seconds if their windows are locked.
+   * Retries for a few seconds if the user's windows are locked.
    */
   charge(userId: string | null, used: TokensAndCost, options?: ChargeOptions): Promise<void>;
 
-  /** Renews the reservations that this instance holds; call it several times per lease. */
+  /** Renews the reservations that this instance has leased; call it several times per lease. */
   renew(): Promise<void>;
 
   /** Frees reservations of dead instances, a few payers per transaction. */
   free(signal: AbortSignal): Promise<void>;
 
-  /** Deletes a batch of old usage. @returns how many rows; 0: none are left. */
-  forget(): Promise<number>;
+  /** Deletes a batch of old usage. @returns how many rows were deleted; 0 if none are left. */
+  deleteOld(): Promise<number>;
 
-  /** For every caller: their usage and limits; with an API key, also those of the key. */
+  /** Returns the caller's usage and limits, and with an API key, also the key's. */
   getUsage(caller: Caller): Promise<BudgetUsage>;
 }
 
@@ -130,8 +130,8 @@ export function createBudgetService(deps: Dependencies): BudgetService {
   const notifyExceeded = createExceededEvents({ database, log, limits });
   const rules = createRules(limits, config, modelRules);
   const charges = createCharges({ database });
-  /** Reservations without a stored generation, held by this instance. */
-  const held = new Map<string, queries.HeldReservation>();
+  /** Reservations without a stored generation, leased by this instance. */
+  const leased = new Map<string, queries.LeasedReservation>();
 
   function refuse(payer: queries.Payer, period: queries.Period): Problem {
     notifyExceeded(payer, period);
@@ -144,8 +144,8 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     );
   }
 
-  /** A payer's windows may be locked: their requests queue up without holding connections. */
-  const keyOf = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
+  /** A payer's requests share a queue, because they would hold connections while the payer's windows are locked. */
+  const queueKeyOf = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
 
   async function settle(
     { id, reservationId = id, isDue }: ChargeOptions,
@@ -157,13 +157,13 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       usd: fitUsd(costUsd) ?? 0,
     };
     // First, so that a reservation that can't be settled now is not renewed forever.
-    held.delete(reservationId);
+    leased.delete(reservationId);
     const charge = { chargeId: id, reservationId, userId, ...amount };
     if (!isDue) return charges.settle(charge);
     const work = async (sql: Sql) => {
       if (await isDue(sql)) await queries.settle(sql, charge);
     };
-    await withTransaction(database, work, keyOf(userId));
+    await withTransaction(database, work, queueKeyOf(userId));
   }
 
   return {
@@ -189,9 +189,9 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       };
       const lease = { owner: instanceId, leaseMs: LEASE_MS };
       const reserve = (sql: Sql) => queries.reserve(sql, id, request.payer, amount, rules, lease);
-      const reserved = await withTransaction(database, reserve, keyOf(request.payer.userId));
+      const reserved = await withTransaction(database, reserve, queueKeyOf(request.payer.userId));
       if ("exceeded" in reserved) throw refuse(request.payer, reserved.exceeded);
-      held.set(id, reserved.held);
+      leased.set(id, reserved.reservation);
       return { id, outputTokensMax };
     },
 
@@ -203,7 +203,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     },
 
     async renew() {
-      if (held.size > 0) await queries.renew(database, instanceId, [...held.values()], LEASE_MS);
+      if (leased.size > 0) await queries.renew(database, instanceId, [...leased.values()], LEASE_MS);
     },
 
     async free(signal) {
@@ -213,7 +213,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       }
     },
 
-    async forget() {
+    async deleteOld() {
       const windows = await queries.deleteOldWindows(database, WINDOW_RETENTION_DAYS);
       return windows + (await queries.deleteOldCharges(database));
     },

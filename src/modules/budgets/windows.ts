@@ -2,7 +2,7 @@ import type { BudgetWindow, BudgetWindows } from "./model.ts";
 import type * as queries from "./queries.ts";
 import type { BudgetLimits } from "./rules.ts";
 
-/** The windows of a payer, in the response format. */
+/** Maps a payer's windows to the response format. */
 export function mapToWindows(rows: queries.WindowRow[], limits: BudgetLimits | null): BudgetWindows {
   const find = (period: queries.Period): BudgetWindow => {
     const row = rows.find((candidate) => candidate.period === period);

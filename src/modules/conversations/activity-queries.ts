@@ -3,14 +3,14 @@ import type { Sql } from "../../db/client.ts";
 /** Rows moved per statement. */
 const MOVED_ROWS = 500;
 
-/** A conversation to move in its members' lists, to the time of its activity. */
+/** A conversation to move in its members' lists, according to the time of its latest activity. */
 export type Move = { conversation_id: string; at: string };
 
 export async function hasMoves(sql: Sql): Promise<boolean> {
   return (await sql`select 1 from activity_moves limit 1`).length > 0;
 }
 
-/** Returns some of the pending moves, after a conversation id. */
+/** Lists at most `rows` pending moves, after a conversation id. */
 export async function listMoves(sql: Sql, afterId: string, rows: number): Promise<Move[]> {
   // As text, to keep the microseconds.
   return sql<Move[]>`
@@ -19,10 +19,11 @@ export async function listMoves(sql: Sql, afterId: string, rows: number): Promis
 }
 
 /**
- * Moves a conversation in the lists of some of its members. Locked rows are skipped: their holder moves them.
- * @returns the last member moved; undefined when all are done.
+ * Moves a conversation in the lists of a batch of its members. Locked rows are skipped: the transaction that has locked
+ * them moves them.
+ * @returns the last member of the batch; undefined when all are done.
  */
-export async function moveSome(
+export async function moveBatch(
   sql: Sql,
   { conversation_id, at }: Move,
   afterUserId: string,
@@ -36,7 +37,7 @@ export async function moveSome(
       where a.conversation_id = ${conversation_id} and a.user_id = any (array(
         select x.user_id from batch b
         join member_activity x on x.conversation_id = ${conversation_id} and x.user_id = b.user_id
-        -- Never backwards: a later event may have moved them already.
+        -- Never back in time: a later event may have moved them already.
         where x.active_at < ${at}::text::timestamptz
         order by x.user_id for update of x skip locked))
     )
@@ -45,7 +46,8 @@ export async function moveSome(
 }
 
 /**
- * Deletes a move unless there was new activity. A locked conversation is just getting some, and is moved by the next run.
+ * Deletes a move unless there was new activity. A locked one is receiving some, so the next run moves
+ * the conversation.
  */
 export async function deleteMove(sql: Sql, { conversation_id, at }: Move): Promise<void> {
   await sql`

@@ -1,29 +1,30 @@
 import type { Database } from "../../db/client.ts";
 import * as queries from "./activity-queries.ts";
 
-/** Conversations per query. */
-const MOVES = 100;
+/** Conversations read per query. */
+const MOVES_PER_QUERY = 100;
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 /**
- * Moves conversations with many members in those members' lists (docs/decisions/0063), in batches that commit separately.
+ * Moves conversations with many members to their new place in the members' lists (docs/decisions/0063), in batches that
+ * commit separately.
  */
 export function createActivity({ database }: { database: Database }) {
-  async function move(one: queries.Move, signal: AbortSignal): Promise<void> {
+  async function move(pending: queries.Move, signal: AbortSignal): Promise<void> {
     let last: string | undefined = FIRST_ID;
-    while (last !== undefined && !signal.aborted) last = await queries.moveSome(database, one, last);
-    if (last === undefined) await queries.deleteMove(database, one);
+    while (last !== undefined && !signal.aborted) last = await queries.moveBatch(database, pending, last);
+    if (last === undefined) await queries.deleteMove(database, pending);
   }
 
   return {
     isDue: (): Promise<boolean> => queries.hasMoves(database),
 
-    /** For the job runner: applies all pending moves. If interrupted, the next run on any instance continues. */
+    /** Applies all pending moves, as a job. If it is interrupted, the next run on any instance continues. */
     async run(signal: AbortSignal): Promise<void> {
       let after: string | undefined = FIRST_ID;
       while (after !== undefined && !signal.aborted) {
-        const moves: queries.Move[] = await queries.listMoves(database, after, MOVES);
-        for (const one of moves) await move(one, signal);
+        const moves: queries.Move[] = await queries.listMoves(database, after, MOVES_PER_QUERY);
+        for (const pending of moves) await move(pending, signal);
         after = moves.at(-1)?.conversation_id;
       }
     },

@@ -4,8 +4,8 @@ import type { FormerMember, Member } from "../../protocol/conversation.ts";
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 /**
- * A user's conversations, by id: at least one, at most `rows`, and at most `members` members in total (a single larger
- * conversation is allowed).
+ * Lists a user's conversations by id: at most `rows`, with at most `members` members in total. A single conversation may
+ * have more members.
  */
 export async function listMemberships(
   sql: Sql,
@@ -37,17 +37,17 @@ export type DepartureEvent = { conversation_id: string; seq: number; at: Date } 
 
 /**
  * Ends memberships, and deletes conversations without other members (sql/functions).
- * @param wait whether to wait for a locked conversation: only for a single one. Otherwise locked ones are skipped.
+ * @param wait whether to wait for locked conversations, which is allowed only for a single one. Otherwise they are skipped.
  * @returns the events in order.
  */
 export async function leaveConversations(
   sql: Sql,
   userId: string,
-  shownName: string,
+  replacementName: string,
   conversationIds: string[],
   wait = false,
 ): Promise<DepartureEvent[]> {
   return sql<DepartureEvent[]>`
     select conversation_id, seq, type, data, at
-    from leave_conversations(${userId}, ${shownName}, ${conversationIds}::uuid[], ${wait})`;
+    from leave_conversations(${userId}, ${replacementName}, ${conversationIds}::uuid[], ${wait})`;
 }

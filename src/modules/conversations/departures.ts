@@ -3,7 +3,7 @@ import type { EventLog } from "../../events/log.ts";
 import { createEvent } from "../../protocol/events.ts";
 import * as queries from "./departure-queries.ts";
 
-/** Conversations locked per transaction, and the members in them, among whom new owners are chosen. */
+/** Conversations locked per transaction, and their members in total, because new owners are chosen among these. */
 const BATCH = { rows: 50, members: 500 };
 
 /** Removes a user who is being deleted from all their conversations (docs/decisions/0040). */
@@ -15,15 +15,15 @@ export function createDepartures({ database, events }: { database: Database; eve
     /**
      * Ends every membership of a user who is disabled and has no sessions. Deletes conversations without other members. Each
      * step is its own bounded transaction and yields afterwards; if interrupted, call it again.
-     * @param shownName replaces the user's name for other members.
-     * @throws a lock timeout of the database if a conversation stays locked.
+     * @param replacementName the name that other members see instead of the user's.
+     * @throws the database's lock timeout if a conversation stays locked.
      */
-    async *leaveAll(userId: string, shownName: string): AsyncGenerator<void> {
+    async *leaveAll(userId: string, replacementName: string): AsyncGenerator<void> {
       let after: string | undefined;
       for (;;) {
         const ids = await queries.listMemberships(database, userId, after, BATCH);
         if (ids.length === 0) break;
-        const leave = (sql: Sql) => queries.leaveConversations(sql, userId, shownName, ids);
+        const leave = (sql: Sql) => queries.leaveConversations(sql, userId, replacementName, ids);
         publish(await withTransaction(database, leave));
         after = ids.at(-1);
         yield;
@@ -32,7 +32,9 @@ export function createDepartures({ database, events }: { database: Database; eve
       for (;;) {
         const [id] = await queries.listMemberships(database, userId, undefined, { ...BATCH, rows: 1 });
         if (id === undefined) return;
-        publish(await events.write(id, ({ sql }) => queries.leaveConversations(sql, userId, shownName, [id], true)));
+        publish(
+          await events.write(id, ({ sql }) => queries.leaveConversations(sql, userId, replacementName, [id], true)),
+        );
         yield;
       }
     },

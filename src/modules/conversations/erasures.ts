@@ -1,10 +1,10 @@
 import { type Database, getReservedPool } from "../../db/client.ts";
 import { eraseDeleted, hasDeleted, listDeleted } from "./queries.ts";
 
-/** Event numbers erased per transaction. */
+/** Sequence numbers erased per transaction. */
 const ERASED_SEQS = 5_000;
 
-/** Work in conversations that ends when they are deleted, on any instance. */
+/** Work for conversations that must stop when a conversation is deleted by any instance. */
 export type ConversationWork = {
   listConversations(): string[];
   endConversations(deleted: ReadonlySet<string>): void;
@@ -13,7 +13,7 @@ export type ConversationWork = {
 /** Erases the rows of deleted conversations in batches that commit separately, so that no request waits for them. */
 export function createErasures({ database }: { database: Database }) {
   return {
-    /** For the job runner: ends work in deleted conversations. */
+    /** Stops work for deleted conversations, as a job. */
     async endWork(work: ConversationWork): Promise<void> {
       const ids = work.listConversations();
       if (ids.length === 0) return;
@@ -23,7 +23,7 @@ export function createErasures({ database }: { database: Database }) {
 
     isDue: (): Promise<boolean> => hasDeleted(database),
 
-    /** For the job runner: erases everything pending. If interrupted, the next run on any instance continues. */
+    /** Erases everything pending, as a job. If it is interrupted, the next run on any instance continues. */
     async run(signal: AbortSignal): Promise<void> {
       let erased = await eraseDeleted(database, ERASED_SEQS);
       while (erased.has_more && !signal.aborted) erased = await eraseDeleted(database, ERASED_SEQS, erased);

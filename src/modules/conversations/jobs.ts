@@ -3,7 +3,7 @@ import type { Activity, ConversationWork, Erasures } from "./service.ts";
 
 const ERASURE_MS = 1_000;
 const ACTIVITY_MS = 1_000;
-/** Title and summary requests to models stop within two seconds after their conversation is deleted. */
+/** Short, so that requests for titles and summaries stop within two seconds after their conversation is deleted. */
 const ENDED_WORK_MS = 500;
 
 type Services = {

@@ -4,7 +4,7 @@ import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../..
 
 /** The longest time that `listed_at` may lag behind, with some margin (sql/functions/take_positions.sql). */
 const ACTIVITY_LAG = "65 s";
-/** A shared conversation is searched among this many of the newest ones. */
+/** How many of a user's newest conversations are searched for one that they share with another user. */
 const SHARED_CONVERSATIONS_MAX = 500;
 
 export type MembershipRow = ConversationRow & {
@@ -27,8 +27,8 @@ export async function findConversation(sql: Sql, id: string, userId: string): Pr
 }
 
 /**
- * Latest activity first. `member_activity` provides the order, up to a minute late: candidates for the page come from there,
- * and are sorted by the conversations' own times.
+ * Lists conversations, latest activity first. `member_activity` provides the order, up to a minute late: candidates for the
+ * page come from there, and are then sorted by the conversations' own times.
  */
 export async function listConversations(
   sql: Sql,
@@ -108,8 +108,8 @@ export async function insertConversation(sql: Sql, conversation: NewConversation
 }
 
 /**
- * The caller's role, with the conversation locked against other writers, so the role holds until the transaction ends.
- * Undefined for an outsider, who locks nothing.
+ * Locks the conversation against other writers and returns the user's role, which can't change until the transaction ends.
+ * Undefined for an outsider; nothing is locked then.
  */
 export async function lockMembership(sql: Sql, id: string, userId: string): Promise<MemberRole | undefined> {
   const locked = sql`
@@ -125,7 +125,7 @@ export async function lockMembership(sql: Sql, id: string, userId: string): Prom
 
 type Position = { role: MemberRole; last_read_seq: number; last_seq: number };
 
-/** A member's role and position in one query; undefined for an outsider. */
+/** A member's role and read position, and the newest `seq`, in one query; undefined for an outsider. */
 export async function findPosition(sql: Sql, id: string, userId: string): Promise<Position | undefined> {
   const [row] = await sql<Position[]>`
     select m.role, m.last_read_seq, c.last_seq from members m join conversations c on c.id = m.conversation_id
@@ -153,7 +153,7 @@ export async function updateConversation(
   if (Object.keys(values).length > 0) await sql`update conversations set ${sql(values)} where id = ${id}`;
 }
 
-/** Whether a model may set the conversation's title: once, unless a person has set it. */
+/** Claims the title for a model. @returns false if it was claimed before, or if a person has set the title. */
 export async function claimTitle(sql: Sql, id: string): Promise<boolean> {
   const { count } = await sql`
     update conversations set titled_by = 'model' where id = ${id} and titled_by is null and title = ''
@@ -161,7 +161,7 @@ export async function claimTitle(sql: Sql, id: string): Promise<boolean> {
   return count > 0;
 }
 
-/** @returns false if a person has set the title since. */
+/** Sets a claimed title. @returns false if a person has set the title since it was claimed. */
 export async function updateClaimedTitle(sql: Sql, id: string, title: string): Promise<boolean> {
   const { count } = await sql`
     update conversations set title = ${title} where id = ${id} and titled_by = 'model' and title = ''
@@ -174,7 +174,7 @@ export async function markDeleted(sql: Sql, id: string, at: Date): Promise<void>
   await sql`select mark_deleted(array[${id}]::uuid[], ${at})`;
 }
 
-/** Which of these conversations are deleted or gone. */
+/** Lists which of these conversations are deleted or gone. */
 export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select i.id from unnest(${[...ids]}::uuid[]) as i (id)
@@ -183,7 +183,7 @@ export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<str
   return rows.map(({ id }) => id);
 }
 
-/** A membership that a stream depended on: ended (`role` null, perhaps with its conversation), or without write access. */
+/** A membership that a stream depended on and that has ended (`role` is null) or lost its write access. */
 export type LostMembership = { conversationId: string; userId: string; role: "viewer" | null; isDeleted: boolean };
 
 export async function listLostMemberships(
@@ -205,10 +205,10 @@ export async function hasDeleted(sql: Sql): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Where an erasure stopped: the conversation, if it is unfinished, and the last number erased there. */
+/** Where an erasure stopped: the conversation, if it isn't finished, and the last `seq` erased there. */
 export type Erasure = { has_more: boolean; conversation: string | null; seq: number | null };
 
-/** Erases part of the deleted conversations (sql/functions). @param from where the previous call stopped. */
+/** Erases a part of the deleted conversations (sql/functions). @param from where the previous call stopped. */
 export async function eraseDeleted(sql: Sql, seqs: number, from?: Erasure): Promise<Erasure> {
   const [row] = await sql<Erasure[]>`
     select has_more, conversation, seq from erase_deleted(${seqs}, ${from?.conversation ?? null}, ${from?.seq ?? null})`;
@@ -229,7 +229,7 @@ export async function listMembers(
     where m.conversation_id = ${id} ${position} order by m.user_id limit ${rows}`;
 }
 
-/** At most `rows` of them. */
+/** Lists the ids of at most `rows` members. */
 export async function listMemberIds(sql: Sql, id: string, rows: number): Promise<string[]> {
   const found = await sql<{ user_id: string }[]>`
     select user_id from members where conversation_id = ${id} limit ${rows}`;
@@ -243,7 +243,7 @@ export async function findMember(sql: Sql, id: string, userId: string): Promise<
   return row;
 }
 
-/** The roles of these users, as far as they are members. */
+/** The roles of those users who are members. */
 export async function findRoles(sql: Sql, id: string, userIds: string[]): Promise<Map<string, MemberRole>> {
   const rows = await sql<{ user_id: string; role: MemberRole }[]>`
     select user_id, role from members where conversation_id = ${id} and user_id = any (${userIds}::uuid[])`;
@@ -251,8 +251,8 @@ export async function findRoles(sql: Sql, id: string, userIds: string[]): Promis
 }
 
 /**
- * Whether a user knows another one: they created, or have written in, a conversation of the other user. Only the other
- * user's newest conversations are checked, to stay fast for members of many.
+ * Whether a user created, or has written in, a conversation of the other user. Only the other user's newest conversations
+ * are checked, so that it stays fast if there are many.
  */
 export async function hasWrittenWith(sql: Sql, userId: string, otherId: string): Promise<boolean> {
   const rows = await sql`
@@ -268,8 +268,8 @@ export async function hasWrittenWith(sql: Sql, userId: string, otherId: string):
 }
 
 /**
- * Adds a member, or updates their role. A returning member keeps their earlier position.
- * @param at the time of the event, from which a new member belongs.
+ * Adds a member, or updates their role. A returning member keeps their earlier read position.
+ * @param at the time of the event, which becomes the time at which a new member joined.
  * @returns the member; undefined if there is no such user, or they are disabled.
  */
 export async function upsertMember(
@@ -315,8 +315,8 @@ export async function countMembers(sql: Sql, id: string): Promise<{ members: num
 
 /**
  * Moves the read position forward, never back.
- * @param waits whether to wait for a locked row; otherwise the position stays.
- * @returns false if it stays, also for an outsider.
+ * @param waits whether to wait for a locked row; otherwise the position doesn't move.
+ * @returns false if the position didn't move, as for an outsider.
  */
 export async function moveReadPosition(
   sql: Sql,

@@ -17,14 +17,14 @@ const CONVERSATIONS = "/api/v1/conversations";
 const tag = "conversations";
 
 /**
- * A first page that isn't the whole list is cached only if the user is in at most this many conversations: any of them may
- * move onto it.
+ * If the first page isn't the whole list, it is cached only for users with at most this many conversations, because each of
+ * these may move onto the page.
  */
 const LISTED_MAX = 500;
 
 type Dependencies = { conversations: ConversationService; reads: ReadCache };
 
-/** `/api/v1/conversations` and the members below it. */
+/** `/api/v1/conversations` and their members. */
 export const createConversationRoutes = ({ conversations, reads }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -60,7 +60,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
         cache: "conversations",
         of: caller.user.id,
         tags: [caller.user.id],
-        isOpen: true,
+        mayAddTags: true,
         async load(isKept) {
           const page = readPage(query, 2);
           const rows = await conversations.list(caller, page);
@@ -139,7 +139,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
         cache: "members",
         of: `${caller.user.id} ${params.id}`,
         tags: [params.id],
-        isOpen: true,
+        mayAddTags: true,
         async load() {
           const page = readPage(query, 1);
           const rows = await conversations.listMembers(caller, params.id, page);
@@ -157,7 +157,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     operationId: "addMember",
     summary: "Add a user, or change a member's role (owners)",
     description:
-      "Name the user by `user_id`, or by the exact `email`. An address without an account returns 404 and counts against the login rate limit. With `MEMBER_BY_EMAIL=off`, `email` returns 403.",
+      "Identify the user by `user_id`, or by the exact `email`. An e-mail address without an account returns 404 and counts against the login rate limit. With `MEMBER_BY_EMAIL=off`, `email` returns 403.",
     tag,
     scope: "conversations:write",
     params: ById,

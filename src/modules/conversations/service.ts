@@ -29,15 +29,15 @@ export { createDepartures, type Departures } from "./departures.ts";
 export { type ConversationWork, createErasures, type Erasures } from "./erasures.ts";
 export type { LostMembership } from "./queries.ts";
 
-/** Members per conversation. */
+/** Maximum members per conversation. */
 const MEMBERS_MAX = 10_000;
-/** Users named in one message between instances. */
+/** Maximum user ids in one message between instances. */
 const USERS_NOTIFIED_MAX = 100;
 
 type Dependencies = {
   database: Database;
   events: EventLog;
-  /** For events that are not stored. */
+  /** Publishes events that are not stored. */
   bus: Pick<Bus, "publish">;
   prompts: PromptService;
   quotas: QuotaService;
@@ -48,65 +48,67 @@ type Dependencies = {
   hasModel(model: string): boolean;
 };
 
-/** Rules of conversations and their members. Lookups check membership themselves: outsiders find nothing. */
+/** Conversations and their members. Every lookup checks membership: for outsiders, a conversation doesn't exist. */
 export interface ConversationService {
   /**
-   * For every user, who becomes the owner. @throws Problem `unknown_model`, `invalid` (metadata, prompt), `quota_exceeded`.
+   * Creates a conversation that the caller owns. @throws Problem `unknown_model`, `invalid` (metadata, prompt),
+   * `quota_exceeded`.
    */
   create(caller: Caller, input: CreateConversation): Promise<Conversation>;
 
-  /** For members. @throws Problem `not_found`. */
+  /** Returns a conversation. For members. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Conversation>;
 
-  /** The caller's own, latest activity first. `page.after` is [updated_at, id]. */
+  /** Lists the caller's conversations, latest activity first. `page.after` is [updated_at, id]. */
   list(caller: Caller, page: PageRequest): Promise<queries.MembershipRow[]>;
 
   /** The ids of the caller's conversations, at most `rows`, unordered. */
   listIds(caller: Caller, rows: number): Promise<string[]>;
 
-  /** For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`, `precondition_failed`. */
+  /** Changes a conversation. For owners. @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`, `precondition_failed`. */
   update(caller: Caller, id: string, input: ChangeConversation, precondition?: Precondition): Promise<Conversation>;
 
   /**
-   * For owners: deletes the conversation with all its messages.
+   * Deletes the conversation with all its messages. For owners.
    * @throws Problem `not_found`, `forbidden`, `precondition_failed`.
    */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
-  /** For members. `page.after` is [user_id]. @throws Problem `not_found`. */
+  /** Lists the members. For members. `page.after` is [user_id]. @throws Problem `not_found`. */
   listMembers(caller: Caller, id: string, page: PageRequest): Promise<MemberRow[]>;
 
   /**
-   * For owners: adds a user, or changes a member's role. Email addresses are looked up only for owners.
-   * @throws Problem `not_found` (conversation or user), `forbidden` (also an address, with MEMBER_BY_EMAIL=off), `conflict`
-   * (the last owner, or too many), `rate_limited`, `quota_exceeded` (the user is in too many conversations of others).
+   * Adds a user, or changes a member's role. For owners; e-mail addresses aren't looked up for others.
+   * @throws Problem `not_found` (conversation or user), `forbidden` (also for an e-mail address with MEMBER_BY_EMAIL=off), `conflict`
+   * (the last owner, or too many), `rate_limited`, `quota_exceeded` (the user is in too many other people's conversations).
    */
   addMember(caller: Caller, id: string, input: AddMember): Promise<Member>;
 
   /**
-   * For owners, and for members who leave. The removed user's sockets receive nothing more of the conversation.
+   * Removes a member. For owners, and for members who leave. The removed user's sockets receive nothing more from the
+   * conversation.
    * @throws Problem `not_found` (conversation or member), `forbidden`, `conflict` (the last owner).
    */
   removeMember(caller: Caller, id: string, userId: string): Promise<void>;
 
   /**
-   * For members: moves their read position forward, and notifies listeners if it moved.
+   * Moves the caller's read position forward, and notifies subscribers if it moved. For members.
    * @returns the current position. @throws Problem `not_found`, `invalid` (a `seq` that doesn't exist yet).
    */
   read(caller: Caller, id: string, seq: number): Promise<number>;
 
-  /** Role and newest `seq`, for members. @throws Problem `not_found`. */
+  /** Returns the caller's role and the newest `seq`. For members. @throws Problem `not_found`. */
   getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
 
-  /** Returns those of these memberships that have ended or are now viewers. Called by any instance. */
+  /** Of these memberships, returns the ones that have ended or now are viewers, on whichever instance that happened. */
   findLostMemberships(
     memberships: readonly { conversationId: string; userId: string }[],
   ): Promise<queries.LostMembership[]>;
 
-  /** Whether to generate the conversation's title now: true at most once, and never after a person has set it. */
+  /** Whether to generate the conversation's title now: true at most once, and never after a person has set the title. */
   claimTitle(id: string): Promise<boolean>;
 
-  /** Sets the claimed title, unless a person has set one or the conversation is gone. */
+  /** Sets the claimed title, unless a person has set a title or the conversation is gone. */
   setGeneratedTitle(id: string, title: string): Promise<void>;
 }
 
@@ -146,8 +148,8 @@ export function createConversationService({
   const get = (caller: Caller, id: string): Promise<Conversation> => find(database, caller, id);
 
   /**
-   * The user with this address, who may be added. An unknown address counts as a failed login, for the caller and for their
-   * IP address; a success doesn't reset that, because anyone knows an address that exists.
+   * Finds the user with this e-mail address, who may be added. An unknown address counts as a failed login, for the caller
+   * and for their IP address. A known address doesn't reset that count, because anyone knows an address that exists.
    */
   async function findByEmail(caller: Caller, email: string): Promise<string> {
     if (config.MEMBER_BY_EMAIL === "off")
@@ -162,7 +164,7 @@ export function createConversationService({
     throw createNotFound("user");
   }
 
-  /** Called after the deletion, when the members can't be looked up any more. */
+  /** Notifies the members, who can't be looked up any more after the deletion. */
   function publishUnlisted(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
     const about = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
     for (let from = 0; from < members.length; from += USERS_NOTIFIED_MAX) {
@@ -184,7 +186,7 @@ export function createConversationService({
         title: input.title ?? "",
         model: input.model ?? null,
         prompt_id: input.prompt_id === undefined ? await prompts.findDefault(caller.user.id) : input.prompt_id,
-        // In a group, a model that answers every line is annoying; alone with one, it is the point.
+        // In a group, a model that answers every message is annoying; alone with a model, that is what users want.
         reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
         documents: input.documents ?? false,
         tools: input.tools ?? false,
@@ -196,7 +198,7 @@ export function createConversationService({
         await queries.insertConversation(sql, row, caller.user.id);
       };
       const store = () => withTransaction(database, insert, `user:${caller.user.id}`);
-      await quotas.take("conversations", caller.user.id, 1, store);
+      await quotas.reserve("conversations", caller.user.id, 1, store);
       bus.publish("conversations", () => [
         { type: "conversation.listed", conversation_id: id, user_ids: [caller.user.id] },
       ]);
@@ -204,7 +206,7 @@ export function createConversationService({
     },
 
     async list(caller, { limit, after }) {
-      return queries.listConversations(database, caller.user.id, after && readPosition(after), limit + 1);
+      return queries.listConversations(database, caller.user.id, after && readListCursor(after), limit + 1);
     },
 
     listIds: (caller, rows) => queries.listConversationIds(database, caller.user.id, rows),
@@ -233,9 +235,9 @@ export function createConversationService({
         precondition?.(await find(sql, caller, id));
         const members = await queries.listMemberIds(sql, id, MEMBERS_MAX);
         let position: EventPosition = { seq: 0, at: new Date() };
-        await append("conversation.deleted", id, async (taken) => {
-          position = taken;
-          await queries.markDeleted(sql, id, taken.at);
+        await append("conversation.deleted", id, async (assigned) => {
+          position = assigned;
+          await queries.markDeleted(sql, id, assigned.at);
           return { id };
         });
         return { members, position };
@@ -251,31 +253,31 @@ export function createConversationService({
 
     async addMember(caller, id, input) {
       const { role = "member" } = input;
-      const named = readNamedUser(input);
-      // Checked before the address and the limits, so that an unauthorized caller uses up and learns nothing.
-      const own = await queries.findRoles(database, id, [caller.user.id]);
-      requireOwner(requireRow(own.get(caller.user.id), "conversation"));
-      const userId = "email" in named ? await findByEmail(caller, named.email) : named.userId;
+      const reference = readUserReference(input);
+      // Check this before the e-mail address and the limits, so that an unauthorized caller learns nothing and uses nothing up.
+      const roles = await queries.findRoles(database, id, [caller.user.id]);
+      requireOwner(requireRow(roles.get(caller.user.id), "conversation"));
+      const userId = "email" in reference ? await findByEmail(caller, reference.email) : reference.userId;
       const add = () =>
         change(caller, id, async ({ sql, append }, callerRole) => {
           requireOwner(callerRole);
           const before = await queries.findMember(sql, id, userId);
           if (before?.role === role) return mapRowToMember(before);
-          await checkRoom(sql, id, before?.role, role);
+          await checkMemberCounts(sql, id, before?.role, role);
           return append("member.added", id, async ({ at }) =>
             mapRowToMember(requireRow(await queries.upsertMember(sql, id, userId, { role, at }), "user")),
           );
         });
       if ((await queries.findRoles(database, id, [userId])).has(userId)) return add();
       await limits.countAdd(caller, userId, () => queries.hasWrittenWith(database, userId, caller.user.id));
-      return quotas.take("joined_conversations", userId, 1, add);
+      return quotas.reserve("joined_conversations", userId, 1, add);
     },
 
     async removeMember(caller, id, userId) {
       await change(caller, id, async ({ sql, append }, callerRole) => {
         if (userId !== caller.user.id) requireOwner(callerRole);
         const { user_id, display_name, role } = requireRow(await queries.findMember(sql, id, userId), "member");
-        await checkRoom(sql, id, role, null);
+        await checkMemberCounts(sql, id, role, null);
         await append("member.removed", id, async () => {
           await queries.deleteMember(sql, id, userId);
           return { user_id, display_name, role };
@@ -294,7 +296,7 @@ export function createConversationService({
         if (position.last_read_seq >= seq) return position.last_read_seq;
         // Another transaction holds the lock.
         hasMoved = await withTransaction(database, (sql) => move(sql, true), `member:${id}:${userId}`);
-        // It was moved further in the meantime, or the membership has ended.
+        // Someone moved the position further in the meantime, or the membership has ended.
         if (!hasMoved)
           return requireRow(await queries.findPosition(database, id, userId), "conversation").last_read_seq;
       }
@@ -322,8 +324,8 @@ export function createConversationService({
   };
 }
 
-/** The cursor of the list, in microseconds, which a `Date` would lose. */
-function readPosition([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
+/** Reads a list cursor. Its time has microseconds, which a `Date` would lose. */
+function readListCursor([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
   const seconds = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z$/.exec(updatedAt)?.[1];
   const time = new Date(`${seconds}Z`);
   // It must survive a round trip, so that Postgres receives only valid dates.
@@ -332,8 +334,8 @@ function readPosition([updatedAt = "", id = ""]: string[]): { updatedAt: string;
   return { updatedAt, id };
 }
 
-/** @throws Problem `invalid` unless exactly one is given. */
-function readNamedUser({ user_id, email }: AddMember): { userId: string } | { email: string } {
+/** Reads `user_id` or `email`. @throws Problem `invalid` unless exactly one of them is given. */
+function readUserReference({ user_id, email }: AddMember): { userId: string } | { email: string } {
   if (user_id !== undefined && email !== undefined)
     throw createInvalid("#/email", "Send either email or user_id, not both.");
   if (email !== undefined) return { email };
@@ -345,7 +347,12 @@ function requireOwner(role: MemberRole): void {
   if (role !== "owner") throw new Problem("forbidden", "Only an owner of the conversation can do this.");
 }
 
-async function checkRoom(sql: Sql, id: string, from: MemberRole | undefined, to: MemberRole | null): Promise<void> {
+async function checkMemberCounts(
+  sql: Sql,
+  id: string,
+  from: MemberRole | undefined,
+  to: MemberRole | null,
+): Promise<void> {
   const { members, owners } = await queries.countMembers(sql, id);
   if (from === "owner" && to !== "owner" && owners === 1)
     throw new Problem(

@@ -1,7 +1,7 @@
 import type { Log } from "../../lib/log.ts";
 import type { DocumentList, ListOrigin } from "./list-queries.ts";
 
-/** Files may reach one instance later than another: report a difference only if it lasts this long. */
+/** Files may reach one instance later than another, so a difference is reported only if it lasts this long. */
 export const SAME_FOLDER_WAIT_MS = 5 * 60_000;
 
 type Disagreement = { sinceMs: number; other: ListOrigin; fields: Record<string, unknown>; isReported: boolean };
@@ -13,14 +13,14 @@ export function createDisagreements({ log, origin }: { log: Log; origin: ListOri
   let known = new Map<string, Disagreement>();
 
   return {
-    /** The documents of the other instances. */
+    /** Stores how the other instances' documents differ from this one's. */
     set(own: DocumentList, others: readonly DocumentList[], nowMs: number): void {
-      const before = known;
+      const previous = known;
       known = new Map();
       for (const other of others) {
         if (other.fingerprint === own.fingerprint) continue;
         const key = String(other.folder);
-        const { sinceMs = nowMs, isReported = false } = before.get(key) ?? {};
+        const { sinceMs = nowMs, isReported = false } = previous.get(key) ?? {};
         known.set(key, { sinceMs, isReported, other, fields: compare(own, other) });
       }
     },

@@ -1,15 +1,21 @@
 import { readEmbeddedDocs } from "./embedded-docs.ts" with { type: "macro" };
 import { createDocumentFile, type DocumentSource } from "./source.ts";
 
-const docs: { path: string; content: string; modifiedAt: string }[] = readEmbeddedDocs();
+/** Parley's own guides, with their paths in the repository, as of the build. */
+export const embeddedDocs: { path: string; content: string; modifiedAt: string }[] = readEmbeddedDocs();
 
-/** Parley's own guides, as of the build. */
+/** Whether a page is meant for users of Parley, not for its developers. */
+const isForUsers = (path: string): boolean => path.startsWith("docs/") && path !== "docs/architecture.md";
+
+/** Serves Parley's own guides, as of the build. */
 export function createEmbeddedSource(): DocumentSource {
   const files = new Map(
-    docs.map(({ path, content, modifiedAt }) => [
-      path,
-      createDocumentFile(path, Buffer.from(content), new Date(modifiedAt)),
-    ]),
+    embeddedDocs
+      .filter(({ path }) => isForUsers(path))
+      .map(({ path, content, modifiedAt }) => {
+        const name = path.replace("docs/", "");
+        return [name, createDocumentFile(name, Buffer.from(content), new Date(modifiedAt))];
+      }),
   );
   return {
     async list() {

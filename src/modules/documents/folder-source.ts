@@ -18,8 +18,8 @@ const ENTRIES_MAX = 100_000;
 const absentCodes = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENAMETOOLONG", "EISDIR", "ENXIO"]);
 
 /**
- * Documents of a folder. Links to files are followed if they stay inside it (mounted Kubernetes volumes consist of such
- * links); links to folders are not.
+ * Serves the documents in a folder. Links to files inside the folder are followed, because mounted Kubernetes volumes
+ * consist of such links. Links to folders aren't followed.
  */
 export function createFolderSource(folder: string): DocumentSource {
   return {
@@ -36,7 +36,7 @@ export function createFolderSource(folder: string): DocumentSource {
         const file = join(root, ...names);
         if ((await realpath(dirname(file))) !== dirname(file)) return null;
         const target = await realpath(file);
-        return isInside(root, target) ? await readWhole(path, target) : null;
+        return isInside(root, target) ? await readDocument(path, target) : null;
       } catch (error) {
         if (isAbsent(error)) return null;
         throw error;
@@ -47,11 +47,11 @@ export function createFolderSource(folder: string): DocumentSource {
 
 type Walk = { root: string; entries: DocumentEntry[]; skipped: SkippedFile[]; entriesSeen: number };
 
-async function walkFolder(walk: Walk, dirents: Dirent[], above: string[]): Promise<void> {
+async function walkFolder(walk: Walk, dirents: Dirent[], parentNames: string[]): Promise<void> {
   for (const dirent of dirents.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     if (++walk.entriesSeen > ENTRIES_MAX) return;
     if (!isVisibleName(dirent.name)) continue;
-    const names = [...above, dirent.name];
+    const names = [...parentNames, dirent.name];
     if (dirent.isDirectory()) await enterFolder(walk, names);
     else if (dirent.name.endsWith(".md")) await addFile(walk, names, dirent.isSymbolicLink());
   }
@@ -88,7 +88,7 @@ function skip(walk: Walk, names: string[], reason: string): void {
   walk.skipped.push({ path: names.join("/"), reason });
 }
 
-// A replaced file may have the same age and size; its inode or ctime differs.
+// A replaced file may have the same mtime and size, but its inode or ctime differs.
 function createStamp({ size, mtimeMs, ctimeMs, ino }: Stats): string {
   return `${size}:${mtimeMs}:${ctimeMs}:${ino}`;
 }
@@ -97,8 +97,8 @@ function isInside(root: string, target: string): boolean {
   return target.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
-/** `target` is a real path. Opening follows no more links, and doesn't block on a pipe. */
-async function readWhole(path: string, target: string): Promise<DocumentFile | null> {
+/** Reads a file. `target` is a real path. Opening it follows no further links, and doesn't block on a pipe. */
+async function readDocument(path: string, target: string): Promise<DocumentFile | null> {
   const handle = await open(target, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const stats = await handle.stat();

@@ -1,5 +1,5 @@
 import { escapeHtml } from "../../lib/html.ts";
-import { nameHeadings, splitFrontMatter } from "./markdown.ts";
+import { createAnchors, splitFrontMatter } from "./markdown.ts";
 import { sanitizeHtml } from "./sanitize-html.ts";
 
 /** The longest rendered document, in UTF-16 units; a longer one is shown as source, because rendering blocks the event loop. */
@@ -18,7 +18,7 @@ blockquote { margin-inline: 0; padding-inline-start: 1rem; border-inline-start: 
 
 /**
  * Allows the page its own style and nothing else: no scripts, frames or external resources. Images stay in the HTML for
- * clients that embed it elsewhere; on this page browsers show their alternative texts.
+ * clients that embed it elsewhere; on this page, browsers show the images' alternative text.
  */
 export const pagePolicy = [
   "default-src 'none'",
@@ -28,7 +28,7 @@ export const pagePolicy = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-/** A document as an HTML page. Whatever the document contains, the page runs and loads nothing. */
+/** Renders a document as an HTML page, which runs and loads nothing, whatever the document contains. */
 export function renderPage(title: string, content: string): string {
   return `<!doctype html>
 <html>
@@ -51,9 +51,9 @@ function renderBody(markdown: string): string {
   return html ?? `<pre class="plain">${escapeHtml(markdown)}</pre>\n`;
 }
 
-/** @returns null for a document that would take long. */
+/** @returns null if rendering the document would take too long. */
 function render(markdown: string): string | null {
-  // Linear in the length; passes everything in the document through.
+  // Takes linear time, and keeps any HTML in the document.
   const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
-  return sanitizeHtml(html, { nameHeadings: (found) => nameHeadings(markdown, found) });
+  return sanitizeHtml(html, { createAnchors: (found) => createAnchors(markdown, found) });
 }

@@ -5,10 +5,10 @@ import { toIndexText, toPlainText } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 import type { DocumentEntry, DocumentFile, DocumentSource } from "./source.ts";
 
-/** Increase this when unchanged files would be indexed differently, so that they are indexed again. */
+/** Increase this when a change to the code would index the same files differently, so that all are indexed again. */
 const INDEX_FORMAT = 1;
 
-/** A file as last read; `hash` is null if it couldn't be read. */
+/** A file when it was last read; `hash` is null if it couldn't be read. */
 export type SeenFile = { stamp: string; hash: string | null };
 
 export type IndexUpdate = {
@@ -23,19 +23,19 @@ export type IndexUpdate = {
 
 type Dependencies = { source: DocumentSource; instanceId: string; origin: lists.ListOrigin };
 
-/** Builds the update of the index within a transaction (docs/decisions/0066). */
+/** Creates the function that updates the index within a transaction (docs/decisions/0066). */
 export function createIndexUpdate({ source, instanceId, origin }: Dependencies) {
-  /** @param forgottenAfterMs instances not seen for this long are deleted; null: none are. */
+  /** @param listTtlMs deletes the lists of instances that haven't been seen for this long; null: deletes none. */
   return async function updateIndex(
     sql: Sql,
     entries: DocumentEntry[],
     previouslySeen: ReadonlyMap<string, SeenFile>,
-    forgottenAfterMs: number | null,
+    listTtlMs: number | null,
   ): Promise<IndexUpdate> {
     await queries.lockIndex(sql);
-    if (forgottenAfterMs !== null) await lists.deleteExpiredLists(sql, instanceId, forgottenAfterMs);
+    if (listTtlMs !== null) await lists.deleteExpiredLists(sql, instanceId, listTtlMs);
     const others = await lists.listOthers(sql, instanceId);
-    const isHeld = (path: string, hash?: string) =>
+    const isElsewhere = (path: string, hash?: string) =>
       others.some(({ hashes }) => (hash === undefined ? hashes.has(path) : hashes.get(path) === hash));
     const stale = new Map((await queries.listIndexed(sql)).map((row) => [row.path, row]));
     const seen = new Map<string, SeenFile>();
@@ -54,8 +54,8 @@ export function createIndexUpdate({ source, instanceId, origin }: Dependencies) 
       seen.set(path, { stamp, hash });
       if (file === null || hash === null) continue;
       stale.delete(path);
-      // The newest version that any instance has. All instances choose the same one.
-      if (row && isHeld(path, row.hash) && !isNewer({ hash, updatedAt: file.updatedAt }, row)) continue;
+      // Keep the newest version that any instance has. All instances choose the same one.
+      if (row && isElsewhere(path, row.hash) && !isNewer({ hash, updatedAt: file.updatedAt }, row)) continue;
       if (row?.hash !== hash) {
         await queries.upsertDocument(sql, { ...mapToDocument(file), hash });
         written += 1;
@@ -64,13 +64,13 @@ export function createIndexUpdate({ source, instanceId, origin }: Dependencies) 
         touched += 1;
       }
     }
-    const unheld = [...stale.keys()].filter((path) => !isHeld(path));
-    const removed = entries.length === 0 ? [] : unheld;
+    const nowhere = [...stale.keys()].filter((path) => !isElsewhere(path));
+    const removed = entries.length === 0 ? [] : nowhere;
     if (removed.length > 0) await queries.deleteDocuments(sql, removed);
-    if (written + touched + removed.length > 0) await queries.raiseGeneration(sql);
+    if (written + touched + removed.length > 0) await queries.incrementGeneration(sql);
     const own = createList(origin, seen);
     await lists.storeList(sql, instanceId, own);
-    return { seen, written, removed: removed.length, kept: unheld.length - removed.length, own, others };
+    return { seen, written, removed: removed.length, kept: nowhere.length - removed.length, own, others };
   };
 }
 

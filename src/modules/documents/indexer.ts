@@ -8,9 +8,9 @@ import * as lists from "./list-queries.ts";
 import type { DocumentSource, SkippedFile } from "./source.ts";
 
 const SKIPPED_LOGGED_MAX = 20;
-/** How often an instance reports its documents and checks those of the others. */
+/** How often an instance reports its documents and checks those of the other instances. */
 const REPORT_MS = 4_000;
-/** An instance not seen for this long loses its documents. */
+/** If an instance hasn't been seen for this long, its documents are removed from the index. */
 const LIST_TTL_MS = 60_000;
 
 export type IndexerTimes = { reportMs: number; listTtlMs: number };
@@ -25,8 +25,8 @@ type Dependencies = {
 
 /**
  * Keeps the index in sync with the files of all instances (docs/decisions/0066). It remembers what it has seen: while no
- * file changes, a scan only stats each file, plus a short query every REPORT_MS. After a change, its own or another
- * instance's, the whole index is compared with the files.
+ * file changes, a scan only stats each file and runs a short query every REPORT_MS. After a change on any instance, the
+ * whole index is compared with the files.
  */
 export function createIndexer({ database, source, folder, times, log }: Dependencies) {
   const { reportMs, listTtlMs } = times ?? { reportMs: REPORT_MS, listTtlMs: LIST_TTL_MS };
@@ -41,9 +41,9 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   /** The index and the instances' lists at the last comparison. */
   let stateBefore = "";
   let reportedAtMs = Number.NEGATIVE_INFINITY;
-  /** The result of the last report, until a full scan has compared everything. */
+  /** The result of the last report, until a full scan compares everything. */
   let isOutdated = false;
-  /** The start of this instance's unbroken presence. After a break, other instances may have acted on its absence. */
+  /** Since when this instance has reported without a gap. After a gap, other instances may have removed its documents. */
   let presentSinceMs = Number.POSITIVE_INFINITY;
 
   function reportSkipped(skipped: SkippedFile[]): void {
@@ -69,24 +69,24 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
     reportedAtMs = nowMs;
   }
 
-  const canForget = () => performance.now() - presentSinceMs >= listTtlMs;
+  const canDeleteOthers = () => performance.now() - presentSinceMs >= listTtlMs;
 
   /**
-   * Reports this instance's presence if that is due; otherwise returns the last report's result.
-   * @returns whether the index or the others' lists have changed, or this instance was deleted from the list.
+   * Reports that this instance is running, if a report is due; otherwise returns the last report's result.
+   * @returns whether the index or another instance's list has changed, or this instance's list was deleted.
    */
   async function report(): Promise<boolean> {
     if (performance.now() - reportedAtMs < reportMs) return isOutdated;
     const state = await lists.renewList(database, instanceId, listTtlMs);
     markReported();
     disagreements.report(reportedAtMs);
-    const canForgetSome = canForget() && state.lists.some(({ is_silent }) => is_silent);
-    isOutdated = canForgetSome || nameState(state, instanceId) !== stateBefore;
+    const canDeleteSome = canDeleteOthers() && state.lists.some(({ is_silent }) => is_silent);
+    isOutdated = canDeleteSome || formatState(state, instanceId) !== stateBefore;
     return isOutdated;
   }
 
-  /** If it fails, this instance still reports its presence: otherwise the others would remove its documents. */
-  async function reportFailing<T>(step: () => Promise<T>): Promise<T> {
+  /** If the step fails, this instance still reports that it is running, or the others would remove its documents. */
+  async function reportIfFailing<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
     } catch (error) {
@@ -100,20 +100,20 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
 
     /** Finds changes and indexes them, in one transaction. Don't call it concurrently. */
     async scan(): Promise<void> {
-      const { entries, skipped } = await reportFailing(() => source.list());
+      const { entries, skipped } = await reportIfFailing(() => source.list());
       reportSkipped(skipped);
       const isSame =
         entries.length === seen.size && entries.every(({ path, stamp }) => seen.get(path)?.stamp === stamp);
       if (isSame && isIndexed && !(await report())) return;
       isIndexed = false;
-      const result = await reportFailing(() =>
+      const result = await reportIfFailing(() =>
         withTransaction(database, async (sql) => {
-          const update = await updateIndex(sql, entries, seen, canForget() ? listTtlMs : null);
+          const update = await updateIndex(sql, entries, seen, canDeleteOthers() ? listTtlMs : null);
           return { ...update, state: await lists.renewList(sql, instanceId, listTtlMs) };
         }),
       );
       markReported();
-      stateBefore = nameState(result.state, instanceId);
+      stateBefore = formatState(result.state, instanceId);
       seen = result.seen;
       isIndexed = true;
       isOutdated = false;
@@ -124,7 +124,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
       disagreements.report(reportedAtMs);
     },
 
-    /** At shutdown: removes this instance's list, so the others needn't wait until it expires. */
+    /** Removes this instance's list at shutdown, so that the others needn't wait until it expires. */
     async leave(): Promise<void> {
       if (stateBefore === "") return;
       await withTransaction(database, (sql) => lists.deleteList(sql, instanceId));
@@ -132,8 +132,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   };
 }
 
-/** What an instance needs to know: the index, whether its own list is stored, and which other lists exist. */
-function nameState({ generation, lists: all }: lists.IndexState, instanceId: string): string {
+/** Formats what an instance compares: the index, whether its own list is stored, and which other lists exist. */
+function formatState({ generation, lists: all }: lists.IndexState, instanceId: string): string {
   const own = all.find(({ instance_id }) => instance_id === instanceId)?.fingerprint;
   const others = all.map(({ fingerprint }) => fingerprint).filter((fingerprint) => fingerprint !== own);
   return JSON.stringify([generation, own, [...new Set(others)].sort()]);

@@ -1,18 +1,21 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 
-/** Where the documents of an instance come from; `folder` null: Parley's own guides. */
+/** Where an instance's documents come from; if `folder` is null, they are Parley's own guides. */
 export type ListOrigin = { host: string; folder: string | null };
 
 /** An instance's documents: hashes by path. */
 export type DocumentList = ListOrigin & { fingerprint: string; hashes: ReadonlyMap<string, string> };
 
-/** The current state, without the lists' contents; `is_silent`: an instance not seen for long. */
+/** The current state, without the lists' contents; `is_silent` means that the instance hasn't been seen for a while. */
 export type IndexState = {
   generation: number;
   lists: { instance_id: string; fingerprint: string; is_silent: boolean }[];
 };
 
-/** Reports this instance's presence. @returns the index and the lists of all instances; its own is missing if it was deleted. */
+/**
+ * Reports that this instance is running.
+ * @returns the index and the lists of all instances; this instance's own is missing if it was deleted.
+ */
 export async function renewList(sql: Sql, instanceId: string, ttlMs: number): Promise<IndexState> {
   const [row] = await sql<IndexState[]>`
     with own as (update document_lists set seen_at = clock_timestamp() where instance_id = ${instanceId})
@@ -50,7 +53,7 @@ export async function deleteList(sql: Sql, instanceId: string): Promise<void> {
   await sql`delete from document_lists where instance_id = ${instanceId}`;
 }
 
-/** Deletes instances that were not seen for this long. */
+/** Deletes the lists of other instances that haven't been seen for this long. */
 export async function deleteExpiredLists(sql: Sql, instanceId: string, ttlMs: number): Promise<void> {
   await sql`
     delete from document_lists

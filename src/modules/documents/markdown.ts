@@ -1,9 +1,9 @@
 import { createPassages, type Passage } from "./passages.ts";
 import { toPlainText } from "./plain-text.ts";
 
-/** Listed headings per document; further ones still start sections. */
+/** Maximum headings listed per document; further headings still start sections. */
 export const HEADINGS_MAX = 200;
-/** UTF-16 units of a heading or title; the rest is cut off. */
+/** Maximum length of a heading or title, in UTF-16 units; the rest is cut off. */
 const HEADING_CHARS_MAX = 200;
 
 export type Heading = { level: number; text: string; slug: string };
@@ -26,11 +26,11 @@ export function parseMarkdown(path: string, content: string): ParsedDocument {
     }
     passages.push(...createPassages(text, section.lines));
   }
-  const named = findTitle(matter) ?? headings.find(({ level }) => level === 1)?.text;
-  return { title: named || fileName(path), headings, passages };
+  const title = findTitle(matter) ?? headings.find(({ level }) => level === 1)?.text;
+  return { title: title || baseName(path), headings, passages };
 }
 
-/** Normalized text, safe to store and compare: Unicode NFC, no control characters, `\n` as line end. */
+/** Normalizes text, so that it is safe to store and compare: Unicode NFC, no control characters, lines ending in `\n`. */
 function cleanText(content: string): string {
   return content
     .normalize("NFC")
@@ -38,7 +38,7 @@ function cleanText(content: string): string {
     .replaceAll(/[^\P{Cc}\n\t]|\uFEFF/gu, "");
 }
 
-/** Front matter (`---`, lines, `---`) is not part of the text. */
+/** Splits off the front matter (`---`, lines, `---`), which is not part of the text. */
 export function splitFrontMatter(text: string): { matter: string; body: string } {
   const opening = /^\uFEFF?---[ \t]*\r?\n/.exec(text);
   const closing = opening && /\n---[ \t]*(?:\r?\n|$)/.exec(text.slice(opening[0].length - 1));
@@ -54,7 +54,7 @@ function findTitle(matter: string): string | null {
   return unquoted ? formatHeading(unquoted) : null;
 }
 
-function fileName(path: string): string {
+function baseName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1).replace(/\.md$/, "");
 }
 
@@ -69,14 +69,14 @@ function formatHeading(raw: string): string {
 }
 
 /**
- * The anchors for the headings that a renderer found in a document, matching the list of headings wherever both found
- * the same ones.
+ * Creates anchors for the headings that a renderer found in a document. They match the list of headings if both found the
+ * same ones.
  */
-export function nameHeadings(body: string, found: { level: number; text: string }[]): string[] {
+export function createAnchors(body: string, found: { level: number; text: string }[]): string[] {
   const createSlug = createSlugger();
-  const own = splitSections(cleanText(body)).flatMap(({ heading }) => heading ?? []);
-  const isSame = own.length === found.length && own.every(({ level }, index) => level === found[index]?.level);
-  return (isSame ? own : found).map(({ text }) => createSlug(formatHeading(text)));
+  const parsed = splitSections(cleanText(body)).flatMap(({ heading }) => heading ?? []);
+  const isSame = parsed.length === found.length && parsed.every(({ level }, index) => level === found[index]?.level);
+  return (isSame ? parsed : found).map(({ text }) => createSlug(formatHeading(text)));
 }
 
 /** Creates heading anchors as GitHub does, so that links written for GitHub work: `#getting-started`, `#notes-1`. */
@@ -108,7 +108,7 @@ function splitSections(body: string): Section[] {
     section = { heading: { level, text }, lines: [] };
   };
   let closing: RegExp | null = null;
-  /** Lines of the current paragraph: only such a line can be underlined into a heading. */
+  /** Lines of the current paragraph so far: an underline turns only a one-line paragraph into a heading. */
   let paragraph = 0;
   for (const line of body.split("\n")) {
     if (closing) {
@@ -145,7 +145,7 @@ function readHeading(line: string): { level: number; text: string } | null {
   return { level: marks[1].length, text: isClosed ? text.slice(0, end).trim() : text };
 }
 
-/** Not blank, code, a rule, or the start of a list, quote, table or tag. */
+/** Whether a line isn't blank, code, a rule, or the start of a list, quote, table or tag. */
 function isParagraphLine(line: string): boolean {
   return /^ {0,3}[^\s>|<]/.test(line) && !/^ {0,3}(?:(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)|[-*_=][-*_=\s]*$)/.test(line);
 }

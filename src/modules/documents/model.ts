@@ -2,7 +2,7 @@ import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
 import { Named, SearchText, Timestamp } from "../../lib/schema.ts";
 
-/** UTF-16 units of a search query. */
+/** Maximum length of a search query, in UTF-16 units. */
 const SEARCH_CHARS_MAX = 300;
 
 const DocumentHeading = Named(
@@ -10,7 +10,7 @@ const DocumentHeading = Named(
   Type.Object({
     level: Type.Integer({ minimum: 1, maximum: 6 }),
     text: Type.String(),
-    slug: Type.String({ description: "The heading's anchor in the HTML form." }),
+    slug: Type.String({ description: "The heading's anchor in the HTML format." }),
   }),
 );
 
@@ -19,7 +19,7 @@ const summary = {
   title: Type.String({
     description: "From the front matter, or the first level-1 heading, or the file name.",
   }),
-  size: Type.Integer({ description: "Bytes." }),
+  size: Type.Integer({ description: "The file's size in bytes." }),
   updated_at: Timestamp(),
   headings: Type.Array(DocumentHeading),
 };
@@ -41,7 +41,7 @@ export type DocumentSummary = Static<typeof DocumentSummary>;
 
 export const Document = Named(
   "Document",
-  Type.Object({ ...summary, content: Type.String({ description: "The markdown." }) }),
+  Type.Object({ ...summary, content: Type.String({ description: "The Markdown source." }) }),
 );
 export type Document = Static<typeof Document>;
 
@@ -50,7 +50,7 @@ export const DocumentQuery = Type.Object({
   q: Type.Optional(
     SearchText({
       maxLength: SEARCH_CHARS_MAX,
-      description: 'Full text search: words, "phrases", `or`, `-not`; best match first.',
+      description: 'Full-text search: words, "phrases", `or`, `-not`; best match first.',
     }),
   ),
 });

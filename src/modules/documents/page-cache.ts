@@ -3,7 +3,7 @@ import { renderPage } from "./html-page.ts";
 import { parseMarkdown } from "./markdown.ts";
 import type { DocumentFile } from "./source.ts";
 
-/** Cache size for rendered pages. Most take some kilobytes; a page larger than the cache is rendered each time. */
+/** Cache size for rendered pages. Most take a few kilobytes; a page larger than the cache is rendered each time. */
 const PAGES_BYTES_MAX = 4 * 1024 * 1024;
 /** The maximum bytes per UTF-16 unit in memory. */
 const BYTES_PER_CHAR = 2;

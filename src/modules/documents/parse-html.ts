@@ -2,23 +2,23 @@ import { type DefaultTreeAdapterTypes, defaultTreeAdapter, html, Parser, type Tr
 
 type Map = DefaultTreeAdapterTypes.DefaultTreeAdapterMap;
 
-/** UTF-16 units to parse, at about 1 MB/s in the worst case. Markdown can expand to 30 times its size. */
+/** Maximum length to parse, in UTF-16 units, at about 1 MB/s in the worst case. Markdown can expand to 30 times its size. */
 const HTML_CHARS_MAX = 512 * 1024;
-/** Elements, including those the parser adds: it reopens every unclosed `<b>` in each following paragraph. */
+/** Maximum number of elements, including the ones that the parser adds: it reopens every unclosed `<b>` in each following paragraph. */
 const ELEMENTS_MAX = 30_000;
-/** Nesting depth. The parser and later steps search or recurse into all open elements. */
+/** Maximum nesting depth. The parser and later steps search or recurse into all open elements. */
 export const DEPTH_MAX = 100;
-/** UTF-16 units of all elements' attributes, since a reopened element repeats its own. */
+/** Maximum length of all elements' attributes, in UTF-16 units, since a reopened element repeats its attributes. */
 const ATTRIBUTE_CHARS_MAX = 1024 * 1024;
-/** Attributes per tag: each is compared with the previous ones. */
+/** Maximum attributes per tag: each is compared with the previous ones. */
 const TAG_ATTRIBUTES_MAX = 500;
-/** UTF-16 units between two checks of an unfinished tag's attributes. */
+/** Length of the chunks, in UTF-16 units, between which an unfinished tag's attributes are counted. */
 const CHUNK_CHARS = 2_048;
 
 class TooComplexError extends Error {}
 
 /**
- * Parses HTML body content as browsers do (WHATWG), so we see the same elements as they do.
+ * Parses HTML body content as browsers do (WHATWG), so that it finds the same elements.
  * @returns null if parsing would take too much time or memory.
  */
 export function parseHtml(text: string): Map["documentFragment"] | null {
@@ -41,7 +41,7 @@ export function parseHtml(text: string): Map["documentFragment"] | null {
   }
 }
 
-/** The tag being read: a private field of the parser. A test fails if it disappears. */
+/** Counts the attributes of the tag being read, in a private field of the parser. A test fails if the field disappears. */
 function countAttributes({ tokenizer }: Parser<Map>): number {
   const { currentToken } = tokenizer as unknown as { currentToken: { attrs?: unknown[] } | null };
   return currentToken?.attrs?.length ?? 0;

@@ -1,4 +1,4 @@
-/** UTF-16 units per passage: some paragraphs, so that several fit a model's prompt. */
+/** Maximum length of a passage, in UTF-16 units: a few paragraphs, so that several passages fit in a model's prompt. */
 export const PASSAGE_CHARS_MAX = 1_500;
 
 export type Passage = {
@@ -12,7 +12,7 @@ export type Passage = {
 export function createPassages(heading: string | null, lines: string[]): Passage[] {
   const passages: Passage[] = [];
   let content = "";
-  for (const piece of splitParagraphs(lines).flatMap(cutParagraph)) {
+  for (const piece of splitParagraphs(lines).flatMap(splitParagraph)) {
     const joined = content === "" ? piece : `${content}\n\n${piece}`;
     if (joined.length <= PASSAGE_CHARS_MAX) {
       content = joined;
@@ -42,12 +42,12 @@ function splitParagraphs(lines: string[]): string[] {
   return paragraphs.map((paragraph) => paragraph.join("\n").trimEnd()).filter((text) => text !== "");
 }
 
-/** Splits an overlong paragraph between lines, and an overlong line anywhere but inside a character. */
-function cutParagraph(paragraph: string): string[] {
+/** Splits a paragraph that is too long between lines, and a line that is too long at spaces or between characters. */
+function splitParagraph(paragraph: string): string[] {
   if (paragraph.length <= PASSAGE_CHARS_MAX) return [paragraph];
   const pieces: string[] = [];
   let piece = "";
-  for (const line of paragraph.split("\n").flatMap(cutLine)) {
+  for (const line of paragraph.split("\n").flatMap(splitLine)) {
     if (piece !== "" && piece.length + 1 + line.length > PASSAGE_CHARS_MAX) {
       pieces.push(piece);
       piece = "";
@@ -57,7 +57,7 @@ function cutParagraph(paragraph: string): string[] {
   return piece.trim() === "" ? pieces : [...pieces, piece];
 }
 
-function cutLine(line: string): string[] {
+function splitLine(line: string): string[] {
   const parts: string[] = [];
   let rest = line;
   while (rest.length > PASSAGE_CHARS_MAX) {

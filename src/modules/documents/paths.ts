@@ -1,11 +1,11 @@
-/** Bytes of a document's path, limited so that a cursor with it fits its own limit. */
+/** Maximum bytes of a document's path, so that a cursor that contains it stays within its own limit. */
 const PATH_BYTES_MAX = 300;
-/** Names in a path: folders below the documents folder, plus the file. */
+/** Maximum names in a path: folders below the documents folder, plus the file. */
 export const PATH_DEPTH_MAX = 8;
 
 /**
- * Splits a path like `guides/start.md` into names. Null for anything that can't be a document: `..`, absolute or hidden
- * paths, backslashes, control characters, too long, or not ending in `.md`.
+ * Splits a path like `guides/start.md` into names. Returns null for paths that can't be a document's: `..`, absolute or
+ * hidden paths, and paths that have backslashes or control characters, are too long or don't end in `.md`.
  */
 export function splitDocumentPath(path: string): string[] | null {
   const names = path.split("/");

@@ -1,6 +1,6 @@
 /**
- * The words of a piece of markdown, for people and the index: one line without markup, link targets or HTML tags. For
- * passages only: its regular expressions are slow on long texts.
+ * Converts Markdown to plain text for people and the index: one line without markup, link targets or HTML tags. Use it for
+ * passages only, because its regular expressions are slow on long texts.
  */
 export function toPlainText(markdown: string): string {
   return markdown
@@ -14,7 +14,7 @@ export function toPlainText(markdown: string): string {
     .trim();
 }
 
-/** Separates words for Postgres where the text has no space; file texts contain no control characters. */
+/** Separates words for Postgres where the text has no spaces. Indexed texts contain no control characters. */
 export const WORD_SEPARATOR = "\u0003";
 
 const segmenter = new Intl.Segmenter(undefined, { granularity: "word" });
@@ -23,16 +23,16 @@ const unspacedScripts =
 
 /**
  * Prepares a text for indexing: words and spaces only. Otherwise Postgres treats `node.js`, a path or a Chinese sentence
- * as one word, and with the locale C (as in the embedded database) every non-ASCII character as a letter. A text full of
- * `<` would take minutes.
+ * as one word, and with the locale C (as in the embedded database) every non-ASCII character as a letter. Postgres would also
+ * take minutes for a text full of `<`.
  */
 export function toIndexText(text: string): string {
   return separateScripts(text, " ").replaceAll(/[^\p{L}\p{N}\p{M}]+/gu, " ");
 }
 
-/** Prepares user input for `websearch_to_tsquery`: operators stay, `node.js` becomes a phrase. */
-export function toSearchText(typed: string): string {
-  return separateScripts(typed.normalize("NFC").replaceAll(/[“”„‟«»]/g, '"'), " ")
+/** Prepares user input for `websearch_to_tsquery`: keeps operators, and turns `node.js` into a phrase. */
+export function toSearchText(query: string): string {
+  return separateScripts(query.normalize("NFC").replaceAll(/[“”„‟«»]/g, '"'), " ")
     .replaceAll(/(?<=[\p{L}\p{N}\p{M}])[^\p{L}\p{N}\p{M}\s"]+(?=[\p{L}\p{N}\p{M}])/gu, WORD_SEPARATOR)
     .replaceAll(/(?<![\s"]|^)-|-(?![\p{L}\p{N}\p{M}"])|[^\p{L}\p{N}\p{M}\s"\p{Cc}-]/gu, " ");
 }

@@ -1,7 +1,7 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { Heading } from "./markdown.ts";
 
-/** A text, and the same text prepared for the index with words separated in every script. */
+/** A text, and the same text prepared for the index, with separated words in every script. */
 type IndexedText = { text: string; words: string };
 
 export type DocumentRow = { path: string; title: string; size: number; updated_at: Date; headings: Heading[] };
@@ -21,7 +21,7 @@ export type NewDocument = {
   passages: { heading: string | null; headingWords: string; content: IndexedText }[];
 };
 
-/** An arbitrary constant, the same on every instance: the advisory lock for changing the index. */
+/** The advisory lock for changing the index: an arbitrary number that is the same on every instance. */
 const INDEX_LOCK = 7_275_540;
 
 /** Locks the index against changes by other instances until the transaction ends. */
@@ -33,8 +33,8 @@ export async function listIndexed(sql: Sql): Promise<IndexedFile[]> {
   return await sql<IndexedFile[]>`select path, hash, updated_at from documents`;
 }
 
-/** Invalidates what instances have found in the index before. */
-export async function raiseGeneration(sql: Sql): Promise<void> {
+/** Increments the index's generation, which invalidates the instances' cached searches. */
+export async function incrementGeneration(sql: Sql): Promise<void> {
   await sql`update document_index set generation = generation + 1`;
 }
 
@@ -67,7 +67,7 @@ export async function upsertDocument(sql: Sql, document: NewDocument): Promise<v
            with ordinality as passage (heading, heading_words, content, content_words, position)`;
 }
 
-/** By path. `after` is the last path of the previous page. */
+/** Lists documents by path. `after` is the last path of the previous page. */
 export async function listDocuments(sql: Sql, after: string | null, rowsMax: number): Promise<DocumentRow[]> {
   return await sql<DocumentRow[]>`
     select path, title, size, updated_at, headings
@@ -77,9 +77,9 @@ export async function listDocuments(sql: Sql, after: string | null, rowsMax: num
      limit ${rowsMax}`;
 }
 
-/** All matches, best first, with the index generation they were found in. */
+/** Finds all matches, best first, and the index generation in which they were found. */
 export async function searchDocuments(sql: Sql, typed: string): Promise<{ generation: number; hits: Hit[] }> {
-  // Two arrays: thousands of rows would cost the driver more.
+  // Two arrays, because thousands of rows would take the driver longer.
   const [row] = await sql<{ generation: number; paths: string[] | null; ranks: number[] | null }[]>`
     select i.generation, f.paths, f.ranks from document_index i, (
       select array_agg(path) as paths, array_agg(rank) as ranks from search_documents(${typed})) f`;
@@ -87,7 +87,7 @@ export async function searchDocuments(sql: Sql, typed: string): Promise<{ genera
   return { generation, hits: (paths ?? []).map((path, index) => ({ path, rank: ranks?.[index] ?? 0 })) };
 }
 
-/** These documents, if they still exist, and the current index generation. */
+/** Finds these documents, if they still exist, and the current index generation. */
 export async function findDocuments(
   sql: Sql,
   paths: string[],
@@ -102,7 +102,7 @@ export async function findDocuments(
   };
 }
 
-/** For each document the passage with the most search words, or its first passage; null if it has none. */
+/** Lists each document's best passage for these words, or its first passage if none matches; null if it has no passages. */
 export async function listBestPassages(
   sql: Sql,
   paths: string[],
@@ -119,7 +119,7 @@ export async function listBestPassages(
          limit 1) as best on true`;
 }
 
-/** Shortens each text to the excerpts with the words, marked with `start` and `stop`. */
+/** Shortens each text to excerpts that contain the words, which are marked with `start` and `stop`. */
 export async function highlight(
   sql: Sql,
   texts: string[],
@@ -136,7 +136,7 @@ export async function highlight(
 }
 
 /**
- * The passages that best answer a question. Any of the words may match; rarer words count more, so that topic words
+ * Finds the passages that best answer a question. Any of the words may match; rarer words count more, so that topic words
  * outweigh common ones. English stop words count only if there are no others. `compounds` are additional words that
  * count if they exist.
  */
@@ -171,7 +171,7 @@ export async function searchPassages(
      order by score desc, path, position`;
 }
 
-/** A query for any of these words. Quotes keep `or` and `-` from being read as operators. */
+/** Creates a query for any of these words. Quotes keep `or` and `-` from being read as operators. */
 function joinAlternatives(words: string[]): string {
   return words.map((word) => `"${word}"`).join(" or ");
 }

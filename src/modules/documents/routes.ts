@@ -26,7 +26,7 @@ const tag = "documents";
 
 type Dependencies = { documents: DocumentService; reads: ReadCache };
 
-/** `/api/v1/documents`: list, search, read. */
+/** `/api/v1/documents`: listing, searching and reading documents. */
 export function createDocumentRoutes({ documents, reads }: Dependencies): Route[] {
   const getPage = createPageCache();
 
@@ -37,7 +37,7 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
     if (file === null) throw createNotFound("document");
     if (representation === null)
       throw new Problem("not_acceptable", `Documents are available as ${representations.join(", ")}.`);
-    // Replaces the default `Vary` header, so it repeats its value.
+    // This replaces the default `Vary` header, so it must repeat its value.
     const headers = { "content-type": `${representation}; charset=utf-8`, vary: "Accept, Origin" };
     if (representation === "text/markdown")
       return respondWithTag(request, hashTag(file.content), file.content, headers);
@@ -55,13 +55,13 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
     const typed = query.q?.trim();
     const page = readPage(query, typed ? 2 : 1);
     const cursorOf = ({ rank, path }: DocumentMatch) => [String(rank), path];
-    const found = typed
+    const result = typed
       ? createPage(await documents.search(typed, page), page.limit, cursorOf, mapToMatch, context)
       : createPage(await documents.list(page), page.limit, ({ path }) => [path], mapToSummary, context);
-    return { value: createTaggedBody(found, headers.link) };
+    return { value: createTaggedBody(result, headers.link) };
   }
 
-  const reading = {
+  const getRoute = {
     method: "GET",
     operationId: "getDocument",
     summary: "Get a document",
@@ -95,13 +95,13 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
         return reads.respond(request, { cache: "documents", of: "", tags: [DOCUMENTS_TAG], load });
       },
     }),
-    route({ ...reading, path: `${DOCUMENTS}/:path`, params: Type.Object({ path: Type.String() }) }),
-    // The same with raw slashes, which the router treats as separate segments.
-    route({ ...reading, path: `${DOCUMENTS}/*`, isHidden: true }),
+    route({ ...getRoute, path: `${DOCUMENTS}/:path`, params: Type.Object({ path: Type.String() }) }),
+    // The same route with raw slashes, which the router treats as separate segments.
+    route({ ...getRoute, path: `${DOCUMENTS}/*`, isHidden: true }),
   ];
 }
 
-/** The decoded path after the prefix; null if its encoding is invalid. Decoded exactly once. */
+/** Returns the path after the prefix, decoded exactly once; null if its encoding is invalid. */
 function readPath(request: Request): string | null {
   const { pathname } = readUrl(request);
   try {

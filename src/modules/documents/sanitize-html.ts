@@ -13,7 +13,7 @@ const ID_PREFIX = "user-content-";
 const headingNames = ["h1", "h2", "h3", "h4", "h5", "h6"] as const;
 const tableParts = ["caption", "colgroup", "thead", "tbody", "tfoot", "tr", "th", "td", "col"] as const;
 
-/** The allow list. Anything else is removed; its text stays, except for that of `strip`. */
+/** The allow list. Other elements are removed but their text stays, except in the elements listed in `strip`. */
 const schema: Schema = {
   tagNames: [
     ...headingNames,
@@ -60,24 +60,26 @@ const schema: Schema = {
 type FoundHeading = { level: number; text: string };
 
 type Options = {
-  /** Assigns the anchors to the headings, in order. Called only for elements with an `id`. */
-  nameHeadings: (headings: FoundHeading[]) => string[];
+  /** Returns the headings' anchors, in order. Called only for headings with an `id`. */
+  createAnchors: (headings: FoundHeading[]) => string[];
 };
 
 /**
- * Sanitizes HTML: allowed elements and attributes only; links only to the web, mail and relative addresses; prefixed
- * ids. Parses, filters and serializes, so that browsers can't read the result differently.
- * @returns null for a text that would take long.
+ * Sanitizes HTML: allowed elements and attributes only; links only to the web, to mail addresses and to relative URLs;
+ * prefixed ids. Parses, filters and serializes, so that browsers can't read the result differently.
+ * @returns null if that would take too long.
  */
-export function sanitizeHtml(html: string, { nameHeadings }: Options): string | null {
+export function sanitizeHtml(html: string, { createAnchors }: Options): string | null {
   const parsed = parseHtml(html);
   if (parsed === null) return null;
   const tree = sanitize(fromParse5(parsed), schema);
-  // A single node has no root around it.
+  // A single node has no root.
   const root: Root = tree.type === "root" ? tree : { type: "root", children: tree.type === "doctype" ? [] : [tree] };
   const elements = listElements(root);
   const headings = listHeadings(root);
-  const slugs = nameHeadings(headings.map((element) => ({ level: Number(element.tagName[1]), text: textOf(element) })));
+  const slugs = createAnchors(
+    headings.map((element) => ({ level: Number(element.tagName[1]), text: textOf(element) })),
+  );
   // A renderer also gives ids to headings in lists and quotes, which the list of headings leaves out.
   for (const element of elements) if (isHeading(element)) delete element.properties.id;
   for (const [index, heading] of headings.entries()) heading.properties.id = slugs[index] ?? "";
@@ -111,7 +113,7 @@ function textOf(node: Nodes): string {
   return "children" in node ? node.children.map(textOf).join("") : "";
 }
 
-/** Checks link targets, for which the library only compares text. */
+/** Checks link targets as browsers parse them, because the library only compares strings. */
 function secure({ tagName, properties }: Element, ids: ReadonlySet<unknown>): void {
   if (Array.isArray(properties.className) && properties.className.length === 0) delete properties.className;
   if (tagName === "img" && !isSafeLink(String(properties.src ?? ""))) delete properties.src;
@@ -122,7 +124,7 @@ function secure({ tagName, properties }: Element, ids: ReadonlySet<unknown>): vo
     return;
   }
   properties.rel = ["noopener", "noreferrer", "nofollow"];
-  // An anchor of the document's own already has its prefix here.
+  // The document's own anchors already have the prefix here.
   const anchor = href.startsWith("#") ? decodeFragment(href) : "";
   if (!ids.has(anchor) && ids.has(ID_PREFIX + anchor)) properties.href = `#${ID_PREFIX}${href.slice(1)}`;
 }
@@ -135,11 +137,11 @@ function decodeFragment(href: string): string {
   }
 }
 
-/** Placeholder for the page's address. */
+/** Placeholder for the page's URL. */
 const HERE = "https://here.invalid/folder/page";
 
 /**
- * Whether a link leads to the web, to mail, or to a relative address, as browsers parse it. Links to other hosts must
+ * Whether a link leads to the web, to a mail address or to a relative URL, as browsers parse it. Links to other hosts must
  * start with `http:` or `https:`, because `//host` looks like a path.
  */
 export function isSafeLink(href: string): boolean {

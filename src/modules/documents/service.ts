@@ -12,19 +12,19 @@ import * as queries from "./queries.ts";
 import { createSearch, type DocumentMatch } from "./search.ts";
 import type { DocumentFile } from "./source.ts";
 
-/** Interval between scans of the files, in milliseconds; a change is found within it. */
+/** Interval between scans of the files, in milliseconds, within which changes are found. */
 export const SCAN_INTERVAL_MS = 2_000;
 /** How long startup waits for the first scan, so that a small folder is available from the first request. */
 const FIRST_SCAN_WAIT_MS = 5_000;
-/** Scans use at most one part in this many of the time: large folders are scanned less often. */
-const SCAN_TIME_SHARE = 20;
-/** Long pauses are interrupted this often, to stay in touch with the other instances. */
+/** The pause after a scan is at least this many times as long as the scan, so large folders are scanned less often. */
+const SCAN_PAUSE_FACTOR = 20;
+/** Long pauses are interrupted this often, to report to the other instances. */
 const PAUSE_STEP_MS = 10_000;
 /** How long shutdown waits for a scan. If that isn't enough, the instance's list expires later. */
-const LEAVE_WAIT_MS = 1_000;
-/** Distinct words of a question that are used. */
+const SHUTDOWN_WAIT_MS = 1_000;
+/** Maximum distinct words of a question that are used. */
 const QUESTION_WORDS_MAX = 32;
-/** UTF-16 units of a question that are read. */
+/** Maximum length of a question, in UTF-16 units; the rest is ignored. */
 const QUESTION_CHARS_MAX = 4_000;
 /** Maximum passages per question. */
 const PASSAGES_MAX = 50;
@@ -36,28 +36,28 @@ export type { DocumentMatch } from "./search.ts";
 export interface DocumentService {
   /**
    * Keeps the index in sync with the files until `stop`. Errors are logged when they first occur, and the scan is retried.
-   * @returns after the first scan; for a large folder earlier, while indexing continues.
+   * Resolves after the first scan; for a large folder earlier, while indexing continues.
    */
   start(): Promise<void>;
 
-  /** Stops after the current scan. This instance's documents leave the index if no other instance has them. */
+  /** Stops after the current scan. This instance's documents are removed from the index if no other instance has them. */
   stop(): Promise<void>;
 
   /** Indexes all pending changes immediately. @throws if the folder or the database is unavailable. */
   rescan(): Promise<void>;
 
-  /** For every user: all documents by path. `page.after` is [path]. */
+  /** Lists all documents by path. For every user. `page.after` is [path]. */
   list(page: PageRequest): Promise<queries.DocumentRow[]>;
 
-  /** For every user: documents that match a search, best first. `page.after` is [rank, path]. @throws Problem `bad_cursor`. */
+  /** Finds documents, best match first. For every user. `page.after` is [rank, path]. @throws Problem `bad_cursor`. */
   search(typed: string, page: PageRequest): Promise<DocumentMatch[]>;
 
-  /** For every user: the current file. @throws Problem `not_found`. */
+  /** Returns the current file. For every user. @throws Problem `not_found`. */
   get(path: string): Promise<DocumentFile>;
 
   /**
-   * For models and tools: the passages that best answer a question in natural language, each as complete markdown (at most
-   * `PASSAGE_CHARS_MAX` UTF-16 units). Empty if no document contains any of the words.
+   * Finds the passages that best answer a question in natural language, for models and tools. Each is complete Markdown of
+   * at most `PASSAGE_CHARS_MAX` UTF-16 units. Returns none if no document contains any of the words.
    */
   searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
 }
@@ -80,7 +80,7 @@ export function createDocumentService({
   log,
   onScanned = () => {},
 }: Dependencies): DocumentService {
-  /** Without a folder: Parley's own guides. */
+  /** Without a folder, Parley's own guides are served. */
   const documentsDir = config.DOCUMENTS_DIR;
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
   const indexer = createIndexer({ database, source, folder: documentsDir ?? null, times: indexerTimes, log });
@@ -108,11 +108,11 @@ export function createDocumentService({
         isFailing = true;
       }
       onFirstScan();
-      await waitForNextScan(Math.max(scanIntervalMs, SCAN_TIME_SHARE * (performance.now() - startedAt)));
+      await waitForNextScan(Math.max(scanIntervalMs, SCAN_PAUSE_FACTOR * (performance.now() - startedAt)));
     }
   }
 
-  /** The wait for the next scan; shorter if other instances require it. */
+  /** Waits for the next scan, which starts earlier if another instance has changed something. */
   async function waitForNextScan(pauseMs: number): Promise<void> {
     const { signal } = stopping;
     for (const endsAt = performance.now() + pauseMs; performance.now() < endsAt && !signal.aborted; ) {
@@ -128,15 +128,18 @@ export function createDocumentService({
     async start() {
       const firstScan = Promise.withResolvers<void>();
       void watch(firstScan.resolve);
-      const waited = new AbortController();
-      await Promise.race([firstScan.promise, sleep(FIRST_SCAN_WAIT_MS, undefined, { signal: waited.signal })]);
-      waited.abort();
+      const firstScanTimeout = new AbortController();
+      await Promise.race([
+        firstScan.promise,
+        sleep(FIRST_SCAN_WAIT_MS, undefined, { signal: firstScanTimeout.signal }),
+      ]);
+      firstScanTimeout.abort();
     },
 
     async stop() {
       stopping.abort();
-      const leaving = lastScan.then(indexer.leave, indexer.leave).catch(() => {});
-      await Promise.race([leaving, sleep(LEAVE_WAIT_MS, undefined, { ref: false })]);
+      const removal = lastScan.then(indexer.leave, indexer.leave).catch(() => {});
+      await Promise.race([removal, sleep(SHUTDOWN_WAIT_MS, undefined, { ref: false })]);
     },
 
     async list({ limit, after }) {
@@ -153,7 +156,7 @@ export function createDocumentService({
     async searchPassages(question, limit) {
       const words = listWords(question.slice(0, QUESTION_CHARS_MAX), QUESTION_WORDS_MAX);
       if (words.length === 0) return [];
-      // "back up" is also written "backup".
+      // Some people write "back up", others "backup".
       const compounds = words.slice(1).map((word, index) => `${words[index]}${word}`);
       const rowsMax = Math.max(1, Math.min(limit, PASSAGES_MAX));
       const rows = await queries.searchPassages(database, { words, compounds, rowsMax });

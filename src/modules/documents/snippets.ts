@@ -3,18 +3,18 @@ import { escapeHtml } from "../../lib/html.ts";
 import { listWords, toPlainText, toSeparatedText, WORD_SEPARATOR } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 
-/** Distinct search words that are highlighted. */
+/** Maximum distinct search words that are highlighted. */
 const WORDS_MAX = 32;
-// Control characters, which indexed texts don't contain; replaced by tags after escaping.
+// Control characters, which indexed texts don't contain. They are replaced with tags after escaping.
 const MARK_START = "\u0001";
 const MARK_STOP = "\u0002";
 
 /**
- * For each document the excerpt that best matches a search, as HTML: matches in `<mark>`, everything else escaped.
- * @returns the snippets by path; empty for a document without text.
+ * Creates each document's excerpt that best matches a search, as HTML: matches in `<mark>`, everything else escaped.
+ * @returns the snippets by path; an empty string for a document without text.
  */
-export async function createSnippets(sql: Sql, paths: string[], typed: string): Promise<Map<string, string>> {
-  const words = listWords(typed, WORDS_MAX);
+export async function createSnippets(sql: Sql, paths: string[], query: string): Promise<Map<string, string>> {
+  const words = listWords(query, WORDS_MAX);
   const passages = await queries.listBestPassages(sql, paths, words);
   const texts = passages.map(({ content }) => toSeparatedText(toPlainText(content ?? "")));
   const marks = { start: MARK_START, stop: MARK_STOP };

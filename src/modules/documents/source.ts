@@ -1,13 +1,13 @@
-/** Bytes per file; larger files are not served. */
+/** Maximum bytes per file; larger files are not served. */
 export const FILE_BYTES_MAX = 1024 * 1024;
-/** Documents per folder, in path order; the others are not served. */
+/** Maximum documents per folder, in path order; the others are not served. */
 export const FILES_MAX = 10_000;
 
 export type DocumentFile = {
   path: string;
   /** The complete text of the file. */
   content: string;
-  /** Bytes. */
+  /** Size in bytes. */
   size: number;
   /** SHA-256 of the bytes. */
   hash: string;
@@ -22,13 +22,13 @@ export type SkippedFile = { path: string; reason: string };
 
 /** A source of documents. */
 export type DocumentSource = {
-  /** All current documents. Rejects if the folder can't be read. */
+  /** Lists all current documents. Rejects if the folder can't be read. */
   list(): Promise<{ entries: DocumentEntry[]; skipped: SkippedFile[] }>;
-  /** The current file; null if it doesn't exist. Accepts untrusted paths. */
+  /** Reads the current file; null if it doesn't exist. Accepts untrusted paths. */
   read(path: string): Promise<DocumentFile | null>;
 };
 
-/** A file's text and metadata. Invalid UTF-8 becomes replacement characters. */
+/** Creates a file from its bytes. Invalid UTF-8 becomes replacement characters. */
 export function createDocumentFile(path: string, bytes: Uint8Array, updatedAt: Date): DocumentFile {
   return {
     path,

@@ -12,7 +12,7 @@ import type { ExportFormat } from "./model.ts";
 const BATCH_ROWS = 200;
 
 type Dependencies = {
-  auth: Pick<AuthService, "isStillIn">;
+  auth: Pick<AuthService, "hasAccess">;
   conversations: Pick<ConversationService, "get">;
   messages: Pick<MessageService, "list" | "findSeqs">;
 };
@@ -32,7 +32,7 @@ export function createExportService({ auth, conversations, messages }: Dependenc
   async function* readMessages(caller: Caller, { id, last_seq }: Conversation): AsyncGenerator<Message[]> {
     let afterSeq = 0;
     while (afterSeq < last_seq) {
-      if (!(await auth.isStillIn(caller))) throw new Problem("unauthorized", "The session or API key has ended.");
+      if (!(await auth.hasAccess(caller))) throw new Problem("unauthorized", "The session or API key has ended.");
       const slice = await messages.list(caller, id, { beforeSeq: undefined, afterSeq }, BATCH_ROWS);
       // Only for callers who name a version that they have.
       if (slice === "unchanged") return;

@@ -24,7 +24,7 @@ export interface LiveAnswers {
    * For the sender of messages: leases the answers of a whole batch, if there is room for all of them and this instance
    * accepts new ones. End it once the batch is handed over or has failed.
    */
-  takeLease(answers: number): Lease | null;
+  acquireLease(answers: number): Lease | null;
   /** For the sender of messages: hands over a committed answer. Doesn't throw. */
   handOver(answer: NewAnswer): void;
   /** For the generation service, once: receives every answer that is handed over, including earlier ones. */
@@ -73,7 +73,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
   const hasRoom = (answers: number): boolean => count() + leased + answers <= RUNNING_MAX;
 
   return {
-    takeLease(answers) {
+    acquireLease(answers) {
       if (lifecycle.phase === "draining" || !hasRoom(answers)) return null;
       leased += answers;
       const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
@@ -81,7 +81,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
         owner: instanceId,
         leaseMs: GENERATION_LEASE_MS,
         context: answers <= CONTEXT_BATCH_MAX ? context : null,
-        end() {
+        release() {
           leased -= answers;
         },
       };

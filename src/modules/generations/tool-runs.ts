@@ -108,7 +108,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
       const onResult = (done: ToolCallDone) => store(answer, done);
       const { signal } = request;
       const openTools = async () =>
-        tools.open({ chosen, userId: await findToolRequester(database, generation), signal });
+        tools.open({ selection: chosen, userId: await findToolRequester(database, generation), signal });
       return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
     },
   };

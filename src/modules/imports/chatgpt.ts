@@ -4,12 +4,12 @@ import type { Omissions } from "./omissions.ts";
 import { cleanContent, cleanModel, readTime, textOf } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
-/** Children read per node. */
+/** Maximum children that are read per node. */
 const CHILDREN_MAX = 10_000;
 
 /**
- * OpenAI's `conversations.json`: a list of conversations, each with its messages as a tree (`mapping`) and the last shown
- * node (`current_node`).
+ * OpenAI's `conversations.json`: a list of conversations, each with its messages as a tree (`mapping`) and the node
+ * that was displayed last (`current_node`).
  */
 export const chatgpt: Format = {
   source: "chatgpt",
@@ -43,17 +43,17 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
   const role = textOf(readFields(message.author).role);
   if (metadata.is_visually_hidden_from_conversation === true || metadata.is_user_system_message === true) return null;
   if (role === "tool") {
-    // An image created by a tool is part of the conversation; other tool messages are for the model.
+    // Images created by a tool are part of the conversation. Other tool messages are meant for the model.
     const images = countImages(readFields(message.content));
     omissions.add(images > 0 ? "image" : "tool", Math.max(1, images));
     return null;
   }
   if (role !== "system" && role !== "user" && role !== "assistant") {
-    // Every file has nodes without a message.
+    // Nodes without a message are normal and aren't counted as omitted.
     if (Object.keys(message).length > 0) omissions.add("other");
     return null;
   }
-  if (isForTool(role, message)) {
+  if (isToolCall(role, message)) {
     omissions.add("tool");
     return null;
   }
@@ -65,11 +65,14 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
   return { role, content, model, at: readTime(message.create_time, nowMs) };
 }
 
-/** Whether an assistant message calls a tool. Code that it runs is part of the visible conversation. */
-const isForTool = (role: string, { recipient }: Fields): boolean =>
+/**
+ * Whether an assistant message is a tool call. Calls of the code interpreter (`python`) are part of the visible
+ * conversation.
+ */
+const isToolCall = (role: string, { recipient }: Fields): boolean =>
   role === "assistant" && typeof recipient === "string" && !["", "all", "user", "python"].includes(recipient);
 
-/** Files of a user message; images are among its parts as well. */
+/** The number of attached files. Images aren't counted here, because they are also parts of the message. */
 const countFiles = (metadata: Fields): number =>
   readList(metadata.attachments).filter((file) => {
     const { mime_type: type, mimeType } = readFields(file);
@@ -90,7 +93,7 @@ function readContent(content: Fields, omissions: Omissions): string {
     case "model_editable_context":
       return "";
     case "code":
-      return writeCode(textOf(content.language), textOf(content.text) || readParts(content, omissions));
+      return formatCode(textOf(content.language), textOf(content.text) || readParts(content, omissions));
     default: {
       const text = Array.isArray(content.parts) ? readParts(content, omissions) : textOf(content.text);
       if (text === "" && !Array.isArray(content.parts) && type !== "" && type !== "text") omissions.add("other");
@@ -99,8 +102,8 @@ function readContent(content: Fields, omissions: Omissions): string {
   }
 }
 
-/** As Markdown, with a fence that doesn't occur in the code. */
-function writeCode(language: string, code: string): string {
+/** Formats code as Markdown, with a fence that doesn't occur in the code. */
+function formatCode(language: string, code: string): string {
   if (code.trim() === "") return "";
   let fence = "```";
   while (code.includes(fence)) fence += "`";

@@ -5,8 +5,8 @@ import { cleanContent, cleanLine, cleanModel, readTime, textOf } from "./texts.t
 import type { SourceMessage } from "./tree.ts";
 
 /**
- * Anthropic's `conversations.json`: a list of conversations, each with its messages in order (`chat_messages`). In newer
- * exports messages name their parents, so there can be branches.
+ * Anthropic's `conversations.json`: a list of conversations, each with its messages in order (`chat_messages`). In
+ * newer exports, messages refer to their parents, so there can be branches.
  */
 export const claude: Format = {
   source: "claude",
@@ -34,7 +34,7 @@ export const claude: Format = {
   }),
 };
 
-const roles: Readonly<Record<string, "user" | "assistant">> = {
+const rolesBySender: Readonly<Record<string, "user" | "assistant">> = {
   human: "user",
   user: "user",
   assistant: "assistant",
@@ -42,7 +42,7 @@ const roles: Readonly<Record<string, "user" | "assistant">> = {
 
 function readMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
   const sender = textOf(message.sender ?? message.role);
-  const role = Object.hasOwn(roles, sender) ? roles[sender] : undefined;
+  const role = Object.hasOwn(rolesBySender, sender) ? rolesBySender[sender] : undefined;
   if (role === undefined) {
     omissions.add("other");
     return null;
@@ -59,7 +59,7 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
   return { role, content, model, at: readTime(message.created_at, nowMs) };
 }
 
-/** The texts of `content`. `text` repeats them, and is the only field in older exports. */
+/** Joins the text blocks in `content`. The field `text` repeats them, and is the only one in older exports. */
 function readBlocks(message: Fields, omissions: Omissions): string {
   const texts = readList(message.content).map((block) => readBlock(readFields(block), omissions));
   const text = texts.filter((part) => part !== "").join("\n\n");
@@ -87,7 +87,7 @@ function readBlock(block: Fields, omissions: Omissions): string {
   }
 }
 
-/** The text of an attached file, below its name. */
+/** Returns the text of an attached file, preceded by its name. */
 function readAttachment(value: unknown, omissions: Omissions): string {
   const file = readFields(value);
   const text = textOf(file.extracted_content);

@@ -1,91 +1,91 @@
-import type { ConversationBuilder, Read } from "./conversation-builder.ts";
+import type { ConversationBuilder, ReadResult } from "./conversation-builder.ts";
 import { ImportError } from "./import-error.ts";
 import { createJsonReader, type JsonReader } from "./json-reader.ts";
 import { createPacer } from "./pacer.ts";
 import type { Steps } from "./steps.ts";
 import { isZip, unzip, type ZipPart } from "./unzip.ts";
 
-/** Bytes parsed per step: well below a millisecond. */
+/** Bytes parsed per step, which takes well below a millisecond. */
 const STEP_BYTES = 4 * 1024;
-/** Entries per file. Each costs a statement: a file of millions of tiny entries would block other imports for hours. */
+/** Maximum entries per file. Each takes a statement, so millions of tiny entries would block other imports. */
 const ENTRIES_MAX = 250_000;
 
 /**
  * Reads an uploaded file, conversation by conversation: a JSON file, or a ZIP archive with JSON files. Yields to the
  * event loop between steps.
- * @param bytesMax unpacked bytes of an archive.
- * @param entriesMax conversations and other entries.
- * @throws ImportError where the file can't be read any further.
+ * @param bytesMax the limit on an archive's unpacked size.
+ * @param entriesMax the limit on conversations and other entries.
+ * @throws ImportError if the rest of the file can't be read.
  */
 export async function* readConversations(
   pieces: AsyncIterable<Uint8Array>,
   builder: ConversationBuilder,
   bytesMax: number,
   entriesMax = ENTRIES_MAX,
-): AsyncGenerator<Read> {
+): AsyncGenerator<ReadResult> {
   const pause = createPacer();
 
-  async function finish(work: Steps<Read>): Promise<Read> {
+  async function finish(steps: Steps<ReadResult>): Promise<ReadResult> {
     for (;;) {
-      const next = work.next();
+      const next = steps.next();
       if (next.done) return next.value;
       await pause();
     }
   }
 
-  async function* takeFound(): AsyncGenerator<Read> {
-    for (const work of found.splice(0)) {
+  async function* finishPending(): AsyncGenerator<ReadResult> {
+    for (const steps of pending.splice(0)) {
       entries += 1;
       if (entries > entriesMax)
         throw new ImportError("too_large", `The file has more than ${entriesMax} conversations. Split it.`);
-      yield await finish(work);
+      yield await finish(steps);
     }
   }
 
   let entries = 0;
-  const found: Steps<Read>[] = [];
+  const pending: Steps<ReadResult>[] = [];
   let reader: JsonReader | undefined;
   for await (const { bytes, isLast } of openFile(pieces, bytesMax)) {
-    reader ??= createReader(builder, found);
+    reader ??= createReader(builder, pending);
     for (let from = 0; from < bytes.byteLength; from += STEP_BYTES) {
       try {
         reader.write(bytes.subarray(from, from + STEP_BYTES));
       } catch (error) {
         // Import everything that was complete before the error.
-        yield* takeFound();
+        yield* finishPending();
         throw error;
       }
-      if (found.length > 0) yield* takeFound();
+      if (pending.length > 0) yield* finishPending();
       await pause();
     }
     if (!isLast) continue;
     reader.end();
-    yield* takeFound();
+    yield* finishPending();
     reader = undefined;
   }
 }
 
-function createReader(builder: ConversationBuilder, found: Steps<Read>[]): JsonReader {
-  let isAny = false;
-  const add = (read: Steps<Read>) => {
-    isAny = true;
-    found.push(read);
+function createReader(builder: ConversationBuilder, pending: Steps<ReadResult>[]): JsonReader {
+  let isEmpty = true;
+  const add = (read: Steps<ReadResult>) => {
+    isEmpty = false;
+    pending.push(read);
   };
   const reader = createJsonReader({
     onNode: builder.addNode,
     onConversation: (value) => add(builder.finish(value)),
-    onOversized: () => add(builder.drop()),
+    onOversized: () => add(builder.skipUnreadable()),
   });
   return {
     ...reader,
     end() {
       reader.end();
-      if (!isAny && !reader.isList()) throw new ImportError("invalid", "The file contains no conversations.");
+      if (isEmpty && !reader.isList()) throw new ImportError("invalid", "The file contains no conversations.");
     },
   };
 }
 
-/** The archive's JSON files, one after the other. */
+/** Yields the file, or an archive's JSON files one after the other. */
 async function* openFile(pieces: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipPart> {
   const iterator = pieces[Symbol.asyncIterator]();
   const first = await iterator.next();

@@ -3,15 +3,15 @@ import type { ImportSource } from "./model.ts";
 import type { Omissions } from "./omissions.ts";
 import type { SourceNode } from "./tree.ts";
 
-/** A node of a conversation, as it is in the file. */
+/** One node of a conversation, as found in the file. */
 type NodeInput = {
-  /** Its id, or its index. */
+  /** The node's key in the file: its id, or its index in a list. */
   key: string;
   value: unknown;
   omissions: Omissions;
-  /** Later times are invalid. */
+  /** The current time; later times in the file are invalid. */
   nowMs: number;
-  /** The previous node in the file. */
+  /** The id of the previous node in the file. */
   previousId: string | null;
 };
 
@@ -22,14 +22,14 @@ export type ConversationFields = {
   createdAt: unknown;
   updatedAt: unknown;
   currentId: string | null;
-  /** The model of responses that don't name their own. */
+  /** The model to assume for responses that don't name one. */
   model: unknown;
 };
 
 /** The export format of one source. */
 export type Format = {
   source: ImportSource;
-  /** Its display name. */
+  /** The source's display name. */
   label: string;
   /** The field that contains a conversation's messages. */
   nodesField: "mapping" | "chat_messages";

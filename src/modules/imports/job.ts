@@ -11,17 +11,17 @@ import {
   describeWrongSource,
   type ImportedConversation,
   type ImportedMessage,
-  type Read,
+  type ReadResult,
 } from "./conversation-builder.ts";
 import { readConversations } from "./file-reader.ts";
 import { ImportError } from "./import-error.ts";
 import { deletePieces, readPieces } from "./pieces.ts";
 import * as queries from "./queries.ts";
 
-/** Messages per statement: rows, and UTF-16 units of their texts (a single message may exceed that). */
+/** Messages per statement: how many, and UTF-16 units of their texts (a single message may be longer). */
 const BATCH_ROWS = 500;
 const BATCH_CHARS = 512 * 1024;
-/** Connections per instance for imports, separate from those for requests. */
+/** Database connections per instance for imports, separate from those for requests. */
 const POOL_SIZE = 2;
 
 type Dependencies = {
@@ -35,17 +35,17 @@ type Dependencies = {
 
 /**
  * The import's stored state isn't what this attempt expected: another instance has taken over, its user was deleted, or
- * the response to a commit got lost. A retry finds out which.
+ * the response to a commit was lost. A retry determines which.
  */
 class ImportStateChanged extends Error {}
 
 /** Processes uploaded imports. */
 export type ImportJob = {
-  /** The queue's job: resumes an import where it stopped. @throws the signal's reason when aborted. */
+  /** Runs a queued import, continuing where it stopped. @throws the signal's reason when aborted. */
   run(importId: string, signal: AbortSignal): Promise<void>;
-  /** For the job runner: fails imports that are too old, and deletes their files. */
+  /** Fails imports that are too old, and deletes their files. Called by the job runner. */
   sweep(signal: AbortSignal): Promise<void>;
-  /** Closes its connections. */
+  /** Closes the database connections of imports. */
   close(): Promise<void>;
 };
 
@@ -54,51 +54,58 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
 
   async function store(row: queries.ImportRow, position: number, conversation: ImportedConversation): Promise<boolean> {
     const write = () => storeConversation(pool.open(), row.id, position, conversation);
-    const takeBytes = () => quotas.take("stored_bytes", row.user_id, conversation.bytes, write);
-    const outcome = await quotas.take("conversations", row.user_id, 1, takeBytes);
+    const storeWithBytes = () => quotas.reserve("stored_bytes", row.user_id, conversation.bytes, write);
+    const outcome = await quotas.reserve("conversations", row.user_id, 1, storeWithBytes);
     if (outcome === "no_user") throw new ImportError("forbidden", "The account is disabled.");
-    if (outcome === "lost") throw new ImportStateChanged("The import has moved on.");
+    if (outcome === "lost") throw new ImportStateChanged("The import's state has changed.");
     if (outcome !== "stored") return false;
     onStored(conversation.id, row.user_id);
     return true;
   }
 
-  async function handle(row: queries.ImportRow, isFirst: boolean, position: number, read: Read): Promise<void> {
+  async function storeOrSkip(
+    row: queries.ImportRow,
+    isFirstImport: boolean,
+    position: number,
+    read: ReadResult,
+  ): Promise<void> {
     let reason: string | undefined;
     if ("skipped" in read) reason = read.skipped;
-    // Before the quotas, since skipped conversations don't count. The database detects duplicates within the file.
-    else if (!isFirst && (await queries.isKnown(database, row, read.conversation.sourceId))) reason = knownReason;
-    else if (!(await store(row, position, read.conversation))) reason = knownReason;
+    // Checked before the quotas, because skipped conversations don't count. The database detects duplicates within the
+    // file.
+    else if (!isFirstImport && (await queries.hasConversation(database, row, read.conversation.sourceId)))
+      reason = ALREADY_IMPORTED;
+    else if (!(await store(row, position, read.conversation))) reason = ALREADY_IMPORTED;
     if (reason === undefined) return;
     const note = { title: read.title, reason };
     if (!(await queries.skipConversation(pool.open(), row.id, position, note)))
-      throw new ImportStateChanged("The import has moved on.");
+      throw new ImportStateChanged("The import's state has changed.");
   }
 
   async function importAll(row: queries.ImportRow, signal: AbortSignal): Promise<void> {
     const [format, other] = row.source === "chatgpt" ? [chatgpt, claude] : [claude, chatgpt];
     const builder = createConversationBuilder(format, other, row.created_at.getTime());
-    const isFirst = !(await queries.hasImported(database, row));
+    const isFirstImport = !(await queries.hasImported(database, row));
     let position = 0;
-    /** Stores one conversation while the next is read. */
+    /** The current conversation is stored while the next one is read. */
     let storing = Promise.resolve();
     try {
       for await (const read of readConversations(readPieces(database, row.id), builder, bytesMax)) {
         signal.throwIfAborted();
-        // The whole file is from the other source: say so once.
+        // If the first item is from the other source, the whole file is: fail with one error.
         if (position === 0 && "skipped" in read && read.skipped === describeWrongSource(other))
           throw new ImportError("wrong_source", read.skipped);
-        const at = position;
+        const readPosition = position;
         position += 1;
-        // Earlier ones were done before the job was interrupted.
-        if (at < row.conversations) continue;
+        // This conversation was handled before the job was interrupted.
+        if (readPosition < row.conversations) continue;
         await storing;
-        storing = retryTemporary(() => handle(row, isFirst, at, read), signal);
-        // It is awaited below, or with the next one.
+        storing = retryTemporary(() => storeOrSkip(row, isFirstImport, readPosition, read), signal);
+        // Errors are handled where `storing` is awaited: below, or for the next conversation.
         storing.catch(() => {});
       }
     } finally {
-      // If the file can't be read any further, what was read before is stored anyway.
+      // If the rest of the file can't be read, the conversations before that are still stored.
       await storing;
     }
   }
@@ -124,11 +131,11 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
     },
 
     async sweep(signal) {
-      const late = {
+      const expiry = {
         code: "expired",
         detail: "The import didn't finish within a day. Send the file again.",
       } as const;
-      await repeatUntilDone(() => queries.sweepImports(database, late), signal);
+      await repeatUntilDone(() => queries.sweepImports(database, expiry), signal);
       for (
         let id = await queries.findLeftoverFile(database);
         id && !signal.aborted;
@@ -141,16 +148,16 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
   };
 }
 
-const knownReason = "It was already imported.";
+const ALREADY_IMPORTED = "It was already imported.";
 
-/** The reason of a permanent failure; undefined: the import can be retried. */
+/** The reason for a permanent failure; undefined if the import can be retried. */
 function findReason(error: unknown): Pick<ImportError, "code" | "detail"> | undefined {
   if (error instanceof ImportError) return error;
   if (error instanceof Problem && error.code === "quota_exceeded") return { code: error.code, detail: error.message };
   return undefined;
 }
 
-/** Stores everything, or nothing. */
+/** Stores a conversation with all its messages, or nothing. */
 async function storeConversation(
   pool: Database,
   importId: string,
@@ -160,12 +167,12 @@ async function storeConversation(
   const batches = splitMessages(conversation.messages);
   const storeBatch = (sql: Sql, { messages, after }: Batch) =>
     queries.importMessages(sql, importId, position, conversation, messages, after);
-  const [first, ...others] = batches;
+  const [first, ...rest] = batches;
   if (!first) throw new Error("A conversation without messages is not imported.");
-  if (others.length === 0) return storeBatch(pool, first);
+  if (rest.length === 0) return storeBatch(pool, first);
   return pool.begin(async (sql) => {
     const outcome = await storeBatch(sql, first);
-    if (outcome === "stored") for (const batch of others) await storeBatch(sql, batch);
+    if (outcome === "stored") for (const batch of rest) await storeBatch(sql, batch);
     return outcome;
   });
 }

@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import { IMPORTS, type ImportService } from "./service.ts";
 
-/** Concurrent imports per instance: more would only make each one slower. */
+/** Concurrent imports per instance. More would only make each one slower. */
 const CONCURRENCY = 1;
 const SWEEP_MS = 60_000;
 

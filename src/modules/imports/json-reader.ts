@@ -4,12 +4,12 @@ import { ImportError } from "./import-error.ts";
 type OnValue = Parameters<TokenParser["onValue"]>[0];
 type Token = Parameters<TokenParser["write"]>[0] & { offset?: number };
 
-/** Maximum JSON bytes of one value: a message with all its parts. A larger one makes its conversation unreadable. */
+/** Maximum JSON size of a message with all its parts. With a larger one, the conversation is skipped. */
 const VALUE_BYTES_MAX = 8 * 1024 * 1024;
-/** Maximum length of one text, which is in memory before it can be skipped. */
+/** Maximum length of one string, which has to be read into memory before it can be skipped. */
 const TOKEN_BYTES_MAX = 32 * 1024 * 1024;
 
-/** The only conversation fields that are kept until its end. */
+/** The only fields of a conversation that are kept until it has been read. */
 const retainedFields = new Set([
   "title",
   "name",
@@ -39,27 +39,27 @@ const paths = [
 ];
 
 export type JsonHandlers = {
-  /** A message of the current conversation. */
+  /** Called for each message of the current conversation. */
   onNode(field: string, key: string, value: unknown): void;
-  /** The end of a conversation, with its other fields. */
+  /** Called at the end of each conversation, with its other fields. */
   onConversation(value: unknown): void;
-  /** The conversation contains an oversized value and is skipped. */
+  /** Called instead of `onConversation` if the conversation contains an oversized value and was skipped. */
   onOversized(): void;
 };
 
 /** Reads a file of conversations as a stream. */
 export type JsonReader = {
-  /** @throws ImportError if it isn't JSON. */
+  /** @throws ImportError if the file isn't JSON. */
   write(bytes: Uint8Array): void;
-  /** @throws ImportError if it is incomplete. */
+  /** @throws ImportError if the file is incomplete. */
   end(): void;
-  /** Whether it is a list, possibly empty. */
+  /** Whether the file contains a list, possibly an empty one. */
   isList(): boolean;
 };
 
 /**
- * The file may be a list of conversations, an object with them as `conversations` or under any name, or one conversation.
- * Only one message is in memory at a time; the handlers keep what they need of it.
+ * The file may be a list of conversations, an object with them as `conversations` or under any name, or one
+ * conversation. Only one message is in memory at a time; handlers must copy what they need.
  */
 export function createJsonReader(handlers: JsonHandlers): JsonReader {
   const tokenizer = new Tokenizer();
@@ -69,21 +69,21 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   let isSkipping = false;
   let bytes = 0;
   /** The error thrown by a handler. */
-  let fault: { error: unknown } | undefined;
-  /** Start of the last token, named in errors. */
+  let handlerFault: { error: unknown } | undefined;
+  /** Start of the last token, for error messages. */
   let offset = 0;
-  /** Byte offsets of the last token, and of the last value passed on. */
-  let atToken = 0;
-  let atValue = 0;
+  /** Bytes read at the last token, and at the last value passed to a handler. */
+  let tokenStart = 0;
+  let valueStart = 0;
 
   function createParser(): TokenParser {
     const created = new TokenParser({ paths, keepStack: false });
-    created.onValue = handOn;
+    created.onValue = forwardValue;
     return created;
   }
 
   function onToken(token: Token): void {
-    atToken = bytes;
+    tokenStart = bytes;
     offset = token.offset ?? offset;
     if (depth === 0) isList = token.token === TokenType.LEFT_BRACKET;
     if (token.token === TokenType.LEFT_BRACE || token.token === TokenType.LEFT_BRACKET) depth += 1;
@@ -92,22 +92,22 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
     else if (depth === 1) resume();
   }
 
-  /** The skipped conversation has ended: continues in a list, as after any other item. */
+  /** Resumes after a skipped conversation, as if the parser had just read another list item. */
   function resume(): void {
     isSkipping = false;
-    atValue = bytes;
+    valueStart = bytes;
     parser = createParser();
     parser.onValue = () => {};
     parser.write({ token: TokenType.LEFT_BRACKET, value: "[" });
     parser.write({ token: TokenType.NULL, value: null });
-    parser.onValue = handOn;
+    parser.onValue = forwardValue;
     handlers.onOversized();
   }
 
-  function checkSize(): void {
-    if (bytes - atToken > TOKEN_BYTES_MAX)
+  function checkSizes(): void {
+    if (bytes - tokenStart > TOKEN_BYTES_MAX)
       throw new ImportError("too_large", `The text that begins near byte ${offset} is too large.`);
-    if (isSkipping || bytes - atValue <= VALUE_BYTES_MAX) return;
+    if (isSkipping || bytes - valueStart <= VALUE_BYTES_MAX) return;
     if (!isList || depth <= 1)
       throw new ImportError("too_large", `The value that begins before byte ${offset} is too large.`);
     isSkipping = true;
@@ -115,15 +115,15 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
 
   tokenizer.onToken = onToken;
 
-  const explain = (): ImportError =>
+  const createSyntaxError = (): ImportError =>
     new ImportError("malformed", `The file isn't valid JSON: it is truncated or has an error near byte ${offset}.`);
 
-  /** The parser reports every error thrown in here as if the file were invalid. */
-  function handOn(found: OnValue): void {
+  /** Remembers a handler's error, because the parser reports every error thrown here as invalid JSON. */
+  function forwardValue(found: OnValue): void {
     try {
-      if (onValue(found, handlers)) atValue = bytes;
+      if (onValue(found, handlers)) valueStart = bytes;
     } catch (error) {
-      fault = { error };
+      handlerFault = { error };
       throw error;
     }
   }
@@ -134,9 +134,9 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
       try {
         tokenizer.write(chunk);
       } catch {
-        throw fault ? fault.error : explain();
+        throw handlerFault ? handlerFault.error : createSyntaxError();
       }
-      checkSize();
+      checkSizes();
     },
 
     end() {
@@ -144,7 +144,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
         if (!tokenizer.isEnded) tokenizer.end();
         if (!parser.isEnded) parser.end();
       } catch {
-        throw fault ? fault.error : explain();
+        throw handlerFault ? handlerFault.error : createSyntaxError();
       }
     },
 
@@ -152,7 +152,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   };
 }
 
-/** @returns whether its parts are no longer needed. */
+/** @returns whether the value has been handled and can be dropped. */
 function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers): boolean {
   if (stack.length === 0) {
     if (isConversation(value)) handlers.onConversation(value);
@@ -162,31 +162,31 @@ function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers)
   const isInNodes = stack.length > 1 && nodeFields.includes(field);
   if (isInNodes) {
     handlers.onNode(field, String(key), value);
-    forget(parent, key);
-    forgetUnknown(stack.at(-1)?.value);
+    removeFrom(parent, key);
+    removeUnusedFields(stack.at(-1)?.value);
     return true;
   }
   const isItem = Array.isArray(parent);
   if (isItem || isConversation(value)) {
-    // The list of a wrapping object also ends as a value; its items are already handled.
+    // The list in a wrapping object is itself reported as a value, after its items were handled.
     if (isItem || !nodeFields.includes(String(key))) handlers.onConversation(value);
-    forget(parent, key);
+    removeFrom(parent, key);
     return true;
   }
-  forgetUnknown(parent);
+  removeUnusedFields(parent);
   return false;
 }
 
-/** Whether it has messages, judged by the field that contains them. */
+/** Whether the value has a field for messages. */
 const isConversation = (value: unknown): boolean =>
   typeof value === "object" && value !== null && nodeFields.some((field) => Object.hasOwn(value, field));
 
-function forget(parent: unknown, key: unknown): void {
+function removeFrom(parent: unknown, key: unknown): void {
   if (Array.isArray(parent)) parent.length -= 1;
   else if (typeof parent === "object" && parent !== null) Reflect.deleteProperty(parent, String(key));
 }
 
-function forgetUnknown(value: unknown): void {
+function removeUnusedFields(value: unknown): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return;
   for (const name of Object.keys(value)) if (!retainedFields.has(name)) Reflect.deleteProperty(value, name);
 }

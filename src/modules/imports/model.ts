@@ -4,7 +4,7 @@ import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schem
 export const ImportSource = OneOf(["chatgpt", "claude"], { description: "The product that made the export." });
 export type ImportSource = Static<typeof ImportSource>;
 
-/** Entries per report; further ones are only counted (sql/functions/import_messages.sql has the same number). */
+/** Maximum entries in a report; the rest are only counted (keep in sync with sql/functions/import_messages.sql). */
 export const NOTES_MAX = 1_000;
 
 const ImportNote = Named(
@@ -23,7 +23,7 @@ const progress = {
   skipped: Type.Integer({ description: "Conversations skipped; the report says why." }),
   messages: Type.Integer({ description: "Messages of the imported conversations." }),
   error: Nullable(Closed({ code: Type.String(), detail: Type.String() }), {
-    description: "Why the import failed. What was imported before stays.",
+    description: "Why the import failed. Conversations imported before that are kept.",
   }),
   created_at: Timestamp(),
   finished_at: Nullable(Timestamp()),
@@ -40,7 +40,7 @@ export const Import = Named(
     report: Type.Array(ImportNote, {
       description: `Conversations that were skipped or imported incompletely; the first ${NOTES_MAX}.`,
     }),
-    report_omitted: Type.Integer({ description: "Number of further report entries, which are not kept." }),
+    report_omitted: Type.Integer({ description: "Number of entries that didn't fit in `report` and aren't kept." }),
   }),
 );
 export type Import = Static<typeof Import>;

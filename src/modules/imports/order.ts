@@ -1,80 +1,84 @@
 import { createStepCounter, type Steps } from "./steps.ts";
-import type { Branch, Tree } from "./tree.ts";
+import type { Tree, TreeNode } from "./tree.ts";
 
-/** A message with its position: `parent` is the index of an earlier one in the same list. */
-export type Placed = { branch: Branch | null; parent: number | null };
-
-/** Messages that each directly follow the previous one; `others` start new chains. */
-type Run = { branches: Branch[]; others: Branch[] };
+/** An entry of the ordered list; `parent` is the index of an earlier entry. */
+export type OrderedMessage = { node: TreeNode | null; parent: number | null };
 
 /**
- * Orders the messages so that every branch can be found from its end (sql/functions/list_path.sql): a user message leads
- * to its parent, wherever that is; a response leads to the message before it, or, if it is a further response, to the
- * position of its parent's first response. So the first response must directly follow its parent.
- *
- * The branch of `leaf` comes last, so that the next message continues it. If several branches start with their first
- * message, the list starts with a message without text (`branch` is null) as their common parent.
+ * Messages that each directly follow the previous one. `branchStarts` are their other children, which start new chains.
  */
-export function* orderMessages({ roots, leaf }: Tree): Steps<Placed[]> {
-  const isDue = createStepCounter();
-  const placed: Placed[] = [];
-  const indexes = new Map<Branch, number>();
-  const first = yield* collectRun(null, roots);
-  const hasRoot = roots.length > 1 || (first.others.length > 0 && first.branches.at(-1) === leaf);
-  if (hasRoot) placed.push({ branch: null, parent: null });
+type Chain = { nodes: TreeNode[]; branchStarts: TreeNode[] };
 
-  function* emit({ branches }: Run): Steps<void> {
-    for (const branch of branches) {
-      if (isDue()) yield;
-      let above = branch.parent;
-      while (above && !indexes.has(above)) above = above.parent;
-      const parent = above ? indexes.get(above) : undefined;
-      indexes.set(branch, placed.length);
-      placed.push({ branch, parent: parent ?? (hasRoot ? 0 : null) });
+/**
+ * Orders the messages so that every branch can be followed from its end (sql/functions/list_path.sql). From a user
+ * message the path continues at its parent, wherever that is. From a response it continues at the message directly
+ * before it, or, for an additional response, before its parent's first response. So the first response must directly
+ * follow its parent.
+ *
+ * The branch of `leaf` comes last, so that the next message continues it. If there are several first messages, the list
+ * starts with a message without text (`node` is null) as their common parent.
+ */
+export function* orderMessages({ roots, leaf }: Tree): Steps<OrderedMessage[]> {
+  const shouldYield = createStepCounter();
+  const ordered: OrderedMessage[] = [];
+  const indexes = new Map<TreeNode, number>();
+  const first = yield* collectChain(null, roots);
+  const hasRoot = roots.length > 1 || (first.branchStarts.length > 0 && first.nodes.at(-1) === leaf);
+  if (hasRoot) ordered.push({ node: null, parent: null });
+
+  function* appendChain({ nodes }: Chain): Steps<void> {
+    for (const node of nodes) {
+      if (shouldYield()) yield;
+      let ancestor = node.parent;
+      while (ancestor && !indexes.has(ancestor)) ancestor = ancestor.parent;
+      const parent = ancestor ? indexes.get(ancestor) : undefined;
+      indexes.set(node, ordered.length);
+      ordered.push({ node, parent: parent ?? (hasRoot ? 0 : null) });
     }
   }
 
-  /** Starts of chains; a chain appears again once its inner branches are placed. */
-  const waiting: (Branch | Run)[] = [first];
-  const add = (starts: Branch[]) => {
-    for (const start of sortByCurrent(starts).reverse()) waiting.push(start);
+  /** First messages of chains, and chains that are postponed until the branches within them are in the list. */
+  const stack: (TreeNode | Chain)[] = [first];
+  const add = (starts: TreeNode[]) => {
+    for (const start of sortCurrentLast(starts).reverse()) stack.push(start);
   };
-  for (let next = waiting.pop(); next; next = waiting.pop()) {
-    const run = "branches" in next ? next : yield* collectRun(next, next.children);
-    const { branches, others } = run;
-    // Branches within the last chain must come before it, and lead to the message above the chain.
-    if (leaf && others.length > 0 && branches.at(-1) === leaf) waiting.push({ branches, others: [] });
-    else yield* emit(run);
-    add(others);
+  for (let next = stack.pop(); next; next = stack.pop()) {
+    const chain = "nodes" in next ? next : yield* collectChain(next, next.children);
+    const { nodes, branchStarts } = chain;
+    // The current branch comes last: branches that start within its chain precede it, so their paths continue at the
+    // message before the chain.
+    if (leaf && branchStarts.length > 0 && nodes.at(-1) === leaf) stack.push({ nodes, branchStarts: [] });
+    else yield* appendChain(chain);
+    add(branchStarts);
   }
-  return placed;
+  return ordered;
 }
 
-/** A message with the responses that directly follow it. */
-function* collectRun(start: Branch | null, below: readonly Branch[]): Steps<Run> {
-  const isDue = createStepCounter();
-  const branches = start ? [start] : [];
-  const others: Branch[] = [];
-  // A root is the first message only if there is just one.
-  let next = start || below.length > 1 ? findNext(below) : below[0];
-  for (const child of below) if (child !== next) others.push(child);
+/** Collects a message and the responses that directly follow it. */
+function* collectChain(start: TreeNode | null, children: readonly TreeNode[]): Steps<Chain> {
+  const shouldYield = createStepCounter();
+  const nodes = start ? [start] : [];
+  const branchStarts: TreeNode[] = [];
+  // Without a start, a single root begins the chain.
+  let next = start || children.length > 1 ? findDirectFollower(children) : children[0];
+  for (const child of children) if (child !== next) branchStarts.push(child);
   while (next) {
-    if (isDue()) yield;
-    branches.push(next);
-    const following: Branch | undefined = findNext(next.children);
-    for (const child of next.children) if (child !== following) others.push(child);
+    if (shouldYield()) yield;
+    nodes.push(next);
+    const following: TreeNode | undefined = findDirectFollower(next.children);
+    for (const child of next.children) if (child !== following) branchStarts.push(child);
     next = following;
   }
-  return { branches, others };
+  return { nodes, branchStarts };
 }
 
-/** Prefers one that isn't on the current branch, which comes later. */
-function findNext(children: readonly Branch[]): Branch | undefined {
-  const answers = children.filter(({ message }) => message.role !== "user");
-  return answers.find(({ isCurrent }) => !isCurrent) ?? answers[0];
+/** Finds the response that follows directly. Prefers one that isn't on the current branch, because that comes last. */
+function findDirectFollower(children: readonly TreeNode[]): TreeNode | undefined {
+  const responses = children.filter(({ message }) => message.role !== "user");
+  return responses.find(({ isCurrent }) => !isCurrent) ?? responses[0];
 }
 
-const sortByCurrent = (branches: Branch[]): Branch[] => [
-  ...branches.filter(({ isCurrent }) => !isCurrent),
-  ...branches.filter(({ isCurrent }) => isCurrent),
+const sortCurrentLast = (nodes: TreeNode[]): TreeNode[] => [
+  ...nodes.filter(({ isCurrent }) => !isCurrent),
+  ...nodes.filter(({ isCurrent }) => isCurrent),
 ];

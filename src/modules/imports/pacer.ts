@@ -1,8 +1,8 @@
-/** Milliseconds of work per slice, and of the pause after it: requests take priority. */
+/** Milliseconds of work per slice, and of the pause after it, so that requests take priority. */
 const WORK_MS = 3;
 const REST_MS = 1;
 
-/** For long work on the event loop. @returns a function: call it after each small step, and await its result. */
+/** Paces long work on the event loop. @returns a function to call and await after each small step. */
 export function createPacer(): () => Promise<void> | undefined {
   let startedAtMs = performance.now();
   return () => {

@@ -2,19 +2,19 @@ import { promisify } from "node:util";
 import { gunzip, gzip } from "node:zlib";
 import type { Sql } from "../../db/client.ts";
 
-/** Uncompressed bytes of the file per piece. */
+/** Size of a piece before compression, in bytes. */
 export const PIECE_BYTES = 1024 * 1024;
-const DELETED_PIECES = 50;
+const DELETE_BATCH_PIECES = 50;
 
-// Both work off the event loop.
+// Both run off the event loop.
 const compress = promisify(gzip);
-const expand = promisify(gunzip);
+const decompress = promisify(gunzip);
 
 export const compressPiece = (bytes: Uint8Array): Promise<Uint8Array> => compress(bytes, { level: 1 });
 
 /**
  * Stores a piece of an uploaded file.
- * @param bytes its uncompressed size.
+ * @param bytes the piece's uncompressed size.
  * @returns false if the import no longer exists or was aborted.
  */
 export async function insertPiece(
@@ -33,20 +33,20 @@ export async function insertPiece(
   return count === 1;
 }
 
-/** Reads the file back, piece by piece. */
+/** Reads the uploaded file, piece by piece. */
 export async function* readPieces(sql: Sql, importId: string): AsyncGenerator<Uint8Array> {
   for (let n = 1; ; n += 1) {
     const [row] = await sql<{ data: Buffer }[]>`
       select data from import_pieces where import_id = ${importId} and n = ${n}`;
     if (!row) return;
-    yield await expand(row.data, { maxOutputLength: PIECE_BYTES });
+    yield await decompress(row.data, { maxOutputLength: PIECE_BYTES });
   }
 }
 
-/** Deletes some pieces of an import. @returns how many. */
+/** Deletes one batch of an import's pieces. @returns how many. */
 export async function deletePieces(sql: Sql, importId: string): Promise<number> {
   const { count } = await sql`
     delete from import_pieces where import_id = ${importId} and n = any (array(
-      select n from import_pieces where import_id = ${importId} order by n limit ${DELETED_PIECES}))`;
+      select n from import_pieces where import_id = ${importId} order by n limit ${DELETE_BATCH_PIECES}))`;
   return count;
 }

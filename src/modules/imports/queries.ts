@@ -4,15 +4,15 @@ import type { ImportedConversation, ImportedMessage } from "./conversation-build
 import type { ImportError } from "./import-error.ts";
 import { type Import, type ImportNote, type ImportSource, type ImportSummary, NOTES_MAX } from "./model.ts";
 
-/** The queue of imports, by id. */
+/** The job queue of imports; its keys are import ids. */
 export const IMPORTS = "imports";
 
-/** An upload without new bytes for this long has ended: its instance died, or lost the database. */
+/** After this time without new bytes, an upload counts as abandoned: its instance crashed or lost the database. */
 const UPLOAD_TIMEOUT = "5 minutes";
-/** How long a file is kept at most, and an import's report after its end. */
+/** How long a file is kept at most, and a report after its import has finished. */
 const FILE_RETENTION = "1 day";
 const REPORT_RETENTION = "30 days";
-const SWEPT_ROWS = 20;
+const SWEEP_BATCH_ROWS = 20;
 
 export type ImportRow = {
   id: string;
@@ -37,7 +37,7 @@ const columns = (sql: Sql) => sql`
 
 /** Starts an upload. @returns false if the user has another unfinished import. */
 export async function insertImport(sql: Sql, id: string, userId: string, source: ImportSource): Promise<boolean> {
-  // An upload whose instance died doesn't block a new one.
+  // An abandoned upload doesn't block a new one.
   await sql`
     delete from imports where user_id = ${userId} and status = 'uploading' and updated_at < now() - ${UPLOAD_TIMEOUT}::interval`;
   const { count } = await sql`
@@ -56,7 +56,10 @@ export async function deleteUpload(sql: Sql, id: string): Promise<void> {
   await sql`delete from imports where id = ${id} and status = 'uploading'`;
 }
 
-/** Marks the file as complete: any instance may process it. Run it in a transaction. @returns false if the upload was aborted. */
+/**
+ * Marks the file as complete and queues the import, which any instance may run. Call it in a transaction.
+ * @returns false if the upload was aborted.
+ */
 export async function queueImport(sql: Sql, id: string): Promise<boolean> {
   const { count } = await sql`
     update imports set status = 'queued', updated_at = now() where id = ${id} and status = 'uploading'`;
@@ -64,7 +67,7 @@ export async function queueImport(sql: Sql, id: string): Promise<boolean> {
   return count === 1;
 }
 
-/** The import, if it hasn't ended. */
+/** Marks an import as running. @returns undefined if it has already finished. */
 export async function startImport(sql: Sql, id: string): Promise<ImportRow | undefined> {
   const [row] = await sql<ImportRow[]>`
     update imports i set status = 'running', updated_at = now()
@@ -72,7 +75,7 @@ export async function startImport(sql: Sql, id: string): Promise<ImportRow | und
   return row;
 }
 
-/** @param error why it failed; null: it succeeded. */
+/** @param error why the import failed; null if it succeeded. */
 export async function finishImport(
   sql: Sql,
   id: string,
@@ -84,14 +87,14 @@ export async function finishImport(
     where id = ${id} and status = 'running'`;
 }
 
-/** Whether the user has imported from this source before: if not, duplicates need no lookup. */
+/** Whether the user has imported from this source before. If not, there can't be duplicates to look up. */
 export async function hasImported(sql: Sql, { user_id, source }: ImportRow): Promise<boolean> {
   const rows = await sql`select 1 from import_sources where user_id = ${user_id} and source = ${source} limit 1`;
   return rows.length > 0;
 }
 
 /** Whether the user already has this conversation. */
-export async function isKnown(sql: Sql, { user_id, source }: ImportRow, sourceId: string): Promise<boolean> {
+export async function hasConversation(sql: Sql, { user_id, source }: ImportRow, sourceId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from import_sources s
     join members m on m.conversation_id = s.conversation_id and m.user_id = s.user_id
@@ -101,7 +104,9 @@ export async function isKnown(sql: Sql, { user_id, source }: ImportRow, sourceId
 
 export type StoreOutcome = "stored" | "known" | "no_user" | "lost";
 
-/** Stores messages of a conversation, and with the first ones the conversation (sql/functions/import_messages.sql). */
+/**
+ * Stores messages of a conversation; the first batch also creates the conversation (sql/functions/import_messages.sql).
+ */
 export async function importMessages(
   sql: Sql,
   importId: string,
@@ -110,7 +115,7 @@ export async function importMessages(
   messages: readonly ImportedMessage[],
   after: number,
 ): Promise<StoreOutcome> {
-  const about = {
+  const metadata = {
     id: conversation.id,
     source_id: conversation.sourceId,
     title: conversation.title,
@@ -121,13 +126,13 @@ export async function importMessages(
     note: conversation.note ?? undefined,
   };
   const [row] = await sql<{ outcome: StoreOutcome }[]>`
-    select import_messages(${importId}, ${position}, ${JSON.stringify(about)}::text::json,
+    select import_messages(${importId}, ${position}, ${JSON.stringify(metadata)}::text::json,
       ${JSON.stringify(messages)}::text::json, ${after}) as outcome`;
-  if (!row) throw new Error("A function that returns one row returned none.");
+  if (!row) throw new Error("import_messages returned no row.");
   return row.outcome;
 }
 
-/** Counts a conversation that isn't imported. @returns false if another instance has taken over the import. */
+/** Counts and reports a skipped conversation. @returns false if another instance has taken over the import. */
 export async function skipConversation(sql: Sql, id: string, position: number, note: ImportNote): Promise<boolean> {
   const rows = await sql`
     with counted as (
@@ -141,7 +146,7 @@ export async function skipConversation(sql: Sql, id: string, position: number, n
   return rows.length > 0;
 }
 
-/** One of the user's imports. */
+/** Finds one of the user's imports. */
 export async function findImport(sql: Sql, id: string, userId: string): Promise<ImportRow | undefined> {
   const [row] = await sql<ImportRow[]>`
     select ${columns(sql)} from imports i where i.id = ${id} and i.user_id = ${userId} and i.status <> 'uploading'`;
@@ -153,7 +158,7 @@ export async function listNotes(sql: Sql, id: string): Promise<ImportNote[]> {
     select title, reason from import_notes where import_id = ${id} order by n limit ${NOTES_MAX}`;
 }
 
-/** Newest first. */
+/** Lists a user's imports, newest first. */
 export async function listImports(
   sql: Sql,
   userId: string,
@@ -166,26 +171,26 @@ export async function listImports(
     where i.user_id = ${userId} and i.status <> 'uploading' and ${isBefore} order by i.id desc limit ${rows}`;
 }
 
-/** Ends or deletes a batch of expired imports. */
+/** Fails or deletes one batch of expired imports. */
 export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "detail">): Promise<number> {
-  const expired = await sql`
+  const uploads = await sql`
     delete from imports where id = any (array(
       select id from imports where status = 'uploading' and updated_at < now() - ${UPLOAD_TIMEOUT}::interval
-      limit ${SWEPT_ROWS} for update skip locked))`;
-  const late = await sql`
+      limit ${SWEEP_BATCH_ROWS} for update skip locked))`;
+  const unfinished = await sql`
     update imports set status = 'failed', error_code = ${error.code}, error_detail = ${error.detail}, finished_at = now(),
       updated_at = now()
     where id = any (array(
       select id from imports where status in ('queued', 'running') and created_at < now() - ${FILE_RETENTION}::interval
-      limit ${SWEPT_ROWS} for update skip locked))`;
-  const old = await sql`
+      limit ${SWEEP_BATCH_ROWS} for update skip locked))`;
+  const reports = await sql`
     delete from imports where id = any (array(
       select id from imports where finished_at < now() - ${REPORT_RETENTION}::interval
-      limit ${SWEPT_ROWS} for update skip locked))`;
-  return expired.count + late.count + old.count;
+      limit ${SWEEP_BATCH_ROWS} for update skip locked))`;
+  return uploads.count + unfinished.count + reports.count;
 }
 
-/** An ended import that still has its file. */
+/** Finds a finished import whose file hasn't been deleted yet. */
 export async function findLeftoverFile(sql: Sql): Promise<string | undefined> {
   const [row] = await sql<{ id: string }[]>`
     select i.id from imports i where i.finished_at is not null

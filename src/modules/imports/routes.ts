@@ -13,7 +13,7 @@ const tag = "imports";
 
 type Dependencies = { imports: ImportService };
 
-/** `/api/v1/imports`: conversations of other products. */
+/** `/api/v1/imports`: imports conversations from other products. */
 export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -26,7 +26,7 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
       "skipped, so you can send the same file again. Each user can run one import at a time. An API key also needs `messages:write`.",
     tag,
     scope: "conversations:write",
-    // Sending the same file again imports nothing twice.
+    // Sending the same file again doesn't import anything twice.
     idempotencyKey: "ignored",
     streamsBody: true,
     rawBody: {

@@ -15,7 +15,7 @@ import { readUpload } from "./upload.ts";
 
 export { IMPORTS } from "./queries.ts";
 
-/** Concurrent uploads per instance: each takes a few megabytes of memory. */
+/** Maximum concurrent uploads per instance. Each takes a few megabytes of memory. */
 const UPLOADS_MAX = 32;
 const RETRY_AFTER_MS = 5_000;
 /** Uploads that take longer are aborted, so that slow senders don't occupy all slots. */
@@ -32,20 +32,20 @@ type Dependencies = {
   config: { IMPORT_BYTES_MAX: number };
 };
 
-/** Imports of users' conversations from other products (docs/import-export.md). */
+/** Imports users' conversations from other products (docs/import-export.md). */
 export interface ImportService extends ImportJob {
   /**
-   * For every user: stores the file in the request body and queues a job for it. One import per user at a time. The upload
-   * ends with the caller's credential; the job continues.
-   * @throws Problem `conflict` (another one hasn't ended), `forbidden`, `overloaded`, `unauthorized` (the credential has
-   * ended), and what `readUpload` throws.
+   * Stores the file in the request body and queues a job for it. Every user may do this, with one import at a time. The
+   * upload is aborted when the caller's credential expires or is revoked; a queued job isn't.
+   * @throws Problem `conflict` (another import hasn't finished), `forbidden`, `overloaded`, `unauthorized` (the
+   * credential is no longer valid), and what `readUpload` throws.
    */
   upload(caller: Caller, source: ImportSource, request: Request): Promise<Import>;
 
-  /** The caller's own. @throws Problem `not_found`. */
+  /** Returns one of the caller's imports. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Import>;
 
-  /** The caller's own, newest first. */
+  /** Lists the caller's imports, newest first. */
   list(caller: Caller, beforeId: string | null, rows: number): Promise<queries.ImportRow[]>;
 }
 
@@ -60,20 +60,20 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
 
   async function storeFile(id: string, request: Request, signal: AbortSignal): Promise<void> {
     const startedAtMs = performance.now();
-    const file = createPieces(async (n, bytes) => {
+    const file = createPieceWriter(async (pieceNumber, bytes) => {
       const data = await compressPiece(bytes);
-      const store = (sql: Sql) => insertPiece(sql, id, n, bytes.byteLength, data);
+      const store = (sql: Sql) => insertPiece(sql, id, pieceNumber, bytes.byteLength, data);
       if (!(await withTransaction(database, store))) throw createUploadTimeout();
     });
-    let touchedAtMs = startedAtMs;
+    let lastTouchAtMs = startedAtMs;
     for await (const chunk of readUpload(request, bytesMax, signal)) {
       const nowMs = performance.now();
       if (nowMs - startedAtMs > UPLOAD_MS_MAX) throw createUploadTimeout();
-      if (await file.add(chunk)) touchedAtMs = nowMs;
+      if (await file.add(chunk)) lastTouchAtMs = nowMs;
       if (file.bytes() > bytesMax)
         throw new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
-      if (nowMs - touchedAtMs < TOUCH_INTERVAL_MS) continue;
-      touchedAtMs = nowMs;
+      if (nowMs - lastTouchAtMs < TOUCH_INTERVAL_MS) continue;
+      lastTouchAtMs = nowMs;
       await withTransaction(database, (sql) => queries.touchUpload(sql, id));
     }
     await file.end();
@@ -92,7 +92,7 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
       access.signal.throwIfAborted();
       if (!(await withTransaction(database, (sql) => queries.queueImport(sql, id)))) throw createUploadTimeout();
     } catch (error) {
-      // If this fails too, a job does it.
+      // If this fails too, a job deletes the upload later.
       await withTransaction(database, (sql) => queries.deleteUpload(sql, id)).catch(() => {});
       throw error;
     } finally {
@@ -137,29 +137,29 @@ const createUploadTimeout = () =>
   new Problem("malformed", "The upload took too long and was aborted. Send the file again.");
 
 /** Splits a file into pieces of equal size. */
-function createPieces(store: (n: number, bytes: Uint8Array) => Promise<void>) {
+function createPieceWriter(store: (pieceNumber: number, bytes: Uint8Array) => Promise<void>) {
   let chunks: Uint8Array[] = [];
-  let waiting = 0;
+  let bufferedBytes = 0;
   let bytes = 0;
-  let n = 0;
+  let pieceNumber = 0;
 
   async function flush(): Promise<void> {
     const joined = Buffer.concat(chunks);
     chunks = [];
-    waiting = 0;
+    bufferedBytes = 0;
     for (let from = 0; from < joined.byteLength; from += PIECE_BYTES) {
-      n += 1;
-      await store(n, joined.subarray(from, from + PIECE_BYTES));
+      pieceNumber += 1;
+      await store(pieceNumber, joined.subarray(from, from + PIECE_BYTES));
     }
   }
 
   return {
-    /** @returns whether something was stored. */
+    /** Adds a chunk. @returns whether pieces were stored. */
     async add(chunk: Uint8Array): Promise<boolean> {
       chunks.push(chunk);
-      waiting += chunk.byteLength;
+      bufferedBytes += chunk.byteLength;
       bytes += chunk.byteLength;
-      if (waiting < PIECE_BYTES) return false;
+      if (bufferedBytes < PIECE_BYTES) return false;
       await flush();
       return true;
     },

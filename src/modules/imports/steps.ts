@@ -1,10 +1,10 @@
-/** Steps between two yields: well below a millisecond. */
+/** Steps between two yields; they take well below a millisecond. */
 const STEPS = 100;
 
-/** Long work that yields regularly, so that requests get their turn. */
+/** Long work that yields regularly, so that it doesn't delay requests. */
 export type Steps<T> = Generator<void, T>;
 
-/** Counts small steps. @returns a function: call it after each step; it returns true when it is time to yield. */
+/** Counts small steps. @returns a function to call after each step; it returns true when it is time to yield. */
 export function createStepCounter(): () => boolean {
   let steps = 0;
   return () => {

@@ -5,51 +5,51 @@ import { CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { TITLE_CHARS_MAX } from "../conversations/model.ts";
 
 const SOURCE_ID_CHARS_MAX = 200;
-/** No such chat is older; earlier times come from a wrong clock. */
+/** No chat can be older than this; earlier times come from a wrong clock. */
 const OLDEST_MS = Date.UTC(2015, 0, 1);
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these characters are removed.
 const controls = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
-const hidden = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu;
+const invisible = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu;
 
-/** The first `charsMax` UTF-16 units, without half a character at the end. */
-function cut(text: string, charsMax: number): string {
+/** Truncates to `charsMax` UTF-16 units, without splitting a character. */
+function truncate(text: string, charsMax: number): string {
   if (text.length <= charsMax) return text;
   const unit = text.charCodeAt(charsMax - 1);
   return text.slice(0, unit >= 0xd800 && unit <= 0xdbff ? charsMax - 1 : charsMax);
 }
 
-/** A text of the file; empty if the value isn't text. */
+/** The value if it is a string; otherwise an empty string. */
 export const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
 
-/** A message's text, sanitized like a sent message. @returns whether its end was cut off. */
+/** Sanitizes a message's text like that of a sent message. `isCut` tells whether its end was cut off. */
 export function cleanContent(text: string): { content: string; isCut: boolean } {
   const plain = isPlainText(text) ? text : fitText(text).replaceAll(controls, "");
   const content = normalizeText(plain);
-  return { content: cut(content, CONTENT_CHARS_MAX), isCut: content.length > CONTENT_CHARS_MAX };
+  return { content: truncate(content, CONTENT_CHARS_MAX), isCut: content.length > CONTENT_CHARS_MAX };
 }
 
-/** A title or name: one line without hidden characters; empty if nothing of it is visible. */
+/** Reduces a title or name to one line without control characters; empty if nothing of it is visible. */
 export function cleanLine(value: unknown, charsMax: number = TITLE_CHARS_MAX): string {
   if (typeof value !== "string") return "";
-  // Don't scan a title of megabytes to its end.
-  const start = cut(value, 4 * charsMax);
-  const line = isLine(start) ? start : fitText(start).replaceAll(hidden, " ").replaceAll(/ {2,}/g, " ");
-  const shown = cut(normalizeText(line).trim(), charsMax);
-  return isVisible(shown) ? shown : "";
+  // Doesn't scan megabytes of a title to its end.
+  const start = truncate(value, 4 * charsMax);
+  const line = isLine(start) ? start : fitText(start).replaceAll(invisible, " ").replaceAll(/ {2,}/g, " ");
+  const title = truncate(normalizeText(line).trim(), charsMax);
+  return isVisible(title) ? title : "";
 }
 
-/** A valid model name. */
+/** Makes a model name valid; null if nothing remains. */
 export const cleanModel = (value: unknown): string | null => cleanLine(value, MODEL_CHARS_MAX) || null;
 
-/** An id of the source; a hash if it is too long. */
+/** Returns the source's id, or a hash of it if it is too long or has invalid characters. */
 export function cleanId(value: unknown): string | null {
   if (typeof value !== "string" || value === "") return null;
   const id = cleanLine(value, SOURCE_ID_CHARS_MAX);
   return id === value ? id : `sha256:${createHash("sha256").update(value).digest("hex")}`;
 }
 
-/** Parses a date, or seconds since 1970 as a number or text; null if it isn't a plausible time for a chat. */
+/** Parses a date, or seconds since 1970 (number or string). Null if it isn't a plausible time for a chat. */
 export function readTime(value: unknown, nowMs: number): Date | null {
   const ms = readMs(value);
   return Number.isFinite(ms) && ms >= OLDEST_MS && ms <= nowMs ? new Date(Math.trunc(ms)) : null;

@@ -1,24 +1,24 @@
 import { Unzip, UnzipInflate } from "fflate";
 import { ImportError } from "./import-error.ts";
 
-/** Compressed bytes per step: they can expand to a thousand times as many. */
+/** Compressed bytes per step; they can expand to a thousand times as many. */
 const STEP_BYTES = 8 * 1024;
 
-const ZIP_START = [0x50, 0x4b, 0x03, 0x04];
+const ZIP_SIGNATURE = [0x50, 0x4b, 0x03, 0x04];
 
 /** Newer exports have several conversation files. */
 const conversationFile = /(?:^|\/)conversations(?:[-_]\d+)?\.json$/i;
 
 /** Whether a file has the signature of a ZIP archive. */
-export const isZip = (start: Uint8Array): boolean => ZIP_START.every((byte, at) => start[at] === byte);
+export const isZip = (start: Uint8Array): boolean => ZIP_SIGNATURE.every((byte, at) => start[at] === byte);
 
-/** A chunk of a file in the archive; `isLast`: its end. */
+/** A chunk of a file in the archive. `isLast` marks the file's last chunk. */
 export type ZipPart = { bytes: Uint8Array; isLast: boolean };
 
 /**
  * Unpacks the conversation files of an archive as a stream. Other files are skipped.
- * @param bytesMax unpacked; an archive can expand to any size.
- * @throws ImportError if it is broken or encrypted, contains no such file, or is too large.
+ * @param bytesMax the limit on the unpacked size, because an archive can expand to any size.
+ * @throws ImportError if the archive is broken or encrypted, contains no such file, or is too large.
  */
 export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipPart> {
   const parts: ZipPart[] = [];

@@ -2,20 +2,20 @@ import { Busboy, type BusboyHeaders } from "@fastify/busboy";
 import { isJsonType } from "../../http/body.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 
-/** Allowed multipart overhead: other fields and boundaries. */
-const OTHER_BYTES_MAX = 64 * 1024;
+/** Allowed multipart overhead in bytes: other fields and boundaries. */
+const OVERHEAD_BYTES_MAX = 64 * 1024;
 const FIELD = "file";
 const limits = { files: 5, fields: 20, parts: 25, fieldSize: 1_024, headerPairs: 20 };
 
 const multipart = "multipart/form-data";
-/** A file sent as the body; its format is detected when it is read. */
+/** Media types of a file sent as the body. Its actual format is detected when it is read. */
 const fileTypes = new Set(["application/zip", "application/x-zip-compressed", "application/octet-stream"]);
 
 /**
  * Streams the uploaded file: the form field `file`, or the whole body. Applies backpressure: the network delivers more
  * only when the reader has consumed the previous chunk.
- * @param bytesMax of the file.
- * @param signal aborts the upload, with its reason as the error.
+ * @param bytesMax the maximum size of the file.
+ * @param signal aborts the upload; its reason is then thrown.
  * @throws Problem `unsupported_media_type`, `too_large`, `malformed` (truncated), `invalid` (a form without a file).
  */
 export async function* readUpload(request: Request, bytesMax: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
@@ -23,64 +23,64 @@ export async function* readUpload(request: Request, bytesMax: number, signal: Ab
   try {
     checkHeaders(request.headers, bytesMax);
     if (!body) throw new Problem("malformed", "The body is empty. Send the export's file.");
-    const chunks = limitBytes(receive(body, signal), bytesMax);
-    const isForm = typeOf(request.headers) === multipart;
+    const chunks = limitBytes(readBody(body, signal), bytesMax);
+    const isForm = mediaTypeOf(request.headers) === multipart;
     yield* isForm ? readForm(chunks, request.headers) : chunks;
   } catch (error) {
-    // Otherwise the runtime would buffer the body.
+    // Cancelled, because the runtime would otherwise buffer the body.
     if (body && !body.locked) await body.cancel().catch(() => {});
     throw error;
   }
 }
 
-const typeOf = (headers: Headers): string =>
+const mediaTypeOf = (headers: Headers): string =>
   (headers.get("content-type") ?? "").split(";")[0]?.trim().toLowerCase() ?? "";
 
 function checkHeaders(headers: Headers, bytesMax: number): void {
   const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
   if (encoding !== "identity")
     throw new Problem("unsupported_media_type", "Send the file without Content-Encoding. A ZIP archive is fine.");
-  const type = typeOf(headers);
+  const type = mediaTypeOf(headers);
   if (type !== multipart && !isJsonType(type) && !fileTypes.has(type))
     throw new Problem(
       "unsupported_media_type",
       `Send the file as ${multipart} in the field ${FIELD}, or as the body with the type application/json or application/zip.`,
     );
-  if ((Number(headers.get("content-length")) || 0) > bytesMax + OTHER_BYTES_MAX) throw createTooLarge(bytesMax);
+  if ((Number(headers.get("content-length")) || 0) > bytesMax + OVERHEAD_BYTES_MAX) throw createTooLarge(bytesMax);
 }
 
 const createTooLarge = (bytesMax: number) =>
   new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
 
-async function* receive(body: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* readBody(body: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const reader = body.getReader();
-  // Also while no data arrives: the sender may pause for long.
-  const stop = () => void reader.cancel().catch(() => {});
-  signal.addEventListener("abort", stop, { once: true });
+  // Cancels even while no data arrives: the sender may pause for a long time.
+  const cancel = () => void reader.cancel().catch(() => {});
+  signal.addEventListener("abort", cancel, { once: true });
   try {
     for (;;) {
       signal.throwIfAborted();
       const { value, done } = await reader.read().catch(() => {
-        throw createBrokenOff();
+        throw createIncomplete();
       });
       signal.throwIfAborted();
       if (done) return;
       yield value;
     }
   } finally {
-    signal.removeEventListener("abort", stop);
+    signal.removeEventListener("abort", cancel);
     await reader.cancel().catch(() => {});
     reader.releaseLock();
   }
 }
 
-const createBrokenOff = () => new Problem("malformed", "The request body is incomplete. Send the file again.");
+const createIncomplete = () => new Problem("malformed", "The request body is incomplete. Send the file again.");
 
 async function* limitBytes(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<Uint8Array> {
   let bytes = 0;
   for await (const chunk of chunks) {
     bytes += chunk.byteLength;
-    if (bytes > bytesMax + OTHER_BYTES_MAX) throw createTooLarge(bytesMax);
+    if (bytes > bytesMax + OVERHEAD_BYTES_MAX) throw createTooLarge(bytesMax);
     yield chunk;
   }
 }
@@ -106,8 +106,8 @@ function openForm(headers: Headers) {
     throw new Problem("malformed", "The Content-Type of the form has no boundary.");
   }
   const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
-  const fail = () => reject(createBrokenOff());
-  // The reader reports the error.
+  const fail = () => reject(createIncomplete());
+  // Prevents an unhandled rejection; `write` and `end` report the error.
   ended.catch(() => {});
   parser.on("error", fail);
   parser.on("finish", () => resolve());

@@ -2,13 +2,13 @@ import type { Push } from "../../protocol/pushes.ts";
 import type { ChangeNote, PendingFrame } from "./pending.ts";
 import type { InboxState } from "./queries.ts";
 
-/** The frame for a member. */
+/** Creates the frame for a member. */
 export function createFrame(state: InboxState, { isAdded, removed }: ChangeNote): Push<"inbox"> {
   const { conversation_id, title, last_seq, last_read_seq, unread, updated_at } = state;
   return {
     type: "inbox",
     conversation_id,
-    // Removed and added again between two frames: the conversation is new to the user.
+    // If the user was removed and added again between two frames, the conversation is new to them.
     change: isAdded || removed ? "added" : "updated",
     title,
     last_seq,
@@ -18,9 +18,9 @@ export function createFrame(state: InboxState, { isAdded, removed }: ChangeNote)
   };
 }
 
-/** The frame for a former member. It says nothing about changes after the membership ended. */
-export function createRemovedFrame({ conversation_id, details }: PendingFrame, sentSeq: number): Push<"inbox"> {
-  const seq = details.removed?.seq ?? sentSeq;
+/** Creates the frame for a former member. It reveals nothing about changes after the membership ended. */
+export function createRemovedFrame({ conversation_id, details }: PendingFrame, lastSentSeq: number): Push<"inbox"> {
+  const seq = details.removed?.seq ?? lastSentSeq;
   return {
     type: "inbox",
     conversation_id,

@@ -1,19 +1,19 @@
 import type { Log } from "../../lib/log.ts";
 import { SentStates } from "./sent-states.ts";
 
-/** A socket that receives the inbox frames of its user. */
+/** A socket that receives its user's inbox frames. */
 export interface InboxListener {
   readonly userId: string;
   send(text: string): void;
 }
 
-/** Frames held back until the listener has received its ack; null afterwards. */
-type HeldFrames = string[] | null;
-type InboxUser = { listeners: Map<InboxListener, HeldFrames>; sentStates: SentStates };
+/** Frames buffered until the listener has received its ack; null after that. */
+type BufferedFrames = string[] | null;
+type InboxUser = { listeners: Map<InboxListener, BufferedFrames>; sentStates: SentStates };
 
 type Dependencies = {
   log: Log;
-  /** Counts sent frames by number of listeners. */
+  /** Counts a frame that was sent to this many listeners. */
   onPushed(type: string, listeners: number): void;
 };
 
@@ -44,21 +44,21 @@ export class InboxUsers {
     return this.#users.get(listener.userId)?.listeners.has(listener) ?? false;
   }
 
-  /** Frames for the listener are held back until `start`; a started listener keeps receiving. */
+  /** Adds a listener. Its frames are buffered until `start`. Has no effect on a listener that was already added. */
   add(listener: InboxListener): void {
     const user = this.#users.get(listener.userId) ?? { listeners: new Map(), sentStates: new SentStates(this.#total) };
     this.#users.set(listener.userId, user);
     if (!user.listeners.has(listener)) user.listeners.set(listener, []);
   }
 
-  /** Sends the held frames after `welcome`; nothing if the listener has left. */
+  /** Calls `welcome`, then sends the buffered frames. Has no effect if the listener has left. */
   start(listener: InboxListener, welcome: () => void): void {
     const listeners = this.#users.get(listener.userId)?.listeners;
-    const held = listeners?.get(listener);
-    if (held === undefined) return;
+    const buffered = listeners?.get(listener);
+    if (buffered === undefined) return;
     welcome();
     listeners?.set(listener, null);
-    for (const text of held ?? []) this.#sendTo(listener, text);
+    for (const text of buffered ?? []) this.#sendTo(listener, text);
   }
 
   remove(listener: InboxListener): void {
@@ -69,15 +69,15 @@ export class InboxUsers {
   }
 
   send(userId: string, text: string): void {
-    const listeners = this.#users.get(userId)?.listeners ?? new Map<InboxListener, HeldFrames>();
-    for (const [listener, held] of listeners) {
-      if (held) held.push(text);
+    const listeners = this.#users.get(userId)?.listeners ?? new Map<InboxListener, BufferedFrames>();
+    for (const [listener, buffered] of listeners) {
+      if (buffered) buffered.push(text);
       else this.#sendTo(listener, text);
     }
     this.deps.onPushed("inbox", listeners.size);
   }
 
-  /** An error of one listener must not keep the frame from the others. */
+  /** Catches errors, so that one failing listener doesn't keep the frame from the others. */
   #sendTo(listener: InboxListener, text: string): void {
     try {
       listener.send(text);

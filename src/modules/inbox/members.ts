@@ -3,7 +3,7 @@ import type { InboxKey } from "./queries.ts";
 
 /** Maximum cached members on this instance, over all conversations: about 30 MB. */
 const CACHED_MEMBERS_MAX = 300_000;
-/** The cost of an entry besides its members. */
+/** The cost of an entry in addition to its members. */
 const ENTRY_COST = 4;
 
 /**
@@ -17,26 +17,27 @@ export class Members {
   });
   /** Conversations whose members are being read, with the changes received meanwhile. */
   readonly #reading = new Map<string, { userId: string; isMember: boolean }[]>();
-  /** Incremented by `clear`: results of reads that started before are dropped. */
+  /** Incremented by `clear`, so that results of reads that started before it are dropped. */
   #epoch = 0;
 
   find(conversationId: string): ReadonlySet<string> | undefined {
     return this.#cache.get(conversationId);
   }
 
-  /** A membership has begun or ended. */
+  /** Records that a membership has begun or ended. */
   change(conversationId: string, userId: string, isMember: boolean): void {
     this.#reading.get(conversationId)?.push({ userId, isMember });
     const members = this.#cache.get(conversationId);
     if (!members) return;
     set(members, userId, isMember);
-    // Its size has changed.
+    // Set again, because its size has changed.
     this.#cache.set(conversationId, members);
   }
 
   /**
    * Reads and caches members.
-   * @param list reads up to `rows` of them, conversation by conversation; more than one conversation can have.
+   * @param list reads up to `rows` members, one conversation after the other; `rows` must be more than one conversation
+   * can have.
    */
   async load(
     conversationIds: readonly string[],
@@ -54,7 +55,7 @@ export class Members {
         if (members) members.add(user_id);
         else byConversation.set(conversation_id, new Set([user_id]));
       }
-      // The list may be cut off after or within the last conversation found.
+      // If the limit was reached, the last conversation found may be incomplete.
       const last = found.length < rows ? undefined : found.at(-1)?.conversation_id;
       for (const id of conversationIds) {
         if (id === last) break;

@@ -1,16 +1,19 @@
 import type { Sql } from "../../db/client.ts";
 import { UNREAD_SHOWN_MAX, unreadColumn } from "../../events/columns.ts";
 
-/** A conversation in a user's inbox. */
+/** Identifies a conversation in a user's inbox. */
 export type InboxKey = { conversation_id: string; user_id: string };
 
-/** A user's read position in a conversation, and the newest position. Every other change moves one of them as well. */
+/**
+ * The newest event of a conversation, and the last event that the user has read. Every change to the inbox state
+ * increases one of them.
+ */
 export type InboxSeqs = { last_seq: number; last_read_seq: number };
 
 /** The state of a conversation in an inbox. */
 export type InboxState = InboxKey & InboxSeqs & { title: string; unread: number; updated_at: Date };
 
-/** The unread count over all conversations of a user, up to a maximum. */
+/** Counts the unread messages in all conversations of a user, up to a maximum. */
 export async function countUnread(sql: Sql, userId: string): Promise<number> {
   const [row] = await sql<{ unread: number }[]>`
     select least(${UNREAD_SHOWN_MAX}, coalesce(sum(counted.unread), 0))::int as unread
@@ -18,31 +21,32 @@ export async function countUnread(sql: Sql, userId: string): Promise<number> {
       select x.unread from members m
       cross join lateral (select * from conversations c where c.id = m.conversation_id limit 1) c
       cross join lateral (select ${unreadColumn(sql)} as unread) x
-      -- The limit suffices for one unread message each: further conversations change nothing.
+      -- Enough rows even with one unread message per conversation.
       where m.user_id = ${userId} and x.unread > 0 limit ${UNREAD_SHOWN_MAX}
     ) counted`;
   return row?.unread ?? 0;
 }
 
-/** The current states. Omits conversations that the user is no longer a member of. */
+/** Reads the current states. Omits conversations that the user is no longer a member of. */
 export async function listStates(sql: Sql, keys: readonly InboxKey[]): Promise<InboxState[]> {
   const conversationIds = keys.map(({ conversation_id }) => conversation_id);
   const userIds = keys.map(({ user_id }) => user_id);
   return sql<InboxState[]>`
     select m.conversation_id, m.user_id, c.title, c.last_seq, m.last_read_seq, ${unreadColumn(sql)} as unread, c.updated_at
     from unnest(${conversationIds}::uuid[], ${userIds}::uuid[]) p (conversation_id, user_id)
-    -- With a limit each lookup is planned separately: otherwise whole tables may be read.
+    -- The limit makes Postgres plan each lookup separately; otherwise it may read whole tables.
     cross join lateral (
       select * from members m where m.conversation_id = p.conversation_id and m.user_id = p.user_id limit 1
     ) m
     cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c`;
 }
 
-/**
- * Members of these conversations, in the given order, up to `rows` in total.
- * @returns the list is cut off if there are more.
- */
-export async function listMembersOf(sql: Sql, conversationIds: readonly string[], rows: number): Promise<InboxKey[]> {
+/** Lists members of these conversations, in the given order. The list is cut off after `rows` members in total. */
+export async function listInboxMembers(
+  sql: Sql,
+  conversationIds: readonly string[],
+  rows: number,
+): Promise<InboxKey[]> {
   return sql<InboxKey[]>`
     select m.conversation_id, m.user_id
     from unnest(${[...conversationIds]}::uuid[]) with ordinality as i (id, position)
@@ -52,20 +56,20 @@ export async function listMembersOf(sql: Sql, conversationIds: readonly string[]
     order by i.position limit ${rows}`;
 }
 
-/** For each of these users the conversations with the latest activity, accurate to a minute. */
+/** Lists each user's conversations with the latest activity, accurate to a minute. */
 export async function listNewest(
   sql: Sql,
   userIds: readonly string[],
-  rowsOfEach: number,
+  rowsPerUser: number,
 ): Promise<(InboxKey & InboxSeqs)[]> {
   return sql<(InboxKey & InboxSeqs)[]>`
     select m.conversation_id, m.user_id, c.last_seq, m.last_read_seq
     from unnest(${[...userIds]}::uuid[]) u (id)
     cross join lateral (
       (select a.conversation_id from member_activity a where a.user_id = u.id
-       order by a.active_at desc limit ${rowsOfEach})
+       order by a.active_at desc limit ${rowsPerUser})
       union
-      -- Large conversations, which move in their members' lists a moment later.
+      -- Large conversations, whose position in their members' lists is updated with a delay.
       select v.conversation_id from activity_moves v
       where (select 1 from members x where x.conversation_id = v.conversation_id and x.user_id = u.id) is not null
     ) n

@@ -4,43 +4,43 @@ import type { ChangeNote } from "./pending.ts";
 import * as queries from "./queries.ts";
 import { SENT_STATES_MAX, type SentStates } from "./sent-states.ts";
 
-/** Users per read of conversation lists. */
+/** Maximum users per query. */
 const USERS_MAX = 20;
 const RETRY_MS = 1_000;
 
 type Dependencies = {
   database: Database;
   log: Log;
-  /** The states that were sent to a user's inboxes; undefined for a user without an inbox on this instance. */
+  /** Returns the states that were sent to a user's inboxes; undefined if the user has no inbox on this instance. */
   findSentStates(userId: string): SentStates | undefined;
   markUser(conversationId: string, userId: string, note: ChangeNote): void;
 };
 
 /**
- * Compares the sent states with the conversation lists: when a user's first inbox opens here, to get its initial state,
- * and when messages between instances may have been lost. Compares each user's newest conversations.
+ * Compares the sent states with each user's newest conversations in the database: when a user's first inbox opens on
+ * this instance, to load its initial state, and when messages between instances may have been lost.
  */
 export function createResync({ database, log, findSentStates, markUser }: Dependencies) {
-  const waiting = new Set<string>();
+  const queued = new Set<string>();
   let isRunning = false;
 
   async function run(): Promise<void> {
     isRunning = true;
-    while (waiting.size > 0) {
-      const batch = [...waiting].slice(0, USERS_MAX);
-      for (const userId of batch) waiting.delete(userId);
+    while (queued.size > 0) {
+      const batch = [...queued].slice(0, USERS_MAX);
+      for (const userId of batch) queued.delete(userId);
       try {
-        await compare(batch.filter(findSentStates));
+        await compareUsers(batch.filter(findSentStates));
       } catch (error) {
-        log.warn({ err: error }, "comparing inboxes with the lists of conversations failed; retrying");
-        for (const userId of batch) if (findSentStates(userId)) waiting.add(userId);
+        log.warn({ err: error }, "comparing inboxes with the conversation lists failed; retrying");
+        for (const userId of batch) if (findSentStates(userId)) queued.add(userId);
         await Bun.sleep(RETRY_MS);
       }
     }
     isRunning = false;
   }
 
-  async function compare(userIds: string[]): Promise<void> {
+  async function compareUsers(userIds: string[]): Promise<void> {
     if (userIds.length === 0) return;
     const sentByUser = new Map(userIds.map((userId) => [userId, findSentStates(userId)]));
     const rows = await queries.listNewest(database, userIds, SENT_STATES_MAX);
@@ -48,7 +48,7 @@ export function createResync({ database, log, findSentStates, markUser }: Depend
     for (const row of rows) byUser.get(row.user_id)?.push(row);
     for (const [userId, newest] of byUser) {
       const sent = findSentStates(userId);
-      // The user left and came back meanwhile, and is in `waiting` again.
+      // The user closed and reopened the inbox meanwhile, and is queued again.
       if (!sent || sent !== sentByUser.get(userId)) continue;
       if (sent.isLoaded) mark(userId, sent, newest);
       else sent.load(newest);
@@ -62,14 +62,14 @@ export function createResync({ database, log, findSentStates, markUser }: Depend
       const isAdded = sent.isComplete && !sent.find(row.conversation_id);
       markUser(row.conversation_id, userId, { isAdded });
     }
-    // No longer a member, or not among the newest.
+    // The user is no longer a member, or the conversation isn't among the newest.
     for (const id of sent.listConversations()) if (!listed.has(id)) markUser(id, userId, { isUncertain: true });
   }
 
   return {
     start(userIds: Iterable<string>): void {
-      for (const userId of userIds) waiting.add(userId);
-      if (!isRunning && waiting.size > 0) void run();
+      for (const userId of userIds) queued.add(userId);
+      if (!isRunning && queued.size > 0) void run();
     },
   };
 }

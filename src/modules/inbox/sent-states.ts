@@ -1,20 +1,20 @@
 import type { InboxSeqs } from "./queries.ts";
 
-/** Remembered conversations per user, the newest ones. */
+/** Maximum conversations kept per user: the newest ones. */
 export const SENT_STATES_MAX = 200;
-/** For all users of an instance together: about 30 MB. */
+/** Maximum conversations for all users of an instance together: about 30 MB. */
 const SENT_STATES_TOTAL_MAX = 250_000;
 
-/** A counter shared by all users. */
+/** The number of states of all users, shared between them. */
 export type SentTotal = { count: number };
 
 /**
- * The states last sent to a user's inbox, by conversation. After messages between instances were lost, only real changes
- * are sent again.
+ * The states last sent to a user's inbox, by conversation. They ensure that only real changes are sent after messages
+ * between instances were lost.
  */
 export class SentStates {
   readonly #seqs = new Map<string, InboxSeqs>();
-  /** Whether it contains all conversations of the user. */
+  /** Whether all of the user's conversations are included. */
   #isComplete = true;
   #isLoaded = false;
 
@@ -24,12 +24,12 @@ export class SentStates {
     return this.#seqs.get(conversationId);
   }
 
-  /** From the oldest to the newest. */
+  /** Lists the conversations, oldest first. */
   listConversations(): string[] {
     return [...this.#seqs.keys()];
   }
 
-  /** Whether all conversations of the user are contained. */
+  /** Whether all of the user's conversations are included. */
   get isComplete(): boolean {
     return this.#isComplete;
   }
@@ -38,7 +38,7 @@ export class SentStates {
     return this.#isLoaded;
   }
 
-  /** @param newest the states of a moment ago: states sent since then are newer. */
+  /** @param newest states read a moment ago; states sent in the meantime are newer and kept. */
   load(newest: readonly (InboxSeqs & { conversation_id: string })[]): void {
     this.#isLoaded = true;
     if (newest.length >= SENT_STATES_MAX) this.#isComplete = false;
@@ -68,7 +68,7 @@ export class SentStates {
     if (this.#seqs.delete(conversationId)) this.total.count -= 1;
   }
 
-  /** The user's last inbox here was closed. */
+  /** Called when the user's last inbox on this instance was closed. */
   clear(): void {
     this.total.count -= this.#seqs.size;
     this.#seqs.clear();

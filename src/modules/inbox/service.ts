@@ -8,7 +8,7 @@ import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
 import { createStateReader } from "./state-reader.ts";
 
-/** Maximum pending conversations. Beyond this they are dropped, and the inboxes are compared with the lists. */
+/** Maximum pending conversations. Above that, they are dropped, and inboxes are compared with the database. */
 const PENDING_MAX = 100_000;
 
 /**
@@ -18,13 +18,13 @@ const PENDING_MAX = 100_000;
 export interface Inbox {
   /**
    * Subscribes a listener to its user's frames; the user is already authenticated.
-   * @param welcome is called before the first frame, with the unread count over all conversations, up to 1,000. Not called
-   * if the listener has left.
-   * @throws database errors; then nothing is subscribed.
+   * @param welcome is called before the first frame with the unread count of all conversations, up to 1,000. It isn't
+   * called if the listener has left.
+   * @throws database errors; the listener is then not subscribed.
    */
   subscribe(listener: InboxListener, welcome: (unread: number) => void): Promise<void>;
 
-  /** Unsubscribes: no frames follow. Safe for listeners that never subscribed. */
+  /** Unsubscribes a listener, which receives no more frames. Has no effect if it isn't subscribed. */
   unsubscribe(listener: InboxListener): void;
 
   has(listener: InboxListener): boolean;
@@ -34,7 +34,7 @@ type Dependencies = {
   database: Database;
   bus: Pick<Bus, "subscribe">;
   log: Log;
-  /** Counts sent frames by number of listeners. */
+  /** Counts a frame that was sent to this many listeners. */
   onPushed(type: string, listeners: number): void;
 };
 
@@ -44,7 +44,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
   const members = new Members();
   const stateReader = createStateReader({ database, log, users, members, pending });
   const resync = createResync({ database, log, findSentStates: (userId) => users.findSentStates(userId), markUser });
-  let endSubscription: (() => void) | undefined;
+  let unsubscribeBus: (() => void) | undefined;
 
   function markUser(conversationId: string, userId: string, note: ChangeNote = {}): void {
     if (!users.has(userId)) return;
@@ -69,10 +69,10 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
         markUser(conversation_id, message.user_id);
         return;
       case "conversation.listed":
-        for (const userId of message.user_ids) begin(conversation_id, userId, true);
+        for (const userId of message.user_ids) startMembership(conversation_id, userId, true);
         return;
       case "conversation.unlisted":
-        for (const userId of message.user_ids) end(userId, message);
+        for (const userId of message.user_ids) endMembership(userId, message);
         return;
       case "conversation.changed":
         onChanged(message);
@@ -81,25 +81,25 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
 
   function onChanged(message: ConversationsMessage & { type: "conversation.changed" }): void {
     const { conversation_id, event, user_id, joined } = message;
-    // `conversation.unlisted` covers its members.
+    // Its members get `conversation.unlisted`.
     if (event === "conversation.deleted") return;
-    if (event === "member.added" && user_id !== undefined) begin(conversation_id, user_id, joined === true);
-    else if (event === "member.removed" && user_id !== undefined) end(user_id, message);
+    if (event === "member.added" && user_id !== undefined) startMembership(conversation_id, user_id, joined === true);
+    else if (event === "member.removed" && user_id !== undefined) endMembership(user_id, message);
     markAll(conversation_id);
   }
 
-  function begin(conversationId: string, userId: string, isAdded: boolean): void {
+  function startMembership(conversationId: string, userId: string, isAdded: boolean): void {
     members.change(conversationId, userId, true);
     if (isAdded) markUser(conversationId, userId, { isAdded });
   }
 
-  type Ended = { conversation_id: string; seq: number; at: string };
-  function end(userId: string, { conversation_id, seq, at }: Ended): void {
+  type MembershipEnd = { conversation_id: string; seq: number; at: string };
+  function endMembership(userId: string, { conversation_id, seq, at }: MembershipEnd): void {
     members.change(conversation_id, userId, false);
     markUser(conversation_id, userId, { removed: { seq, at } });
   }
 
-  /** Messages may have been lost: clear the members and compare every inbox with the list. */
+  /** Called when messages may have been lost: clears the members and compares every inbox with the database. */
   function resyncAll(): void {
     members.clear();
     resync.start(users.list());
@@ -108,9 +108,9 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
   function unsubscribe(listener: InboxListener): void {
     users.remove(listener);
     if (users.size > 0) return;
-    // No messages arrive from here on, so the members would become stale.
-    endSubscription?.();
-    endSubscription = undefined;
+    // No more messages arrive after this, so the members would become stale.
+    unsubscribeBus?.();
+    unsubscribeBus = undefined;
     stateReader.stop();
     members.clear();
     pending.clear();
@@ -121,7 +121,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
       const isSubscribed = users.hasListener(listener);
       if (!users.has(listener.userId)) {
         users.add(listener);
-        endSubscription ??= bus.subscribe("conversations", { onMessage, onGap: resyncAll });
+        unsubscribeBus ??= bus.subscribe("conversations", { onMessage, onGap: resyncAll });
         pending.reconsider(performance.now());
         resync.start([listener.userId]);
       } else users.add(listener);

@@ -10,10 +10,10 @@ import * as queries from "./queries.ts";
 const READ_INTERVAL_MS = 50;
 /** Delay after a failed read. */
 const RETRY_MS = 1_000;
-/** Conversations per read of members, and its rows: at least twice the members that one conversation can have. */
+/** Conversations and rows per query of members. Rows: at least twice the members of the largest conversation. */
 const MEMBERS_CONVERSATIONS_MAX = 500;
 const MEMBERS_ROWS_MAX = 20_000;
-/** Frames per read of states. */
+/** Frames per query of states. */
 const STATES_MAX = 1_000;
 
 type Dependencies = { database: Database; log: Log; users: InboxUsers; members: Members; pending: Pending };
@@ -54,13 +54,13 @@ export function createStateReader({ database, log, users, members, pending }: De
 
   async function readMembers(): Promise<void> {
     const isKnown = (id: string) => members.find(id) !== undefined;
-    const unknown = pending.listForAll(now(), isKnown, MEMBERS_CONVERSATIONS_MAX);
+    const unknown = pending.listUnloaded(now(), isKnown, MEMBERS_CONVERSATIONS_MAX);
     if (unknown.length === 0) return;
-    const list = (ids: readonly string[], rows: number) => queries.listMembersOf(database, ids, rows);
-    await members.load(unknown, list, MEMBERS_ROWS_MAX);
+    const listMembers = (ids: readonly string[], rows: number) => queries.listInboxMembers(database, ids, rows);
+    await members.load(unknown, listMembers, MEMBERS_ROWS_MAX);
   }
 
-  /** The members with an inbox here; undefined if the members are unknown. */
+  /** Returns the members with an inbox on this instance; undefined if the members aren't loaded. */
   function findUsers(conversationId: string): string[] | undefined {
     const found = members.find(conversationId);
     if (!found) return undefined;
@@ -79,15 +79,15 @@ export function createStateReader({ database, log, users, members, pending }: De
         pending.markUser(conversation_id, user_id, details, now());
       throw error;
     }
-    const byKey = new Map(states.map((state) => [keyOf(state), state]));
-    for (const pendingFrame of frames) sendFrame(pendingFrame, byKey.get(keyOf(pendingFrame)));
+    const byKey = new Map(states.map((state) => [createKey(state), state]));
+    for (const pendingFrame of frames) sendFrame(pendingFrame, byKey.get(createKey(pendingFrame)));
   }
 
   function sendFrame(pendingFrame: PendingFrame, state: queries.InboxState | undefined): void {
     const { conversation_id, user_id, details } = pendingFrame;
     const sent = users.findSentStates(user_id);
     if (!sent) return;
-    // The membership ended while the state was read. Drop the state; the next frame is `removed`.
+    // If the membership ended while the state was read, drop the state: the next frame is `removed`.
     if (pending.isRemoved(conversation_id, user_id)) return;
     if (state && details.isUncertain && !sent.isNew(conversation_id, state)) return;
     const before = sent.find(conversation_id);
@@ -109,4 +109,4 @@ export function createStateReader({ database, log, users, members, pending }: De
   };
 }
 
-const keyOf = ({ conversation_id, user_id }: queries.InboxKey): string => `${conversation_id}/${user_id}`;
+const createKey = ({ conversation_id, user_id }: queries.InboxKey): string => `${conversation_id}/${user_id}`;

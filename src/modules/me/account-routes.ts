@@ -51,16 +51,16 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     operationId: "exportMe",
     summary: "Export all my data",
     description:
-      "User, preferences, sessions, keys, memberships, own messages and the responses to them, feedback, prompts, usage and audit events about you, streamed as one JSON document.",
+      "Streams one JSON document with your user, preferences, sessions, API keys, memberships, messages and the responses to them, feedback, prompts, usage, and audit events about you.",
     tag,
     scope: "session",
     expensive: "download",
     ok: Type.Object({}, { additionalProperties: true }),
     answerHeaders: ["Content-Disposition"],
     handle: async ({ caller, set }) => {
-      const pieces = await accounts.exportOwn(caller);
-      const onFault = (err: unknown) => log.error({ request_id: readRequestId(set), err }, "export failed");
-      return new Response(streamText(pieces, onFault), {
+      const chunks = await accounts.exportOwn(caller);
+      const onError = (err: unknown) => log.error({ request_id: readRequestId(set), err }, "export failed");
+      return new Response(streamText(chunks, onError), {
         headers: {
           "content-type": "application/json",
           "content-disposition": 'attachment; filename="parley-export.json"',

@@ -7,7 +7,7 @@ import type { AuthService } from "../auth/service.ts";
 const IDENTITIES = "/api/v1/me/identities";
 const tag = "me";
 
-/** The caller's identities at the OpenID Connect issuer. */
+/** `/api/v1/me/identities`: the caller's identities at the OpenID Connect issuer. */
 export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] => [
   route({
     method: "GET",
@@ -25,7 +25,7 @@ export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] =
     path: IDENTITIES,
     operationId: "linkMyIdentity",
     summary: "Link an identity of the issuer to my account",
-    description: "Requires the password: a session alone must not suffice to add another way to log in.",
+    description: "Requires the password, because a session alone must not be enough to add another way to log in.",
     tag,
     scope: "session",
     body: IdentityLink,
@@ -40,7 +40,8 @@ export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] =
     path: `${IDENTITIES}/:id`,
     operationId: "unlinkMyIdentity",
     summary: "Unlink an identity from my account",
-    description: "Ends every session opened with the issuer's tokens. The only way to log in can't be unlinked.",
+    description:
+      "Ends every session that was opened with the issuer's tokens. An identity that is the only way to log in can't be unlinked.",
     tag,
     scope: "session",
     params: Type.Object({ id: Uuid() }),

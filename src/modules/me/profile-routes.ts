@@ -6,15 +6,15 @@ import type { UserService } from "../users/service.ts";
 const ME = "/api/v1/me";
 const tag = "me";
 
-type Dependencies = { users: UserService; auth: Pick<AuthService, "allowNewAddress"> };
+type Dependencies = { users: UserService; auth: Pick<AuthService, "reauthenticateForNewEmail"> };
 
-/** `/api/v1/me`: the caller's own profile. */
+/** `/api/v1/me`: the caller's profile and preferences. */
 export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: ME,
     operationId: "getMe",
-    summary: "Who I am",
+    summary: "Get my profile",
     tag,
     scope: "any",
     ok: User,
@@ -37,7 +37,7 @@ export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
       const { current_password, ...change } = body;
       if (change.email === caller.user.email) delete change.email;
       if (change.email === undefined) return users.changeProfile(caller, change, undefined);
-      return users.changeProfile(caller, change, await auth.allowNewAddress(caller, current_password));
+      return users.changeProfile(caller, change, await auth.reauthenticateForNewEmail(caller, current_password));
     },
   }),
 
@@ -45,7 +45,7 @@ export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
     method: "GET",
     path: `${ME}/preferences`,
     operationId: "getMyPreferences",
-    summary: "My preferences",
+    summary: "Get my preferences",
     tag,
     scope: "users:read",
     ok: Preferences,

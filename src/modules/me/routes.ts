@@ -19,7 +19,7 @@ type Dependencies = {
   log: Log;
 };
 
-/** `/api/v1/me`: everything about the caller. */
+/** All routes below `/api/v1/me`, which concern only the caller. */
 export const createMeRoutes = (deps: Dependencies): Route[] => [
   ...createProfileRoutes(deps),
   ...createSessionRoutes(deps),

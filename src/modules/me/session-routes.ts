@@ -8,7 +8,7 @@ import type { AuthService, SessionRow } from "../auth/service.ts";
 const SESSIONS = "/api/v1/me/sessions";
 const tag = "me";
 
-/** The caller's password and sessions. */
+/** `/api/v1/me/password` and `/api/v1/me/sessions`: the caller's password and sessions. */
 export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] => [
   route({
     method: "POST",
@@ -18,7 +18,7 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     tag,
     scope: "session",
     description:
-      "API keys keep working unless `revoke_api_keys` is true; the response says how many do. Rate-limited like a login.",
+      "API keys keep working unless `revoke_api_keys` is true; the response contains their number. Rate-limited like a login.",
     body: PasswordChange,
     ok: PasswordChanged,
     problems: [409],

@@ -12,7 +12,7 @@ const tag = "messages";
 
 type Dependencies = { generations: GenerationService; streams: Streams };
 
-/** `…/cancel` and `…/regenerate` below a message. */
+/** `…/messages/{message_id}/cancel` and `…/regenerate`. */
 export const createAnswerRoutes = ({ generations, streams }: Dependencies): Route[] => [
   route({
     method: "POST",

@@ -4,7 +4,7 @@ import { type Message, mapRowToMessage } from "../../protocol/message.ts";
 import { findMessageById, findStoredMessage, insertToolMessage, type ToolMessage } from "./queries.ts";
 
 /**
- * Stores a tool's result with its `message.created`; may be called again after a failure.
+ * Stores a tool's result with its `message.created` event. Safe to retry after a failure.
  * @throws Problem `not_found` if the conversation is gone.
  */
 export async function appendToolMessage(

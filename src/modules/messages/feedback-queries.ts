@@ -10,7 +10,7 @@ export async function hasFeedback(sql: Sql, { conversation_id, seq }: RatedMessa
   return rows.length > 0;
 }
 
-/** @returns whether there was a rating. */
+/** @returns whether a rating existed. */
 export async function deleteFeedback(
   sql: Sql,
   { conversation_id, seq }: RatedMessage,
@@ -35,6 +35,6 @@ export async function upsertFeedback(
     on conflict (conversation_id, message_seq, user_id)
       do update set rating = excluded.rating, comment = excluded.comment, updated_at = now()
     returning rating, comment, updated_at`;
-  if (!row) throw new Error("An upsert returns its row.");
+  if (!row) throw new Error("The upsert returned no row.");
   return { message_id: message.id, ...row, updated_at: row.updated_at.toISOString() };
 }

@@ -6,12 +6,15 @@ import * as queries from "./feedback-queries.ts";
 import type { Feedback, GiveFeedback } from "./model.ts";
 import type { VisibleRow } from "./queries.ts";
 
-/** Ratings of answers, one per member and answer. */
+/** Stores ratings of answers, one per member and answer. */
 export interface FeedbackService {
-  /** For members, on a model's answers. @throws Problem `not_found`, `conflict`, `quota_exceeded`. */
+  /**
+   * Stores the caller's rating of a model's answer. Members only.
+   * @throws Problem `not_found`, `conflict`, `quota_exceeded`.
+   */
   giveFeedback(caller: Caller, conversationId: string, messageId: string, feedback: GiveFeedback): Promise<Feedback>;
 
-  /** For members: removes their rating. @throws Problem `not_found`, `conflict`. */
+  /** Removes the caller's rating. Members only. @throws Problem `not_found`, `conflict`. */
   removeFeedback(caller: Caller, conversationId: string, messageId: string): Promise<void>;
 }
 
@@ -37,7 +40,7 @@ export function createFeedbackService({ database, quotas, getRow }: Dependencies
       const upsert = (sql: Sql) => queries.upsertFeedback(sql, row, userId, rating, comment ?? null);
       const store = () => withTransaction(database, upsert, `message:${row.id}`);
       const isRated = await queries.hasFeedback(database, row, userId);
-      return isRated ? store() : quotas.take("feedback", userId, 1, store);
+      return isRated ? store() : quotas.reserve("feedback", userId, 1, store);
     },
 
     async removeFeedback(caller, conversationId, messageId) {

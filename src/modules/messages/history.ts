@@ -14,15 +14,15 @@ import type { Metrics } from "../../lib/metrics.ts";
 import type { Message } from "../../protocol/message.ts";
 import { type HistorySlice, type PageVersion, type RangeQuery, readRange, type SeqRange } from "./range.ts";
 
-/** Memory for all pages. */
+/** Maximum bytes of all cached pages. */
 const PAGES_BYTES_MAX = 8 * 1024 * 1024;
 /** Changes made by Parley are never served stale; changes made directly in the database show up after this time. */
 const PAGE_TTL_MS = 1_000;
-/** Overhead of a page besides its text, including each author in its version. */
+/** Overhead of a page in addition to its text, and of each author in its version. */
 const PAGE_BYTES = 1_000;
 const AUTHOR_BYTES = 200;
 
-type KnownPage = { version: PageVersion; body: TaggedBody };
+type CachedPage = { version: PageVersion; body: TaggedBody };
 
 type Dependencies = {
   messages: {
@@ -38,24 +38,24 @@ type Dependencies = {
   isOn: boolean;
 };
 
-/** Cached pages of message histories, in their serialized form. */
+/** Reads message histories, with a cache of serialized pages. */
 export interface History {
   /**
-   * For members. The database checks access and whether a cached page is still current, so it is correct no matter who changed the
-   * conversation, and members share it.
+   * Reads a page. Members only. The database checks access and whether a cached page is current, so members can share
+   * pages, and changes by other instances are seen.
    * @throws Problem `not_found`, `bad_cursor`.
    */
   read(caller: Caller, conversationId: string, query: RangeQuery, request: Request): Promise<Loaded<TaggedBody>>;
 }
 
 export function createHistory({ messages, metrics, isOn }: Dependencies): History {
-  const pages = new BoundedCache<KnownPage>({
+  const pages = new BoundedCache<CachedPage>({
     max: PAGES_BYTES_MAX,
     ttlMs: PAGE_TTL_MS,
     bytesOf: ({ body, version }) => bytesOfBody(body) + AUTHOR_BYTES * version.names.length + PAGE_BYTES,
   });
 
-  function keep(key: string, version: PageVersion, body: TaggedBody): void {
+  function cachePage(key: string, version: PageVersion, body: TaggedBody): void {
     if (bytesOfBody(body) > CACHED_BODY_BYTES_MAX) return;
     pages.set(key, { version, body });
     metrics.cacheBytes.set({ cache: "history_page" }, pages.bytes);
@@ -66,24 +66,24 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
       const { limit, after } = readPage(query, 2);
       const range = readRange(after, query);
       const search = readSearch(request);
-      const canKeep = isOn && search.length <= SEARCH_CHARS_MAX;
+      const canCache = isOn && search.length <= SEARCH_CHARS_MAX;
       const key = `${conversationId} ${search}`;
-      const known = canKeep ? pages.get(key) : undefined;
-      const slice = await messages.list(caller, conversationId, range, limit, known?.version);
+      const cached = canCache ? pages.get(key) : undefined;
+      const slice = await messages.list(caller, conversationId, range, limit, cached?.version);
       metrics.cacheRequests.inc({ cache: "history_page", result: slice === "unchanged" ? "hit" : "miss" });
       if (slice === "unchanged") {
-        if (!known) throw new Error("Nothing was known that could be unchanged.");
-        // Not cached: it would outlive its page.
-        return { value: known.body, isUncacheable: true };
+        if (!cached) throw new Error("The page is unchanged, but it isn't cached.");
+        // Not cached by the caller, where it would outlive its page.
+        return { value: cached.body, isUncacheable: true };
       }
       const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
       const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
       const headers: { link?: string } = {};
       const { rows, fitting, version } = slice;
       const page = createPage(rows, Math.min(limit, fitting), cursorOf, (message) => message, { request, headers });
-      // The cursor follows the direction of reading, but a page is shown in conversation order.
+      // Rows are in the direction of reading, for the cursor; the page is in conversation order.
       const body = createTaggedBody(isForward ? page : { ...page, data: page.data.reverse() }, headers.link);
-      if (version && canKeep) keep(key, version, body);
+      if (version && canCache) cachePage(key, version, body);
       return { value: body, isUncacheable: version === null };
     },
   };

@@ -30,7 +30,7 @@ export const SendMessage = Named(
 );
 export type SendMessage = Static<typeof SendMessage>;
 
-/** Response to a send: the message, and the model's answer to it (still empty, `streaming`), if any. */
+/** The response to a sent message: the message, and the model's answer to it (still empty, `streaming`), if any. */
 export const SentMessage = Named("SentMessage", Type.Object({ message: Message, reply: Nullable(Message) }));
 export type SentMessage = Static<typeof SentMessage>;
 

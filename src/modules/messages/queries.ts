@@ -8,7 +8,7 @@ import type { EventPosition } from "../../protocol/events.ts";
 import type { FinishReason, MessageRow, MessageTokens } from "../../protocol/message.ts";
 import type { Integration } from "./send-queries.ts";
 
-/** A tool's result. */
+/** A tool's result, stored as a message. */
 export type ToolMessage = {
   id: string;
   conversationId: string;
@@ -17,8 +17,8 @@ export type ToolMessage = {
   metadata: Record<string, unknown>;
 };
 
-/** An answer that was written outside of a generation. */
-export type OtherAnswer = {
+/** An answer that wasn't written by a generation. */
+export type ExternalAnswer = {
   id: string;
   conversationId: string;
   content: string;
@@ -29,18 +29,18 @@ export type OtherAnswer = {
   finishReason: FinishReason | null;
   usage: MessageTokens | null;
   costUsd: number | null;
-  /** From the request to the first text; null: none. */
+  /** Time from the request to the first text; null if there was no text. */
   firstTokenMs: number | null;
-  /** The model's reasoning; absent: none, or not kept. */
+  /** The model's reasoning; absent if there is none or it isn't stored. */
   reasoning?: string | null;
-  /** The parsed answer, in a storable form; absent: none. */
+  /** The parsed structured output, in a storable form; absent if there is none. */
   output?: unknown;
   error?: StoredError;
 };
 
 type Json = Parameters<Sql["json"]>[0];
 
-/** Stores a message under a number reserved in the same transaction. */
+/** Stores a message at a position that was allocated in the same transaction. */
 export async function insertToolMessage(sql: Sql, message: ToolMessage, { seq, at }: EventPosition): Promise<void> {
   const { id, conversationId, content, parentId, metadata } = message;
   await sql`
@@ -50,12 +50,13 @@ export async function insertToolMessage(sql: Sql, message: ToolMessage, { seq, a
 }
 
 /**
- * Stores an answer with its event once, in one statement that waits for the conversation. Numbers too large for their
- * columns are capped. @returns undefined if the conversation is gone.
+ * Stores an answer and its event once, in one statement, which waits for the lock of the conversation. Numbers too
+ * large for their columns are capped.
+ * @returns undefined if the conversation is gone.
  */
 export async function storeAnswer(
   sql: Sql,
-  answer: OtherAnswer,
+  answer: ExternalAnswer,
   lockTimeoutMs: number,
 ): Promise<MessageRow | undefined> {
   const usage = answer.usage && fitTokens(answer.usage);
@@ -69,7 +70,7 @@ export async function storeAnswer(
   return row;
 }
 
-/** The four counts, each capped to its column. */
+/** Caps each count to the range of its column. */
 export const fitTokens = ({
   input_tokens,
   output_tokens,
@@ -77,8 +78,8 @@ export const fitTokens = ({
   reasoning_tokens,
 }: MessageTokens): MessageTokens => fitCounts({ input_tokens, output_tokens, cached_input_tokens, reasoning_tokens });
 
-/** Selects a message within its conversation if known, so that only one partition is searched. Frames may omit it. */
-const whereIs = (sql: Sql, conversationId: string | null, messageId: string) =>
+/** The condition for a message. With its conversation, which frames may omit, only one partition is searched. */
+const matchMessage = (sql: Sql, conversationId: string | null, messageId: string) =>
   conversationId === null
     ? sql`x.id = ${messageId}`
     : sql`x.id = ${messageId} and x.conversation_id = ${conversationId}`;
@@ -87,28 +88,28 @@ const whereIs = (sql: Sql, conversationId: string | null, messageId: string) =>
  * Joins the user's membership to a message `x`. The limit makes Postgres plan it separately, so it never scans all of the
  * user's memberships.
  */
-const memberOf = (sql: Sql, userId: string) => sql`
+const joinMember = (sql: Sql, userId: string) => sql`
   cross join lateral (
     select m.role from members m where m.conversation_id = x.conversation_id and m.user_id = ${userId} limit 1
   ) m`;
 
-/** A message row that the user may see, with the user's role. */
+/** The row of a message that the user may see, with the user's role. */
 export type VisibleRow = MessageRow & { member_role: MemberRole };
 
-/** The conversation of a message visible to the user; undefined for an outsider. */
-export async function findConversationOf(
+/** Finds the conversation of a message that the user may see; undefined for an outsider. */
+export async function findConversationId(
   sql: Sql,
   conversationId: string | null,
   messageId: string,
   userId: string,
 ): Promise<string | undefined> {
   const [row] = await sql<{ conversation_id: string }[]>`
-    select x.conversation_id from messages x ${memberOf(sql, userId)}
-    where ${whereIs(sql, conversationId, messageId)}`;
+    select x.conversation_id from messages x ${joinMember(sql, userId)}
+    where ${matchMessage(sql, conversationId, messageId)}`;
   return row?.conversation_id;
 }
 
-/** A message visible to the user; undefined for an outsider. */
+/** Finds a message that the user may see; undefined for an outsider. */
 export async function findMessage(
   sql: Sql,
   conversationId: string | null,
@@ -116,26 +117,26 @@ export async function findMessage(
   userId: string,
 ): Promise<VisibleRow | undefined> {
   const [row] = await sql<VisibleRow[]>`
-    select ${messageColumns(sql)}, m.role as member_role from current_messages x ${memberOf(sql, userId)}
-    where ${whereIs(sql, conversationId, messageId)}`;
+    select ${messageColumns(sql)}, m.role as member_role from current_messages x ${joinMember(sql, userId)}
+    where ${matchMessage(sql, conversationId, messageId)}`;
   return row;
 }
 
-/** A message without an access check, for callers that have checked it or act for no user. */
+/** Finds a message without an access check, for code that has checked access or doesn't act for a user. */
 export async function findMessageById(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
   const [row] = await sql<MessageRow[]>`
-    select ${messageColumns(sql)} from current_messages x where ${whereIs(sql, conversationId, id)}`;
+    select ${messageColumns(sql)} from current_messages x where ${matchMessage(sql, conversationId, id)}`;
   return row;
 }
 
-/** The same with its conversation locked: an earlier transaction that may have stored it has ended. */
+/** Finds a message after locking its conversation, so that an earlier transaction that may have stored it has ended. */
 export async function findStoredMessage(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
-  const locked = sql`select 1 from conversations where id = ${conversationId} for no key update`.execute();
-  const [, row] = await Promise.all([locked, findMessageById(sql, conversationId, id)]);
+  const lock = sql`select 1 from conversations where id = ${conversationId} for no key update`.execute();
+  const [, row] = await Promise.all([lock, findMessageById(sql, conversationId, id)]);
   return row;
 }
 
-/** The first answer to a message. */
+/** Finds the first answer to a message. */
 export async function findAnswer(sql: Sql, conversationId: string, parentId: string): Promise<MessageRow | undefined> {
   const [row] = await sql<MessageRow[]>`
     select ${messageColumns(sql)} from current_messages x
@@ -144,7 +145,10 @@ export async function findAnswer(sql: Sql, conversationId: string, parentId: str
   return row;
 }
 
-/** The version of a history page, if the user may read it: the newest number, and the authors' names in this order. */
+/**
+ * Reads the version of a history page, if the user is a member: the conversation's newest `seq`, and the names of these
+ * authors.
+ */
 export async function findVersion(
   sql: Sql,
   conversationId: string,
@@ -160,7 +164,10 @@ export async function findVersion(
   return row;
 }
 
-/** In conversation order: the newest `rows` before `beforeSeq`, or the oldest `rows` after `afterSeq`. */
+/**
+ * Lists the newest `rows` messages before `beforeSeq`, newest first, or the oldest `rows` after `afterSeq`, oldest
+ * first.
+ */
 export async function listMessages(
   sql: Sql,
   conversationId: string,
@@ -182,7 +189,7 @@ export async function listMessages(
   return createSlice(found);
 }
 
-/** The numbers of messages in one conversation, by id. */
+/** Finds the `seq` of messages in one conversation, by message id. */
 export async function findSeqs(sql: Sql, conversationId: string, ids: readonly string[]): Promise<Map<string, number>> {
   if (ids.length === 0) return new Map();
   const rows = await sql<{ id: string; seq: number }[]>`
@@ -194,8 +201,8 @@ export async function findSeqs(sql: Sql, conversationId: string, ids: readonly s
 }
 
 /**
- * A message visible to the user, with its conversation locked against other writers, so it doesn't change until the
- * transaction ends. Undefined for an outsider.
+ * Finds a message that the user may see and locks its conversation against other writers, so that the message doesn't
+ * change until the transaction ends. Undefined for an outsider.
  */
 export async function lockMessage(
   sql: Sql,
@@ -203,35 +210,35 @@ export async function lockMessage(
   messageId: string,
   userId: string,
 ): Promise<VisibleRow | undefined> {
-  const locked = sql`
+  const lock = sql`
     select 1 from conversations c where c.id = ${conversationId}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`.execute();
-  // In a separate statement, which sees what was committed while waiting for the lock.
-  const [, row] = await Promise.all([locked, findMessage(sql, conversationId, messageId, userId)]);
+  // A separate statement, which sees what was committed while the first one waited for the lock.
+  const [, row] = await Promise.all([lock, findMessage(sql, conversationId, messageId, userId)]);
   return row;
 }
 
 /**
- * Updates a message's text and deletion state; deleting removes its content. The number and the author stay.
- * @param addedBytes growth of the text in UTF-8 bytes, counted in the quota of the author, or of the hook's creator, even
- * after they left.
+ * Updates a message's text and deletion state. A deleted message loses its content but keeps its `seq` and author.
+ * @param addedBytes growth of the text in UTF-8 bytes. It counts towards the quota of the author or the hook's creator,
+ * even if they have left the conversation.
  */
 export async function updateContent(
   sql: Sql,
   { conversation_id, seq, content, updated_at, deleted_at }: MessageRow,
   addedBytes: number,
 ): Promise<void> {
-  const rest = deleted_at ? sql`, reasoning = null, output = null, reply_options = null` : sql``;
+  const clearedColumns = deleted_at ? sql`, reasoning = null, output = null, reply_options = null` : sql``;
   const [before] = await sql<{ option_bytes: number }[]>`
-    update messages m set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at} ${rest}
+    update messages m set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at} ${clearedColumns}
     from (
       select coalesce(octet_length(x.reply_options::text), 0) as option_bytes from messages x
       where x.conversation_id = ${conversation_id} and x.seq = ${seq}
     ) before
     where m.conversation_id = ${conversation_id} and m.seq = ${seq} returning before.option_bytes`;
   const optionBytes = deleted_at ? (before?.option_bytes ?? 0) : 0;
-  if (optionBytes > 0) await forgetFormat(sql, conversation_id, seq);
+  if (optionBytes > 0) await removeStoredFormat(sql, conversation_id, seq);
   const bytes = addedBytes - optionBytes;
   for (const table of ["members", "former_members"])
     await sql`
@@ -241,8 +248,8 @@ export async function updateContent(
         where x.conversation_id = ${conversation_id} and x.seq = ${seq})`;
 }
 
-/** The reply format of a message is also stored with the generations of its answers. */
-async function forgetFormat(sql: Sql, conversationId: string, seq: number): Promise<void> {
+/** Removes a message's reply format from the generations of its answers, which store a copy. */
+async function removeStoredFormat(sql: Sql, conversationId: string, seq: number): Promise<void> {
   await sql`
     update generations g set reply_format = null
     where g.conversation_id = ${conversationId} and g.reply_format is not null and g.message_seq = any (array(
@@ -251,7 +258,7 @@ async function forgetFormat(sql: Sql, conversationId: string, seq: number): Prom
         select m.id from messages m where m.conversation_id = ${conversationId} and m.seq = ${seq})))`;
 }
 
-/** The message that a member, or their hook, has sent under this id; undefined for an outsider. */
+/** Finds the message that a member or their hook has sent with this client message id; undefined for an outsider. */
 export async function findSent(
   sql: Sql,
   conversationId: string,

@@ -4,15 +4,15 @@ import type { Message } from "../../protocol/message.ts";
 
 export type SeqRange = { beforeSeq: number | undefined; afterSeq: number | undefined };
 
-/** The state that a history page depends on: the conversation's events and the authors' names. */
+/** The state that a history page depends on: the conversation's newest event and the authors' names. */
 export type PageVersion = { lastSeq: number; authorIds: string[]; names: (string | null)[] };
 
-/** @property version null while the page contains an unfinished answer. */
+/** A slice of the history. `version` is null while it contains an unfinished answer. */
 export type HistorySlice = Slice<Message> & { version: PageVersion | null };
 
 export type RangeQuery = { limit?: number; cursor?: string; before_seq?: number; after_seq?: number };
 
-/** An event number in a request. */
+/** Matches an event's `seq` in a request. */
 export const seqPattern = /^\d{1,16}$/;
 
 /** Returns the range of a history page. @param cursor from `readPage`. @throws Problem `bad_cursor`. */
@@ -26,7 +26,7 @@ export function readRange(cursor: string[] | null, query: RangeQuery): SeqRange 
   throw createBadCursor();
 }
 
-/** @throws Problem `bad_cursor`. */
+/** Parses an event's `seq`. @throws Problem `bad_cursor`. */
 export function readSeq(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const seq = Number(text);
@@ -34,7 +34,7 @@ export function readSeq(text: string | undefined): number | undefined {
   return seq;
 }
 
-/** The version of a page that was read after this `lastSeq`, with the names it shows. */
+/** Creates the version of a page that was read after `lastSeq`, with the names of its authors. */
 export function createVersion(lastSeq: number, messages: readonly Message[]): PageVersion | null {
   const names = new Map<string, string>();
   for (const { author, status } of messages) {

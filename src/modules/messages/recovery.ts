@@ -12,8 +12,8 @@ import { findMessageById } from "./queries.ts";
 export type StartPosition = {
   role: MemberRole;
   lastSeq: number;
-  /** The newest event that the listener has; absent: unknown. */
-  hasSeq?: number;
+  /** The newest event that the listener has received; absent if unknown. */
+  receivedSeq?: number;
   recovered: boolean;
   events: DurableEvent[];
 };
@@ -24,27 +24,27 @@ type Dependencies = {
   events: Pick<EventLog, "load">;
 };
 
-/** Determines where a listener starts and what it missed. */
+/** Determines the position where a listener starts, and the events it missed. */
 export function createRecovery({ database, conversations, events: log }: Dependencies) {
   return {
     /**
-     * Where a member's pushes start, with all events missed since `afterSeq`, or none of them: never a part.
+     * Returns the position where a member's pushes start, with either all events missed since `afterSeq` or none.
      * @throws Problem `not_found` for an outsider.
      */
     async start(caller: Caller, conversationId: string, afterSeq: number | undefined): Promise<StartPosition> {
       const position = await conversations.getPosition(caller, conversationId);
       const missed = position.lastSeq - (afterSeq ?? Number.NaN);
-      const hasSeq = Math.min(afterSeq ?? 0, position.lastSeq);
+      const receivedSeq = Math.min(afterSeq ?? 0, position.lastSeq);
       if (afterSeq === undefined || !(missed >= 0 && missed <= RECOVERY_EVENTS_MAX))
-        return { ...position, hasSeq, recovered: false, events: [] };
+        return { ...position, receivedSeq, recovered: false, events: [] };
       const events =
         missed === 0 ? [] : await log.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
-      // The text did not fit: too much for a client to process in one recovery.
-      if (events.length < missed) return { ...position, hasSeq, recovered: false, events: [] };
-      return { ...position, hasSeq, recovered: true, events };
+      // Not all events fit in the limit on text: too much for a client to process in one recovery.
+      if (events.length < missed) return { ...position, receivedSeq, recovered: false, events: [] };
+      return { ...position, receivedSeq, recovered: true, events };
     },
 
-    /** The current state of message and answer. Access must already be checked. */
+    /** Reads the current state of a message and its answer. Access must already be checked. */
     async reread({ message, reply }: SentMessage): Promise<SentMessage> {
       const read = async (known: Message) => {
         const row = await findMessageById(database, known.conversation_id, known.id);
@@ -58,8 +58,8 @@ export function createRecovery({ database, conversations, events: log }: Depende
 export type Recovery = ReturnType<typeof createRecovery>;
 
 /**
- * The missed events up to the position where pushes continue. An event shows its message's current state, even if it changed
- * after the events were read.
+ * Combines the missed events up to the position where pushes continue. Each event has its message's current state, even
+ * if that changed after the events were read.
  */
 export function collectEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
   const newest = new Map(missed.filter(isMessageEvent).map(({ data }) => [data.id, data]));

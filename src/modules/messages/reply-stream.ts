@@ -3,28 +3,30 @@ import type { ConversationEvent, DurableEvent, EphemeralEvent, MessageEvent } fr
 import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "./model.ts";
 
-/** The result of a send; `duplicate` if it repeated an earlier send, whose answer started long ago. */
+/**
+ * The result of sending a message. `duplicate` if it repeats an earlier one, whose answer may have started long ago.
+ */
 export type RepliedMessage = SentMessage & { duplicate?: boolean };
 
 type ReplySink = {
   write(text: string): void;
   end(): void;
-  /** The stored `message.completed` of an answer. */
-  findEnd(answer: Message): Promise<DurableEvent | null>;
-  /** A snapshot frame of an answer being written here. */
+  /** Returns the stored `message.completed` of an answer. */
+  findCompletion(answer: Message): Promise<DurableEvent | null>;
+  /** Returns a snapshot frame of an answer that this instance is writing. */
   findSnapshot(messageId: string): string | undefined;
 };
 
 /**
- * Filters one message and its answer out of a conversation's pushes: both `message.created`, the text, and the end. Pushes
- * that arrive before the send is answered are buffered.
+ * Streams one message and its answer: selects their events from a conversation's pushes. Pushes that arrive before the
+ * message has been sent are buffered.
  */
-export function createReplyStream({ write, end, findEnd, findSnapshot }: ReplySink) {
+export function createReplyStream({ write, end, findCompletion, findSnapshot }: ReplySink) {
   let sent: RepliedMessage | undefined;
   const buffered: { text: string; event: ConversationEvent }[] = [];
   /** The newest durable event written. */
   let lastSeq = 0;
-  /** The attempt whose text was written. 0: none yet. */
+  /** The attempt whose text was written; 0 if none was. */
   let attempt = 0;
   const positions = { text: createPosition(), reasoning: createPosition() };
   const positionOf = ({ part }: Delta): TextPosition => positions[part ?? "text"];
@@ -34,31 +36,32 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: ReplySi
     write(formatServerSentEvent(event));
   }
 
-  function isRepeat(event: MessageEvent | TextEvent): boolean {
+  function isDuplicate(event: MessageEvent | TextEvent): boolean {
     if ("seq" in event) return event.seq <= lastSeq;
     if (event.type === "message.reset") return false;
     return event.attempt < attempt || (event.attempt === attempt && event.offset < positionOf(event).offset);
   }
 
-  /** Returns the part of a delta that `message.created` did not already contain; null: nothing. */
+  /** Returns the part of a delta that `message.created` didn't contain; null if there is none. */
   function trimInitial(event: Delta): Delta | null {
     const { initialChars, hasStarted } = positionOf(event);
-    const knownChars = initialChars - event.offset;
-    if (hasStarted || knownChars === 0) return event;
-    // The answer ended while its text was read: no snapshot exists any more, and the end contains the whole text.
-    if (knownChars < 0) return null;
-    if (knownChars >= event.text.length) return null;
-    return { ...event, offset: initialChars, text: event.text.slice(knownChars) };
+    const overlapChars = initialChars - event.offset;
+    if (hasStarted || overlapChars === 0) return event;
+    // The answer completed while its text was read. There is no snapshot any more, and `message.completed` contains the
+    // whole text.
+    if (overlapChars < 0) return null;
+    if (overlapChars >= event.text.length) return null;
+    return { ...event, offset: initialChars, text: event.text.slice(overlapChars) };
   }
 
   function forward({ message, reply }: RepliedMessage, text: string, event: ConversationEvent): void {
     if (!isAboutMessage(event)) return;
     const messageId = "data" in event ? event.data.id : event.message_id;
-    // The tool messages of the answer belong to its stream.
-    const isToolOfReply =
+    // Tool messages belong to the stream of their answer.
+    const isToolMessage =
       "data" in event && event.data.role === "tool" && reply !== null && event.data.parent_id === reply.id;
-    const isOwn = messageId === message.id || messageId === reply?.id || isToolOfReply;
-    if (!isOwn || isRepeat(event)) return;
+    const isRelevant = messageId === message.id || messageId === reply?.id || isToolMessage;
+    if (!isRelevant || isDuplicate(event)) return;
     if ("seq" in event) {
       lastSeq = event.seq;
       write(formatServerSentEvent(event, text));
@@ -67,33 +70,33 @@ export function createReplyStream({ write, end, findEnd, findSnapshot }: ReplySi
   }
 
   function forwardText(event: TextEvent, text: string): void {
-    const added = event.type === "message.delta" ? trimInitial(event) : event;
-    if (!added) return;
-    attempt = added.attempt;
-    if (added.type === "message.reset") {
-      moveTo(positions.text, added.text.length);
-      moveTo(positions.reasoning, added.reasoning?.length ?? 0);
-    } else moveTo(positionOf(added), added.offset + added.text.length);
-    write(added === event ? formatServerSentEvent(event, text) : formatServerSentEvent(added));
+    const trimmed = event.type === "message.delta" ? trimInitial(event) : event;
+    if (!trimmed) return;
+    attempt = trimmed.attempt;
+    if (trimmed.type === "message.reset") {
+      advanceTo(positions.text, trimmed.text.length);
+      advanceTo(positions.reasoning, trimmed.reasoning?.length ?? 0);
+    } else advanceTo(positionOf(trimmed), trimmed.offset + trimmed.text.length);
+    write(trimmed === event ? formatServerSentEvent(event, text) : formatServerSentEvent(trimmed));
   }
 
   return {
-    /** Receives a push; `event` is its parsed text. */
+    /** Handles a push. `event` is the parsed `text`. */
     onPush(text: string, event = JSON.parse(text) as ConversationEvent): void {
       if (sent) forward(sent, text, event);
       else buffered.push({ text, event });
     },
 
     /**
-     * Starts once the send was answered.
-     * @param isResumed the answer may have started long ago: begins with the stored state and continues from there.
+     * Starts the stream after the message was sent.
+     * @param isResumed whether the answer may have started long ago; the stream then begins with the stored state.
      */
     async begin(result: SentMessage, isResumed: boolean): Promise<void> {
       const { message, reply } = result;
-      const stored = reply && reply.status !== "streaming" ? await findEnd(reply) : null;
+      const stored = reply && reply.status !== "streaming" ? await findCompletion(reply) : null;
       sent = result;
-      writeEvent(createCreated(message));
-      if (reply) writeEvent(createCreated(reply));
+      writeEvent(createCreatedEvent(message));
+      if (reply) writeEvent(createCreatedEvent(reply));
       positions.text.initialChars = reply?.content.length ?? 0;
       positions.reasoning.initialChars = reply?.reasoning?.length ?? 0;
       const snapshot = reply && isResumed ? findSnapshot(reply.id) : undefined;
@@ -110,13 +113,14 @@ type TextEvent = EphemeralEvent<"message.delta" | "message.reset">;
 type Delta = EphemeralEvent<"message.delta">;
 
 /**
- * Position in the text or the reasoning: deltas below `offset` were written as part of a snapshot. `initialChars`: how much
- * `message.created` contained; it applies until the first event of it arrives, because its attempt is unknown.
+ * The position in the text or the reasoning. Deltas below `offset` were already written as part of a snapshot.
+ * `initialChars` is the length that `message.created` contained; it applies until the first delta, because its attempt
+ * is unknown.
  */
 type TextPosition = { offset: number; initialChars: number; hasStarted: boolean };
 const createPosition = (): TextPosition => ({ offset: 0, initialChars: 0, hasStarted: false });
 
-function moveTo(position: TextPosition, offset: number): void {
+function advanceTo(position: TextPosition, offset: number): void {
   position.offset = offset;
   position.hasStarted = true;
 }
@@ -124,7 +128,7 @@ function moveTo(position: TextPosition, offset: number): void {
 const isAboutMessage = (event: ConversationEvent): event is MessageEvent | TextEvent =>
   event.type.startsWith("message.");
 
-function createCreated(message: Message): DurableEvent {
+function createCreatedEvent(message: Message): DurableEvent {
   return {
     type: "message.created",
     conversation_id: message.conversation_id,

@@ -59,8 +59,8 @@ export const createMessageRoutes = ({
     operationId: "sendMessage",
     summary: "Send a message",
     description:
-      "Answers when the message is committed. A model's answer is written after that: read it again, follow it on a " +
-      "socket, or ask with `Accept: text/event-stream` to have it streamed.",
+      "Responds when the message is committed. A model's answer is written after that: poll the message, receive the " +
+      "answer on a WebSocket, or send `Accept: text/event-stream` to stream it in this response.",
     tag,
     scope: "messages:write",
     idempotencyKey: "exact",
@@ -73,7 +73,7 @@ export const createMessageRoutes = ({
     stream:
       "`message.created` of the message and of its answer, the answer as `message.delta`, and `message.completed`.",
     handle: async ({ caller, params, body, request, server, set }) => {
-      const input = nameMessage(body, findOperationId(request));
+      const input = setMessageId(body, findOperationId(request));
       const send = () => messages.send(caller, params.id, input);
       if (acceptsEventStream(request)) {
         set.status = 200;
@@ -176,14 +176,14 @@ export const createMessageRoutes = ({
     operationId: "listEvents",
     summary: "List durable events after a position, or stream a live feed with `Accept: text/event-stream`",
     description:
-      "The feed honors `Last-Event-ID`. It replays up to 500 missed events (2 MiB of text), or none of more: then the " +
-      "first `id` does not follow the last one. It ends with the access token, the session or the membership.",
+      "The feed honors `Last-Event-ID`. It replays missed events if there are at most 500 (2 MiB of text), otherwise none: " +
+      "there is then a gap before the first `id`. It ends with the access token, the session or the membership.",
     tag,
     scope: "messages:read",
     params: InConversation,
     query: EventsQuery,
     ok: EventPage,
-    stream: "Missed events first, then every push of the conversation.",
+    stream: "Missed events, then all pushes of the conversation.",
     handle: async ({ caller, params, query, request, server, set }) => {
       if (acceptsEventStream(request)) {
         const afterSeq = readLastEventId(request) ?? query.after_seq;
@@ -200,8 +200,8 @@ export const createMessageRoutes = ({
   }),
 ];
 
-/** Derives the message's id from the `Idempotency-Key`, so that it is stored once. */
-function nameMessage(input: SendMessage, operationId: string | undefined): SendMessage {
+/** Sets the client message id to one derived from the `Idempotency-Key`, so that the message is stored once. */
+function setMessageId(input: SendMessage, operationId: string | undefined): SendMessage {
   return operationId === undefined ? input : { ...input, client_message_id: input.client_message_id ?? operationId };
 }
 
@@ -210,6 +210,6 @@ function readLastEventId(request: Request): number | undefined {
   if (header === null || header === "") return undefined;
   const id = Number(header);
   if (!seqPattern.test(header) || !Number.isSafeInteger(id))
-    throw new Problem("malformed", "Last-Event-ID is the `seq` of an event.");
+    throw new Problem("malformed", "Last-Event-ID must be the `seq` of an event.");
   return id;
 }

@@ -3,10 +3,10 @@ import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { BudgetRules, Period } from "../budgets/service.ts";
 
-/** An incoming hook, with the display name of its message. */
+/** An incoming hook, with the name displayed for its message. */
 export type Integration = { hookId: string; displayName: string };
 
-/** A message's stored options for its answers; absent fields: unset. */
+/** The options that a message stores for its answers; unset fields are absent. */
 export type ReplyOptions = { reasoning_effort?: ReasoningEffort; reply_format?: ReplyFormat };
 
 /** One item of a group commit. */
@@ -22,11 +22,11 @@ export type SendItem = {
   model: string | null;
   answerId: string;
   generationId: string;
-  /** The API key used, whose budget then applies. */
+  /** The API key that was used, if any; its budget applies. */
   keyId: string | null;
-  /** The incoming hook that posts it on behalf of its creator, `authorId`; null: sent by the user. */
+  /** The incoming hook that posts the message on behalf of its creator, `authorId`; null if the user sent it. */
   integration: Integration | null;
-  /** Null: no options. */
+  /** Null if there are no options. */
   replyOptions: ReplyOptions | null;
 };
 
@@ -47,37 +47,43 @@ export type SendOutcome = {
   at: Date;
   /** The period whose budget is exceeded. */
   exceeded: Period | null;
-  /** The context of the answer, for its writer; null if it is read separately. */
+  /** The context for writing the answer; null if it has to be read separately. */
   context: unknown;
 };
 
-/** The right to write a batch's answers, for the sending instance. */
+/** The sending instance's right to write a batch's answers. */
 export type Lease = {
   owner: string;
   leaseMs: number;
-  /** What to read of the answers' contexts with the commit; null: nothing. See read_message_context (sql/functions). */
+  /**
+   * Limits for reading the answers' contexts with the commit (sql/functions/read_message_context.sql); null: don't read
+   * them.
+   */
   context: ContextLimits | null;
-  /** Call when the answers have started, or will not start. */
-  end(): void;
+  /** Call this when the answers have started or won't be started. */
+  release(): void;
 };
 
-/** A context is omitted if the answer's number is above `seqMax`, or its messages have more bytes. */
+/** A context is omitted if the answer's `seq` is above `seqMax`, or the messages have more than `bytesMax` bytes. */
 type ContextLimits = { rows: number; seqMax: number; bytesMax: number };
 
 export type SendRules = {
   defaultModel: string;
-  /** Null: no limits. */
+  /** Null if there are no budgets. */
   budget: BudgetRules | null;
-  /** Null: any instance may claim the answers. */
-  lease: Omit<Lease, "end"> | null;
+  /** Null if any instance may claim the answers. */
+  lease: Omit<Lease, "release"> | null;
   /** Whether to wait for locked conversations; otherwise their items are skipped. */
   waits: boolean;
 };
 
-/** Writes a batch of sends in one transaction (sql/functions/send_messages.sql); returns one outcome per item, in order. */
+/**
+ * Stores a batch of messages in one transaction (sql/functions/send_messages.sql); returns one outcome per item, in
+ * order.
+ */
 export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules): Promise<SendOutcome[]> {
   const { defaultModel, budget, lease, waits } = rules;
-  // One text for the whole batch: an array per column costs the driver much more. Nulls are omitted.
+  // One JSON string for the whole batch, because an array per column is much slower in the driver. Nulls are omitted.
   const input = items.map((item) => ({
     id: item.id,
     conversation: item.conversationId,

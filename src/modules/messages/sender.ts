@@ -22,7 +22,7 @@ import {
   sendMessages,
 } from "./send-queries.ts";
 
-/** An answer that a model has to write. */
+/** An empty answer that a model has to write. */
 export type NewAnswer = {
   generationId: string;
   messageId: string;
@@ -31,30 +31,30 @@ export type NewAnswer = {
   parentId: string;
   model: string | null;
   requestedBy: string;
-  /** The message's options; without an effort the conversation's applies. */
+  /** The message's options. If the effort is null, the conversation's setting applies. */
   reasoningEffort: ReasoningEffort | null;
   replyFormat: ReplyFormat | null;
-  /** Whether this instance already holds its lease. */
+  /** Whether this instance already holds the answer's lease. */
   isClaimed: boolean;
-  /** Its context, as returned by read_message_context (sql/functions); null if it was not read. */
+  /** The context, as returned by read_message_context (sql/functions); null if it wasn't read. */
   context: unknown;
-  /** The request that it answers, for the log. */
+  /** The id of the request that caused the answer, for the log. */
   requestId?: string | null;
   /** The span of that request, to continue its trace. Also if it isn't recorded: then the answer isn't either. */
   trace?: SpanContext | undefined;
 };
 
-/** The mention that calls a model if `reply_mode` is `mention`. */
-const mention = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
+/** The mention that calls a model if `reply_mode` is `mentionPattern`. */
+const mentionPattern = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
 
 /**
- * UTF-16 units of a message that takes Postgres long to store. It exceeds a frame, so it arrives in its own request, and no
- * other message has to follow it in order.
+ * Messages with more UTF-16 units take Postgres long to store. They don't fit in a frame, so each arrives in its own
+ * request, and no other message has to be stored after it in order.
  */
 const LARGE_CHARS = 64 * 1024;
 
 type Sender = Caller["user"];
-type Pending = SendItem & {
+type PendingSend = SendItem & {
   author: Sender;
   arrivedAtMs: number;
   requestId: string | null;
@@ -67,57 +67,57 @@ type Dependencies = {
   events: Pick<EventLog, "publishIfSubscribed">;
   metrics: Metrics;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
   defaultModel: string;
   budgets: Pick<BudgetService, "rules" | "refuse">;
-  /** The right to write this many answers here; null if there is no room. */
-  takeLease(answers: number): Lease | null;
+  /** Reserves slots for writing this many answers on this instance; null if too few are free. */
+  acquireLease(answers: number): Lease | null;
   onAnswer(answer: NewAnswer): void;
 };
 
-/** The hot path: batches validated sends into one commit, then sends pushes and results. */
+/** The hot path of sending messages: commits validated messages in batches, then pushes their events. */
 export function createSender(deps: Dependencies) {
-  const { database, events, metrics, log, tracing = null, defaultModel, budgets, takeLease, onAnswer } = deps;
+  const { database, events, metrics, log, tracing = null, defaultModel, budgets, acquireLease, onAnswer } = deps;
   const userMessages = metrics.messages.labels("user");
   const pools = createCommitPools(database);
   const createCommits = (openForBatches: () => Database) =>
-    createGroupCommit<Pending, SendOutcome>({
+    createGroupCommit<PendingSend, SendOutcome>({
       keyOf: ({ conversationId }) => conversationId,
       senderOf: ({ authorId }) => authorId,
-      // At most three bytes per UTF-16 unit.
+      // A UTF-16 unit takes at most three bytes.
       bytesOf: ({ content, replyOptions }) => content.length * 3 + (replyOptions ? REPLY_SCHEMA_BYTES_MAX : 0),
       commit: (items) => traceBatch(items, () => write(openForBatches(), items, false)),
       commitWaiting: (items) => traceBatch(items, () => write(pools.openLanes(), items, true)),
     });
   const commits = createCommits(pools.openBatches);
-  /** Separate, so that other messages don't wait for large ones. */
+  /** A separate queue, so that other messages don't wait for large ones. */
   const largeCommits = createCommits(pools.openLanes);
 
-  /** A batch serves several requests: its span is below the first recorded one's, and links to the others. */
-  function traceBatch<T>(items: Pending[], commit: () => Promise<T>): Promise<T> {
+  /** A batch serves several requests. Its span is a child of the first recorded one's, and links to the others. */
+  function traceBatch<T>(items: PendingSend[], commit: () => Promise<T>): Promise<T> {
     const [parent, ...links] = items.flatMap(({ trace }) => (trace && isSampled(trace) ? trace : []));
     if (!tracing || !parent) return commit();
     return tracing.run("commit messages", { parent, links, attributes: { "parley.batch.size": items.length } }, commit);
   }
 
-  async function write(sql: Database, items: Pending[], waits: boolean) {
+  async function write(sql: Database, items: PendingSend[], waits: boolean) {
     const answers = items.filter(({ reply }) => reply !== false).length;
-    const lease = answers > 0 ? takeLease(answers) : null;
+    const lease = answers > 0 ? acquireLease(answers) : null;
     try {
       const outcomes = await sendMessages(sql, items, { defaultModel, budget: budgets.rules, lease, waits });
-      announceAll(items, outcomes, lease !== null);
+      publishAll(items, outcomes, lease !== null);
       return outcomes.map((outcome) => {
         if (outcome.outcome === "locked") return LOCKED;
         return outcome.outcome === "item_locked" ? ITEM_LOCKED : outcome;
       });
     } finally {
-      lease?.end();
+      lease?.release();
     }
   }
 
-  /** Reports what was committed. Must not throw, or the batch would be written again. */
-  function announceAll(items: Pending[], outcomes: SendOutcome[], isClaimed: boolean): void {
+  /** Publishes the committed messages. Must not throw, or the batch would be written again. */
+  function publishAll(items: PendingSend[], outcomes: SendOutcome[], isClaimed: boolean): void {
     const nowMs = performance.now();
     let created = 0;
     items.forEach((item, index) => {
@@ -126,7 +126,7 @@ export function createSender(deps: Dependencies) {
       created += 1;
       metrics.messageCommitDuration.observe((nowMs - item.arrivedAtMs) / 1000);
       try {
-        announce(item, outcome, isClaimed);
+        publish(item, outcome, isClaimed);
       } catch (error) {
         log.error({ err: error, message_id: item.id }, "a message was stored but not pushed");
       }
@@ -134,8 +134,8 @@ export function createSender(deps: Dependencies) {
     userMessages.inc(created);
   }
 
-  /** Pushes what was committed, in order of number. */
-  function announce(item: Pending, outcome: SendOutcome, isClaimed: boolean): void {
+  /** Publishes a message and its empty answer, in order of `seq`. */
+  function publish(item: PendingSend, outcome: SendOutcome, isClaimed: boolean): void {
     const { conversationId } = item;
     const answer = createAnswer(item, outcome);
     events.publishIfSubscribed(conversationId, () => {
@@ -163,7 +163,7 @@ export function createSender(deps: Dependencies) {
   }
 
   return {
-    /** @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `overloaded`. */
+    /** Stores a message. @throws Problem `not_found`, `forbidden`, `invalid`, `budget_exceeded`, `overloaded`. */
     async send(
       caller: Caller,
       conversationId: string,
@@ -171,7 +171,7 @@ export function createSender(deps: Dependencies) {
       integration: Integration | null = null,
     ): Promise<Sent> {
       const author = caller.user;
-      const item: Pending = {
+      const item: PendingSend = {
         id: createId(),
         conversationId,
         author,
@@ -182,7 +182,7 @@ export function createSender(deps: Dependencies) {
         content: input.content,
         parentId: input.parent_id ?? null,
         reply: input.reply ?? null,
-        isMentioned: mention.test(input.content),
+        isMentioned: mentionPattern.test(input.content),
         model: input.model ?? null,
         replyOptions: readReplyOptions(input),
         answerId: createId(),
@@ -211,11 +211,11 @@ export function createSender(deps: Dependencies) {
           throw createNotFound("conversation");
         case "locked":
         case "item_locked":
-          throw new Error("An item that is locked has no result yet.");
+          throw new Error("A locked item has no result.");
       }
     },
 
-    /** Closes its connections. */
+    /** Closes the database connections. */
     close: pools.close,
   };
 }
@@ -225,8 +225,8 @@ function readReplyOptions({ reasoning_effort, reply_format }: SendMessage): Repl
   return { ...(reasoning_effort && { reasoning_effort }), ...(reply_format && { reply_format }) };
 }
 
-/** The message as just stored. */
-function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
+/** Creates the message as it was just stored. */
+function createMessage(item: PendingSend, { seq, at }: SendOutcome): Message {
   const time = at.toISOString();
   return {
     id: item.id,
@@ -254,8 +254,8 @@ function createMessage(item: Pending, { seq, at }: SendOutcome): Message {
   };
 }
 
-/** The still empty answer stored with it, if any. */
-function createAnswer(item: Pending, outcome: SendOutcome): Message | null {
+/** Creates the empty answer that was stored with the message, if any. */
+function createAnswer(item: PendingSend, outcome: SendOutcome): Message | null {
   if (outcome.answer_seq === null) return null;
   return {
     ...createMessage(item, outcome),

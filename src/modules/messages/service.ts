@@ -13,7 +13,7 @@ import type { BudgetService } from "../budgets/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import { createFeedbackService, type FeedbackService } from "./feedback.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
-import type { OtherAnswer } from "./queries.ts";
+import type { ExternalAnswer } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { createVersion, type HistorySlice, type PageVersion, type SeqRange } from "./range.ts";
 import type { Integration, Lease } from "./send-queries.ts";
@@ -27,11 +27,11 @@ export type { Lease, ReplyOptions } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { createStreams, type Streams } from "./streams.ts";
 
-/** A place in the order of a connection's messages, which are validated concurrently. */
+/** A position in the order of a connection's messages, which are validated concurrently. */
 export type SendSlot = {
-  /** Resolves when the previous message has its place; absent: it has. */
+  /** Resolves when the previous message has been submitted; undefined if it already has been. */
   previous: Promise<void> | undefined;
-  /** Called when this one has its place. */
+  /** Called when this message has been submitted. */
   onSubmit(): void;
 };
 
@@ -40,35 +40,36 @@ type Dependencies = {
   events: EventLog;
   metrics: Metrics;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
   /** The model used if neither the message nor the conversation names one. */
   defaultModel: string;
   budgets: BudgetService;
   quotas: QuotaService;
   limits: Pick<Limits, "storeAnswered" | "checkAnswered" | "countAnswer">;
-  /** The right to write this many answers on this instance; null if there is no room. */
-  takeLease(answers: number): Lease | null;
+  /** Reserves slots for writing this many answers on this instance; null if too few are free. */
+  acquireLease(answers: number): Lease | null;
   hasModel(model: string): boolean;
-  /** @throws Problem `invalid` for a format that this model doesn't support, or none does if it is null. */
+  /** @throws Problem `invalid` if the model doesn't support the format. If `model` is null: if no model does. */
   checkReplyFormat(format: ReplyFormat, model: string | null): void;
   /** Whether answers may start here; not during shutdown. */
   canAnswer(): boolean;
-  /** Called after an empty answer is committed, so that it is written. */
+  /** Called after an empty answer was committed, so that a model writes it. */
   onAnswer(answer: NewAnswer): void;
-  /** The text so far of an answer written here; the stored one lags behind. */
+  /** Returns the current text of an answer that this instance is writing; the stored text lags behind. */
   findLiveText(messageId: string): Pick<Message, "content" | "reasoning"> | null;
 };
 
 /**
- * Rules of messages. Lookups check membership themselves: outsiders find nothing. A message is identified by its
- * conversation and its id; the conversation is null if a frame omits it.
+ * Messages and their access rules. All methods check membership; for outsiders, nothing is found. A message is
+ * identified by its conversation and its id; the conversation is null if a frame omits it.
  */
 export interface MessageService extends FeedbackService {
   /**
-   * For members with write access. Resolves when the message is committed; repeating a `client_message_id` always returns
-   * the same message.
-   * @param slot its place in the order of a connection's messages; absent: the order in which messages are validated.
+   * Sends a message. Requires write access. Resolves when the message is committed; repeating a `client_message_id`
+   * always returns the same message.
+   * @param slot the position among a connection's messages; without it, messages are stored in the order in which their
+   * validation finishes.
    * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
    * `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
@@ -80,9 +81,9 @@ export interface MessageService extends FeedbackService {
   ): Promise<SentMessage & { duplicate: boolean }>;
 
   /**
-   * The same for an incoming hook: its creator is the caller and pays, and the integration is the author. Repeating a
-   * `client_message_id` of one hook always returns the same message.
-   * @throws as `send`.
+   * Sends a message from an incoming hook. Its creator is the caller and is charged; the integration is the author.
+   * Repeating a `client_message_id` of the same hook always returns the same message.
+   * @throws the same as `send`.
    */
   post(
     creator: Caller,
@@ -91,12 +92,12 @@ export interface MessageService extends FeedbackService {
     integration: Integration,
   ): Promise<SentMessage & { duplicate: boolean }>;
 
-  /** For every user: whether they may store one more message with this text. @throws Problem `quota_exceeded`. */
-  checkRoom(caller: Caller, content: string): Promise<void>;
+  /** Checks that the caller's quota allows another message with this text. @throws Problem `quota_exceeded`. */
+  checkQuota(caller: Caller, content: string): Promise<void>;
 
   /**
-   * For members: in conversation order (backward, unless only `afterSeq` is given).
-   * @param known the caller's version of the same page: returns `unchanged` if it is current.
+   * Lists messages, newest first unless only `afterSeq` is given. Members only.
+   * @param known a version of the same page; if it is current, `unchanged` is returned.
    * @throws Problem `not_found`.
    */
   list(
@@ -107,40 +108,40 @@ export interface MessageService extends FeedbackService {
     known?: PageVersion,
   ): Promise<HistorySlice | "unchanged">;
 
-  /** The numbers of messages. Access must already be checked. Missing ones are omitted. */
+  /** Finds the `seq` of messages by id; omits messages that don't exist. Access must already be checked. */
   findSeqs(conversationId: string, ids: readonly string[]): Promise<Map<string, number>>;
 
-  /** For members. @throws Problem `not_found`. */
+  /** Returns a message. Members only. @throws Problem `not_found`. */
   get(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
-  /** For members with write access. @throws Problem `not_found`, `forbidden` (viewers). */
+  /** Returns a message if the caller has write access. @throws Problem `not_found`, `forbidden` (viewers). */
   getWritable(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
   /**
-   * For its author. @throws Problem `not_found`, `forbidden`, `conflict` (deleted, or still being written),
-   * `quota_exceeded`.
+   * Changes a message's text. Author only.
+   * @throws Problem `not_found`, `forbidden`, `conflict` (deleted, or still being written), `quota_exceeded`.
    */
   edit(caller: Caller, conversationId: string | null, messageId: string, content: string): Promise<Message>;
 
   /**
-   * For its author and the conversation's owners. A tombstone stays; deleting it again has no effect.
+   * Deletes a message, leaving a tombstone. Author and owners only. Deleting it again has no effect.
    * @throws Problem `not_found`, `forbidden`, `conflict` (still being written).
    */
   remove(caller: Caller, conversationId: string | null, messageId: string): Promise<void>;
 
   /**
-   * Stores a finished answer from outside of a generation; may be called again after a failure. The caller must have write
-   * access.
+   * Stores a finished answer that wasn't written by a generation. Safe to retry after a failure. Write access must
+   * already be checked.
    * @throws Problem `not_found` if the conversation is gone.
    */
-  addAnswer(answer: OtherAnswer): Promise<Message>;
+  addAnswer(answer: ExternalAnswer): Promise<Message>;
 
-  /** Closes the connections that waited for locks. */
+  /** Closes the database connections for sending. */
   close(): Promise<void>;
 }
 
-/** Bytes counted in the author's quota: the text, and the schema of its answers. */
-const countBytes = ({ content, reply_format }: SendMessage): number =>
+/** Counts the bytes for the author's quota: the text, and the schema for its answers. */
+const countQuotaBytes = ({ content, reply_format }: SendMessage): number =>
   Buffer.byteLength(content) + (reply_format ? Buffer.byteLength(JSON.stringify(reply_format)) : 0);
 
 export function createMessageService(deps: Dependencies): MessageService {
@@ -159,21 +160,22 @@ export function createMessageService(deps: Dependencies): MessageService {
 
   /**
    * Changes a message in one transaction, with its event.
-   * @param check checks the message under the lock; false: nothing to do. It throws if the change is not allowed.
+   * @param check checks the locked message. It throws if the change is not allowed, and returns false if nothing has to
+   * be changed.
    * @param apply returns the changed message.
-   * @returns the message, changed or not.
+   * @returns the message, whether or not it was changed.
    */
   async function change(
     caller: Caller,
-    known: { conversationId: string | null; messageId: string },
+    target: { conversationId: string | null; messageId: string },
     type: "message.updated" | "message.deleted",
     check: (row: queries.VisibleRow) => boolean,
     apply: (row: MessageRow, at: Date) => MessageRow,
   ): Promise<Message> {
-    const { messageId } = known;
+    const { messageId } = target;
     const userId = caller.user.id;
-    // Outsiders don't wait for the lock.
-    const found = await queries.findConversationOf(database, known.conversationId, messageId, userId);
+    // Checked first, so that outsiders don't wait for the lock.
+    const found = await queries.findConversationId(database, target.conversationId, messageId, userId);
     const conversationId = requireRow(found, "message");
     return events.write(conversationId, async ({ sql, append }) => {
       const row = requireRow(await queries.lockMessage(sql, conversationId, messageId, userId), "message");
@@ -188,8 +190,8 @@ export function createMessageService(deps: Dependencies): MessageService {
     });
   }
 
-  /** Returns an already stored message even if there is no room for another one. */
-  async function findRepeated(
+  /** Finds the stored message of a repeated send, which must succeed even if the quota is used up. */
+  async function findDuplicate(
     error: unknown,
     caller: Caller,
     conversationId: string,
@@ -204,7 +206,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     throw error;
   }
 
-  /** Checked before the commit, which would reject a whole batch. */
+  /** Checks the input before the commit, which would otherwise reject a whole batch. */
   function checkInput({ model, reply_format }: SendMessage): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
     if (!reply_format) return;
@@ -229,8 +231,7 @@ export function createMessageService(deps: Dependencies): MessageService {
         retryAfterMs: 1_000,
       });
     const parentId = input.parent_id?.toLowerCase();
-    // The same steps whether or not the message was committed in a batch, so that batched messages are acknowledged in
-    // order.
+    // Takes the same number of async steps on every path, so that messages of a batch are acknowledged in order.
     const store = async () => {
       if (slot?.previous) await slot.previous;
       const sent = sender.send(
@@ -242,16 +243,16 @@ export function createMessageService(deps: Dependencies): MessageService {
       slot?.onSubmit();
       return sent;
     };
-    const isAnswered = input.reply === true;
-    // If the conversation decides, only the commit knows whether a model answers.
-    const checked = input.reply === false || isAnswered ? undefined : limits.checkAnswered(caller);
-    if (checked) await checked;
-    const take = () => (isAnswered ? limits.storeAnswered(caller, store) : store());
+    const wantsReply = input.reply === true;
+    // If the conversation decides whether a model answers, this is known only after the commit.
+    const limitCheck = input.reply === false || wantsReply ? undefined : limits.checkAnswered(caller);
+    if (limitCheck) await limitCheck;
+    const storeWithinLimits = () => (wantsReply ? limits.storeAnswered(caller, store) : store());
     const outcome = await quotas
-      .take("stored_bytes", caller.user.id, countBytes(input), take)
-      .catch((error) => findRepeated(error, caller, conversationId, input, integration));
+      .reserve("stored_bytes", caller.user.id, countQuotaBytes(input), storeWithinLimits)
+      .catch((error) => findDuplicate(error, caller, conversationId, input, integration));
     if (!("duplicateOf" in outcome)) {
-      if (outcome.reply && !isAnswered) limits.countAnswer(caller);
+      if (outcome.reply && !wantsReply) limits.countAnswer(caller);
       return { ...outcome, duplicate: false };
     }
     const stored = await queries.findMessageById(database, conversationId, outcome.duplicateOf);
@@ -265,14 +266,14 @@ export function createMessageService(deps: Dependencies): MessageService {
 
     post: (creator, conversationId, input, integration) => sendAs(integration, creator, conversationId, input),
 
-    checkRoom: (caller, content) => quotas.check("stored_bytes", caller.user.id, Buffer.byteLength(content)),
+    checkQuota: (caller, content) => quotas.check("stored_bytes", caller.user.id, Buffer.byteLength(content)),
 
     async list(caller, conversationId, range, limit, known) {
-      // Read before the messages: they may be newer than this version, never older.
+      // Read before the messages, which may then be newer than this version, but never older.
       const found = await queries.findVersion(database, conversationId, caller.user.id, known?.authorIds ?? []);
       const version = requireRow(found, "conversation");
       if (known && version.last_seq === known.lastSeq && Bun.deepEquals(version.names, known.names)) return "unchanged";
-      // One more row shows whether there is another page.
+      // One extra row tells whether there is another page.
       const { rows, fitting } = await queries.listMessages(database, conversationId, range, limit + 1);
       const messages = rows.map(mapRow);
       return { rows: messages, fitting, version: createVersion(version.last_seq, messages) };
@@ -302,7 +303,7 @@ export function createMessageService(deps: Dependencies): MessageService {
         }));
       const before = await getRow(caller, conversationId, messageId);
       const addedBytes = Buffer.byteLength(content) - Buffer.byteLength(before.content);
-      if (addedBytes > 0) return quotas.take("stored_bytes", caller.user.id, addedBytes, store);
+      if (addedBytes > 0) return quotas.reserve("stored_bytes", caller.user.id, addedBytes, store);
       const message = await store();
       quotas.invalidate(caller.user.id);
       return message;
@@ -314,7 +315,7 @@ export function createMessageService(deps: Dependencies): MessageService {
           throw new Problem("forbidden", "Only the author or an owner of the conversation can delete a message.");
         return deleted_at === null;
       };
-      // Leaves a tombstone: the number and the author stay, the text is removed.
+      // Leaves a tombstone: the `seq` and the author are kept, the text is removed.
       await change(caller, { conversationId, messageId }, "message.deleted", check, (row, at) => ({
         ...row,
         content: "",
@@ -333,7 +334,8 @@ export function createMessageService(deps: Dependencies): MessageService {
       const store = (sql: Sql, lockTimeoutMs: number) => queries.storeAnswer(sql, answer, lockTimeoutMs);
       const row = requireRow(await withStatement(database, store, conversationId), "conversation");
       const message = mapRowToMessage(row);
-      // Even if it was stored before: the response to its commit may have been lost, and its event with it.
+      // Published even if the answer was already stored: the response to that commit may have been lost, and the event
+      // with it.
       events.publish([createEvent("message.created", conversationId, { seq: row.seq, at: row.created_at }, message)]);
       metrics.messages.inc({ role: "assistant" });
       return message;

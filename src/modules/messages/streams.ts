@@ -15,19 +15,22 @@ export type StreamDependencies = {
   hub: Hub;
   events: Pick<EventLog, "findCompletion">;
   recovery: Recovery;
-  /** Open live feeds per user. */
+  /** The slots for open live feeds, per user. */
   feeds: Slots;
   openStreams: Pick<OpenStreams, "add">;
 };
 
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
-/** Server-sent events with the same pushes that sockets receive. */
+/** Streams of server-sent events, with the same pushes that sockets receive. */
 export function createStreams({ hub, events, recovery, feeds, openStreams }: StreamDependencies) {
-  const open = new Set<EventStream>();
+  const activeStreams = new Set<EventStream>();
   let isDraining = false;
 
-  /** @param endsWithToken whether it is open-ended, so that it must end with the access token. */
+  /**
+   * @param endsWithToken whether the stream must end when the access token expires, because it would otherwise never
+   * end.
+   */
   function openStream(
     { caller, endsWithToken }: { caller: Caller; endsWithToken: boolean },
     request: Request,
@@ -39,20 +42,20 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
         retryAfterMs: DRAINING_RETRY_AFTER_MS,
       });
     const stream = createEventStream(request, server, () => {
-      open.delete(stream);
+      activeStreams.delete(stream);
       remove();
       onEnd();
     });
-    open.add(stream);
-    // The hub handles the membership.
+    activeStreams.add(stream);
+    // Lost memberships are handled by the hub.
     const remove = openStreams.add({ caller, endsWithToken, end: ({ problem }) => stream.fail(problem) });
     return stream;
   }
 
   return {
     /**
-     * A conversation's live feed: events missed since `afterSeq`, then pushes as they arrive. It ends with its access token
-     * or API key, the session, or the membership; its last event says so: `error`, `member.removed` or
+     * Opens a conversation's live feed: events missed since `afterSeq`, then pushes as they arrive. The feed ends with
+     * the access token or API key, the session, or the membership. Its last event is then `error`, `member.removed` or
      * `conversation.deleted`.
      * @throws Problem `not_found` for an outsider, `rate_limited` (too many), `draining`.
      */
@@ -67,7 +70,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
         userId: caller.user.id,
         send: (text, event) =>
           stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as ConversationEvent), text)),
-        // Its last event has reported it.
+        // The feed's last event has already reported it.
         onExpelled: () => stream.end(),
       };
       feeds.requireRoom(caller.user.id);
@@ -82,7 +85,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           listener,
           () => recovery.start(caller, conversationId, afterSeq),
           (position: StartPosition, { lastSeq, missed }) => {
-            // The client disconnected while the position was read, so it must not stay in the room.
+            // If the client disconnected while the position was read, it must not stay in the room.
             if (stream.hasEnded()) {
               hub.leave(conversationId, listener);
               return;
@@ -102,8 +105,8 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
     },
 
     /**
-     * Sends a message and streams it, its answer and the end.
-     * @param send stores the message; its errors are thrown here, before any byte of the stream.
+     * Sends a message, and streams it and its answer until that is completed.
+     * @param send stores the message. Its errors are thrown before the stream starts.
      */
     async openReply(
       caller: Caller,
@@ -115,7 +118,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
       const reply = createReplyStream({
         write: (text) => stream.write(text),
         end: () => stream.end(),
-        findEnd: events.findCompletion,
+        findCompletion: events.findCompletion,
         findSnapshot: (messageId) =>
           hub.listSnapshots(conversationId).find((snapshot) => snapshot.messageId === messageId)?.frame,
       });
@@ -123,7 +126,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
         userId: caller.user.id,
         isHidden: true,
         send: reply.onPush,
-        onExpelled: (_id, why) => stream.fail(createExpulsion(why)),
+        onExpelled: (_id, reason) => stream.fail(createAccessLost(reason)),
       };
       const stream = openStream({ caller, endsWithToken: false }, request, server, () =>
         hub.leave(conversationId, listener),
@@ -135,12 +138,12 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           conversationId,
           listener,
           async () => {
-            // A new message determines where pushes continue, and that its author is a member. It is sent once, even if the
-            // join has to be retried.
+            // A new message determines where pushes continue, and proves that its author is a member. It is sent only
+            // once, even if joining has to be retried.
             const isFirst = sent === undefined;
             sent ??= await send();
             if (isFirst && !sent.duplicate) {
-              // At least a member: a viewer could not have sent it.
+              // The author is at least a member, because a viewer could not have sent it.
               const role = hub.findRole(conversationId, caller.user.id) === "owner" ? "owner" : "member";
               return { role, lastSeq: (sent.reply ?? sent.message).seq };
             }
@@ -149,38 +152,39 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           },
           (_position, { missed }) => {
             for (const event of missed) reply.onPush(JSON.stringify(event), event);
-            // The message is sent anyway, but nobody listens to its answer.
+            // The message has been sent, but nobody reads its answer.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
           () => {
-            // The first pieces may be older than the join; a late listener starts with a snapshot anyway.
+            // The first deltas may have been pushed before the listener joined. A resumed stream starts with a snapshot
+            // anyway.
             if (isResumed) return;
             for (const { messageId, frame, text, reasoning } of hub.listSnapshots(conversationId))
               if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.onPush(frame);
           },
         );
-        // The answer may have ended before the position was read, so the stored state decides.
+        // The answer may have completed before the position was read, so start from the stored state.
         if (sent && isResumed) await reply.begin(await recovery.reread(sent), true);
         else if (sent) await reply.begin(sent, false);
       } catch (error) {
         stream.end();
-        // Access was revoked after the message was stored: it is sent, but its author receives no more pushes.
+        // If access was revoked after the message was stored, the response is a success, but without further pushes.
         if (!sent || sent.duplicate) throw error;
       }
       return stream.response;
     },
 
-    /** Ends all streams, which would otherwise delay the shutdown. Readers reconnect with Last-Event-ID. */
+    /** Ends all streams, which would otherwise delay the shutdown. Clients reconnect with Last-Event-ID. */
     async drain(): Promise<void> {
       isDraining = true;
-      for (const stream of [...open]) stream.end();
+      for (const stream of [...activeStreams]) stream.end();
     },
   };
 }
 
-/** Why a listener receives no more pushes, for a reader who was a member until now. */
-const createExpulsion = (why: "removed" | "deleted"): Problem =>
-  why === "deleted"
+/** Creates the error for a reader who has just lost access to the conversation. */
+const createAccessLost = (reason: "removed" | "deleted"): Problem =>
+  reason === "deleted"
     ? new Problem("not_found", "The conversation was deleted.")
     : new Problem("forbidden", "You are no longer a member of this conversation. Ask an owner to add you.");
 

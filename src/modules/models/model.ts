@@ -5,7 +5,7 @@ import { Named, Nullable, OneOf, Timestamp } from "../../lib/schema.ts";
 export const Model = Named(
   "Model",
   Type.Object({
-    id: Type.String({ description: "`provider/name`, as `model` is given in requests." }),
+    id: Type.String({ description: "`provider/name`, as in the field `model` of requests." }),
     provider: Type.String(),
     state: OneOf(["available", "cooling_down"]),
     until: Nullable(Timestamp({ description: "When a model that is cooling down is tried again." })),

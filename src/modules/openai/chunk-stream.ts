@@ -13,12 +13,12 @@ import { mapEndToOpenAiError } from "./map-failure.ts";
 import type { RunningCompletion } from "./service.ts";
 
 /** The client connection that receives an answer. */
-export type ReaderConnection = { request: Request; server: Server<unknown> | null };
+export type ClientConnection = { request: Request; server: Server<unknown> | null };
 
-/** A silent stream sends a comment after this time: load balancers close idle connections after a minute or less. */
+/** Interval of comments in an idle stream, because load balancers close idle connections after a minute or less. */
 export const COMMENT_AFTER_MS = 5_000;
 
-const textWithdrawn = createOpenAiError(
+const textWithdrawnError = createOpenAiError(
   503,
   "provider_unavailable",
   "The model failed, and the streamed text can't be withdrawn.",
@@ -27,13 +27,13 @@ const textWithdrawn = createOpenAiError(
 export type ChunkStream = ReturnType<typeof openChunks>;
 
 /**
- * Opens the stream for an answer's chunks. It may open before a model responds: the chunk with the role is sent with the
- * first text, or at the end of an answer without text.
+ * Opens the stream for an answer's chunks. It may open before a model responds: the chunk with the role is sent before
+ * the first text, or at the end of an answer without text.
  */
 export function openChunks(
   completion: RunningCompletion,
   includesUsage: boolean,
-  { request, server }: ReaderConnection,
+  { request, server }: ClientConnection,
 ) {
   const stream = createEventStream(request, server, completion.leave, {
     everyMs: COMMENT_AFTER_MS,
@@ -41,7 +41,7 @@ export function openChunks(
   });
   let chunks: ReturnType<typeof createChunks> | null = null;
   let length = 0;
-  /** Whether reasoning was shown, and whether the next reasoning is another model's. */
+  /** Whether reasoning was sent, and whether the next reasoning comes from a different model. */
   let hasReasoning = false;
   let isReasoningNew = false;
 
@@ -52,7 +52,7 @@ export function openChunks(
     return chunks;
   }
 
-  /** Without `[DONE]`, which is how clients recognize a failed answer. */
+  /** Ends the stream without `[DONE]`, so that clients recognize the failure. */
   function endWith(error: OpenAiError): void {
     stream.write(`data: ${formatOpenAiError(error)}\n\n`);
     stream.end();
@@ -60,25 +60,25 @@ export function openChunks(
 
   function writeReasoning(text: string): void {
     if (!chunks) return;
-    // A failed model's reasoning can't be withdrawn, so the next model's is separated from it.
+    // A failed model's reasoning can't be withdrawn, so a blank line separates the next model's from it.
     stream.write(chunks.reasoning(isReasoningNew && hasReasoning ? `\n\n${text}` : text));
     hasReasoning = true;
     isReasoningNew = false;
   }
 
   function reset({ model, text, reasoning = "" }: Extract<AnswerPart, { type: "reset" }>): void {
-    // A restarted step can't be shown, because chunks can't be withdrawn.
-    if (text.length !== length) endWith(textWithdrawn);
-    // Kept reasoning already ends with a blank line.
+    // If text has to be replaced, the answer fails, because chunks can't be withdrawn.
+    if (text.length !== length) endWith(textWithdrawnError);
+    // If earlier reasoning is kept, it already ends with a blank line.
     isReasoningNew = reasoning === "";
-    // Only reasoning was shown so far: this model writes all of the text.
+    // Only reasoning was sent so far, so the chunks can name the model that writes the text.
     if (chunks && length === 0) chunks = createChunks(completion, model, includesUsage);
   }
 
   return {
     response: stream.response,
 
-    take(part: AnswerPart): void {
+    write(part: AnswerPart): void {
       switch (part.type) {
         case "text":
           length += part.text.length;

@@ -9,7 +9,7 @@ import type { MessageService } from "../messages/service.ts";
 import { mapToolCall } from "./map-answer.ts";
 import type { CompletionRequest } from "./map-request.ts";
 
-/** How long a response waits to be stored; after that, it is stored in the background. */
+/** How long a response is delayed until the exchange is stored; after that, storing continues in the background. */
 export const STORE_WAIT_MS = 500;
 
 type Dependencies = {
@@ -22,21 +22,27 @@ type Dependencies = {
 type Answer = Parameters<MessageService["addAnswer"]>[0];
 const unstorable: StoredError = { code: "internal", detail: "The response could not be stored." };
 
-/** The text and reasoning of an answer. `firstTokenMs`: from the request to the first text; null: none. */
-type Written = { text: string; reasoning: string; firstTokenMs: number | null };
+/**
+ * The text and reasoning of an answer. `firstTokenMs` is the time from the request to the first text; null if there was
+ * no text.
+ */
+type AnswerText = { text: string; reasoning: string; firstTokenMs: number | null };
 
-/** Stores a request that names a conversation, and its answer. */
+/** Stores the question and the answer of a request that names a conversation. */
 export type Exchange = {
   /**
-   * Stores the question once, at the first sign of an answer, so that a failed request leaves nothing. If the conversation
-   * is locked, `end` stores it.
+   * Stores the question once. Called when an answer starts, so that a failed request stores nothing. If the
+   * conversation is locked, `end` stores it.
    */
   begin(): Promise<void>;
-  /** Stores the answer as it ended; may be called again after a failure. */
-  end(end: RunEnd, written: Written): Promise<void>;
+  /** Stores the answer. Safe to retry after a failure. */
+  end(end: RunEnd, written: AnswerText): Promise<void>;
 };
 
-/** For members with write access. @throws Problem `not_found`, `forbidden`, `quota_exceeded`. */
+/**
+ * Prepares storing a request; null if it names no conversation. Requires write access.
+ * @throws Problem `not_found`, `forbidden`, `quota_exceeded`.
+ */
 export async function openExchange(
   { messages, conversations, storesReasoning }: Dependencies,
   caller: Caller,
@@ -46,18 +52,18 @@ export async function openExchange(
   if (conversationId === null) return null;
   const { role } = await conversations.getPosition(caller, conversationId);
   if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
-  // Checked before a model is called, because its answer could not be stored.
-  if (question !== null) await messages.checkRoom(caller, question);
+  // Checked before a model is called, because otherwise its answer might not be stored.
+  if (question !== null) await messages.checkQuota(caller, question);
   let storedQuestion: Promise<string | null> | null = null;
   let hasStarted = false;
 
   const sendQuestion = async (): Promise<string | null> => {
     if (question === null) return null;
-    // An idempotency key, so that retries store it once.
+    // The answer's id serves as the idempotency key, so that retries store the question only once.
     const input = { content: question, reply: false, client_message_id: answerId };
     return (await messages.send(caller, conversationId, input)).message.id;
   };
-  /** @returns its id. */
+  /** @returns the id of the question; null if there is none. */
   function storeQuestion(): Promise<string | null> {
     storedQuestion ??= sendQuestion().catch((error) => {
       storedQuestion = null;
@@ -66,15 +72,15 @@ export async function openExchange(
     return storedQuestion;
   }
 
-  /** If the database permanently rejects an answer, stores it as failed, with its text and little else. */
+  /** Stores the answer. If the database permanently rejects it, stores it as failed, with little more than its text. */
   async function storeAnswer(answer: Answer): Promise<void> {
     try {
       await messages.addAnswer(answer);
     } catch (error) {
       if (error instanceof Problem || isTemporary(error)) throw error;
       const failed = { status: "failed", finishReason: "error", error: unstorable } as const;
-      const bare = { model: null, usage: null, costUsd: null, metadata: {} };
-      await messages.addAnswer({ ...answer, ...bare, ...failed });
+      const clearedFields = { model: null, usage: null, costUsd: null, metadata: {} };
+      await messages.addAnswer({ ...answer, ...clearedFields, ...failed });
     }
   }
 
@@ -101,7 +107,7 @@ export async function openExchange(
         metadata: {
           models,
           ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
-          // Otherwise the question's author is the requester.
+          // With a question, its author is the requester.
           ...(parentId === null && { requested_by: caller.user.id }),
         },
         model: end.model,
@@ -109,13 +115,13 @@ export async function openExchange(
         costUsd,
         firstTokenMs,
         reasoning: storesReasoning && reasoning !== "" ? fitText(reasoning) : null,
-        ...mapEnd(end),
+        ...mapResult(end),
       });
     },
   };
 }
 
-function mapEnd(end: RunEnd) {
+function mapResult(end: RunEnd) {
   if (end.type === "finish") {
     const output = end.output === undefined ? null : fitJson(end.output.value);
     return { status: "complete", finishReason: end.reason, output } as const;

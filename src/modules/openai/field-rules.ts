@@ -1,32 +1,37 @@
 /**
- * How a request field is handled. `mapped`: Parley interprets it. `passed`: sent to the provider unchanged. `harmless`: has
- * no effect and needs none. `refused`: the request fails with 400.
+ * How a request field is handled. `mapped`: Parley interprets it. `forwarded`: it is sent to the provider unchanged.
+ * `ignored`: it is accepted without effect, because it doesn't change the response. `rejected`: the request fails with
+ * 400.
  */
-export type Treatment = "mapped" | "passed" | "harmless" | "refused";
+export type Treatment = "mapped" | "forwarded" | "ignored" | "rejected";
 
 export type FieldRule = {
   treatment: Treatment;
-  /** How it is handled; for a refused field, a sentence that its error includes. */
+  /** A note for the documentation; for a rejected field, also part of its error message. */
   note: string;
-  /** Values that have no effect: like null, they count as absent. */
+  /** Whether a value has no effect: like null, it then counts as absent. */
   isNeutral?: (value: unknown) => boolean;
-  /** The fields of its object, or of each object in its list. Absent: not checked here. */
+  /** The rules for the fields of its object, or of each object in its list. Absent if they aren't checked here. */
   inner?: (value: JsonFields) => FieldRules;
-  /** For a refused field: whether other values of it are accepted. */
+  /** For a rejected field: whether some other values are accepted. */
   hasValues?: boolean;
 };
 
 export type FieldRules = Readonly<Record<string, FieldRule>>;
 export type JsonFields = Record<string, unknown>;
 
-type More = Omit<FieldRule, "treatment" | "note">;
+type RuleOptions = Omit<FieldRule, "treatment" | "note">;
 
-export const mapped = (note = "", more: More = {}): FieldRule => ({ treatment: "mapped", note, ...more });
-export const passed = (note = "", more: More = {}): FieldRule => ({ treatment: "passed", note, ...more });
-export const harmless = (note: string): FieldRule => ({ treatment: "harmless", note });
-/** @param neutral values that are accepted, in addition to empty ones. */
-export const refused = (note: string, ...neutral: unknown[]): FieldRule => ({
-  treatment: "refused",
+export const mapped = (note = "", options: RuleOptions = {}): FieldRule => ({ treatment: "mapped", note, ...options });
+export const forwarded = (note = "", options: RuleOptions = {}): FieldRule => ({
+  treatment: "forwarded",
+  note,
+  ...options,
+});
+export const ignored = (note: string): FieldRule => ({ treatment: "ignored", note });
+/** @param neutral accepted values, in addition to empty ones. */
+export const rejected = (note: string, ...neutral: unknown[]): FieldRule => ({
+  treatment: "rejected",
   note,
   hasValues: neutral.length > 0,
   isNeutral: (value) => isEmpty(value) || neutral.includes(value),

@@ -4,19 +4,22 @@ import { noUsage } from "../../ai/usage.ts";
 import type { Completion, CompletionUsage } from "./model.ts";
 import { type AnswerThinking, mapThinking } from "./thinking.ts";
 
-/** What all parts of one answer share. */
+/** The data shared by all parts of an answer. */
 export type CompletionHead = {
   id: string;
   created: number;
-  /** Seals the thinking for its client. Null: it is too long. */
+  /** Encrypts the thinking for the client; null if it is too long. */
   sealThinking(thinking: Thinking): string | null;
-  /** Whether the client may read reasoning; thinking that it has to return is sealed in any case. */
+  /** Whether the client may read reasoning. Thinking that the client has to return is encrypted in any case. */
   showsReasoning: boolean;
 };
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
-/** Creates an answer that is sent whole. Reasoning is in the field that DeepSeek introduced and OpenAI's clients ignore. */
+/**
+ * Creates the response with a complete answer. Reasoning is in the field that DeepSeek introduced; OpenAI's clients
+ * ignore it.
+ */
 export function createCompletion(
   head: CompletionHead,
   { text, reasoning }: { text: string; reasoning: string },
@@ -49,12 +52,12 @@ export function createCompletion(
   };
 }
 
-/** Creates the events of a streamed answer; id and time are the same in all of them. */
+/** Creates the events of a streamed answer. They all have the same id and time. */
 export function createChunks(completion: CompletionHead, model: string, includesUsage: boolean) {
   const { id, created } = completion;
   const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
   const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
-  // Concatenated by hand, because this runs for every token.
+  // Concatenated instead of serialized, because this runs for every token.
   const chunk = (delta: string, reason: string | null = null) =>
     `${head}{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}${tail}`;
 
@@ -62,7 +65,7 @@ export function createChunks(completion: CompletionHead, model: string, includes
     start: (): string => chunk('{"role":"assistant","content":""}'),
     text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
     reasoning: (text: string): string => chunk(`{"reasoning_content":${JSON.stringify(text)}}`),
-    /** Thinking, calls, the finish reason, the usage if requested, and the end marker. */
+    /** Creates the last events: thinking, tool calls, the finish reason, the usage if requested, and the end marker. */
     end(finish: Finish): string {
       const thinking = mapThinking(finish.thinking, completion);
       const details = thinking ? chunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
@@ -81,7 +84,7 @@ export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
   function: { name, arguments: text },
 });
 
-/** The calls of an answer; thinking is attached to the first one, as Gemini does. */
+/** Maps the tool calls of an answer. Thinking is attached to the first one, as Gemini does. */
 const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   toolCalls.map((call, index) => ({
     ...mapToolCall(call),
@@ -89,8 +92,8 @@ const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   }));
 
 /**
- * The run's usage including failed attempts: the tokens that are stored and charged. Details that Parley never requests
- * (audio, predictions) are 0, as in OpenAI's responses.
+ * Maps the run's usage including failed attempts: the tokens that are stored and charged. Details that Parley never
+ * requests (audio, predictions) are 0, as in OpenAI's responses.
  */
 function mapUsage({ usage }: Finish): CompletionUsage {
   const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens } = usage ?? noUsage;

@@ -2,52 +2,62 @@ import type { RunEnd, RunFailure } from "../../ai/answer-part.ts";
 import { createOpenAiError, type OpenAiError } from "../../http/openai-error.ts";
 import type { ErrorCode } from "../../lib/error-codes.ts";
 
-/** When to retry after a shutdown cut an answer off: another instance can serve it immediately. */
+/**
+ * Retry delay after a shutdown aborted an answer. It is short, because another instance can serve the request
+ * immediately.
+ */
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
-const stopped = createOpenAiError(503, "draining", "The response was stopped because the server is shutting down.", {
-  retryAfterMs: DRAINING_RETRY_AFTER_MS,
-});
+const drainingError = createOpenAiError(
+  503,
+  "draining",
+  "The response was stopped because the server is shutting down.",
+  {
+    retryAfterMs: DRAINING_RETRY_AFTER_MS,
+  },
+);
 
 /** Maps a run that ended without an answer to OpenAI's error format. */
 export function mapEndToOpenAiError(end: Exclude<RunEnd, { type: "finish" }>): OpenAiError {
-  return end.type === "error" ? mapFailureToOpenAiError(end) : stopped;
+  return end.type === "error" ? mapFailureToOpenAiError(end) : drainingError;
 }
 
 /**
- * Provider statuses that concern the request; clients receive them unchanged. Not 409: it is temporary, and would be stored
- * under an `Idempotency-Key`.
+ * Provider statuses that concern the request; they are forwarded to clients. Not 409, which is temporary but would be
+ * stored under an `Idempotency-Key`.
  */
-const passedStatuses = new Set([400, 404, 413, 415, 422, 429]);
+const forwardedStatuses = new Set([400, 404, 413, 415, 422, 429]);
 const PAYMENT_REQUIRED = 402;
 
-const statuses: Partial<Record<RunFailure["code"], number>> = {
+const statusByCode: Partial<Record<RunFailure["code"], number>> = {
   provider_refused: 400,
   provider_rate_limited: 429,
 };
 
 /**
- * Maps a model's failure. If the request is at fault, it keeps the provider's status, code, parameter and `Retry-After`. If
- * this server is at fault (its credentials), nothing of the provider's is shown: a 401 with `invalid_api_key` would make
- * clients doubt their own key.
+ * Maps a model's failure. If the request is at fault, the provider's status, code, parameter and `Retry-After` are
+ * kept. If this server's credentials are at fault, nothing from the provider is exposed: a 401 with `invalid_api_key`
+ * would make clients doubt their own key.
  */
 function mapFailureToOpenAiError(failure: RunFailure): OpenAiError {
   const { code, detail, status, param, retryAfterMs } = failure;
-  const providerCode = nameOf(failure.providerCode);
+  const providerCode = dropNumericCode(failure.providerCode);
   if (code === "provider_unauthorized") return createOpenAiError(503, code, detail);
   if (code === "invalid_output") return createOpenAiError(502, code, detail);
   if (code === "provider_timeout") return createOpenAiError(504, code, detail, { retryAfterMs });
   if (status === PAYMENT_REQUIRED || providerCode === "insufficient_quota")
     return createOpenAiError(429, "insufficient_quota", messages.insufficient_quota, { retryAfterMs });
-  const shown = status !== null && passedStatuses.has(status) ? status : (statuses[code] ?? 503);
+  const clientStatus = status !== null && forwardedStatuses.has(status) ? status : (statusByCode[code] ?? 503);
   const message = createMessage(providerCode, param) ?? detail;
-  return createOpenAiError(shown, providerCode ?? code, message, { param, retryAfterMs });
+  return createOpenAiError(clientStatus, providerCode ?? code, message, { param, retryAfterMs });
 }
 
-/** A numeric code is a status, which adds nothing to ours. */
-const nameOf = (code: string | null): string | null => (code === null || /^\d+$/.test(code) ? null : code);
+/** Drops a numeric code, which is just an HTTP status. */
+const dropNumericCode = (code: string | null): string | null => (code === null || /^\d+$/.test(code) ? null : code);
 
-/** Parley's own sentences for provider codes: a provider's text may contain what clients must not see. */
+/**
+ * Parley's own messages for provider codes, because a provider's message may contain data that clients must not see.
+ */
 const messages = {
   context_length_exceeded: "The request is longer than the model's context. Shorten the messages.",
   request_too_large: "The request is larger than the model's provider accepts. Shorten the messages.",
@@ -67,7 +77,7 @@ const messages = {
   missing_required_parameter: "The model needs a parameter that is missing from the request.",
 } as const satisfies Partial<Record<ErrorCode, string>>;
 
-/** @returns null if nothing is known beyond the error's kind. */
+/** @returns null if neither the code nor the parameter is known. */
 function createMessage(providerCode: string | null, param: string | null): string | null {
   const known = isKnown(providerCode) ? messages[providerCode] : null;
   if (param === null) return known;

@@ -2,7 +2,7 @@ import type { ModelDetails } from "../../ai/describe-model.ts";
 import type { Price } from "../../lib/prices.ts";
 import type { OpenAiModel } from "./model-list.ts";
 
-/** The creation time of a model is unknown here, but OpenAI's clients expect a number. */
+/** Placeholder for a model's creation time, which is unknown, but OpenAI's clients expect a number. */
 const CREATED_UNKNOWN = 0;
 
 /** Maps a model to OpenAI's format, with OpenRouter's fields for its abilities. */
@@ -28,7 +28,7 @@ const mapPrice = ({ input, output, cached_input, cache_write }: Price) => ({
   ...(cache_write !== undefined && { input_cache_write: formatPrice(cache_write) }),
 });
 
-/** Decimal places: a millionth of a cent per million tokens. */
+/** Decimal places of a price per token: enough for a millionth of a cent per million tokens. */
 const PRICE_DIGITS = 14;
 
 /** Converts US dollars per million tokens to dollars per token, without an exponent. */

@@ -12,18 +12,18 @@ import { findSealedThinking } from "./thinking.ts";
 export type CompletionRequest = {
   model: string;
   messages: ChatMessage[];
-  /** Sealed thinking of assistant messages, by message index. */
+  /** Encrypted thinking of assistant messages, by message index. */
   sealedThinking: ReadonlyMap<number, string>;
   options: AnswerOptions;
   outputTokensMax: number | null;
   isStreamed: boolean;
   includesUsage: boolean;
-  /** Where to store the exchange. The last message is the question, if it is a user message. */
+  /** The conversation in which to store the exchange, and the question: the last message, if it is a user message. */
   conversationId: string | null;
   question: string | null;
 };
 
-/** Maps OpenAI's request. @throws Problem `invalid` for what the schema can't check. */
+/** Maps a request in OpenAI's format. @throws Problem `invalid` for errors that the schema can't detect. */
 export function mapToCompletionRequest(body: CreateCompletion): CompletionRequest {
   const messages = body.messages.map(mapMessage);
   checkToolMessages(messages);
@@ -50,7 +50,7 @@ function collectThinking(messages: readonly CompletionMessage[]): Map<number, st
   return new Map(found.flatMap(([index, sealed]) => (sealed === null ? [] : [[index, sealed]])));
 }
 
-/** A stored question must meet the limits of every message. */
+/** Checks the limits that apply to every stored message. */
 function checkQuestion(question: string, pointer: string): void {
   if (question.trim() === "" || question.length > CONTENT_CHARS_MAX)
     throw createInvalid(
@@ -66,7 +66,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
     case "user":
       return message.name === undefined ? { role: "user", content } : { role: "user", content, name: message.name };
     case "assistant": {
-      const toolCalls = (message.tool_calls ?? []).map(({ id, function: called }) => ({ id, ...called }));
+      const toolCalls = (message.tool_calls ?? []).map(({ id, function: call }) => ({ id, ...call }));
       return toolCalls.length > 0 ? { role: "assistant", content, toolCalls } : { role: "assistant", content };
     }
     case "tool":
@@ -81,7 +81,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   }
 }
 
-/** The text of a message. An assistant's refusal is included, since models have no other field for it. */
+/** Returns a message's text. It includes an assistant's refusal, because models have no other field for that. */
 function readContent(message: CompletionMessage, index: number): string {
   const { role, content } = message;
   const refusal = role === "assistant" ? (message.refusal ?? "") : "";
@@ -93,30 +93,30 @@ function readContent(message: CompletionMessage, index: number): string {
     );
   }
   const texts =
-    typeof content === "string" ? [content] : content.map((part, place) => readPart(role, part, index, place));
+    typeof content === "string" ? [content] : content.map((part, partIndex) => readPart(role, part, index, partIndex));
   return (refusal === "" ? texts : [...texts.filter((text) => text !== ""), refusal]).join("\n");
 }
 
 type ContentPart = Exclude<CompletionMessage["content"], string | undefined>[number];
 
-function readPart(role: string, { type, text, refusal }: ContentPart, index: number, place: number): string {
-  const mayRefuse = role === "assistant";
-  const isRefusal = mayRefuse && type === "refusal";
+function readPart(role: string, { type, text, refusal }: ContentPart, index: number, partIndex: number): string {
+  const isAssistant = role === "assistant";
+  const isRefusal = isAssistant && type === "refusal";
   if (!isRefusal && type !== "text")
     throw createInvalid(
-      `#/messages/${index}/content/${place}/type`,
-      `messages[${index}].content[${place}].type must be text${mayRefuse ? " or refusal" : ""}: other parts are not supported.`,
+      `#/messages/${index}/content/${partIndex}/type`,
+      `messages[${index}].content[${partIndex}].type must be text${isAssistant ? " or refusal" : ""}: other parts are not supported.`,
     );
   const value = isRefusal ? refusal : text;
   if (value === undefined)
     throw createInvalid(
-      `#/messages/${index}/content/${place}/${type}`,
-      `messages[${index}].content[${place}].${type} is required in a part of type ${type}.`,
+      `#/messages/${index}/content/${partIndex}/${type}`,
+      `messages[${index}].content[${partIndex}].${type} is required in a part of type ${type}.`,
     );
   return value;
 }
 
-/** Tool results must belong to the calls of the preceding assistant message. */
+/** Checks that tool results belong to calls of the preceding assistant message. */
 function checkToolMessages(messages: readonly ChatMessage[]): void {
   let callIds = new Set<string>();
   for (const [index, message] of messages.entries()) {
@@ -131,16 +131,16 @@ function checkToolMessages(messages: readonly ChatMessage[]): void {
 }
 
 function mapOptions(body: CreateCompletion): AnswerOptions {
-  const offered = (body.tools ?? []).map(({ function: { name, description, parameters, strict } }) => ({
+  const allTools = (body.tools ?? []).map(({ function: { name, description, parameters, strict } }) => ({
     name,
     description: description ?? null,
     parameters: parameters ?? { type: "object", properties: {} },
     ...(typeof strict === "boolean" && { isStrict: strict }),
   }));
-  const names = new Set(offered.map(({ name }) => name));
-  if (names.size < offered.length) throw createInvalid("#/tools", "Tool names must be unique.");
+  const names = new Set(allTools.map(({ name }) => name));
+  if (names.size < allTools.length) throw createInvalid("#/tools", "Tool names must be unique.");
   const { toolChoice, allowed } = readToolChoice(body.tool_choice, names);
-  const tools = allowed ? offered.filter(({ name }) => allowed.has(name)) : offered;
+  const tools = allowed ? allTools.filter(({ name }) => allowed.has(name)) : allTools;
   if (toolChoice === "required" && tools.length === 0)
     throw createInvalid("#/tool_choice", "A tool call can only be required if `tools` is not empty.");
   const stop = body.stop ?? [];
@@ -157,7 +157,10 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
   };
 }
 
-/** @param names of the request's tools. @returns `allowed`: the tools that may be called; null: all. */
+/**
+ * @param names the names of the request's tools.
+ * @returns `allowed` has the tools that may be called; null if all may be.
+ */
 function readToolChoice(
   choice: CreateCompletion["tool_choice"],
   names: ReadonlySet<string>,
@@ -176,7 +179,7 @@ function readToolChoice(
   return { toolChoice: mode, allowed: new Set(allowed) };
 }
 
-/** The required format of the answer; null: text. */
+/** Maps the required format of the answer; null for text. */
 function mapFormat(responseFormat: CreateCompletion["response_format"]): AnswerFormat | null {
   if (!responseFormat || responseFormat.type === "text") return null;
   if (responseFormat.type === "json_object") return { type: "json_object" };

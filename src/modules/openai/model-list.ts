@@ -26,12 +26,14 @@ export const OpenAiModel = Named(
     ),
     architecture: Type.Object({
       modality: Type.String(),
-      input_modalities: Type.Array(Type.String(), { description: "What this server sends to the model: text." }),
+      input_modalities: Type.Array(Type.String(), {
+        description: "The inputs that this server sends to the model: text.",
+      }),
       output_modalities: Type.Array(Type.String()),
     }),
     pricing: Nullable(ModelPrice, { description: "The prices that this server charges; null if unknown." }),
     supported_parameters: Type.Array(Type.String(), {
-      description: "Request fields that affect its responses. An unknown model may reject some of them.",
+      description: "Request fields that affect the model's responses. An unknown model may reject some of them.",
     }),
   }),
 );

@@ -7,30 +7,30 @@ import { Named, Nullable, OneOf } from "../../lib/schema.ts";
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { FieldRule } from "./field-rules.ts";
-import { OutputTokens, passedFields } from "./passed-fields.ts";
+import { forwardedFields, OutputTokens } from "./forwarded-fields.ts";
 import { requestFields } from "./request-fields.ts";
 
-/** Messages per request. */
+/** Maximum messages per request. */
 const MESSAGES_MAX = 2_048;
-/** Functions that one request may offer; more than providers accept. */
+/** Maximum functions per request; providers accept fewer. */
 const TOOLS_MAX = 128;
 const STOPS_MAX = 4;
-/** Parts per message. */
+/** Maximum parts per message. */
 export const PARTS_MAX = 2_048;
 const NAME_CHARS_MAX = 200;
 const STOP_CHARS_MAX = 1_000;
 const TEMPERATURE_MAX = 2;
 
-/** Unknown fields are rejected before (prepare-completion.ts), so the schema doesn't mention them. */
+/** Unknown fields have already been rejected (prepare-completion.ts), so the schema allows them. */
 const Open = <T extends Record<string, TSchema>>(properties: T) =>
   Type.Object(properties, { additionalProperties: true });
 
-/** Text for a model, passed on unchanged; limited only by the size of the body. */
-const Passed = (options: StringOptions = {}) => Type.String({ maxLength: BODY_BYTES_MAX, ...options });
+/** Text that is sent to a model unchanged; limited only by the size of the body. */
+const ForwardedText = (options: StringOptions = {}) => Type.String({ maxLength: BODY_BYTES_MAX, ...options });
 const Name = Type.String({ maxLength: NAME_CHARS_MAX });
 const ToolName = Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` });
 
-const returned = {
+const roundTripField = {
   description: "Return it unchanged. It is sent only to the model that produced it.",
 };
 
@@ -38,31 +38,33 @@ export const CompletionMessage = Open({
   role: OneOf(["system", "developer", "user", "assistant", "tool"]),
   content: Type.Optional(
     Type.Union([
-      Passed(),
-      Type.Array(Open({ type: Name, text: Type.Optional(Passed()), refusal: Type.Optional(Passed()) }), {
+      ForwardedText(),
+      Type.Array(Open({ type: Name, text: Type.Optional(ForwardedText()), refusal: Type.Optional(ForwardedText()) }), {
         maxItems: PARTS_MAX,
         description: "Parts of type `text`; assistant messages may also have type `refusal`.",
       }),
     ]),
   ),
-  refusal: Type.Optional(Passed({ description: "Assistant messages only. Models receive it as text." })),
+  refusal: Type.Optional(ForwardedText({ description: "Assistant messages only. Models receive it as text." })),
   tool_calls: Type.Optional(
     Type.Array(
       Open({
-        id: Passed({ minLength: 1 }),
+        id: ForwardedText({ minLength: 1 }),
         type: OneOf(["function"]),
-        function: Open({ name: ToolName, arguments: Passed() }),
-        extra_content: Type.Optional(Type.Unknown(returned)),
+        function: Open({ name: ToolName, arguments: ForwardedText() }),
+        extra_content: Type.Optional(Type.Unknown(roundTripField)),
       }),
       { maxItems: TOOLS_MAX },
     ),
   ),
-  tool_call_id: Type.Optional(Passed()),
-  name: Type.Optional(Type.String({ maxLength: NAME_CHARS_MAX, description: "User messages only: who is speaking." })),
+  tool_call_id: Type.Optional(ForwardedText()),
+  name: Type.Optional(
+    Type.String({ maxLength: NAME_CHARS_MAX, description: "User messages only: the speaker's name." }),
+  ),
   reasoning_content: Type.Optional(
     Type.Unknown({ description: "Not sent to the model: reasoning is returned in `reasoning_details`." }),
   ),
-  reasoning_details: Type.Optional(Type.Unknown(returned)),
+  reasoning_details: Type.Optional(Type.Unknown(roundTripField)),
 });
 export type CompletionMessage = Static<typeof CompletionMessage>;
 
@@ -70,7 +72,7 @@ const CompletionTool = Open({
   type: OneOf(["function"]),
   function: Open({
     name: ToolName,
-    description: Type.Optional(Passed()),
+    description: Type.Optional(ForwardedText()),
     parameters: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     strict: Type.Optional(Type.Boolean()),
   }),
@@ -96,8 +98,8 @@ const AllowedTools = Open({
   allowed_tools: Open({ mode: OneOf(["auto", "required"]), tools: Type.Array(NamedTool, { maxItems: TOOLS_MAX }) }),
 });
 
-/** The fields of OpenAI's request that Parley interprets or passes on. */
-const UnderstoodCompletion = Open({
+/** The request fields that Parley interprets or forwards. */
+const SupportedFields = Open({
   model: Type.String({ minLength: 1, maxLength: MODEL_CHARS_MAX, description: "A model from `GET /v1/models`." }),
   messages: Type.Array(CompletionMessage, { minItems: 1, maxItems: MESSAGES_MAX }),
   stream: Type.Optional(Type.Boolean()),
@@ -117,26 +119,26 @@ const UnderstoodCompletion = Open({
       description: "`conversation_id` stores the exchange in that conversation.",
     }),
   ),
-  ...passedFields,
+  ...forwardedFields,
 });
-export type CreateCompletion = Static<typeof UnderstoodCompletion>;
+export type CreateCompletion = Static<typeof SupportedFields>;
 
-/** All known fields with their handling; the schema includes refused and harmless ones for the documentation. */
-export const CreateCompletion: typeof UnderstoodCompletion = {
-  ...UnderstoodCompletion,
-  properties: { ...describeOthers(UnderstoodCompletion.properties), ...UnderstoodCompletion.properties },
+/** All known fields. Rejected and ignored ones are included for the documentation. */
+export const CreateCompletion: typeof SupportedFields = {
+  ...SupportedFields,
+  properties: { ...describeOtherFields(SupportedFields.properties), ...SupportedFields.properties },
 };
 
-function describeOthers(understood: object): Record<string, TSchema> {
-  const others = Object.entries(requestFields).filter(([name]) => !(name in understood));
+function describeOtherFields(supported: object): Record<string, TSchema> {
+  const others = Object.entries(requestFields).filter(([name]) => !(name in supported));
   const describe = ({ treatment, note }: FieldRule) =>
-    treatment === "refused" ? `Rejected unless empty. ${note}` : `Has no effect. ${note}`;
+    treatment === "rejected" ? `Rejected unless empty. ${note}` : `Has no effect. ${note}`;
   return Object.fromEntries(
     others.map(([name, rule]) => [name, Type.Optional(Type.Unknown({ description: describe(rule) }))]),
   );
 }
 
-const toReturn = "The model's reasoning. Return it unchanged with the message, so the model continues from it.";
+const returnUnchanged = "The model's reasoning. Return it unchanged with the message, so the model continues from it.";
 
 const ToolCalls = Type.Array(
   Type.Object({
@@ -144,7 +146,7 @@ const ToolCalls = Type.Array(
     type: OneOf(["function"]),
     function: Type.Object({ name: Type.String(), arguments: Type.String() }),
     extra_content: Type.Optional(
-      Type.Object({ google: Type.Object({ thought_signature: Type.String() }) }, { description: toReturn }),
+      Type.Object({ google: Type.Object({ thought_signature: Type.String() }) }, { description: returnUnchanged }),
     ),
   }),
 );
@@ -159,7 +161,7 @@ const ReasoningDetails = Type.Array(
     },
     { additionalProperties: true },
   ),
-  { description: toReturn },
+  { description: returnUnchanged },
 );
 
 const CompletionUsage = Type.Object({
@@ -168,7 +170,9 @@ const CompletionUsage = Type.Object({
   total_tokens: Type.Integer(),
   prompt_tokens_details: Type.Object({
     cached_tokens: Type.Integer({ description: "The part of `prompt_tokens` that came from a provider's cache." }),
-    cache_write_tokens: Type.Integer({ description: "The part of `prompt_tokens` that was written to one." }),
+    cache_write_tokens: Type.Integer({
+      description: "The part of `prompt_tokens` that was written to a provider's cache.",
+    }),
     audio_tokens: Type.Integer({ description: "Always 0." }),
   }),
   completion_tokens_details: Type.Object({
@@ -186,7 +190,7 @@ export const Completion = Named(
     id: Type.String(),
     object: OneOf(["chat.completion"]),
     created: Type.Integer({ description: "Seconds since 1970." }),
-    model: Type.String({ description: "The model that wrote the end of the response." }),
+    model: Type.String({ description: "The model that wrote the last part of the response." }),
     choices: Type.Array(
       Type.Object({
         index: Type.Integer(),

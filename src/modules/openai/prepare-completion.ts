@@ -5,9 +5,10 @@ import { type FieldRule, type FieldRules, isFields, type JsonFields } from "./fi
 import { requestFields } from "./request-fields.ts";
 
 /**
- * Removes fields that have no effect, mainly nulls, before the schema is checked, and rejects every unsupported field.
- * Nothing is ignored silently.
- * @throws Problem `invalid`; for OpenAI's clients `unknown_parameter`, `unsupported_parameter` or `unsupported_value`.
+ * Removes fields that have no effect, mainly nulls, and rejects every unsupported field, so that none is ignored
+ * silently. Runs before the schema is checked.
+ * @throws Problem `invalid`, which OpenAI clients receive as `unknown_parameter`, `unsupported_parameter` or
+ * `unsupported_value`.
  */
 export function prepareCompletion(body: unknown): void {
   if (isFields(body)) prepare(body, requestFields, "#");
@@ -22,20 +23,20 @@ function prepare(fields: JsonFields, rules: FieldRules, pointer: string): void {
 }
 
 function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: string): void {
-  if (!rule) throw refuse("unknown_parameter", pointer, "is not a supported parameter.");
-  if (rule.treatment === "refused")
-    throw refuse(
+  if (!rule) throw createRejection("unknown_parameter", pointer, "is not a supported parameter.");
+  if (rule.treatment === "rejected")
+    throw createRejection(
       rule.hasValues ? "unsupported_value" : "unsupported_parameter",
       pointer,
       `is not supported. ${rule.note}`,
     );
   const { inner } = rule;
   if (!inner) return;
-  for (const [place, entry] of (Array.isArray(value) ? value : [value]).entries())
-    if (isFields(entry)) prepare(entry, inner(entry), Array.isArray(value) ? `${pointer}/${place}` : pointer);
+  for (const [index, entry] of (Array.isArray(value) ? value : [value]).entries())
+    if (isFields(entry)) prepare(entry, inner(entry), Array.isArray(value) ? `${pointer}/${index}` : pointer);
 }
 
-function refuse(openAiCode: ErrorCode, pointer: string, what: string): Problem {
-  const detail = `${mapPointerToName(pointer)} ${what}`;
+function createRejection(openAiCode: ErrorCode, pointer: string, predicate: string): Problem {
+  const detail = `${mapPointerToName(pointer)} ${predicate}`;
   return new Problem("invalid", detail, { openAiCode, errors: [{ pointer, detail }] });
 }

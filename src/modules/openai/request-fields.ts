@@ -1,5 +1,5 @@
 import { type ExtraField, extraFields } from "../../ai/extra-fields.ts";
-import { type FieldRules, harmless, isEmptyObject, mapped, passed, refused } from "./field-rules.ts";
+import { type FieldRules, forwarded, ignored, isEmptyObject, mapped, rejected } from "./field-rules.ts";
 import { messageFields } from "./message-fields.ts";
 
 const functionFields: FieldRules = {
@@ -12,15 +12,15 @@ const functionFields: FieldRules = {
 const toolFields: FieldRules = {
   type: mapped("Only `function`; other types are rejected."),
   function: mapped("", { inner: () => functionFields }),
-  cache_control: harmless("Parley sets Anthropic's cache markers itself."),
+  cache_control: ignored("Parley sets Anthropic's cache markers itself."),
 };
 
-const namedFields: FieldRules = { type: mapped(), function: mapped("", { inner: () => ({ name: mapped() }) }) };
+const namedToolFields: FieldRules = { type: mapped(), function: mapped("", { inner: () => ({ name: mapped() }) }) };
 
 const toolChoiceFields: FieldRules = {
-  ...namedFields,
+  ...namedToolFields,
   allowed_tools: mapped("Only these tools are offered to the model.", {
-    inner: () => ({ mode: mapped(), tools: mapped("", { inner: () => namedFields }) }),
+    inner: () => ({ mode: mapped(), tools: mapped("", { inner: () => namedToolFields }) }),
   }),
 };
 
@@ -33,14 +33,14 @@ const formatFields: FieldRules = {
 
 const streamFields: FieldRules = {
   include_usage: mapped(),
-  include_obfuscation: harmless("Chunks are never padded."),
+  include_obfuscation: ignored("Chunks are never padded."),
 };
 
-const operatorChooses = "This server's settings decide which models and providers are used.";
+const operatorNote = "This server's settings decide which models and providers are used.";
 
 const hintNote = "A hint: omitted if the provider doesn't support it.";
 
-const passedNotes: Readonly<Record<ExtraField, string>> = {
+const forwardedNotes: Readonly<Record<ExtraField, string>> = {
   seed: hintNote,
   frequency_penalty: "",
   presence_penalty: "",
@@ -69,10 +69,10 @@ const neutralNumbers: Partial<Record<ExtraField, number>> = {
   top_a: 0,
 };
 
-const passedFields: FieldRules = Object.fromEntries(
+const forwardedFields: FieldRules = Object.fromEntries(
   extraFields.map((field) => {
     const isNeutral = (value: unknown) => value === neutralNumbers[field] || isEmptyObject(value);
-    return [field, passed(passedNotes[field], { isNeutral })];
+    return [field, forwarded(forwardedNotes[field], { isNeutral })];
   }),
 );
 
@@ -83,7 +83,7 @@ export const requestFields: FieldRules = {
   stream: mapped(),
   stream_options: mapped("", { inner: () => streamFields }),
   max_completion_tokens: mapped("Limited to the model's maximum response length."),
-  max_tokens: mapped("The same; `max_completion_tokens` wins if both are set."),
+  max_tokens: mapped("The older name of `max_completion_tokens`, which wins if both are set."),
   temperature: mapped("Omitted for reasoning models that reject it. Claude's maximum is 1."),
   top_p: mapped("Omitted for models that reject it, or reject it together with `temperature`."),
   stop: mapped("Works with every model: Parley ends the response itself where the provider can't."),
@@ -95,34 +95,34 @@ export const requestFields: FieldRules = {
     inner: () => formatFields,
   }),
   metadata: mapped("`conversation_id` stores the exchange in that conversation. Other keys are dropped."),
-  ...passedFields,
-  prompt_cache_retention: harmless("The provider decides how long it caches."),
-  prompt_cache_options: harmless("The provider decides how long it caches."),
-  cache_control: harmless("Parley sets Anthropic's cache markers itself."),
-  n: refused("A request gets one response; `n` can only be 1.", 1),
-  service_tier: refused(
+  ...forwardedFields,
+  prompt_cache_retention: ignored("The provider decides how long it caches."),
+  prompt_cache_options: ignored("The provider decides how long it caches."),
+  cache_control: ignored("Parley sets Anthropic's cache markers itself."),
+  n: rejected("A request gets one response; `n` can only be 1.", 1),
+  service_tier: rejected(
     "This server's account decides the tier and the price; only `auto` and `default` are accepted.",
     "auto",
     "default",
   ),
-  store: refused("Responses are not stored at the provider. `metadata.conversation_id` stores them in Parley."),
+  store: rejected("Responses are not stored at the provider. `metadata.conversation_id` stores them in Parley."),
   modalities: {
-    ...refused("Responses are text only."),
+    ...rejected("Responses are text only."),
     hasValues: true,
     isNeutral: (value) => Array.isArray(value) && value.every((entry) => entry === "text"),
   },
-  logprobs: refused("Token probabilities are not available: several models may write one response."),
-  top_logprobs: refused("Token probabilities are not available.", 0),
-  audio: refused("Responses are text only."),
-  prediction: refused("Predicted outputs are not available."),
-  web_search_options: refused("Provider-side search is not available."),
-  moderation: refused("Provider-side moderation is not available."),
-  functions: refused("Use `tools`, which replaced it."),
-  function_call: refused("Use `tool_choice`, which replaced it; only `none` and `auto` are accepted.", "none", "auto"),
-  models: refused(operatorChooses),
-  provider: refused(operatorChooses),
-  route: refused(operatorChooses),
-  plugins: refused(operatorChooses),
-  transforms: refused("Messages are sent as they are."),
-  extra_body: refused("Put its fields next to `model`, as the Python SDK does with its `extra_body` parameter."),
+  logprobs: rejected("Token probabilities are not available: several models may write one response."),
+  top_logprobs: rejected("Token probabilities are not available.", 0),
+  audio: rejected("Responses are text only."),
+  prediction: rejected("Predicted outputs are not available."),
+  web_search_options: rejected("Provider-side search is not available."),
+  moderation: rejected("Provider-side moderation is not available."),
+  functions: rejected("Use `tools` instead."),
+  function_call: rejected("Use `tool_choice` instead; only `none` and `auto` are accepted.", "none", "auto"),
+  models: rejected(operatorNote),
+  provider: rejected(operatorNote),
+  route: rejected(operatorNote),
+  plugins: rejected(operatorNote),
+  transforms: rejected("Messages are sent unchanged."),
+  extra_body: rejected("Put its fields next to `model`, as the Python SDK does with its `extra_body` parameter."),
 };

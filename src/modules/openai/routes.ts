@@ -1,11 +1,11 @@
 import { Type } from "@sinclair/typebox";
 import { readUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
-import { answerInChunks, answerWhole } from "./answer.ts";
 import { mapToCompletionRequest } from "./map-request.ts";
 import { Completion, CompletionEvent, CreateCompletion } from "./model.ts";
 import { OpenAiModel, OpenAiModelList } from "./model-list.ts";
 import { prepareCompletion } from "./prepare-completion.ts";
+import { respondInChunks, respondInFull } from "./respond.ts";
 import type { CompletionService } from "./service.ts";
 
 const MODELS_PATH = "/v1/models/";
@@ -35,14 +35,14 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
       "with the model's first byte, or after 2 seconds. A failure after that is an event with `error`, without `[DONE]`.",
     streamEvent: CompletionEvent,
     problems: [404],
-    // The provider's own, an answer without its format, and a model that did not answer in time.
+    // 422 comes from the provider, 502 means an answer without the required format, and 504 a model timeout.
     responses: { 422: openAiError, 502: openAiError, 504: openAiError },
     handle: async ({ caller, body, request, server }) => {
       const completionRequest = mapToCompletionRequest(body);
       const completion = await completions.start(caller, completionRequest);
       const connection = { request, server };
-      if (completionRequest.isStreamed) return answerInChunks(completion, completionRequest.includesUsage, connection);
-      return answerWhole(completion, connection);
+      if (completionRequest.isStreamed) return respondInChunks(completion, completionRequest.includesUsage, connection);
+      return respondInFull(completion, connection);
     },
   }),
 
@@ -61,7 +61,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     method: "GET",
     path: `${MODELS_PATH}*`,
     operationId: "getOpenAiModel",
-    summary: "Read one configured model; the slash in its name may be raw or `%2F`",
+    summary: "Get a configured model; the slash in its name may be raw or `%2F`",
     tag,
     scope,
     params: Type.Object({ "*": Type.String() }),
@@ -70,7 +70,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
   }),
 ];
 
-/** Decoded once; anything undecodable isn't a model's name. */
+/** Decodes the model id once. An id that can't be decoded stays as it is, and no model has it. */
 function readModelId(request: Request): string {
   const encoded = readUrl(request).pathname.slice(MODELS_PATH.length);
   try {

@@ -1,29 +1,32 @@
 import type { Caller } from "../../access/caller.ts";
 import type { OpenStream, OpenStreams, StreamEnd } from "../../access/open-streams.ts";
 
-/** A request in progress. It ends with its credential, and with write access to its conversation. */
+/**
+ * A request in progress. It is aborted when its credential is no longer valid, or write access to its conversation is
+ * lost.
+ */
 export type RunningRequest = OpenStream & {
-  /** Aborts the model. */
+  /** Aborts the call of the model. */
   abort: AbortController;
-  /** Why it was stopped early, for its client. */
-  stopped: StreamEnd | null;
+  /** Why the request was aborted, for the client; null if it wasn't. */
+  streamEnd: StreamEnd | null;
 };
 
-/** The requests in progress on one instance. */
+/** Keeps track of the requests in progress on this instance. */
 export function createRunningRequests(openStreams: Pick<OpenStreams, "add">) {
   const running = new Map<RunningRequest, () => void>();
 
   return {
-    /** @param conversationId the conversation that stores it; null: none. */
+    /** @param conversationId the conversation in which the exchange is stored, if any. */
     add(caller: Caller, conversationId: string | null): RunningRequest {
       const request: RunningRequest = {
         caller,
         conversationId: conversationId?.toLowerCase() ?? null,
         isWriting: true,
         abort: new AbortController(),
-        stopped: null,
-        end(why) {
-          request.stopped ??= why;
+        streamEnd: null,
+        end(reason) {
+          request.streamEnd ??= reason;
           request.abort.abort();
         },
       };
@@ -38,7 +41,7 @@ export function createRunningRequests(openStreams: Pick<OpenStreams, "add">) {
 
     count: (): number => running.size,
 
-    /** Aborts all of them, at shutdown. */
+    /** Aborts all requests, at shutdown. */
     abortAll(): void {
       for (const { abort } of running.keys()) abort.abort();
     },

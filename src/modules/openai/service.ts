@@ -28,25 +28,26 @@ import { openThinking, type SealedThinking } from "./thinking.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 
-/** Serves OpenAI clients through the same chain as conversations. */
+/** Serves OpenAI clients with the same fallback chain as conversations. */
 export interface CompletionService {
   /**
-   * For every user, with any configured model. A conversation in the request requires write access and, for API keys, the
-   * scope `messages:write`. The request ends with the credential, and with write access to the conversation.
+   * Starts a completion with any configured model, for any user. A conversation in the request requires write access
+   * and, for API keys, the scope `messages:write`. The request is aborted when the credential is no longer valid, or
+   * write access to the conversation is lost.
    * @throws Problem `unknown_model`, `invalid` (a format that the model doesn't support), `not_found`, `forbidden`,
    * `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
   start(caller: Caller, request: CompletionRequest): Promise<RunningCompletion>;
 
-  /** For every user: the configured models in OpenAI's format. */
+  /** Lists the configured models in OpenAI's format, for any user. */
   listModels(): OpenAiModel[];
 
-  /** For every user. @throws Problem `unknown_model`. */
+  /** Returns a configured model, for any user. @throws Problem `unknown_model`. */
   getModel(id: string): OpenAiModel;
 
   /**
-   * Waits until the answers in progress have ended and are stored; those left are aborted shortly before `deadlineMs` (since
-   * 1970).
+   * Waits until the answers in progress have completed and are stored. The remaining ones are aborted shortly before
+   * `deadlineMs` (since 1970).
    */
   drain(deadlineMs: number): Promise<void>;
 }
@@ -54,29 +55,33 @@ export interface CompletionService {
 /** One answer in progress. */
 export type RunningCompletion = CompletionHead & {
   /**
-   * Runs the model and pushes each part in the tick it arrives; only the first part waits until the question is stored. Must
-   * be called exactly once, because it stores and charges the answer.
-   * @throws Problem if the question can't be stored, or if the credential or the conversation has ended.
+   * Runs the model and pushes each part in the tick in which it arrives; only the first part waits until the question
+   * is stored. Must be called exactly once, because it stores and charges the answer.
+   * @throws Problem if the question can't be stored, the credential is no longer valid, or the conversation was
+   * deleted.
    */
   run(push: PushPart<AnswerPart>, callbacks?: RunCallbacks): Promise<RunEnd>;
-  /** The reader disconnected: ends the run, unless it is stored. */
+  /** Called when the client disconnects. Aborts the run, unless the answer is stored in a conversation. */
   leave(): void;
 };
 
-/** Callbacks of a run in addition to its parts. */
+/** Callbacks of a run, in addition to `push`. */
 export type RunCallbacks = {
-  /** The first bytes of a response body have arrived; called for each model tried. */
+  /** Called when the first bytes of a response body arrive, for each model that is tried. */
   onActivity(): void;
-  /** The run has ended or failed. The promise resolves with the result once that is stored, or the wait for it is over. */
+  /**
+   * Called when the run has completed or failed. The promise of `run` resolves later: after the result was stored, or
+   * the wait for that timed out.
+   */
   onEnd(): void;
 };
 
-/** Concurrent requests per instance; more fail with 503. */
+/** Maximum concurrent requests per instance; more fail with 503. */
 export const COMPLETIONS_MAX = 500;
 const RETRY_AFTER_MS = 1_000;
-/** Share of the shutdown time for waiting; the rest is for storing aborted answers. */
+/** The fraction of the shutdown time for waiting. The rest is for storing aborted answers. */
 const DRAIN_SHARE = 0.8;
-/** Unfinished storing is abandoned this long before the shutdown's deadline. */
+/** Storing is abandoned this long before the shutdown's deadline. */
 const LAST_STORE_MS = 200;
 
 type Dependencies = {
@@ -85,7 +90,11 @@ type Dependencies = {
   messages: MessageService;
   conversations: ConversationService;
   lifecycle: Lifecycle;
-  /** Reserves one of the user's concurrent answers. @returns a function that releases it. @throws Problem `rate_limited`. */
+  /**
+   * Reserves a slot among the user's concurrent answers.
+   * @returns a function that releases it.
+   * @throws Problem `rate_limited`.
+   */
   reserveAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
   /** Whether reasoning is stored, and whether clients may read it. */
@@ -94,19 +103,18 @@ type Dependencies = {
   sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
 };
 
-/** Builds the service. */
 export function createCompletionService(deps: Dependencies): CompletionService {
   const { chain, budgets, lifecycle, reserveAnswer, sealedThinking, metrics, tracing = null } = deps;
   const settlements = createSettlements(deps);
   const running = createRunningRequests(deps.openStreams);
-  /** Answers, in progress or ended, that are not settled yet. */
+  /** Answers, in progress or completed, that aren't stored and charged yet. */
   const unsettled = new Set<Promise<void>>();
 
-  function checkRoom({ model, options }: CompletionRequest): void {
+  function checkAdmission({ model, options }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
     const unsupported = chain.findUnsupported(model, options);
     if (unsupported !== null) throw createUnsupported(model, unsupported);
@@ -133,7 +141,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
 
-  /** @returns also the function that releases the user's slot at the end of the answer. */
+  /** @returns also a function that releases the user's slot, to be called at the end of the answer. */
   async function admit(caller: Caller, id: string, request: CompletionRequest) {
     const release = await reserveAnswer(caller.user.id);
     try {
@@ -144,7 +152,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     }
   }
 
-  function count(end: RunEnd, startedAtMs: number): void {
+  function recordMetrics(end: RunEnd, startedAtMs: number): void {
     const model = end.model ?? "none";
     const outcome = { finish: "complete", error: "failed", aborted: "cancelled" }[end.type];
     metrics.generations.inc({ model, outcome });
@@ -154,7 +162,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   return {
     async start(caller, completionRequest) {
       if (completionRequest.conversationId !== null) requireScope(caller.scopes, "messages:write");
-      checkRoom(completionRequest);
+      checkAdmission(completionRequest);
       const id = createId();
       const userId = caller.user.id;
       const open = (sealed: string) => sealedThinking.open(userId, sealed);
@@ -162,7 +170,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         ...completionRequest,
         messages: openThinking(completionRequest.messages, completionRequest.sealedThinking, open),
       };
-      // The slot is taken in the same tick as the check: other requests may arrive while this one waits.
+      // Added in the same tick as the check, because other requests may arrive while this one waits.
       const entry = running.add(caller, request.conversationId);
       const { exchange, reservation, release } = await admit(caller, id, request).catch((error) => {
         running.remove(entry);
@@ -174,52 +182,52 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       const startedAtMs = performance.now();
       unsettled.add(settled);
 
-      async function run(push: PushPart<AnswerPart>, signs?: RunCallbacks): Promise<RunEnd> {
+      async function run(push: PushPart<AnswerPart>, callbacks?: RunCallbacks): Promise<RunEnd> {
         let settlement: Settlement | undefined;
         let text = "";
         let reasoning = "";
         let firstTokenMs: number | null = null;
-        /** Why the question could not be stored. It ends the run, which is charged anyway. */
-        let refusal: { error: unknown } | null = null;
-        const refuse = (error: unknown): void => {
-          refusal = { error };
+        /** The error if the question could not be stored. The run is then aborted, but still charged. */
+        let storeFailure: { error: unknown } | null = null;
+        const onStoreFailure = (error: unknown): void => {
+          storeFailure = { error };
           abort.abort();
         };
-        const take = (part: AnswerPart): Promise<void> | undefined => {
+        const onPart = (part: AnswerPart): Promise<void> | undefined => {
           text = applyPart(text, part);
           if (part.type === "text") firstTokenMs ??= fitCount(performance.now() - startedAtMs);
           else reasoning = applyReasoning(reasoning, part);
-          if (part.type === "start" && exchange) return exchange.begin().then(() => push(part), refuse);
-          if (!refusal) push(part);
+          if (part.type === "start" && exchange) return exchange.begin().then(() => push(part), onStoreFailure);
+          if (!storeFailure) push(part);
           return undefined;
         };
         try {
           const { model, messages, options, isStreamed } = request;
           const { outputTokensMax } = reservation;
           const { signal } = abort;
-          // A stored answer has this id as a message.
+          // The id of the message, if the answer is stored.
           const about = { message_id: id, request_id: caller.requestId ?? null };
-          const { onActivity } = signs ?? {};
+          const { onActivity } = callbacks ?? {};
           const isRepairable = !isStreamed;
           const chainRequest = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
-          const ended = traced(tracing, "generate answer", {}, () => follow(chain.run, chainRequest, take));
-          const end = await ended.finally(signs?.onEnd);
-          count(end, startedAtMs);
-          const isStored = exchange && !refusal && entry.stopped?.reason !== "conversation";
+          const ended = traced(tracing, "generate answer", {}, () => follow(chain.run, chainRequest, onPart));
+          const end = await ended.finally(callbacks?.onEnd);
+          recordMetrics(end, startedAtMs);
+          const isStored = exchange && !storeFailure && entry.streamEnd?.reason !== "conversation";
           settlement = settlements.begin(
             payer,
             end,
             isStored ? () => exchange.end(end, { text, reasoning, firstTokenMs }) : undefined,
           );
           await Promise.race([settlement.done, Bun.sleep(STORE_WAIT_MS)]);
-          throwRefusal(refusal);
-          if (end.type === "aborted" && entry.stopped) throw entry.stopped.problem;
+          rethrow(storeFailure);
+          if (end.type === "aborted" && entry.streamEnd) throw entry.streamEnd.problem;
           return end;
         } finally {
           settlement ??= settlements.begin(payer, { usage: null, costUsd: null }, undefined);
           release();
           running.remove(entry);
-          settlement.leave();
+          settlement.detach();
           void settlement.done.then(() => {
             unsettled.delete(settled);
             resolve();
@@ -258,12 +266,15 @@ export function createCompletionService(deps: Dependencies): CompletionService {
 }
 
 function createUnsupported(model: string, field: string): Problem {
-  const detail = `${field} is not supported by ${model}. Leave it out, or choose another model.`;
+  const detail = `${field} is not supported by ${model}. Omit it, or choose another model.`;
   const errors = [{ pointer: `#/${field}`, detail }];
   return new Problem("invalid", detail, { openAiCode: "unsupported_parameter", errors });
 }
 
-/** A function, because the compiler assumes null for a variable that only a callback sets. */
-function throwRefusal(refusal: { error: unknown } | null): void {
-  if (refusal) throw refusal.error;
+/**
+ * Rethrows an error, if there is one. A function, because the compiler assumes null for a variable that only a callback
+ * sets.
+ */
+function rethrow(storeFailure: { error: unknown } | null): void {
+  if (storeFailure) throw storeFailure.error;
 }

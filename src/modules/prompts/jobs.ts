@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import { PROMPT_DELETIONS, type PromptService } from "./service.ts";
 
-/** Prompts deleted concurrently per instance. */
+/** Maximum prompts that one instance deletes concurrently. */
 const CONCURRENCY = 4;
 
 export function registerPromptJobs(jobs: Jobs, { prompts }: { prompts: Pick<PromptService, "erase"> }): void {

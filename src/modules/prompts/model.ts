@@ -14,7 +14,7 @@ const Template = Text({
   examples: ["You help {{user.display_name}}. Today is {{weekday}}, {{date}}."],
 });
 const IsDefault = Type.Boolean({
-  description: "Whether your new conversations use it; at most one prompt is the default.",
+  description: "Whether your new conversations use this prompt. At most one prompt is the default.",
 });
 
 export const Prompt = Named(
@@ -64,11 +64,11 @@ export const PromptPreview = Named(
   "PromptPreview",
   Type.Object({
     model: Type.String({ description: "The model that would be tried first." }),
-    system: Type.String({ description: "The complete system text, rendered." }),
+    system: Type.String({ description: "The complete, rendered system prompt." }),
     messages: Type.Array(Type.Object({ role: Type.String(), content: Type.String() }), {
-      description: "The messages after it, as they would be sent now; empty without a conversation.",
+      description: "The messages after the system prompt, as they would be sent now; empty without a conversation.",
     }),
-    input_tokens: Type.Integer({ description: "Estimated tokens of the system text and the messages." }),
+    input_tokens: Type.Integer({ description: "Estimated tokens of the system prompt and the messages." }),
     sources: Type.Array(Type.Object({ path: Type.String(), title: Type.String(), heading: Nullable(Type.String()) }), {
       description: "Documents whose passages are included.",
     }),

@@ -13,7 +13,8 @@ export const createPreviewRoutes = ({ previews }: Dependencies): Route[] => [
     path: "/api/v1/prompts/:id/preview",
     operationId: "previewPrompt",
     summary: "Preview what a model would receive with this prompt",
-    description: "Nothing is sent or stored. With a conversation: as if an answer to its newest message started now.",
+    description:
+      "Nothing is sent or stored. With a conversation, the preview shows what an answer to its newest message would receive now.",
     tag: "prompts",
     scope: "conversations:read",
     idempotencyKey: "ignored",

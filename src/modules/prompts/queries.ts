@@ -1,33 +1,34 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { Prompt, PromptVersion } from "./model.ts";
 
-/** Conversations per statement from which a prompt is removed. */
-const RELEASED_CONVERSATIONS = 1_000;
-/** Prompts deleted per statement; each may have many versions. */
-const DELETED_PROMPTS = 10;
+/** Maximum conversations from which a prompt is removed per statement. */
+const RELEASE_BATCH_CONVERSATIONS = 1_000;
+/** Maximum prompts deleted per statement; each may have many versions. */
+const DELETE_BATCH_PROMPTS = 10;
 
 export type PromptRow = Omit<Prompt, "created_at" | "updated_at"> & { created_at: Date; updated_at: Date };
 export type VersionRow = Omit<PromptVersion, "created_at"> & { created_at: Date };
 
 const columns = (sql: Sql) => sql`p.id, p.name, v.template, p.version, p.is_default, p.created_at, p.updated_at`;
-const newest = (sql: Sql) => sql`prompts p join prompt_versions v on v.prompt_id = p.id and v.version = p.version`;
+const newestVersions = (sql: Sql) =>
+  sql`prompts p join prompt_versions v on v.prompt_id = p.id and v.version = p.version`;
 
-/** A prompt of this user; undefined for other users' prompts. */
+/** Finds one of this user's prompts; undefined for other users' prompts. */
 export async function findPrompt(sql: Sql, id: string, userId: string): Promise<PromptRow | undefined> {
   const [row] = await sql<PromptRow[]>`
-    select ${columns(sql)} from ${newest(sql)} where p.id = ${id} and p.user_id = ${userId} and p.deleted_at is null`;
+    select ${columns(sql)} from ${newestVersions(sql)} where p.id = ${id} and p.user_id = ${userId} and p.deleted_at is null`;
   return row;
 }
 
-/** Newest first, after `afterId`. */
+/** Lists the user's prompts, newest first, after `afterId`. */
 export async function listPrompts(sql: Sql, userId: string, afterId: string | null, rows: number) {
   const position = afterId ? sql`and p.id < ${afterId}` : sql``;
   return sql<PromptRow[]>`
-    select ${columns(sql)} from ${newest(sql)} where p.user_id = ${userId} and p.deleted_at is null ${position}
+    select ${columns(sql)} from ${newestVersions(sql)} where p.user_id = ${userId} and p.deleted_at is null ${position}
     order by p.id desc limit ${rows}`;
 }
 
-/** Newest first, before `beforeVersion`. */
+/** Lists the versions of a prompt, newest first, before `beforeVersion`. */
 export async function listVersions(sql: Sql, id: string, beforeVersion: number | null, rows: number) {
   const position = beforeVersion === null ? sql`` : sql`and version < ${beforeVersion}`;
   return sql<VersionRow[]>`
@@ -35,8 +36,8 @@ export async function listVersions(sql: Sql, id: string, beforeVersion: number |
     where prompt_id = ${id} ${position} order by version desc limit ${rows}`;
 }
 
-/** Whether the user has this prompt; prevents its deletion until the transaction ends. */
-export async function lockChoice(sql: Sql, id: string, userId: string): Promise<boolean> {
+/** Locks a prompt against deletion until the transaction ends. @returns whether the user has this prompt. */
+export async function lockPrompt(sql: Sql, id: string, userId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from prompts where id = ${id} and user_id = ${userId} and deleted_at is null for key share`;
   return rows.length > 0;
@@ -81,7 +82,7 @@ export async function countVersions(sql: Sql, id: string): Promise<number> {
   return row?.versions ?? 0;
 }
 
-/** @returns whether the version existed. */
+/** Deletes a version of a prompt. @returns whether it existed. */
 export async function deleteVersion(sql: Sql, id: string, version: number): Promise<boolean> {
   const { count } = await sql`
     with deleted as (
@@ -104,7 +105,7 @@ export async function updatePrompt(
   return requireRow(row, "prompt");
 }
 
-/** Makes the prompt unreachable. @returns whether the user had it. */
+/** Marks a prompt as deleted, so that it can't be found any more. @returns whether the user had this prompt. */
 export async function markPromptDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
   const { count } = await sql`
     update prompts set deleted_at = now(), is_default = false
@@ -112,33 +113,33 @@ export async function markPromptDeleted(sql: Sql, id: string, userId: string): P
   return count > 0;
 }
 
-export async function exists(sql: Sql, id: string): Promise<boolean> {
+export async function promptExists(sql: Sql, id: string): Promise<boolean> {
   return (await sql`select 1 from prompts where id = ${id}`).length > 0;
 }
 
-/** One prompt, or all of a user's. */
-export type PromptsOf = { id: string } | { userId: string };
+/** One prompt, or all prompts of a user. */
+export type PromptSelection = { id: string } | { userId: string };
 
-const selectPrompts = (sql: Sql, of: PromptsOf) =>
-  sql`select p.id from prompts p where ${"id" in of ? sql`p.id = ${of.id}` : sql`p.user_id = ${of.userId}`}`;
+const selectPrompts = (sql: Sql, selection: PromptSelection) =>
+  sql`select p.id from prompts p where ${"id" in selection ? sql`p.id = ${selection.id}` : sql`p.user_id = ${selection.userId}`}`;
 
 /**
- * Removes prompts from conversations that are not locked. Done before the deletion, because the foreign key would otherwise
- * lock all these conversations in one statement.
- * @returns whether there may be more.
+ * Removes prompts from conversations that aren't locked. Call it before deleting the prompts, because the foreign key
+ * would otherwise lock all these conversations in one statement.
+ * @returns whether there may be more such conversations.
  */
-export async function releasePrompts(sql: Sql, of: PromptsOf): Promise<boolean> {
+export async function releasePrompts(sql: Sql, selection: PromptSelection): Promise<boolean> {
   const { count } = await sql`
     update conversations set prompt_id = null where id = any (array(
-      select c.id from conversations c where c.prompt_id in (${selectPrompts(sql, of)})
-      limit ${RELEASED_CONVERSATIONS} for no key update skip locked))`;
-  return count === RELEASED_CONVERSATIONS;
+      select c.id from conversations c where c.prompt_id in (${selectPrompts(sql, selection)})
+      limit ${RELEASE_BATCH_CONVERSATIONS} for no key update skip locked))`;
+  return count === RELEASE_BATCH_CONVERSATIONS;
 }
 
-/** Deletes some of these prompts. Waits for locked conversations that use one. @returns how many. */
-export async function deletePrompts(sql: Sql, of: PromptsOf): Promise<number> {
+/** Deletes one batch of these prompts. Waits for locked conversations that use one. @returns how many. */
+export async function deletePrompts(sql: Sql, selection: PromptSelection): Promise<number> {
   const { count } = await sql`
-    delete from prompts where id = any (array(${selectPrompts(sql, of)} limit ${DELETED_PROMPTS}))`;
+    delete from prompts where id = any (array(${selectPrompts(sql, selection)} limit ${DELETE_BATCH_PROMPTS}))`;
   return count;
 }
 

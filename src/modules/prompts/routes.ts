@@ -18,7 +18,7 @@ const tag = "prompts";
 
 type Dependencies = { prompts: PromptService; reads: ReadCache };
 
-const promptsOf = ({ user }: Caller): string => createPromptsTag(user.id);
+const createCacheTag = ({ user }: Caller): string => createPromptsTag(user.id);
 
 /** `/api/v1/prompts`. */
 export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] => [
@@ -26,7 +26,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     method: "POST",
     path: PROMPTS,
     operationId: "createPrompt",
-    summary: "Create a template of a system prompt",
+    summary: "Create a system prompt template",
     tag,
     scope: "conversations:write",
     takesLargeBody: true,
@@ -55,7 +55,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
       reads.respond(request, {
         cache: "prompts",
         of: caller.user.id,
-        tags: [promptsOf(caller)],
+        tags: [createCacheTag(caller)],
         async load() {
           const page = readPage(query, 1);
           const rows = await prompts.list(caller, page);
@@ -70,7 +70,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     method: "GET",
     path: `${PROMPTS}/:id`,
     operationId: "getPrompt",
-    summary: "Read a prompt",
+    summary: "Get a prompt",
     tag,
     scope: "conversations:read",
     params: ById,
@@ -80,7 +80,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
       reads.respond(request, {
         cache: "prompt",
         of: `${caller.user.id} ${params.id}`,
-        tags: [promptsOf(caller)],
+        tags: [createCacheTag(caller)],
         load: async () => ({ value: createTaggedBody(await prompts.get(caller, params.id)) }),
       }),
   }),

@@ -17,45 +17,59 @@ export { deletePrompts, releasePrompts } from "./queries.ts";
 export { renderTemplate } from "./template.ts";
 export { createVariables } from "./variables.ts";
 
-/** The queue of prompt deletions, by prompt id. */
+/** The job queue of prompt deletions; its keys are prompt ids. */
 export const PROMPT_DELETIONS = "prompt deletions";
-/** How long a request waits for the deletion; the rest happens after its response. */
+/** How long a request waits for the deletion; after that, it continues in the background. */
 const DELETION_WAIT_MS = 2_000;
 
-/** Prompts. Each belongs to the user who created it; other users can't see it. */
+/** Manages prompts. Each belongs to the user who created it; other users can't see it. */
 export interface PromptService {
-  /** For its owner. @throws Problem `not_found`. */
+  /** Returns one of the caller's prompts. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Prompt>;
 
-  /** For every user. @throws Problem `invalid` (an unknown variable), `quota_exceeded`. */
+  /** Creates a prompt for the caller. @throws Problem `invalid` (an unknown variable), `quota_exceeded`. */
   create(caller: Caller, input: CreatePrompt): Promise<Prompt>;
 
-  /** The caller's own, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
+  /** Lists the caller's prompts, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
   list(caller: Caller, page: PageRequest): Promise<queries.PromptRow[]>;
 
-  /** For its owner, newest first. `page.after` is [version]. @throws Problem `not_found`, `bad_cursor`. */
+  /**
+   * Lists the versions of one of the caller's prompts, newest first. `page.after` is [version].
+   * @throws Problem `not_found`, `bad_cursor`.
+   */
   listVersions(caller: Caller, id: string, page: PageRequest): Promise<queries.VersionRow[]>;
 
   /**
-   * For its owner. A changed template becomes a new version, which conversations with this prompt use from then on.
+   * Changes one of the caller's prompts. A changed template becomes a new version, which conversations with this prompt
+   * use from then on.
    * @throws Problem `not_found`, `invalid` (an unknown variable), `quota_exceeded`, `precondition_failed`.
    */
   change(caller: Caller, id: string, input: ChangePrompt, precondition?: Precondition): Promise<Prompt>;
 
-  /** For its owner; conversations that use it continue without one. @throws Problem `not_found`, `precondition_failed`. */
+  /**
+   * Deletes one of the caller's prompts. Conversations that use it continue without a prompt.
+   * @throws Problem `not_found`, `precondition_failed`.
+   */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
-  /** For its owner: deletes an older version. @throws Problem `not_found`, `conflict` (the version in use). */
+  /**
+   * Deletes an older version of one of the caller's prompts.
+   * @throws Problem `not_found`, `conflict` (the version in use).
+   */
   removeVersion(caller: Caller, id: string, version: number): Promise<void>;
 
-  /** Runs a queued deletion: removes a prompt from its conversations and deletes it. @throws if one stays locked. */
+  /**
+   * Runs a queued deletion: removes a prompt from its conversations and deletes it.
+   * @throws if a conversation stays locked.
+   */
   erase(id: string, signal: AbortSignal): Promise<void>;
 
-  /** The default prompt for this user's new conversations. */
+  /** Finds the default prompt for this user's new conversations. */
   findDefault(userId: string): Promise<string | null>;
 
   /**
-   * Checks that the user may assign this prompt; in a transaction, the prompt stays until the end.
+   * Checks that the user may assign this prompt to a conversation. In a transaction, the prompt can't be deleted until
+   * it ends.
    * @throws Problem `invalid`, at `#/prompt_id`.
    */
   checkChoice(sql: Sql, userId: string, id: string): Promise<void>;
@@ -91,7 +105,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
         await queries.insertVersion(sql, id, 1, template);
       };
       const store = () => withTransaction(database, insert, `user:${userId}`);
-      await quotas.take("stored_bytes", userId, Buffer.byteLength(template), store);
+      await quotas.reserve("stored_bytes", userId, Buffer.byteLength(template), store);
       publishChanged(userId);
       return get(caller, id);
     },
@@ -112,24 +126,26 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const userId = caller.user.id;
       const update = async (sql: Sql) => {
         await queries.lockPrompts(sql, userId);
-        const now = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
-        precondition?.(queries.mapToPrompt(now));
-        const { name = now.name, template = now.template, is_default = now.is_default } = input;
-        const isNewVersion = template !== now.template;
-        if (!isNewVersion && name === now.name && is_default === now.is_default) return now;
-        const version = now.version + Number(isNewVersion);
+        const current = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
+        precondition?.(queries.mapToPrompt(current));
+        const { name = current.name, template = current.template, is_default = current.is_default } = input;
+        const isNewVersion = template !== current.template;
+        if (!isNewVersion && name === current.name && is_default === current.is_default) return current;
+        const version = current.version + Number(isNewVersion);
         if (isNewVersion) {
           quotas.requireRoom("prompt_versions", await queries.countVersions(sql, id));
           await queries.insertVersion(sql, id, version, template);
         }
-        if (is_default && !now.is_default) await queries.clearDefault(sql, userId);
+        if (is_default && !current.is_default) await queries.clearDefault(sql, userId);
         const updated = await queries.updatePrompt(sql, id, { name, version, is_default });
-        return { ...now, name, template, version, is_default, ...updated };
+        return { ...current, name, template, version, is_default, ...updated };
       };
       const store = () => withTransaction(database, update, `user:${userId}`);
       const { template } = input;
       const isNewVersion = template !== undefined && template !== (await get(caller, id)).template;
-      const stored = isNewVersion ? quotas.take("stored_bytes", userId, Buffer.byteLength(template), store) : store();
+      const stored = isNewVersion
+        ? quotas.reserve("stored_bytes", userId, Buffer.byteLength(template), store)
+        : store();
       const changed = queries.mapToPrompt(await stored);
       publishChanged(userId);
       return changed;
@@ -148,8 +164,8 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       publishChanged(caller.user.id);
       quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
-      await waitUntilDeleted(() => queries.exists(database, id), DELETION_WAIT_MS);
-      // The writer that erases it may not have published this yet.
+      await waitUntilDeleted(() => queries.promptExists(database, id), DELETION_WAIT_MS);
+      // Published here too, because the instance that runs the deletion may not have done so yet.
       publishReleased();
     },
 
@@ -157,8 +173,8 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const userId = caller.user.id;
       const remove = async (sql: Sql) => {
         await queries.lockPrompts(sql, userId);
-        const now = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
-        if (version === now.version)
+        const current = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
+        if (version === current.version)
           throw new Problem("conflict", "This version is in use. Change the template first, or delete the prompt.");
         requireRow((await queries.deleteVersion(sql, id, version)) || undefined, "version");
       };
@@ -176,7 +192,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
     findDefault: (userId) => queries.findDefaultPrompt(database, userId),
 
     async checkChoice(sql, userId, id) {
-      if (await queries.lockChoice(sql, id, userId)) return;
+      if (await queries.lockPrompt(sql, id, userId)) return;
       throw createInvalid("#/prompt_id", "You have no prompt with this prompt_id.");
     },
   };

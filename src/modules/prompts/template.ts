@@ -1,9 +1,9 @@
 import { createInvalid } from "../../lib/problem.ts";
 
-/** Maximum length of a rendered prompt, in UTF-16 units: a value may occur in a template many times. */
+/** Maximum length of a rendered prompt, in UTF-16 units. A template may use a long value many times. */
 export const RENDERED_CHARS_MAX = 100_000;
 
-/** Variables that a template may use, besides `preferences.…`. */
+/** The variables that a template may use, in addition to `preferences.…`. */
 export const variableNames = [
   "user.id",
   "user.display_name",
@@ -18,25 +18,28 @@ export const variableNames = [
 
 type VariableName = (typeof variableNames)[number];
 
-/** The values for one rendering. `preferences` is the user's own JSON; missing fields are empty. */
+/**
+ * The values for rendering a template. `preferences` is JSON that the user has set; missing fields are rendered as
+ * empty.
+ */
 export type Variables = Readonly<Record<VariableName, string>> & {
   readonly preferences: Readonly<Record<string, unknown>>;
 };
 
-/** `{{name}}`, or any other `{{`, which is an error; `\{{` is a literal. */
-const place = /\\\{\{|\{\{(?:\s*([A-Za-z_][\w.-]*)\s*\}\})?/g;
-const preference = /^preferences(?:\.[\w-]+)+$/;
+/** Matches `{{name}}`, any other `{{` (an error), and `\{{` (literal braces). */
+const placeholder = /\\\{\{|\{\{(?:\s*([A-Za-z_][\w.-]*)\s*\}\})?/g;
+const preferenceName = /^preferences(?:\.[\w-]+)+$/;
 const names = new Set<string>(variableNames);
 
-/** @throws Problem `invalid`, at `#/template`, for a `{{` without a valid variable. */
+/** Checks the variables. @throws Problem `invalid`, at `#/template`, for a `{{` without a valid variable. */
 export function checkTemplate(template: string): void {
-  for (const { 0: text, 1: name, index } of template.matchAll(place)) {
+  for (const { 0: text, 1: name, index } of template.matchAll(placeholder)) {
     if (text.startsWith("\\")) continue;
     if (name === undefined)
       fail(
         `The {{ at character ${index} doesn't start a variable like {{user.display_name}}. Write \\{{ for literal braces.`,
       );
-    else if (!names.has(name) && !preference.test(name))
+    else if (!names.has(name) && !preferenceName.test(name))
       fail(`Unknown variable ${name.slice(0, 100)}. Use ${variableNames.join(", ")} and preferences.<name>.`);
   }
 }
@@ -46,11 +49,11 @@ function fail(detail: string): never {
 }
 
 /**
- * Inserts the values. They are plain text: a `{{` in a value stays as it is. Stops at RENDERED_CHARS_MAX, because a short
- * template may use a long value thousands of times.
+ * Inserts the values. They are plain text: a `{{` in a value is kept unchanged. The result is cut off at
+ * RENDERED_CHARS_MAX.
  */
 export function renderTemplate(template: string, variables: Variables): string {
-  /** A non-string value is serialized once, however often it is used. */
+  /** Caches values, so that each non-string value is serialized only once. */
   const values = new Map<string, string>();
   function getValue(name: string): string {
     const known = values.get(name);
@@ -61,18 +64,18 @@ export function renderTemplate(template: string, variables: Variables): string {
   }
 
   let rendered = "";
-  let copied = 0;
-  for (const { 0: text, 1: name, index } of template.matchAll(place)) {
+  let copiedUntil = 0;
+  for (const { 0: text, 1: name, index } of template.matchAll(placeholder)) {
     if (rendered.length >= RENDERED_CHARS_MAX) break;
     const value = name === undefined ? (text.startsWith("\\") ? "{{" : text) : getValue(name);
-    rendered += template.slice(copied, index) + value;
-    copied = index + text.length;
+    rendered += template.slice(copiedUntil, index) + value;
+    copiedUntil = index + text.length;
   }
-  return (rendered + template.slice(copied)).slice(0, RENDERED_CHARS_MAX).toWellFormed();
+  return (rendered + template.slice(copiedUntil)).slice(0, RENDERED_CHARS_MAX).toWellFormed();
 }
 
 function readVariable(name: string, variables: Variables): string {
-  if (!preference.test(name)) return names.has(name) ? variables[name as VariableName] : "";
+  if (!preferenceName.test(name)) return names.has(name) ? variables[name as VariableName] : "";
   let value: unknown = variables.preferences;
   for (const key of name.split(".").slice(1)) {
     if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return "";

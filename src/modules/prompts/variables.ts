@@ -2,14 +2,17 @@ import type { Variables } from "./template.ts";
 
 export type VariableSources = {
   user: { id: string; display_name: string } | null;
-  /** The user's preferences, if the prompt may read them; `timezone` in them (like `Europe/Berlin`) also sets the clock. */
+  /**
+   * The user's preferences, if the prompt may read them. Their `timezone` (such as `Europe/Berlin`) also applies to
+   * date and time.
+   */
   preferences: Record<string, unknown>;
   conversation: { id: string; title: string; kind: string } | null;
   model: string;
   now: Date;
 };
 
-/** The values for one rendering. Date and time are in the user's time zone, or UTC. */
+/** Creates the values for rendering a template. Date and time are in the user's time zone, or UTC. */
 export function createVariables({ user, preferences, conversation, model, now }: VariableSources): Variables {
   return {
     "user.id": user?.id ?? "",
@@ -18,13 +21,13 @@ export function createVariables({ user, preferences, conversation, model, now }:
     "conversation.title": conversation?.title ?? "",
     "conversation.kind": conversation?.kind ?? "",
     model,
-    ...readClock(now, preferences.timezone),
+    ...formatDateAndTime(now, preferences.timezone),
     preferences,
   };
 }
 
-function readClock(now: Date, timezone: unknown): { date: string; time: string; weekday: string } {
-  const parts = createClock(timezone).formatToParts(now);
+function formatDateAndTime(now: Date, timezone: unknown): { date: string; time: string; weekday: string } {
+  const parts = createFormatter(timezone).formatToParts(now);
   const find = (type: Intl.DateTimeFormatPartTypes) => parts.find((part) => part.type === type)?.value ?? "";
   return {
     date: `${find("year")}-${find("month")}-${find("day")}`,
@@ -33,8 +36,8 @@ function readClock(now: Date, timezone: unknown): { date: string; time: string; 
   };
 }
 
-/** One formatter for all three, because creating it costs more than the rest of a rendering. */
-function createClock(timezone: unknown): Intl.DateTimeFormat {
+/** Creates one formatter for date, time and weekday, because creating it costs more than the rest of the rendering. */
+function createFormatter(timezone: unknown): Intl.DateTimeFormat {
   const create = (timeZone: string) =>
     new Intl.DateTimeFormat("en-GB", {
       timeZone,

@@ -1,7 +1,7 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Named, Nullable } from "../../lib/schema.ts";
 
-/** Resources with a limit per user. */
+/** The resources with a limit per user. */
 export const quotaNames = [
   "stored_bytes",
   "conversations",
@@ -16,11 +16,11 @@ export const quotaNames = [
 export type QuotaName = (typeof quotaNames)[number];
 
 const descriptions: Record<QuotaName, string> = {
-  stored_bytes: "UTF-8 bytes of the messages and prompts that I wrote.",
+  stored_bytes: "Size of the messages and prompts that I wrote, in UTF-8 bytes.",
   conversations: "Conversations that I created.",
   joined_conversations: "Conversations of others that I have joined.",
   prompts: "My prompts.",
-  prompt_versions: "Versions per prompt; used: those of the prompt with the most versions.",
+  prompt_versions: "Versions per prompt; `used` is the number of the prompt with the most versions.",
   sessions: "My open sessions. Beyond the limit, a login ends the least recently used one.",
   feedback: "Responses that I have rated.",
   api_keys: "My API keys, including expired ones.",
@@ -31,7 +31,7 @@ const Quota = (description: string) =>
   Type.Object(
     {
       used: Type.Integer(),
-      limit: Nullable(Type.Integer({ description: "Null: not limited." })),
+      limit: Nullable(Type.Integer({ description: "Null if there is no limit." })),
     },
     { description },
   );

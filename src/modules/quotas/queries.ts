@@ -1,17 +1,17 @@
 import type { Sql } from "../../db/client.ts";
 import type { QuotaName } from "./model.ts";
 
-// Each query reads only this user's rows, by an index.
+// Each query reads only this user's rows, using an index.
 
 async function readCount(rows: Promise<{ count: number }[]>): Promise<number> {
   const [row] = await rows;
   return row?.count ?? 0;
 }
 
-/** Quotas with potentially large counts; the others are counted under a lock where they change. */
+/** Quotas with potentially large counts. The others are counted under a lock when they change. */
 export type CountedQuota = Extract<QuotaName, "stored_bytes" | "conversations" | "joined_conversations" | "feedback">;
 
-export const counts: Record<CountedQuota, (sql: Sql, userId: string) => Promise<number>> = {
+export const countQueries: Record<CountedQuota, (sql: Sql, userId: string) => Promise<number>> = {
   stored_bytes: (sql, userId) =>
     readCount(sql`
       select (
@@ -32,7 +32,7 @@ export const counts: Record<CountedQuota, (sql: Sql, userId: string) => Promise<
 /** Quotas with small counts. */
 export type SmallCounts = Record<Exclude<QuotaName, CountedQuota>, number>;
 
-export async function countSmall(sql: Sql, userId: string): Promise<SmallCounts> {
+export async function countSmallQuotas(sql: Sql, userId: string): Promise<SmallCounts> {
   const [row] = await sql<SmallCounts[]>`
     select p.prompts, p.prompt_versions,
       (select count(*)::int from sessions where user_id = ${userId} and revoked_at is null and expires_at > now())
@@ -43,6 +43,6 @@ export async function countSmall(sql: Sql, userId: string): Promise<SmallCounts>
       select count(*)::int as prompts, coalesce(max(versions), 0) as prompt_versions
       from prompts where user_id = ${userId} and deleted_at is null
     ) p`;
-  if (!row) throw new Error("An aggregate returns a row.");
+  if (!row) throw new Error("The aggregate query returned no row.");
   return row;
 }

@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import type { Revocations } from "./service.ts";
 
-/** A caller just admitted from a one-second cache must still be disconnected within two seconds. */
+/** Short, because a caller just admitted from a one-second cache must be disconnected within two seconds. */
 const REVOCATIONS_MS = 500;
 
 export function registerRevocationJobs(jobs: Jobs, { revocations }: { revocations: Revocations }): void {

@@ -6,16 +6,16 @@ import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { ConversationService, LostMembership } from "../conversations/service.ts";
 
-/** Overlap of each poll with the previous one: a commit may come late. */
+/** Overlap of each poll with the previous one, because commits may become visible late. */
 const OVERLAP_MS = 15_000;
-/** Sessions checked per statement. */
+/** Maximum sessions checked per statement. */
 const SESSIONS_BATCH = 5_000;
 
-/** Ends open streams on this instance when their access ends, on whichever instance that happens. */
+/** Ends this instance's open streams when their access is revoked or expires, no matter which instance causes that. */
 export interface Revocations {
   /**
-   * For the job runner: polls the database for changes that the bus may have lost or doesn't announce: expiries, and
-   * changes by the command line or directly in the database.
+   * Polls the database for changes that the bus may have lost or doesn't announce: expiries, and changes by the command
+   * line or directly in the database. Called by the job runner.
    */
   check(): Promise<void>;
 }
@@ -26,81 +26,98 @@ type Dependencies = {
   auth: Pick<AuthService, "forgetSessions" | "findEndedSessions" | "findEndedSessionsAmong">;
   apiKeys: Pick<ApiKeyService, "findEnded">;
   conversations: Pick<ConversationService, "findLostMemberships">;
-  onFault(error: unknown): void;
+  onError(error: unknown): void;
 };
 
-const createEnd = (reason: StreamEndReason, code: ProblemCode, detail: string): StreamEnd => ({
+const createStreamEnd = (reason: StreamEndReason, code: ProblemCode, detail: string): StreamEnd => ({
   reason,
   problem: new Problem(code, detail),
 });
 
-const createEnds = {
+const streamEnds = {
   credential: () =>
-    createEnd("credential", "unauthorized", "The session or API key has ended. Log in again, or use another key."),
-  keyExpired: () => createEnd("token", "unauthorized", "The API key has expired. Use another key."),
+    createStreamEnd(
+      "credential",
+      "unauthorized",
+      "The session or API key has ended. Log in again, or use another key.",
+    ),
+  keyExpired: () => createStreamEnd("token", "unauthorized", "The API key has expired. Use another key."),
   tokenExpired: () =>
-    createEnd("token", "unauthorized", "The access token has expired. Reconnect with a new access token."),
+    createStreamEnd("token", "unauthorized", "The access token has expired. Reconnect with a new access token."),
   membership: () =>
-    createEnd("membership", "forbidden", "You are no longer a member of this conversation. Ask an owner to add you."),
+    createStreamEnd(
+      "membership",
+      "forbidden",
+      "You are no longer a member of this conversation. Ask an owner to add you.",
+    ),
   writing: () =>
-    createEnd(
+    createStreamEnd(
       "membership",
       "forbidden",
       "You may no longer write in this conversation. Ask an owner to change your role.",
     ),
-  conversation: () => createEnd("conversation", "not_found", "The conversation was deleted."),
+  conversation: () => createStreamEnd("conversation", "not_found", "The conversation was deleted."),
 };
 
-/** Subscribes to the bus immediately. */
+/** Creates the service, and subscribes it to the bus. */
 export function createRevocations(deps: Dependencies): Revocations {
-  const { openStreams, bus, auth, apiKeys, conversations, onFault } = deps;
+  const { openStreams, bus, auth, apiKeys, conversations, onError } = deps;
   let checkedAtMs = performance.now();
-  /** Messages about credentials may be lost, and deleted users leave no rows: every session must be checked. */
+  /**
+   * Whether every session must be checked, because messages about credentials may have been lost (the sessions of
+   * deleted users leave no rows to find).
+   */
   let mustCheckAll = false;
-  /** Sessions checked since they opened a stream. A stream may open just after the message about its session's end. */
+  /**
+   * Sessions that were checked after they opened a stream, which may happen just after the message that the session has
+   * ended.
+   */
   let checkedIds = new Set<string>();
   let isChecking = false;
   let isCheckDue = false;
 
-  function endCredentials(ids: Iterable<string>): void {
+  function endStreamsOfCredentials(ids: Iterable<string>): void {
     const ended = new Set(ids);
     for (const id of ended) checkedIds.delete(id);
     if (ended.size > 0)
-      openStreams.endWhere((_stream, { credentialId }) => ended.has(credentialId), createEnds.credential());
+      openStreams.endWhere((_stream, { credentialId }) => ended.has(credentialId), streamEnds.credential());
   }
 
-  function endExpired(nowMs: number): void {
-    const isOver = ({ expiresAtMs }: Caller) => expiresAtMs <= nowMs;
-    openStreams.endWhere((_stream, caller) => caller.scopes !== null && isOver(caller), createEnds.keyExpired());
+  function endExpiredStreams(nowMs: number): void {
+    const hasExpired = ({ expiresAtMs }: Caller) => expiresAtMs <= nowMs;
+    openStreams.endWhere((_stream, caller) => caller.scopes !== null && hasExpired(caller), streamEnds.keyExpired());
     openStreams.endWhere(
-      (stream, caller) => stream.endsWithToken === true && isOver(caller),
-      createEnds.tokenExpired(),
+      (stream, caller) => stream.endsWithToken === true && hasExpired(caller),
+      streamEnds.tokenExpired(),
     );
   }
 
-  function endMemberships(lost: readonly LostMembership[]): void {
+  function endStreamsOfMemberships(lost: readonly LostMembership[]): void {
     for (const { conversationId, userId, role, isDeleted } of lost) {
-      const why = isDeleted
-        ? createEnds.conversation()
+      const end = isDeleted
+        ? streamEnds.conversation()
         : role === null
-          ? createEnds.membership()
-          : createEnds.writing();
+          ? streamEnds.membership()
+          : streamEnds.writing();
       openStreams.endWhere(
         (stream, { user }) =>
           stream.conversationId === conversationId &&
           user.id === userId &&
           (role === null || stream.isWriting === true),
-        why,
+        end,
       );
     }
   }
 
   async function checkMemberships(): Promise<void> {
     const memberships = openStreams.listMemberships();
-    if (memberships.length > 0) endMemberships(await conversations.findLostMemberships(memberships));
+    if (memberships.length > 0) endStreamsOfMemberships(await conversations.findLostMemberships(memberships));
   }
 
-  /** Checks the database, because a message may be older than a later change. One check at a time. */
+  /**
+   * Checks memberships in the database, because they may have changed again since the message. Only one check runs at a
+   * time.
+   */
   async function scheduleMembershipCheck(): Promise<void> {
     isCheckDue = true;
     if (isChecking) return;
@@ -111,22 +128,22 @@ export function createRevocations(deps: Dependencies): Revocations {
         await checkMemberships();
       }
     } catch (error) {
-      onFault(error);
+      onError(error);
     } finally {
       isChecking = false;
     }
   }
 
   async function checkSessions(nowMs: number): Promise<void> {
-    // The database may have been unavailable or slow for longer than the usual overlap.
-    endCredentials((await auth.findEndedSessions(nowMs - checkedAtMs + OVERLAP_MS)).map(({ id }) => id));
+    // Covers the time since the last successful check, because the database may have been unavailable or slow.
+    endStreamsOfCredentials((await auth.findEndedSessions(nowMs - checkedAtMs + OVERLAP_MS)).map(({ id }) => id));
     const open = openStreams.listSessionIds();
     const ids = mustCheckAll ? open : open.filter((id) => !checkedIds.has(id));
     mustCheckAll = false;
     checkedIds = new Set(open);
     try {
       for (let from = 0; from < ids.length; from += SESSIONS_BATCH)
-        endCredentials(await auth.findEndedSessionsAmong(ids.slice(from, from + SESSIONS_BATCH)));
+        endStreamsOfCredentials(await auth.findEndedSessionsAmong(ids.slice(from, from + SESSIONS_BATCH)));
     } catch (error) {
       checkedIds.clear();
       throw error;
@@ -134,14 +151,14 @@ export function createRevocations(deps: Dependencies): Revocations {
   }
 
   async function checkKeys(): Promise<void> {
-    const lockedOut = await apiKeys.findEnded(openStreams.listKeyCallers());
-    if (lockedOut.size > 0) openStreams.endWhere((_stream, caller) => lockedOut.has(caller), createEnds.credential());
+    const ended = await apiKeys.findEnded(openStreams.listKeyCallers());
+    if (ended.size > 0) openStreams.endWhere((_stream, caller) => ended.has(caller), streamEnds.credential());
   }
 
   bus.subscribe("credentials", {
     onMessage({ ids }) {
       auth.forgetSessions(ids);
-      endCredentials(ids);
+      endStreamsOfCredentials(ids);
     },
     onGap() {
       mustCheckAll = true;
@@ -149,9 +166,10 @@ export function createRevocations(deps: Dependencies): Revocations {
   });
   bus.subscribe("conversations", {
     onMessage(message) {
-      if (mayEndMemberships(message) && openStreams.dependsOn(message.conversation_id)) void scheduleMembershipCheck();
+      if (mayAffectMemberships(message) && openStreams.dependsOn(message.conversation_id))
+        void scheduleMembershipCheck();
     },
-    // The next poll catches it.
+    // The next poll finds lost changes.
     onGap: () => {},
   });
 
@@ -159,8 +177,8 @@ export function createRevocations(deps: Dependencies): Revocations {
     async check() {
       const nowMs = performance.now();
       if (openStreams.count() > 0) {
-        endExpired(Date.now());
-        // Concurrently, so that no statement waits for another.
+        endExpiredStreams(Date.now());
+        // Concurrently, so that a slow statement doesn't delay the others.
         await Promise.all([checkSessions(nowMs), checkKeys(), checkMemberships()]);
       }
       checkedAtMs = nowMs;
@@ -168,9 +186,9 @@ export function createRevocations(deps: Dependencies): Revocations {
   };
 }
 
-function mayEndMemberships(message: ConversationsMessage): boolean {
+function mayAffectMemberships(message: ConversationsMessage): boolean {
   if (message.type === "conversation.unlisted") return true;
   if (message.type !== "conversation.changed") return false;
-  // A role change is announced like an added member.
+  // Role changes are announced as `member.added`, too.
   return ["member.removed", "member.added", "conversation.deleted"].includes(message.event);
 }

@@ -1,19 +1,22 @@
 import type { Config } from "../../config.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
-import { nameConfiguration } from "./language.ts";
+import { formatConfigurationName } from "./language.ts";
 import * as queries from "./queries.ts";
 import { toWordText } from "./words.ts";
 
-/** Messages whose texts are in memory at a time. */
+/** Maximum messages whose texts are in memory at a time. */
 const PART_MESSAGES = 400;
-/** Batches per transaction. More of them mean fewer rewrites of index entries for common words. */
+/** Parts per transaction. The more there are, the fewer times the index entries of common words are rewritten. */
 const BATCH_PARTS = 4;
-/** Existing conversations added to the index per batch after an upgrade. */
+/** Existing conversations that are queued for indexing at once, after an upgrade or a change of the language. */
 const BACKFILL_CONVERSATIONS = 200;
-/** Sends take priority: the indexer pauses as long as it worked, up to this. Searches scan messages not indexed yet. */
+/** The longest pause after a batch. The indexer pauses as long as it has worked, so that sends take priority. */
 const PAUSE_MS_MAX = 1_000;
 
-/** Keeps the search index in sync with the messages. A failed or interrupted batch is retried by the next run, on any instance. */
+/**
+ * Keeps the search index in sync with the messages. If a batch fails or is interrupted, the next run on any instance
+ * retries it.
+ */
 export function createSearchIndexer({
   database,
   config,
@@ -21,9 +24,9 @@ export function createSearchIndexer({
   database: Database;
   config: Pick<Config, "SEARCH_LANGUAGE">;
 }) {
-  const language = nameConfiguration(config.SEARCH_LANGUAGE);
+  const language = formatConfigurationName(config.SEARCH_LANGUAGE);
 
-  /** @returns whether there may be more; null: another instance is indexing. */
+  /** Indexes one part. @returns whether there may be more; null if another instance is indexing. */
   const indexPart = async (sql: Sql): Promise<boolean | null> => {
     const messages = await queries.claimWork(sql, PART_MESSAGES);
     if (messages === null) return null;
@@ -32,7 +35,7 @@ export function createSearchIndexer({
     return (await queries.findSearchWork(sql, language)).hasMessages;
   };
 
-  /** @returns whether this instance did something; false: another one is indexing. */
+  /** Indexes a batch of parts in one transaction. @returns false if another instance is indexing. */
   const indexBatch = (): Promise<boolean> =>
     withTransaction(database, async (sql) => {
       for (let parts = 0; parts < BATCH_PARTS; parts += 1) {
@@ -50,7 +53,7 @@ export function createSearchIndexer({
       return hasMessages || hasBackfill;
     },
 
-    /** For the job runner: indexes everything pending. */
+    /** Indexes everything pending. Called by the job runner. */
     async run(signal: AbortSignal): Promise<void> {
       await queries.setLanguage(database, language);
       while (!signal.aborted) {

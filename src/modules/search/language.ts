@@ -1,2 +1,2 @@
-/** The name of a Postgres text search configuration. */
-export const nameConfiguration = (language: string): string => `pg_catalog.${language}`;
+/** Returns the name of a language's text search configuration in Postgres. */
+export const formatConfigurationName = (language: string): string => `pg_catalog.${language}`;

@@ -3,7 +3,7 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Named, Nullable, OneOf, SearchText, Timestamp, Uuid } from "../../lib/schema.ts";
 import { Message } from "../../protocol/message.ts";
 
-/** UTF-16 units of a search query. */
+/** Maximum length of a search query, in UTF-16 units. */
 const SEARCH_CHARS_MAX = 500;
 
 const roles = ["system", "user", "assistant", "tool"] as const;

@@ -2,16 +2,16 @@ import type { Sql } from "../../db/client.ts";
 import type { MessageRow } from "../../protocol/message.ts";
 import type { ParsedQuery } from "./parse-query.ts";
 
-/** UTF-16 units of a text that are read for the index, and for a snippet. */
+/** UTF-16 units of a text that are read for the index and for a snippet. */
 const TEXT_CHARS_MAX = 60_000;
-/** Outbox rows that a search scans; there are more only while the indexer is behind. */
+/** Maximum outbox rows that a search scans; there are more only while the indexer is behind. */
 const OUTBOX_ROWS = 1_000;
 const UNINDEXED_MESSAGES = 500;
 
 /** A message, with the beginning of its text. */
 export type IndexableMessage = { conversation_id: string; seq: number; role: string; at: Date; content: string };
 
-/** A message that isn't indexed in its current form; without a text if it must not be found. */
+/** A message that isn't indexed in its current form. `content` is null if the message must not be found. */
 export type UnindexedMessage = Omit<IndexableMessage, "content"> & { content: string | null };
 
 export async function listUnindexed(sql: Sql, userId: string): Promise<UnindexedMessage[]> {
@@ -20,7 +20,7 @@ export async function listUnindexed(sql: Sql, userId: string): Promise<Unindexed
     from list_unindexed(${userId}, ${OUTBOX_ROWS}, ${UNINDEXED_MESSAGES}, ${TEXT_CHARS_MAX})`;
 }
 
-/** The words of a search and their stems, as they may occur in a text. */
+/** Lists the stems of a search's words. */
 export async function listStems(sql: Sql, language: string, words: string): Promise<string[]> {
   const [row] = await sql<{ stems: string[] }[]>`
     select tsvector_to_array(to_tsvector(${language}::text::regconfig, ${words})) as stems`;
@@ -35,7 +35,7 @@ export type SearchOptions = {
   role: string | null;
   from: Date | null;
   to: Date | null;
-  /** Messages that aren't indexed in their current form; `words` null: must not be found. */
+  /** Messages that aren't indexed in their current form. `words` is null if a message must not be found. */
   unindexed: (UnindexedMessage & { words: string | null })[];
   after: Position | null;
   rows: number;
@@ -72,8 +72,8 @@ export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]
 }
 
 /**
- * Puts matches between `start` and `stop`, twice for each text: once for the exact words, once for words with the same
- * stem.
+ * Puts the `marks` around matches. Returns each text twice: with the exact words marked, and with words of the same
+ * stem marked.
  */
 export async function highlightHits(
   sql: Sql,
@@ -90,7 +90,9 @@ export async function highlightHits(
     order by t.n`;
 }
 
-/** Locks up to `messages` messages to be indexed, for this transaction; null: another instance is indexing. */
+/**
+ * Locks and returns up to `messages` messages to be indexed in this transaction; null if another instance is indexing.
+ */
 export async function claimWork(
   sql: Sql,
   messages: number,
@@ -114,12 +116,12 @@ export async function storeEntries(
       ${language}::text::regconfig, ${isNew})`;
 }
 
-/** At the end of a batch: flushes the pending list of the index, so readers and the next writer don't have to. */
+/** Flushes the pending list of the index at the end of a batch, so that searches and the next write don't have to. */
 export async function mergeEntries(sql: Sql): Promise<void> {
   await sql`select merge_search_entries()`;
 }
 
-/** What is pending: a cheap query, since some instance runs it each second. */
+/** Finds out what is pending. A cheap query, because an instance runs it every second. */
 export async function findSearchWork(
   sql: Sql,
   language: string,
@@ -130,12 +132,12 @@ export async function findSearchWork(
   return { hasMessages: row?.has_messages ?? false, hasBackfill: row?.has_backfill ?? false };
 }
 
-/** Starts over if the index was built in another language. */
+/** Starts indexing from scratch if the index was built for a different language. */
 export async function setLanguage(sql: Sql, language: string): Promise<void> {
   await sql`select set_search_language(${language})`;
 }
 
-/** Adds the next existing conversations to the index. @returns whether there may be more. */
+/** Queues the next existing conversations for indexing. @returns whether there may be more. */
 export async function addBackfill(sql: Sql, conversations: number): Promise<boolean> {
   const [row] = await sql<{ more: boolean }[]>`select add_search_backfill(${conversations}) as more`;
   return row?.more ?? false;

@@ -7,7 +7,7 @@ import type { FoundMessage, SearchService } from "./service.ts";
 
 type Dependencies = { search: SearchService };
 
-/** `/api/v1/search`: full text search in messages. */
+/** `/api/v1/search`: full-text search in messages. */
 export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
   route({
     method: "GET",
@@ -24,10 +24,10 @@ export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
     ok: Page(SearchHit),
     handle: async ({ caller, query, request, set }) => {
       const page = readPage(query, 3);
-      const found = await search.search(
+      const matches = await search.search(
         caller.user.id,
         {
-          typed: query.q,
+          input: query.q,
           conversationId: query.conversation_id ?? null,
           role: query.role ?? null,
           from: readTimeFilter(query.from, "from") ?? null,
@@ -35,8 +35,8 @@ export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
         },
         page,
       );
-      const keyOf = ({ rank, at, id }: FoundMessage) => [String(rank), at.toISOString(), id];
-      return createPage(found, page.limit, keyOf, mapToHit, { request, headers: set.headers });
+      const createCursor = ({ rank, at, id }: FoundMessage) => [String(rank), at.toISOString(), id];
+      return createPage(matches, page.limit, createCursor, mapToHit, { request, headers: set.headers });
     },
   }),
 ];

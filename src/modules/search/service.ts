@@ -2,7 +2,7 @@ import type { Config } from "../../config.ts";
 import type { Database } from "../../db/client.ts";
 import { createBadCursor, type PageRequest } from "../../http/pagination.ts";
 import { isUuid } from "../../lib/schema.ts";
-import { nameConfiguration } from "./language.ts";
+import { formatConfigurationName } from "./language.ts";
 import { parseQuery } from "./parse-query.ts";
 import * as queries from "./queries.ts";
 import { createHitSnippets } from "./snippets.ts";
@@ -10,24 +10,25 @@ import { toWordText } from "./words.ts";
 
 export { createSearchIndexer } from "./indexer.ts";
 
-/** A matching message. */
+/** A matching message, with its snippet. */
 export type FoundMessage = queries.HitRow & { snippet: string };
 
 type SearchRequest = {
-  /** The user's input. */
-  typed: string;
+  /** The search query that the user typed. */
+  input: string;
   conversationId: string | null;
   role: string | null;
   from: Date | null;
   to: Date | null;
 };
 
-/** Full text search in messages (docs/decisions/0074). */
+/** Searches the text of messages (docs/decisions/0074). */
 export interface SearchService {
   /**
-   * Matching messages that the user can currently read, best first: one more than a page. `page.after` is
-   * [rank, time, id]. A message can be found as soon as its send, edit or end is confirmed.
-   * @throws Problem `bad_cursor`, or `invalid` for a search without a search word.
+   * Finds matching messages that the user can currently read, best match first: up to one more than a page.
+   * `page.after` is [rank, time, id]. A message can be found as soon as it is acknowledged as sent, edited or
+   * completed.
+   * @throws Problem `bad_cursor`, or `invalid` for a query without a word to search for.
    */
   search(userId: string, request: SearchRequest, page: PageRequest): Promise<FoundMessage[]>;
 }
@@ -35,11 +36,11 @@ export interface SearchService {
 type Dependencies = { database: Database; config: Pick<Config, "SEARCH_LANGUAGE"> };
 
 export function createSearchService({ database, config }: Dependencies): SearchService {
-  const language = nameConfiguration(config.SEARCH_LANGUAGE);
+  const language = formatConfigurationName(config.SEARCH_LANGUAGE);
   return {
-    async search(userId, { typed, ...filters }, { limit, after }) {
+    async search(userId, { input, ...filters }, { limit, after }) {
       const position = after && readPosition(after);
-      const query = parseQuery(typed);
+      const query = parseQuery(input);
       const unindexed = (await queries.listUnindexed(database, userId)).map((message) => ({
         ...message,
         words: message.content === null ? null : toWordText(message.content),

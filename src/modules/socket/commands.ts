@@ -1,4 +1,4 @@
-import { type Caller, type Identify, showExpiry } from "../../access/caller.ts";
+import { type Caller, formatExpiry, type Identify } from "../../access/caller.ts";
 import { type NeededScope, requireScope } from "../../access/scopes.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
@@ -27,17 +27,17 @@ export type CommandDependencies = {
   limits: Pick<Limits, "reads">;
 };
 
-/** The body of the ack; undefined for frames without an ack, or already acknowledged. */
-type Answer<T extends ClientFrameType> = (T extends AckedFrameType ? AckBody<T> : never) | undefined;
+/** The body of the ack. Undefined if the frame has no ack, or the handler has already sent it. */
+type AckBodyOf<T extends ClientFrameType> = (T extends AckedFrameType ? AckBody<T> : never) | undefined;
 export type FrameHandler<T extends ClientFrameType> = (
   connection: Connection,
   caller: Caller,
   frame: ClientFrame<T>,
-) => Promise<Answer<T>> | Answer<T>;
+) => Promise<AckBodyOf<T>> | AckBodyOf<T>;
 
 const SENDING_RETRY_AFTER_MS = 500;
 
-/** The API key scope that each frame requires. */
+/** The API key scope that each type of frame requires. */
 export const frameScopes: Record<ClientFrameType, NeededScope> = {
   auth: "any",
   ping: "any",
@@ -55,18 +55,21 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
   "inbox.unsubscribe": "any",
 };
 
-/** A response as sent so far. Its end may be stored already: then the remaining chunks and the end are still to be sent. */
-const showInProgress = (message: Message, content: string): Message =>
+/**
+ * Returns an answer with the text that was pushed so far. If the answer is already stored as complete, its remaining
+ * deltas and its completion are still about to be pushed.
+ */
+const toInProgress = (message: Message, content: string): Message =>
   message.status === "streaming"
     ? { ...message, content }
     : { ...message, content, status: "streaming", finish_reason: null, usage: null, error: null };
 
-/** The handlers of authenticated frames. Thrown problems become error frames. */
+/** Creates the handlers of authenticated frames. Problems that they throw are sent as error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
   const { conversations, messages, generations, recovery, hub, inbox, typing, limits } = deps;
 
-  /** Typing requires permission to write; the subscription was checked before. */
-  async function requireWriter(caller: Caller, conversationId: string): Promise<void> {
+  /** Checks that the caller may write in the conversation, which typing indicators require. */
+  async function requireWriteAccess(caller: Caller, conversationId: string): Promise<void> {
     const role =
       hub.findRole(conversationId, caller.user.id) ?? (await conversations.getPosition(caller, conversationId)).role;
     if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
@@ -74,14 +77,14 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
   return {
     async auth(connection, caller, { token, on_behalf_of: onBehalfOf = null }) {
-      const renewed = await deps.identify(token, { ipAddress: connection.ipAddress, onBehalfOf });
-      if (renewed.user.id !== caller.user.id)
+      const newCaller = await deps.identify(token, { ipAddress: connection.ipAddress, onBehalfOf });
+      if (newCaller.user.id !== caller.user.id)
         throw new Problem("forbidden", "A connection belongs to one user. Open another connection for another user.");
-      // Existing subscriptions continue, so the new credential must be allowed to subscribe.
-      if (connection.subscriptions.size > 0) requireScope(renewed.scopes, frameScopes.subscribe);
-      if (inbox.has(connection)) requireScope(renewed.scopes, frameScopes["inbox.subscribe"]);
-      connection.caller = { ...renewed, requestId: connection.requestId };
-      return { expires_at: showExpiry(renewed) };
+      // Existing subscriptions continue, so the new credential must permit them.
+      if (connection.subscriptions.size > 0) requireScope(newCaller.scopes, frameScopes.subscribe);
+      if (inbox.has(connection)) requireScope(newCaller.scopes, frameScopes["inbox.subscribe"]);
+      connection.caller = { ...newCaller, requestId: connection.requestId };
+      return { expires_at: formatExpiry(newCaller) };
     },
 
     async subscribe(connection, caller, { id, conversation_id, after_seq }) {
@@ -95,7 +98,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
           connection,
           () => recovery.start(caller, conversationId, after_seq ?? undefined),
           (position: StartPosition, { lastSeq, missed, usersOnline }) => {
-            // The connection closed while the position was read: don't leave it in the room.
+            // If the connection closed while the position was read, it must not stay in the room.
             if (connection.isClosing) {
               hub.leave(conversationId, connection);
               return;
@@ -103,29 +106,29 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
             connection.subscriptions.add(conversationId);
             const snapshots = hub.listSnapshots(conversationId);
             recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
-            const shown = recovered.map((event) => {
+            const visibleEvents = recovered.map((event) => {
               if (event.type !== "message.created") return event;
               const snapshot = snapshots.find(({ seq }) => seq === event.seq);
-              return snapshot ? { ...event, data: showInProgress(event.data, snapshot.text) } : event;
+              return snapshot ? { ...event, data: toInProgress(event.data, snapshot.text) } : event;
             });
-            // Send it before the first push.
+            // Sent here, because the ack must precede the first push.
             const ack: Ack<"subscribe"> = {
               type: "ack",
               id,
               last_seq: lastSeq,
               recovered: position.recovered,
-              events: shown,
+              events: visibleEvents,
               members_online: usersOnline,
             };
-            connection.answer(ack);
+            connection.sendFrame(ack);
           },
           () => {
-            // Responses in progress whose text so far is not part of the events.
+            // Sends the current text of answers in progress, unless the events contain it.
             for (const { seq, frame } of hub.listSnapshots(conversationId))
               if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
           },
         );
-      // Up to 500 events: counts as a read.
+      // Counts as a read, because it loads up to 500 events.
       await limits.reads.run(caller.user.id, join);
       return undefined;
     },
@@ -138,12 +141,12 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     async "message.send"(connection, caller, { conversation_id, type: _type, id: _id, ...input }) {
-      if (connection.sending >= SENDING_MAX)
+      if (connection.pendingSends >= SENDING_MAX)
         throw new Problem("rate_limited", `A connection can have at most ${SENDING_MAX} unacknowledged messages.`, {
           retryAfterMs: SENDING_RETRY_AFTER_MS,
         });
       const conversationId = conversation_id.toLowerCase();
-      connection.sending += 1;
+      connection.pendingSends += 1;
       try {
         const { message, duplicate } = await connection.sendOrder.run(conversationId, (slot) =>
           messages.send(caller, conversationId, input, slot),
@@ -151,7 +154,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
         typing.stop(conversationId, caller.user.id, connection);
         return { message, duplicate };
       } finally {
-        connection.sending -= 1;
+        connection.pendingSends -= 1;
       }
     },
 
@@ -174,15 +177,15 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     async "typing.start"(connection, caller, { conversation_id }) {
-      await requireWriter(caller, conversation_id.toLowerCase());
-      // The connection closed during the check, so nothing would end its typing indicator.
+      await requireWriteAccess(caller, conversation_id.toLowerCase());
+      // If the connection closed during the check, nothing would end its typing indicator later.
       if (connection.isClosing) return undefined;
       typing.start(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;
     },
 
     async "typing.stop"(connection, caller, { conversation_id }) {
-      await requireWriter(caller, conversation_id.toLowerCase());
+      await requireWriteAccess(caller, conversation_id.toLowerCase());
       typing.stop(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;
     },
@@ -192,12 +195,12 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     async "inbox.subscribe"(connection, caller, { id }) {
-      // Reads every conversation of the user: counts as a read.
+      // Counts as a read, because it reads all of the user's conversations.
       await limits.reads.run(caller.user.id, async () => {
-        // The connection closed while waiting: nothing would unsubscribe it.
+        // If the connection closed while waiting, nothing would unsubscribe it later.
         if (connection.isClosing) return;
-        // Send it before the first push.
-        await inbox.subscribe(connection, (unread) => connection.answer({ type: "ack", id, unread }));
+        // Sent here, because the ack must precede the first push.
+        await inbox.subscribe(connection, (unread) => connection.sendFrame({ type: "ack", id, unread }));
       });
       return undefined;
     },
@@ -208,7 +211,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     ping(connection, _caller, { id }) {
-      connection.answer({ type: "pong", ...(id !== undefined && { id }) });
+      connection.sendFrame({ type: "pong", ...(id !== undefined && { id }) });
       return undefined;
     },
   };

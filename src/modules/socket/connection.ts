@@ -7,8 +7,8 @@ import { FrameMeter } from "../../limits/frame-limit.ts";
 import { type CloseReason, closeCodes } from "../../protocol/close-codes.ts";
 import type { Push } from "../../protocol/pushes.ts";
 import type { Listener } from "../../realtime/room.ts";
+import { QueuedFrames } from "./queued-frames.ts";
 import { SendOrder } from "./send-order.ts";
-import { WaitingFrames } from "./waiting-frames.ts";
 
 export type Socket = ServerWebSocket<{ connection: Connection }>;
 
@@ -17,32 +17,32 @@ export class Connection implements Listener, OpenStream {
   readonly id = createId();
   readonly openedAtMs = Date.now();
   readonly subscriptions = new Set<string>();
-  /** Frames queued behind one in progress: a connection's frames take effect in order. */
-  readonly waiting = new WaitingFrames();
+  /** Frames queued behind the one in progress, because a connection's frames take effect in order. */
+  readonly queue = new QueuedFrames();
   caller: Caller | null;
   isBusy = false;
-  /** Messages not committed yet. */
-  sending = 0;
+  /** The number of messages that aren't committed yet. */
+  pendingSends = 0;
   readonly sendOrder = new SendOrder();
-  /** Consecutive invalid frames. */
+  /** The number of consecutive invalid frames. */
   violations = 0;
-  /** Releases its slot in the user's connection limit. */
+  /** Releases the connection's slot in the user's limit. */
   release = () => {};
   lastSeenAtMs = Date.now();
   pingedAtMs = 0;
-  /** Whether the last sweep found it too slow. */
+  /** Whether the last sweep found the client too slow. */
   isSlow = false;
   closedAtMs = 0;
   #socket: Socket | undefined;
   #onSent: ((type: string) => void) | undefined;
-  /** Frames sent together at the end of this event loop turn. */
+  /** Frames to be sent together at the end of this event loop turn. */
   #unsent: string[] = [];
   #meter: FrameMeter | undefined;
 
   /**
-   * @param ipAddress the client's address, if known.
-   * @param requestId of the request that opened it, for the log.
-   * @param trace of that request, for links.
+   * @param ipAddress the client's IP address, if known.
+   * @param requestId the id of the request that opened the connection, for the log.
+   * @param trace the span of that request, for links.
    */
   constructor(
     caller: Caller | null,
@@ -57,7 +57,7 @@ export class Connection implements Listener, OpenStream {
     return this.caller?.user.id ?? "";
   }
 
-  /** Recently sent messages; most connections only listen, and need none. */
+  /** Counts recently received frames. Created on demand, because most connections only listen. */
   get meter(): FrameMeter {
     this.#meter ??= new FrameMeter();
     return this.#meter;
@@ -67,7 +67,7 @@ export class Connection implements Listener, OpenStream {
     return this.closedAtMs > 0;
   }
 
-  /** The socket's native topics, which deliver pushes. */
+  /** The socket's native topics, through which it receives pushes. */
   get topics(): { subscribe(topic: string): void; unsubscribe(topic: string): void } {
     return {
       subscribe: (topic) => this.#socket?.subscribe(topic),
@@ -75,7 +75,7 @@ export class Connection implements Listener, OpenStream {
     };
   }
 
-  /** @param onSent counts frames sent to this connection alone, by type. */
+  /** @param onSent counts frames that are sent only to this connection, by type. */
   attach(socket: Socket, onSent: (type: string) => void): void {
     this.#socket = socket;
     this.#onSent = onSent;
@@ -91,16 +91,16 @@ export class Connection implements Listener, OpenStream {
     this.#socket?.send(text);
   }
 
-  answer(frame: Push): void {
+  sendFrame(frame: Push): void {
     this.#onSent?.(frame.type);
     this.send(JSON.stringify(frame));
   }
 
   /**
-   * Sends at the end of this event loop turn. A group commit acknowledges hundreds of messages in one turn: batching costs
-   * one system call per socket, including its pending pushes, instead of one per message.
+   * Sends a frame at the end of this event loop turn. A group commit acknowledges hundreds of messages in one turn;
+   * batching takes one system call per socket, including its pending pushes, instead of one per message.
    */
-  answerSoon(frame: Push): void {
+  sendFrameSoon(frame: Push): void {
     if (this.isClosing) return;
     this.#onSent?.(frame.type);
     if (this.#unsent.push(JSON.stringify(frame)) === 1) process.nextTick(() => this.#flush());
@@ -142,7 +142,7 @@ export class Connection implements Listener, OpenStream {
     this.#socket?.close(code, text);
   }
 
-  /** Terminates the transport if the client doesn't answer the close frame. */
+  /** Terminates the TCP connection. Call it if the client doesn't respond to the close frame. */
   terminate(): void {
     this.#socket?.terminate();
   }

@@ -16,18 +16,19 @@ const TOKEN_PREFIX = "base64url.bearer.";
 
 type Dependencies = {
   identify: Identify;
-  /** Uses up a ticket. @throws Problem `unauthorized`. */
+  /** Redeems a ticket, which works only once. @throws Problem `unauthorized`. */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
   readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
-  /** Open sockets on this instance, per user. */
+  /** The slots for open sockets on this instance, per user. */
   slots: Slots;
   isDraining(): boolean;
 };
 
 /**
- * `GET /realtime`: refuses by HTTP, before the upgrade. A plain route instead of the framework's `.ws()`, whose
- * per-socket closures and guessing parser would slow the hot path (docs/decisions/0001).
+ * `GET /realtime`: opens a WebSocket. Requests are refused over HTTP, before the upgrade. A plain route instead of the
+ * framework's `.ws()`, whose per-socket closures and content sniffing would slow down the hot path
+ * (docs/decisions/0001).
  */
 export function createSocketRoutes(deps: Dependencies): Route[] {
   const { identify, redeemTicket, readClientAddress, isAllowedOrigin, slots, isDraining } = deps;
@@ -38,7 +39,8 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
     if (token !== null) return identify(token, origin);
     const ticket = readUrl(request).searchParams.get("ticket");
     if (ticket !== null) return redeemTicket(ticket, origin);
-    // It would be lost by the first frame, and the key would then act for its owner.
+    // Refused, because the header would be forgotten by the first frame, and the key would then act on behalf of its
+    // owner.
     if (origin.onBehalfOf !== null)
       throw new Problem(
         "malformed",
@@ -54,15 +56,15 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
       operationId: "connect",
       summary: "Open a WebSocket",
       tag: "operations",
-      // The credential may also come as a ticket, in a subprotocol, or in the first frame.
+      // Public, because the credential may also be a ticket, or come in a subprotocol or the first frame.
       public: true,
-      // Documented in AsyncAPI.
+      // Hidden from OpenAPI, because it is documented in AsyncAPI.
       isHidden: true,
       handle: async ({ request, server, set }) => {
         if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")
           throw new Problem(
             "malformed",
-            "This address requires a WebSocket handshake; see /problems/malformed and the docs.",
+            "This endpoint requires a WebSocket handshake; see /problems/malformed and the docs.",
           );
         const origin = request.headers.get("origin");
         if (origin !== null && !isAllowedOrigin(origin, request))
@@ -103,7 +105,10 @@ function readProtocols(request: Request): string[] {
     .filter((part) => part !== "");
 }
 
-/** `base64url.bearer.<base64url(token)>`: the only way for browsers to send a token in the handshake. */
+/**
+ * Reads the token from the subprotocol `base64url.bearer.<base64url(token)>`, the only way for browsers to send one in
+ * the handshake.
+ */
 function readProtocolToken(protocols: string[]): string | null {
   const offered = protocols.find((protocol) => protocol.startsWith(TOKEN_PREFIX));
   if (!offered) return null;

@@ -1,4 +1,4 @@
-import { type Caller, showExpiry } from "../../access/caller.ts";
+import { type Caller, formatExpiry } from "../../access/caller.ts";
 import type { OpenStreams } from "../../access/open-streams.ts";
 import { requireScope } from "../../access/scopes.ts";
 import { findTemporaryProblem } from "../../db/client.ts";
@@ -13,8 +13,8 @@ import { createErrorFrame } from "../../protocol/pushes.ts";
 import { type CommandDependencies, createCommands, type FrameHandler, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
-import { createTraceFrame } from "./trace-frames.ts";
-import { WaitingBytes } from "./waiting-frames.ts";
+import { QueuedBytes } from "./queued-frames.ts";
+import { createFrameTracer } from "./trace-frames.ts";
 
 type Dependencies = CommandDependencies & {
   limits: Pick<Limits, "frames" | "sockets" | "countCaller">;
@@ -24,12 +24,12 @@ type Dependencies = CommandDependencies & {
   tracing: Tracing | null;
 };
 
-/** All WebSockets of this instance: reads and answers their frames, and closes sockets when necessary. */
+/** Manages all WebSockets of this instance: handles their frames, and closes sockets when necessary. */
 export function createSockets(deps: Dependencies) {
-  const { hub, inbox, typing, identify, limits: rates, openStreams, log, metrics, tracing } = deps;
+  const { hub, inbox, typing, identify, limits: rateLimits, openStreams, log, metrics, tracing } = deps;
   const commands = createCommands(deps);
   const connections = new Set<Connection>();
-  const waitingBytes = new WaitingBytes();
+  const queuedBytes = new QueuedBytes();
 
   const sentCounters = new Map<string, { inc(): void }>();
   function countSent(type: string): void {
@@ -38,25 +38,28 @@ export function createSockets(deps: Dependencies) {
     counter.inc();
   }
 
-  /** @returns false if the user has too many sockets; this one is then closed. */
-  function welcome(connection: Connection, caller: Caller): boolean {
+  /**
+   * Sends `ready` to an authenticated socket.
+   * @returns false if the user has too many sockets; this one is then closed.
+   */
+  function accept(connection: Connection, caller: Caller): boolean {
     connection.caller = caller;
-    if (!rates.sockets.hasRoom(caller.user.id)) {
-      rates.sockets.refuse();
+    if (!rateLimits.sockets.hasRoom(caller.user.id)) {
+      rateLimits.sockets.refuse();
       connection.close("too_many_connections");
       return false;
     }
-    const releaseSlot = rates.sockets.take(caller.user.id);
+    const releaseSlot = rateLimits.sockets.take(caller.user.id);
     const remove = openStreams.add(connection);
     connection.release = () => {
       remove();
       releaseSlot();
     };
     const { created_at, ...user } = caller.user;
-    connection.answer({
+    connection.sendFrame({
       type: "ready",
       connection_id: connection.id,
-      // Disabled users were refused before.
+      // Disabled users have already been refused.
       user: { ...user, disabled: false, created_at: created_at.toISOString() },
       heartbeat_ms: limits.HEARTBEAT_MS,
       limits: limits.shownLimits,
@@ -65,7 +68,7 @@ export function createSockets(deps: Dependencies) {
     return true;
   }
 
-  /** The first frame of a connection without a credential: only `auth` is allowed. */
+  /** Handles the first frame of a connection without a credential: only `auth` is allowed. */
   async function authenticate(connection: Connection, frame: ClientFrame): Promise<void> {
     if (frame.type !== "auth") throw new Problem("unauthorized", "The first frame must be `auth`.");
     let caller: Caller;
@@ -75,18 +78,18 @@ export function createSockets(deps: Dependencies) {
         onBehalfOf: frame.on_behalf_of ?? null,
       });
     } catch (error) {
-      // Temporary failures don't close the connection: the same credential may be accepted soon.
+      // Temporary failures don't close the connection, because the same credential may be accepted soon.
       if (!(error instanceof Problem) || problemCodes[error.code].temporary) throw error;
       connection.close(error.code === "forbidden" ? "forbidden" : "bad_credential");
       return;
     }
-    if (welcome(connection, { ...caller, requestId: connection.requestId }) && frame.id !== undefined)
-      connection.answer({ type: "ack", id: frame.id, expires_at: showExpiry(caller) });
+    if (accept(connection, { ...caller, requestId: connection.requestId }) && frame.id !== undefined)
+      connection.sendFrame({ type: "ack", id: frame.id, expires_at: formatExpiry(caller) });
   }
 
-  const handle = createTraceFrame(tracing, handleFrame);
+  const handle = createFrameTracer(tracing, handleFrame);
 
-  /** @returns the error that was sent; undefined if there was none. */
+  /** Handles a frame. @returns the error that was sent, if any. */
   async function handleFrame(connection: Connection, frame: ClientFrame): Promise<Problem | undefined> {
     try {
       if (!connection.caller) {
@@ -94,45 +97,51 @@ export function createSockets(deps: Dependencies) {
         return undefined;
       }
       requireScope(connection.caller.scopes, frameScopes[frame.type]);
-      // A message is rate-limited where it is stored: only there it is known whether a model responds.
-      if (frame.type === "generation.regenerate") await rates.countCaller("ai", connection.caller);
+      // Messages are rate-limited where they are stored, because only then it is known whether a model answers.
+      if (frame.type === "generation.regenerate") await rateLimits.countCaller("ai", connection.caller);
       // The command map guarantees the matching frame type, which the compiler can't infer.
       const command = commands[frame.type] as FrameHandler<ClientFrameType>;
       const body = await command(connection, connection.caller, frame);
-      if (body && frame.id !== undefined) connection.answerSoon({ type: "ack", id: frame.id, ...body });
+      if (body && frame.id !== undefined) connection.sendFrameSoon({ type: "ack", id: frame.id, ...body });
       return undefined;
     } catch (error) {
       const problem = mapError(error, log);
-      fail(connection, problem, frame.id ?? null);
-      if (problem.violatedPolicies) countRefused(connection);
+      sendError(connection, problem, frame.id ?? null);
+      if (problem.violatedPolicies) recordRefusal(connection);
       return problem;
     }
   }
 
-  /** Closes the connection after too many refused frames. */
-  function countRefused(connection: Connection): void {
+  /** Records a refused frame, and closes the connection after too many of them. */
+  function recordRefusal(connection: Connection): void {
     if (connection.meter.refuse(Date.now())) connection.close("rate_limited");
   }
 
-  /** Counts a frame, valid or not. @returns false if it was refused; the error has been sent then. */
+  /**
+   * Applies the frame rate limit, also to invalid frames.
+   * @returns false if the frame was refused; the error has then been sent.
+   */
   function admit(connection: Connection, type: string, id: string | null): boolean {
-    const waitMs = rates.frames.take(connection.meter, connection.caller?.user.id ?? null, type);
+    const waitMs = rateLimits.frames.take(connection.meter, connection.caller?.user.id ?? null, type);
     if (waitMs === 0) return true;
     metrics.rateLimited.inc({ limit: "frames" });
     const detail = `Too many frames. Try again in ${Math.ceil(waitMs / 1_000)} s.`;
-    fail(connection, new Problem("rate_limited", detail, { retryAfterMs: waitMs }), id);
-    countRefused(connection);
+    sendError(connection, new Problem("rate_limited", detail, { retryAfterMs: waitMs }), id);
+    recordRefusal(connection);
     return false;
   }
 
-  function fail(connection: Connection, error: unknown, id: string | null): void {
-    connection.answer(createErrorFrame(mapError(error, log), id));
+  function sendError(connection: Connection, error: unknown, id: string | null): void {
+    connection.sendFrame(createErrorFrame(mapError(error, log), id));
   }
 
-  /** Frames take effect in order; a message doesn't delay later frames, because its number reserves its place. */
+  /**
+   * Handles a frame and those queued behind it, in order. A message doesn't delay later frames, because SendOrder keeps
+   * its position.
+   */
   async function run(connection: Connection, first: ClientFrame): Promise<void> {
     connection.isBusy = true;
-    for (let frame: ClientFrame | undefined = first; frame; frame = connection.waiting.take(waitingBytes)) {
+    for (let frame: ClientFrame | undefined = first; frame; frame = connection.queue.take(queuedBytes)) {
       if (connection.isClosing) break;
       const handled = handle(connection, frame);
       if (frame.type !== "message.send" || !connection.caller) await handled;
@@ -143,16 +152,16 @@ export function createSockets(deps: Dependencies) {
   function receive(connection: Connection, data: string | Buffer): void {
     if (connection.isClosing) return;
     connection.lastSeenAtMs = Date.now();
-    const about: UnreadFrame = { id: null };
+    const partialFrame: UnreadFrame = { id: null };
     let frame: ClientFrame;
     try {
       if (typeof data !== "string") throw new Problem("malformed", "Frames must be text, one JSON object each.");
-      frame = parseClientFrame(data, about);
+      frame = parseClientFrame(data, partialFrame);
     } catch (error) {
       metrics.wsFrames.inc({ direction: "in", type: "invalid" });
-      if (!admit(connection, "invalid", about.id)) return;
-      fail(connection, error, about.id);
-      // A frame with a wrong field is a mistake; one that isn't a JSON object means another protocol.
+      if (!admit(connection, "invalid", partialFrame.id)) return;
+      sendError(connection, error, partialFrame.id);
+      // A frame with a wrong field is a client's mistake. One that isn't a JSON object suggests a different protocol.
       if (error instanceof Problem && error.code === "malformed") connection.violations += 1;
       if (connection.violations > limits.VIOLATIONS_MAX) connection.close("protocol_violation");
       return;
@@ -160,28 +169,28 @@ export function createSockets(deps: Dependencies) {
     connection.violations = 0;
     metrics.wsFrames.inc({ direction: "in", type: frame.type });
     if (!admit(connection, frame.type, frame.id ?? null)) return;
-    if (connection.isBusy) addWaiting(connection, frame, data.length);
+    if (connection.isBusy) enqueue(connection, frame, data.length);
     else void run(connection, frame);
   }
 
-  function addWaiting(connection: Connection, frame: ClientFrame, bytes: number): void {
-    if (connection.waiting.length >= limits.WAITING_FRAMES_MAX) {
+  function enqueue(connection: Connection, frame: ClientFrame, bytes: number): void {
+    if (connection.queue.length >= limits.WAITING_FRAMES_MAX) {
       metrics.rateLimited.inc({ limit: "frames_waiting" });
       connection.close("rate_limited");
-    } else if (waitingBytes.sum >= limits.WAITING_FRAMES_BYTES_MAX) {
+    } else if (queuedBytes.sum >= limits.WAITING_FRAMES_BYTES_MAX) {
       const retryAfterMs = Math.round(limits.OVERLOAD_RETRY_MIN_MS * (1 + Math.random()));
-      fail(
+      sendError(
         connection,
         new Problem("overloaded", "Too many frames are waiting. Try again later.", { retryAfterMs }),
         frame.id ?? null,
       );
-    } else connection.waiting.add(frame, bytes, waitingBytes);
+    } else connection.queue.add(frame, bytes, queuedBytes);
   }
 
-  function leaveAll(connection: Connection): void {
+  function cleanUp(connection: Connection): void {
     connection.closedAtMs ||= Date.now();
     connections.delete(connection);
-    connection.waiting.clear(waitingBytes);
+    connection.queue.clear(queuedBytes);
     connection.release();
     metrics.wsConnections.set(connections.size);
     typing.leave(connection);
@@ -190,7 +199,7 @@ export function createSockets(deps: Dependencies) {
     inbox.unsubscribe(connection);
   }
 
-  function findFault(connection: Connection, nowMs: number): CloseReason | null {
+  function findCloseReason(connection: Connection, nowMs: number): CloseReason | null {
     if (!connection.caller) return nowMs - connection.openedAtMs > limits.AUTH_TIMEOUT_MS ? "no_credential" : null;
     if (connection.caller.expiresAtMs <= nowMs) return "token_expired";
     const wasSlow = connection.isSlow;
@@ -202,36 +211,39 @@ export function createSockets(deps: Dependencies) {
   }
 
   return {
-    /** Checks every socket: heartbeat, expired tokens, slow readers, missing credentials. */
+    /** Checks every socket for missed heartbeats, expired tokens, slow clients and missing credentials. */
     sweep(nowMs = Date.now()): void {
       for (const connection of connections) {
         if (connection.isClosing) {
           if (nowMs - connection.closedAtMs > limits.CLOSE_TIMEOUT_MS) connection.terminate();
           continue;
         }
-        const fault = findFault(connection, nowMs);
-        if (fault) connection.close(fault);
+        const closeReason = findCloseReason(connection, nowMs);
+        if (closeReason) connection.close(closeReason);
         else if (nowMs - Math.max(connection.lastSeenAtMs, connection.pingedAtMs) > limits.HEARTBEAT_MS)
           connection.ping(nowMs);
       }
     },
 
-    /** Asks all clients to reconnect elsewhere, and closes their sockets in batches, until `deadlineMs` (since 1970). */
+    /**
+     * Asks all clients to reconnect to another instance, and closes their sockets in batches, until `deadlineMs` (since
+     * 1970).
+     */
     async drain(deadlineMs: number): Promise<void> {
       const all = [...connections];
       if (all.length === 0) return;
       const spreadMs = Math.max(0, Math.min(DRAIN_SPREAD_MS_MAX, (deadlineMs - Date.now()) / 2));
       for (const connection of all)
-        connection.answer({
+        connection.sendFrame({
           type: "server.draining",
           reconnect_after_ms: Math.round(Math.random() * RECONNECT_SPREAD_MS),
         });
-      const waves = Math.ceil(all.length / DRAIN_WAVE_SOCKETS);
-      for (let wave = 0; wave < waves; wave += 1) {
-        const sockets = all.slice(wave * DRAIN_WAVE_SOCKETS, (wave + 1) * DRAIN_WAVE_SOCKETS);
-        await waitForSends(sockets, Math.min(deadlineMs, Date.now() + DRAIN_SENDS_MS));
+      const batches = Math.ceil(all.length / DRAIN_BATCH_SOCKETS);
+      for (let batch = 0; batch < batches; batch += 1) {
+        const sockets = all.slice(batch * DRAIN_BATCH_SOCKETS, (batch + 1) * DRAIN_BATCH_SOCKETS);
+        await waitForSends(sockets, Math.min(deadlineMs, Date.now() + DRAIN_ACK_MS_MAX));
         for (const connection of sockets) connection.close("draining");
-        await Bun.sleep(wave + 1 < waves ? spreadMs / waves : 0);
+        await Bun.sleep(batch + 1 < batches ? spreadMs / batches : 0);
       }
     },
 
@@ -242,7 +254,7 @@ export function createSockets(deps: Dependencies) {
         connection.attach(socket, countSent);
         connections.add(connection);
         metrics.wsConnections.set(connections.size);
-        if (connection.caller) welcome(connection, connection.caller);
+        if (connection.caller) accept(connection, connection.caller);
       },
       message(socket: Socket, data: string | Buffer): void {
         receive(socket.data.connection, data);
@@ -251,7 +263,7 @@ export function createSockets(deps: Dependencies) {
         socket.data.connection.lastSeenAtMs = Date.now();
       },
       close(socket: Socket): void {
-        leaveAll(socket.data.connection);
+        cleanUp(socket.data.connection);
       },
       maxPayloadLength: limits.FRAME_BYTES_READ_MAX,
       backpressureLimit: limits.BACKPRESSURE_BYTES_MAX,
@@ -263,17 +275,17 @@ export function createSockets(deps: Dependencies) {
   };
 }
 
-/** Sockets closed per batch while draining. */
-const DRAIN_WAVE_SOCKETS = 500;
-/** The longest duration of all batches together. */
+/** The number of sockets closed per batch while draining. */
+const DRAIN_BATCH_SOCKETS = 500;
+/** The maximum duration of all batches together. */
 const DRAIN_SPREAD_MS_MAX = 5_000;
-/** How long an uncommitted message may take to be acknowledged. */
-const DRAIN_SENDS_MS = 1_000;
-/** Clients reconnect within this time, spread randomly. */
+/** How long to wait for uncommitted messages to be acknowledged before a batch is closed. */
+const DRAIN_ACK_MS_MAX = 1_000;
+/** Clients reconnect after a random delay of up to this. */
 const RECONNECT_SPREAD_MS = 3_000;
 
 async function waitForSends(connections: Connection[], untilMs: number): Promise<void> {
-  while (connections.some(({ sending }) => sending > 0) && Date.now() < untilMs) await Bun.sleep(5);
+  while (connections.some(({ pendingSends }) => pendingSends > 0) && Date.now() < untilMs) await Bun.sleep(5);
 }
 
 export type Sockets = ReturnType<typeof createSockets>;

@@ -3,17 +3,17 @@ import { failSpan, SpanKind, type Tracing } from "../../lib/tracing/tracing.ts";
 import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";
 import type { Connection } from "./connection.ts";
 
-/** Frequent frames that do next to nothing. */
-const quietTypes = new Set<ClientFrameType>(["ping", "typing.start", "typing.stop"]);
+/** Frequent frames that do very little work. */
+const untracedTypes = new Set<ClientFrameType>(["ping", "typing.start", "typing.stop"]);
 
-/** @returns the error that was sent; undefined if there was none. */
+/** @returns the error that was sent, if any. */
 type HandleFrame = (connection: Connection, frame: ClientFrame) => Promise<Problem | undefined>;
 
-/** Handles each frame in a span and a trace of its own, which links to the request that opened the socket. */
-export function createTraceFrame(tracing: Tracing | null, handle: HandleFrame): HandleFrame {
+/** Wraps `handle` so that each frame gets a trace of its own, linked to the request that opened the socket. */
+export function createFrameTracer(tracing: Tracing | null, handle: HandleFrame): HandleFrame {
   if (!tracing) return handle;
   return async (connection, frame) => {
-    if (quietTypes.has(frame.type)) return handle(connection, frame);
+    if (untracedTypes.has(frame.type)) return handle(connection, frame);
     const span = tracing.start(frame.type, {
       kind: SpanKind.SERVER,
       parent: null,
@@ -23,7 +23,7 @@ export function createTraceFrame(tracing: Tracing | null, handle: HandleFrame): 
     try {
       const problem = await tracing.within(span, () => handle(connection, frame));
       if (problem) span.setAttribute("error.type", problem.code);
-      // As with HTTP: a caller's mistake isn't a failure of the server.
+      // As with HTTP, client errors aren't failures of the server.
       if (problem && problemCodes[problem.code].status >= 500) failSpan(span, problem.code);
       return problem;
     } finally {

@@ -1,27 +1,27 @@
 import type { Tool } from "../../ai/provider.ts";
 
-/** A tool that runs on this server, on behalf of a conversation. */
+/** A tool that Parley runs for an answer. */
 export type RunnableTool = Tool & {
-  /** Time limit of one call, in milliseconds; absent: the service's default. */
+  /** The timeout of one call; absent for the default. */
   timeoutMs?: number;
   /**
    * @returns text for the model.
-   * @throws ToolError with a sentence for the model; other errors are only logged.
+   * @throws ToolError with a message for the model; other errors are only logged.
    */
   run(input: Record<string, unknown>, signal: AbortSignal): Promise<string>;
 };
 
-/** Which tools an answer may use. */
+/** Describes which tools an answer may use. */
 export type ToolRequest = {
-  /** All tools, none, or these names. */
-  chosen: boolean | readonly string[];
-  /** The user who requested the answer; null: no user account. */
+  /** True for all tools, false for none, or the names of tools. */
+  selection: boolean | readonly string[];
+  /** The user who requested the answer; null if it wasn't a user. */
   userId: string | null;
-  /** Aborts when the answer is stopped. */
+  /** Aborted when the answer is stopped. */
   signal: AbortSignal;
 };
 
-/** A failed call, in words for the model, which may try again differently. */
+/** A failed call. The message is for the model, which may try something else. */
 export class ToolError extends Error {}
 
 export type ToolResult = { content: string; isError: boolean };

@@ -4,14 +4,14 @@ import { type RunnableTool, ToolError } from "./model.ts";
 const PASSAGES_DEFAULT = 5;
 const PASSAGES_MAX = 10;
 
-/** The built-in tool that searches the markdown documents, which every user may read. */
+/** Creates the built-in tool that searches the markdown documents, which every user may read. */
 export function createSearchDocuments(
   searchPassages: (question: string, limit: number) => Promise<FoundPassage[]>,
 ): RunnableTool {
   return {
     name: "search_documents",
     description:
-      "Searches the markdown documents of this server and returns the passages that fit best, each with its path.",
+      "Searches this server's markdown documents and returns the best matching passages, each with its path.",
     parameters: {
       type: "object",
       properties: {
@@ -22,7 +22,7 @@ export function createSearchDocuments(
       additionalProperties: false,
     },
     async run({ query, limit = PASSAGES_DEFAULT }) {
-      if (typeof query !== "string" || query.trim() === "") throw new ToolError("`query` must be a text.");
+      if (typeof query !== "string" || query.trim() === "") throw new ToolError("`query` must be a non-empty string.");
       if (typeof limit !== "number" || !(limit >= 1 && limit <= PASSAGES_MAX))
         throw new ToolError(`\`limit\` must be a number from 1 to ${PASSAGES_MAX}.`);
       const passages = await searchPassages(query, Math.floor(limit));

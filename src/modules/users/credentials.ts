@@ -6,17 +6,17 @@ import type { User } from "./model.ts";
 import { type ChosenPassword, checkNewPassword, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
-/** Includes the stored hash, so that later steps can check that the password hasn't changed. */
+/** A user with the stored hash, so that later steps can check that the password hasn't changed. */
 export type KnownUser = { user: User; passwordHash: string };
-/** Called before a login is refused. */
+/** Called before a login is refused; `userId` is null if no account has the e-mail address. */
 type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
 
-/** Passwords of users. `requester` determines the position in the hashing queue. */
+/** Checks and stores passwords. `requester` determines the position in the hashing queue. */
 export interface Credentials {
   /**
-   * The user with this address and password. Unknown addresses and wrong passwords get the same response after the same
-   * time. Only a caller who knows the password learns that the user is disabled.
-   * @param onRefused called before each refusal is thrown; null: no account has this address.
+   * Finds the user with this e-mail address and password. Unknown addresses and wrong passwords get the same response
+   * after the same time. Only a caller who knows the password learns that the user is disabled.
+   * @param onRefused called before the error of a refused login is thrown.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
   checkCredentials(
@@ -26,27 +26,32 @@ export interface Credentials {
   ): Promise<KnownUser>;
 
   /**
-   * Verifies the password of a logged-in user. Not a 401, because the request's credential is valid.
+   * Verifies the password of a logged-in user. A wrong one is `forbidden`, not a 401, because the request's credential
+   * is valid.
    * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
   checkPassword(userId: string, password: string, requester: Requester): Promise<string>;
 
-  /** Null if no account has the address. @throws Problem `invalid`. */
+  /** Finds a user by e-mail address; null if there is none. @throws Problem `invalid`. */
   findByEmail(email: string): Promise<User | null>;
 
   /** Whether a user can log in with a password. */
   hasPassword(sql: Sql, userId: string): Promise<boolean>;
 
-  /** @throws Problem `invalid` (length, or too easy to guess), `rate_limited`, `overloaded`. */
+  /**
+   * Checks and hashes a new password.
+   * @throws Problem `invalid` (length, or too easy to guess), `rate_limited`, `overloaded`.
+   */
   hashPassword(chosen: ChosenPassword, requester: Requester): Promise<string>;
 
   /**
-   * Inside a transaction: locks the user against logins and changes until it ends.
-   * @param passwordHash the one that `checkPassword` returned. @throws Problem `conflict` if the password has changed since.
+   * Locks the user against logins and changes until the transaction ends.
+   * @param passwordHash the hash that `checkPassword` returned. @throws Problem `conflict` if the password has changed
+   * since.
    */
   lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void>;
 
-  /** Inside a transaction that has locked the user. */
+  /** Stores a password hash. Call it in a transaction that has locked the user. */
   storePasswordHash(sql: Sql, userId: string, passwordHash: string): Promise<void>;
 }
 
@@ -55,8 +60,8 @@ type Dependencies = { database: Database; passwords: Passwords };
 export const createCredentials = ({ database, passwords }: Dependencies): Credentials => ({
   async checkCredentials({ email, password }, requester, onRefused) {
     const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
-    const isRight = await passwords.matches(password, found?.password_hash, requester);
-    if (!isRight || !found?.password_hash) {
+    const isCorrect = await passwords.matches(password, found?.password_hash, requester);
+    if (!isCorrect || !found?.password_hash) {
       await onRefused(found?.id ?? null, "credentials");
       throw new Problem("invalid_credentials", "The e-mail address or the password is wrong.");
     }
@@ -69,10 +74,10 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
 
   async checkPassword(userId, password, requester) {
     const found = await queries.findCredentials(database, { id: userId });
-    const isRight = await passwords.matches(password, found?.password_hash, requester);
+    const isCorrect = await passwords.matches(password, found?.password_hash, requester);
     if (found?.password_hash === null)
       throw new Problem("forbidden", "This account has no password. Log in with the issuer.");
-    if (!isRight || !found) throw new Problem("forbidden", "The password is wrong.");
+    if (!isCorrect || !found) throw new Problem("forbidden", "The password is wrong.");
     return found.password_hash;
   },
 

@@ -2,14 +2,14 @@ import { createInvalid } from "../../lib/problem.ts";
 import { VisibleText } from "../../lib/schema.ts";
 import { isLine, isVisible } from "../../lib/text.ts";
 
-/** UTF-16 units after trimming. */
+/** Maximum length after trimming, in UTF-16 units. */
 const DISPLAY_NAME_CHARS_MAX = 80;
 const DISPLAY_NAME_INPUT_CHARS_MAX = 200;
 
-/** The fallback name. */
-const NAMELESS = "Unnamed";
+/** The name of users whose e-mail address doesn't yield a visible name. */
+const FALLBACK_NAME = "Unnamed";
 
-/** A name as typed; surrounding spaces are removed. */
+/** A name as entered by a user; surrounding spaces are removed. */
 export const DisplayNameInput = VisibleText({
   minLength: 1,
   maxLength: DISPLAY_NAME_INPUT_CHARS_MAX,
@@ -17,7 +17,7 @@ export const DisplayNameInput = VisibleText({
   examples: ["Ada Lovelace"],
 });
 
-/** @throws Problem `invalid` if the name is empty, too long or invisible. */
+/** Normalizes a name. @throws Problem `invalid` if it is empty, too long or invisible. */
 export function parseDisplayName(input: string): string {
   const name = input.trim().normalize("NFC");
   const detail =
@@ -32,16 +32,19 @@ export function parseDisplayName(input: string): string {
   return name;
 }
 
-/** The issuer's name for a user, made valid; otherwise the part of the address before the @. */
-export function fitDisplayName(name: string | null, email: string): string {
-  const cut = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
-  const isFit = isLine(cut) && isVisible(cut);
-  return isFit ? parseDisplayName(cut) : createDisplayName(email);
+/**
+ * Converts the issuer's name for a user to a valid display name; falls back to the part of the e-mail address before
+ * the @.
+ */
+export function convertDisplayName(name: string | null, email: string): string {
+  const shortened = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
+  const isValid = isLine(shortened) && isVisible(shortened);
+  return isValid ? parseDisplayName(shortened) : createDisplayName(email);
 }
 
-/** The default name: the part of the address before the @. */
+/** Creates the default name: the part of the e-mail address before the @. */
 export function createDisplayName(email: string): string {
   const name = email.slice(0, email.lastIndexOf("@"));
-  const cut = name.slice(0, DISPLAY_NAME_CHARS_MAX);
-  return isVisible(cut) ? (cut.isWellFormed() ? cut : cut.slice(0, -1)) : NAMELESS;
+  const shortened = name.slice(0, DISPLAY_NAME_CHARS_MAX);
+  return isVisible(shortened) ? (shortened.isWellFormed() ? shortened : shortened.slice(0, -1)) : FALLBACK_NAME;
 }

@@ -4,12 +4,12 @@ import { createInvalid } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
 import { isLine } from "../../lib/text.ts";
 
-/** The longest practical address according to RFC 5321. Applies after trimming. */
+/** The longest practical e-mail address according to RFC 5321, after trimming. */
 const EMAIL_CHARS_MAX = 254;
-/** Longer input is rejected unread; allows for surrounding spaces. */
+/** Maximum length of the input, including surrounding spaces. */
 const EMAIL_INPUT_CHARS_MAX = 320;
 
-/** An address as typed; surrounding spaces are removed. */
+/** An e-mail address as entered by a user; surrounding spaces are removed. */
 export const EmailInput = Text({
   minLength: 3,
   maxLength: EMAIL_INPUT_CHARS_MAX,
@@ -19,13 +19,13 @@ export const EmailInput = Text({
 
 const Address = Type.String({ format: "email", maxLength: EMAIL_CHARS_MAX });
 
-/** `shown` is the address as typed, `key` its normalized form for comparison. */
-export type Email = { shown: string; key: string };
+/** An e-mail address: `address` as entered, and `key`, its normalized form for comparison. */
+export type Email = { address: string; key: string };
 
-/** @throws Problem `invalid` if it isn't an e-mail address. */
+/** Parses an e-mail address. @throws Problem `invalid` if it isn't one. */
 export function parseEmail(input: string): Email {
-  const shown = input.trim().normalize("NFC");
-  if (!Value.Check(Address, shown) || !isLine(shown))
+  const address = input.trim().normalize("NFC");
+  if (!Value.Check(Address, address) || !isLine(address))
     throw createInvalid("#/email", "email must be a valid e-mail address.");
-  return { shown, key: shown.toLowerCase() };
+  return { address, key: address.toLowerCase() };
 }

@@ -5,12 +5,12 @@ import { EmailInput } from "./email.ts";
 import { CurrentPassword } from "./passwords.ts";
 
 export { User, UserRole } from "../../protocol/user.ts";
-// Shared with other modules' inputs.
+// Re-exported for the inputs of other modules.
 export { DisplayNameInput } from "./display-name.ts";
 export { EmailInput } from "./email.ts";
 export { CurrentPassword, NewPassword } from "./passwords.ts";
 
-/** JSON bytes (UTF-8) of one user's preferences. */
+/** Maximum size of a user's preferences, in UTF-8 bytes of JSON. */
 export const PREFERENCES_BYTES_MAX = 16 * 1024;
 
 export const ProfileChange = Named(
@@ -28,7 +28,7 @@ export const ProfileChange = Named(
 );
 export type ProfileChange = Static<typeof ProfileChange>;
 
-/** Freely usable by clients; Parley passes them to prompt templates. */
+/** Preferences, which clients may use for anything. Parley only makes them available in prompt templates. */
 export const Preferences = Named(
   "Preferences",
   Type.Unsafe<Record<string, unknown>>(

@@ -5,16 +5,16 @@ import { createInvalid, type Problem } from "../../lib/problem.ts";
 import { findWeakness } from "../../lib/weak-passwords.ts";
 import { createHashQueue, type Requester } from "../../limits/hash-queue.ts";
 
-/** Characters: an emoji is one, though it takes two UTF-16 units. */
+/** Minimum length in characters. An emoji counts as one, although it has two UTF-16 units. */
 const PASSWORD_CHARS_MIN = 8;
-/** UTF-16 units: limits the hashing work per request. */
+/** Maximum length in UTF-16 units. It limits the hashing work per request. */
 const PASSWORD_CHARS_MAX = 128;
 
-/** OWASP's first choice for argon2id: 19 MiB and two passes, about 50 ms on one core. */
+/** OWASP's recommendation for argon2id: 19 MiB and two iterations, about 50 ms on one core. */
 const MEMORY_KIB = 19_456;
-const PASSES = 2;
-/** Concurrent hashes; one core stays free for the event loop. */
-const PARALLEL_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
+const ITERATIONS = 2;
+/** Maximum concurrent hashes. One core is left for the event loop. */
+const CONCURRENT_HASHES_MAX = Math.min(4, Math.max(1, availableParallelism() - 1));
 
 export const NewPassword = Type.String({
   minLength: PASSWORD_CHARS_MIN,
@@ -23,38 +23,42 @@ export const NewPassword = Type.String({
   description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters. Not one of the 10,000 most common passwords or the user's own address, in any case.`,
 });
 
-/** A password that proves the user's identity. */
+/** An existing password, entered to prove the user's identity. */
 export const CurrentPassword = Type.String({ minLength: 1, maxLength: PASSWORD_CHARS_MAX, format: "text" });
 
 export type PasswordOptions = { memoryKib?: number; passes?: number; parallelMax?: number };
 
-/** A logged-in user, identified by their credential. */
+/** Creates the requester of a logged-in user. */
 export const createRequester = ({ user, ipAddress }: Pick<Caller, "user" | "ipAddress">): Requester => ({
   ipAddress,
   account: `user:${user.id}`,
   knownBy: "account",
 });
 
-/** The operator, through the command line or the configuration. */
+/** The requester of operations by the command line or the configuration. */
 export const operator: Requester = { ipAddress: null, account: "operator", knownBy: "account" };
 
 /** Hashes and verifies passwords with argon2id off the event loop, a few at a time, in the order of `HashQueue`. */
 export interface Passwords {
-  /** @returns a PHC string with its own salt. @throws Problem `rate_limited`, `overloaded` if too many are waiting. */
+  /**
+   * Hashes a password.
+   * @returns a PHC string, with a random salt.
+   * @throws Problem `rate_limited`, `overloaded` if too many are waiting.
+   */
   hash(password: string, requester: Requester): Promise<string>;
   /**
-   * Whether the password matches the hash. Without a hash the result is false, after the same time.
+   * Checks whether the password matches the hash. Without a hash, resolves to false after the same time.
    * @throws Problem `rate_limited`, `overloaded` if too many are waiting.
    */
   matches(password: string, hash: string | null | undefined, requester: Requester): Promise<boolean>;
 }
 
-/** @param onRefused called for each hash refused because too many are waiting. */
+/** @param onRefused called each time a hash is refused because too many are waiting. */
 export function createPasswords(options: PasswordOptions = {}, onRefused: () => void = () => {}): Passwords {
-  const { memoryKib = MEMORY_KIB, passes = PASSES, parallelMax = PARALLEL_MAX } = options;
+  const { memoryKib = MEMORY_KIB, passes = ITERATIONS, parallelMax = CONCURRENT_HASHES_MAX } = options;
   const queue = createHashQueue({ parallelMax, onRefused });
-  /** A well-formed hash that matches no password: verifying against it takes as long as against a real one. */
-  const nobodysHash = `$argon2id$v=19$m=${memoryKib},t=${passes},p=1$${randomBase64()}$${randomBase64()}`;
+  /** A well-formed hash that no password matches. Verifying against it takes as long as against a real one. */
+  const dummyHash = `$argon2id$v=19$m=${memoryKib},t=${passes},p=1$${randomBase64()}$${randomBase64()}`;
 
   return {
     hash(password, requester) {
@@ -63,34 +67,34 @@ export function createPasswords(options: PasswordOptions = {}, onRefused: () => 
     },
 
     async matches(password, hash, requester) {
-      const verify = () => Bun.password.verify(normalize(password), hash ?? nobodysHash);
-      const isRight = await queue.run(requester, verify);
-      return isRight && typeof hash === "string";
+      const verify = () => Bun.password.verify(normalize(password), hash ?? dummyHash);
+      const isCorrect = await queue.run(requester, verify);
+      return isCorrect && typeof hash === "string";
     },
   };
 }
 
-/** A new password: its user, and the input field it comes from. */
+/** A new password, with its user's e-mail address and the input field it comes from. */
 export type ChosenPassword = { password: string; email: string; field?: "password" | "new_password" };
 
 /**
- * Called wherever a password is set. Logins don't call it, so older passwords keep working.
- * @throws Problem `invalid`: wrong length, too common, or the user's own address.
+ * Checks a new password. Not called for logins, so existing passwords keep working.
+ * @throws Problem `invalid` if it has the wrong length, is too common, or is the user's e-mail address.
  */
 export function checkNewPassword({ password, email, field = "password" }: ChosenPassword): void {
-  const refuse = (what: string): Problem => createInvalid(`#/${field}`, `${field} ${what}`);
-  // Requests are validated by their schema; the command line and the configuration aren't.
+  const createError = (predicate: string): Problem => createInvalid(`#/${field}`, `${field} ${predicate}`);
+  // Needed for the command line and the configuration, which have no schema.
   if (isTooShort(password) || password.length > PASSWORD_CHARS_MAX)
-    throw refuse(`must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
+    throw createError(`must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
   const weakness = findWeakness(password, email);
-  if (weakness === "common") throw refuse("is one of the most common passwords. Choose another one.");
-  if (weakness === "address") throw refuse("must not be the e-mail address. Choose another one.");
+  if (weakness === "common") throw createError("is one of the most common passwords. Choose another one.");
+  if (weakness === "address") throw createError("must not be the e-mail address. Choose another one.");
 }
 
-/** Schemas count UTF-16 units, so four emoji pass them. */
+/** Checks the minimum length in characters. Schemas count UTF-16 units, so four emoji would be enough. */
 const isTooShort = (password: string): boolean => [...password].length < PASSWORD_CHARS_MIN;
 
-/** The same characters from different keyboards are the same password (RFC 8265). */
+/** Normalizes a password, so that the same characters typed on different keyboards are the same password (RFC 8265). */
 function normalize(password: string): string {
   return password.normalize("NFC");
 }

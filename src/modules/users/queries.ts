@@ -11,7 +11,7 @@ export type UserRow = {
   created_at: Date;
 };
 
-/** The columns of a UserRow, for queries that join users as `u`. */
+/** The columns of a UserRow, for queries with users as `u`. */
 const userColumns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
 
 export function mapRowToUser(row: UserRow): User {
@@ -31,11 +31,11 @@ type NewUser = {
   email_key: string;
   display_name: string;
   role: UserRole;
-  /** Null: the user can only log in with an issuer. */
+  /** Null if the user can only log in with an issuer. */
   password_hash: string | null;
 };
 
-/** @returns undefined if the address is taken. */
+/** @returns undefined if the e-mail address is taken. */
 export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | undefined> {
   const [row] = await sql<UserRow[]>`
     insert into users as u (id, email, email_key, display_name, role, password_hash)
@@ -44,12 +44,18 @@ export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | und
   return row;
 }
 
-/** Makes the user with this address an administrator, if they exist; `is_raised`: they weren't one before. */
-export async function promoteUser(sql: Sql, emailKey: string): Promise<(UserRow & { is_raised: boolean }) | undefined> {
-  const [row] = await sql<(UserRow & { is_raised: boolean })[]>`
+/**
+ * Makes the user with this e-mail address an administrator, if they exist. `was_promoted` is false if they already were
+ * one.
+ */
+export async function promoteUser(
+  sql: Sql,
+  emailKey: string,
+): Promise<(UserRow & { was_promoted: boolean }) | undefined> {
+  const [row] = await sql<(UserRow & { was_promoted: boolean })[]>`
     with known as (select id, role from users where email_key = ${emailKey} for update)
     update users as u set role = 'admin', updated_at = case when u.role = 'admin' then updated_at else now() end
-    from known where u.id = known.id returning ${userColumns(sql)}, known.role <> 'admin' as is_raised`;
+    from known where u.id = known.id returning ${userColumns(sql)}, known.role <> 'admin' as was_promoted`;
   return row;
 }
 
@@ -84,12 +90,12 @@ export async function findCredentials(
   return row;
 }
 
-type ProfileColumns = { display_name?: string; email?: string; email_key?: string };
+type ProfileValues = { display_name?: string; email?: string; email_key?: string };
 
-export async function updateProfile(sql: Sql, id: string, columns: ProfileColumns): Promise<UserRow | undefined> {
+export async function updateProfile(sql: Sql, id: string, values: ProfileValues): Promise<UserRow | undefined> {
   const [row] = await sql<UserRow[]>`
-    update users as u set updated_at = now(), display_name = coalesce(${columns.display_name ?? null}, display_name),
-      email = coalesce(${columns.email ?? null}, email), email_key = coalesce(${columns.email_key ?? null}, email_key)
+    update users as u set updated_at = now(), display_name = coalesce(${values.display_name ?? null}, display_name),
+      email = coalesce(${values.email ?? null}, email), email_key = coalesce(${values.email_key ?? null}, email_key)
     where u.id = ${id} returning ${userColumns(sql)}`;
   return row;
 }
@@ -105,7 +111,10 @@ export async function updatePreferences(sql: Sql, id: string, preferences: Recor
   return count > 0;
 }
 
-/** Locks the user against logins and changes until the transaction ends, if the password is still this one. */
+/**
+ * Locks the user against logins and changes until the transaction ends.
+ * @returns false if the password hash isn't this one any more.
+ */
 export async function lockUser(sql: Sql, id: string, passwordHash: string | undefined): Promise<boolean> {
   const unchanged = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
   const rows = await sql`select 1 from users where id = ${id} ${unchanged} for update`;

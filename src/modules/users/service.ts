@@ -7,7 +7,7 @@ import { Problem } from "../../lib/problem.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
 import type { AuditService } from "../audit/service.ts";
 import { type Credentials, createCredentials, type KnownUser } from "./credentials.ts";
-import { createDisplayName, fitDisplayName, parseDisplayName } from "./display-name.ts";
+import { convertDisplayName, createDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
 import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
 import { checkNewPassword, operator, type Passwords } from "./passwords.ts";
@@ -18,65 +18,74 @@ export { parseEmail } from "./email.ts";
 export { createRequester, operator } from "./passwords.ts";
 export { hasAdministrator, mapRowToUser, type UserRow } from "./queries.ts";
 
-type ProfileColumns = Pick<ProfileChange, "display_name" | "email">;
+type ProfileInput = Pick<ProfileChange, "display_name" | "email">;
 type OnCreated = (sql: Sql, user: User) => Promise<void>;
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
 
-/** The error for a taken address. */
-export const createTaken = (): Problem => new Problem("conflict", "A user with this e-mail address already exists.");
+/** Creates the error for a taken e-mail address. */
+export const createEmailTaken = (): Problem =>
+  new Problem("conflict", "A user with this e-mail address already exists.");
 
-/** Users: profile, preferences and password (credentials.ts). Sessions are part of the auth module. */
+/** Manages users: profiles, preferences and passwords (credentials.ts). Sessions are part of the auth module. */
 export interface UserService extends Credentials {
   /**
-   * The calling code checks whether registration is allowed.
+   * Creates a user. The calling code checks whether registration is allowed.
    * @param onCreated runs in the transaction that stores the user.
-   * @param hidesTaken whether a taken address must take as long as a free one.
-   * @throws Problem `invalid`, `conflict` (the address is taken), `rate_limited`, `overloaded` (too many passwords wait to be
-   * hashed).
+   * @param hidesTakenEmail whether a taken e-mail address must take as long as a free one, so that the response time
+   * doesn't reveal it.
+   * @throws Problem `invalid`, `conflict` (the e-mail address is taken), `rate_limited`, `overloaded` (too many
+   * passwords are waiting to be hashed).
    */
-  createUser(input: NewUser, requester: Requester, onCreated: OnCreated, hidesTaken?: boolean): Promise<KnownUser>;
+  createUser(input: NewUser, requester: Requester, onCreated: OnCreated, hidesTakenEmail?: boolean): Promise<KnownUser>;
 
-  /** The user that a registration with this input would create, without storing anything. @throws Problem `invalid`. */
-  imagineUser(input: Pick<NewUser, "email" | "display_name">): User;
+  /**
+   * Returns the user that a registration with this input would create, without storing anything.
+   * @throws Problem `invalid`.
+   */
+  previewUser(input: Pick<NewUser, "email" | "display_name">): User;
 
-  /** For the command line: makes the user with this address an administrator; null if there is none. @throws Problem `invalid`. */
+  /**
+   * Makes the user with this e-mail address an administrator; null if there is none. Used by the command line.
+   * @throws Problem `invalid`.
+   */
   promoteAdministrator(email: string): Promise<User | null>;
 
   /**
-   * For the command line and the first start. An existing user with this address becomes an administrator and keeps their
-   * password.
+   * Creates an administrator. An existing user with this e-mail address becomes one and keeps their password. Used by
+   * the command line.
    * @throws Problem `invalid`.
    */
   createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }>;
 
   /**
-   * Creates the configured administrator if no administrator can log in. An existing account with the address stays
-   * unchanged: registering it first must not make anyone an administrator.
-   * @returns the address, if its account is disabled or not an administrator. @throws Problem `invalid`.
+   * Creates the configured administrator if no administrator can log in. An existing account with the e-mail address
+   * isn't changed, because registering it first must not make anyone an administrator.
+   * @returns the e-mail address if its account is disabled or not an administrator; otherwise null. @throws Problem
+   * `invalid`.
    */
   ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<string | null>;
 
   /**
-   * Inside a transaction: creates a user who logs in with an issuer and has no password here.
-   * @returns null if the address is taken. @throws Problem `invalid` (the address).
+   * Creates a user without a password, who logs in with an issuer. Call it in a transaction.
+   * @returns null if the e-mail address is taken. @throws Problem `invalid` if it isn't valid.
    */
   createPasswordless(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
 
-  /** @throws Problem `not_found`. */
+  /** Returns a user. @throws Problem `not_found`. */
   getUser(userId: string): Promise<User>;
 
-  /** The name in its stored form. @throws Problem `invalid`. */
+  /** Normalizes a display name. @throws Problem `invalid`. */
   parseDisplayName(input: string): string;
 
   /**
-   * For the user themselves. Changing the address requires reauthentication, which the calling code has checked
-   * (`AuthService.reauthenticate`).
-   * @param passwordHash the verified one; the password must be unchanged. @throws Problem `invalid`, `conflict` (the address
-   * is taken, or the password has changed), `not_found`.
+   * Changes the caller's own profile. Changing the e-mail address requires reauthentication, which the calling code
+   * must have checked (`AuthService.reauthenticate`).
+   * @param passwordHash the hash of the verified password, which must be unchanged. @throws Problem `invalid`,
+   * `conflict` (the e-mail address is taken, or the password has changed), `not_found`.
    */
-  changeProfile(caller: Caller, change: ProfileColumns, passwordHash: string | undefined): Promise<User>;
+  changeProfile(caller: Caller, change: ProfileInput, passwordHash: string | undefined): Promise<User>;
 
-  /** @throws Problem `not_found`. */
+  /** Returns a user's preferences. @throws Problem `not_found`. */
   getPreferences(userId: string): Promise<Preferences>;
 
   /** Replaces all preferences of the user. @throws Problem `too_large`, `not_found`. */
@@ -87,7 +96,7 @@ type Dependencies = {
   database: Database;
   passwords: Passwords;
   audit: AuditService;
-  /** Called when a user's visible name changes; absent if nothing depends on it. */
+  /** Called when a user's display name has changed. */
   onRenamed?: (userId: string) => void;
 };
 
@@ -98,18 +107,18 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     { email, password, display_name, role = "user" }: NewUser,
     requester: Requester,
     onCreated: OnCreated,
-    hidesTaken = false,
+    hidesTakenEmail = false,
   ): Promise<KnownUser> {
-    const { shown, key } = parseEmail(email);
-    const name = nameUser(display_name, shown);
-    checkNewPassword({ password, email: shown });
-    // Checked before the costly hash; the insert decides.
-    if (!hidesTaken && (await queries.findCredentials(database, { emailKey: key }))) throw createTaken();
+    const { address, key } = parseEmail(email);
+    const name = chooseDisplayName(display_name, address);
+    checkNewPassword({ password, email: address });
+    // Checked before the expensive hash. The insert checks again.
+    if (!hidesTakenEmail && (await queries.findCredentials(database, { emailKey: key }))) throw createEmailTaken();
     const password_hash = await passwords.hash(password, requester);
-    const user = { id: createId(), email: shown, email_key: key, display_name: name, role, password_hash };
+    const user = { id: createId(), email: address, email_key: key, display_name: name, role, password_hash };
     const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
-      if (!row) throw createTaken();
+      if (!row) throw createEmailTaken();
       const created = queries.mapRowToUser(row);
       await emitUserCreated(sql, created);
       await onCreated(sql, created);
@@ -118,24 +127,24 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     return withTransaction(database, insert, `email:${key}`);
   }
 
-  const nameUser = (name: string | undefined, email: string): string =>
+  const chooseDisplayName = (name: string | undefined, email: string): string =>
     name === undefined ? createDisplayName(email) : parseDisplayName(name);
 
   const emitUserCreated = (sql: Sql, { id }: User): Promise<void> =>
     emitWebhookEvent(sql, { type: "user.created", userId: id, data: null });
 
-  /** Records actions of the command line or the configuration, without an acting account. */
+  /** Records actions by the command line or the configuration, which have no acting account. */
   function recordByOperator(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
     const target = { type: "user", id: userId } as const;
-    const nobody = { actorId: null, credentialId: null, ipAddress: null };
-    return audit.record(sql, { action, ...nobody, target, details: { role: "admin" } });
+    const noActor = { actorId: null, credentialId: null, ipAddress: null };
+    return audit.record(sql, { action, ...noActor, target, details: { role: "admin" } });
   }
 
   async function promoteAdministrator(email: string): Promise<User | null> {
     const { key } = parseEmail(email);
     const promote = async (sql: Sql) => {
       const row = await queries.promoteUser(sql, key);
-      if (row?.is_raised) await recordByOperator(sql, "user.role_changed", row.id);
+      if (row?.was_promoted) await recordByOperator(sql, "user.role_changed", row.id);
       return row;
     };
     const promoted = await withTransaction(database, promote, `email:${key}`);
@@ -143,15 +152,15 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
   }
 
   async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
-    const raised = await promoteAdministrator(email);
-    if (raised) return { user: raised, isNew: false };
+    const promoted = await promoteAdministrator(email);
+    if (promoted) return { user: promoted, isNew: false };
     try {
       const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
         recordByOperator(sql, "user.created", id),
       );
       return { user, isNew: true };
     } catch (error) {
-      // A concurrently starting instance was first.
+      // Another process has created the user in the meantime.
       if (error instanceof Problem && error.code === "conflict") return createAdministrator(email, password);
       throw error;
     }
@@ -165,12 +174,12 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     ...credentials,
     createUser,
 
-    imagineUser({ email, display_name }) {
-      const { shown } = parseEmail(email);
+    previewUser({ email, display_name }) {
+      const { address } = parseEmail(email);
       return {
         id: createId(),
-        email: shown,
-        display_name: nameUser(display_name, shown),
+        email: address,
+        display_name: chooseDisplayName(display_name, address),
         role: "user",
         disabled: false,
         created_at: new Date().toISOString(),
@@ -183,30 +192,30 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     async ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: password }) {
       if (email === undefined || password === undefined) return null;
       const { key } = parseEmail(email);
-      const findOther = async () => {
+      const findExisting = async () => {
         const row = await queries.findByEmail(database, key);
-        return { isThere: row !== undefined, other: row && !queries.isAdministrator(row) ? row.email : null };
+        return { exists: row !== undefined, conflictingEmail: row && !queries.isAdministrator(row) ? row.email : null };
       };
-      const { isThere, other } = await findOther();
-      if (isThere || (await queries.hasAdministrator(database))) return other;
+      const { exists, conflictingEmail } = await findExisting();
+      if (exists || (await queries.hasAdministrator(database))) return conflictingEmail;
       try {
         await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
           recordByOperator(sql, "user.created", id),
         );
         return null;
       } catch (error) {
-        // A concurrently starting instance or a registration was first.
-        if (error instanceof Problem && error.code === "conflict") return (await findOther()).other;
+        // Another instance or a registration has created the account in the meantime.
+        if (error instanceof Problem && error.code === "conflict") return (await findExisting()).conflictingEmail;
         throw error;
       }
     },
 
     async createPasswordless(sql, { email, name }) {
-      const { shown, key } = parseEmail(email);
-      const display_name = fitDisplayName(name, shown);
+      const { address, key } = parseEmail(email);
+      const display_name = convertDisplayName(name, address);
       const user = {
         id: createId(),
-        email: shown,
+        email: address,
         email_key: key,
         display_name,
         role: "user",
@@ -225,14 +234,14 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     async changeProfile(caller, change, passwordHash) {
       const userId = caller.user.id;
       const email = change.email === undefined ? null : parseEmail(change.email);
-      const columns = {
+      const values = {
         ...(change.display_name !== undefined && { display_name: parseDisplayName(change.display_name) }),
-        ...(email && { email: email.shown, email_key: email.key }),
+        ...(email && { email: email.address, email_key: email.key }),
       };
-      if (Object.keys(columns).length === 0) return getUser(userId);
+      if (Object.keys(values).length === 0) return getUser(userId);
       const update = async (sql: Sql) => {
         if (passwordHash !== undefined) await credentials.lockUser(sql, userId, passwordHash);
-        const row = requireRow(await queries.updateProfile(sql, userId, columns), "user");
+        const row = requireRow(await queries.updateProfile(sql, userId, values), "user");
         const { credentialId, ipAddress } = caller;
         const target = { type: "user", id: userId } as const;
         const entry = { action: "user.changed", actorId: userId, credentialId, target, ipAddress } as const;
@@ -244,7 +253,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
         if (change.display_name !== undefined) onRenamed(userId);
         return user;
       } catch (error) {
-        if (isUniqueViolation(error, "users_email_key")) throw createTaken();
+        if (isUniqueViolation(error, "users_email_key")) throw createEmailTaken();
         throw error;
       }
     },

@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import { WEBHOOK_DELETIONS, type WebhookService } from "./service.ts";
 
-/** Webhooks that one instance deletes concurrently. */
+/** Maximum webhooks that one instance deletes concurrently. */
 const CONCURRENCY = 2;
 
 export function registerWebhookJobs(jobs: Jobs, { webhooks }: { webhooks: Pick<WebhookService, "erase"> }): void {

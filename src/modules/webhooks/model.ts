@@ -3,12 +3,12 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Closed, Named, Nullable, OneOf, Timestamp, Uuid, VisibleText } from "../../lib/schema.ts";
 import { durableEvents } from "../../protocol/events.ts";
 
-/** UTF-16 units of a URL. */
+/** Maximum length of a URL, in UTF-16 units. */
 const URL_CHARS_MAX = 2_000;
-/** UTF-16 units of a description. */
+/** Maximum length of a description, in UTF-16 units. */
 const DESCRIPTION_CHARS_MAX = 500;
 
-/** Events outside any conversation's log. */
+/** Events that aren't part of a conversation's log. */
 const systemEventTypes = [
   "generation.failed",
   "user.created",
@@ -19,7 +19,7 @@ const systemEventTypes = [
 
 /** Subscribes to every event, including those of later versions. */
 export const ALL_EVENTS = "*";
-/** The event that `POST /webhooks/{id}/test` sends. No webhook can subscribe to it. */
+/** The event that `POST /webhooks/{id}/test` sends. Webhooks can't subscribe to it. */
 export const TEST_EVENT = "webhook.test";
 
 /** Every event that a webhook can subscribe to. */
@@ -28,7 +28,7 @@ export const webhookEventTypes = [...Object.keys(durableEvents), ...systemEventT
 const Url = Type.String({
   minLength: 1,
   maxLength: URL_CHARS_MAX,
-  description: "The address to post deliveries to: `https`, or `http` without encryption.",
+  description: "The URL to which events are posted: `https`, or `http` without encryption.",
   examples: ["https://example.com/parley"],
 });
 const Events = (description = "The event types to deliver, or `*` alone for all of them.") =>
@@ -38,11 +38,13 @@ const Events = (description = "The event types to deliver, or `*` alone for all 
     description,
     examples: [["message.created", "message.completed"]],
   });
-const Description = Nullable(VisibleText({ maxLength: DESCRIPTION_CHARS_MAX }), { description: "For people." });
+const Description = Nullable(VisibleText({ maxLength: DESCRIPTION_CHARS_MAX }), {
+  description: "A note for people; Parley doesn't use it.",
+});
 
 const DisabledReason = OneOf(["gone", "exhausted", "user"], {
   description:
-    "`gone`: the receiver answered 410. `exhausted`: every attempt of a delivery failed. `user`: its owner disabled it.",
+    "`gone`: the receiver responded with 410. `exhausted`: every attempt of a delivery failed. `user`: its owner disabled it.",
 });
 
 /** A webhook as its owner sees it, without its secret. */
@@ -51,13 +53,13 @@ export const Webhook = Named(
   Type.Object({
     id: Uuid(),
     url: Type.String(),
-    events: Type.Array(Type.String(), { description: "`*` alone: all." }),
+    events: Type.Array(Type.String(), { description: "The event types, or `*` alone for all of them." }),
     description: Nullable(Type.String()),
     disabled: Type.Boolean(),
     disabled_reason: Nullable(DisabledReason),
     disabled_at: Nullable(Timestamp()),
     previous_secret_until: Nullable(
-      Timestamp({ description: "After a rotation: deliveries are also signed with the previous secret until then." }),
+      Timestamp({ description: "Until when deliveries are also signed with the previous secret, after a rotation." }),
     ),
     created_at: Timestamp(),
     updated_at: Timestamp(),
@@ -71,7 +73,7 @@ const Secret = (): TString =>
     examples: ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
   });
 
-/** A new webhook, or one with a new secret: the only responses that contain it. */
+/** A webhook with a new secret. Only the responses to its creation and to a rotation contain the secret. */
 export const WebhookWithSecret = Named("WebhookWithSecret", Type.Object({ ...Webhook.properties, secret: Secret() }));
 export type WebhookWithSecret = Static<typeof WebhookWithSecret>;
 
@@ -90,7 +92,7 @@ export const ChangeWebhook = Named(
     disabled: Type.Optional(
       Type.Boolean({
         description:
-          "`true` stops deliveries and fails pending ones. `false` enables the webhook again, whatever disabled it.",
+          "`true` stops deliveries and fails pending ones. `false` enables the webhook again, regardless of why it was disabled.",
       }),
     ),
   }),
@@ -107,7 +109,7 @@ export const WebhookDelivery = Named(
     id: Uuid({ description: "The `webhook-id` header: the same in every attempt." }),
     type: Type.String({ description: "The event type." }),
     conversation_id: Nullable(Uuid()),
-    seq: Nullable(Type.Integer({ description: "Number of the event in its conversation." })),
+    seq: Nullable(Type.Integer({ description: "The event's `seq` in its conversation." })),
     status: OneOf(deliveryStatuses),
     attempts: Type.Integer(),
     next_attempt_at: Nullable(Timestamp({ description: "When a pending delivery is attempted next." })),

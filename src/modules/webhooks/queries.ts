@@ -1,30 +1,33 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { DeliveryStatus, Webhook, WebhookDelivery } from "./model.ts";
 
-/** Deliveries deleted per statement. */
-const DELETED_DELIVERIES = 2_000;
+/** Maximum deliveries deleted per statement. */
+const DELETE_BATCH_DELIVERIES = 2_000;
 
-type Times<T, K extends keyof T> = Omit<T, K> & { [Name in K]: null extends T[Name] ? Date | null : Date };
+type WithDates<T, K extends keyof T> = Omit<T, K> & { [Name in K]: null extends T[Name] ? Date | null : Date };
 
-export type WebhookRow = Times<
+export type WebhookRow = WithDates<
   Omit<Webhook, "disabled">,
   "disabled_at" | "previous_secret_until" | "created_at" | "updated_at"
 >;
-export type DeliveryRow = Times<WebhookDelivery, "next_attempt_at" | "created_at" | "last_attempt_at" | "finished_at">;
+export type DeliveryRow = WithDates<
+  WebhookDelivery,
+  "next_attempt_at" | "created_at" | "last_attempt_at" | "finished_at"
+>;
 
 const columns = (sql: Sql) => sql`
   w.id, w.url, w.events, w.description, w.disabled_at, w.disabled_reason,
   case when w.previous_secret_until > now() then w.previous_secret_until end as previous_secret_until,
   w.created_at, w.updated_at`;
 
-/** A webhook of this user; undefined if it isn't theirs. */
+/** Finds one of this user's webhooks; undefined for other users' webhooks. */
 export async function findWebhook(sql: Sql, id: string, userId: string): Promise<WebhookRow | undefined> {
   const [row] = await sql<WebhookRow[]>`
     select ${columns(sql)} from webhooks w where w.id = ${id} and w.user_id = ${userId} and w.deleted_at is null`;
   return row;
 }
 
-/** The same, locked against changes until the transaction ends. */
+/** Finds one of this user's webhooks, and locks it against changes until the transaction ends. */
 export async function lockWebhook(sql: Sql, id: string, userId: string): Promise<WebhookRow | undefined> {
   const [row] = await sql<WebhookRow[]>`
     select ${columns(sql)} from webhooks w
@@ -32,7 +35,7 @@ export async function lockWebhook(sql: Sql, id: string, userId: string): Promise
   return row;
 }
 
-/** Newest first. `beforeId` is the last webhook of the previous page. */
+/** Lists the user's webhooks, newest first. `beforeId` is the last webhook of the previous page. */
 export async function listWebhooks(
   sql: Sql,
   userId: string,
@@ -71,16 +74,20 @@ export async function insertWebhook(sql: Sql, webhook: NewWebhook): Promise<Webh
   return requireRow(row, "webhook");
 }
 
-type Change = Pick<WebhookRow, "url" | "events" | "description">;
+type WebhookChange = Pick<WebhookRow, "url" | "events" | "description">;
 
-export async function updateWebhook(sql: Sql, id: string, { url, events, description }: Change): Promise<WebhookRow> {
+export async function updateWebhook(
+  sql: Sql,
+  id: string,
+  { url, events, description }: WebhookChange,
+): Promise<WebhookRow> {
   const [row] = await sql<WebhookRow[]>`
     update webhooks w set url = ${url}, events = ${[...events]}::text[], description = ${description}, updated_at = now()
     where w.id = ${id} returning ${columns(sql)}`;
   return requireRow(row, "webhook");
 }
 
-/** Makes the current secret the previous one; the old previous secret stops being valid. */
+/** Makes the current secret the previous one. The secret before that becomes invalid. */
 export async function rotateSecret(
   sql: Sql,
   id: string,
@@ -94,7 +101,7 @@ export async function rotateSecret(
   return requireRow(row, "webhook");
 }
 
-/** Marks it as deleted: it can't be found, and gets no more deliveries. */
+/** Marks a webhook as deleted: it can't be found any more, and gets no more deliveries. */
 export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
   await sql`
     update webhooks set deleted_at = now(), disabled_at = coalesce(disabled_at, now()),
@@ -102,20 +109,20 @@ export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
     where id = ${id}`;
 }
 
-/** One webhook, or all of a user. */
-export type WebhooksOf = { id: string } | { userId: string };
+/** One webhook, or all webhooks of a user. */
+export type WebhookSelection = { id: string } | { userId: string };
 
-/** Deletes unlocked deliveries. @returns whether there may be more. */
-export async function deleteDeliveries(sql: Sql, of: WebhooksOf): Promise<boolean> {
+/** Deletes one batch of deliveries that aren't locked. @returns whether there may be more. */
+export async function deleteDeliveries(sql: Sql, selection: WebhookSelection): Promise<boolean> {
   const { count } = await sql`
     delete from webhook_deliveries where id = any (array(
       select d.id from webhooks w join webhook_deliveries d on d.webhook_id = w.id
-      where ${"id" in of ? sql`w.id = ${of.id}` : sql`w.user_id = ${of.userId}`}
-      limit ${DELETED_DELIVERIES} for update of d skip locked))`;
-  return count === DELETED_DELIVERIES;
+      where ${"id" in selection ? sql`w.id = ${selection.id}` : sql`w.user_id = ${selection.userId}`}
+      limit ${DELETE_BATCH_DELIVERIES} for update of d skip locked))`;
+  return count === DELETE_BATCH_DELIVERIES;
 }
 
-/** Deletes the webhook with its remaining deliveries. */
+/** Deletes a webhook that is marked as deleted, with its remaining deliveries. */
 export async function deleteWebhook(sql: Sql, id: string): Promise<void> {
   await sql`delete from webhooks where id = ${id} and deleted_at is not null`;
 }
@@ -128,7 +135,7 @@ const deliveryColumns = (sql: Sql) => sql`
   d.id, d.type, d.conversation_id, d.seq, d.status, d.attempts, d.next_attempt_at, d.response_status, d.response_body,
   d.error, d.duration_ms, d.created_at, d.last_attempt_at, d.finished_at`;
 
-/** A delivery of this webhook. */
+/** Finds a delivery of this webhook. */
 export async function findDelivery(sql: Sql, webhookId: string, id: string): Promise<DeliveryRow | undefined> {
   const [row] = await sql<DeliveryRow[]>`
     select ${deliveryColumns(sql)} from webhook_deliveries d where d.id = ${id} and d.webhook_id = ${webhookId}`;
@@ -137,7 +144,7 @@ export async function findDelivery(sql: Sql, webhookId: string, id: string): Pro
 
 type DeliveryPage = { status: DeliveryStatus | undefined; beforeId: string | null; rows: number };
 
-/** Newest first. `beforeId` is the last delivery of the previous page. */
+/** Lists a webhook's deliveries, newest first. `beforeId` is the last delivery of the previous page. */
 export async function listDeliveries(
   sql: Sql,
   webhookId: string,

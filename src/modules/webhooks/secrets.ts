@@ -7,11 +7,11 @@ const SECRET_PREFIX = "whsec_";
 
 /** Secrets for signing deliveries. The database stores them encrypted, each bound to its webhook. */
 export interface WebhookSecrets {
-  /** A new secret in its readable form: `whsec_` and the base64 of 32 random bytes. */
+  /** Creates a secret: `whsec_` and 32 random bytes as base64. */
   create(): string;
   /** Encrypts a secret for storage. It can be decrypted only for the same webhook. */
   seal(webhookId: string, secret: string): string;
-  /** Decrypts a secret; null if it was encrypted with another `JWT_SECRET` or for another webhook. */
+  /** Decrypts a secret; null if it was encrypted with a different `JWT_SECRET` or for a different webhook. */
   open(webhookId: string, sealed: string): string | null;
 }
 

@@ -24,46 +24,53 @@ import {
 import * as queries from "./queries.ts";
 import type { WebhookSecrets } from "./secrets.ts";
 
-/** The queue of webhooks being deleted, by id. */
+/** The job queue of webhook deletions; its keys are webhook ids. */
 export const WEBHOOK_DELETIONS = "webhook deletions";
-/** How long a request waits for the deletion; the rest continues in the background. */
+/** How long a request waits for the deletion; after that, it continues in the background. */
 const DELETION_WAIT_MS = 2_000;
-/** How long the previous secret also signs deliveries after a rotation. */
+/** How long deliveries are also signed with the previous secret after a rotation. */
 export const PREVIOUS_SECRET_TTL_S = 24 * 60 * 60;
 
-/** Webhooks. Each belongs to its creator and is invisible to everyone else, including administrators. */
+/** Manages webhooks. Each belongs to its creator and is invisible to everyone else, including administrators. */
 export interface WebhookService {
-  /** For its owner. @throws Problem `not_found`. */
+  /** Returns one of the caller's webhooks. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Webhook>;
 
-  /** The caller's own, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
+  /** Lists the caller's webhooks, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
   list(caller: Caller, page: PageRequest): Promise<queries.WebhookRow[]>;
 
-  /** For every user. @throws Problem `invalid` (url or events), `quota_exceeded`. */
+  /** Creates a webhook for the caller. @throws Problem `invalid` (url or events), `quota_exceeded`. */
   create(caller: Caller, input: CreateWebhook): Promise<WebhookWithSecret>;
 
   /**
-   * For its owner. A disabled webhook's pending deliveries fail.
+   * Changes one of the caller's webhooks. Disabling it makes its pending deliveries fail.
    * @throws Problem `not_found`, `invalid`, `precondition_failed`.
    */
   change(caller: Caller, id: string, input: ChangeWebhook, precondition?: Precondition): Promise<Webhook>;
 
   /**
-   * For its owner: stops deliveries, and deletes the webhook with them.
+   * Deletes one of the caller's webhooks, with its deliveries.
    * @throws Problem `not_found`, `precondition_failed`.
    */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
   /**
-   * For its owner. The current secret stays valid with the new one for 24 hours; a secret replaced by an earlier rotation
-   * becomes invalid. @throws Problem `not_found`.
+   * Creates a new secret for one of the caller's webhooks. Deliveries are also signed with the current secret for 24
+   * hours; a secret that was replaced earlier becomes invalid.
+   * @throws Problem `not_found`.
    */
   rotate(caller: Caller, id: string): Promise<WebhookWithSecret>;
 
-  /** For its owner: delivers an event `webhook.test`. @throws Problem `not_found`, `conflict` (it is disabled). */
+  /**
+   * Delivers an event `webhook.test` to one of the caller's webhooks.
+   * @throws Problem `not_found`, `conflict` (the webhook is disabled).
+   */
   test(caller: Caller, id: string): Promise<WebhookDelivery>;
 
-  /** For its owner, newest first. `page.after` is [id]. @throws Problem `not_found`, `bad_cursor`. */
+  /**
+   * Lists the deliveries of one of the caller's webhooks, newest first. `page.after` is [id].
+   * @throws Problem `not_found`, `bad_cursor`.
+   */
   listDeliveries(
     caller: Caller,
     id: string,
@@ -71,25 +78,28 @@ export interface WebhookService {
     page: PageRequest,
   ): Promise<queries.DeliveryRow[]>;
 
-  /** For its owner. @throws Problem `not_found`. */
+  /** Returns a delivery of one of the caller's webhooks. @throws Problem `not_found`. */
   getDelivery(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
 
-  /** For its owner: delivers it again. @throws Problem `not_found`, `conflict` (the webhook is disabled). */
+  /**
+   * Repeats a delivery of one of the caller's webhooks.
+   * @throws Problem `not_found`, `conflict` (the webhook is disabled).
+   */
   redeliver(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
 
-  /** The queue's job: deletes a webhook with its deliveries, in bounded steps. */
+  /** Runs a queued deletion: deletes a webhook with its deliveries, in batches. */
   erase(id: string, signal: AbortSignal): Promise<void>;
 }
 
-/** The parts of delivery/ needed here. */
+/** The operations of delivery/ that are needed here. */
 export type DeliveryControl = {
-  /** Stores a delivery, even for an event without subscription. @returns its id. */
+  /** Adds a delivery, even if the webhook doesn't subscribe to the event. @returns the delivery's id. */
   addDelivery(sql: Sql, delivery: { webhookId: string; type: string; data: unknown }): Promise<string>;
-  /** Makes a delivery due now with fresh attempts, regardless of its status. */
+  /** Makes a delivery due now, with its attempts reset, regardless of its status. */
   redeliver(sql: Sql, deliveryId: string): Promise<void>;
   disable(sql: Sql, webhookId: string, reason: "user"): Promise<void>;
   enable(sql: Sql, webhookId: string): Promise<void>;
-  /** Something became due. Call it after the commit. */
+  /** Call this after the commit of a change that may have made deliveries due. */
   nudge(): void;
 };
 
@@ -132,8 +142,8 @@ export function createWebhookService({
     audit.record(sql, { action, actorId: user.id, credentialId, target: { type: "webhook", id }, ipAddress, details });
 
   function checkTarget(url: string): void {
-    const fault = checkTargetUrl(url, allowsPrivate);
-    if (fault !== null) throw createInvalid("#/url", fault);
+    const error = checkTargetUrl(url, allowsPrivate);
+    if (error !== null) throw createInvalid("#/url", error);
   }
 
   async function readDelivery(sql: Sql, webhookId: string, id: string): Promise<WebhookDelivery> {
@@ -156,7 +166,7 @@ export function createWebhookService({
         quotas.requireRoom("webhooks", await queries.lockWebhooks(sql, userId));
         const webhook = { id, userId, url, events: [...new Set(events)], description, sealedSecret };
         const row = await queries.insertWebhook(sql, webhook);
-        await record(sql, caller, "webhook.created", id, describe(row));
+        await record(sql, caller, "webhook.created", id, createAuditDetails(row));
         return row;
       };
       const row = await withTransaction(database, insert, `user:${userId}`);
@@ -168,17 +178,17 @@ export function createWebhookService({
       if (input.url !== undefined) checkTarget(input.url);
       if (input.events !== undefined) checkEvents(input.events);
       const update = async (sql: Sql) => {
-        const now = await lock(sql, caller, id);
-        precondition?.(queries.mapToWebhook(now));
-        const { url = now.url, description = now.description, disabled = now.disabled_at !== null } = input;
-        const events = [...new Set(input.events ?? now.events)];
-        const wasDisabled = now.disabled_at !== null;
-        const isSame = url === now.url && description === now.description && isSameList(events, now.events);
-        if (isSame && disabled === wasDisabled) return now;
+        const current = await lock(sql, caller, id);
+        precondition?.(queries.mapToWebhook(current));
+        const { url = current.url, description = current.description, disabled = current.disabled_at !== null } = input;
+        const events = [...new Set(input.events ?? current.events)];
+        const wasDisabled = current.disabled_at !== null;
+        const isSame = url === current.url && description === current.description && isSameList(events, current.events);
+        if (isSame && disabled === wasDisabled) return current;
         if (disabled && !wasDisabled) await deliveries.disable(sql, id, "user");
         if (!disabled && wasDisabled) await deliveries.enable(sql, id);
         const row = await queries.updateWebhook(sql, id, { url, events, description });
-        await record(sql, caller, "webhook.changed", id, describe(row));
+        await record(sql, caller, "webhook.changed", id, createAuditDetails(row));
         return row;
       };
       const row = await change(id, update);
@@ -188,8 +198,8 @@ export function createWebhookService({
 
     async remove(caller, id, precondition) {
       const remove = async (sql: Sql) => {
-        const now = await lock(sql, caller, id);
-        precondition?.(queries.mapToWebhook(now));
+        const current = await lock(sql, caller, id);
+        precondition?.(queries.mapToWebhook(current));
         await queries.markWebhookDeleted(sql, id);
         await enqueue(sql, WEBHOOK_DELETIONS, [id]);
         await record(sql, caller, "webhook.deleted", id);
@@ -253,15 +263,15 @@ export function createWebhookService({
   };
 }
 
-/** For the audit log: without the URL's path and query, which may contain a token. */
-const describe = ({ url, events, disabled_at }: queries.WebhookRow) => ({
+/** Creates the details for the audit log, without the URL's path and query, which may contain a token. */
+const createAuditDetails = ({ url, events, disabled_at }: queries.WebhookRow) => ({
   host: new URL(url).host,
   events: events.join(" "),
   disabled: disabled_at !== null,
 });
 
-const isSameList = (one: readonly string[], other: readonly string[]): boolean =>
-  one.length === other.length && one.every((event, n) => event === other[n]);
+const isSameList = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((event, n) => event === b[n]);
 
 function checkEvents(events: readonly string[]): void {
   if (events.length > 1 && events.includes(ALL_EVENTS))

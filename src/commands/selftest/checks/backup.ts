@@ -12,7 +12,7 @@ import { findLossProblems, findRestoreProblems, findSequenceProblems, summarize 
 const IN_FLIGHT = 4;
 const PACE_MS = 5;
 const WARM_UP_MS = 300;
-/** Of the server that is started on the restored data: the next check stops it during an answer. */
+/** Shutdown timeout of the server that is started on the restored data. The next check stops it during an answer. */
 export const SHUTDOWN_TIMEOUT_MS = 2_000;
 
 export const backupCheck: Check = {
@@ -48,10 +48,10 @@ export const backupCheck: Check = {
 
     const settings = { ...stage.provider.settings, SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS) };
     stage.server = await sandbox.start({ dataDir, settings });
-    // With the access tokens from before: sessions are restored too.
+    // The access tokens from before the backup still work, because sessions are restored too.
     const restored = await readAll(stage, stage.server.rest, ids);
     const problems = [...sender.problems];
-    if (during === 0) problems.push("expected messages to be acknowledged during the backup, but saw none");
+    if (during === 0) problems.push("expected messages to be acknowledged during the backup, but none were");
     for (const [n, id] of ids.entries()) {
       problems.push(...findRestoreProblems(`conversation ${n + 1}`, originals[n] ?? [], restored[n] ?? []));
       const seqs = await stage.server.rest.listSeqs(ada, id);

@@ -38,14 +38,14 @@ export const deliveryCheck: Check = {
     const p99 = findPercentile(latencies, 0.99);
     const problems = senders.flatMap(({ problems }) => problems);
     if (acknowledged.size !== 2 * MESSAGES_PER_USER)
-      problems.push(`expected ${2 * MESSAGES_PER_USER} acknowledged messages, but saw ${acknowledged.size}`);
+      problems.push(`expected ${2 * MESSAGES_PER_USER} acknowledged messages, but got ${acknowledged.size}`);
     for (const { name, socket, firstSeq } of [adas, bens]) {
       problems.push(...findSequenceProblems(name, listSeqs(socket.frames, conversationId), firstSeq + 1, lastSeq));
       problems.push(...findLossProblems(name, acknowledged, listCreated(socket.frames, conversationId)));
       await socket.close();
     }
     return {
-      summary: `${formatQuantity(acknowledged.size, "message")} of two users; to the other one p50 ${formatMs(p50)}, p99 ${formatMs(p99)}`,
+      summary: `${formatQuantity(acknowledged.size, "message")} from two users; delivered to the other in p50 ${formatMs(p50)}, p99 ${formatMs(p99)}`,
       measured: {
         messages: acknowledged.size,
         latency_p50_ms: roundMs(p50),
@@ -57,7 +57,7 @@ export const deliveryCheck: Check = {
   },
 };
 
-/** Opens a user's socket, which notes when each message arrives. */
+/** Opens a user's socket and records when each message arrives. */
 async function join({ server, people }: Stage, account: TestUser, conversationId: string) {
   const arrivedAtMs = new Map<string, number>();
   const socket = await connectSocket(server.url, account.token, ({ type, data }) => {
@@ -68,7 +68,7 @@ async function join({ server, people }: Stage, account: TestUser, conversationId
   return { name: account === people.ada ? "Ada's socket" : "Ben's socket", socket, firstSeq, arrivedAtMs };
 }
 
-/** From sending to the arrival at the other user. */
+/** Returns the times from sending each message to its arrival at the other user. */
 const findLatencies = ({ sentAtMs }: Sender, { arrivedAtMs }: { arrivedAtMs: Map<string, number> }): number[] =>
   [...sentAtMs].flatMap(([id, sentMs]) => {
     const arrivedMs = arrivedAtMs.get(id);

@@ -13,18 +13,18 @@ import { openSubscribed } from "../socket.ts";
 import type { Stage } from "../stage.ts";
 import { findAnswerProblems, findLimitProblems, findTakeoverProblems } from "../verdicts.ts";
 
-/** A failure has to be noticed, the next model asked, and its text read, on a busy machine too. */
+/** Time for noticing a failure, asking the next model and reading its text, even on a busy machine. */
 const MARGIN_MS = 5_000;
 
 type Case = {
   model: keyof typeof flakyModels;
-  /** For people. */
+  /** Shown in the report. */
   name: string;
-  /** Wait that can't be avoided. */
+  /** The minimum time that the answer takes, for example because of a retry delay. */
   waitMs: number;
-  /** Whether it fails after some of its text was shown. */
+  /** Whether the model fails after some of its text was shown. */
   isMidAnswer: boolean;
-  /** The model that ends the answer; absent: the next one. */
+  /** The model that finishes the answer; absent: the next one. */
   endsWith?: string;
 };
 
@@ -51,7 +51,7 @@ export const failoverCheck: Check = {
   timeoutMs: 40_000,
 
   async run(stage) {
-    const seen = await Promise.all(cases.map((each) => runCase(stage, each)));
+    const seen = await Promise.all(cases.map((testCase) => runCase(stage, testCase)));
     return {
       summary: seen.map(({ name, tookMs }) => `${name} ${formatMs(tookMs)}`).join(", "),
       measured: Object.fromEntries(
@@ -62,8 +62,8 @@ export const failoverCheck: Check = {
   },
 };
 
-async function runCase({ server, people, provider }: Stage, each: Case) {
-  const { model, name, waitMs, isMidAnswer, endsWith = SHORT_MODEL } = each;
+async function runCase({ server, people, provider }: Stage, testCase: Case) {
+  const { model, name, waitMs, isMidAnswer, endsWith = SHORT_MODEL } = testCase;
   const conversationId = await server.rest.createConversation(people.ada, [], name);
   const socket = await openSubscribed(server.url, people.ada.token, conversationId);
   const startedAtMs = performance.now();
@@ -76,8 +76,8 @@ async function runCase({ server, people, provider }: Stage, each: Case) {
   problems.push(...findLimitProblems(name, tookMs, waitMs + MARGIN_MS));
   if (tookMs < waitMs * 0.9)
     problems.push(`${name}: expected at least ${waitMs} ms, but it took ${Math.round(tookMs)} ms`);
-  if (stored.model !== endsWith) problems.push(`${name}: expected an answer by ${endsWith}, but saw ${stored.model}`);
-  if (provider.countRequests(model) === 0) problems.push(`${name}: expected a request to flaky/${model}, but saw none`);
+  if (stored.model !== endsWith) problems.push(`${name}: expected an answer by ${endsWith}, but got ${stored.model}`);
+  if (provider.countRequests(model) === 0) problems.push(`${name}: expected a request to flaky/${model}, but got none`);
   await socket.close();
   return { model, name, tookMs, problems };
 }

@@ -26,18 +26,18 @@ export const idempotencyCheck: Check = {
     for (let round = 0; round < ROUNDS; round += 1) {
       const message = { client_message_id: createId(), content: `Only once: ${round}.`, reply: false };
       const frame = { type: "message.send", conversation_id: conversationId, ...message };
-      // Two connections at the same moment, then REST, as a client does that lost its connection.
+      // Sends over two connections at once, then over REST, like a client that lost its connection.
       const acks = await Promise.all(
-        sockets.flatMap((socket) => Array.from({ length: REPEATS_PER_SOCKET }, () => socket.ask(frame))),
+        sockets.flatMap((socket) => Array.from({ length: REPEATS_PER_SOCKET }, () => socket.request(frame))),
       );
       const path = `/api/v1/conversations/${conversationId}/messages`;
       const { body } = await server.rest.call(path, { token: ada.token, json: message });
       const ids = [...acks.map(({ message }) => message?.id), (body as { message?: StoredMessage }).message?.id];
-      const fresh = acks.filter(({ duplicate }) => duplicate === false).length;
+      const stored = acks.filter(({ duplicate }) => duplicate === false).length;
       sends += ids.length;
       if (new Set(ids).size !== 1 || ids[0] === undefined)
-        problems.push(`expected one message id from ${ids.length} sends, but saw ${[...new Set(ids)].join(", ")}`);
-      if (fresh !== 1) problems.push(`expected one ack without \`duplicate\`, but saw ${fresh}`);
+        problems.push(`expected one message id from ${ids.length} sends, but got ${[...new Set(ids)].join(", ")}`);
+      if (stored !== 1) problems.push(`expected one ack without \`duplicate\`, but got ${stored}`);
     }
     const stored = await server.rest.listMessages(ada, conversationId);
     const lastSeq = stored.at(-1)?.seq ?? 0;
@@ -45,7 +45,7 @@ export const idempotencyCheck: Check = {
     const pushed = listCreated(reader.frames, conversationId);
     problems.push(...findRepeatProblems("stored", stored), ...findRepeatProblems("pushed", pushed));
     for (const [what, list] of [["stored", stored] as const, ["pushed", pushed] as const])
-      if (list.length !== ROUNDS) problems.push(`expected ${ROUNDS} messages to be ${what}, but saw ${list.length}`);
+      if (list.length !== ROUNDS) problems.push(`expected ${ROUNDS} messages to be ${what}, but got ${list.length}`);
     for (const socket of [reader, ...sockets]) await socket.close();
     return {
       summary: `${formatQuantity(sends, "send")} of ${ROUNDS} messages over two sockets and REST; ${stored.length} stored, ${pushed.length} pushed`,

@@ -34,7 +34,7 @@ export const instancesCheck: Check = {
   async run(stage) {
     const settings = { ...stage.provider.settings, ...(await startDatabase(stage)), JWT_SECRET: createSecret() };
     const start = () => stage.sandbox.start({ dataDir: stage.sandbox.addDataDir(), settings });
-    // At the same moment: one of them migrates, the other waits.
+    // Both start at once: one migrates the database, the other waits.
     const [here, there] = await Promise.all([start(), start()]);
     const [ada, ben] = await Promise.all([here.rest.register("ada"), there.rest.register("ben")]);
     const conversationId = await here.rest.createConversation(ada, [ben], "Instances");
@@ -81,17 +81,20 @@ export const instancesCheck: Check = {
   },
 };
 
-/** An embedded Postgres of this process, which both instances reach through its socket. @returns the settings for it. */
+/**
+ * Starts an embedded Postgres in this process, which both instances reach through its socket.
+ * @returns the settings for connecting to it.
+ */
 async function startDatabase({ sandbox }: Stage): Promise<Record<string, string>> {
   const starting = startEmbeddedPostgres({
     dataDir: sandbox.addDataDir(),
     poolSize: 2 * (POOL_SIZE + EXTRA_CONNECTIONS_MAX),
     log: createLog("silent", "json"),
   });
-  // Before it has started: the self-test may be interrupted meanwhile.
+  // Registered before it has started, because the self-test may be interrupted meanwhile.
   sandbox.onClose(async () => (await starting.catch(() => null))?.stop());
   const postgres = await starting;
-  // A long path is reached through an open descriptor, which has another name in other processes.
+  // A path that is too long is reached through an open descriptor, whose path is different in other processes.
   const folder = postgres.socketDirectory.replace("/proc/self/", `/proc/${process.pid}/`);
   return { DATABASE_URL: `postgres://${postgres.user}@/parley?host=${encodeURIComponent(folder)}` };
 }

@@ -10,15 +10,15 @@ import { type ClientSocket, openSubscribed } from "../socket.ts";
 import type { Stage } from "../stage.ts";
 import { findLossProblems, findRepeatProblems, findSequenceProblems } from "../verdicts.ts";
 
-/** Sockets that lose their connection with the kill, and come back in the next check. */
+/** Sockets that are disconnected by the kill, and reconnect in the next check. */
 const STORM_SOCKETS = 300;
 const LOAD_MS = 1_000;
 const SENDERS_PER_USER = 2;
 const IN_FLIGHT = 8;
-/** The storm's readers receive a calmer conversation: each message goes to all of them. */
+/** Messages to this conversation are sent more slowly, because each one is delivered to all the storm's readers. */
 const STORM_PACE_MS = 50;
 const ANSWER_CHARS_MIN = 100;
-/** Fewer would prove little. */
+/** The check fails with fewer messages, because it would prove little. */
 const ACKNOWLEDGED_MIN = 50;
 
 export const killCheck: Check = {
@@ -75,7 +75,7 @@ export const killCheck: Check = {
     const pending = senders.flatMap((sender) => [...sender.pending]);
     if (acknowledged.size < ACKNOWLEDGED_MIN)
       problems.push(
-        `expected at least ${ACKNOWLEDGED_MIN} acknowledged messages before the kill, but saw ${acknowledged.size}`,
+        `expected at least ${ACKNOWLEDGED_MIN} acknowledged messages before the kill, but got ${acknowledged.size}`,
       );
     const loads: [string, string, ReadonlyMap<string, StoredMessage>][] = [
       ["Load", loadId, acknowledged as Map<string, StoredMessage>],
@@ -126,7 +126,7 @@ function startLoad({ server, people }: Stage, conversationId: string): Promise<S
   );
 }
 
-/** Sends again what was not acknowledged, and the last that was, as a client does that lost its connection. */
+/** Resends all messages that weren't acknowledged and the last one that was, like a client that lost its connection. */
 async function resend(
   { server, people }: Stage,
   conversationId: string,
@@ -139,11 +139,11 @@ async function resend(
     const last = [...acknowledged.keys()].slice(-1);
     for (const client_message_id of [...pending, ...last]) {
       const frame = { conversation_id: conversationId, client_message_id, content: contentOf(client_message_id) };
-      const { type, message, duplicate } = await socket.ask({ type: "message.send", ...frame, reply: false });
+      const { type, message, duplicate } = await socket.request({ type: "message.send", ...frame, reply: false });
       const known = acknowledged.get(client_message_id);
-      if (type !== "ack") problems.push(`expected an ack of ${client_message_id} sent again, but saw ${type}`);
+      if (type !== "ack") problems.push(`expected an ack of ${client_message_id} sent again, but got ${type}`);
       else if (known && (duplicate !== true || message?.id !== known.id))
-        problems.push(`expected ${client_message_id} sent again to be message ${known.id}, but saw ${message?.id}`);
+        problems.push(`expected ${client_message_id} sent again to be message ${known.id}, but got ${message?.id}`);
     }
     await socket.close();
   }

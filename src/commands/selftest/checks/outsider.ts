@@ -9,7 +9,7 @@ import type { Stage } from "../stage.ts";
 import { type AccessAttempt, findLeakProblems, listPushes } from "../verdicts.ts";
 
 const MESSAGES = 50;
-/** Pushes that come late would come within this. */
+/** Time in which a late push would arrive. */
 const SETTLE_MS = 1_200;
 
 export const outsiderCheck: Check = {
@@ -23,8 +23,8 @@ export const outsiderCheck: Check = {
     const conversationId = await server.rest.createConversation(ada, [ben], "Private");
     const member = await openSubscribed(server.url, ben.token, conversationId);
     const outsiderSocket = await connectSocket(server.url, outsider.token);
-    await outsiderSocket.ask({ type: "inbox.subscribe" });
-    const first = await member.ask({
+    await outsiderSocket.request({ type: "inbox.subscribe" });
+    const first = await member.request({
       type: "message.send",
       conversation_id: conversationId,
       client_message_id: "first",
@@ -42,9 +42,9 @@ export const outsiderCheck: Check = {
     const refusals = [...before, ...(await tryAll(stage, outsiderSocket, conversationId, messageId))];
     const problems = [...sender.problems, ...findLeakProblems(refusals, outsiderSocket.frames)];
     const pushes = listPushes(outsiderSocket.frames).length;
-    // Without this, a server that pushes nothing to anybody would pass.
+    // Otherwise a server that pushes nothing to anyone would pass.
     const seen = listCreated(member.frames, conversationId).length;
-    if (seen !== MESSAGES + 3) problems.push(`expected a member to receive ${MESSAGES + 3} messages, but saw ${seen}`);
+    if (seen !== MESSAGES + 3) problems.push(`expected a member to receive ${MESSAGES + 3} messages, but got ${seen}`);
     for (const socket of [member, outsiderSocket, adas]) await socket.close();
     return {
       summary: `${formatQuantity(refusals.length, "attempt")} refused; ${formatQuantity(pushes, "push", "pushes")} to the outsider, ${formatQuantity(seen, "message")} to a member`,
@@ -89,7 +89,7 @@ async function tryAll({ server, people }: Stage, socket: ClientSocket, conversat
     });
   }
   for (const frame of frames) {
-    const answer = await socket.ask(frame);
+    const answer = await socket.request(frame);
     refusals.push({ what: frame.type, expected: "not_found", seen: answer.code ?? answer.type });
   }
   return refusals;

@@ -5,7 +5,7 @@ import { LONG_WORDS, writeText } from "../provider/scripts.ts";
 import { followAnswer } from "../reading.ts";
 import { findAnswerProblems, findLimitProblems, findTakeoverProblems } from "../verdicts.ts";
 
-/** The promise of docs/models.md. */
+/** The limit that docs/models.md promises. */
 export const TAKEOVER_MAX_MS = 15_000;
 
 export const resumeCheck: Check = {

@@ -9,9 +9,9 @@ import { SHUTDOWN_TIMEOUT_MS } from "./backup.ts";
 import { TAKEOVER_MAX_MS } from "./resume.ts";
 
 const ANSWER_CHARS_MIN = 100;
-/** Closing the database and ending the process, on a busy machine too. */
+/** Time for closing the database and exiting, even on a busy machine. */
 const END_MARGIN_MS = 8_000;
-/** "Draining: reconnect with backoff", from docs/realtime.md. */
+/** The close code "draining, reconnect with backoff"; see docs/realtime.md. */
 const DRAINING_CODE = 4001;
 
 export const shutdownCheck: Check = {
@@ -30,8 +30,8 @@ export const shutdownCheck: Check = {
     const { code, tookMs: stopMs } = await server.stop();
     const closeCode = await socket.closed;
     const problems: string[] = [];
-    if (code !== 0) problems.push(`expected exit code 0, but saw ${code}`);
-    if (closeCode !== DRAINING_CODE) problems.push(`expected close code ${DRAINING_CODE}, but saw ${closeCode}`);
+    if (code !== 0) problems.push(`expected exit code 0, but got ${code}`);
+    if (closeCode !== DRAINING_CODE) problems.push(`expected close code ${DRAINING_CODE}, but got ${closeCode}`);
     if (!socket.frames.some(({ type }) => type === "server.draining"))
       problems.push("expected the frame server.draining, but it didn't come");
     problems.push(...findLimitProblems("from SIGTERM to the exit", stopMs, SHUTDOWN_TIMEOUT_MS + END_MARGIN_MS));

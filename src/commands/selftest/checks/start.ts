@@ -3,7 +3,7 @@ import { findRunningPostgres } from "../../../db/embedded.ts";
 import type { Check } from "../check.ts";
 import { formatMs } from "../figures.ts";
 
-/** Settings of Postgres that make an acknowledged commit survive a crash, and damaged pages visible. */
+/** The Postgres settings that let commits survive a crash and make damaged pages detectable. */
 const durabilitySettings = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"];
 
 export const startCheck: Check = {
@@ -24,7 +24,7 @@ export const startCheck: Check = {
     const durability = await readDurability(server.dataDir);
     const problems = durabilitySettings
       .filter((name) => durability[name] !== "on")
-      .map((name) => `expected ${name} to be on in Postgres, but saw ${durability[name] ?? "nothing"}`);
+      .map((name) => `expected ${name} to be on in Postgres, but got ${durability[name] ?? "nothing"}`);
     return {
       summary: `ready after ${formatMs(server.readyMs)}; ${problems.length === 0 ? `${durabilitySettings.join(", ")}: on` : "not durable"}`,
       measured: { ready_ms: Math.round(server.readyMs), ...durability },
@@ -33,7 +33,7 @@ export const startCheck: Check = {
   },
 };
 
-/** Asks the server's own Postgres, in a session like Parley's. */
+/** Reads the settings from the server's own Postgres, in a database session like Parley's. */
 async function readDurability(dataDir: string): Promise<Record<string, string>> {
   const postgres = findRunningPostgres(dataDir);
   if (postgres === null) throw new Error("expected the embedded Postgres to run, but it doesn't");

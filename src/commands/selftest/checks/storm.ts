@@ -29,25 +29,25 @@ export const stormCheck: Check = {
       messagesMax: MISSED_MESSAGES,
     });
     await missed.done;
-    // Goes on during the storm: recovery must join without a gap to what is pushed live.
+    // Continues during the storm: there must be no gap between recovered events and live ones.
     const live = startSender({ socket: writer, conversationId, name: "live", inFlight: 1, paceMs: LIVE_PACE_MS });
     const startedAtMs = performance.now();
-    const returned = await Promise.all(readers.map((reader) => comeBack(server.url, conversationId, reader)));
+    const reconnected = await Promise.all(readers.map((reader) => reconnect(server.url, conversationId, reader)));
     const tookMs = performance.now() - startedAtMs;
     await live.stop();
     const lastSeq = Math.max(...[...missed.acknowledged.values(), ...live.acknowledged.values()].map(({ seq }) => seq));
-    await Promise.all(returned.map(({ socket }) => untilSeq(socket, conversationId, lastSeq)));
+    await Promise.all(reconnected.map(({ socket }) => waitForSeq(socket, conversationId, lastSeq)));
 
     const problems = [...missed.problems, ...live.problems];
-    for (const [n, { reader, socket, isRecovered }] of returned.entries()) {
+    for (const [n, { reader, socket, isRecovered }] of reconnected.entries()) {
       const seqs = [...reader.seqs, ...listSeqs(socket.frames, conversationId)];
-      if (!isRecovered) problems.push(`reader ${n}: expected recovered: true, but saw false`);
+      if (!isRecovered) problems.push(`reader ${n}: expected recovered: true, but got false`);
       problems.push(...findSequenceProblems(`reader ${n}`, seqs, seqs[0] ?? 0, lastSeq));
       if (problems.length > 10) break;
     }
-    const events = returned.reduce((sum, { recoveredEvents }) => sum + recoveredEvents, 0);
-    await Promise.all([writer, ...returned.map(({ socket }) => socket)].map((socket) => socket.close()));
-    const times = returned.map(({ tookMs }) => tookMs);
+    const events = reconnected.reduce((sum, { recoveredEvents }) => sum + recoveredEvents, 0);
+    await Promise.all([writer, ...reconnected.map(({ socket }) => socket)].map((socket) => socket.close()));
+    const times = reconnected.map(({ tookMs }) => tookMs);
     return {
       summary: `${formatQuantity(readers.length, "socket")} recovered ${formatQuantity(events, "event")} within ${formatMs(tookMs)}; each p50 ${formatMs(findPercentile(times, 0.5))}, p99 ${formatMs(findPercentile(times, 0.99))}`,
       measured: {
@@ -63,11 +63,11 @@ export const stormCheck: Check = {
 };
 
 function requireInterrupted({ interrupted }: Stage): Interrupted {
-  if (interrupted === null) throw new Error("expected a server that was killed, but none was");
+  if (interrupted === null) throw new Error("expected the server to have been killed, but it wasn't");
   return interrupted;
 }
 
-async function comeBack(url: string, conversationId: string, reader: StormReader) {
+async function reconnect(url: string, conversationId: string, reader: StormReader) {
   const startedAtMs = performance.now();
   const socket = await connectSocket(url, reader.account.token);
   const { recovered = false, events = [] } = await socket.subscribe(conversationId, reader.seqs.at(-1));
@@ -75,7 +75,7 @@ async function comeBack(url: string, conversationId: string, reader: StormReader
   return { reader, socket, isRecovered: recovered, recoveredEvents: events.length, tookMs };
 }
 
-async function untilSeq(socket: ClientSocket, conversationId: string, lastSeq: number): Promise<void> {
+async function waitForSeq(socket: ClientSocket, conversationId: string, lastSeq: number): Promise<void> {
   if (listSeqs(socket.frames, conversationId).includes(lastSeq)) return;
   const isLast = ({ conversation_id, seq }: { conversation_id?: string; seq?: number }) =>
     conversation_id === conversationId && seq === lastSeq;

@@ -2,37 +2,37 @@
 export type Fault =
   /** An HTTP error instead of an answer. */
   | { kind: "status"; status: number; retryAfterS?: number }
-  /** Headers, but never a token. */
+  /** A response with headers, but no tokens. */
   | { kind: "hang" }
-  /** The connection breaks after so many words. */
+  /** The connection is reset after `afterWords` words. */
   | { kind: "cut"; afterWords: number }
-  /** The stream ends properly after so many words, but without its end marker. */
+  /** The stream is closed normally after `afterWords` words, but without its end marker. */
   | { kind: "unfinished"; afterWords: number }
-  /** An error event in a stream that began with status 200. */
+  /** An error event in a response with status 200. */
   | { kind: "error_event"; afterWords: number };
 
 export type Script = {
   wordDelayMs: number;
-  /** Speed when it continues an answer that broke off. */
+  /** Delay between words when the model continues an interrupted answer. */
   resumedDelayMs?: number;
   fault?: Fault;
-  /** How many requests fail before it works; absent: all. */
+  /** The number of requests that fail before the model works; absent: all fail. */
   faults?: number;
 };
 
-/** Words of an answer. All models write the same text, so that one can finish what another began. */
+/** The number of words in an answer. All models write the same text, so that one can continue another's answer. */
 export const SHORT_WORDS = 60;
-/** At `LONG_DELAY_MS` a word, it takes longer than any check, unless another run finishes it. */
+/** At `LONG_DELAY_MS` per word, the answer takes longer than any check, unless another attempt finishes it. */
 export const LONG_WORDS = 900;
 const LONG_DELAY_MS = 50;
 const RESUMED_DELAY_MS = 1;
 const FAULTY_AFTER_WORDS = 20;
 
-/** `Retry-After` of a model that is worth waiting for, and of one that isn't. */
+/** `Retry-After` values: one that is short enough to wait for, and one that isn't. */
 export const SHORT_RETRY_S = 1;
 const LONG_RETRY_S = 60;
 
-/** The models of the provider `flaky`, which fail. */
+/** The models of the provider `flaky`. Most of them fail. */
 export const flakyModels = {
   "error-500": { wordDelayMs: 2, fault: { kind: "status", status: 500 } },
   "error-429": { wordDelayMs: 2, fault: { kind: "status", status: 429, retryAfterS: LONG_RETRY_S } },
@@ -41,11 +41,11 @@ export const flakyModels = {
   cut: { wordDelayMs: 5, fault: { kind: "cut", afterWords: FAULTY_AFTER_WORDS } },
   unfinished: { wordDelayMs: 5, fault: { kind: "unfinished", afterWords: FAULTY_AFTER_WORDS } },
   "error-event": { wordDelayMs: 5, fault: { kind: "error_event", afterWords: FAULTY_AFTER_WORDS } },
-  /** Not a failure: it takes longer than the limits below, but is never silent for so long. */
+  /** Works: the whole answer takes longer than the timeout below, but no pause does. */
   slow: { wordDelayMs: 60 },
 } satisfies Record<string, Script>;
 
-/** The models of the provider `steady`, which work. */
+/** The models of the provider `steady`. They always work. */
 const steadyModels = {
   short: { wordDelayMs: 2 },
   long: { wordDelayMs: LONG_DELAY_MS, resumedDelayMs: RESUMED_DELAY_MS },
@@ -56,8 +56,8 @@ export const scripts: Record<string, Script> = { ...flakyModels, ...steadyModels
 export const SHORT_MODEL = "steady/short";
 export const LONG_MODEL = "steady/long";
 
-/** Time limit for the first token of the provider `flaky`, and for silence after it. */
+/** The first-token timeout and the idle timeout of the provider `flaky`. */
 export const FLAKY_SILENCE_MS = 1_500;
 
-/** The text of an answer with so many words: `w1 w2 w3`. */
+/** Returns the text of an answer with this number of words: `w1 w2 w3`. */
 export const writeText = (words: number): string => Array.from({ length: words }, (_, n) => `w${n + 1}`).join(" ");

@@ -6,8 +6,9 @@ export type FaultyProvider = ReturnType<typeof startFaultyProvider>;
 type Body = { model?: string; stream?: boolean; messages?: { role: string; content: unknown }[] };
 
 /**
- * A server that speaks OpenAI's Chat Completions and fails as its scripts say. A model that is given an answer that broke off
- * continues with the next word, as a real one is asked to: so a complete text proves that nothing was lost or repeated.
+ * A fake provider with OpenAI's Chat Completions API, whose models fail as their scripts say. If a request contains an
+ * interrupted answer, the model continues with the next word, as real models are asked to. So a complete text proves that
+ * nothing was lost or repeated.
  */
 export function startFaultyProvider() {
   const requests = new Map<string, number>();
@@ -24,7 +25,7 @@ export function startFaultyProvider() {
     requests.set(name, count);
     const isFaulty = script.fault !== undefined && count <= (script.faults ?? Number.POSITIVE_INFINITY);
     if (isFaulty && script.fault?.kind === "status") return refuse(script.fault);
-    const written = findWritten(body);
+    const written = countQuotedWords(body);
     const stream = writeAnswerStream({
       model: name,
       firstWord: written + 1,
@@ -36,26 +37,26 @@ export function startFaultyProvider() {
     return new Response(stream, { headers: { "content-type": "text/event-stream" } });
   }
 
-  // A hanging model is silent on purpose, so there is no idle timeout.
+  // No idle timeout, because a hanging model sends nothing on purpose.
   const server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch: answer });
   const base = `http://127.0.0.1:${server.port}/v1`;
 
   return {
-    /** The settings that connect a server to it. */
+    /** The settings with which a server uses this provider. */
     settings: {
       AI_PROVIDERS: `steady=${base},flaky=${base}`,
       AI_MODELS: [SHORT_MODEL, LONG_MODEL, ...Object.keys(flakyModels).map((name) => `flaky/${name}`)].join(","),
       AI_FLAKY_FIRST_TOKEN_TIMEOUT_MS: String(FLAKY_SILENCE_MS),
       AI_FLAKY_IDLE_TIMEOUT_MS: String(FLAKY_SILENCE_MS),
     },
-    /** How often a model was asked. */
+    /** Returns how many requests a model received. */
     countRequests: (name: string): number => requests.get(name) ?? 0,
     stop: () => server.stop(true),
   };
 }
 
-/** The number of the last word of the answer that broke off; 0: a new answer. It is quoted in the last message. */
-function findWritten({ messages = [] }: Body): number {
+/** Returns how many words of an interrupted answer the last message quotes; 0 for a new answer. */
+function countQuotedWords({ messages = [] }: Body): number {
   const quoted = JSON.stringify(messages.at(-1)?.content ?? "");
   return Number([...quoted.matchAll(/\bw(\d+)\b/g)].at(-1)?.[1] ?? 0);
 }

@@ -11,19 +11,19 @@ type Answer = {
 };
 
 const CREATED_S = 1_760_000_000;
-/** What was written has to leave before the connection breaks. */
+/** Time to flush what was written before the connection is reset. */
 const FLUSH_MS = 20;
 
 const encoder = new TextEncoder();
 
-/** The body of the response: server-sent events, as OpenAI writes them. */
+/** Creates the body of a response: server-sent events in OpenAI's format. */
 export function writeAnswerStream(answer: Answer): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async start(controller) {
       try {
         const ending = await write(answer, (data) => controller.enqueue(encoder.encode(`data: ${data}\n\n`)));
         if (ending === "close") controller.close();
-        // An error resets the connection; without a value, Bun prints nothing.
+        // `error()` resets the connection. Without an argument, Bun doesn't print an error.
         else controller.error(undefined);
       } catch {
         // The client closed the connection.
@@ -45,7 +45,7 @@ async function write(answer: Answer, send: (data: string) => void): Promise<"clo
         usage,
       }),
     );
-  if (fault?.kind === "hang") return untilAborted(signal);
+  if (fault?.kind === "hang") return waitForAbort(signal);
   sendChunk({ delta: { role: "assistant", content: "" } });
   const lastWord = fault !== undefined && "afterWords" in fault ? fault.afterWords : words;
   for (let word = firstWord; word <= lastWord; word += 1) {
@@ -69,7 +69,7 @@ async function write(answer: Answer, send: (data: string) => void): Promise<"clo
   return "close";
 }
 
-function untilAborted(signal: AbortSignal): Promise<"reset"> {
+function waitForAbort(signal: AbortSignal): Promise<"reset"> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve("reset");
     else signal.addEventListener("abort", () => resolve("reset"), { once: true });

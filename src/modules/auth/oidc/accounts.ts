@@ -8,13 +8,13 @@ import type { UserService } from "../../users/service.ts";
 import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
-/** Accounts for the issuer's identities. */
+/** Finds or creates accounts for the issuer's identities. */
 export interface IssuerAccounts {
   /**
-   * The user of a token. A new identity gets an account, exactly once even with concurrent requests. An existing account
-   * with the same address is never taken over (docs/decisions/0041).
-   * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable address),
-   * `conflict` (the address is taken).
+   * Finds the user of a token. A new identity gets an account, exactly once even with concurrent requests. An existing
+   * account with the same e-mail address is never taken over (docs/decisions/0041).
+   * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable e-mail address),
+   * `conflict` (the e-mail address is taken).
    */
   findOrCreate(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
 }
@@ -26,7 +26,7 @@ type AccountsDependencies = {
   issuer: string;
   /** Whether new identities get an account. */
   isProvisioning: boolean;
-  /** Whether responses hide that an address has an account (REGISTRATION_PRIVACY). */
+  /** Whether responses hide that an e-mail address has an account (REGISTRATION_PRIVACY). */
   hidesTaken: boolean;
 };
 
@@ -38,7 +38,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
 
   async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const user = await createUser(sql, claims);
-    // The address is taken: by the same person, if a concurrent request was faster.
+    // The e-mail address is taken, perhaps by a faster concurrent request for the same identity.
     const userId = user?.id ?? (await queries.findIdentityUser(sql, { issuer, subject: claims.subject }));
     if (userId === undefined) throw createTaken();
     if (!user) return userId;
@@ -79,7 +79,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     }
   }
 
-  function requireProvisionable({ email, isEmailProven }: IssuerClaims): void {
+  function requireProvisionable({ email, isEmailVerified }: IssuerClaims): void {
     if (!isProvisioning)
       throw new Problem(
         "registration_closed",
@@ -90,8 +90,8 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
         "forbidden",
         "The token contains no e-mail address. Request the scope `email` from the issuer.",
       );
-    // With hidden accounts, only the owner of an address may learn whether it has one.
-    if (isEmailProven === false || (hidesTaken && isEmailProven === null))
+    // If responses hide accounts, only the owner of an e-mail address may learn whether it has an account.
+    if (isEmailVerified === false || (hidesTaken && isEmailVerified === null))
       throw new Problem("forbidden", "The issuer has not verified this e-mail address yet.");
   }
 
@@ -100,8 +100,8 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
       const find = () => queries.findIdentityUser(database, { issuer, subject: claims.subject });
       const known = await find();
       if (known !== undefined) return known;
-      // Tokens of a deleted account may still exist: they must not create another one.
-      if (await queries.isTokenEnded(database, claims.tokenKey))
+      // Tokens of a deleted account may still exist: they must not create another account.
+      if (await queries.isTokenRevoked(database, claims.tokenKey))
         throw new Problem("unauthorized", "A session of this token was ended. Get a new token from the issuer.");
       requireProvisionable(claims);
       try {

@@ -17,7 +17,7 @@ type IdentitiesDependencies = {
   passwordChecks: PasswordChecks;
 };
 
-/** A user's identities at the issuer, and how the user changes them. */
+/** Lists, links and unlinks users' identities at the issuer. */
 export function createIdentities({ database, users, audit, passwordChecks }: IdentitiesDependencies) {
   const createEntry = (action: AuditAction, { user, credentialId, ipAddress }: Caller, issuer: string) => {
     const target = { type: "user", id: user.id } as const;
@@ -25,7 +25,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
   };
 
   return {
-    /** The caller's own. */
+    /** Lists the caller's own identities. */
     async list(caller: Caller): Promise<Identity[]> {
       return (await queries.listIdentities(database, caller.user.id)).map(mapRowToIdentity);
     },
@@ -33,10 +33,11 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
     /**
      * Links an identity of the issuer to the caller's account. Requires the password: a linked identity can log in
      * permanently, so a stolen session must not suffice.
-     * @throws Problem `forbidden` (wrong or missing password), `conflict` (of another account, or too many).
+     * @throws Problem `forbidden` (wrong or missing password), `conflict` (it is linked to another account, or
+     * there are too many).
      */
     async link(caller: Caller, { issuer, subject }: { issuer: string; subject: string }, password: string) {
-      const passwordHash = await passwordChecks.prove(caller, password);
+      const passwordHash = await passwordChecks.verify(caller, password);
       const insert = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, passwordHash);
         const linked = await queries.listIdentities(sql, caller.user.id);
@@ -53,16 +54,16 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
     },
 
     /**
-     * Unlinks one of the caller's own identities, and ends the sessions of issuers' tokens.
-     * @returns the ended sessions; announce them. @throws Problem `not_found`, `conflict` (the only way to log in).
+     * Unlinks one of the caller's own identities, and ends the sessions that were opened with issuers' tokens.
+     * @returns the ended sessions, for `announceEnd`. @throws Problem `not_found`, `conflict` (the only way to log in).
      */
     async unlink(caller: Caller, identityId: string): Promise<string[]> {
       const remove = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, undefined);
-        const mine = await queries.listIdentities(sql, caller.user.id);
-        const row = mine.find(({ id }) => id === identityId.toLowerCase());
+        const linked = await queries.listIdentities(sql, caller.user.id);
+        const row = linked.find(({ id }) => id === identityId.toLowerCase());
         if (!row) throw createNotFound("identity");
-        if (mine.length === 1 && !(await users.hasPassword(sql, caller.user.id)))
+        if (linked.length === 1 && !(await users.hasPassword(sql, caller.user.id)))
           throw new Problem("conflict", "This account has no password, so its only identity can't be unlinked.");
         await queries.deleteIdentity(sql, row.id, caller.user.id);
         await audit.record(sql, createEntry("user.identity_unlinked", caller, row.issuer));

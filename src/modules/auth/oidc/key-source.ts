@@ -1,5 +1,5 @@
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
-import { ISSUER_ANSWER_BYTES_MAX } from "./limits.ts";
+import { ISSUER_RESPONSE_BYTES_MAX } from "./limits.ts";
 
 export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined; fetch: Fetch };
 
@@ -7,48 +7,48 @@ export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined; fe
 export type KeySource = (signal: AbortSignal) => Promise<unknown>;
 
 /**
- * Reads the key set of an issuer: from `jwksUrl`, or from the address in its discovery document (OpenID Connect
+ * Reads the key set of an issuer: from `jwksUrl`, or from the URL in its discovery document (OpenID Connect
  * Discovery 1.0, section 4). The document is read each time, so an issuer may move its keys. Redirects are not followed,
- * and at most ISSUER_ANSWER_BYTES_MAX bytes are read.
+ * and at most ISSUER_RESPONSE_BYTES_MAX bytes are read.
  */
 export function createKeySource({ issuer, jwksUrl, fetch }: KeySourceOptions): KeySource {
-  const read: ReadJson = (address, signal) => readJson(fetch, address, signal);
+  const read: ReadJson = (url, signal) => readJson(fetch, url, signal);
   return async (signal) => read(jwksUrl ?? (await discover(read, issuer, signal)), signal);
 }
 
-type ReadJson = (address: string, signal: AbortSignal) => Promise<unknown>;
+type ReadJson = (url: string, signal: AbortSignal) => Promise<unknown>;
 
 async function discover(read: ReadJson, issuer: string, signal: AbortSignal): Promise<string> {
-  const address = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
-  const document = (await read(address, signal)) as Record<string, unknown> | null;
+  const url = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
+  const document = (await read(url, signal)) as Record<string, unknown> | null;
   // Section 4.3: otherwise one issuer could impersonate another.
-  if (document?.issuer !== issuer) throw new Error(`${address} is not the discovery document of the issuer ${issuer}`);
-  const keys = document.jwks_uri;
-  if (typeof keys !== "string" || !URL.canParse(keys)) throw new Error(`${address} names no jwks_uri`);
-  const { protocol } = new URL(keys);
+  if (document?.issuer !== issuer) throw new Error(`${url} is not the discovery document of the issuer ${issuer}`);
+  const keysUrl = document.jwks_uri;
+  if (typeof keysUrl !== "string" || !URL.canParse(keysUrl)) throw new Error(`${url} has no valid jwks_uri`);
+  const { protocol } = new URL(keysUrl);
   if (protocol !== "https:" && protocol !== new URL(issuer).protocol)
-    throw new Error(`${address} has a jwks_uri that is less secure than the issuer`);
-  return keys;
+    throw new Error(`${url} has a jwks_uri that is less secure than the issuer`);
+  return keysUrl;
 }
 
-async function readJson(fetch: Fetch, address: string, signal: AbortSignal): Promise<unknown> {
-  const response = await fetch(address, { redirect: "manual", headers: { accept: "application/json" }, signal });
+async function readJson(fetch: Fetch, url: string, signal: AbortSignal): Promise<unknown> {
+  const response = await fetch(url, { redirect: "manual", headers: { accept: "application/json" }, signal });
   if (response.status !== 200) {
     await response.body?.cancel();
-    throw new Error(`${address} answered ${response.status}`);
+    throw new Error(`${url} responded with status ${response.status}`);
   }
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
     bytes += chunk.byteLength;
     // Leaving the loop cancels the body.
-    if (bytes > ISSUER_ANSWER_BYTES_MAX)
-      throw new Error(`${address} responded with more than ${ISSUER_ANSWER_BYTES_MAX} bytes`);
+    if (bytes > ISSUER_RESPONSE_BYTES_MAX)
+      throw new Error(`${url} responded with more than ${ISSUER_RESPONSE_BYTES_MAX} bytes`);
     chunks.push(chunk);
   }
   try {
     return JSON.parse(Buffer.concat(chunks).toString());
   } catch {
-    throw new Error(`${address} didn't respond with JSON`);
+    throw new Error(`${url} didn't respond with JSON`);
   }
 }

@@ -10,17 +10,17 @@ type KeysDependencies = { issuer: string; source: KeySource; log: Log; times: Ke
 
 /**
  * The public keys of an issuer, cached. Cached keys are refreshed in the background. An unknown key triggers a fetch,
- * but only once per cooldown, however many tokens name one. While the issuer is unreachable, it is retried once per
+ * but only once per cooldown, no matter how many tokens refer to unknown keys. While the issuer is unreachable, it is retried once per
  * `retryMs`. Throws KeysUnavailable, or an error of jose.
  */
 export function createIssuerKeys({ issuer, source, log, times }: KeysDependencies): JWTVerifyGetKey {
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
   let failedAtMs = Number.NEGATIVE_INFINITY;
-  let soughtAtMs = Number.NEGATIVE_INFINITY;
-  const isResting = () => performance.now() - failedAtMs < times.retryMs;
+  let unknownKeyFetchAtMs = Number.NEGATIVE_INFINITY;
+  const isBackingOff = () => performance.now() - failedAtMs < times.retryMs;
 
   async function fetchKeys(_url: string, { signal }: { signal: AbortSignal }): Promise<Response> {
-    if (isResting()) throw new KeysUnavailable();
+    if (isBackingOff()) throw new KeysUnavailable();
     try {
       const keys = await source(signal);
       // An invalid key set must count as a failure here, or every token would trigger a fetch.
@@ -37,26 +37,26 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
   const keys = createRemoteJWKSet(new URL(issuer), {
     [customFetch]: fetchKeys,
     cacheMaxAge: times.retentionMs,
-    // jose's own cooldown starts at any fetch: it would refuse a key added right after one.
+    // jose's own cooldown starts at every fetch, so a key added right after a fetch would be refused.
     cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: times.timeoutMs,
   });
 
   /** Whether to fetch the key set because of an unknown key. Concurrent callers share the fetch. */
-  function maySeek(): boolean {
+  function mayFetchUnknownKey(): boolean {
     if (keys.reloading) return true;
-    if (performance.now() - soughtAtMs < times.cooldownMs) return false;
-    soughtAtMs = performance.now();
+    if (performance.now() - unknownKeyFetchAtMs < times.cooldownMs) return false;
+    unknownKeyFetchAtMs = performance.now();
     return true;
   }
 
   return async (header, token) => {
     const isOld = performance.now() - fetchedAtMs > times.refreshMs;
-    if (isOld && keys.fresh && !keys.reloading && !isResting()) keys.reload().catch(() => {});
+    if (isOld && keys.fresh && !keys.reloading && !isBackingOff()) keys.reload().catch(() => {});
     try {
       return await keys(header, token);
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || !maySeek()) throw error;
+      if (!(error instanceof errors.JWKSNoMatchingKey) || !mayFetchUnknownKey()) throw error;
       await keys.reload();
       return keys(header, token);
     }

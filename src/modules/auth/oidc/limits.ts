@@ -1,8 +1,8 @@
 import { SESSION_ABSOLUTE_S } from "../limits.ts";
 
-/** Longer issuer tokens are rejected unread: some carry groups and roles, but all fit a header. */
+/** Longer issuer tokens are rejected without being parsed. Tokens with groups and roles are large, but must fit in a header. */
 export const ISSUER_TOKEN_CHARS_MAX = 8_192;
-/** Tokens with a longer lifetime are refused: nothing outlives the longest session. */
+/** Tokens with a longer lifetime are refused, so that none outlives the longest session. */
 export const ISSUER_TOKEN_TTL_MAX_S = SESSION_ABSOLUTE_S;
 /** Allowed clock skew between the issuer and Parley, in either direction. */
 export const CLOCK_TOLERANCE_S = 30;
@@ -19,7 +19,7 @@ export type KeyTimes = {
   cooldownMs: number;
   /** Delay after a failed fetch. */
   retryMs: number;
-  /** Keys that couldn't be refreshed for this long no longer count. */
+  /** Keys that couldn't be refreshed for this long are no longer used. */
   retentionMs: number;
   /** Timeout of one fetch: discovery and keys together. */
   timeoutMs: number;
@@ -31,5 +31,5 @@ export const keyTimes: KeyTimes = {
   retentionMs: 24 * 60 * 60_000,
   timeoutMs: 5_000,
 };
-/** Maximum bytes read of an issuer's response; typical ones have a few thousand. */
-export const ISSUER_ANSWER_BYTES_MAX = 256 * 1024;
+/** Maximum bytes read from an issuer's response; a typical response has a few thousand. */
+export const ISSUER_RESPONSE_BYTES_MAX = 256 * 1024;

@@ -6,7 +6,7 @@ import { ISSUER_TOKEN_CHARS_MAX } from "./limits.ts";
 const IssuerToken = Text({
   minLength: 1,
   maxLength: ISSUER_TOKEN_CHARS_MAX,
-  description: "A JWT that the issuer made for this server: an ID token or an access token.",
+  description: "A JWT that the issuer issued for this server: an ID token or an access token.",
 });
 
 export const IssuerLogin = Named("IssuerLogin", Closed({ token: IssuerToken }));

@@ -9,7 +9,7 @@ export async function findIdentityUser(sql: Sql, { issuer, subject }: Subject): 
   return row?.user_id;
 }
 
-/** Waits for concurrent inserts of the same identity. @returns undefined if it exists already. */
+/** Waits for concurrent inserts of the same identity. @returns undefined if the identity is already linked. */
 export async function insertIdentity(
   sql: Sql,
   { id, issuer, subject, userId }: Subject & { id: string; userId: string },
@@ -20,7 +20,7 @@ export async function insertIdentity(
   return row;
 }
 
-/** The identities of a user, oldest first; there are few. */
+/** The user's identities, oldest first; there are few. */
 export async function listIdentities(sql: Sql, userId: string): Promise<IdentityRow[]> {
   return await sql<IdentityRow[]>`
     select id, issuer, subject, created_at from identities where user_id = ${userId} order by created_at, id`;
@@ -39,7 +39,7 @@ export async function findTokenSession(sql: Sql, tokenKey: Uint8Array): Promise<
 }
 
 /** Whether a session opened with this token was ended before it expired. */
-export async function isTokenEnded(sql: Sql, tokenKey: Uint8Array): Promise<boolean> {
+export async function isTokenRevoked(sql: Sql, tokenKey: Uint8Array): Promise<boolean> {
   const rows = await sql`select 1 from sessions where token_key = ${tokenKey} and revoked_at is not null limit 1`;
   return rows.length > 0;
 }
@@ -54,7 +54,7 @@ type NewTokenSession = Subject & {
 };
 
 /**
- * Waits for a concurrent change of the user. @returns false if the user is disabled, deleted or no longer linked, if a
+ * Opens a session for a token. Waits for a concurrent change of the user. @returns false if the user is disabled, deleted or no longer linked, if a
  * session opened with this token was ended, or if the token already has its session.
  */
 export async function insertTokenSession(sql: Sql, session: NewTokenSession): Promise<boolean> {

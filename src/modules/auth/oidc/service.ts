@@ -26,27 +26,27 @@ export type IssuerConfig = Pick<
 /** Sign-in with an OpenID Connect issuer (docs/decisions/0041). Without an issuer, only identities can be listed. */
 export interface IssuerService {
   /** Whether a credential claims to be from the issuer; only then call `findSession`. */
-  isAddressed(token: string): boolean;
+  hasIssuerClaim(token: string): boolean;
 
   /**
-   * The session of an issuer's token used as a credential. Doesn't check whether the session is live.
+   * Finds or opens the session of an issuer's token that is used as a credential. Doesn't check whether the session is live.
    * @throws Problem `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
    */
   findSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }>;
 
   /**
-   * The user of a token, for a login with it.
+   * Finds or creates the user who logs in with this token.
    * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
    */
   findUser(token: string, ipAddress: string | null): Promise<{ userId: string; claims: IssuerClaims }>;
 
-  /** @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `unavailable`. */
+  /** Links a token's identity to the caller's account. @throws Problem `not_found` (no issuer), `invalid` (the token), `forbidden`, `conflict`, `unavailable`. */
   link(caller: Caller, token: string, password: string): Promise<Identity>;
 
-  /** The caller's own. */
+  /** Lists the caller's own identities. */
   listIdentities(caller: Caller): Promise<Identity[]>;
 
-  /** @returns the ended sessions; announce them. @throws Problem `not_found`, `conflict` (the only way to log in). */
+  /** Unlinks an identity of the caller. @returns the ended sessions, for `announceEnd`. @throws Problem `not_found`, `conflict` (the only way to log in). */
   unlink(caller: Caller, identityId: string): Promise<string[]>;
 }
 
@@ -79,7 +79,7 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
   }
 
   return {
-    isAddressed: (token) => current?.tokens.isAddressed(token) ?? false,
+    hasIssuerClaim: (token) => current?.tokens.hasIssuerClaim(token) ?? false,
 
     async findSession(token, ipAddress) {
       const claims = await verify(token);

@@ -11,11 +11,11 @@ import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
 /**
- * Sessions of issuers' tokens used directly as credentials: one per token, from its first use until it expires. A
- * token's session never changes, so it is cached; callers check whether the session is still live.
+ * Sessions for issuers' tokens that are used directly as credentials: one per token, from the token's first use until it
+ * expires. A token's session never changes, so it is cached; callers check whether the session is still live.
  */
 export interface TokenSessions {
-  /** @throws Problem `unauthorized` (ended, or a disabled user), and what `findOrCreate` throws. */
+  /** Finds or opens a token's session. @throws Problem `unauthorized` (ended, or a disabled user); and what `findOrCreate` throws. */
   find(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
 }
 

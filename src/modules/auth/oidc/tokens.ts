@@ -31,7 +31,7 @@ const algorithms = [
 const types = new Set(["jwt", "at+jwt", "application/at+jwt"]);
 /** The latest time a Date can hold. */
 const DATE_MS_MAX = 8.64e15;
-const subjectForm = new RegExp(`^[\\x20-\\x7e]{1,${SUBJECT_CHARS_MAX}}$`);
+const subjectPattern = new RegExp(`^[\\x20-\\x7e]{1,${SUBJECT_CHARS_MAX}}$`);
 
 /** The claims of a valid issuer token. */
 export type IssuerClaims = {
@@ -44,17 +44,17 @@ export type IssuerClaims = {
   /** When the person logged in at the issuer, if the token says so. */
   authenticatedAtMs: number;
   email: string | null;
-  /** Null: the issuer doesn't say whether it verified the address. */
-  isEmailProven: boolean | null;
+  /** Null: the issuer doesn't say whether it verified the e-mail address. */
+  isEmailVerified: boolean | null;
   name: string | null;
 };
 
-/** Verifies tokens that the issuer made for this Parley. */
+/** Verifies tokens that the issuer issued for this server. */
 export interface IssuerTokens {
   /** Whether a token claims to be from this issuer. Proves nothing: it only selects the verifier. */
-  isAddressed(token: string): boolean;
+  hasIssuerClaim(token: string): boolean;
 
-  /** @returns null unless it is valid now. @throws Problem `unavailable` if its key is unknown and can't be fetched. */
+  /** Returns the claims; null unless the token is valid now. @throws Problem `unavailable` if its key is unknown and can't be fetched. */
   verify(token: string): Promise<IssuerClaims | null>;
 }
 
@@ -68,7 +68,7 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
   async function check(token: string): Promise<IssuerClaims | null> {
     try {
       const result = await jwtVerify(token, findKey, options);
-      return isOfOurClient(result, audience) ? readClaims(token, result) : null;
+      return isForOurClient(result, audience) ? readClaims(token, result) : null;
     } catch (error) {
       if (!(error instanceof KeysUnavailable)) return null;
       throw new Problem("unavailable", "The issuer's keys can't be fetched at the moment. Try again later.", {
@@ -78,7 +78,7 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
   }
 
   return {
-    isAddressed(token) {
+    hasIssuerClaim(token) {
       if (token.length > ISSUER_TOKEN_CHARS_MAX || !token.startsWith("ey")) return false;
       try {
         return decodeJwt(token).iss === issuer;
@@ -103,13 +103,13 @@ export function createIssuerTokens({ issuer, audience, findKey, times }: TokensD
  * Whether the client that a token was issued to (`azp`) is configured here, if the token names it. Without this check,
  * another application of the issuer could log its users in.
  */
-const isOfOurClient = ({ payload: { azp } }: JWTVerifyResult, audience: readonly string[]): boolean =>
+const isForOurClient = ({ payload: { azp } }: JWTVerifyResult, audience: readonly string[]): boolean =>
   azp === undefined || (typeof azp === "string" && audience.includes(azp));
 
 function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult): IssuerClaims | null {
   const { iss, sub, exp, iat, auth_time, email, email_verified, name, preferred_username, events } = payload;
   if (!types.has((protectedHeader.typ ?? "jwt").toLowerCase()) || events !== undefined) return null;
-  if (typeof iss !== "string" || typeof sub !== "string" || !subjectForm.test(sub) || typeof exp !== "number")
+  if (typeof iss !== "string" || typeof sub !== "string" || !subjectPattern.test(sub) || typeof exp !== "number")
     return null;
   if (exp > Date.now() / 1000 + ISSUER_TOKEN_TTL_MAX_S) return null;
   return {
@@ -119,21 +119,21 @@ function readClaims(token: string, { payload, protectedHeader }: JWTVerifyResult
     expiresAtMs: (exp + CLOCK_TOLERANCE_S) * 1000,
     authenticatedAtMs: readLoginTime(auth_time ?? iat),
     email: typeof email === "string" ? email : null,
-    // Some issuers send it as text.
-    isEmailProven: email_verified === undefined ? null : email_verified === true || email_verified === "true",
+    // Some issuers send a string.
+    isEmailVerified: email_verified === undefined ? null : email_verified === true || email_verified === "true",
     name:
       [name, preferred_username].find((value): value is string => typeof value === "string" && isVisible(value)) ??
       null,
   };
 }
 
-/** If the issuer doesn't say: long ago. */
+/** Returns 0, which counts as long ago, if the issuer doesn't say. */
 function readLoginTime(seconds: unknown): number {
   const ms = typeof seconds === "number" ? seconds * 1000 : 0;
   return ms >= 0 && ms <= DATE_MS_MAX ? ms : 0;
 }
 
-/** Hashes the signed part, not the signature: ECDSA allows many signatures of one statement, all of them the same token. */
+/** Hashes the signed part, not the signature: ECDSA allows many signatures of the same content, and all of those are one token. */
 function createTokenKey(token: string): Buffer {
   return createHash("sha256")
     .update(token.slice(0, token.lastIndexOf(".")))

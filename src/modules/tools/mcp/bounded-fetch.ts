@@ -3,24 +3,27 @@ import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { ToolError } from "../model.ts";
 import { RESPONSE_BYTES_MAX } from "./limits.ts";
 
-/** The tool call that a request belongs to, if any. */
-type Exchange = {
-  /** Aborts when the response is no longer needed. */
+/** The tool call that a request belongs to. */
+type CallContext = {
+  /** Aborted when the response is no longer needed. */
   signal: AbortSignal;
-  /** Fails the call: otherwise the MCP client waits for its timeout when an event stream breaks. */
+  /** Fails the call. Without it, the MCP client would wait for its timeout when an event stream breaks. */
   fail(error: Error): void;
 };
 
-/** Links a call in the MCP client to its HTTP request. */
-const exchanges = new AsyncLocalStorage<Exchange>();
+/** Links a call of the MCP client to its HTTP requests. */
+const callContexts = new AsyncLocalStorage<CallContext>();
 
-/** Runs `work` and ends its requests with it. Rejects as soon as one of their responses is too large. */
-export async function runExchange<T>(work: () => Promise<T>): Promise<T> {
+/**
+ * Runs a call of the MCP client, and aborts its remaining requests when it ends. Rejects as soon as a response is too
+ * large.
+ */
+export async function runInCallContext<T>(work: () => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const { promise: failed, reject } = Promise.withResolvers<never>();
   failed.catch(() => {});
   try {
-    return await Promise.race([exchanges.run({ signal: controller.signal, fail: reject }, work), failed]);
+    return await Promise.race([callContexts.run({ signal: controller.signal, fail: reject }, work), failed]);
   } finally {
     controller.abort();
   }
@@ -28,11 +31,11 @@ export async function runExchange<T>(work: () => Promise<T>): Promise<T> {
 
 type Options = {
   fetch: Fetch;
-  /** For one request, from its start to the end of its response. */
+  /** The timeout of one request, until the end of its response. */
   timeoutMs: number;
-  /** Whether to open the long-lived stream on which a server announces changes. */
+  /** Whether the client may open the long-lived stream on which a server announces changes. */
   hasStreams: boolean;
-  /** Headers of one request. @throws an error for the request's caller. */
+  /** Creates the headers of one request. @throws an error, with which the request fails. */
   createHeaders(): Promise<Record<string, string>> | Record<string, string>;
 };
 
@@ -41,18 +44,21 @@ export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders
   return async (url, init = {}) => {
     const headers = new Headers(init.headers);
     const isStream = init.method === "GET" || headers.get("mcp-method") === "subscriptions/listen";
-    // 405 tells the client that there is no such stream.
+    // 405 tells the MCP client that the server doesn't offer such a stream.
     if (isStream && !hasStreams) return new Response(null, { status: 405 });
     for (const [name, value] of Object.entries(await createHeaders())) headers.set(name, value);
-    const exchange = isRequest(init.body) ? exchanges.getStore() : undefined;
-    const signals = [init.signal, exchange?.signal, isStream ? null : AbortSignal.timeout(timeoutMs)];
+    const context = isRequest(init.body) ? callContexts.getStore() : undefined;
+    const signals = [init.signal, context?.signal, isStream ? null : AbortSignal.timeout(timeoutMs)];
     const signal = AbortSignal.any(signals.filter((candidate) => candidate instanceof AbortSignal));
     const response = await fetch(url, { ...init, headers, signal });
-    return limitBody(response, (error) => exchange?.fail(error));
+    return limitBody(response, (error) => context?.fail(error));
   };
 }
 
-/** Whether a body expects a response. Notifications, for example of a cancelled call, may outlive their call. */
+/**
+ * Whether a body is a request. Notifications, for example of a cancelled call, expect no response and may outlive their
+ * call.
+ */
 function isRequest(body: unknown): boolean {
   if (typeof body !== "string") return false;
   const message = JSON.parse(body) as { id?: unknown } | null;

@@ -7,44 +7,52 @@ import type {
 import { abortable } from "../../../lib/abortable.ts";
 import { build } from "../../../lib/build.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
-import { runExchange } from "./bounded-fetch.ts";
-import { isServerResponse, isSessionGone } from "./describe-error.ts";
+import { runInCallContext } from "./bounded-fetch.ts";
+import { isConnectionUsable, isSessionGone } from "./describe-error.ts";
 import { LIST_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_END_TIMEOUT_MS } from "./limits.ts";
 
-/** A tool as its server describes it. */
+/** A tool as described by its server. */
 export type WireTool = { name: string; inputSchema: Record<string, unknown> };
 
 export type McpConnectionOptions = {
-  /** Without credentials. */
+  /** The server's URL, without credentials. */
   url: URL;
   fetch: Fetch;
-  /** Timeout of one call. */
+  /** The timeout of one call. */
   timeoutMs: number;
-  /** Called when the server announces that its tools changed. Null: don't subscribe. */
+  /** Called when the server announces that its tools changed. Null to not subscribe to changes. */
   onChanged: (() => void) | null;
 };
 
 /** One connected client, shared by several calls. */
-type Link = { client: Client; transport: StreamableHTTPClientTransport; users: number; isDropped: boolean };
+type SharedClient = {
+  client: Client;
+  transport: StreamableHTTPClientTransport;
+  activeCalls: number;
+  isDiscarded: boolean;
+};
 
 type ToolPage = { tools?: unknown; nextCursor?: unknown };
 
-/** The MCP client would reject the whole list because of one invalid tool; each tool is checked separately later. */
+/**
+ * Accepts any list, because the MCP client would reject all of it for one invalid tool. Each tool is checked separately
+ * later.
+ */
 const anyPage: StandardSchemaV1<unknown, ToolPage> = {
   "~standard": { version: 1, vendor: "parley", validate: (value) => ({ value: value as ToolPage }) },
 };
 
 /**
- * The connection to one MCP server over streamable HTTP, in revision 2026-07-28 or those of 2025, whichever the server
- * supports. Opened on first use, and reopened when the server has lost the session.
+ * Manages the connection to one MCP server over streamable HTTP, with protocol revision 2026-07-28 or one of 2025,
+ * depending on the server. It is opened on first use, and reopened when the server has lost the session.
  */
 export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnectionOptions) {
-  let linking: Promise<Link> | null = null;
-  /** Once closed, no connection is kept open; later calls get a connection each. */
+  let connecting: Promise<SharedClient> | null = null;
+  /** Once this is set, no client is kept open; each later call gets its own. */
   let isClosed = false;
 
-  async function connect(): Promise<Link> {
-    // Loaded on demand: most installations have no MCP servers.
+  async function connect(): Promise<SharedClient> {
+    // Loaded on demand, because most installations have no MCP servers.
     const sdk = await import("@modelcontextprotocol/client");
     const transport = new sdk.StreamableHTTPClientTransport(url, { fetch });
     const client = new sdk.Client(
@@ -59,67 +67,67 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
       await client.close().catch(() => {});
       throw error;
     }
-    // Servers of 2025 announce changes unasked; newer ones need a subscription.
+    // With the revisions of 2025, servers announce changes without a subscription; newer ones require one.
     if (onChanged && client.getProtocolEra() === "modern" && client.getServerCapabilities()?.tools?.listChanged)
       client.listen({ toolsListChanged: true }, { timeout: LIST_TIMEOUT_MS }).catch(() => {});
-    return { client, transport, users: 0, isDropped: false };
+    return { client, transport, activeCalls: 0, isDiscarded: false };
   }
 
-  async function end({ client, transport }: Link): Promise<void> {
+  async function closeClient({ client, transport }: SharedClient): Promise<void> {
     const ended = transport.terminateSession().catch(() => {});
     await Promise.race([ended, Bun.sleep(SESSION_END_TIMEOUT_MS)]);
     await client.close().catch(() => {});
   }
 
-  function endUnused(link: Link): void {
-    if (link.users === 0 && (link.isDropped || isClosed)) void end(link);
+  function closeIfUnused(shared: SharedClient): void {
+    if (shared.activeCalls === 0 && (shared.isDiscarded || isClosed)) void closeClient(shared);
   }
 
-  /** The next request opens a new link; calls on this one may finish. */
-  function drop(link: Link): void {
-    link.isDropped = true;
-    linking = null;
+  /** Makes the next call open a new client. Running calls of this one may finish. */
+  function discard(shared: SharedClient): void {
+    shared.isDiscarded = true;
+    connecting = null;
   }
 
-  async function use<T>(work: (link: Link) => Promise<T>): Promise<T> {
-    linking ??= connect();
-    const current = linking;
-    let link: Link;
+  async function useClient<T>(work: (shared: SharedClient) => Promise<T>): Promise<T> {
+    connecting ??= connect();
+    const current = connecting;
+    let shared: SharedClient;
     try {
-      link = await current;
+      shared = await current;
     } catch (error) {
-      if (linking === current) linking = null;
+      if (connecting === current) connecting = null;
       throw error;
     }
-    link.users += 1;
+    shared.activeCalls += 1;
     try {
-      return await work(link);
+      return await work(shared);
     } catch (error) {
-      if (!isServerResponse(error) && linking === current) drop(link);
+      if (!isConnectionUsable(error) && connecting === current) discard(shared);
       throw error;
     } finally {
-      link.users -= 1;
-      if (isClosed && linking === current) drop(link);
-      endUnused(link);
+      shared.activeCalls -= 1;
+      if (isClosed && connecting === current) discard(shared);
+      closeIfUnused(shared);
     }
   }
 
-  /** Retries once on a new session if the server has lost the old one: it then hasn't executed anything. */
-  async function useSession<T>(work: (link: Link) => Promise<T>): Promise<T> {
+  /** Retries once with a new session if the server has lost the old one, in which case it hasn't executed anything. */
+  async function withSession<T>(work: (shared: SharedClient) => Promise<T>): Promise<T> {
     let hadSession = false;
-    const attempt = (link: Link) => {
-      hadSession = link.transport.sessionId !== undefined;
-      return work(link);
+    const attempt = (shared: SharedClient) => {
+      hadSession = shared.transport.sessionId !== undefined;
+      return work(shared);
     };
     try {
-      return await use(attempt);
+      return await useClient(attempt);
     } catch (error) {
       if (!isSessionGone(error, hadSession)) throw error;
-      return use(attempt);
+      return useClient(attempt);
     }
   }
 
-  async function walkPages({ client }: Link, signal: AbortSignal): Promise<unknown[]> {
+  async function listAllPages({ client }: SharedClient, signal: AbortSignal): Promise<unknown[]> {
     const tools: unknown[] = [];
     let cursor: string | undefined;
     for (let page = 0; page < PAGES_MAX && tools.length < SERVER_TOOLS_MAX; page += 1) {
@@ -136,28 +144,28 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
   }
 
   return {
-    /** The first tools of the server, as it describes them. */
+    /** Lists the server's tools as it describes them, up to SERVER_TOOLS_MAX. */
     listTools: (signal: AbortSignal): Promise<unknown[]> =>
-      useSession((link) => runExchange(() => walkPages(link, signal))),
+      withSession((shared) => runInCallContext(() => listAllPages(shared, signal))),
 
     callTool: (tool: WireTool, input: Record<string, unknown>, signal: AbortSignal): Promise<CallToolResult> =>
-      useSession(({ client }) =>
-        runExchange(() =>
+      withSession(({ client }) =>
+        runInCallContext(() =>
           client.callTool(
             { name: tool.name, arguments: input },
-            // Without the result's schema: compiling a foreign one could block this process.
+            // Passed without an output schema, because compiling an untrusted schema could block this process.
             { signal, timeout: timeoutMs, toolDefinition: tool as never },
           ),
         ),
       ),
 
-    /** Ends the session once its calls have ended. */
+    /** Ends the session after its running calls. */
     async close(): Promise<void> {
       isClosed = true;
-      const link = await Promise.race([linking?.catch(() => null), Bun.sleep(SESSION_END_TIMEOUT_MS)]);
-      if (!link) return;
-      drop(link);
-      if (link.users === 0) await end(link);
+      const shared = await Promise.race([connecting?.catch(() => null), Bun.sleep(SESSION_END_TIMEOUT_MS)]);
+      if (!shared) return;
+      discard(shared);
+      if (shared.activeCalls === 0) await closeClient(shared);
     },
   };
 }

@@ -4,20 +4,20 @@ import { ToolError } from "../model.ts";
 
 /** Lifetime of a token, in seconds. */
 const TOKEN_TTL_S = 60;
-/** Tokens of the last minute that are masked in a server's responses. */
+/** Maximum recent tokens that are masked in a server's responses. */
 const RECENT_TOKENS_MAX = 64;
 
 /** The user on whose behalf a model calls a tool. */
 export type ToolUser = { id: string; email: string };
 
-/** Null: the user doesn't exist any more, or is disabled. */
+/** Resolves to null if the user was deleted or disabled. */
 export type FindToolUser = (userId: string) => Promise<ToolUser | null>;
 
-/** Proves one user's identity to one server. */
+/** Proves the identity of one user to one server. */
 export interface UserIdentity {
   /** Creates a token for one request. @throws ToolError if the user is deleted or disabled. */
   createToken(): Promise<string>;
-  /** Hides tokens in a text from the server. */
+  /** Masks recent tokens in a text from the server. */
   mask(text: string): string;
 }
 
@@ -25,25 +25,25 @@ type Options = {
   userId: string;
   findUser: FindToolUser;
   issuer: string;
-  /** The server's address: no other server should accept the token. */
+  /** The server's URL, so that no other server accepts the token. */
   audience: string;
   secret: string;
 };
 
 /**
- * Creates short-lived tokens (JWT, HS256) that name the user of a request. Each server has its own secret, so none can
- * create tokens for another. The user is looked up for each token, so a disabled user's calls stop immediately, even
- * mid-answer.
+ * Creates short-lived tokens (JWT, HS256) that name the user of a request. Each server has its own secret, so it can't
+ * create tokens for another server. The user is looked up for each token, so calls stop as soon as the user is
+ * disabled, even mid-answer.
  */
 export function createIdentity({ userId, findUser, issuer, audience, secret }: Options): UserIdentity {
   const key = new TextEncoder().encode(secret);
-  const recent: { token: string; atMs: number }[] = [];
+  const recentTokens: { token: string; atMs: number }[] = [];
 
   return {
     async createToken() {
       const user = await findUser(userId);
       if (!user) throw new ToolError("The user's account was deleted or disabled.");
-      // Parley doesn't verify email addresses, so servers must not treat this one as verified.
+      // Parley doesn't verify e-mail addresses, so servers must not treat this one as verified.
       const token = await new SignJWT({ email: user.email, email_verified: false })
         .setProtectedHeader({ alg: "HS256", typ: "JWT" })
         .setIssuer(issuer)
@@ -53,12 +53,13 @@ export function createIdentity({ userId, findUser, issuer, audience, secret }: O
         .setExpirationTime(`${TOKEN_TTL_S}s`)
         .setJti(crypto.randomUUID())
         .sign(key);
-      recent.push({ token, atMs: performance.now() });
+      recentTokens.push({ token, atMs: performance.now() });
       const isOld = ({ atMs }: { atMs: number }) => performance.now() - atMs > TOKEN_TTL_S * 1_000;
-      while (recent.length > RECENT_TOKENS_MAX || (recent[0] && isOld(recent[0]))) recent.shift();
+      while (recentTokens.length > RECENT_TOKENS_MAX || (recentTokens[0] && isOld(recentTokens[0])))
+        recentTokens.shift();
       return token;
     },
 
-    mask: (text) => recent.reduce((masked, { token }) => masked.replaceAll(token, MASK), text),
+    mask: (text) => recentTokens.reduce((masked, { token }) => masked.replaceAll(token, MASK), text),
   };
 }

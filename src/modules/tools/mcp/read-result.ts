@@ -7,12 +7,12 @@ type Content = {
 };
 
 /**
- * Converts a call's result to text: texts unchanged, links as name and address. Other content is only named, since models
- * receive text only.
+ * Converts a call's result to text: texts are unchanged, links become name and URI. Other content is only mentioned,
+ * because models receive only text.
  */
 export function readResult({ content, structuredContent }: { content?: unknown; structuredContent?: unknown }): string {
   const parts = Array.isArray(content) ? (content as Content[]).map(readPart) : [];
-  // Servers should also send it as text.
+  // Servers should also send structured content as text; this is for those that don't.
   if (parts.length === 0 && structuredContent !== undefined) return JSON.stringify(structuredContent);
   return parts.join("\n");
 }

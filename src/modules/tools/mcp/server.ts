@@ -16,34 +16,34 @@ import { LIST_TIMEOUT_MS, REQUESTS_MAX, USER_TTL_MS, USERS_MAX } from "./limits.
 import { readResult } from "./read-result.ts";
 import { createToolList, type ToolList } from "./tool-list.ts";
 
-/** Longer than a call's timeout, so that the call ends first, with a clearer message. */
+/** Added to a call's timeout for its HTTP request, so that the call times out first, with a clearer message. */
 const REQUEST_SLACK_MS = 1_000;
 
 export type McpServerOptions = {
   setting: McpServerSetting;
-  /** The issuer of user tokens: the name of this deployment. */
+  /** The issuer of user tokens, which identifies this deployment. */
   issuer: string;
   findUser: FindToolUser;
   fetch: Fetch;
   log: Log;
 };
 
-/** The state at a server for one user, or shared by all users. */
-type Access = { connection: McpConnection; list: ToolList; mask(text: string): string };
+/** The connection and tools for one user, or shared by all users. */
+type ClientState = { connection: McpConnection; list: ToolList; mask(text: string): string };
 
-/** One MCP server. Its failures never stop an answer. */
+/** Manages one MCP server. Its failures never stop an answer. */
 export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpServerOptions) {
   const { name, timeoutMs, identitySecret } = setting;
-  // The credentials of a URL are moved into a header, so that connection errors don't contain them.
+  // Credentials in the URL are moved into a header, so that connection errors don't contain them.
   const userinfo = readUserinfo(setting.url);
   const url = new URL(userinfo?.url ?? setting.url);
-  const fixedHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
-  /** Some servers echo the request in an error, which users and models can see. */
-  const maskFixed = createMask([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
+  const staticHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
+  /** Masks configured secrets, because some servers echo the request in errors, which users and models can see. */
+  const maskSecrets = createMask([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
   const health = createHealth();
   let requests = 0;
 
-  /** Limits the concurrent requests to this server, so that other servers keep their connections. */
+  /** Limits the concurrent requests to this server, so that connections remain for other servers. */
   async function withSlot<T>(work: () => Promise<T>): Promise<T> {
     if (requests >= REQUESTS_MAX)
       throw new ToolError("Too many requests to this tool's server are in progress. Try again later.");
@@ -55,18 +55,18 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     }
   }
 
-  function createAccess(identity: UserIdentity | null): Access {
-    const mask = (text: string) => maskFixed(identity ? identity.mask(text) : text);
+  function createState(identity: UserIdentity | null): ClientState {
+    const mask = (text: string) => maskSecrets(identity ? identity.mask(text) : text);
     const connection = createConnection({
       url,
       timeoutMs: timeoutMs + REQUEST_SLACK_MS,
       fetch: createBoundedFetch({
         fetch,
         timeoutMs: Math.max(timeoutMs, LIST_TIMEOUT_MS) + REQUEST_SLACK_MS,
-        // One per user would use up all connections.
+        // Not per user, because that would use up all connections.
         hasStreams: identity === null,
         createHeaders: async () =>
-          identity ? { ...fixedHeaders, authorization: `Bearer ${await identity.createToken()}` } : fixedHeaders,
+          identity ? { ...staticHeaders, authorization: `Bearer ${await identity.createToken()}` } : staticHeaders,
       }),
       onChanged: identity === null ? () => list.expire() : null,
     });
@@ -75,29 +75,29 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     return { connection, list, mask };
   }
 
-  const shared = identitySecret === null ? createAccess(null) : null;
-  /** Users share nothing: no connections, sessions or tool lists. */
-  const users = new BoundedCache<Access>({
+  const shared = identitySecret === null ? createState(null) : null;
+  /** With per-user identity, users share no connections, sessions or tool lists. */
+  const users = new BoundedCache<ClientState>({
     max: USERS_MAX,
     ttlMs: USER_TTL_MS,
     onEvict: (_, { connection }) => void connection.close(),
   });
 
-  function getAccess(userId: string | null): Access | null {
+  function getState(userId: string | null): ClientState | null {
     if (shared || identitySecret === null) return shared;
-    // A server that requires a user's identity is not called without a user.
+    // A server that requires a user's identity isn't called without one.
     if (userId === null) return null;
-    const access =
+    const state =
       users.get(userId) ??
-      createAccess(
+      createState(
         createIdentity({ userId, findUser, issuer, audience: url.origin + url.pathname, secret: identitySecret }),
       );
-    users.set(userId, access);
-    return access;
+    users.set(userId, state);
+    return state;
   }
 
-  async function call(access: Access, tool: WireTool, input: Record<string, unknown>, signal: AbortSignal) {
-    const { connection, list, mask } = access;
+  async function call(state: ClientState, tool: WireTool, input: Record<string, unknown>, signal: AbortSignal) {
+    const { connection, list, mask } = state;
     let result: Awaited<ReturnType<McpConnection["callTool"]>>;
     try {
       result = await withSlot(() => connection.callTool(tool, input, signal));
@@ -105,7 +105,7 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       if (error instanceof ToolError || signal.aborted) throw error;
       const { reason, detail } = describeCallError(error);
       log.warn({ mcp_server: name, tool: tool.name, reason: mask(reason) }, "call to an MCP tool failed");
-      // The call is not retried: it may have been executed.
+      // The call isn't retried, because it may have been executed.
       if (detail === null) list.expire();
       throw new ToolError(mask(detail ?? "the tool failed."));
     }
@@ -117,18 +117,18 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   return {
     name,
 
-    /** The tools that this user may call now. Never rejects. */
-    async listTools({ userId, signal }: Omit<ToolRequest, "chosen">): Promise<RunnableTool[]> {
-      const access = getAccess(userId);
-      if (!access) return [];
-      return (await access.list.get(signal)).map(({ wire, ...tool }) => ({
+    /** Lists the tools that this user may call now. Never rejects. */
+    async listTools({ userId, signal }: Omit<ToolRequest, "selection">): Promise<RunnableTool[]> {
+      const state = getState(userId);
+      if (!state) return [];
+      return (await state.list.get(signal)).map(({ wire, ...tool }) => ({
         ...tool,
         timeoutMs,
-        run: (input, ended) => call(access, wire, input, ended),
+        run: (input, callSignal) => call(state, wire, input, callSignal),
       }));
     },
 
-    /** Lists the tools before the first answer needs them. Per-user lists are loaded on demand. */
+    /** Loads the tools before the first answer needs them. Per-user lists are loaded on demand. */
     start(): void {
       void shared?.list.get(AbortSignal.timeout(LIST_TIMEOUT_MS));
     },

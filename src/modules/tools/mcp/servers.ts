@@ -2,9 +2,9 @@ import type { McpServerSetting } from "../../../config/mcp.ts";
 import type { RunnableTool, ToolRequest } from "../model.ts";
 import { createMcpServer, type McpServerOptions } from "./server.ts";
 
-/** The servers in the setting `MCP_SERVERS`. */
+/** The MCP servers in the setting `MCP_SERVERS`. */
 export interface McpServers {
-  /** The tools of the servers that an answer may use. Other servers are not contacted. Never rejects. */
+  /** Lists the tools of the servers that an answer may use. Other servers aren't contacted. Never rejects. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
   /** Loads the servers' tools before the first answer needs them. */
   start(): void;
@@ -17,10 +17,10 @@ export function createMcpServers({ settings, ...options }: Dependencies): McpSer
   const servers = settings.map((setting) => createMcpServer({ ...options, setting }));
 
   return {
-    async listTools({ chosen, ...request }) {
-      // Server names contain no underscore, so the first one ends the name.
+    async listTools({ selection, ...request }) {
+      // A tool's name starts with its server's name, which contains no underscore.
       const isChosen = (server: string) =>
-        Array.isArray(chosen) ? chosen.some((name) => name.startsWith(`${server}_`)) : chosen === true;
+        Array.isArray(selection) ? selection.some((name) => name.startsWith(`${server}_`)) : selection === true;
       const lists = servers.filter(({ name }) => isChosen(name)).map((server) => server.listTools(request));
       return (await Promise.all(lists)).flat();
     },

@@ -1,29 +1,29 @@
 import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
-import { describeError, isOwnError, refusesUser } from "./describe-error.ts";
+import { describeError, isRefusedLocally, isUserRejected } from "./describe-error.ts";
 import { createHealth, type Health } from "./health.ts";
 import { LIST_FRESH_MS, LIST_GAP_MS, LIST_RETRY_WAIT_MS, LIST_TIMEOUT_MS } from "./limits.ts";
 import { type ListedTool, readTools } from "./read-tools.ts";
 
 type Options = {
   server: string;
-  /** Lists the tools as the server describes them. */
+  /** Requests the tools from the server, as it describes them. */
   listTools(signal: AbortSignal): Promise<unknown[]>;
-  /** Whether all users share this list; its tools are then logged at info level. */
+  /** Whether all users share this list. Its tools are then logged at level info instead of debug. */
   isShared: boolean;
-  /** The server's health, across all users. */
+  /** The server's health, shared by all users. */
   health: Health;
-  /** Hides what must not be logged. */
+  /** Masks what must not be logged. */
   mask(text: string): string;
   log: Log;
 };
 
-/** The tools of a server for one user, or for all users. A failing server has none until it recovers. */
+/** Caches the tools of a server for one user, or for all users. A failing server has no tools until it recovers. */
 export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
-  /** The health of this list alone: a server may reject one user and serve others. */
+  /** The health of this list alone, because a server may reject one user and serve others. */
   const listHealth = createHealth();
   let tools: ListedTool[] = [];
-  let isKnown = false;
+  let isLoaded = false;
   let isChanged = false;
   let refreshedAtMs = Number.NEGATIVE_INFINITY;
   let refreshing: Promise<void> | null = null;
@@ -37,15 +37,15 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
       const listed = await abortable(listTools(signal), signal);
       const read = readTools(server, listed);
       ({ tools } = read);
-      isKnown = true;
+      isLoaded = true;
       listHealth.succeed();
       health.succeed();
       logTools(read.problems);
     } catch (error) {
-      // A user's missing permission, or a request that Parley refused to send, says nothing about the server.
-      (refusesUser(error) || isOwnError(error) ? listHealth : health).fail();
+      // A rejected user, or a request that Parley refused to send, doesn't mean that the server is unhealthy.
+      (isUserRejected(error) || isRefusedLocally(error) ? listHealth : health).fail();
       tools = [];
-      isKnown = false;
+      isLoaded = false;
       loggedState = "";
       log.warn(
         { mcp_server: server, reason: mask(describeError(error)) },
@@ -75,21 +75,21 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
 
   function isFresh(): boolean {
     const ageMs = performance.now() - refreshedAtMs;
-    return isKnown && ageMs < (isChanged ? LIST_GAP_MS : LIST_FRESH_MS);
+    return isLoaded && ageMs < (isChanged ? LIST_GAP_MS : LIST_FRESH_MS);
   }
 
   return {
-    /** Returns the current tools. Waits briefly, and only if none are known; never rejects. */
+    /** Returns the current tools. Waits only if they aren't loaded, and only briefly. Never rejects. */
     async get(signal: AbortSignal): Promise<ListedTool[]> {
       if (isFresh()) return tools;
       const pending = startRefresh();
-      if (isKnown || !pending) return tools;
+      if (isLoaded || !pending) return tools;
       const waitMs = listHealth.hasFailed() || health.hasFailed() ? LIST_RETRY_WAIT_MS : LIST_TIMEOUT_MS;
       await abortable(Promise.race([pending, Bun.sleep(waitMs)]), signal).catch(() => {});
       return tools;
     },
 
-    /** Refreshes the list soon: the server announced a change, or a call failed. */
+    /** Makes the list refresh soon. Called when the server announces a change, or a call fails. */
     expire(): void {
       isChanged = true;
       if (!isFresh()) void startRefresh();

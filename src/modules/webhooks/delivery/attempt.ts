@@ -9,9 +9,9 @@ import type { DueDelivery } from "./due.ts";
 import { findRetryDelay } from "./schedule.ts";
 import { sign } from "./signature.ts";
 
-/** Stored bytes of a response. */
+/** Maximum bytes of a response that are stored. */
 const RESPONSE_BYTES_MAX = 1_024;
-/** The longest `Retry-After` of a receiver that is respected. */
+/** The longest `Retry-After` of a receiver that is honored. */
 const RETRY_AFTER_MS_MAX = 7 * 24 * 60 * 60 * 1_000;
 
 type OutgoingRequest = {
@@ -25,7 +25,10 @@ type OutgoingRequest = {
   signal: AbortSignal;
 };
 
-/** Sends a request to a user-supplied address. @throws an error whose message users may read. */
+/**
+ * Sends a request to a user-supplied URL.
+ * @throws an error; users may read its message if `isForUsers` is true for it.
+ */
 export type SendOutgoing = (
   request: OutgoingRequest,
 ) => Promise<{ status: number; headers: Headers; body: Uint8Array; durationMs: number }>;
@@ -35,32 +38,35 @@ export type AttemptResult = {
   outcome: "delivered" | "retried" | "failed";
   /** Whether the request was sent. */
   isAttempted: boolean;
-  /** Time until the next attempt; null: there is none. */
+  /** Time until the next attempt; null if there is none. */
   retryMs: number | null;
   responseStatus: number | null;
   responseBody: string | null;
   error: string | null;
   durationMs: number | null;
-  /** Why the webhook must be disabled; null: it stays enabled. */
+  /** Why the webhook must be disabled; null if it stays enabled. */
   disables: "gone" | "exhausted" | null;
-  /** The receiver requested a pause of all deliveries. */
+  /** For how long the receiver requested a pause of all deliveries; null if it didn't. */
   pauseMs: number | null;
 };
 
 type Dependencies = {
   send: SendOutgoing;
-  /** Whether users may read the message of a `send` error. */
+  /** Whether users may read the message of an error thrown by `send`. */
   isForUsers(error: unknown): error is Error;
   secrets: Pick<WebhookSecrets, "open">;
   allowsPrivate: boolean;
-  /** Timeout of the whole request, including the start of its response. */
+  /** The timeout of the request, including the response's first bytes. */
   timeoutMs: number;
   log: Log;
-  /** Absent or null: traces are off. */
+  /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
 };
 
-/** Makes one attempt of a delivery. Throws nothing but the reason of the signal. */
+/**
+ * Creates a function that makes one attempt at a delivery. It rejects only with the signal's reason, if that is
+ * aborted.
+ */
 export function createAttempt({
   send,
   isForUsers,
@@ -70,7 +76,7 @@ export function createAttempt({
   log,
   tracing = null,
 }: Dependencies) {
-  function createRequest({ id, url, ...event }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
+  function buildRequest({ id, url, ...event }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
     const body = createBody(event);
     const timestampS = Math.floor(Date.now() / 1_000);
     return {
@@ -91,7 +97,10 @@ export function createAttempt({
     };
   }
 
-  /** A trace of its own: the request that caused the event ended long ago. The path of the URL may contain a key. */
+  /**
+   * Sends in a new trace, because the request that caused the event ended long ago. The URL's path isn't recorded,
+   * because it may contain a secret.
+   */
   function traceSend(webhookId: string, { id, url, attempts }: DueDelivery, call: () => ReturnType<SendOutgoing>) {
     if (!tracing) return call();
     const attributes = {
@@ -118,8 +127,8 @@ export function createAttempt({
       });
     const startedMs = performance.now();
     try {
-      const response = await traceSend(webhookId, due, () => send(createRequest(due, keys, signal)));
-      return judge(due, response);
+      const response = await traceSend(webhookId, due, () => send(buildRequest(due, keys, signal)));
+      return classifyResponse(due, response);
     } catch (error) {
       if (signal.aborted) throw error;
       const isKnown = isForUsers(error);
@@ -132,7 +141,7 @@ export function createAttempt({
   };
 }
 
-const noResult = {
+const emptyResult = {
   isAttempted: true,
   retryMs: null,
   responseStatus: null,
@@ -144,7 +153,7 @@ const noResult = {
 } as const;
 
 const abandon = ({ id }: DueDelivery, error: string): AttemptResult => ({
-  ...noResult,
+  ...emptyResult,
   deliveryId: id,
   outcome: "failed",
   isAttempted: false,
@@ -153,36 +162,38 @@ const abandon = ({ id }: DueDelivery, error: string): AttemptResult => ({
 
 function fail(
   { id, attempts }: DueDelivery,
-  answer: Partial<AttemptResult>,
+  responseFields: Partial<AttemptResult>,
   retryAfterMs: number | null = null,
 ): AttemptResult {
   const retryMs = findRetryDelay(attempts + 1, retryAfterMs);
   return {
-    ...noResult,
+    ...emptyResult,
     deliveryId: id,
     outcome: retryMs === null ? "failed" : "retried",
     retryMs,
     disables: retryMs === null ? "exhausted" : null,
-    ...answer,
+    ...responseFields,
   };
 }
 
-function judge(due: DueDelivery, response: Awaited<ReturnType<SendOutgoing>>): AttemptResult {
+function classifyResponse(due: DueDelivery, response: Awaited<ReturnType<SendOutgoing>>): AttemptResult {
   const { status, headers } = response;
-  const answer = {
+  const responseFields = {
     responseStatus: status,
     responseBody: fitText(new TextDecoder().decode(response.body.subarray(0, RESPONSE_BYTES_MAX))) || null,
     durationMs: Math.round(response.durationMs),
   };
-  if (status >= 200 && status < 300) return { ...noResult, deliveryId: due.id, outcome: "delivered", ...answer };
-  const failure = { ...answer, error: describe(status) };
-  if (status === 410) return { ...noResult, deliveryId: due.id, outcome: "failed", ...failure, disables: "gone" };
+  if (status >= 200 && status < 300)
+    return { ...emptyResult, deliveryId: due.id, outcome: "delivered", ...responseFields };
+  const failedFields = { ...responseFields, error: describeStatus(status) };
+  if (status === 410)
+    return { ...emptyResult, deliveryId: due.id, outcome: "failed", ...failedFields, disables: "gone" };
   const retryAfterMs = parseRetryAfter(headers, Date.now(), RETRY_AFTER_MS_MAX);
-  const result = fail(due, failure, retryAfterMs);
+  const result = fail(due, failedFields, retryAfterMs);
   return { ...result, pauseMs: status === 429 && retryAfterMs ? retryAfterMs : null };
 }
 
-function describe(status: number): string {
+function describeStatus(status: number): string {
   if (status === 410) return "The receiver is gone (HTTP 410), so the webhook was disabled.";
   if (status >= 300 && status < 400)
     return `The receiver responded with a redirect (HTTP ${status}); redirects are not followed.`;

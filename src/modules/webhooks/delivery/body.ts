@@ -1,6 +1,6 @@
 /** Maximum body size, as Standard Webhooks 1.0.0 recommends. */
 const BODY_BYTES_MAX = 20_000;
-/** If the other fields take more than half of that, each is cut to this size. */
+/** If the other fields take more than half of that, each is truncated to this size. */
 const FIELD_BYTES_MAX = 2_000;
 
 export type WebhookEventData = {
@@ -12,7 +12,7 @@ export type WebhookEventData = {
 };
 
 /**
- * The JSON payload. If it is too long, `reasoning` and then `content` are cut between characters, and `data` gets
+ * Creates the JSON payload. If it is too long, `reasoning` and then `content` are truncated, and `data` gets
  * `content_truncated: true`.
  */
 export function createBody(event: WebhookEventData): string {
@@ -32,7 +32,7 @@ function encode({ type, occurredAt, conversationId, seq }: WebhookEventData, dat
 
 function shorten(event: WebhookEventData): Record<string, unknown> {
   let short: Record<string, unknown> = { ...event.data, content_truncated: true };
-  const texts = textFields.flatMap((name) => {
+  const texts = textFieldNames.flatMap((name) => {
     const text = event.data[name];
     return typeof text === "string" ? [{ name, text }] : [];
   });
@@ -40,34 +40,34 @@ function shorten(event: WebhookEventData): Record<string, unknown> {
   if (bytesOf(encode(event, short)) > BODY_BYTES_MAX / 2)
     short = Object.fromEntries(Object.entries(short).map(([name, value]) => [name, shortenField(value)]));
   for (const { name, text } of texts)
-    short[name] = cut(text, BODY_BYTES_MAX - 1 - bytesOf(encode(event, short)) + bytesOf('""'));
+    short[name] = truncate(text, BODY_BYTES_MAX - 1 - bytesOf(encode(event, short)) + bytesOf('""'));
   return short;
 }
 
-/** Each field gets what the previous ones leave. */
-const textFields = ["content", "reasoning"];
+/** The text fields, in order of priority: each gets the bytes that the previous ones leave. */
+const textFieldNames = ["content", "reasoning"];
 
-/** Cuts texts; drops other oversized values, so that a value is either unchanged or null. */
+/** Truncates texts. Other oversized values become null, so that they are never incomplete. */
 function shortenField(value: unknown): unknown {
-  if (typeof value === "string") return cut(value, FIELD_BYTES_MAX);
+  if (typeof value === "string") return truncate(value, FIELD_BYTES_MAX);
   return bytesOf(JSON.stringify(value) ?? "") > FIELD_BYTES_MAX ? null : value;
 }
 
-/** The longest prefix of a text within this many bytes as JSON, with whole characters. */
-function cut(text: string, bytesMax: number): string {
-  let fits = 0;
-  // A unit takes at least one byte.
-  let tooMany = Math.min(text.length, Math.max(0, bytesMax)) + 1;
-  while (tooMany - fits > 1) {
-    const middle = (fits + tooMany) >> 1;
-    if (bytesOf(JSON.stringify(beginningOf(text, middle))) <= bytesMax) fits = middle;
-    else tooMany = middle;
+/** Returns the longest prefix of a text, in whole characters, that takes at most `bytesMax` bytes as JSON. */
+function truncate(text: string, bytesMax: number): string {
+  let fittingUnits = 0;
+  // A UTF-16 unit takes at least one byte.
+  let excessUnits = Math.min(text.length, Math.max(0, bytesMax)) + 1;
+  while (excessUnits - fittingUnits > 1) {
+    const middle = (fittingUnits + excessUnits) >> 1;
+    if (bytesOf(JSON.stringify(prefixOf(text, middle))) <= bytesMax) fittingUnits = middle;
+    else excessUnits = middle;
   }
-  return beginningOf(text, fits);
+  return prefixOf(text, fittingUnits);
 }
 
-/** The first `units` UTF-16 units, or one less to avoid splitting a character. */
-function beginningOf(text: string, units: number): string {
+/** Returns the first `units` UTF-16 units, or one less to avoid splitting a character. */
+function prefixOf(text: string, units: number): string {
   const last = text.charCodeAt(units - 1);
   return text.slice(0, last >= 0xd800 && last <= 0xdbff ? units - 1 : units);
 }

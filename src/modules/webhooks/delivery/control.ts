@@ -3,7 +3,10 @@ import type { WebhookDispatcher } from "./dispatcher.ts";
 import { addDelivery, enableWebhook, redeliver } from "./outbox.ts";
 import { disableWebhook } from "./results.ts";
 
-/** What the webhook service does with deliveries, each in its own transaction. */
+/**
+ * Creates the operations that the webhook service needs from this folder. Their queries run in the service's
+ * transactions.
+ */
 export const createDeliveryControl = ({ checkSoon }: Pick<WebhookDispatcher, "checkSoon">): DeliveryControl => ({
   addDelivery,
   redeliver,

@@ -12,18 +12,18 @@ import { expandOutbox, findWork } from "./outbox.ts";
 import { createResultWriter } from "./result-writer.ts";
 import { createDeliveryThrottle } from "./throttle.ts";
 
-/** How long to collect more events after the first one, to handle them together. */
-const NUDGE_MS = 10;
-/** Outbox rows expanded together: each may represent hundreds of events. */
+/** How long to wait for more events after the first one, to handle them together. */
+const NUDGE_DELAY_MS = 10;
+/** Outbox rows expanded per transaction. Each may represent hundreds of events. */
 const OUTBOX_ROWS = 20;
 /** How long the outbox is expanded before due deliveries are checked again. */
 const EXPANSION_MS = 200;
-/** Endpoints that one instance delivers to concurrently. */
+/** Maximum endpoints that one instance delivers to concurrently. */
 const ENDPOINTS_MAX = 256;
-/** At shutdown, how long requests in flight may take; storing their results comes on top. */
-const IN_FLIGHT_MS_MAX = 5_000;
+/** How long in-flight requests may take at shutdown, and in addition, how long storing their results may take. */
+const DRAIN_MS_MAX = 5_000;
 const STORING_MS_MAX = 2_000;
-/** Timeout of a whole request. */
+/** Timeout of a request. */
 const TIMEOUT_MS = 15_000;
 
 type Dependencies = {
@@ -43,7 +43,8 @@ type Dependencies = {
 
 /**
  * Delivers webhooks. One instance at a time turns outbox rows into deliveries. Each endpoint is served by the instance
- * that holds its lease. Results that a dead instance didn't store are delivered again, with the same `webhook-id`.
+ * that holds its lease. If an instance crashes before it has stored results, those deliveries are repeated with the
+ * same `webhook-id`.
  */
 export function createWebhookDispatcher({
   timeoutMs = TIMEOUT_MS,
@@ -59,28 +60,28 @@ export function createWebhookDispatcher({
   let hasWebhooks = false;
   let isStopping = false;
   let checking: Promise<void> | undefined;
-  let isNudged = false;
-  let expandAtMs = 0;
+  let isCheckRequested = false;
+  let nextExpansionAtMs = 0;
   let timer: Timer | undefined;
 
   async function expand(): Promise<void> {
-    const untilMs = performance.now() + EXPANSION_MS;
-    while (!isStopping && (performance.now() >= expandAtMs || !throttle.isThrottled())) {
+    const expandUntilMs = performance.now() + EXPANSION_MS;
+    while (!isStopping && (performance.now() >= nextExpansionAtMs || !throttle.isThrottled())) {
       const rows = throttle.isThrottled() ? 1 : OUTBOX_ROWS;
       const expanded = await withTransaction(database, (sql) => expandOutbox(sql, rows));
       if (!expanded || expanded.taken === 0) return;
       const nowMs = performance.now();
-      expandAtMs = nowMs + throttle.findPause(expanded.made);
-      if (nowMs < untilMs) continue;
-      // The outbox may be large, and due deliveries must not wait for it.
-      isNudged = true;
+      nextExpansionAtMs = nowMs + throttle.computePause(expanded.made);
+      if (nowMs < expandUntilMs) continue;
+      // The outbox may be large: check for due deliveries before continuing.
+      isCheckRequested = true;
       return;
     }
   }
 
-  function begin(endpoint: leases.Endpoint): void {
+  function startWorker(endpoint: leases.Endpoint): void {
     const running = workers.get(endpoint.id);
-    // The lease had expired, but no other instance took it.
+    // This instance's lease had expired, and it has claimed the endpoint again.
     if (running) running.endpoint.fence = endpoint.fence;
     else workers.set(endpoint.id, createWorker(endpoint));
     workers.get(endpoint.id)?.nudge();
@@ -88,7 +89,7 @@ export function createWebhookDispatcher({
 
   function createWorker(endpoint: leases.Endpoint): EndpointWorker {
     return createEndpointWorker(endpoint, {
-      load: (endpoint, heldIds, rows) => loadDue(database, instanceId, endpoint, heldIds, rows),
+      load: (endpoint, loadedIds, rows) => loadDue(database, instanceId, endpoint, loadedIds, rows),
       attempt,
       results,
       throttle,
@@ -100,12 +101,12 @@ export function createWebhookDispatcher({
     });
   }
 
-  /** The longest-served endpoints make room for waiting ones: they may have work for days. */
-  function makeRoom(count: number): void {
+  /** Makes the longest-served endpoints yield their slots to waiting ones, because they may have work for days. */
+  function yieldSlots(count: number): void {
     for (const worker of [...workers.values()].slice(0, count)) worker.yieldSlot();
   }
 
-  /** If it fails, the lease expires. */
+  /** Releases leases. If that fails, they expire. */
   const release = (endpoints: leases.Endpoint[]): Promise<void> =>
     leases
       .releaseEndpoints(reserved(), instanceId, endpoints)
@@ -120,73 +121,76 @@ export function createWebhookDispatcher({
     for (const { id } of due) workers.get(id)?.nudge();
     const free = due.filter(({ isFree }) => isFree).map(({ id }) => id);
     const slots = endpointsMax - workers.size;
-    if (free.length > slots) makeRoom(free.length - slots);
+    if (free.length > slots) yieldSlots(free.length - slots);
     if (free.length === 0 || slots <= 0) return;
     const claimed = await leases.claimEndpoints(reserved(), instanceId, free.slice(0, slots));
     if (isStopping) await release(claimed);
-    else for (const endpoint of claimed) begin(endpoint);
+    else for (const endpoint of claimed) startWorker(endpoint);
   }
 
-  /** One check at a time; a nudge during a check triggers the next one. */
+  /** Repeats checks that are requested while one is running. */
   async function checkUntilIdle(): Promise<void> {
     do {
-      isNudged = false;
+      isCheckRequested = false;
       await checkOnce();
-    } while (isNudged && !isStopping);
+    } while (isCheckRequested && !isStopping);
   }
 
-  function run(): Promise<void> {
+  function check(): Promise<void> {
     checking ??= checkUntilIdle().finally(() => {
       checking = undefined;
     });
     return checking;
   }
 
-  /** There may be new work, or a newly due webhook. */
+  /** Schedules a check. Call it when there may be new work. */
   function checkSoon(): void {
     if (isStopping) return;
-    isNudged = true;
+    isCheckRequested = true;
     if (checking) return;
     timer ??= setTimeout(
       () => {
         timer = undefined;
-        run().catch((err) => log.debug({ err }, "checking for due webhooks failed"));
+        check().catch((err) => log.debug({ err }, "checking for due webhooks failed"));
       },
-      Math.max(NUDGE_MS, expandAtMs - performance.now()),
+      Math.max(NUDGE_DELAY_MS, nextExpansionAtMs - performance.now()),
     );
   }
 
   return {
-    /** Checks for due work. Call it often: deliveries made due by other instances or by time are only found this way. */
-    check: run,
+    /**
+     * Checks for due work. Only one check runs at a time. Must be polled, because only this finds deliveries that
+     * become due by time or because of other instances.
+     */
+    check,
 
     checkSoon,
 
-    /** The same after an event; free while there are no webhooks. */
+    /** Call this after each event. Schedules a check if there are webhooks. */
     nudge(): void {
       if (!hasWebhooks) return;
       throttle.countEvent();
       checkSoon();
     },
 
-    /** Renews this instance's leases; call it several times per lease. */
+    /** Renews this instance's leases. Call it several times per lease duration. */
     async renew(): Promise<void> {
-      const held = [...workers.values()].map(({ endpoint }) => endpoint);
-      if (held.length > 0) await leases.renewEndpoints(reserved(), instanceId, held);
+      const endpoints = [...workers.values()].map(({ endpoint }) => endpoint);
+      if (endpoints.length > 0) await leases.renewEndpoints(reserved(), instanceId, endpoints);
     },
 
-    /** Starts nothing new, lets requests in flight finish, and hands the endpoints over. */
+    /** Stops starting deliveries, lets in-flight requests finish, and releases the endpoints. */
     async stop(deadlineMs: number): Promise<void> {
       isStopping = true;
       clearTimeout(timer);
       await checking?.catch(() => {});
-      const held = [...workers.values()];
-      const abortAtMs = Math.min(deadlineMs - STORING_MS_MAX, Date.now() + IN_FLIGHT_MS_MAX);
+      const running = [...workers.values()];
+      const abortAtMs = Math.min(deadlineMs - STORING_MS_MAX, Date.now() + DRAIN_MS_MAX);
       await Promise.all([
-        ...held.map((worker) => worker.stop(abortAtMs)),
+        ...running.map((worker) => worker.stop(abortAtMs)),
         results.stop(Math.max(abortAtMs, Date.now()) + STORING_MS_MAX),
       ]);
-      if (held.length > 0) await release(held.map(({ endpoint }) => endpoint));
+      if (running.length > 0) await release(running.map(({ endpoint }) => endpoint));
     },
   };
 }

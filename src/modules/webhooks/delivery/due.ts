@@ -4,7 +4,7 @@ import { type ConversationRow, mapRowToShared } from "../../../protocol/conversa
 import { type MessageRow, mapRowToMessage } from "../../../protocol/message.ts";
 import type { Endpoint } from "./leases.ts";
 
-/** The longest text read: a body has room for less, so the extra part shows that it was cut. */
+/** UTF-16 units that are read of a text. More than fit in a body, so that truncation is detected. */
 const CONTENT_CHARS_READ = 20_001;
 
 /** A due delivery with its current content. */
@@ -17,10 +17,10 @@ export type DueDelivery = {
   /** The number of attempts so far. */
   attempts: number;
   data: Record<string, unknown>;
-  /** Whether the webhook's owner still has access. */
+  /** Whether the webhook's owner still has access to the event. */
   isAllowed: boolean;
   url: string;
-  /** Encrypted; the second one during a rotation. */
+  /** The encrypted secrets: the current one and, for a day after a rotation, the previous one. */
   secrets: string[];
 };
 
@@ -40,19 +40,19 @@ type DueRow = {
   conversation: Jsonified<ConversationRow> | null;
 };
 
-/** The row as JSON: times are text. */
+/** The type of a row converted to JSON, in which times are strings. */
 type Jsonified<Row> = { [K in keyof Row]: Date extends Row[K] ? string | Exclude<Row[K], Date> : Row[K] };
 
 /**
- * Due deliveries of an endpoint, in order; none unless this instance holds its lease. Checks for each whether the owner
- * has access: as an administrator, the subject of the event, or a member of its conversation.
- * @param heldIds deliveries already in progress.
+ * Loads the due deliveries of an endpoint, in order; none unless this instance holds its lease. For each, checks
+ * whether the owner has access as an administrator, the subject of the event, or a member of its conversation.
+ * @param loadedIds deliveries that are already in progress, which are omitted.
  */
 export async function loadDue(
   sql: Sql,
   owner: string,
   { id, fence }: Endpoint,
-  heldIds: string[],
+  loadedIds: string[],
   rows: number,
 ): Promise<DueDelivery[]> {
   const found = await sql<DueRow[]>`
@@ -93,7 +93,7 @@ export async function loadDue(
       from webhooks w join users u on u.id = w.user_id join webhook_deliveries d on d.webhook_id = w.id
       where w.id = ${id} and w.owner = ${owner} and w.fence = ${fence} and w.disabled_at is null
         and (w.paused_until is null or w.paused_until <= now())
-        and d.status = 'pending' and d.next_attempt_at <= now() and d.id <> all (${heldIds}::uuid[])
+        and d.status = 'pending' and d.next_attempt_at <= now() and d.id <> all (${loadedIds}::uuid[])
       order by d.next_attempt_at, d.n limit ${rows}
     ) d
     order by d.next_attempt_at, d.n`;
@@ -108,15 +108,15 @@ function mapRowToDue(row: DueRow): DueDelivery {
     seq: row.seq,
     occurredAt: row.occurred_at,
     attempts: row.attempts,
-    data: findData(row),
+    data: createData(row),
     isAllowed: row.is_allowed,
     url: row.url,
     secrets: row.secrets,
   };
 }
 
-/** The current state of the event's subject; for deleted subjects only the id. */
-function findData({ message, conversation, data, about_id }: DueRow): Record<string, unknown> {
+/** Creates the event's data: the current state of its subject, or only the id if that was deleted. */
+function createData({ message, conversation, data, about_id }: DueRow): Record<string, unknown> {
   if (message)
     return mapRowToMessage({
       ...message,

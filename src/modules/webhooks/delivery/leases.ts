@@ -1,10 +1,10 @@
 import type { Sql } from "../../../db/client.ts";
 import { isFree, type LeasedTable, releaseLeases, renewLeases, takeLease } from "../../../db/leases.ts";
 
-/** A webhook that this instance delivers for. */
+/** A webhook that this instance has leased. `fence` is the lease's fencing token. */
 export type Endpoint = { id: string; fence: number };
 
-/** A lease not renewed for this long can be taken by another instance. */
+/** A lease that hasn't been renewed for this long can be acquired by another instance. */
 const LEASE_MS = 15_000;
 
 const leased: LeasedTable<Endpoint> = {
@@ -15,7 +15,7 @@ const leased: LeasedTable<Endpoint> = {
   isOpen: (sql) => sql`true`,
 };
 
-/** Webhooks with due deliveries: those leased by this instance, and free ones, longest-waiting first. */
+/** Lists webhooks with due deliveries: those leased by this instance, and free ones. The longest-waiting come first. */
 export async function listDueEndpoints(sql: Sql, owner: string): Promise<{ id: string; isFree: boolean }[]> {
   return await sql<{ id: string; isFree: boolean }[]>`
     select x.id, ${isFree(sql)} as "isFree" from webhooks x
@@ -26,7 +26,7 @@ export async function listDueEndpoints(sql: Sql, owner: string): Promise<{ id: s
     order by x.lease_until`;
 }
 
-/** Takes the leases of those that are still free. */
+/** Acquires the leases of these webhooks, as far as they are still free. */
 export async function claimEndpoints(sql: Sql, owner: string, ids: string[]): Promise<Endpoint[]> {
   return await sql<Endpoint[]>`
     with free as materialized (

@@ -3,8 +3,8 @@ import { requireRow } from "../../../db/client.ts";
 import { createId } from "../../../lib/id.ts";
 
 /**
- * Expands up to `rows` outbox rows into deliveries: each row represents events committed together.
- * @returns the number of rows and deliveries; null: another instance is doing it.
+ * Expands up to `rows` outbox rows into deliveries. Each row represents the events of one commit.
+ * @returns the numbers of rows taken from the outbox and of deliveries made; null if another instance is expanding it.
  */
 export async function expandOutbox(sql: Sql, rows: number): Promise<{ taken: number; made: number } | null> {
   const [row] = await sql<{ taken: number | null; made: number | null }[]>`
@@ -13,7 +13,7 @@ export async function expandOutbox(sql: Sql, rows: number): Promise<{ taken: num
   return taken === null || made === null ? null : { taken, made };
 }
 
-/** Whether there is work: a cheap query, since each instance polls it. */
+/** Checks whether there is work. A cheap query, because every instance polls it. */
 export async function findWork(sql: Sql): Promise<{ hasWebhooks: boolean; hasOutbox: boolean }> {
   const [row] = await sql<{ hasWebhooks: boolean; hasOutbox: boolean }[]>`
     select exists (select from webhooks where disabled_at is null) as "hasWebhooks",
@@ -21,7 +21,7 @@ export async function findWork(sql: Sql): Promise<{ hasWebhooks: boolean; hasOut
   return requireRow(row, "answer");
 }
 
-/** A delivery to one webhook, regardless of the events it subscribes to. @returns its id. */
+/** Adds a delivery to one webhook, regardless of the events it subscribes to. @returns the delivery's id. */
 export async function addDelivery(
   sql: Sql,
   {
@@ -38,7 +38,7 @@ export async function addDelivery(
   return id;
 }
 
-/** Delivers it again with the same id and fresh attempts, regardless of its status. */
+/** Makes a delivery pending again, with the same id and its attempts reset, regardless of its status. */
 export async function redeliver(sql: Sql, deliveryId: string): Promise<void> {
   await sql`
     update webhook_deliveries set status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(),
@@ -46,7 +46,7 @@ export async function redeliver(sql: Sql, deliveryId: string): Promise<void> {
     where id = ${deliveryId}`;
 }
 
-/** Resumes deliveries to a webhook that was disabled. Failed deliveries stay failed. */
+/** Resumes deliveries to a webhook that was disabled. Failed deliveries aren't retried. */
 export async function enableWebhook(sql: Sql, id: string): Promise<void> {
   await sql`
     update webhooks set disabled_at = null, disabled_reason = null, paused_until = null, updated_at = now()

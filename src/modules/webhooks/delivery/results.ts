@@ -4,17 +4,17 @@ import type { AuditService } from "../../audit/service.ts";
 import type { AttemptResult } from "./attempt.ts";
 import type { Endpoint } from "./leases.ts";
 
-/** Pending deliveries of disabled webhooks that one statement ends. */
-export const ABANDONED_ROWS = 1_000;
+/** Pending deliveries of disabled webhooks that are failed per statement. */
+export const ABANDON_BATCH_ROWS = 1_000;
 
 export type EndpointResult = AttemptResult & { endpoint: Endpoint };
 
 /**
- * Stores results of attempts, unless another instance has taken the endpoint since. Call it within a transaction that
- * has locked the webhooks to be disabled.
+ * Stores the results of attempts, unless another instance has acquired the endpoint's lease since. Call it in a
+ * transaction that has locked the webhooks to be disabled or paused.
  */
 export async function storeResults(sql: Sql, owner: string, results: readonly EndpointResult[]): Promise<void> {
-  const list = <T>(read: (result: EndpointResult) => T): T[] => results.map(read);
+  const collect = <T>(read: (result: EndpointResult) => T): T[] => results.map(read);
   await sql`
     update webhook_deliveries d set
       status = case r.outcome when 'retried' then 'pending' else r.outcome end,
@@ -25,17 +25,17 @@ export async function storeResults(sql: Sql, owner: string, results: readonly En
       duration_ms = r.duration_ms,
       finished_at = case when r.outcome <> 'retried' then now() end
     from unnest(
-      ${list(({ endpoint }) => endpoint.id)}::uuid[], ${list(({ endpoint }) => endpoint.fence)}::int[],
-      ${list(({ deliveryId }) => deliveryId)}::uuid[], ${list(({ outcome }) => outcome)}::text[],
-      ${list(({ isAttempted }) => Number(isAttempted))}::int[], ${list(({ retryMs }) => retryMs)}::float8[],
-      ${list(({ responseStatus }) => responseStatus)}::int[], ${list(({ responseBody }) => responseBody)}::text[],
-      ${list(({ error }) => error)}::text[], ${list(({ durationMs }) => durationMs)}::int[]
+      ${collect(({ endpoint }) => endpoint.id)}::uuid[], ${collect(({ endpoint }) => endpoint.fence)}::int[],
+      ${collect(({ deliveryId }) => deliveryId)}::uuid[], ${collect(({ outcome }) => outcome)}::text[],
+      ${collect(({ isAttempted }) => Number(isAttempted))}::int[], ${collect(({ retryMs }) => retryMs)}::float8[],
+      ${collect(({ responseStatus }) => responseStatus)}::int[], ${collect(({ responseBody }) => responseBody)}::text[],
+      ${collect(({ error }) => error)}::text[], ${collect(({ durationMs }) => durationMs)}::int[]
     ) as r (webhook_id, fence, id, outcome, is_attempted, retry_ms, response_status, response_body, error, duration_ms)
     join webhooks w on w.id = r.webhook_id and w.owner = ${owner} and w.fence = r.fence
     where d.id = r.id`;
 }
 
-/** Locks webhooks before their deliveries, in id order, to avoid deadlocks. */
+/** Locks webhooks in id order. Call it before locking their deliveries, to avoid deadlocks. */
 export async function lockWebhooksById(sql: Sql, ids: readonly string[]): Promise<void> {
   await sql`select 1 from webhooks where id = any (${[...ids]}::uuid[]) order by id for no key update`;
 }
@@ -49,7 +49,8 @@ export async function pauseWebhook(sql: Sql, id: string, ms: number): Promise<vo
 type DisabledReason = "gone" | "exhausted" | "user";
 
 /**
- * Disables a webhook and notifies its owner's other webhooks. Its pending deliveries fail; the first batch now.
+ * Disables a webhook and notifies its owner's other webhooks. Its pending deliveries fail: a first batch immediately,
+ * the rest later.
  * @returns whether it was enabled.
  */
 export async function disableWebhook(sql: Sql, id: string, reason: DisabledReason): Promise<boolean> {
@@ -62,11 +63,11 @@ export async function disableWebhook(sql: Sql, id: string, reason: DisabledReaso
     userId: webhook.user_id,
     data: { webhook_id: id, reason },
   });
-  await abandonDeliveries(sql, ABANDONED_ROWS, id);
+  await abandonDeliveries(sql, ABANDON_BATCH_ROWS, id);
   return true;
 }
 
-/** The same without a user's request: also writes an audit entry. @returns whether it was enabled. */
+/** Disables a webhook without a user's request, and records that in the audit log. @returns whether it was enabled. */
 export async function disableAutomatically(
   sql: Sql,
   audit: Pick<AuditService, "record">,
@@ -86,7 +87,7 @@ export async function disableAutomatically(
   return true;
 }
 
-/** Ends pending deliveries of disabled webhooks. @param id only of this one. @returns how many. */
+/** Fails pending deliveries of disabled webhooks. @param id limits this to one webhook. @returns how many. */
 export async function abandonDeliveries(sql: Sql, rows: number, id: string | null = null): Promise<number> {
   const { count } = await sql`
     update webhook_deliveries set status = 'failed', next_attempt_at = null, finished_at = now(),

@@ -2,7 +2,7 @@ const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
 
-/** Delays before each attempt, after the end of the previous one (Standard Webhooks 1.0.0). */
+/** Delays before each attempt, counted from the end of the previous one (recommended by Standard Webhooks 1.0.0). */
 const DELAYS_MS = [
   0,
   5 * SECOND_MS,
@@ -15,13 +15,15 @@ const DELAYS_MS = [
   20 * HOUR_MS,
   24 * HOUR_MS,
 ];
-/** Jitter: a delay is longer by up to this fraction, so that joint failures aren't retried together. */
+/**
+ * Jitter: each delay is longer by up to this fraction, so that simultaneous failures aren't retried at the same time.
+ */
 const JITTER = 0.1;
 
 /**
- * The delay after a failed attempt, in milliseconds; null: it was the last one.
- * @param attempts how many were made.
- * @param retryAfterMs the receiver's minimum delay.
+ * Returns the delay after a failed attempt in milliseconds; null if it was the last one.
+ * @param attempts the number of attempts made.
+ * @param retryAfterMs the minimum delay that the receiver requested.
  */
 export function findRetryDelay(attempts: number, retryAfterMs: number | null, random = Math.random()): number | null {
   const delayMs = DELAYS_MS[attempts];

@@ -3,8 +3,8 @@ import { createHmac } from "node:crypto";
 const SECRET_PREFIX = "whsec_";
 
 /**
- * The header `webhook-signature` of Standard Webhooks 1.0.0: a signature with each secret, separated by spaces.
- * @param secrets each as its owner knows it: `whsec_` and base64.
+ * Creates the header `webhook-signature` of Standard Webhooks 1.0.0: a signature with each secret, separated by spaces.
+ * @param secrets in the format in which owners receive them: `whsec_` and base64.
  * @param timestampS seconds since 1970, as in `webhook-timestamp`.
  */
 export function sign(secrets: readonly string[], id: string, timestampS: number, body: string): string {

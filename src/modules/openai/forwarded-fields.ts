@@ -4,23 +4,23 @@ import { Closed, OneOf } from "../../lib/schema.ts";
 
 const PENALTY_MAX = 2;
 const BIAS_MAX = 100;
-/** Tokens whose likelihood one request may change. */
+/** Maximum tokens whose likelihood one request may change. */
 const BIASES_MAX = 1_024;
 const TOP_K_MAX = 1_000_000;
 const LABEL_CHARS_MAX = 512;
 const TEMPLATE_FIELDS_MAX = 32;
 const OUTPUT_TOKENS_MAX = 10_000_000;
-const WORD_CHARS_MAX = 200;
+const VALUE_CHARS_MAX = 200;
 
 export const OutputTokens = Type.Integer({ minimum: 1, maximum: OUTPUT_TOKENS_MAX });
 
 const Penalty = Type.Optional(Type.Number({ minimum: -PENALTY_MAX, maximum: PENALTY_MAX }));
-const Share = Type.Optional(Type.Number({ minimum: 0, maximum: 1 }));
-/** Labels for a provider's caches and abuse protection. */
+const Fraction = Type.Optional(Type.Number({ minimum: 0, maximum: 1 }));
+/** A label for a provider's cache or abuse protection. */
 const Label = Type.Optional(Type.String({ minLength: 1, maxLength: LABEL_CHARS_MAX }));
 
-/** Fields passed on to the provider unchanged (ai/extra-fields.ts). */
-export const passedFields = {
+/** Fields that are forwarded to the provider unchanged (ai/extra-fields.ts). */
+export const forwardedFields = {
   seed: Type.Optional(Type.Integer()),
   frequency_penalty: Penalty,
   presence_penalty: Penalty,
@@ -32,8 +32,8 @@ export const passedFields = {
   ),
   verbosity: Type.Optional(OneOf(["low", "medium", "high"])),
   top_k: Type.Optional(Type.Integer({ minimum: -1, maximum: TOP_K_MAX })),
-  top_a: Share,
-  min_p: Share,
+  top_a: Fraction,
+  min_p: Fraction,
   repetition_penalty: Type.Optional(Type.Number({ minimum: 0, maximum: PENALTY_MAX })),
   thinking: Type.Optional(
     Closed({
@@ -44,16 +44,16 @@ export const passedFields = {
   ),
   enable_thinking: Type.Optional(Type.Boolean()),
   chat_template_kwargs: Type.Optional(
-    // Clients may not choose a template, or another way to read the messages.
+    // Clients may not choose a template, or change how the messages are parsed.
     Type.Record(
       Type.String({ pattern: "^(?!chat_template$|tokenize$|add_generation_prompt$)[a-z_]{1,64}$" }),
-      Type.Union([Type.Boolean(), Type.Number(), Type.String({ maxLength: WORD_CHARS_MAX })]),
+      Type.Union([Type.Boolean(), Type.Number(), Type.String({ maxLength: VALUE_CHARS_MAX })]),
       { maxProperties: TEMPLATE_FIELDS_MAX, additionalProperties: false },
     ),
   ),
   reasoning: Type.Optional(
     Closed({
-      effort: Type.Optional(Type.String({ maxLength: WORD_CHARS_MAX })),
+      effort: Type.Optional(Type.String({ maxLength: VALUE_CHARS_MAX })),
       max_tokens: Type.Optional(OutputTokens),
       exclude: Type.Optional(Type.Boolean()),
       enabled: Type.Optional(Type.Boolean()),

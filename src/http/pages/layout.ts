@@ -1,0 +1,69 @@
+import { escapeHtml } from "../../lib/html.ts";
+import { createPagePolicy } from "../security-headers.ts";
+import { pageStyle } from "./page-style.ts";
+
+const hash = (text: string): string => `'sha256-${new Bun.CryptoHasher("sha256").update(text).digest("base64")}'`;
+
+/** Only the layout's style and this very script run, and nothing is loaded from anywhere. */
+export const createLayoutPolicy = (script?: string): string =>
+  createPagePolicy({
+    "default-src": "'none'",
+    "style-src": hash(pageStyle),
+    "img-src": "data:",
+    ...(script !== undefined && { "script-src": hash(script) }),
+  });
+
+type SitePage = {
+  title: string;
+  /** Path of the same page as markdown; absent on pages that have none. */
+  markdownPath?: string;
+  /** HTML in the header, after the name of the site. */
+  header?: string;
+  /** HTML: the table of contents. */
+  contents?: string;
+  /** HTML. */
+  main: string;
+  script?: string;
+};
+
+const sections = [
+  ["/docs", "Guides"],
+  ["/swagger", "REST API"],
+  ["/asyncapi", "Realtime API"],
+  ["/problems", "Errors"],
+] as const;
+
+/** A page of documentation. It needs no other file, and works without its script. */
+export function renderSitePage({ title, markdownPath, header, contents, main, script }: SitePage): string {
+  const links = [...sections, ...(markdownPath === undefined ? [] : [[markdownPath, "Markdown"] as const])];
+  const twin =
+    markdownPath === undefined
+      ? ""
+      : `<link rel="alternate" type="text/markdown" href="${escapeHtml(markdownPath)}">\n`;
+  const nav = contents
+    ? `<nav aria-label="Contents"><details><summary>Contents</summary>\n${contents}\n</details></nav>\n`
+    : "";
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escapeHtml(title)}</title>
+<link rel="icon" href="data:,">
+${twin}<style>${pageStyle}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to content</a>
+<header>
+${header ?? '<a class="brand" href="/docs">Parley</a>'}
+<span>${links.map(([path, name]) => `<a href="${escapeHtml(path)}">${name}</a>`).join(" · ")}</span>
+</header>
+<div class="layout">
+${nav}<main id="main">
+${main}
+</main>
+</div>
+${script === undefined ? "" : `<script>${script}</script>\n`}</body>
+</html>
+`;
+}

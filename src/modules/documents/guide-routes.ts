@@ -1,0 +1,138 @@
+import { Type } from "@sinclair/typebox";
+import { type CompressedText, createCompressedText, respondWithText } from "../../http/compressed-text.ts";
+import { createLayoutPolicy } from "../../http/pages/layout.ts";
+import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "../../http/pages/markdown-twin.ts";
+import { type Route, route } from "../../http/route.ts";
+import { createNotFound } from "../../lib/problem.ts";
+import { SearchText } from "../../lib/schema.ts";
+import { renderGuide, renderGuideIndex } from "./guide-page.ts";
+import { createGuideSearch, type Guide, type GuideGroup, readGuideGroups, readSummary } from "./guides.ts";
+
+/** UTF-16 units of a search query. */
+const QUERY_CHARS_MAX = 200;
+/** Groups that models rarely need: llms.txt lists them as optional. */
+const OPTIONAL_GROUP = "For contributors";
+
+const policy = createLayoutPolicy();
+const textHeaders = { "content-type": "text/plain; charset=utf-8", "cache-control": "no-cache" };
+
+/**
+ * The guides of this executable, as pages and as markdown, and `/llms.txt`. They don't depend on DOCUMENTS_DIR. Everything
+ * is rendered on its first request and kept.
+ */
+export function createGuideRoutes(): Route[] {
+  const open = { method: "GET", tag: "documents", public: true, isHidden: true, ok: Type.String() } as const;
+  const texts = new Map<string, Promise<CompressedText>>();
+  const groups = once(readGuideGroups);
+  const guides = once(() => groups().flatMap((group) => group.guides));
+  const search = once(() => createGuideSearch(guides()));
+
+  /** @param key names the text; the number of keys is limited, since each is of a route or of an existing guide. */
+  async function respond(request: Request, key: string, render: () => string, headers: Record<string, string>) {
+    const text = texts.get(key) ?? createCompressedText(render());
+    texts.set(key, text);
+    return respondWithText(request, await text, headers);
+  }
+
+  const respondWithIndex = (request: Request) =>
+    respond(request, "/docs.md", () => `# Guides\n\n${listGroups(groups())}`, markdownHeaders);
+
+  return [
+    route({
+      ...open,
+      path: "/docs",
+      operationId: "showGuides",
+      summary: "List the guides, or search them with `q`",
+      query: Type.Object({ q: Type.Optional(SearchText({ maxLength: QUERY_CHARS_MAX })) }),
+      handle: ({ request, query }) => {
+        const headers = createTwinHeaders("/docs.md", policy);
+        if (query.q?.trim()) {
+          const found = { query: query.q, sections: search()(query.q) };
+          return new Response(renderGuideIndex(groups(), found), { headers });
+        }
+        if (prefersMarkdown(request)) return respondWithIndex(request);
+        return respond(request, "/docs", () => renderGuideIndex(groups()), headers);
+      },
+    }),
+    route({
+      ...open,
+      path: "/docs.md",
+      operationId: "listGuides",
+      summary: "The list of the guides as markdown",
+      handle: ({ request }) => respondWithIndex(request),
+    }),
+    route({
+      ...open,
+      path: "/docs/:name",
+      operationId: "showGuide",
+      summary: "A guide as a page; with `.md` after its name, as markdown",
+      params: Type.Object({ name: Type.String() }),
+      handle: ({ params, request }) => {
+        const name = params.name.replace(/\.md$/, "");
+        const guide = guides().find((one) => one.name === name);
+        if (!guide) throw createNotFound("guide");
+        const path = `/docs/${name}`;
+        if (name !== params.name || prefersMarkdown(request))
+          return respond(request, `${path}.md`, () => guide.markdown, markdownHeaders);
+        return respond(request, path, () => renderGuide(guide), createTwinHeaders(`${path}.md`, policy));
+      },
+    }),
+    route({
+      ...open,
+      path: "/llms.txt",
+      operationId: "getLlmsTxt",
+      summary: "The list of the documentation for models (llmstxt.org)",
+      handle: ({ request }) => respond(request, "/llms.txt", () => renderLlmsTxt(groups()), textHeaders),
+    }),
+    route({
+      ...open,
+      path: "/llms-full.txt",
+      operationId: "getLlmsFullTxt",
+      summary: "All guides in one text, for models",
+      handle: ({ request }) => respond(request, "/llms-full.txt", () => joinGuides(guides()), textHeaders),
+    }),
+  ];
+}
+
+function once<T extends object>(create: () => T): () => T {
+  let created: T | undefined;
+  return () => {
+    created ??= create();
+    return created;
+  };
+}
+
+function listGroups(groups: readonly GuideGroup[]): string {
+  const parts = groups.map(({ title, guides }) => {
+    const items = guides.map((guide) => `- [${guide.title}](/docs/${guide.name}.md): ${guide.summary}\n`);
+    return `## ${title}\n\n${items.join("")}`;
+  });
+  return parts.join("\n");
+}
+
+const renderLlmsTxt = (groups: readonly GuideGroup[]): string => `# Parley
+
+> ${readSummary()}
+
+Every page of this server's documentation is also markdown: add \`.md\` to its path, or send \`Accept: text/markdown\`.
+
+## API reference
+
+- [REST API](/swagger.md): every operation and schema
+- [OpenAPI document](/swagger/json): the same for programs
+- [Realtime API](/asyncapi.md): every WebSocket frame, event, close code and limit, event streams, webhooks
+- [AsyncAPI document](/asyncapi.json): the same for programs
+- [Error codes](/problems.md): what each means and what to do
+- [All guides in one file](/llms-full.txt)
+
+${listGroups(groups.map((group) => (group.title === OPTIONAL_GROUP ? { ...group, title: "Optional" } : group)))}`;
+
+/** All guides but the changelog. Their links to each other lead to the single guides. */
+const joinGuides = (guides: readonly Guide[]): string =>
+  guides
+    .filter(({ name }) => name !== "changelog")
+    .map(({ name, markdown }) => {
+      const linked = markdown.replaceAll(/\]\(([\w-]+\.md(?:#[^)\s]*)?)\)/g, "](/docs/$1)");
+      return `<!-- /docs/${name}.md -->\n\n${linked.trim()}\n`;
+    })
+    .join("\n");

@@ -1,0 +1,81 @@
+import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
+import { createOpenAiErrorResponse } from "../../http/openai-error.ts";
+import { type ChunkStream, type ClientConnection, openChunks } from "./chunk-stream.ts";
+import { createCompletion } from "./map-answer.ts";
+import { mapEndToOpenAiError } from "./map-failure.ts";
+import type { RunningCompletion } from "./service.ts";
+
+/**
+ * A stream opens after this time even if no model has responded, because clients and proxies time out waiting for
+ * headers.
+ */
+const OPEN_AFTER_MS = 2_000;
+
+/**
+ * Detects when the client disconnects, and keeps the server from closing a connection that is idle while a model
+ * thinks.
+ */
+function watchConnection({ request, server }: ClientConnection, completion: RunningCompletion): void {
+  server?.timeout(request, 0);
+  request.signal.addEventListener("abort", completion.leave, { once: true });
+  // If the client disconnected while the run was prepared, no model is called.
+  if (request.signal.aborted) completion.leave();
+}
+
+/** Runs the completion and sends the answer in one response. */
+export async function respondInFull(completion: RunningCompletion, connection: ClientConnection): Promise<Response> {
+  watchConnection(connection, completion);
+  let text = "";
+  let reasoning = "";
+  const end = await completion.run((part) => {
+    text = applyPart(text, part);
+    reasoning = applyReasoning(reasoning, part);
+  });
+  if (end.type === "finish") return Response.json(createCompletion(completion, { text, reasoning }, end));
+  return createOpenAiErrorResponse(mapEndToOpenAiError(end));
+}
+
+/**
+ * Runs the completion and streams the answer. The stream opens with a model's first byte, or after `OPEN_AFTER_MS`. A
+ * failure before that is sent with an HTTP status; a later one is an event in the stream.
+ */
+export function respondInChunks(
+  completion: RunningCompletion,
+  includesUsage: boolean,
+  connection: ClientConnection,
+): Promise<Response> {
+  watchConnection(connection, completion);
+  return new Promise((resolve, reject) => {
+    let chunks: ChunkStream | null = null;
+
+    function open(): ChunkStream {
+      clearTimeout(openTimeout);
+      if (chunks) return chunks;
+      chunks = openChunks(completion, includesUsage, connection);
+      resolve(chunks.response);
+      return chunks;
+    }
+    const openTimeout = setTimeout(open, OPEN_AFTER_MS);
+    let openImmediate: NodeJS.Immediate | undefined;
+
+    const callbacks = {
+      // Deferred, so that an error in the same packet can still be sent with its HTTP status.
+      onActivity() {
+        if (!chunks) openImmediate ??= setImmediate(open);
+      },
+      onEnd() {
+        clearTimeout(openTimeout);
+        clearImmediate(openImmediate);
+      },
+    };
+    function end(end: RunEnd): void {
+      if (chunks || end.type === "finish") open().end(end);
+      else resolve(createOpenAiErrorResponse(mapEndToOpenAiError(end)));
+    }
+    // Not awaited: an answer that is stored is completed even if the client disconnects.
+    completion
+      .run((part) => (chunks ?? open()).write(part), callbacks)
+      .then(end)
+      .catch((error) => (chunks ? chunks.fail(error) : reject(error)));
+  });
+}

@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { startApp, type TestApp } from "../support/app.ts";
+import { type BrowserPage, openPage } from "../support/browser-page.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+setDefaultTimeout(120_000);
+
+const PHONE_WIDTH_PX = 360;
+
+let parley: TestApp;
+let page: BrowserPage;
+beforeAll(async () => {
+  parley = await startApp();
+  // Its Chromium can reach this machine only.
+  page = await openPage(`${parley.url}/docs`);
+});
+afterAll(async () => {
+  await page?.close();
+  await parley?.stop();
+});
+
+async function open(path: string): Promise<void> {
+  await page.call("Page.navigate", { url: `${parley.url}${path}` });
+  await waitUntil(() =>
+    page.evaluate<boolean>(
+      `location.href === ${JSON.stringify(parley.url + path)} && document.readyState === "complete"`,
+    ),
+  );
+}
+
+const widthOf = () => page.evaluate<number>("document.documentElement.scrollWidth");
+
+test.each([
+  "/docs",
+  "/docs/realtime",
+  "/docs/operations",
+  "/docs/changelog",
+  "/problems",
+  "/problems/invalid",
+  "/asyncapi",
+])("%s has its style, loads nothing else, and fits a phone", async (path) => {
+  await open(path);
+  expect(await page.evaluate<number>('performance.getEntriesByType("resource").length')).toBe(0);
+  expect(await page.evaluate<string>('getComputedStyle(document.querySelector("header")).position')).toBe("sticky");
+  const size = { width: PHONE_WIDTH_PX, height: 800, deviceScaleFactor: 2, mobile: true };
+  await page.call("Emulation.setDeviceMetricsOverride", size);
+  expect(await widthOf()).toBeLessThanOrEqual(PHONE_WIDTH_PX);
+  await page.call("Emulation.clearDeviceMetricsOverride", {});
+});
+
+test("a wide screen shows the contents, a phone shows them on a click; a link scrolls below the header", async () => {
+  await open("/docs/realtime");
+  const isShown = () => page.evaluate<boolean>('document.querySelector("nav li a").checkVisibility()');
+  const setWidth = (width: number) =>
+    page.call("Emulation.setDeviceMetricsOverride", { width, height: 800, deviceScaleFactor: 1, mobile: false });
+  await setWidth(1400);
+  const isSupported = await page.evaluate<boolean>('CSS.supports("selector(::details-content)")');
+  if (isSupported) expect(await isShown()).toBe(true);
+  await setWidth(PHONE_WIDTH_PX);
+  expect(await isShown()).toBe(false);
+  await page.evaluate('document.querySelector("nav summary").click()');
+  expect(await isShown()).toBe(true);
+  await page.evaluate('[...document.querySelectorAll("nav li a")].at(-1).click()');
+  const target = "document.getElementById(decodeURIComponent(location.hash.slice(1)))";
+  expect(await page.evaluate<number>(`${target}.getBoundingClientRect().top`)).toBeGreaterThanOrEqual(
+    await page.evaluate<number>('document.querySelector("header").getBoundingClientRect().height'),
+  );
+  await page.call("Emulation.clearDeviceMetricsOverride", {});
+});
+
+test("the search works without a script, and its results lead to sections", async () => {
+  await open("/docs");
+  await page.evaluate('document.querySelector("[name=q]").value = "backpressure"; document.forms[0].submit()');
+  await waitUntil(() => page.evaluate<boolean>('location.search !== "" && document.readyState === "complete"'));
+  expect(await page.evaluate<string>('document.querySelector("[name=q]").value')).toBe("backpressure");
+});
+
+test("it follows the system's dark mode", async () => {
+  await open("/docs/realtime");
+  const colorIn = async (value: string) => {
+    await page.call("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
+    return page.evaluate<string>("getComputedStyle(document.body).color");
+  };
+  expect(await colorIn("light")).toBe("rgb(0, 0, 0)");
+  expect(await colorIn("dark")).toBe("rgb(255, 255, 255)");
+});
