@@ -28,11 +28,7 @@ export async function untilText(
   await socket.waitFor(`${charsMin} characters of an answer`, isLongEnough, timeoutMs);
 }
 
-<<<<<<< HEAD
-/** Waits until the reader has the end of an answer. `before`: frames that it received on an earlier socket. */
-=======
 /** Waits until the socket has received the end of an answer. The reader may already have frames from an earlier socket. */
->>>>>>> main
 export async function readToEnd(
   socket: ClientSocket,
   answerId: string,

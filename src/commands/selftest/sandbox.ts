@@ -112,11 +112,7 @@ export function createSandbox() {
 function createFolder(): string {
   try {
     const folder = mkdtempSync(join(tmpdir(), "parley-self-"));
-<<<<<<< HEAD
-    // As root, Postgres runs as another user, which needs access to the folders in it; its programs are elsewhere.
-=======
     // If this runs as root, Postgres runs as another user, who needs access.
->>>>>>> main
     if (process.getuid?.() === 0) chmodSync(folder, 0o711);
     else requirePrograms(folder);
     return folder;

@@ -23,24 +23,15 @@ export type Sender = {
   /** When each message was sent, by client id, as returned by `performance.now()`. */
   readonly sentAtMs: Map<string, number>;
   readonly problems: string[];
-<<<<<<< HEAD
-  /** Fulfills when it has stopped, or its connection is gone. */
-=======
   /** Fulfills when the sender has stopped, or its connection is closed. */
->>>>>>> main
   readonly done: Promise<void>;
   stop(): Promise<void>;
 };
 
 const RETRY_PAUSE_MS = 50;
 
-<<<<<<< HEAD
-/** What a message says, so that a look at it shows whose it is. */
-export const contentOf = (clientId: string): string => `The text of message ${clientId}, which must not be lost.`;
-=======
 /** Returns the content of a message. It names the client id, so that a mix-up is noticed. */
 export const contentOf = (clientId: string): string => `The text of message ${clientId}, which nobody may lose.`;
->>>>>>> main
 
 /** Sends messages over a socket as fast as they are acknowledged. Retries after temporary errors, as clients do. */
 export function startSender(options: SenderOptions): Sender {

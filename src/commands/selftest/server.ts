@@ -19,11 +19,7 @@ export type ServerProcess = {
   readonly rest: Rest;
   /** From the start of the process until `/readyz` returned 200. */
   readonly readyMs: number;
-<<<<<<< HEAD
-  /** Kills it and its Postgres with SIGKILL at the same moment. Unlike a power failure, this keeps what the system has cached. */
-=======
   /** Kills the server and its Postgres with SIGKILL at the same time, like a crash of the machine. */
->>>>>>> main
   kill(): Promise<void>;
   /** Sends SIGTERM, and waits until the server has exited. */
   stop(): Promise<{ code: number | string; tookMs: number }>;

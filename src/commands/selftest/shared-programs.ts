@@ -28,11 +28,7 @@ async function removeUnused(path: string): Promise<void> {
     if (looks >= CHECKS_MAX) return;
     await Bun.sleep(CHECK_INTERVAL_MS);
   }
-<<<<<<< HEAD
-  // If this process is killed now, the next start removes a folder of this name.
-=======
   // If this process is killed, the next start removes folders with such names.
->>>>>>> main
   const aside = `${path}.tmp-${process.pid}`;
   renameSync(path, aside);
   if (isUsed(aside) && !existsSync(path)) renameSync(aside, path);
