@@ -171,7 +171,7 @@ test.each([
   const { output, code } = await selftest.end();
   expect({ code, output }).toEqual({ code: 1, output: "" });
   expect(selftest.readErrors()).toEndWith(
-    "The self-test was interrupted; its processes were ended and its folder was removed.\n",
+    "The self-test was interrupted; its processes were stopped and its folder was removed.\n",
   );
   expect(selftest.listFiles()).toEqual([]);
   expect(listProcesses(selftest.temporary)).toEqual([]);
