@@ -42,7 +42,7 @@ const notRun: Record<string, Reasons> = {
     "kubectl create": "Needs a cluster; test/deploy/kubernetes.test.ts checks the manifests.",
   },
   "docs/deployment.md": {
-    "APP_ENV=production":
+    "APP_ENV=production\n":
       "Has placeholders, which Parley refuses; test/commands/environments.test.ts checks such a file.",
   },
   "docs/environments.md": {
