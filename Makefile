@@ -32,7 +32,7 @@ DRILLS := $(addprefix test/,acceptance/first-run.test.ts acceptance/hooks.test.t
   db/group-commit.test.ts documents/indexing.test.ts documents/instances.test.ts documents/locked-index.test.ts \
   generations/long-histories.test.ts generations/refused-ends.test.ts generations/rolling-restarts.test.ts \
   generations/write-volume.test.ts guides/administration.test.ts guides/backup.test.ts guides/contributing.test.ts guides/deployment.test.ts guides/doctor.test.ts \
-  guides/errors.test.ts guides/in-order.test.ts guides/integration.test.ts guides/reference.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
+  guides/errors.test.ts guides/event-feed.test.ts guides/getting-started.test.ts guides/group-chat.test.ts guides/in-order.test.ts guides/integration.test.ts guides/reference.test.ts guides/rest.test.ts guides/runner.test.ts guides/scaling.test.ts guides/troubleshooting.test.ts \
   guides/upgrading.test.ts guides/webhooks.test.ts guides/websocket-examples.test.ts \
   inbox/inbox.test.ts limits/password-floods.test.ts limits/redis.test.ts \
   locks/frozen-instance.test.ts locks/locked-budget.test.ts locks/locked-conversation.test.ts locks/pool.test.ts \
