@@ -148,6 +148,7 @@ test("late typing of a removed member from another instance is dropped until the
   for (const [at, watcher] of watchers.entries())
     await watcher.waitFor(() => watcher.list("member.added").length > (before[at] ?? 0));
   notify();
+  for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
   expect(await listTyping()).toEqual([[true], [true]]);
   expect(watchers.flatMap((watcher) => watcher.list("typing")).every((frame) => !("instance_id" in frame))).toBe(true);
 });
