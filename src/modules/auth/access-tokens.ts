@@ -17,7 +17,7 @@ export interface AccessTokens {
   /** Creates a token that expires after ACCESS_TOKEN_TTL_S. */
   sign(session: { userId: string; sessionId: string }): Promise<string>;
 
-  /** Returns the claims of an access token; null unless it is one of ours and hasn't expired. */
+  /** Returns the claims of an access token; null if it is invalid or has expired. */
   verify(token: string): Promise<AccessClaims | null>;
 }
 

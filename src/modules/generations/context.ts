@@ -19,9 +19,9 @@ type ContextRequest = {
   fromId: string | null;
   /** The model to try first; null for the conversation's model, or else the default. */
   model: string | null;
-  /** The user who asks. */
+  /** The user who requested the answer. */
   userId: string | null;
-  /** Replaces the conversation's prompt; belongs to the user who asks. */
+  /** Replaces the conversation's prompt; belongs to the user who requested the answer. */
   template?: string;
   /** Data that was read when the question was committed; if absent, it is read now. */
   found?: FoundContext | undefined;
