@@ -8,7 +8,7 @@ import { fillDatabase, sumTables, type TableSums } from "../backup/sample-data.t
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
 import { openChat, waitForText } from "./chat.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
@@ -26,16 +26,16 @@ const RSS_MAX_BYTES = 450_000_000;
 
 let folder: string;
 let server: DatabaseServer;
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 const sites: Site[] = [];
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "parley-backups-"));
   server = await startDatabaseServer();
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
 afterAll(async () => {
   for (const site of sites) await site.remove();
-  await standIn?.stop();
+  await mockProvider?.stop();
   await server?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
@@ -148,8 +148,8 @@ test("embedded → file → Postgres 15 → file → embedded: every row is iden
 
 test("a backup under load, then a kill and a restore: everything acknowledged before is there, and answers complete", async () => {
   const slow = { pieces: range(1, 400).map((n) => `word${n} `), pieceDelayMs: 50 };
-  standIn.script("slow", slow, { pieces: ["the ", "rest."], pieceDelayMs: 10 });
-  const env = { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: "compatible/slow" };
+  mockProvider.script("slow", slow, { pieces: ["the ", "rest."], pieceDelayMs: 10 });
+  const env = { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: "compatible/slow" };
   const site = await openSite(env);
   let parley = await site.start();
   const chat = await openChat(parley);

@@ -59,7 +59,7 @@ function testBrowsers(name: ProxyName) {
   const pages: BrowserPage[] = [];
   beforeAll(async () => {
     proxied = await startProxied(name);
-    proxied.standIn.script("slow", {
+    proxied.mockProvider.script("slow", {
       pieces: Array.from({ length: PIECES }, (_, n) => `piece${n} `),
       pieceDelayMs: PIECE_DELAY_MS,
     });

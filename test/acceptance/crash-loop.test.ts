@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 import { openChat, waitForText } from "./chat.ts";
 import { startDatabaseServer } from "./database-server.ts";
 import { createSite } from "./site.ts";
@@ -10,8 +10,8 @@ setDefaultTimeout(120_000);
 const INTERRUPTIONS_MAX = 5;
 
 test("an answer that crashes the server each time is attempted five times, then fails with its partial text", async () => {
-  const standIn = startProviderStandIn();
-  standIn.script("deadly", { pieces: Array.from({ length: 2_000 }, (_, n) => `w${n} `), pieceDelayMs: 20 });
+  const mockProvider = startMockProvider();
+  mockProvider.script("deadly", { pieces: Array.from({ length: 2_000 }, (_, n) => `w${n} `), pieceDelayMs: 20 });
   const server = await startDatabaseServer();
   const url = await server.createDatabase();
   const expireLeases = () =>
@@ -19,11 +19,11 @@ test("an answer that crashes the server each time is attempted five times, then 
       `\\c ${new URL(url).pathname.slice(1)}`,
       "update generations set lease_until = now() where status <> 'finished'",
     );
-  const env = { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: "compatible/deadly", DATABASE_URL: url };
+  const env = { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: "compatible/deadly", DATABASE_URL: url };
   const site = await createSite({ env });
   try {
     const waitForRequests = async (count: number) => {
-      while (standIn.requestsOf("deadly").length < count) await Bun.sleep(20);
+      while (mockProvider.requestsOf("deadly").length < count) await Bun.sleep(20);
       // Gives the server time to store some of the text.
       await Bun.sleep(700);
     };
@@ -44,10 +44,10 @@ test("an answer that crashes the server each time is attempted five times, then 
     }
     expect(answer).toMatchObject({ status: "failed", finish_reason: "error", error: { code: "internal" } });
     expect(answer.content).toStartWith("w0 w1 ");
-    expect(standIn.requestsOf("deadly")).toHaveLength(INTERRUPTIONS_MAX);
+    expect(mockProvider.requestsOf("deadly")).toHaveLength(INTERRUPTIONS_MAX);
   } finally {
     await site.remove();
     await server.stop();
-    await standIn.stop();
+    await mockProvider.stop();
   }
 });

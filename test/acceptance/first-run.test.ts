@@ -2,18 +2,18 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createFolder, findFreePort, waitForStatus } from "../commands/run-parley.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openChat } from "./chat.ts";
 import { findExecutable } from "./executable.ts";
 import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterAll(() => standIn?.stop());
+afterAll(() => mockProvider?.stop());
 
 const ESCAPE = String.fromCharCode(27);
 
@@ -59,14 +59,14 @@ test("on a terminal in an empty folder, the start output says what runs and what
 });
 
 test("uses colors if the terminal supports them, and names the default model", async () => {
-  const { text } = await showFirstScreen({ OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: standIn.openaiUrl });
+  const { text } = await showFirstScreen({ OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: mockProvider.openaiUrl });
   expect(text).toContain(`${ESCAPE}[`);
   expect(text).toContain("openai/gpt-5.2 (by default; set AI_MODELS to choose)");
   expect(text).not.toContain("hunter2");
 });
 
 test("a provider key is the only required setting, and the log is JSON without a terminal", async () => {
-  const env = { OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: standIn.openaiUrl };
+  const env = { OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: mockProvider.openaiUrl };
   const site = await createSite({ env });
   try {
     writeFileSync(join(site.directory, ".env"), 'AI_MODLES="x"\n');

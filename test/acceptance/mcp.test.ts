@@ -2,7 +2,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { jwtVerify } from "jose";
 import { createConversation } from "../support/conversation.ts";
 import { startMcpServer } from "../support/mcp-server.ts";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
@@ -13,10 +13,10 @@ test("the executable calls tools of MCP servers of both protocol revisions, and 
   const run = () => ({ content: [{ type: "text", text: "Found." }] });
   const now = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
   const before = startMcpServer({ revision: "2025", tools: [{ name: "look", run }] });
-  const standIn = startProviderStandIn();
+  const mockProvider = startMockProvider();
   const site = await createSite({
     env: {
-      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       AI_MODELS: "compatible/one",
       MCP_SERVERS: `new=${now.url},old=${before.url},gone=http://127.0.0.1:9/mcp`,
       MCP_NEW_IDENTITY_SECRET: SECRET,
@@ -29,7 +29,7 @@ test("the executable calls tools of MCP servers of both protocol revisions, and 
     const { id } = await createConversation(parley, anna, [], { title: "Tools", tools: ["new_look", "old_look"] });
     const path = `/api/v1/conversations/${id}/messages`;
     const toolCalls = ["new_look", "old_look"].map((name) => ({ name, arguments: "{}" }));
-    standIn.script("one", { toolCalls }, { text: "Done." });
+    mockProvider.script("one", { toolCalls }, { text: "Done." });
     const headers = { accept: "text/event-stream" };
     const json = { content: "Look.", reply: true };
     await (await parley.fetch(path, { token: anna.access_token, json, headers })).text();
@@ -59,6 +59,6 @@ test("the executable calls tools of MCP servers of both protocol revisions, and 
     expect(log).not.toContain(SECRET);
   } finally {
     await site.remove();
-    await Promise.all([now.stop(), before.stop(), standIn.stop()]);
+    await Promise.all([now.stop(), before.stop(), mockProvider.stop()]);
   }
 });

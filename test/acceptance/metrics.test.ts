@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { findProgram } from "../deploy/programs.ts";
 import { runProgram } from "../deploy/run-program.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { openSubscribed } from "./chat.ts";
@@ -16,7 +16,7 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 const TOKEN = "token-for-metrics";
 
 let server: Awaited<ReturnType<typeof startDatabaseServer>>;
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let receiver: Bun.Server<undefined>;
 let site: Site;
 let parley: Parley;
@@ -38,13 +38,13 @@ const read = (series: string, from = text): number =>
 
 beforeAll(async () => {
   server = await startDatabaseServer();
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   receiver = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
   site = await createSite({
     env: {
       DATABASE_URL: await server.createDatabase(),
       METRICS_TOKEN: TOKEN,
-      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       AI_MODELS: "compatible/broken,compatible/good",
       AI_MAX_RETRIES: "0",
       AI_PRICES: "compatible/good=1/2",
@@ -53,8 +53,8 @@ beforeAll(async () => {
   });
   parley = await site.start();
   other = await site.start();
-  standIn.script("broken", { fault: "status", status: 503, times: 1_000 });
-  standIn.script("good", { pieces: ["One ", "two ", "three."], pieceDelayMs: 30 });
+  mockProvider.script("broken", { fault: "status", status: 503, times: 1_000 });
+  mockProvider.script("good", { pieces: ["One ", "two ", "three."], pieceDelayMs: 30 });
   await useEverything();
   await waitUntil(async () => {
     text = await scrape();
@@ -66,7 +66,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await site?.remove();
-  await Promise.all([standIn?.stop(), receiver?.stop(true), server?.stop()]);
+  await Promise.all([mockProvider?.stop(), receiver?.stop(true), server?.stop()]);
 });
 
 /** Traffic that moves each metric of the contract. */

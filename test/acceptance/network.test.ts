@@ -7,7 +7,7 @@ import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 import { type McpServer, startMcpServer } from "../support/mcp-server.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { startTlsFront } from "../support/tls-front.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
@@ -18,13 +18,13 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 /** A company network: names that only the proxy resolves, and certificates of a private CA. */
 const CREDENTIALS = "parley:hunter2/hunter3";
 const providers = ["openai", "anthropic", "compatible"];
-const whole = "Parley's stand-in answers in several pieces.";
+const whole = "Parley's provider answers in several pieces.";
 
 const certificates = createCertificates();
 let authority: Certificate;
 let certificate: Certificate;
 let caFile: string;
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let proxy: HttpProxy;
 let issuer: Issuer;
 let mcp: McpServer;
@@ -44,10 +44,10 @@ beforeAll(async () => {
   certificate = certificates.create("company servers", { issuer: authority, extensions: "local", names });
   caFile = certificates.path("bundle.pem");
   writeFileSync(caFile, `The CAs of the company\n${other.cert}\n# and\n${authority.cert}`);
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   proxy = await startHttpProxy(CREDENTIALS);
   issuer = await startIssuer({ host: "login.test", tls: { cert: certificate.cert, key: certificate.key } });
-  const url = `https://models.test:${await startTls(standIn.port)}`;
+  const url = `https://models.test:${await startTls(mockProvider.port)}`;
   const run = () => ({ content: [{ type: "text", text: "Found." }] });
   mcp = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
   const mcpPort = await startTls(Number(new URL(mcp.url).port));
@@ -69,7 +69,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await proxy?.stop();
-  await standIn?.stop();
+  await mockProvider?.stop();
   await issuer?.stop();
   await mcp?.stop();
   certificates.remove();
@@ -108,21 +108,21 @@ describe("with the company's proxy and CA", () => {
   });
 
   test.each(providers)("%s streams without delay, and aborting a request reaches the server", async (provider) => {
-    standIn.reset();
-    standIn.script("waits", { fault: "stall", after: 1 });
+    mockProvider.reset();
+    mockProvider.script("waits", { fault: "stall", after: 1 });
     const response = await askModel(parley, anna, `${provider}/waits`, { stream: true });
     const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     // The server has sent one piece and then stalls.
     while (!text.includes("Parley's")) text += (await reader?.read())?.value ?? "";
     await reader?.cancel();
-    await waitUntil(() => standIn.requests[0]?.aborted === true);
+    await waitUntil(() => mockProvider.requests[0]?.aborted === true);
   });
 
   test("reuses connections", async () => {
-    standIn.reset();
+    mockProvider.reset();
     for (let n = 0; n < 5; n += 1) await (await askModel(parley, anna, "openai/normal")).text();
-    expect(new Set(standIn.requests.map(({ clientPort }) => clientPort)).size).toBeLessThan(5);
+    expect(new Set(mockProvider.requests.map(({ clientPort }) => clientPort)).size).toBeLessThan(5);
   });
 
   test("users log in with the issuer", async () => {
@@ -132,8 +132,8 @@ describe("with the company's proxy and CA", () => {
   });
 
   test("calls tools of MCP servers", async () => {
-    standIn.reset();
-    standIn.script("normal", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
+    mockProvider.reset();
+    mockProvider.script("normal", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
     const { id } = await createConversation(parley, anna, [], { title: "Tools", tools: ["wiki_look"] });
     const path = `/api/v1/conversations/${id}/messages`;
     const headers = { accept: "text/event-stream" };
@@ -143,7 +143,7 @@ describe("with the company's proxy and CA", () => {
     const page = await parley.fetch(path, { token: anna.access_token });
     expect(await page.text()).toContain("Found.");
     expect(proxy.requests.some(({ target }) => target.startsWith("mcp.test:"))).toBe(true);
-    standIn.reset();
+    mockProvider.reset();
   });
 
   test("delivers webhooks", async () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createFolder, findFreePort } from "../commands/run-parley.ts";
 import { monitoringFolder } from "../deploy/compose-file.ts";
 import { findProgram } from "../deploy/programs.ts";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { openChat } from "./chat.ts";
 import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
@@ -47,8 +47,8 @@ type Alert = { state: string; labels: { alertname: string }; annotations: { summ
 
 test("a real Prometheus scrapes Parley, and alerts when its model's provider fails", async () => {
   using folder = createFolder();
-  const standIn = startProviderStandIn();
-  const env = { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
+  const mockProvider = startMockProvider();
+  const env = { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
   const site = await createSite({ env: { ...env, METRICS_TOKEN: TOKEN } });
   const parley = await site.start();
   const prometheus = await startPrometheus(folder.path, new URL(parley.url).host);
@@ -64,7 +64,7 @@ test("a real Prometheus scrapes Parley, and alerts when its model's provider fai
       !(await prometheus.listFiring()).some(({ alert }) => alert === "ParleyNoModelAvailable");
     expect(await isQuiet()).toBe(true);
 
-    standIn.script("one", { fault: "status", status: 503, times: 3 });
+    mockProvider.script("one", { fault: "status", status: 503, times: 3 });
     const chat = await openChat(parley);
     for (let questions = 0; questions < 3; questions += 1) await chat.readToEnd(await chat.ask());
     await waitUntil(async () => !(await isQuiet()));
@@ -81,6 +81,6 @@ test("a real Prometheus scrapes Parley, and alerts when its model's provider fai
   } finally {
     await prometheus.stop();
     await site.remove();
-    await standIn.stop();
+    await mockProvider.stop();
   }
 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import { FOREIGN_TEXT } from "../support/mock-provider/wire-format.ts";
 import { openChat, openSubscribed, readToEnd, waitForText } from "./chat.ts";
 import { findFreePort } from "./database-server.ts";
 import { readAnswer } from "./reader.ts";
@@ -13,31 +13,31 @@ const text = pieces.join("");
 const PIECE_DELAY_MS = 40;
 const SLOW_PIECES = 40;
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let site: Site;
 let parley: Parley;
 
 beforeAll(async () => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   site = await createSite({
     env: {
       OPENAI_API_KEY: "key-of-openai",
-      OPENAI_BASE_URL: standIn.openaiUrl,
+      OPENAI_BASE_URL: mockProvider.openaiUrl,
       ANTHROPIC_API_KEY: "key-of-anthropic",
-      ANTHROPIC_BASE_URL: standIn.anthropicUrl,
-      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      ANTHROPIC_BASE_URL: mockProvider.anthropicUrl,
+      COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6,compatible/llama,compatible/slow-one",
     },
   });
   parley = await site.start();
   for (const model of ["gpt-5.2", "claude-sonnet-4-6", "llama"])
-    standIn.script(model, { pieces, pieceDelayMs: PIECE_DELAY_MS });
+    mockProvider.script(model, { pieces, pieceDelayMs: PIECE_DELAY_MS });
   const slow = Array.from({ length: SLOW_PIECES }, (_, index) => `word${index} `);
-  standIn.script("slow-one", { pieces: slow, pieceDelayMs: PIECE_DELAY_MS });
+  mockProvider.script("slow-one", { pieces: slow, pieceDelayMs: PIECE_DELAY_MS });
 });
 afterAll(async () => {
   await site?.remove();
-  await standIn?.stop();
+  await mockProvider?.stop();
 });
 
 describe("each provider's wire format", () => {
@@ -56,7 +56,7 @@ describe("each provider's wire format", () => {
     expect(message.usage?.output_tokens).toBe(pieces.length);
     expect(message.usage?.input_tokens).toBeGreaterThan(0);
     expect(await chat.get(parley, id)).toEqual(message);
-    const [request] = standIn.requestsOf(model.slice(model.indexOf("/") + 1));
+    const [request] = mockProvider.requestsOf(model.slice(model.indexOf("/") + 1));
     expect(request).toMatchObject({ path });
     expect(JSON.stringify(request?.body)).toContain("Say hello to everyone.");
     await chat.socket.close();
@@ -119,7 +119,7 @@ describe("during an answer", () => {
     expect(read).toStartWith("word0 word1 ");
     expect(read.length).toBeLessThan(SLOW_PIECES * 6);
     await Bun.sleep(2 * PIECE_DELAY_MS);
-    expect(standIn.requestsOf("slow-one").at(-1)?.aborted).toBe(true);
+    expect(mockProvider.requestsOf("slow-one").at(-1)?.aborted).toBe(true);
     expect(await chat.get(parley, id)).toEqual(message);
     await chat.socket.close();
   });
@@ -139,7 +139,7 @@ describe("during an answer", () => {
 describe("when providers fail", () => {
   const startWith = async (env: Record<string, string>) => {
     const other = await createSite({
-      env: { AI_MAX_RETRIES: "1", COMPATIBLE_BASE_URL: standIn.openaiUrl, ANTHROPIC_API_KEY: "key", ...env },
+      env: { AI_MAX_RETRIES: "1", COMPATIBLE_BASE_URL: mockProvider.openaiUrl, ANTHROPIC_API_KEY: "key", ...env },
     });
     return { other, failing: await other.start() };
   };
@@ -149,7 +149,7 @@ describe("when providers fail", () => {
     const { other, failing } = await startWith({
       OPENAI_API_KEY: "key",
       OPENAI_BASE_URL: nowhere,
-      ANTHROPIC_BASE_URL: standIn.anthropicUrl,
+      ANTHROPIC_BASE_URL: mockProvider.anthropicUrl,
       AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
     });
     const chat = await openChat(failing);

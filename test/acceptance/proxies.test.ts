@@ -33,7 +33,7 @@ function testProxy(name: ProxyName) {
       IMPORT_BYTES_MAX: "2000000",
       RATE_LIMIT_USER_PER_MINUTE: "5000",
     });
-    proxied.standIn.script("slow", {
+    proxied.mockProvider.script("slow", {
       pieces: Array.from({ length: PIECES }, (_, n) => `piece${n} `),
       pieceDelayMs: PIECE_DELAY_MS,
     });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createHook, post } from "../hooks/start-hooks.ts";
 import { type Account, TEST_PASSWORD } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { openChat } from "./chat.ts";
@@ -25,26 +25,26 @@ const WRONG_PASSWORD = "a-password-that-was-mistyped";
 const NEW_PASSWORD = "the-next-password-of-anna";
 const CONTENT = "What only the members of this conversation may read";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let server: DatabaseServer;
 let env: Record<string, string>;
 beforeAll(async () => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   server = await startDatabaseServer();
   env = {
     ...settings,
     LOG_LEVEL: "trace",
     ADMIN_EMAIL: "root@example.com",
-    OPENAI_BASE_URL: standIn.openaiUrl,
-    ANTHROPIC_BASE_URL: standIn.anthropicUrl,
-    COMPATIBLE_BASE_URL: standIn.openaiUrl,
+    OPENAI_BASE_URL: mockProvider.openaiUrl,
+    ANTHROPIC_BASE_URL: mockProvider.anthropicUrl,
+    COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
     AI_MODELS: "openai/unauthorized,anthropic/unauthorized,compatible/unauthorized",
     AI_MAX_RETRIES: "0",
   };
 });
 afterAll(async () => {
   await server?.stop();
-  await standIn?.stop();
+  await mockProvider?.stop();
 });
 
 /** Uses every secret in every possible way, including wrongly. @returns everything that must not be logged. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import type { SeenRequest } from "../support/provider-stand-in/wire-format.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import type { SeenRequest } from "../support/mock-provider/wire-format.ts";
 import { openChat, waitForText } from "./chat.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
 
@@ -15,13 +15,13 @@ const STRAY = "stray-header-0123456789";
 const SLOW = "slow?pieces=3000&delay_ms=20";
 
 let first: { process: Bun.Subprocess; url: string };
-let second: ProviderStandIn;
+let second: MockProvider;
 let site: Site;
 let parley: Parley;
 
 /** A model server in its own process, which can be killed. */
 async function startProcess(): Promise<typeof first> {
-  const program = join(import.meta.dir, "../support/provider-stand-in/main.ts");
+  const program = join(import.meta.dir, "../support/mock-provider/main.ts");
   const process = Bun.spawn([globalThis.process.execPath, program, "--port", "0"], {
     stdio: ["ignore", "pipe", "ignore"],
   });
@@ -38,7 +38,7 @@ async function startProcess(): Promise<typeof first> {
 
 beforeAll(async () => {
   first = await startProcess();
-  second = startProviderStandIn();
+  second = startMockProvider();
   second.script("small/model:free", { text: "Here the second server continues.", pieceDelayMs: 5 });
   site = await createSite({
     env: {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openSocket } from "../support/socket.ts";
 import { openChat, openSubscribed, readToEnd, waitForText } from "./chat.ts";
 import { readAnswer } from "./reader.ts";
@@ -12,19 +12,19 @@ const SHORT_TIMEOUT_MS = 2_000;
 /** Extra time for the database and the process to stop. */
 const END_MS = 1_500;
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let site: Site;
 beforeAll(async () => {
-  standIn = startProviderStandIn();
-  standIn.script("brief", { pieces: words(30), pieceDelayMs: 50 });
-  standIn.script("endless", { pieces: words(2_000), pieceDelayMs: 50 }, { pieces: ["the ", "end."] });
+  mockProvider = startMockProvider();
+  mockProvider.script("brief", { pieces: words(30), pieceDelayMs: 50 });
+  mockProvider.script("endless", { pieces: words(2_000), pieceDelayMs: 50 }, { pieces: ["the ", "end."] });
   site = await createSite({
-    env: { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: "compatible/brief,compatible/endless" },
+    env: { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: "compatible/brief,compatible/endless" },
   });
 });
 afterAll(async () => {
   await site?.remove();
-  await standIn?.stop();
+  await mockProvider?.stop();
 });
 
 /** The health responses from the signal until the process is gone. */

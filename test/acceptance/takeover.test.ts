@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { type Chat, openChat, openSubscribed, readToEnd, waitForText } from "./chat.ts";
 import { startDatabaseServer } from "./database-server.ts";
 import { readAnswer } from "./reader.ts";
@@ -13,15 +13,15 @@ const TAKEOVER_MAX_MS = 15_000;
 const slow = { pieces: Array.from({ length: 400 }, (_, index) => `first${index} `), pieceDelayMs: 50 };
 const rest = { pieces: ["and ", "here ", "is ", "the ", "rest."], pieceDelayMs: 20 };
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let env: Record<string, string>;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   const models = ["early", "late", "moved"].map((name) => `compatible/${name}`).join(",");
-  env = { COMPATIBLE_BASE_URL: standIn.openaiUrl, AI_MODELS: models };
-  for (const name of ["early", "late", "moved"]) standIn.script(name, slow, rest);
+  env = { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: models };
+  for (const name of ["early", "late", "moved"]) mockProvider.script(name, slow, rest);
 });
-afterAll(() => standIn?.stop());
+afterAll(() => mockProvider?.stop());
 
 /** What a reader sees after reconnecting to the surviving instance. */
 async function watchTakeover(chat: Chat, answerId: string, survivor: Parley, killedAtMs: number) {
@@ -73,7 +73,7 @@ test.concurrent("after kill -9 and a restart, answers continue: one in progress,
     expect(kept).toBeGreaterThan(80);
     expect(lateSeen.before.text).toStartWith(lateSeen.message.content.slice(0, kept).trimEnd());
     expect(await late.get(second, lateId)).toEqual(lateSeen.message);
-    const asked = JSON.stringify(standIn.requestsOf("late").at(-1)?.body);
+    const asked = JSON.stringify(mockProvider.requestsOf("late").at(-1)?.body);
     expect(asked).toContain(lateSeen.message.content.slice(0, kept).trimEnd());
   } finally {
     await site.remove();
@@ -95,7 +95,7 @@ test.concurrent("if one of two instances on the same Postgres server is killed, 
     expectContinued(seen);
     // A reader that was connected to the other instance all along gets the end too.
     expect((await readToEnd(watcher, id)).message).toEqual(seen.message);
-    expect(standIn.requestsOf("moved")).toHaveLength(2);
+    expect(mockProvider.requestsOf("moved")).toHaveLength(2);
   } finally {
     await site.remove();
     await server.stop();

@@ -1,7 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { startCollector } from "../support/collector.ts";
 import { createConversation } from "../support/conversation.ts";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { openChat, waitForText } from "./chat.ts";
 import { createSite, type Parley, TEST_TIMEOUT_MS } from "./site.ts";
@@ -56,18 +56,18 @@ test("with TRACE_CONTEXT=continue, the caller's trace is continued, as sampled b
 
 test("after kill -9, the successor's answer is in the trace of the request", async () => {
   const collector = startCollector();
-  const standIn = startProviderStandIn();
+  const mockProvider = startMockProvider();
   const site = await createSite({
     env: {
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
       OTEL_BSP_SCHEDULE_DELAY: "50",
-      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       AI_MODELS: "compatible/slow",
     },
   });
   try {
     const pieces = Array.from({ length: 400 }, (_, index) => `first${index} `);
-    standIn.script("slow", { pieces, pieceDelayMs: 50 }, { text: "the rest." });
+    mockProvider.script("slow", { pieces, pieceDelayMs: 50 }, { text: "the rest." });
     const first = await site.start();
     const questions = await openChat(first);
     const answerId = await questions.ask("compatible/slow");
@@ -83,7 +83,7 @@ test("after kill -9, the successor's answer is in the trace of the request", asy
     expect(chat?.parentId).toBe(answer?.spanId as string);
   } finally {
     await site.remove();
-    await Promise.all([collector.stop(), standIn.stop()]);
+    await Promise.all([collector.stop(), mockProvider.stop()]);
   }
 });
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { type SeenSpan, startCollector } from "../support/collector.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startMcpServer } from "../support/mcp-server.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
@@ -16,7 +16,7 @@ const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b716
 const traceparent = `00-${CALLER.traceId}-${CALLER.spanId}-01`;
 
 let collector: ReturnType<typeof startCollector>;
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let receiver: Bun.Server<undefined>;
 let mcp: ReturnType<typeof startMcpServer>;
 let site: Site;
@@ -26,7 +26,7 @@ const webhookHeaders: Headers[] = [];
 
 beforeAll(async () => {
   collector = startCollector();
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   receiver = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -50,7 +50,7 @@ beforeAll(async () => {
       OTEL_RESOURCE_ATTRIBUTES: "deployment.environment.name=test,service.name=other",
       OTEL_SERVICE_NAME: "chat",
       OTEL_BSP_SCHEDULE_DELAY: "50",
-      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       COMPATIBLE_API_KEY: "key-of-the-provider",
       AI_MODELS: "compatible/broken,compatible/good",
       AI_MAX_RETRIES: "0",
@@ -60,11 +60,11 @@ beforeAll(async () => {
     },
   });
   parley = await site.start();
-  standIn.script("broken", { fault: "status", status: 503, times: 1_000 });
+  mockProvider.script("broken", { fault: "status", status: 503, times: 1_000 });
 });
 afterAll(async () => {
   await site?.remove();
-  await Promise.all([collector?.stop(), standIn?.stop(), mcp?.stop(), receiver?.stop(true)]);
+  await Promise.all([collector?.stop(), mockProvider?.stop(), mcp?.stop(), receiver?.stop(true)]);
 });
 
 const isNamed = (name: string) => (span: SeenSpan) => span.name === name;
@@ -91,7 +91,7 @@ describe("the trace of a message", () => {
       token,
       json: { url: `http://127.0.0.1:${receiver.port}/key-in-the-path`, events: ["message.completed"] },
     });
-    standIn.script("good", { toolCalls: [{ name: "wiki_look", arguments: '{"q":"nettles"}' }] }, { text: ANSWER });
+    mockProvider.script("good", { toolCalls: [{ name: "wiki_look", arguments: '{"q":"nettles"}' }] }, { text: ANSWER });
     const response = await parley.fetch(`/api/v1/conversations/${id}/messages?before=x`, {
       token,
       headers: { accept: "text/event-stream", traceparent, "x-request-id": "request-of-anna" },
@@ -173,8 +173,8 @@ describe("the trace of a message", () => {
     expect(delivery?.traceId).not.toBe(root.traceId);
     expect(webhookHeaders.length).toBeGreaterThan(0);
     for (const headers of webhookHeaders) expect(headers.has("traceparent")).toBe(false);
-    expect(standIn.requests.length).toBeGreaterThan(0);
-    for (const { headers } of standIn.requests) expect(JSON.stringify(headers)).not.toContain(root.traceId);
+    expect(mockProvider.requests.length).toBeGreaterThan(0);
+    for (const { headers } of mockProvider.requests) expect(JSON.stringify(headers)).not.toContain(root.traceId);
   });
 
   test("is named in the log lines of the request and of its answer", async () => {
@@ -235,7 +235,7 @@ test("each frame that does work is a trace, which links to the request that open
 
 test("an answer to an OpenAI client is below its request", async () => {
   const anna = await parley.register();
-  standIn.script("good", { text: ANSWER });
+  mockProvider.script("good", { text: ANSWER });
   const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
     json: { model: "compatible/good", messages: [{ role: "user", content: QUESTION }] },

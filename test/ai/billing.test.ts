@@ -2,30 +2,30 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { createCatalog } from "../../src/ai/models.ts";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { noUsage } from "../../src/ai/usage.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 const question = [{ role: "user" as const, content: "What is Parley?" }];
 const promptTokens = countMessages(question);
 
 describe("an attempt without reported tokens", () => {
   test("is billed for its prompt once a tool call started", async () => {
-    standIn.script("cut", { pieces: [], fault: "tool_call_cut", after: 0 });
-    const { end } = await collect(createTestChain(standIn, ["openai/cut"], { maxRetries: 0 }));
+    mockProvider.script("cut", { pieces: [], fault: "tool_call_cut", after: 0 });
+    const { end } = await collect(createTestChain(mockProvider, ["openai/cut"], { maxRetries: 0 }));
     expect(end).toMatchObject({ type: "error", model: "openai/cut" });
     expect(end.usage).toEqual({ ...noUsage, input_tokens: promptTokens, estimated: true });
   });
 
   test("is billed for reasoning without an answer", async () => {
-    standIn.script("thinks", { thinking: 3, pieces: [], fault: "cut", after: 0 });
-    const { end } = await collect(createTestChain(standIn, ["compatible/thinks"], { maxRetries: 0 }));
+    mockProvider.script("thinks", { thinking: 3, pieces: [], fault: "cut", after: 0 });
+    const { end } = await collect(createTestChain(mockProvider, ["compatible/thinks"], { maxRetries: 0 }));
     const tokens = estimateTokens("Thinking. ".repeat(3));
     expect(end.usage).toEqual({
       ...noUsage,
@@ -37,8 +37,8 @@ describe("an attempt without reported tokens", () => {
   });
 
   test("is counted by the metrics as it is billed, under its own model", async () => {
-    standIn.script("first", { pieces: ["one two "], fault: "cut", after: 1 });
-    standIn.script("second", { text: "three", usage: false });
+    mockProvider.script("first", { pieces: ["one two "], fault: "cut", after: 1 });
+    mockProvider.script("second", { text: "three", usage: false });
     const { observe, events } = createRecorder();
     const tokens: Record<string, number> = {};
     const counting = {
@@ -47,7 +47,7 @@ describe("an attempt without reported tokens", () => {
         tokens[`${model} ${kind}`] = count;
       },
     };
-    const chain = createTestChain(standIn, ["openai/first", "compatible/second"], { observe: counting });
+    const chain = createTestChain(mockProvider, ["openai/first", "compatible/second"], { observe: counting });
     const { end } = await collect(chain);
     expect(events.some(([name]) => name === "failover")).toBe(true);
     expect(tokens).toEqual({
@@ -61,8 +61,8 @@ describe("an attempt without reported tokens", () => {
   });
 
   test("isn't billed if the model produced nothing", async () => {
-    standIn.script("fails", { fault: "status", status: 500 });
-    const { end } = await collect(createTestChain(standIn, ["openai/fails"], { maxRetries: 0 }));
+    mockProvider.script("fails", { fault: "status", status: 500 });
+    const { end } = await collect(createTestChain(mockProvider, ["openai/fails"], { maxRetries: 0 }));
     expect([end.usage, end.costUsd]).toEqual([null, null]);
   });
 });
@@ -79,8 +79,10 @@ test("OpenAI's newer models charge more for tokens written to their cache than f
     { type: "response.output_text.delta", item_id: "msg_1", output_index: 0, content_index: 0, delta: "An answer." },
     { type: "response.completed", response: { id: "resp_1", status: "completed", usage } },
   ];
-  standIn.script("gpt-5.6-luna", { recording: events.map((data) => `data: ${JSON.stringify(data)}\n\n`).join("") });
-  const { end } = await collect(createTestChain(standIn, ["openai/gpt-5.6-luna"]));
+  mockProvider.script("gpt-5.6-luna", {
+    recording: events.map((data) => `data: ${JSON.stringify(data)}\n\n`).join(""),
+  });
+  const { end } = await collect(createTestChain(mockProvider, ["openai/gpt-5.6-luna"]));
   expect(end.usage).toEqual({
     input_tokens: 10_000,
     output_tokens: 500,
@@ -94,8 +96,8 @@ test("OpenAI's newer models charge more for tokens written to their cache than f
 
 describe("the answer length limit", () => {
   const ask = async (model: string, request: Parameters<typeof collect>[1]) => {
-    await collect(createTestChain(standIn, [model], { catalog: createCatalog() }), request);
-    const body = standIn.requests.at(-1)?.body;
+    await collect(createTestChain(mockProvider, [model], { catalog: createCatalog() }), request);
+    const body = mockProvider.requests.at(-1)?.body;
     return body?.max_tokens ?? body?.max_output_tokens ?? null;
   };
 

@@ -1,16 +1,16 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { sse } from "../support/provider-stand-in/wire-format.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import { sse } from "../support/mock-provider/wire-format.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
-const fullAnswer = "Parley's stand-in answers in several pieces.";
+const fullAnswer = "Parley's provider answers in several pieces.";
 const chunk = (delta: unknown, finish_reason: string | null = null, usage: unknown = null) =>
   sse(null, { choices: [{ index: 0, delta, finish_reason }], usage });
 const record = (...events: string[]) => ({ recording: [...events, sse(null, "[DONE]")].join("") });
@@ -22,12 +22,12 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     ["only a think block", ["<think>Hm. ", "Paris?</think>", "\n\n"]],
     ["an unclosed think block", ["<think>Hm. ", "Paris?"]],
   ])("%s is retried, then the next model is tried", async (_name, pieces) => {
-    standIn.script("blank", { pieces });
+    mockProvider.script("blank", { pieces });
     const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
     const { observe, events } = createRecorder();
-    const chain = createTestChain(standIn, [`${provider}/blank`, second], { observe });
+    const chain = createTestChain(mockProvider, [`${provider}/blank`, second], { observe });
     const { text, reasoning, parts, end } = await collect(chain);
-    expect(standIn.requestsOf("blank").length).toBe(2);
+    expect(mockProvider.requestsOf("blank").length).toBe(2);
     expect([text, reasoning]).toEqual([fullAnswer, ""]);
     // Its reasoning was already shown.
     const openings = parts.filter((part) => part.type === "start" || part.type === "reset");
@@ -39,83 +39,86 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("a token limit that leaves no room for text isn't retried and doesn't count against the model", async () => {
-    standIn.script("limited", { pieces: [], finish: "length" });
-    const chain = createTestChain(standIn, [`${provider}/limited`]);
+    mockProvider.script("limited", { pieces: [], finish: "length" });
+    const chain = createTestChain(mockProvider, [`${provider}/limited`]);
     for (let run = 0; run < 20; run += 1)
       expect((await collect(chain)).end).toMatchObject({ type: "error", code: "provider_unavailable" });
-    expect(standIn.requestsOf("limited").length).toBe(20);
+    expect(mockProvider.requestsOf("limited").length).toBe(20);
     expect(chain.models()[0]?.state).toBe("available");
   });
 
   test("an answer blocked by a content filter isn't retried", async () => {
-    standIn.script("filtered", { pieces: [], finish: "content_filter" });
-    const { text, end } = await collect(createTestChain(standIn, [`${provider}/filtered`]));
+    mockProvider.script("filtered", { pieces: [], finish: "content_filter" });
+    const { text, end } = await collect(createTestChain(mockProvider, [`${provider}/filtered`]));
     expect([text, end]).toMatchObject(["", { type: "finish", reason: "content_filter" }]);
   });
 });
 
 test("a step after others may have no text, even the last one, if the answer has some", async () => {
-  standIn.script("model", { pieces: [] });
-  const chain = createTestChain(standIn, ["compatible/model"]);
+  mockProvider.script("model", { pieces: [] });
+  const chain = createTestChain(mockProvider, ["compatible/model"]);
   const { text, end } = await collect(chain, { resume: { text: "Let me look.", attempt: 1, step: "next" } });
   expect([text, end.type]).toEqual(["Let me look.", "finish"]);
 });
 
 test("spaces already shown are removed with their attempt", async () => {
-  standIn.script("space", { pieces: [" ".repeat(100), "\n"] });
-  const { text, resets } = await collect(createTestChain(standIn, ["compatible/space", "compatible/normal"]));
+  mockProvider.script("space", { pieces: [" ".repeat(100), "\n"] });
+  const { text, resets } = await collect(createTestChain(mockProvider, ["compatible/space", "compatible/normal"]));
   expect(text).toBe(fullAnswer);
   expect(resets.at(-1)).toMatchObject({ text: "" });
-  expect(standIn.requestsOf("space").length).toBe(2);
+  expect(mockProvider.requestsOf("space").length).toBe(2);
 });
 
 test("invalid token counts don't lose the answer's text; they are estimated", async () => {
   const usage = { prompt_tokens: 7.5, completion_tokens: "7", total_tokens: 1e15 };
-  standIn.script("odd", record(chunk({ content: "Paris." }), chunk({}, "stop", usage)));
-  const { text, end } = await collect(createTestChain(standIn, ["compatible/odd"]));
+  mockProvider.script("odd", record(chunk({ content: "Paris." }), chunk({}, "stop", usage)));
+  const { text, end } = await collect(createTestChain(mockProvider, ["compatible/odd"]));
   expect(text).toBe("Paris.");
   expect(end).toMatchObject({ type: "finish", usage: { estimated: true } });
   expect(end.usage?.output_tokens).toBeWithin(1, 10);
 });
 
 test("reasoning and text in one event are both used", async () => {
-  standIn.script(
+  mockProvider.script(
     "both",
     record(chunk({ reasoning_content: "Which one?", content: "Paris" }), chunk({ content: "." }, "stop")),
   );
-  const { text, end } = await collect(createTestChain(standIn, ["compatible/both"]));
+  const { text, end } = await collect(createTestChain(mockProvider, ["compatible/both"]));
   expect(text).toBe("Paris.");
   expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
 
 test("an unknown finish reason causes a failover, and the next model continues the text", async () => {
-  standIn.script("short", record(chunk({ content: "Parley's stand-in " }), chunk({}, "insufficient_system_resource")));
-  const { text, resets } = await collect(createTestChain(standIn, ["compatible/short", "openai/normal"]));
+  mockProvider.script(
+    "short",
+    record(chunk({ content: "Parley's provider " }), chunk({}, "insufficient_system_resource")),
+  );
+  const { text, resets } = await collect(createTestChain(mockProvider, ["compatible/short", "openai/normal"]));
   expect(text).toBe(fullAnswer);
-  expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's stand-in " }]);
+  expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's provider " }]);
 });
 
 describe("a model that continues a broken answer", () => {
-  const broken = { recording: chunk({ content: "Parley's stand-in " }) };
+  const broken = { recording: chunk({ content: "Parley's provider " }) };
 
   test("and returns nothing is replaced by the next one", async () => {
-    standIn.script("broken", broken);
-    standIn.script("silent", record(chunk({}, "stop")));
+    mockProvider.script("broken", broken);
+    mockProvider.script("silent", record(chunk({}, "stop")));
     const models = ["compatible/broken", "compatible/silent", "openai/normal"];
-    const { text, resets, end } = await collect(createTestChain(standIn, models, { maxRetries: 0 }));
+    const { text, resets, end } = await collect(createTestChain(mockProvider, models, { maxRetries: 0 }));
     expect([text, end]).toMatchObject([fullAnswer, { type: "finish", model: "openai/normal" }]);
-    expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's stand-in " }]);
-    expect(standIn.requestsOf("silent").length).toBe(1);
-    const alone = await collect(createTestChain(standIn, models.slice(0, 2), { maxRetries: 0 }));
-    expect([alone.text, alone.end]).toMatchObject(["Parley's stand-in ", { type: "error" }]);
+    expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's provider " }]);
+    expect(mockProvider.requestsOf("silent").length).toBe(1);
+    const alone = await collect(createTestChain(mockProvider, models.slice(0, 2), { maxRetries: 0 }));
+    expect([alone.text, alone.end]).toMatchObject(["Parley's provider ", { type: "error" }]);
   });
 
   test("and has nothing to add completes it", async () => {
-    standIn.script("broken", broken);
-    standIn.script("done", record(chunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
+    mockProvider.script("broken", broken);
+    mockProvider.script("done", record(chunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
     const { text, end } = await collect(
-      createTestChain(standIn, ["compatible/broken", "compatible/done"], { maxRetries: 0 }),
+      createTestChain(mockProvider, ["compatible/broken", "compatible/done"], { maxRetries: 0 }),
     );
-    expect([text, end]).toMatchObject(["Parley's stand-in ", { type: "finish", model: "compatible/done" }]);
+    expect([text, end]).toMatchObject(["Parley's provider ", { type: "finish", model: "compatible/done" }]);
   });
 });

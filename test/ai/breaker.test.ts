@@ -1,33 +1,37 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createBreaker } from "../../src/ai/chain/breaker.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 const breaker = { failuresMax: 3, coolDownMs: 250, coolDownMaxMs: 1_000 };
 
 describe("in the chain", () => {
   test("a failing model is skipped while it cools down, and is used again after one successful attempt", async () => {
     const { observe, events } = createRecorder();
-    const chain = createTestChain(standIn, ["openai/model", "anthropic/normal"], { breaker, observe, maxRetries: 2 });
-    standIn.script("model", { fault: "status" });
+    const chain = createTestChain(mockProvider, ["openai/model", "anthropic/normal"], {
+      breaker,
+      observe,
+      maxRetries: 2,
+    });
+    mockProvider.script("model", { fault: "status" });
     await collect(chain);
-    expect(standIn.requestsOf("model").length).toBe(3);
+    expect(mockProvider.requestsOf("model").length).toBe(3);
     const [first, second] = chain.models();
     expect(first).toEqual({ id: "openai/model", provider: "openai", state: "cooling_down", until: expect.any(Date) });
     expect(second).toEqual({ id: "anthropic/normal", provider: "anthropic", state: "available" });
 
     expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
-    expect(standIn.requestsOf("model").length).toBe(3);
+    expect(mockProvider.requestsOf("model").length).toBe(3);
 
     await Bun.sleep(280);
-    standIn.script("model", { text: "back" });
+    mockProvider.script("model", { text: "back" });
     expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "openai/model" });
     expect(chain.models()[0]?.state).toBe("available");
     expect(events.filter(([name]) => name === "state")).toEqual([
@@ -37,33 +41,33 @@ describe("in the chain", () => {
   });
 
   test("if every model is cooling down, the one available soonest is tried", async () => {
-    const chain = createTestChain(standIn, ["openai/a", "anthropic/b"], { breaker, maxRetries: 2 });
-    standIn.script("a", { fault: "status", status: 429, retryAfter: "60" });
-    standIn.script("b", { fault: "status" });
+    const chain = createTestChain(mockProvider, ["openai/a", "anthropic/b"], { breaker, maxRetries: 2 });
+    mockProvider.script("a", { fault: "status", status: 429, retryAfter: "60" });
+    mockProvider.script("b", { fault: "status" });
     expect((await collect(chain)).end.type).toBe("error");
     expect(chain.models().map(({ state }) => state)).toEqual(["cooling_down", "cooling_down"]);
-    standIn.reset();
+    mockProvider.reset();
     const { end } = await collect(chain);
     expect(end).toMatchObject({ type: "finish", model: "anthropic/b" });
-    expect(standIn.requestsOf("a").length).toBe(0);
+    expect(mockProvider.requestsOf("a").length).toBe(0);
   });
 
   test("rejected requests and stopped answers don't open it", async () => {
-    const chain = createTestChain(standIn, ["openai/model"], { breaker });
-    standIn.script("model", { fault: "status", status: 400 });
+    const chain = createTestChain(mockProvider, ["openai/model"], { breaker });
+    mockProvider.script("model", { fault: "status", status: 400 });
     for (let index = 0; index < 5; index += 1) await collect(chain);
-    standIn.script("model", { fault: "no_first_token" });
+    mockProvider.script("model", { fault: "no_first_token" });
     for (let index = 0; index < 5; index += 1) await collect(chain, { signal: AbortSignal.timeout(10) });
     expect(chain.models()[0]?.state).toBe("available");
   });
 
   test("half-open, it allows one attempt at a time, until its first token", async () => {
-    const chain = createTestChain(standIn, ["openai/model", "anthropic/normal"], { breaker, maxRetries: 2 });
-    standIn.script("model", { fault: "status" });
+    const chain = createTestChain(mockProvider, ["openai/model", "anthropic/normal"], { breaker, maxRetries: 2 });
+    mockProvider.script("model", { fault: "status" });
     await collect(chain);
     await Bun.sleep(280);
-    standIn.reset();
-    standIn.script("model", { firstDelayMs: 60 });
+    mockProvider.reset();
+    mockProvider.script("model", { firstDelayMs: 60 });
     const answers = await Promise.all([collect(chain), collect(chain), collect(chain)]);
     const models = answers.map(({ end }) => end.models[0]).sort();
     expect(models).toEqual(["anthropic/normal", "anthropic/normal", "openai/model"]);

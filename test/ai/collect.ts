@@ -5,24 +5,24 @@ import { createProviders, type ProvidersObserver } from "../../src/ai/providers/
 import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
 import type { FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { silentLog } from "../support/log.ts";
-import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
+import type { MockProvider } from "../support/mock-provider/server.ts";
 
 export const TEST_KEY = "sk-test-0123456789abcdef";
 
 const noDocuments: SearchDocuments = async () => [];
 
 /** Configures all three providers with the stub server. */
-const configureProviders = (standIn: ProviderAddresses, models: string[]) => ({
+const configureProviders = (mockProvider: ProviderAddresses, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
-  OPENAI_BASE_URL: standIn.openaiUrl,
+  OPENAI_BASE_URL: mockProvider.openaiUrl,
   ANTHROPIC_API_KEY: TEST_KEY,
-  ANTHROPIC_BASE_URL: standIn.anthropicUrl,
-  COMPATIBLE_BASE_URL: standIn.openaiUrl,
+  ANTHROPIC_BASE_URL: mockProvider.anthropicUrl,
+  COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
   AI_MODELS: models,
 });
 
 /** The URLs of the providers. */
-type ProviderAddresses = Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
+type ProviderAddresses = Pick<MockProvider, "openaiUrl" | "anthropicUrl">;
 
 type TestChainOptions = Partial<ChainOptions> & {
   firstTokenTimeoutMs?: number;
@@ -33,12 +33,12 @@ type TestChainOptions = Partial<ChainOptions> & {
 
 /** A chain with the real SDKs and the stub server, with timeouts suitable for a test. */
 export function createTestChain(
-  standIn: ProviderAddresses,
+  mockProvider: ProviderAddresses,
   models: string[],
   { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, findProxy, ...options }: TestChainOptions = {},
 ): Chain {
   return createChain({
-    ...createProviders(configureProviders(standIn, models), noDocuments, observeRequests, findProxy),
+    ...createProviders(configureProviders(mockProvider, models), noDocuments, observeRequests, findProxy),
     timeoutsOf: () => ({ firstTokenMs: firstTokenTimeoutMs, idleMs: idleTimeoutMs }),
     maxRetries: 1,
     backoffBaseMs: 5,

@@ -1,6 +1,6 @@
 import { afterEach, expect, spyOn, test } from "bun:test";
 import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
-import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
+import type { MockProvider } from "../support/mock-provider/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 
 const realSetTimeout = globalThis.setTimeout;
@@ -24,10 +24,10 @@ test("a stalled TLS handshake times out long before a silent model would", async
   spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
     realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
   const url = `https://127.0.0.1:${server.port}/v1`;
-  const standIn = { openaiUrl: url, anthropicUrl: url } as ProviderStandIn;
+  const mockProvider = { openaiUrl: url, anthropicUrl: url } as MockProvider;
   const options = { firstTokenTimeoutMs: 60_000, maxRetries: 1 };
   const startedMs = performance.now();
-  const { end } = await collect(createTestChain(standIn, ["openai/model"], options));
+  const { end } = await collect(createTestChain(mockProvider, ["openai/model"], options));
   server.stop(true);
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   expect(performance.now() - startedMs).toBeWithin(200, 3_000);

@@ -1,14 +1,14 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 import { type RawAnswer, type RawAnswers, serveRawAnswers } from "./raw-answers.ts";
 import { event } from "./read-body.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let raw: RawAnswers;
 beforeAll(() => {
-  standIn = startProviderStandIn();
-  raw = serveRawAnswers(standIn);
+  mockProvider = startMockProvider();
+  raw = serveRawAnswers(mockProvider);
 });
 afterEach(() => {
   raw.answers.clear();
@@ -16,7 +16,7 @@ afterEach(() => {
 });
 afterAll(async () => {
   raw.stop();
-  await standIn.stop();
+  await mockProvider.stop();
 });
 
 const chunk = (content: string, finish_reason: string | null = null) => ({
@@ -26,7 +26,7 @@ const chunk = (content: string, finish_reason: string | null = null) => ({
 /** Calls a first model with this response, and a second one that never responds in time. */
 async function ask(provider: string, answer: RawAnswer, idleTimeoutMs: number) {
   raw.answers.set("raw", answer);
-  const chain = createTestChain(raw.standIn, [`${provider}/raw`, `${provider}/other`], { idleTimeoutMs });
+  const chain = createTestChain(raw.mockProvider, [`${provider}/raw`, `${provider}/other`], { idleTimeoutMs });
   const { text, end } = await collect(chain);
   return { text, end, requestedModels: [...raw.requestedModels] };
 }

@@ -4,21 +4,21 @@ import pino from "pino";
 import { createCatalog } from "../../src/ai/models.ts";
 import { QUOTE_LENGTH_MAX } from "../../src/ai/providers/map-conversation.ts";
 import { noUsage } from "../../src/ai/usage.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import { FOREIGN_TEXT } from "../support/mock-provider/wire-format.ts";
 import { collect, createRecorder, createTestChain, TEST_KEY } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 type Sent = { role: string; content: string }[];
 
 const sentMessages = (model: string): Sent => {
-  const body = standIn.requestsOf(model).at(-1)?.body;
+  const body = mockProvider.requestsOf(model).at(-1)?.body;
   return (body?.input ?? body?.messages) as Sent;
 };
 
@@ -26,9 +26,9 @@ describe("a failover after text was shown", () => {
   test.each(["openai", "anthropic", "compatible"])(
     "%s continues from a user message that quotes the text",
     async (provider) => {
-      standIn.script("first", { pieces: ["The capital ", "of France", "never sent"], fault: "cut", after: 2 });
-      standIn.script("second", { pieces: [" is", " Paris."] });
-      const chain = createTestChain(standIn, ["compatible/first", `${provider}/second`]);
+      mockProvider.script("first", { pieces: ["The capital ", "of France", "never sent"], fault: "cut", after: 2 });
+      mockProvider.script("second", { pieces: [" is", " Paris."] });
+      const chain = createTestChain(mockProvider, ["compatible/first", `${provider}/second`]);
       const { text, parts, end } = await collect(chain);
       expect(text).toBe("The capital of France is Paris.");
       expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text"]);
@@ -41,13 +41,15 @@ describe("a failover after text was shown", () => {
   );
 
   test("both models are charged", async () => {
-    standIn.script("first", { text: "one two three four", fault: "cut", after: 2 });
-    standIn.script("second", { text: " five six" });
+    mockProvider.script("first", { text: "one two three four", fault: "cut", after: 2 });
+    mockProvider.script("second", { text: " five six" });
     const catalog = createCatalog({ prices: "anthropic/first=1/100000,openai/second=0/100000" });
     const { observe, events } = createRecorder();
-    const { end } = await collect(createTestChain(standIn, ["anthropic/first", "openai/second"], { catalog, observe }));
-    const anthropicInput = JSON.stringify(standIn.requestsOf("first")[0]?.body.messages).length;
-    const openaiInput = JSON.stringify(standIn.requestsOf("second")[0]?.body).length;
+    const { end } = await collect(
+      createTestChain(mockProvider, ["anthropic/first", "openai/second"], { catalog, observe }),
+    );
+    const anthropicInput = JSON.stringify(mockProvider.requestsOf("first")[0]?.body.messages).length;
+    const openaiInput = JSON.stringify(mockProvider.requestsOf("second")[0]?.body).length;
     // The first broke off after "one two " (8 characters, 2 tokens by estimate); the second reported 3 pieces.
     expect(end.usage).toEqual({
       ...noUsage,
@@ -61,26 +63,26 @@ describe("a failover after text was shown", () => {
 
   test("the cost is null if one model has no known price", async () => {
     const catalog = createCatalog({ prices: "openai/normal=1/1" });
-    const { end } = await collect(createTestChain(standIn, ["anthropic/cut", "openai/normal"], { catalog }));
+    const { end } = await collect(createTestChain(mockProvider, ["anthropic/cut", "openai/normal"], { catalog }));
     expect(end.type).toBe("finish");
     expect(end.costUsd).toBeNull();
   });
 
   test("a single model continues its own answer", async () => {
-    standIn.script("only", { text: "one two ", fault: "stall", after: 2 }, { text: "three four" });
-    const { text, resets, end } = await collect(createTestChain(standIn, ["openai/only"]));
+    mockProvider.script("only", { text: "one two ", fault: "stall", after: 2 }, { text: "three four" });
+    const { text, resets, end } = await collect(createTestChain(mockProvider, ["openai/only"]));
     expect(text).toBe("one two three four");
     expect(resets).toEqual([{ type: "reset", model: "openai/only", attempt: 2, text: "one two " }]);
     expect(end).toMatchObject({ type: "finish", models: ["openai/only"] });
   });
 
   test("every reset increases the attempt; a model that adds no text causes none", async () => {
-    standIn.script("a", { pieces: ["alpha "], fault: "cut", after: 1 });
-    standIn.script("b", { pieces: ["beta "], fault: "error_event", after: 1 });
-    standIn.script("c", { fault: "status", status: 400 });
-    standIn.script("d", { pieces: ["delta"] });
+    mockProvider.script("a", { pieces: ["alpha "], fault: "cut", after: 1 });
+    mockProvider.script("b", { pieces: ["beta "], fault: "error_event", after: 1 });
+    mockProvider.script("c", { fault: "status", status: 400 });
+    mockProvider.script("d", { pieces: ["delta"] });
     const models = ["openai/a", "anthropic/b", "openai/c", "compatible/d"];
-    const { text, resets, end } = await collect(createTestChain(standIn, models));
+    const { text, resets, end } = await collect(createTestChain(mockProvider, models));
     expect(text).toBe("alpha beta delta");
     expect(resets.map(({ attempt, text: kept }) => [attempt, kept])).toEqual([
       [2, "alpha "],
@@ -90,44 +92,44 @@ describe("a failover after text was shown", () => {
   });
 
   test("never continues after a tool call started: the step starts over", async () => {
-    const chain = createTestChain(standIn, ["openai/tool-call-cut", "anthropic/normal"]);
+    const chain = createTestChain(mockProvider, ["openai/tool-call-cut", "anthropic/normal"]);
     const { text, resets, end } = await collect(chain);
-    expect(text).toBe("Parley's stand-in answers in several pieces.");
+    expect(text).toBe("Parley's provider answers in several pieces.");
     expect(resets).toEqual([{ type: "reset", model: "anthropic/normal", attempt: 2, text: "" }]);
     expect(end).toMatchObject({ type: "finish", model: "anthropic/normal", toolCalls: [] });
     expect(sentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
   });
 
   test("fails if no other model is left after a tool call started", async () => {
-    const { text, end } = await collect(createTestChain(standIn, ["openai/tool-call-cut"], { maxRetries: 0 }));
-    expect(text).toBe("Parley's stand-in answers ");
+    const { text, end } = await collect(createTestChain(mockProvider, ["openai/tool-call-cut"], { maxRetries: 0 }));
+    expect(text).toBe("Parley's provider answers ");
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   });
 
   test("but a tool call before any text may be repeated", async () => {
-    const chain = createTestChain(standIn, ["compatible/tool-call-cut?after=0", "anthropic/normal"]);
+    const chain = createTestChain(mockProvider, ["compatible/tool-call-cut?after=0", "anthropic/normal"]);
     expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
   });
 
   test("a long text is quoted from its end", async () => {
-    standIn.script("first", { pieces: ["x".repeat(QUOTE_LENGTH_MAX), "The end"], fault: "cut", after: 2 });
-    await collect(createTestChain(standIn, ["openai/first", "anthropic/second"]));
+    mockProvider.script("first", { pieces: ["x".repeat(QUOTE_LENGTH_MAX), "The end"], fault: "cut", after: 2 });
+    await collect(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
     const content = sentMessages("second")[0]?.content ?? "";
     expect(content).toContain("xThe end\n</partial_answer>");
     expect(content.length).toBeLessThan(QUOTE_LENGTH_MAX + 2_000);
   });
 
   test("the offline model adds its own paragraph", async () => {
-    const { text, end } = await collect(createTestChain(standIn, ["openai/cut", "offline/documents"]));
-    expect(text).toStartWith("Parley's stand-in answers \n\nI am offline: none of the configured AI models");
+    const { text, end } = await collect(createTestChain(mockProvider, ["openai/cut", "offline/documents"]));
+    expect(text).toStartWith("Parley's provider answers \n\nI am offline: none of the configured AI models");
     expect(end).toMatchObject({ type: "finish", model: "offline/documents" });
   });
 });
 
 describe("a run that continues a stored text", () => {
   test("starts with a reset to that text", async () => {
-    standIn.script("model", { text: "four five" });
-    const chain = createTestChain(standIn, ["anthropic/model"]);
+    mockProvider.script("model", { text: "four five" });
+    const chain = createTestChain(mockProvider, ["anthropic/model"]);
     const { parts, text } = await collect(chain, { resume: { text: "one two three ", attempt: 4 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/model", attempt: 5, text: "one two three " });
     expect(text).toBe("one two three four five");
@@ -135,26 +137,26 @@ describe("a run that continues a stored text", () => {
   });
 
   test("starts over if nothing was stored", async () => {
-    const chain = createTestChain(standIn, ["anthropic/normal"]);
+    const chain = createTestChain(mockProvider, ["anthropic/normal"]);
     const { parts, text } = await collect(chain, { resume: { text: "", attempt: 1 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/normal", attempt: 2, text: "" });
-    expect(text).toBe("Parley's stand-in answers in several pieces.");
+    expect(text).toBe("Parley's provider answers in several pieces.");
     expect(sentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
   });
 });
 
 describe("the requested model", () => {
   test("is tried first, then the others in order", async () => {
-    const chain = createTestChain(standIn, ["openai/refused", "anthropic/normal", "compatible/fails"], {
+    const chain = createTestChain(mockProvider, ["openai/refused", "anthropic/normal", "compatible/fails"], {
       maxRetries: 0,
     });
     const { end } = await collect(chain, { model: "compatible/fails" });
     expect(end).toMatchObject({ type: "finish", model: "anthropic/normal" });
-    expect(standIn.requests.map(({ model }) => model)).toEqual(["fails", "refused", "normal"]);
+    expect(mockProvider.requests.map(({ model }) => model)).toEqual(["fails", "refused", "normal"]);
   });
 
   test("falls back to the default if it is no longer configured", async () => {
-    const chain = createTestChain(standIn, ["openai/normal"]);
+    const chain = createTestChain(mockProvider, ["openai/normal"]);
     expect((await collect(chain, { model: "openai/gone" })).end).toMatchObject({ model: "openai/normal" });
     expect([chain.has("openai/gone"), chain.has("openai/normal"), chain.defaultModel]).toEqual([
       false,
@@ -172,8 +174,8 @@ test("the log shows briefly why a model failed, without the key", async () => {
       done();
     },
   });
-  standIn.script("model", { fault: "status", status: 401 });
-  await collect(createTestChain(standIn, ["openai/model", "anthropic/html"], { log: pino({}, sink) }));
+  mockProvider.script("model", { fault: "status", status: 401 });
+  await collect(createTestChain(mockProvider, ["openai/model", "anthropic/html"], { log: pino({}, sink) }));
   expect(written).toContain(FOREIGN_TEXT);
   expect(written).toContain("HTTP 401");
   expect(written).toContain("instead of an event stream");
@@ -181,7 +183,7 @@ test("the log shows briefly why a model failed, without the key", async () => {
 });
 
 test("100 concurrent answers", async () => {
-  const chain = createTestChain(standIn, ["openai/any?pieces=20&delay_ms=2", "anthropic/normal"], {
+  const chain = createTestChain(mockProvider, ["openai/any?pieces=20&delay_ms=2", "anthropic/normal"], {
     firstTokenTimeoutMs: 5_000,
     idleTimeoutMs: 5_000,
   });

@@ -3,7 +3,7 @@ import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
 import { follow } from "../../src/ai/chain/follow.ts";
 import type { PauseSignal } from "../../src/ai/pause-signal.ts";
 import type { PushPart } from "../../src/ai/provider.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestChain } from "./collect.ts";
 
 type Request = { signal: AbortSignal; pause?: PauseSignal };
@@ -126,12 +126,12 @@ test("rethrows what the run throws", async () => {
 });
 
 describe("with the real transport", () => {
-  let standIn: ProviderStandIn;
+  let mockProvider: MockProvider;
   beforeAll(() => {
-    standIn = startProviderStandIn();
+    mockProvider = startMockProvider();
   });
-  afterEach(() => standIn.reset());
-  afterAll(() => standIn.stop());
+  afterEach(() => mockProvider.reset());
+  afterAll(() => mockProvider.stop());
 
   const request = (signal: AbortSignal) => ({
     model: null,
@@ -142,8 +142,8 @@ describe("with the real transport", () => {
   test.each(["openai", "anthropic", "compatible"])(
     "%s: a slow reader gets everything, without a timeout",
     async (name) => {
-      standIn.script("model", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 5 });
-      const chain = createTestChain(standIn, [`${name}/model`], { idleTimeoutMs: 60, maxRetries: 0 });
+      mockProvider.script("model", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 5 });
+      const chain = createTestChain(mockProvider, [`${name}/model`], { idleTimeoutMs: 60, maxRetries: 0 });
       let all = "";
       const end = await follow(chain.run, request(neverAborted()), async (part) => {
         await Bun.sleep(100);
@@ -155,13 +155,13 @@ describe("with the real transport", () => {
   );
 
   test("a failing reader ends the request at the provider", async () => {
-    standIn.script("model", { pieceDelayMs: 20, pieces: Array(200).fill("word ") });
-    const chain = createTestChain(standIn, ["anthropic/model"]);
+    mockProvider.script("model", { pieceDelayMs: 20, pieces: Array(200).fill("word ") });
+    const chain = createTestChain(mockProvider, ["anthropic/model"]);
     const followed = follow(chain.run, request(neverAborted()), (part) => {
       if (part.type === "text") throw new Error("enough");
     });
     await expect(followed).rejects.toThrow("enough");
     await Bun.sleep(60);
-    expect(standIn.requests[0]?.aborted).toBe(true);
+    expect(mockProvider.requests[0]?.aborted).toBe(true);
   });
 });

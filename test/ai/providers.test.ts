@@ -1,16 +1,16 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { noUsage } from "../../src/ai/usage.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import { FOREIGN_TEXT } from "../support/mock-provider/wire-format.ts";
 import { collect, createTestChain, TEST_KEY } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 const providers = ["openai", "anthropic", "compatible"];
 const paths: Record<string, string> = {
@@ -28,16 +28,16 @@ const conversation = [
 
 describe.each(providers)("%s", (provider) => {
   test("streams an answer with its usage", async () => {
-    const chain = createTestChain(standIn, [`${provider}/normal`]);
+    const chain = createTestChain(mockProvider, [`${provider}/normal`]);
     const { parts, text, end } = await collect(chain, { messages: conversation });
-    expect(text).toBe("Parley's stand-in answers in several pieces.");
+    expect(text).toBe("Parley's provider answers in several pieces.");
     expect(parts[0]).toEqual({ type: "start", model: `${provider}/normal`, attempt: 1 });
     expect(parts.filter((part) => part.type === "text").length).toBe(6);
     expect(end).toMatchObject({ type: "finish", model: `${provider}/normal`, reason: "stop", costUsd: null });
     expect(end.models).toEqual([`${provider}/normal`]);
     expect(end.usage).toEqual({ ...noUsage, input_tokens: expect.any(Number), output_tokens: 6, estimated: false });
     expect(end.usage?.input_tokens).toBeGreaterThan(50);
-    const [request] = standIn.requests;
+    const [request] = mockProvider.requests;
     expect(request?.path).toBe(paths[provider] ?? "");
     const sent = JSON.stringify(request?.body);
     for (const { content } of conversation) expect(sent.split(JSON.stringify(content)).length).toBe(2);
@@ -49,45 +49,45 @@ describe.each(providers)("%s", (provider) => {
     ["length", "length"],
     ["content_filter", "content_filter"],
   ] as const)("reports the finish reason %s", async (finish, reason) => {
-    standIn.script("model", { finish });
-    const { end } = await collect(createTestChain(standIn, [`${provider}/model`]));
+    mockProvider.script("model", { finish });
+    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]));
     expect(end).toMatchObject({ type: "finish", reason });
   });
 
   test("assembles characters that arrive byte by byte", async () => {
-    const { text, end } = await collect(createTestChain(standIn, [`${provider}/split-bytes`]));
+    const { text, end } = await collect(createTestChain(mockProvider, [`${provider}/split-bytes`]));
     expect(text).toBe("Grüße, 世界 — 👩‍👩‍👧 und 🚀 Ende.");
     expect(end.type).toBe("finish");
   });
 
   test("reuses the connection for the next request", async () => {
-    const chain = createTestChain(standIn, [`${provider}/normal`]);
+    const chain = createTestChain(mockProvider, [`${provider}/normal`]);
     for (let index = 0; index < 3; index += 1) {
       await collect(chain);
       await Bun.sleep(10);
     }
-    const ports = standIn.requests.map(({ clientPort }) => clientPort);
+    const ports = mockProvider.requests.map(({ clientPort }) => clientPort);
     expect(ports[0]).toBeGreaterThan(0);
     expect(new Set(ports).size).toBe(1);
   });
 
   test("reasoning resets the watchdog", async () => {
-    standIn.script("model", { thinking: 5, pieceDelayMs: 80, pieces: ["Done."] });
-    const chain = createTestChain(standIn, [`${provider}/model`], { maxRetries: 0 });
+    mockProvider.script("model", { thinking: 5, pieceDelayMs: 80, pieces: ["Done."] });
+    const chain = createTestChain(mockProvider, [`${provider}/model`], { maxRetries: 0 });
     const { text, end } = await collect(chain);
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
   test("sends the output limit to the provider", async () => {
-    await collect(createTestChain(standIn, [`${provider}/normal`]), { outputTokensMax: 77 });
-    expect(JSON.stringify(standIn.requests[0]?.body)).toContain(":77");
+    await collect(createTestChain(mockProvider, [`${provider}/normal`]), { outputTokensMax: 77 });
+    expect(JSON.stringify(mockProvider.requests[0]?.body)).toContain(":77");
   });
 
   test("estimates tokens that aren't reported, and marks them as estimated", async () => {
-    standIn.script("model", { usage: false });
-    const { end } = await collect(createTestChain(standIn, [`${provider}/model`]));
+    mockProvider.script("model", { usage: false });
+    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]));
     const input_tokens = countMessages([{ role: "user", content: "What is Parley?" }]);
-    const output_tokens = estimateTokens("Parley's stand-in answers in several pieces.");
+    const output_tokens = estimateTokens("Parley's provider answers in several pieces.");
     expect(end.usage).toEqual({ ...noUsage, input_tokens, output_tokens, estimated: true });
   });
 
@@ -98,7 +98,7 @@ describe.each(providers)("%s", (provider) => {
     ["rate-limited-long", "provider_rate_limited"],
     ["error-event", "provider_unavailable"],
   ])("%s: clients see neither the provider's message nor the key", async (model, code) => {
-    const { parts, end } = await collect(createTestChain(standIn, [`${provider}/${model}`]));
+    const { parts, end } = await collect(createTestChain(mockProvider, [`${provider}/${model}`]));
     expect(end).toMatchObject({ type: "error", code });
     const seen = JSON.stringify([parts, end]);
     expect(seen).not.toContain(FOREIGN_TEXT);
@@ -106,9 +106,9 @@ describe.each(providers)("%s", (provider) => {
   });
 
   test("stopping ends the request at the provider, and the run with `aborted`", async () => {
-    standIn.script("model", { pieceDelayMs: 30, pieces: Array(100).fill("word ") });
+    mockProvider.script("model", { pieceDelayMs: 30, pieces: Array(100).fill("word ") });
     const controller = new AbortController();
-    const running = collect(createTestChain(standIn, [`${provider}/model`]), { signal: controller.signal });
+    const running = collect(createTestChain(mockProvider, [`${provider}/model`]), { signal: controller.signal });
     await Bun.sleep(100);
     const stoppedMs = performance.now();
     controller.abort();
@@ -119,12 +119,12 @@ describe.each(providers)("%s", (provider) => {
     expect(end.models).toEqual([`${provider}/model`]);
     expect(end.usage?.output_tokens).toBeGreaterThan(0);
     await Bun.sleep(60);
-    expect(standIn.requests[0]?.aborted).toBe(true);
+    expect(mockProvider.requests[0]?.aborted).toBe(true);
   });
 });
 
 test("every conversation is normalized for the strictest provider", async () => {
-  const chain = createTestChain(standIn, ["anthropic/normal"]);
+  const chain = createTestChain(mockProvider, ["anthropic/normal"]);
   const { end } = await collect(chain, {
     messages: [
       { role: "assistant", content: "Welcome." },
@@ -136,7 +136,7 @@ test("every conversation is normalized for the strictest provider", async () => 
     ],
   });
   expect(end.type).toBe("finish");
-  expect(standIn.requests[0]?.body).toMatchObject({
+  expect(mockProvider.requests[0]?.body).toMatchObject({
     system: "Late rule.",
     messages: [
       { role: "user", content: "(The conversation begins.)" },
@@ -149,12 +149,13 @@ test("every conversation is normalized for the strictest provider", async () => 
 });
 
 test("a reasoning model is asked for summaries, other models aren't", async () => {
-  for (const model of ["gpt-5.2", "gpt-4o", "unknown"]) await collect(createTestChain(standIn, [`openai/${model}`]));
+  for (const model of ["gpt-5.2", "gpt-4o", "unknown"])
+    await collect(createTestChain(mockProvider, [`openai/${model}`]));
   const summary = { summary: "auto" };
-  expect(standIn.requests.map(({ body }) => body.reasoning)).toEqual([summary, undefined, summary]);
+  expect(mockProvider.requests.map(({ body }) => body.reasoning)).toEqual([summary, undefined, summary]);
 });
 
 test("nothing is stored at OpenAI", async () => {
-  await collect(createTestChain(standIn, ["openai/normal"]));
-  expect(standIn.requests[0]?.body.store).toBe(false);
+  await collect(createTestChain(mockProvider, ["openai/normal"]));
+  expect(mockProvider.requests[0]?.body.store).toBe(false);
 });

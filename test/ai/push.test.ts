@@ -3,28 +3,28 @@ import type { AnswerPart } from "../../src/ai/answer-part.ts";
 import { createChain } from "../../src/ai/chain/chain.ts";
 import type { ProviderEnd, ProviderPart, PushPart } from "../../src/ai/provider.ts";
 import { silentLog } from "../support/log.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 const words = (parts: AnswerPart[]) => parts.map((part) => (part.type === "text" ? part.text : part.type));
 
 test.each(["openai", "anthropic", "compatible"])("%s: every piece is a separate part", async (provider) => {
-  standIn.script("steady", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 20 });
-  const { parts } = await collect(createTestChain(standIn, [`${provider}/steady`]));
+  mockProvider.script("steady", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 20 });
+  const { parts } = await collect(createTestChain(mockProvider, [`${provider}/steady`]));
   expect(words(parts)).toEqual(["start", "one ", "two ", "three ", "four"]);
 });
 
 test("a reset comes before the first text of the attempt that continues", async () => {
-  standIn.script("first", { pieces: ["The capital ", "of ", "France"], pieceDelayMs: 20, fault: "cut", after: 3 });
-  standIn.script("second", { pieces: [" is", " the city", " of Paris."], pieceDelayMs: 20 });
-  const { parts, text } = await collect(createTestChain(standIn, ["openai/first", "anthropic/second"]));
+  mockProvider.script("first", { pieces: ["The capital ", "of ", "France"], pieceDelayMs: 20, fault: "cut", after: 3 });
+  mockProvider.script("second", { pieces: [" is", " the city", " of Paris."], pieceDelayMs: 20 });
+  const { parts, text } = await collect(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
   expect(text).toBe("The capital of France is the city of Paris.");
   const all = ["start", "The capital ", "of ", "France", "reset", " is", " the city", " of Paris."];
   expect(words(parts)).toEqual(all);

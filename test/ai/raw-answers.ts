@@ -1,5 +1,5 @@
 import type { Socket } from "bun";
-import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
+import type { MockProvider } from "../support/mock-provider/server.ts";
 
 /** A server's response to one request, byte by byte. */
 export type RawAnswer = {
@@ -19,12 +19,12 @@ export type RawAnswers = {
   /** The requested models, in order. */
   requestedModels: string[];
   /** The URLs for the providers of `createTestChain`. */
-  standIn: ProviderStandIn;
+  mockProvider: MockProvider;
   stop(): void;
 };
 
 /** Starts it. Models without a scripted response don't respond. */
-export function serveRawAnswers(standIn: ProviderStandIn): RawAnswers {
+export function serveRawAnswers(mockProvider: MockProvider): RawAnswers {
   const answers = new Map<string, RawAnswer>();
   const requestedModels: string[] = [];
   const requests = new WeakMap<Socket, string>();
@@ -50,7 +50,7 @@ export function serveRawAnswers(standIn: ProviderStandIn): RawAnswers {
   return {
     answers,
     requestedModels,
-    standIn: { ...standIn, openaiUrl: `${origin}/v1`, anthropicUrl: origin },
+    mockProvider: { ...mockProvider, openaiUrl: `${origin}/v1`, anthropicUrl: origin },
     stop: () => server.stop(true),
   };
 }

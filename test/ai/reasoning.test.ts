@@ -2,22 +2,22 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import type { AnswerPart } from "../../src/ai/answer-part.ts";
 import { REASONING_LENGTH_MAX } from "../../src/ai/attempt/answer.ts";
 import { THINKING_SILENCE_MS } from "../../src/ai/timeouts.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 const listParts = (parts: AnswerPart[]) => parts.map((part) => [part.type, "text" in part ? part.text : null]);
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test("reasoning arrives as separate parts, before the text", async () => {
-    standIn.script("thinks", { thinking: ["First, ", "a plan."], pieces: ["The ", "answer."], pieceDelayMs: 20 });
-    const { parts, text, reasoning, end } = await collect(createTestChain(standIn, [`${provider}/thinks`]));
+    mockProvider.script("thinks", { thinking: ["First, ", "a plan."], pieces: ["The ", "answer."], pieceDelayMs: 20 });
+    const { parts, text, reasoning, end } = await collect(createTestChain(mockProvider, [`${provider}/thinks`]));
     expect(listParts(parts)).toEqual([
       ["start", null],
       ["reasoning", "First, "],
@@ -31,9 +31,9 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("the reasoning of a model that fails before it writes text is dropped", async () => {
-    standIn.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
-    standIn.script("second", { thinking: ["A better one."], pieces: ["Done."] });
-    const chain = createTestChain(standIn, [`${provider}/first`, `${provider}/second`], { maxRetries: 0 });
+    mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
+    mockProvider.script("second", { thinking: ["A better one."], pieces: ["Done."] });
+    const chain = createTestChain(mockProvider, [`${provider}/first`, `${provider}/second`], { maxRetries: 0 });
     const { parts, text, reasoning, end } = await collect(chain);
     expect(listParts(parts)).toEqual([
       ["start", null],
@@ -49,11 +49,11 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("kept text keeps its reasoning", async () => {
-    standIn.script("first", { thinking: ["Think."], pieces: ["One ", "two"], fault: "cut", after: 2 });
-    standIn.script("second", { thinking: ["Go on."], pieces: [], fault: "cut", after: 0 });
-    standIn.script("third", { thinking: ["On."], pieces: [" three."] });
+    mockProvider.script("first", { thinking: ["Think."], pieces: ["One ", "two"], fault: "cut", after: 2 });
+    mockProvider.script("second", { thinking: ["Go on."], pieces: [], fault: "cut", after: 0 });
+    mockProvider.script("third", { thinking: ["On."], pieces: [" three."] });
     const models = ["first", "second", "third"].map((name) => `${provider}/${name}`);
-    const { text, reasoning, resets, end } = await collect(createTestChain(standIn, models, { maxRetries: 0 }));
+    const { text, reasoning, resets, end } = await collect(createTestChain(mockProvider, models, { maxRetries: 0 }));
     expect(text).toBe("One two three.");
     expect(reasoning).toBe("Think.\n\nOn.");
     expect(resets.map((reset) => [reset.text, reset.reasoning])).toEqual([
@@ -64,10 +64,10 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("if reasoning isn't shown, nothing is pushed before the first text, but it is still counted", async () => {
-    standIn.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
-    standIn.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], usage: false });
+    mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
+    mockProvider.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], usage: false });
     const models = [`${provider}/first`, `${provider}/second`];
-    const chain = createTestChain(standIn, models, { maxRetries: 0, showsReasoning: false });
+    const chain = createTestChain(mockProvider, models, { maxRetries: 0, showsReasoning: false });
     const { parts, end } = await collect(chain);
     expect(listParts(parts)).toEqual([
       ["start", null],
@@ -80,8 +80,8 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test("shown reasoning can be stored: no NUL, no half characters, and limited in length", async () => {
     const start = "\n  \0Plan 👩‍👩‍👧\ud83d";
     const thinking = [start, "\ude00!", ...Array.from({ length: 30 }, () => "thought ".repeat(1_000))];
-    standIn.script("endless", { thinking, pieces: ["Done."] });
-    const { parts, text, reasoning } = await collect(createTestChain(standIn, [`${provider}/endless`]));
+    mockProvider.script("endless", { thinking, pieces: ["Done."] });
+    const { parts, text, reasoning } = await collect(createTestChain(mockProvider, [`${provider}/endless`]));
     expect(text).toBe("Done.");
     expect(reasoning).toHaveLength(REASONING_LENGTH_MAX);
     expect(reasoning.isWellFormed()).toBe(true);
@@ -92,30 +92,30 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 });
 
 test("a think block before the text is reasoning", async () => {
-  standIn.script("local", { pieces: ["<thi", "nk>\nLet me ", "see.\n</think>", "\n\nThe answer."] });
-  const { text, reasoning } = await collect(createTestChain(standIn, ["compatible/local"]));
+  mockProvider.script("local", { pieces: ["<thi", "nk>\nLet me ", "see.\n</think>", "\n\nThe answer."] });
+  const { text, reasoning } = await collect(createTestChain(mockProvider, ["compatible/local"]));
   expect(text).toBe("The answer.");
   expect(reasoning.trimEnd()).toBe("Let me see.");
 });
 
 test("an empty think block is no reasoning", async () => {
-  standIn.script("local", { pieces: ["<think>\n\n</think>\n\n", "The answer."] });
-  const { parts } = await collect(createTestChain(standIn, ["compatible/local"]));
+  mockProvider.script("local", { pieces: ["<think>\n\n</think>\n\n", "The answer."] });
+  const { parts } = await collect(createTestChain(mockProvider, ["compatible/local"]));
   expect(parts.map(({ type }) => type)).toEqual(["start", "text"]);
 });
 
 test("steps of one answer share one reasoning, separated by blank lines", async () => {
-  standIn.script("model", { thinking: ["More."], pieces: ["Done."] });
+  mockProvider.script("model", { thinking: ["More."], pieces: ["Done."] });
   const resume = { text: "Looking.", reasoning: "Where?", attempt: 1, step: "next" } as const;
-  const { reasoning, parts } = await collect(createTestChain(standIn, ["anthropic/model"]), { resume });
+  const { reasoning, parts } = await collect(createTestChain(mockProvider, ["anthropic/model"]), { resume });
   expect(reasoning).toBe("Where?\n\nMore.");
   expect(parts.map(({ type }) => type)).toEqual(["reasoning", "text"]);
 });
 
 test("a step that fails in a tool call only loses its own reasoning", async () => {
-  standIn.script("first", { thinking: ["Call it."], pieces: ["Let me see. "], fault: "tool_call_cut", after: 1 });
-  standIn.script("second", { pieces: ["Done."] });
-  const chain = createTestChain(standIn, ["anthropic/first", "anthropic/second"], { maxRetries: 0 });
+  mockProvider.script("first", { thinking: ["Call it."], pieces: ["Let me see. "], fault: "tool_call_cut", after: 1 });
+  mockProvider.script("second", { pieces: ["Done."] });
+  const chain = createTestChain(mockProvider, ["anthropic/first", "anthropic/second"], { maxRetries: 0 });
   const resume = { text: "Looking. ", reasoning: "Where?", attempt: 1, step: "next" } as const;
   const { text, reasoning } = await collect(chain, { resume });
   expect(text).toBe("Looking. Done.");
@@ -123,8 +123,8 @@ test("a step that fails in a tool call only loses its own reasoning", async () =
 });
 
 test("an answer taken over continues its reasoning, if it has text", async () => {
-  standIn.script("model", { thinking: ["On."], pieces: [" two."] });
-  const chain = createTestChain(standIn, ["openai/model"]);
+  mockProvider.script("model", { thinking: ["On."], pieces: [" two."] });
+  const chain = createTestChain(mockProvider, ["openai/model"]);
   const one = await collect(chain, { resume: { text: "One", reasoning: "Count.", attempt: 1 } });
   expect([one.text, one.reasoning]).toEqual(["One two.", "Count.\n\nOn."]);
   const none = await collect(chain, { resume: { text: "", reasoning: "Count.", attempt: 1 } });
@@ -133,8 +133,8 @@ test("an answer taken over continues its reasoning, if it has text", async () =>
 
 test("the first token is the first of the text", async () => {
   const { observe, events } = createRecorder();
-  standIn.script("first", { thinking: ["Hm."], pieces: [], fault: "cut", after: 0 });
-  const first = await collect(createTestChain(standIn, ["openai/first"], { observe, maxRetries: 0 }));
+  mockProvider.script("first", { thinking: ["Hm."], pieces: [], fault: "cut", after: 0 });
+  const first = await collect(createTestChain(mockProvider, ["openai/first"], { observe, maxRetries: 0 }));
   expect(first.end.type).toBe("error");
   expect(events.filter(([what]) => what === "first_token")).toEqual([]);
   expect(events).toContainEqual(["tokens", "openai/first", "reasoning", true]);
@@ -148,8 +148,8 @@ test("OpenAI's summaries and Anthropic's blocks are separated", async () => {
     response: { status: "completed", output: [{ type: "message", content: [{ type: "output_text", text: "Done." }] }] },
   })}\n\n`;
   const recording = summary(0, 0, "**A** ") + summary(0, 0, "a.") + summary(0, 1, "**B** b.") + summary(2, 0, "C.");
-  standIn.script("summaries", { recording: recording + completed });
-  const openai = await collect(createTestChain(standIn, ["openai/summaries"]));
+  mockProvider.script("summaries", { recording: recording + completed });
+  const openai = await collect(createTestChain(mockProvider, ["openai/summaries"]));
   expect(openai.reasoning).toBe("**A** a.\n\n**B** b.\n\nC.");
 
   const event = (type: string, data: object) => `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`;
@@ -157,16 +157,16 @@ test("OpenAI's summaries and Anthropic's blocks are separated", async () => {
     event("content_block_delta", { index, delta: { type: "thinking_delta", thinking } });
   const text = event("content_block_delta", { index: 2, delta: { type: "text_delta", text: "Done." } });
   const stop = event("message_delta", { delta: { stop_reason: "end_turn" } }) + event("message_stop", {});
-  standIn.script("blocks", { recording: thought(0, "A ") + thought(0, "a.") + thought(1, "B.") + text + stop });
-  const anthropic = await collect(createTestChain(standIn, ["anthropic/blocks"]));
+  mockProvider.script("blocks", { recording: thought(0, "A ") + thought(0, "a.") + thought(1, "B.") + text + stop });
+  const anthropic = await collect(createTestChain(mockProvider, ["anthropic/blocks"]));
   expect(anthropic.reasoning).toBe("A a.\n\nB.");
 });
 
 test("OpenAI is asked for summaries if readers see them, or if silence would count as a failure", async () => {
-  standIn.script("gpt-5", { pieces: ["Done."] });
+  mockProvider.script("gpt-5", { pieces: ["Done."] });
   const ask = async (options: Parameters<typeof createTestChain>[2]) => {
-    await collect(createTestChain(standIn, ["openai/gpt-5"], options));
-    const body = standIn.requests.at(-1)?.body as { reasoning?: { summary?: string } };
+    await collect(createTestChain(mockProvider, ["openai/gpt-5"], options));
+    const body = mockProvider.requests.at(-1)?.body as { reasoning?: { summary?: string } };
     return body.reasoning?.summary;
   };
   const silent = { firstTokenTimeoutMs: THINKING_SILENCE_MS, idleTimeoutMs: THINKING_SILENCE_MS };
@@ -176,21 +176,21 @@ test("OpenAI is asked for summaries if readers see them, or if silence would cou
 });
 
 test("a text of only spaces keeps no reasoning", async () => {
-  standIn.script("first", { thinking: ["A wrong idea."], pieces: [" ".repeat(100), "x"], fault: "cut", after: 1 });
-  standIn.script("second", { pieces: ["Done."] });
-  const chain = createTestChain(standIn, ["openai/first", "anthropic/second"], { maxRetries: 0 });
+  mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [" ".repeat(100), "x"], fault: "cut", after: 1 });
+  mockProvider.script("second", { pieces: ["Done."] });
+  const chain = createTestChain(mockProvider, ["openai/first", "anthropic/second"], { maxRetries: 0 });
   const { text, reasoning } = await collect(chain);
   expect([text.trim(), reasoning]).toEqual(["Done.", ""]);
 });
 
 test("a text corrected for its format keeps all reasoning", async () => {
-  standIn.script(
+  mockProvider.script(
     "model",
     { thinking: ["Which colour?"], pieces: ["It is red."] },
     { thinking: ["As JSON."], pieces: ['{"colour":"red"}'] },
   );
   const options = { format: { type: "json_object" as const } };
-  const { text, reasoning, end } = await collect(createTestChain(standIn, ["compatible/model"]), { options });
+  const { text, reasoning, end } = await collect(createTestChain(mockProvider, ["compatible/model"]), { options });
   expect([text, reasoning]).toEqual(['{"colour":"red"}', "Which colour?\n\nAs JSON."]);
   expect(end).toMatchObject({ type: "finish", output: { value: { colour: "red" } } });
 });

@@ -1,4 +1,4 @@
-import type { ProviderStandIn } from "../support/provider-stand-in/server.ts";
+import type { MockProvider } from "../support/mock-provider/server.ts";
 
 export type SentBody = Record<string, unknown>;
 /** A rejection to send, or null to answer. `type` is for a string body; default: `text/plain`. */
@@ -50,7 +50,7 @@ export function startRejectingServer() {
   return {
     bodies,
     /** Its URLs, for `createTestChain`. */
-    urls: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as ProviderStandIn,
+    urls: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as MockProvider,
     refuse(next: Reject): void {
       refuse = next;
       bodies.length = 0;

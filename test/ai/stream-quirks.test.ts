@@ -1,15 +1,15 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { ERROR_BODY_TIMEOUT_MS } from "../../src/ai/transport/read-start.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 import { type RawAnswer, type RawAnswers, serveRawAnswers } from "./raw-answers.ts";
 import { event } from "./read-body.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let raw: RawAnswers;
 beforeAll(() => {
-  standIn = startProviderStandIn();
-  raw = serveRawAnswers(standIn);
+  mockProvider = startMockProvider();
+  raw = serveRawAnswers(mockProvider);
 });
 afterEach(() => {
   raw.answers.clear();
@@ -17,7 +17,7 @@ afterEach(() => {
 });
 afterAll(async () => {
   raw.stop();
-  await standIn.stop();
+  await mockProvider.stop();
 });
 
 /** An answer in each protocol: its text, and its end event. */
@@ -47,7 +47,7 @@ async function ask(provider: string, answer: RawAnswer, options: Parameters<type
   raw.answers.set("raw", answer);
   let activity = 0;
   const startedMs = performance.now();
-  const chain = createTestChain(raw.standIn, [`${provider}/raw`], options);
+  const chain = createTestChain(raw.mockProvider, [`${provider}/raw`], options);
   const { text, end } = await collect(chain, { onActivity: () => void activity++ });
   return { text, end, requests: raw.requestedModels.length, activity, ms: performance.now() - startedMs };
 }

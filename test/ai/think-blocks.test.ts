@@ -1,26 +1,26 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { createWriter } from "../../src/ai/chain/writer.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 test.each(["openai", "anthropic", "compatible"])(
   "%s: a leading think block is reasoning, from any of the answer's models",
   async (provider) => {
-    standIn.script("thinks", {
+    mockProvider.script("thinks", {
       pieces: ["<thi", "nk>Which ", "Paris?</thi", "nk>\n", "\nThe ", "capital "],
       fault: "cut",
       after: 6,
     });
-    standIn.script("goes-on", { pieces: ["<think>", "On.</think> ", "of France."] });
+    mockProvider.script("goes-on", { pieces: ["<think>", "On.</think> ", "of France."] });
     const { text, reasoning, parts, end } = await collect(
-      createTestChain(standIn, [`${provider}/thinks`, `${provider}/goes-on`]),
+      createTestChain(mockProvider, [`${provider}/thinks`, `${provider}/goes-on`]),
     );
     expect(text).toBe("The capital of France.");
     expect(reasoning).toBe("Which Paris?\n\nOn.");
@@ -29,25 +29,25 @@ test.each(["openai", "anthropic", "compatible"])(
     const runs = types.filter((_, index) => !isRepeated(index));
     expect(runs).toEqual(["start", "reasoning", "text", "text", "reset", "reasoning", "text"]);
     expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
-    expect(JSON.stringify(standIn.requestsOf("goes-on")[0]?.body)).not.toContain("Which");
+    expect(JSON.stringify(mockProvider.requestsOf("goes-on")[0]?.body)).not.toContain("Which");
   },
 );
 
 test("a think block before a tool call is reasoning, in every step", async () => {
-  const chain = createTestChain(standIn, ["compatible/model"]);
+  const chain = createTestChain(mockProvider, ["compatible/model"]);
   const toolCalls = [{ name: "f", arguments: "{}" }];
-  standIn.script("model", { pieces: ["<think>Look.</think>", "Let me look."], toolCalls });
+  mockProvider.script("model", { pieces: ["<think>Look.</think>", "Let me look."], toolCalls });
   const first = await collect(chain);
   expect([first.text, first.end]).toMatchObject(["Let me look.", { type: "finish", reason: "tool_calls" }]);
-  standIn.script("model", { pieces: ["<think>Hm.</think>\n"], toolCalls });
+  mockProvider.script("model", { pieces: ["<think>Hm.</think>\n"], toolCalls });
   const second = await collect(chain, { resume: { text: first.text, attempt: 1, step: "next" } });
   expect([second.text, second.end]).toMatchObject(["Let me look.", { reason: "tool_calls" }]);
   expect(second.end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
 
 test("a background text has no think block", async () => {
-  standIn.script("writer", { pieces: ["<think>Short, they said.</thi", "nk>", "\n\nA title"] });
-  const chain = createTestChain(standIn, ["compatible/writer"]);
+  mockProvider.script("writer", { pieces: ["<think>Short, they said.</thi", "nk>", "\n\nA title"] });
+  const chain = createTestChain(mockProvider, ["compatible/writer"]);
   const writer = createWriter({ chain, model: "compatible/writer", charge: async () => {} });
   const request = {
     system: "Write a title.",

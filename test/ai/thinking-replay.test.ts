@@ -1,20 +1,20 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { ChatMessage, Thinking } from "../../src/ai/provider.ts";
 import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 import { startRejectingServer } from "./rejecting-server.ts";
 import { openAi } from "./rejections.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let server: ReturnType<typeof startRejectingServer>;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   server = startRejectingServer();
 });
-afterEach(() => standIn.reset());
+afterEach(() => mockProvider.reset());
 afterAll(async () => {
-  await standIn.stop();
+  await mockProvider.stop();
   await server.stop();
 });
 
@@ -60,7 +60,7 @@ const plain: Thinking = {
   data: { model: "model", field: "reasoning_content", text: "Thought" },
 };
 
-const ask = (model: string, messages: ChatMessage[], provider: ProviderStandIn = server.urls) =>
+const ask = (model: string, messages: ChatMessage[], provider: MockProvider = server.urls) =>
   collect(createTestChain(provider, [model]), { messages, options: { tools: [tool] } });
 
 /** The message with the calls, as sent to the model. */
@@ -255,8 +255,8 @@ const called = { index: 0, id: "call_1", type: "function", function: { name: "f"
 
 /** The thinking recorded from a chat server. */
 async function readThinking(recording: string): Promise<unknown> {
-  standIn.script("model", { recording });
-  const { end } = await ask("compatible/model", [{ role: "user", content: "?" }], standIn);
+  mockProvider.script("model", { recording });
+  const { end } = await ask("compatible/model", [{ role: "user", content: "?" }], mockProvider);
   if (end.type !== "finish") throw new Error(JSON.stringify(end));
   return (end.thinking?.data as object) ?? null;
 }

@@ -3,7 +3,7 @@ import { createCatalog } from "../../src/ai/models.ts";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import { createTimeoutsOf, SILENCE_MS, THINKING_SILENCE_MS } from "../../src/ai/timeouts.ts";
 import { loadConfig } from "../../src/config.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createRecorder, createTestChain } from "./collect.ts";
 
 const { can } = createCatalog();
@@ -58,21 +58,21 @@ test("the settings are read, within limits", () => {
 });
 
 describe("the timeout of a whole answer", () => {
-  let standIn: ProviderStandIn;
+  let mockProvider: MockProvider;
   beforeAll(() => {
-    standIn = startProviderStandIn();
+    mockProvider = startMockProvider();
   });
-  afterEach(() => standIn.reset());
-  afterAll(() => standIn.stop());
+  afterEach(() => mockProvider.reset());
+  afterAll(() => mockProvider.stop());
 
   const words = Array.from({ length: 400 }, (_, index) => `word${index} `);
   const providers = ["openai", "anthropic", "compatible"];
 
   test.each(providers)("%s: stops an ongoing answer, keeps the text, and tries no other model", async (provider) => {
-    standIn.script("model", { pieces: words, pieceDelayMs: 20 });
+    mockProvider.script("model", { pieces: words, pieceDelayMs: 20 });
     const { observe, events } = createRecorder();
     const models = [`${provider}/model`, "compatible/other"];
-    const chain = createTestChain(standIn, models, { answerTimeoutMs: 250, observe });
+    const chain = createTestChain(mockProvider, models, { answerTimeoutMs: 250, observe });
     const startedMs = performance.now();
     const { text, end } = await collect(chain);
     expect(performance.now() - startedMs).toBeWithin(245, 1_000);
@@ -80,34 +80,34 @@ describe("the timeout of a whole answer", () => {
     expect(text).toStartWith("word0 word1 ");
     expect(end.usage?.output_tokens).toBeGreaterThan(0);
     await Bun.sleep(20);
-    expect(standIn.requests.map(({ model, aborted }) => [model, aborted])).toEqual([["model", true]]);
+    expect(mockProvider.requests.map(({ model, aborted }) => [model, aborted])).toEqual([["model", true]]);
     expect(events).toContainEqual(["attempt", models[0], "failed", "provider_timeout"]);
     // The model was active: other attempts may have used most of the time.
     expect(chain.models().map(({ state }) => state)).toEqual(["available", "available"]);
   });
 
   test.each(providers)("%s: is the only limit of an endless active stream", async (provider) => {
-    standIn.script("model", { thinking: 1_000, pieceDelayMs: 20 });
+    mockProvider.script("model", { thinking: 1_000, pieceDelayMs: 20 });
     const options = { answerTimeoutMs: 400, firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0 };
     const startedMs = performance.now();
-    const { end } = await collect(createTestChain(standIn, [`${provider}/model`], options));
+    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`], options));
     expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeWithin(395, 1_000);
-    expect(standIn.requests.length).toBe(1);
+    expect(mockProvider.requests.length).toBe(1);
   });
 
   test("includes retries and their pauses", async () => {
     const options = { answerTimeoutMs: 300, maxRetries: 10, backoffBaseMs: 20 };
     const startedMs = performance.now();
-    const { end } = await collect(createTestChain(standIn, ["openai/rate-limited"], options));
+    const { end } = await collect(createTestChain(mockProvider, ["openai/rate-limited"], options));
     expect(end).toMatchObject({ type: "error", code: "provider_timeout", model: "openai/rate-limited" });
     expect(performance.now() - startedMs).toBeWithin(295, 900);
     // The provider's Retry-After exceeds the remaining time.
-    expect(standIn.requests.length).toBe(1);
+    expect(mockProvider.requests.length).toBe(1);
   });
 
   test("continues while the reader pauses the answer", async () => {
-    const chain = createTestChain(standIn, ["openai/stall"], { answerTimeoutMs: 300, idleTimeoutMs: 5_000 });
+    const chain = createTestChain(mockProvider, ["openai/stall"], { answerTimeoutMs: 300, idleTimeoutMs: 5_000 });
     const pause = new PauseSignal();
     pause.set(true);
     const startedMs = performance.now();
@@ -117,15 +117,15 @@ describe("the timeout of a whole answer", () => {
   });
 
   test("a later run of an answer has the remaining time, or calls no model", async () => {
-    standIn.script("model", { pieces: words, pieceDelayMs: 20 });
-    const chain = createTestChain(standIn, ["openai/model"], { answerTimeoutMs: 10_000 });
+    mockProvider.script("model", { pieces: words, pieceDelayMs: 20 });
+    const chain = createTestChain(mockProvider, ["openai/model"], { answerTimeoutMs: 10_000 });
     const startedMs = performance.now();
     const late = await collect(chain, { startedAtMs: startedMs - 9_800 });
     expect(late.end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeWithin(195, 1_000);
     const over = await collect(chain, { startedAtMs: startedMs - 20_000 });
     expect(over.end).toMatchObject({ type: "error", code: "provider_timeout", model: null });
-    expect(standIn.requests.length).toBe(1);
+    expect(mockProvider.requests.length).toBe(1);
   });
 });
 
@@ -151,8 +151,8 @@ describe("activity", () => {
     });
     try {
       const url = `http://127.0.0.1:${server.port}/v1`;
-      const standIn = { openaiUrl: url, anthropicUrl: url } as ProviderStandIn;
-      return await collect(createTestChain(standIn, ["compatible/model"], { maxRetries: 0, ...limits }));
+      const mockProvider = { openaiUrl: url, anthropicUrl: url } as MockProvider;
+      return await collect(createTestChain(mockProvider, ["compatible/model"], { maxRetries: 0, ...limits }));
     } finally {
       server.stop(true);
     }

@@ -1,14 +1,14 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { AnswerOptions, ChatMessage, Tool } from "../../src/ai/provider.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createTestChain } from "./collect.ts";
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 beforeAll(() => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
 });
-afterEach(() => standIn.reset());
-afterAll(() => standIn.stop());
+afterEach(() => mockProvider.reset());
+afterAll(() => mockProvider.stop());
 
 const weather: Tool = {
   name: "get_weather",
@@ -20,14 +20,14 @@ const options = (more: Partial<AnswerOptions> = {}): AnswerOptions => ({ tools: 
 
 /** The conversation as sent, in the provider's format. */
 const sent = (model: string) => {
-  const body = standIn.requestsOf(model).at(-1)?.body;
+  const body = mockProvider.requestsOf(model).at(-1)?.body;
   return body?.input ?? body?.messages;
 };
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test("returns the calls complete, with text before them", async () => {
-    standIn.script("model", { text: "Let me look.", toolCalls: [call("Paris"), call("Rome")] });
-    const chain = createTestChain(standIn, [`${provider}/model`]);
+    mockProvider.script("model", { text: "Let me look.", toolCalls: [call("Paris"), call("Rome")] });
+    const chain = createTestChain(mockProvider, [`${provider}/model`]);
     const { text, end } = await collect(chain, { options: options() });
     expect(text).toBe("Let me look.");
     if (end.type !== "finish") throw new Error(end.type);
@@ -37,19 +37,19 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
       ["get_weather", { city: "Rome" }],
     ]);
     expect(new Set(end.toolCalls.map(({ id }) => id)).size).toBe(2);
-    expect(JSON.stringify(standIn.requests[0]?.body)).toContain('"required":["city"]');
+    expect(JSON.stringify(mockProvider.requests[0]?.body)).toContain('"required":["city"]');
   });
 
   test("a call without text is a complete answer, and its arguments may be invalid JSON", async () => {
-    standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
-    const { parts, end } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
+    mockProvider.script("model", { toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
+    const { parts, end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), { options: options() });
     expect(parts.map(({ type }) => type)).toEqual(["start"]);
     expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
   });
 
   test("no arguments become an empty object", async () => {
-    standIn.script("model", { toolCalls: [{ name: "get_weather", arguments: "" }] });
-    const { end } = await collect(createTestChain(standIn, [`${provider}/model`]), { options: options() });
+    mockProvider.script("model", { toolCalls: [{ name: "get_weather", arguments: "" }] });
+    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), { options: options() });
     expect(end).toMatchObject({ toolCalls: [{ arguments: "{}" }] });
   });
 
@@ -65,7 +65,10 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
       { role: "tool", toolCallId: "a.1", content: "Sunny." },
       { role: "tool", toolCallId: "a.9", content: "Stray." },
     ];
-    const { end } = await collect(createTestChain(standIn, [`${provider}/normal`]), { messages, options: options() });
+    const { end } = await collect(createTestChain(mockProvider, [`${provider}/normal`]), {
+      messages,
+      options: options(),
+    });
     expect(end.type).toBe("finish");
     const text = JSON.stringify(sent("normal"));
     expect(text).toContain("Sunny.");
@@ -75,14 +78,14 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("a broken step after results is continued, without the earlier steps", async () => {
-    standIn.script("first", { pieces: ["It is ", "sunny", "never sent"], fault: "cut", after: 2 });
-    standIn.script("second", { text: " today." });
+    mockProvider.script("first", { pieces: ["It is ", "sunny", "never sent"], fault: "cut", after: 2 });
+    mockProvider.script("second", { text: " today." });
     const messages: ChatMessage[] = [
       { role: "user", content: "The weather?" },
       { role: "assistant", content: "One moment. ", toolCalls: [{ id: "c1", ...call("Paris") }] },
       { role: "tool", toolCallId: "c1", content: "Sunny." },
     ];
-    const chain = createTestChain(standIn, ["compatible/first", `${provider}/second`]);
+    const chain = createTestChain(mockProvider, ["compatible/first", `${provider}/second`]);
     const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
     const { parts, text } = await collect(chain, { messages, options: options(), resume });
     expect(text).toBe("One moment. It is sunny today.");
@@ -92,8 +95,8 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("a restarted step begins with a reset to the steps before", async () => {
-    standIn.script("model", { text: "Sunny." });
-    const chain = createTestChain(standIn, [`${provider}/model`]);
+    mockProvider.script("model", { text: "Sunny." });
+    const chain = createTestChain(mockProvider, [`${provider}/model`]);
     const resume = { text: "One moment. ", attempt: 3, step: "restarted" as const };
     const { parts, text } = await collect(chain, { resume });
     expect(parts[0]).toEqual({ type: "reset", model: `${provider}/model`, attempt: 4, text: "One moment. " });
@@ -102,9 +105,9 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("a truncated call is never executed, and the step restarts after the earlier steps", async () => {
-    standIn.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", after: 2 });
-    standIn.script("second", { toolCalls: [call("Rome")] });
-    const chain = createTestChain(standIn, [`${provider}/first`, `${provider}/second`]);
+    mockProvider.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", after: 2 });
+    mockProvider.script("second", { toolCalls: [call("Rome")] });
+    const chain = createTestChain(mockProvider, [`${provider}/first`, `${provider}/second`]);
     const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
     const { text, resets, end } = await collect(chain, { options: options(), resume });
     expect(text).toBe("One moment. ");
@@ -113,7 +116,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("the options are sent in the provider's format", async () => {
-    const chain = createTestChain(standIn, [`${provider}/normal`]);
+    const chain = createTestChain(mockProvider, [`${provider}/normal`]);
     await collect(chain, {
       options: options({
         temperature: 0.5,
@@ -123,7 +126,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
         areParallelToolCallsAllowed: false,
       }),
     });
-    const body = standIn.requestsOf("normal").at(-1)?.body;
+    const body = mockProvider.requestsOf("normal").at(-1)?.body;
     expect(body).toMatchObject({ temperature: 0.5, top_p: 0.25 });
     const own = {
       openai: { tool_choice: { type: "function", name: "get_weather" }, parallel_tool_calls: false },
@@ -141,8 +144,8 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("no options are sent if none are given", async () => {
-    await collect(createTestChain(standIn, [`${provider}/normal`]));
-    const names = Object.keys(standIn.requestsOf("normal")[0]?.body ?? {});
+    await collect(createTestChain(mockProvider, [`${provider}/normal`]));
+    const names = Object.keys(mockProvider.requestsOf("normal")[0]?.body ?? {});
     for (const name of ["tools", "tool_choice", "temperature", "top_p", "stop", "stop_sequences"])
       expect(names).not.toContain(name);
   });

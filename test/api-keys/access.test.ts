@@ -7,16 +7,16 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { createKey } from "./create-key.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: { OPENAI_API_KEY: "sk-test", OPENAI_BASE_URL: provider.openaiUrl, AI_MODELS: "openai/one" },
   });

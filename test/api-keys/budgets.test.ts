@@ -4,8 +4,8 @@ import { ConfigError, loadConfig } from "../../src/config.ts";
 import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 import { createKey, registerAdmin } from "./create-key.ts";
 
@@ -15,10 +15,10 @@ const ANSWER_TOKENS = 100;
 const RESERVED_TOKENS = 500 + 10 + ANSWER_TOKENS;
 const scopes = ["messages:write", "chat:completions"];
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let apps: TestApp[] = [];
 beforeAll(() => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
 });
 beforeEach(() => provider.reset());
 afterEach(async () => {

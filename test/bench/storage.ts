@@ -12,7 +12,7 @@ import { type Account, startApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
 import { silentLog } from "../support/log.ts";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 
 const USERS = 2_000;
 const CONVERSATIONS = 5_000;
@@ -36,7 +36,7 @@ await admin.end();
 const target = { socketDirectory: server.socketDirectory, user: server.user, database: "storage" };
 const database = openDatabase({ target, poolSize: 10 });
 await migrate(database, silentLog);
-const provider = startProviderStandIn();
+const provider = startMockProvider();
 provider.script("one", {
   pieces: Array.from({ length: PIECES }, () => "lorem ipsum ".repeat(9).slice(0, PIECE_CHARS)),
   pieceDelayMs: PIECE_DELAY_MS,

@@ -2,8 +2,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
 /** Tokens counted in addition to the text; and the tokens of 30 bytes of content. */
@@ -14,11 +14,11 @@ const ANSWER_TOKENS = 100;
 /** What is reserved for the first answer of a conversation. */
 const RESERVED_TOKENS = OVERHEAD_TOKENS + CONTENT_TOKENS + ANSWER_TOKENS;
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let apps: TestApp[] = [];
 
 beforeAll(() => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
 });
 beforeEach(() => provider.reset());
 afterEach(() => stop());

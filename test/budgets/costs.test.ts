@@ -3,17 +3,17 @@ import type { BudgetUsage } from "../../src/modules/budgets/model.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 
 const CLAUDE = "claude-sonnet-4-6";
 const GPT = "gpt-5.2";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let app: TestApp | null = null;
 
 beforeAll(() => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
 });
 beforeEach(() => provider.reset());
 afterEach(async () => {

@@ -6,7 +6,7 @@ import { createSite, type Parley } from "../acceptance/site.ts";
 import { createCertificates } from "../support/certificates.ts";
 import { createTestClient } from "../support/client.ts";
 import { atEndOfRun } from "../support/end-of-run.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { findProgram, readProxyFile } from "./programs.ts";
 
@@ -172,8 +172,8 @@ export async function startProxied(name: ProxyName, env: Record<string, string> 
   };
   const database: DatabaseServer = await startDatabaseServer();
   cleanups.push(database.stop);
-  const standIn: ProviderStandIn = startProviderStandIn();
-  cleanups.push(standIn.stop);
+  const mockProvider: MockProvider = startMockProvider();
+  cleanups.push(mockProvider.stop);
   const upstreams: [number, number] = [await findFreePort(), await findFreePort()];
   const proxy = await startProxy(name, upstreams);
   cleanups.push(proxy.stop);
@@ -184,7 +184,7 @@ export async function startProxied(name: ProxyName, env: Record<string, string> 
       JWT_SECRET: "a secret that only tests know: 0123456789",
       TRUSTED_PROXIES: PROXY_ADDRESS,
       PUBLIC_URL: proxy.url,
-      COMPATIBLE_BASE_URL: standIn.openaiUrl,
+      COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       AI_MODELS: "compatible/slow",
       ...env,
     },
@@ -193,7 +193,7 @@ export async function startProxied(name: ProxyName, env: Record<string, string> 
   const startInstance = (n: 0 | 1): Promise<Parley> => site.start({ env: { PORT: String(upstreams[n]) } });
   const instances = [await startInstance(0), await startInstance(1)] as [Parley, Parley];
   await waitUntil(async () => (await proxy.fetch("/readyz")).status === 200, 30_000);
-  return { proxy, site, standIn, instances, startInstance, stop };
+  return { proxy, site, mockProvider, instances, startInstance, stop };
 }
 
 function readIfThere(path: string): string {

@@ -2,10 +2,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let ben: Account;
@@ -14,7 +14,7 @@ let conversation_id: string;
 let socket: TestSocket;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",
@@ -160,7 +160,7 @@ describe("answers", () => {
     expect(completed.data).toMatchObject({ content: "Only ", status: "failed", finish_reason: "error" });
     const error = completed.data?.error as { code: string; detail: string };
     expect(error.code).toStartWith("provider_");
-    expect(error.detail).not.toContain("stand-in");
+    expect(error.detail).not.toContain("internal-detail");
     await singleModel.stop();
   });
 

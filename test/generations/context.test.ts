@@ -52,7 +52,7 @@ describe("what a model receives", () => {
     expect(shown[0]).toEqual({ role: "system", content: system });
     expect(messages).toEqual([
       { role: "user", content: "First?" },
-      { role: "assistant", content: "Parley's stand-in answers in several pieces." },
+      { role: "assistant", content: "Parley's provider answers in several pieces." },
       { role: "user", content: "Second?" },
     ]);
     expect(shown.slice(1, -1)).toEqual(messages.slice(0, -1) as never);
@@ -76,7 +76,7 @@ describe("what a model receives", () => {
     expect(system?.content).toContain("Several people");
     expect(messages.map(({ content }) => content)).toEqual([
       "Anna: I am here.",
-      "Parley's stand-in answers in several pieces.",
+      "Parley's provider answers in several pieces.",
       "Ben: So am I.",
     ]);
   });

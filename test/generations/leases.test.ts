@@ -2,19 +2,19 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { insertAnswer } from "../support/answer.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
 type Stored = { id: string; status: string; content: string; fence: number; interruptions: number };
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let first: TestApp;
 let second: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   const shared = await createTestDatabase(10);
   const options = {
     database: shared,

@@ -14,16 +14,16 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { createLossyDatabase } from "../support/lossy-database.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openSocket } from "../support/socket.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let lossy: Awaited<ReturnType<typeof createLossyDatabase>>;
 let parley: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   lossy = await createLossyDatabase();
   parley = await startApp({
     database: lossy,

@@ -4,12 +4,12 @@ import type { DurableEvent } from "../../src/protocol/events.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let instances: [TestApp, TestApp];
 let anna: Account;
 /** On the writing instance, and on another one. */
@@ -17,7 +17,7 @@ let here: Rest;
 let there: Rest;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   const database = await createTestDatabase(10);
   const config = {
     COMPATIBLE_BASE_URL: provider.openaiUrl,

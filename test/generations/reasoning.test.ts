@@ -2,8 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { linkBuses } from "../support/linked-buses.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createRest } from "../support/rest.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 
@@ -19,7 +19,7 @@ type Message = {
 
 /** Two instances that store reasoning, with a shared database and bus; and two that don't, with other databases. */
 const link = linkBuses();
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let shared: Awaited<ReturnType<typeof createTestDatabase>>;
 let first: TestApp;
 let second: TestApp;
@@ -41,7 +41,7 @@ const configure = (more: Record<string, string> = {}) => ({
 });
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   shared = await createTestDatabase(10);
   first = await startApp({ database: shared, config: configure(), bus: link.buses[0] });
   second = await startApp({ database: shared, config: configure(), bus: link.buses[1] });

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { startApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 
 setDefaultTimeout(90_000);
-let provider: ProviderStandIn;
+let provider: MockProvider;
 beforeAll(() => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
 });
 afterAll(() => provider.stop());
 

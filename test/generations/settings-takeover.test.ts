@@ -2,18 +2,18 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let first: TestApp;
 let second: TestApp;
 let anna: Account;
 let rest: Rest;
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   const shared = await createTestDatabase(10);
   const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
   first = await startApp({ database: shared, config });

@@ -1,6 +1,6 @@
 import { type Account, startApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 
 export type StoredMessage = {
   id: string;
@@ -15,7 +15,7 @@ type Sent = { message: StoredMessage; reply: StoredMessage | null };
 
 /** An app whose models are served by the stub over Chat Completions, so that tests can read the requests. */
 export async function startModelApp(config: Record<string, string> = {}) {
-  const provider = startProviderStandIn();
+  const provider = startMockProvider();
   const parley = await startApp({
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0", ...config },
   });

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
 /** Two instances with one database and no bus between them: each learns of the other's requests from the database. */
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let writing: TestApp;
 let other: TestApp;
 let admin: Account;
@@ -15,7 +15,7 @@ let ben: Account;
 let conversationId: string;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   const database = await createTestDatabase(10);
   const config = {
     COMPATIBLE_BASE_URL: provider.openaiUrl,

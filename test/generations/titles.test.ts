@@ -34,7 +34,7 @@ test("a new conversation gets a title after its first answer, as an event, and o
   expect(socket.frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2, 3, 4]);
   const asked = JSON.stringify(app.provider.requestsOf("cheap")[0]?.body.messages);
   expect(asked).toContain("Why does the sea glow?");
-  expect(asked).toContain("stand-in answers");
+  expect(asked).toContain("provider answers");
   await app.say(anna, id, "And the sky?");
   await Bun.sleep(100);
   expect(app.provider.requestsOf("cheap")).toHaveLength(1);

@@ -2,7 +2,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BrowserPage, openPage } from "../support/browser-page.ts";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 import { startRelay } from "../support/relay.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { runGuide } from "./run-guide.ts";
@@ -45,7 +45,7 @@ async function openChat(url: string, email: string): Promise<BrowserPage> {
 }
 
 test("docs/chat-client.md: its page works in two browsers, and loses nothing with its connection", async () => {
-  const provider = startProviderStandIn();
+  const provider = startMockProvider();
   provider.script("slow", { pieces, pieceDelayMs: 100 });
   const pages: BrowserPage[] = [];
   try {

@@ -2,8 +2,8 @@ import postgres from "postgres";
 import { type DatabaseServer, startDatabaseServer } from "../acceptance/database-server.ts";
 import { createSite } from "../acceptance/site.ts";
 import { type Account, createTestClient } from "../support/client.ts";
+import { startMockProvider } from "../support/mock-provider/server.ts";
 import { startPgBouncer } from "../support/pgbouncer.ts";
-import { startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { startRedis } from "../support/redis.ts";
 import { type Instance, startInstance } from "./instance.ts";
 import { createNamespace, hasNamespaces } from "./namespace.ts";
@@ -31,7 +31,7 @@ function withPort(address: string, port: number | undefined): string {
 export async function openWorld(form: BusForm, { instances: count }: { instances: number }) {
   const server = await startDatabaseServer();
   const redis = form === "Redis" ? await startRedis() : undefined;
-  const provider = startProviderStandIn();
+  const provider = startMockProvider();
   provider.script("one", ANSWER);
   const directUrl = await server.createDatabase();
   const pooler = form === "PgBouncer" ? await startPooler(server) : undefined;

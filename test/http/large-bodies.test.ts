@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
 type Sent = { message: { seq: number; content: string } };
@@ -14,13 +14,13 @@ const MANY = 40;
 const TOO_MANY = 17;
 const ALL_BYTES_MAX = 128 * 1024 * 1024;
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Rest;
 let ben: Rest;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       COMPATIBLE_BASE_URL: provider.openaiUrl,

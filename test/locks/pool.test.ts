@@ -4,8 +4,8 @@ import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
@@ -16,7 +16,7 @@ const LOCKED_MS = 4_000;
 /** Longer than a statement waits for a lock. */
 const SHORTLY_LOCKED_MS = 2_500;
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let shared: Awaited<ReturnType<typeof createTestDatabase>>;
 /** Outside Parley's pools, like another instance. */
 let other: Database;
@@ -42,7 +42,7 @@ const start = () =>
   });
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   shared = await createTestDatabase(POOL_SIZE);
   other = openDatabase({ target: shared.target, poolSize: 4 });
   parley = await start();

@@ -6,17 +6,17 @@ import { readAnswer } from "../acceptance/reader.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream, type TestStream } from "../support/event-stream.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Rest;
 let ben: Rest;
 let path: string;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       COMPATIBLE_BASE_URL: provider.openaiUrl,

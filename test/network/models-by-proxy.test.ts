@@ -7,7 +7,7 @@ import { collect, createTestChain } from "../ai/collect.ts";
 import { untilReusable } from "../ai/raw-server.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 import { createTestLog } from "../support/log.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { startTlsFront } from "../support/tls-front.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
@@ -22,37 +22,37 @@ const certificate =
     : null;
 type Form = "absolute" | "tunnel" | "tunnel with TLS";
 const forms: Form[] = certificate ? ["tunnel with TLS"] : ["absolute", "tunnel"];
-const whole = "Parley's stand-in answers in several pieces.";
+const whole = "Parley's provider answers in several pieces.";
 const providers = ["openai", "anthropic", "compatible"];
 
-let standIn: ProviderStandIn;
+let mockProvider: MockProvider;
 let proxy: HttpProxy;
-/** The port where the stand-in serves TLS, if it does. */
+/** The port where the mock server serves TLS, if it does. */
 let front: number | null = null;
 /** A name that only the proxy resolves; a new one per test, so that no idle connection exists for it. */
 let names = 0;
-let addresses: Pick<ProviderStandIn, "openaiUrl" | "anthropicUrl">;
+let addresses: Pick<MockProvider, "openaiUrl" | "anthropicUrl">;
 const realSetTimeout = globalThis.setTimeout;
 
 beforeAll(async () => {
-  standIn = startProviderStandIn();
+  mockProvider = startMockProvider();
   proxy = await startHttpProxy(CREDENTIALS);
-  if (certificate) front = await startTlsFront(certificate, standIn.port);
+  if (certificate) front = await startTlsFront(certificate, mockProvider.port);
 });
 beforeEach(() => {
   names += 1;
-  const rename = (url: string) => url.replace(new URL(url).origin, originOf(front ?? standIn.port));
-  addresses = { openaiUrl: rename(standIn.openaiUrl), anthropicUrl: rename(standIn.anthropicUrl) };
+  const rename = (url: string) => url.replace(new URL(url).origin, originOf(front ?? mockProvider.port));
+  addresses = { openaiUrl: rename(mockProvider.openaiUrl), anthropicUrl: rename(mockProvider.anthropicUrl) };
 });
 afterEach(() => {
   globalThis.setTimeout = realSetTimeout;
-  standIn.reset();
+  mockProvider.reset();
   proxy.requests.length = 0;
   proxy.state.mode = "forwards";
 });
 afterAll(async () => {
   await proxy.stop();
-  await standIn.stop();
+  await mockProvider.stop();
 });
 
 const originOf = (port: number) => `${certificate ? "https" : "http"}://${names}.models.test:${port}`;
@@ -90,12 +90,14 @@ describe.each(forms)("through a proxy: %s", (form) => {
       },
     ]);
     // Headers for the proxy don't reach the server.
-    expect(Object.keys(standIn.requests[0]?.headers ?? {}).filter((name) => name.startsWith("proxy-"))).toEqual([]);
+    expect(Object.keys(mockProvider.requests[0]?.headers ?? {}).filter((name) => name.startsWith("proxy-"))).toEqual(
+      [],
+    );
   });
 
   test.each(providers)("%s streams without delay, and an abort ends the request at the server", async (provider) => {
     // The server hangs forever after its first piece.
-    standIn.script("waits", { fault: "stall", after: 1 });
+    mockProvider.script("waits", { fault: "stall", after: 1 });
     const controller = new AbortController();
     const chain = createTestChain(addresses, [`${provider}/waits`], {
       findProxy: byForm(form),
@@ -110,7 +112,7 @@ describe.each(forms)("through a proxy: %s", (form) => {
     await waitUntil(() => text === "Parley's ");
     controller.abort();
     await ended;
-    await waitUntil(() => standIn.requests[0]?.aborted === true);
+    await waitUntil(() => mockProvider.requests[0]?.aborted === true);
     await waitUntil(() => !proxy.isOpen(proxy.requests[0]?.clientPort ?? 0));
   });
 
@@ -118,10 +120,10 @@ describe.each(forms)("through a proxy: %s", (form) => {
     "%s, whose model %s, fails the same as without a proxy",
     async (provider, fault) => {
       const models = [`${provider}/${fault}`, `${provider}/normal`];
-      const direct = await collect(createTestChain(standIn, models));
-      const requestsOf = () => standIn.requests.map(({ model, body }) => ({ model, body }));
+      const direct = await collect(createTestChain(mockProvider, models));
+      const requestsOf = () => mockProvider.requests.map(({ model, body }) => ({ model, body }));
       const directRequests = requestsOf();
-      standIn.reset();
+      mockProvider.reset();
       const proxied = await collect(createTestChain(addresses, models, { findProxy: byForm(form) }));
       expect(proxied).toEqual(direct);
       expect(requestsOf()).toEqual(directRequests);
@@ -135,8 +137,8 @@ describe.each(forms)("through a proxy: %s", (form) => {
       await collect(chain);
       await untilReusable();
     }
-    expect(standIn.requests.length).toBe(3);
-    expect(new Set(standIn.requests.map(({ clientPort }) => clientPort)).size).toBe(1);
+    expect(mockProvider.requests.length).toBe(3);
+    expect(new Set(mockProvider.requests.map(({ clientPort }) => clientPort)).size).toBe(1);
     expect(new Set(proxy.requests.map(({ clientPort }) => clientPort)).size).toBe(1);
   });
 
@@ -177,7 +179,7 @@ describe.each(forms)("through a proxy: %s", (form) => {
     const text = JSON.stringify(lines);
     for (const secret of [PASSWORD, encodeURIComponent(PASSWORD), btoa(CREDENTIALS), "wrong"])
       expect(text).not.toContain(secret);
-    expect(standIn.requests).toEqual([]);
+    expect(mockProvider.requests).toEqual([]);
     return text;
   }
 
@@ -224,12 +226,12 @@ test.each(modes)("a proxy that %s when a connection is requested", async (mode) 
   const { end } = await collect(createTestChain(addresses, ["openai/normal"], options));
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   expect(JSON.stringify(lines)).toMatch(sentences[mode]);
-  expect(standIn.requests).toEqual([]);
+  expect(mockProvider.requests).toEqual([]);
 });
 
 test("hosts of NO_PROXY are connected to directly", async () => {
   const findProxy = createFindProxy({ HTTP_PROXY: proxy.url, NO_PROXY: ["127.0.0.0/8"] });
-  const { text } = await collect(createTestChain(standIn, ["openai/normal"], { findProxy }));
+  const { text } = await collect(createTestChain(mockProvider, ["openai/normal"], { findProxy }));
   expect(text).toBe(whole);
   expect(proxy.requests).toEqual([]);
 });

@@ -1,17 +1,17 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import OpenAI, { APIError } from "openai";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { FOREIGN_TEXT } from "../support/provider-stand-in/wire-format.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import { FOREIGN_TEXT } from "../support/mock-provider/wire-format.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let client: OpenAI;
 
 /** Each test has a separate Parley, because failing models are skipped for a while. */
 beforeEach(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",

@@ -3,15 +3,15 @@ import fc from "fast-check";
 import { type ExtraField, extraFields, hasField, isHint } from "../../src/ai/extra-fields.ts";
 import { requestFields } from "../../src/modules/openai/request-fields.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { countRuns } from "../support/properties.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",

@@ -2,10 +2,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import OpenAI from "openai";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRest } from "../support/rest.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let client: OpenAI;
@@ -24,7 +24,7 @@ const connect = (app: TestApp, account: Account) =>
   new OpenAI({ apiKey: account.access_token, baseURL: `${app.url}/v1`, maxRetries: 0 });
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({ config: configure() });
   anna = await parley.register();
   client = connect(parley, anna);

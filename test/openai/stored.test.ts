@@ -3,11 +3,11 @@ import OpenAI from "openai";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let ben: Account;
@@ -15,7 +15,7 @@ let outsider: Account;
 let conversation_id: string;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
   });

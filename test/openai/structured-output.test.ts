@@ -2,15 +2,15 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { readFormat } from "../support/provider-stand-in/answer-format.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { readFormat } from "../support/mock-provider/answer-format.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",

@@ -4,16 +4,16 @@ import type { ChatCompletionMessageParam } from "openai/resources/chat/completio
 import { createSealedThinking, SENT_THINKING_BYTES_MAX } from "../../src/modules/openai/thinking.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import { detailsOf, type ThinkingFormat, thoughtOf } from "../support/provider-stand-in/thoughts.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import { detailsOf, type ThinkingFormat, thoughtOf } from "../support/mock-provider/thoughts.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let ben: Account;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",
@@ -299,7 +299,7 @@ describe("thinking goes only to the model that produced it", () => {
         ...calls.map(({ id }) => ({ role: "tool" as const, tool_call_id: id, content: "Result." })),
       ] as ChatCompletionMessageParam[];
       const { content } = await step(messages, { model });
-      expect(content).toContain("stand-in");
+      expect(content).toContain("Parley's provider");
     }
     expect(JSON.stringify(provider.requests.map(({ body }) => body))).not.toMatch(traces);
   });

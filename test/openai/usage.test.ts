@@ -6,14 +6,14 @@ import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { finish, pushText, startCompletionServer } from "../support/completion-server.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRest } from "../support/rest.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",

@@ -9,15 +9,15 @@ import { createConversation } from "../support/conversation.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
 import { linkBuses } from "../support/linked-buses.ts";
 import { silentLog } from "../support/log.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { startPgBouncer, type TestPgBouncer } from "../support/pgbouncer.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 const RETRY_MS = 20;
 const MESSAGES = 200;
 
 let server: Awaited<ReturnType<typeof startInstalledPostgres>>;
-let provider: ProviderStandIn;
+let provider: MockProvider;
 beforeAll(async () => {
   server = await startInstalledPostgres({ settings: { fsync: "off" } });
   // Defaults of the server must suffice, because no session settings reach Postgres.
@@ -26,7 +26,7 @@ beforeAll(async () => {
     "alter role strict set default_transaction_isolation = 'serializable'",
     "create role plain login superuser",
   );
-  provider = startProviderStandIn();
+  provider = startMockProvider();
 });
 afterAll(async () => {
   await provider.stop();

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 
 type Message = {
@@ -20,12 +20,12 @@ const guide = readFileSync(join(import.meta.dir, "../../docs/realtime.md"), "utf
 const source = /^```js\n(function applyFrame\(.*?)^```$/ms.exec(guide)?.[1] ?? "";
 const applyFrame = new Function(`${source}; return applyFrame;`)() as ApplyFrame;
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       COMPATIBLE_BASE_URL: provider.openaiUrl,

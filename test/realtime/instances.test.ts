@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { startRedis, type TestRedis } from "../support/redis.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
@@ -40,7 +40,7 @@ const completed = (frames: Frame[], messageId: string) =>
 for (const form of ["Redis", "Postgres"] as const)
   describe(`three instances over ${form}`, () => {
     let redis: TestRedis | undefined;
-    let provider: ProviderStandIn;
+    let provider: MockProvider;
     let database: Awaited<ReturnType<typeof createTestDatabase>>;
     let apps: TestApp[] = [];
     let anna: Account;
@@ -49,7 +49,7 @@ for (const form of ["Redis", "Postgres"] as const)
     const sockets: TestSocket[] = [];
 
     beforeAll(async () => {
-      provider = startProviderStandIn();
+      provider = startMockProvider();
       if (form === "Redis") redis = await startRedis();
       database = await createTestDatabase(20);
       const config: Record<string, string> = {

@@ -4,20 +4,20 @@ import { listSeqs, range, readAnswer } from "../acceptance/reader.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { linkBuses } from "../support/linked-buses.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { openSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const PIECES = Array.from({ length: 40 }, (_, n) => `${n} `);
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let writing: TestApp;
 let reading: TestApp;
 const link = linkBuses();
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   provider.script("one", { pieces: PIECES, pieceDelayMs: 10 });
   database = await createTestDatabase(20);
   const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one" };

@@ -2,13 +2,13 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { linkBuses } from "../support/linked-buses.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 
 /** Two instances on one database with a shared bus; Anna is on the first one, Ben on the second. */
 const link = linkBuses();
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let first: TestApp;
 let second: TestApp;
@@ -19,7 +19,7 @@ let b: TestSocket;
 let conversation_id: string;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   database = await createTestDatabase();
   const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
   [first, second] = [

@@ -4,7 +4,7 @@ import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { CALL, listRecordings, type Recording } from "./recordings.ts";
 
@@ -18,12 +18,12 @@ const listEnded = (splitBytes: boolean, ...finishes: Recording["finish"][]): [st
     .map((recording) => [recording.name, recording]);
 const ANSWERED_WITHIN_MS = 5_000;
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let rest: Rest;
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",

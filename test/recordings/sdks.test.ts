@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { listRecordings, type Recording } from "./recordings.ts";
 
 // The recordings were not captured from real traffic. That the providers' SDKs read the same from them shows that they have
@@ -10,11 +10,11 @@ import { listRecordings, type Recording } from "./recordings.ts";
 const messages = [{ role: "user" as const, content: "Hello?" }];
 /** The messages of the recorded errors. */
 const ERRORS = /had an error|EngineCore|Overloaded/;
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let openai: OpenAI;
 let anthropic: Anthropic;
 beforeAll(() => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   openai = new OpenAI({ apiKey: "sk-test", baseURL: provider.openaiUrl, maxRetries: 0 });
   anthropic = new Anthropic({ apiKey: "sk-ant-test", baseURL: provider.anthropicUrl, maxRetries: 0 });
 });

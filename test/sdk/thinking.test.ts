@@ -7,7 +7,7 @@ import { ChatOpenAI } from "@langchain/openai";
 import { generateText, type LanguageModel, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
-import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
+import type { ThinkingFormat } from "../support/mock-provider/thoughts.ts";
 import { type SdkParley, startSdkParley } from "./start-parley.ts";
 
 let parley: SdkParley;

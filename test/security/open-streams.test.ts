@@ -3,8 +3,8 @@ import { scopes } from "../../src/access/scopes.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { linkBuses } from "../support/linked-buses.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 import { createRest, type Rest } from "../support/rest.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { listOperations, type Operation } from "./catalogue.ts";
@@ -23,7 +23,7 @@ const COMPLETION = "compatible/completion";
 const LARGE_MESSAGES = 40;
 const LARGE_CHARS = 190_000;
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let link: ReturnType<typeof linkBuses>;
 let here: TestApp;
@@ -33,7 +33,7 @@ let operations: Operation[];
 let slowestMs = 0;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   for (const model of ["talk", "completion"])
     provider.script(model, { pieces: Array(3_000).fill("word "), pieceDelayMs: 200 });
   database = await createTestDatabase(30);

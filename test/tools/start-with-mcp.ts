@@ -1,11 +1,11 @@
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 
 export type ToolApp = {
   parley: TestApp;
-  provider: ProviderStandIn;
+  provider: MockProvider;
   createConversation(account: Account, members: Account[], tools: boolean | string[]): Promise<string>;
   /** Sends in a conversation, waits for the end of the answer, and returns it with the results of its calls. */
   ask(account: Account, conversationId: string, more?: object): Promise<Message[]>;
@@ -16,7 +16,7 @@ export type ToolApp = {
 
 /** Parley with MCP servers and one model. */
 export async function startWithMcp(config: Record<string, string>): Promise<ToolApp> {
-  const provider = startProviderStandIn();
+  const provider = startMockProvider();
   const parley = await startApp({
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one,compatible/two", ...config },
   });

@@ -3,16 +3,16 @@ import type { Message } from "../../src/protocol/message.ts";
 import { whileLocked } from "../locks/bystanders.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let first: TestApp;
 let second: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   const shared = await createTestDatabase(10);
   const options = {
     database: shared,

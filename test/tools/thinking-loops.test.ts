@@ -2,18 +2,18 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import type { ThinkingFormat } from "../support/mock-provider/thoughts.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let conversation_id: string;
 let socket: TestSocket;
 
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",
@@ -107,7 +107,7 @@ const countKept = async (): Promise<number> => {
   const [row] = await parley.database<{ count: number }[]>`select count(*)::int as count from generation_thinking`;
   return row?.count ?? -1;
 };
-/** The text that the stand-in adds to everything meant for one model only. */
+/** The text that the mock server adds to everything meant for one model only. */
 const traceOf = (model: string): string => `${model.split("/")[1]} `;
 
 /** It keeps the model available for a later step. */

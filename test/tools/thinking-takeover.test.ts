@@ -2,12 +2,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
+import type { ThinkingFormat } from "../support/mock-provider/thoughts.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
-import type { ThinkingFormat } from "../support/provider-stand-in/thoughts.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let first: TestApp;
 let second: TestApp;
 let anna: Account;
@@ -25,7 +25,7 @@ const configure = (more: Record<string, string> = {}) => ({
 
 let shared: Awaited<ReturnType<typeof createTestDatabase>>;
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   shared = await createTestDatabase(10);
   first = await startApp({ database: shared, config: configure() });
   second = await startApp({ database: shared, config: configure() });

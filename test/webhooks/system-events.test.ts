@@ -5,7 +5,7 @@ import { createPasswords } from "../../src/modules/users/passwords.ts";
 import { createUserService } from "../../src/modules/users/service.ts";
 import { TEST_PASSWORD } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type ProviderStandIn, startProviderStandIn } from "../support/provider-stand-in/server.ts";
+import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import type { Rest } from "../support/rest.ts";
 import { createWebhook, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
 
@@ -16,11 +16,11 @@ const BUDGETS = {
   BUDGET_KEY_TOKENS_PER_MONTH: "2000",
 };
 
-let provider: ProviderStandIn;
+let provider: MockProvider;
 let webhooks: WithWebhooks;
 let root: Rest;
 beforeAll(async () => {
-  provider = startProviderStandIn();
+  provider = startMockProvider();
   webhooks = await startWebhooks({
     OPENAI_API_KEY: "sk-test",
     OPENAI_BASE_URL: provider.openaiUrl,

@@ -1,4 +1,4 @@
-// A stand-in for a model's server with hardly any overhead: Chat Completions as a stream, one piece at a time, written
+// A mock model server with hardly any overhead: Chat Completions as a stream, one piece at a time, written
 // directly to the connection. The model's name has the parameters: `PIECES-DELAYMS`, as in `50-20`. `GET /distances` returns
 // the intervals between pieces sent since the last request, because timers are late on a busy machine.
 import type { Socket } from "bun";

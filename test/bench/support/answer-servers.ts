@@ -9,10 +9,10 @@ const peers = join(bench, "peers");
 const START_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 10;
 
-/** Starts the stand-in for a model's server; see peers/provider.ts for its models. */
+/** Starts the mock model server; see peers/provider.ts for its models. */
 export const startProvider = (): Promise<Server> => start([process.execPath, join(peers, "provider.ts")], {}, "/ready");
 
-/** Starts the compiled Parley with models of that stand-in. */
+/** Starts the compiled Parley with models of the mock provider. */
 export function startParleyWith(options: {
   databaseUrl: string;
   provider: Server;
@@ -39,7 +39,7 @@ export async function startPortkey(): Promise<Server> {
   return start(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
 }
 
-/** Starts nginx as a reverse proxy of that stand-in: the minimal cost of a process between two connections. */
+/** Starts nginx as a reverse proxy of the mock provider: the minimal cost of a process between two connections. */
 export function startNginx(provider: Server): Promise<Server> {
   const folder = createTemporaryFolder();
   const program = findNginx();
@@ -55,7 +55,7 @@ export function startNginx(provider: Server): Promise<Server> {
   return start(command, {}, "/ready", folder);
 }
 
-/** The intervals between pieces that the stand-in sent since the last read. */
+/** The intervals between pieces that the mock server sent since the last read. */
 export async function readSentDistances(provider: Server): Promise<{ p99Ms: number }> {
   return (await (await fetch(`${provider.url}/distances`)).json()) as { p99Ms: number };
 }

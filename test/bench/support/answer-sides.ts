@@ -21,7 +21,7 @@ export type SideName = "direct" | "nginx" | "parley" | "parleyV1" | "portkey";
 type Setup = Omit<Extract<StreamsStep, { step: "open" }>, "step" | "url">;
 
 /**
- * Starts the stand-in for a provider and the servers in front of it. Parley has two sides: answers in its conversations, and
+ * Starts the mock provider and the servers in front of it. Parley has two sides: answers in its conversations, and
  * those of `/v1` that are stored in one.
  * @param streams per side. Each has its own conversation, so that all sides send the provider the same single message,
  * without a history.

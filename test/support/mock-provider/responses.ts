@@ -72,7 +72,7 @@ export const responsesFormat: WireFormat = {
     const open = ids("function_call").find((id) => !outputs.includes(id));
     if (open !== undefined) return `No tool output found for function call ${open}.`;
     if (outputs.some((id) => !ids("function_call").includes(id))) return "No tool call found for function call output.";
-    return body.stream === true ? findOpenAiFormatMistake(body) : "The stand-in only streams.";
+    return body.stream === true ? findOpenAiFormatMistake(body) : "The mock provider only supports streaming.";
   },
   hasKey: hasBearer,
   errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),

@@ -32,7 +32,7 @@ type Fault =
 /** A tool call of a scripted model; its arguments are sent unchanged, JSON or not. */
 export type ScriptedCall = { name: string; arguments: string };
 
-/** How the stand-in answers one request. */
+/** How the mock server answers one request. */
 export type Script = {
   pieces: string[];
   /** Tool calls after the pieces; the answer then ends with them. */
@@ -67,7 +67,7 @@ export type Script = {
   recording: string | null;
 };
 
-const defaultPieces = ["Parley's ", "stand-in ", "answers ", "in ", "several ", "pieces."];
+const defaultPieces = ["Parley's ", "provider ", "answers ", "in ", "several ", "pieces."];
 
 /** Splits a text into pieces that end after white space, roughly like tokens. */
 const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)?.filter((piece) => piece !== "") ?? [];

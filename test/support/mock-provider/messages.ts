@@ -66,7 +66,7 @@ export const messagesFormat: WireFormat = {
     if (mistake !== null) return mistake;
     if (JSON.stringify(messages).includes('"tool_use"') && !Array.isArray(body.tools))
       return "Requests which include `tool_use` or `tool_result` blocks must define tools.";
-    return body.stream === true ? findClaudeFormatMistake(body) : "The stand-in only streams.";
+    return body.stream === true ? findClaudeFormatMistake(body) : "The mock provider only supports streaming.";
   },
   // The SDK sends the key as a bearer token; older clients send it as x-api-key.
   hasKey: (headers) => hasBearer(headers) || Boolean(headers["x-api-key"]),

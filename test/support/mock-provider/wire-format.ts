@@ -1,6 +1,6 @@
 import type { Script, ScriptedCall } from "./script.ts";
 
-/** One request as the stand-in saw it. */
+/** One request as the mock server saw it. */
 export type SeenRequest = {
   at: number;
   path: string;
@@ -49,7 +49,7 @@ export const sse = (event: string | null, data: unknown): string =>
   `${event === null ? "" : `event: ${event}\n`}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
 /** Text that must never reach a client: tests search for it. */
-export const FOREIGN_TEXT = "stand-in-internal-detail";
+export const FOREIGN_TEXT = "provider-internal-detail";
 
 export const hasBearer = (headers: Record<string, string>): boolean => /^Bearer \S+$/.test(headers.authorization ?? "");
 

@@ -30,7 +30,7 @@ export const chatCompletionsFormat: WireFormat = {
         return "An assistant message with 'tool_calls' must be followed by results.";
       for (const { id } of tool_calls ?? []) awaited.add(id);
     }
-    return body.stream === true ? findOpenAiFormatMistake(body) : "The stand-in only streams.";
+    return body.stream === true ? findOpenAiFormatMistake(body) : "The mock provider only supports streaming.";
   },
   // Like Ollama and llama.cpp, which require no key.
   hasKey: () => true,

@@ -11,7 +11,7 @@ const formats: WireFormat[] = [responsesFormat, messagesFormat, chatCompletionsF
 /** The number of recorded requests; the oldest are dropped, so that a long bench does not fill the memory. */
 const SEEN_REQUESTS_MAX = 10_000;
 
-export type ProviderStandIn = {
+export type MockProvider = {
   port: number;
   /** `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`. */
   openaiUrl: string;
@@ -33,7 +33,7 @@ export type ProviderStandIn = {
  * Starts a server with the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages), with scripted
  * faults. Port 0 uses a free one. Requests and scripts are also available over HTTP at `/control`.
  */
-export function startProviderStandIn({ port = 0, hostname = "127.0.0.1" } = {}): ProviderStandIn {
+export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): MockProvider {
   const requests: SeenRequest[] = [];
   const scripts = new Map<string, Script[]>();
   const faultsSeen = new Map<string, number>();

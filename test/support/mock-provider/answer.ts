@@ -23,7 +23,7 @@ export async function answer(
     return Response.json(format.errorBody(400, "This response_format type is unavailable now"), { status: 400 });
   if (script.fault === "status") {
     const headers = script.retryAfter === null ? undefined : { "retry-after": script.retryAfter };
-    const body = format.errorBody(script.status, `The stand-in was told to fail. ${FOREIGN_TEXT}`);
+    const body = format.errorBody(script.status, `The mock provider was told to fail. ${FOREIGN_TEXT}`);
     return Response.json(body, { status: script.status, headers });
   }
   if (script.fault === "html") {
