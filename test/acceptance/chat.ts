@@ -33,7 +33,7 @@ export async function openChat(parley: Parley) {
     async ask(model?: string, content = "What do you say?"): Promise<string> {
       const client_message_id = crypto.randomUUID();
       const frame = { conversation_id: conversationId, client_message_id, content, reply: true };
-      const ack = await socket.ask({ type: "message.send", ...frame, ...(model !== undefined && { model }) });
+      const ack = await socket.request({ type: "message.send", ...frame, ...(model !== undefined && { model }) });
       if (ack.type !== "ack") throw new Error(`message.send: ${JSON.stringify(ack)}`);
       const questionId = (ack.message as { id: string }).id;
       const created = await socket.waitFor((frame) => isAnswerTo(frame, questionId));
@@ -62,7 +62,7 @@ export async function openSubscribed(
 ): Promise<TestSocket> {
   const socket = await openSocket(parley.url, { token: account.access_token });
   const more = after_seq === undefined ? {} : { after_seq };
-  const ack = await socket.ask({ type: "subscribe", conversation_id, ...more });
+  const ack = await socket.request({ type: "subscribe", conversation_id, ...more });
   if (ack.type !== "ack") throw new Error(`subscribe: ${JSON.stringify(ack)}`);
   return socket;
 }

@@ -36,10 +36,14 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
 
   const send = (socket: TestSocket, content: string, more: Record<string, unknown> = {}) => {
     const frame = { conversation_id: conversation.id, client_message_id: crypto.randomUUID(), content, ...more };
-    return socket.ask({ type: "message.send", ...frame });
+    return socket.request({ type: "message.send", ...frame });
   };
   const subscribe = (socket: TestSocket, after_seq?: number) =>
-    socket.ask({ type: "subscribe", conversation_id: conversation.id, ...(after_seq !== undefined && { after_seq }) });
+    socket.request({
+      type: "subscribe",
+      conversation_id: conversation.id,
+      ...(after_seq !== undefined && { after_seq }),
+    });
 
   test("both users connect and see each other online", async () => {
     a = await openSocket(parley.url, { token: anna.access_token });
@@ -78,7 +82,7 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
     await b.closed;
     await a.waitFor(({ type, online }) => type === "presence" && online === false);
     for (const text of ["while", "you", "were", "away"]) await send(a, text);
-    const edited = await a.ask({
+    const edited = await a.request({
       type: "message.edit",
       message_id: (await a.waitFor(({ data }) => data?.content === "were")).data?.id,
       content: "WERE",

@@ -59,7 +59,7 @@ describe.each(backends)("kill -9 under load, on the $name", ({ open }) => {
       const [lastAcked] = [...sender.acked.keys()].slice(-1);
       for (const id of [...sender.unacked, lastAcked ?? ""]) {
         const frame = { conversation_id: conversationId, client_message_id: id, content: contentOf(id), reply: false };
-        const ack = await socket.ask({ type: "message.send", ...frame });
+        const ack = await socket.request({ type: "message.send", ...frame });
         expect(ack).toMatchObject({ type: "ack", duplicate: stored.has(id) });
         if (stored.has(id)) expect(ack.message).toEqual(stored.get(id));
         sender.acked.set(id, ack.message as never);

@@ -24,7 +24,7 @@ async function startRetryingSender(parley: Parley) {
       const id = `m${n}`;
       const frame = { conversation_id: conversationId, client_message_id: id, content: contentOf(id), reply: false };
       for (;;) {
-        const answer = await socket.ask({ type: "message.send", ...frame });
+        const answer = await socket.request({ type: "message.send", ...frame });
         if (answer.type === "ack") {
           acked.push(answer.message as StoredMessage);
           break;

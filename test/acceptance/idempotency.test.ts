@@ -33,7 +33,7 @@ afterAll(async () => {
 });
 
 const post = <T>(path: string, json: object, key: string) =>
-  createRest(parley, anna).ask<T>("POST", path, json, { "idempotency-key": `"${key}"` });
+  createRest(parley, anna).request<T>("POST", path, json, { "idempotency-key": `"${key}"` });
 
 test("replays the stored response to a repeated request, also after a restart", async () => {
   const ask = () => post<{ id: string }>("/conversations", { title: "once" }, "a key");

@@ -135,7 +135,7 @@ test("imports 200 MB in bounded memory while another user sends messages", async
   const sending = (async () => {
     while (!isOver) {
       const startedAtMs = performance.now();
-      const { status } = await rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "Hello" });
+      const { status } = await rest.request("POST", `/conversations/${conversationId}/messages`, { content: "Hello" });
       expect(status).toBe(201);
       times.push(performance.now() - startedAtMs);
       await Bun.sleep(10);

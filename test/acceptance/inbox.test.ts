@@ -130,7 +130,7 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
 
   test("reads, titles, edits and deletions on one device reach the other", async () => {
     const seq = devices[0].list(conversationId).at(-1)?.last_seq ?? 0;
-    await devices[0].ask({ type: "read", conversation_id: conversationId, seq });
+    await devices[0].request({ type: "read", conversation_id: conversationId, seq });
     for (const device of devices)
       await device.waitForChange({ conversation_id: conversationId, unread: 0, last_read_seq: seq });
     const { message } = (await send("To be deleted")) as { message: { id: string } };

@@ -29,7 +29,7 @@ function startSending(member: Member, conversation_id: string, signal: AbortSign
     const client_message_id = `${member.account.user.id}-${n}`;
     const content = `${n} ${"é😀".repeat(n % 40)}`;
     const answer = await member.socket
-      .ask({ type: "message.send", conversation_id, content, client_message_id })
+      .request({ type: "message.send", conversation_id, content, client_message_id })
       .catch(() => null);
     if (answer?.type === "ack") member.acked.push(client_message_id);
   };
@@ -74,7 +74,7 @@ for (const form of ["Redis", "Postgres"] as const)
       for (const [n, parley] of parleys.entries()) {
         const account = accounts[n] as Account;
         const socket = await openSocket(parley.url, { token: account.access_token });
-        await socket.ask({ type: "subscribe", conversation_id });
+        await socket.request({ type: "subscribe", conversation_id });
         members.push({ account, socket, acked: [] });
       }
       const [first, second, killed] = members as [Member, Member, Member];
@@ -109,7 +109,7 @@ for (const form of ["Redis", "Postgres"] as const)
         );
       }
       const late = await openSocket(parleys[1].url, { token: first.account.access_token });
-      const { members_online } = await late.ask({ type: "subscribe", conversation_id });
+      const { members_online } = await late.request({ type: "subscribe", conversation_id });
       expect(members_online).not.toContain(killed.account.user.id);
 
       stop.abort();

@@ -79,7 +79,7 @@ async function useEverything(): Promise<void> {
   const watcher = await openSubscribed(other, anna, id);
   const socket = await openSubscribed(parley, anna, id);
   const client_message_id = crypto.randomUUID();
-  await socket.ask({ type: "message.send", conversation_id: id, client_message_id, content: "Hello", reply: true });
+  await socket.request({ type: "message.send", conversation_id: id, client_message_id, content: "Hello", reply: true });
   await watcher.waitFor(({ type }) => type === "message.completed", 20_000);
   await parley.fetch(`/not-a-route/${crypto.randomUUID()}`);
   for (let tries = 0; tries < 15; tries += 1)

@@ -112,7 +112,7 @@ describe("during an answer", () => {
     const chat = await openChat(parley);
     const id = await chat.ask("compatible/slow-one");
     await waitForText(chat.socket, id, 20);
-    const ack = await chat.socket.ask({ type: "generation.cancel", message_id: id });
+    const ack = await chat.socket.request({ type: "generation.cancel", message_id: id });
     expect(ack).toMatchObject({ type: "ack", message: { id, status: "cancelled" } });
     const { message, text: read } = await chat.readToEnd(id);
     expect(message).toMatchObject({ status: "cancelled", finish_reason: "cancelled", error: null, content: read });

@@ -44,7 +44,11 @@ function testProxy(name: ProxyName) {
   const connect = () => openSocket(proxied.proxy.url, { token: account.access_token, tls: proxied.proxy.tls });
   const subscribe = async (conversation_id: string, after_seq?: number): Promise<TestSocket> => {
     const socket = await connect();
-    const ack = await socket.ask({ type: "subscribe", conversation_id, ...(after_seq !== undefined && { after_seq }) });
+    const ack = await socket.request({
+      type: "subscribe",
+      conversation_id,
+      ...(after_seq !== undefined && { after_seq }),
+    });
     expect(ack).toMatchObject({ type: "ack" });
     return socket;
   };

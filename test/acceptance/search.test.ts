@@ -21,7 +21,7 @@ async function keepSending(rest: () => Rest, conversation: string, signal: Abort
   const path = `/conversations/${conversation}/messages`;
   for (let n = 0; n < SENDS_MAX && !signal.aborted; n += 1) {
     const answer = await rest()
-      .ask<{ message: { id: string } }>("POST", path, { content: `marimba ${n}`, reply: false })
+      .request<{ message: { id: string } }>("POST", path, { content: `marimba ${n}`, reply: false })
       .catch(() => null);
     if (answer?.status === 201) acked.push(answer.body.message.id);
     else await Bun.sleep(50);

@@ -107,7 +107,7 @@ async function useHooks(parley: Parley): Promise<string[]> {
   for (const method of ["GET", "PUT", "OPTIONS"])
     await parley.fetch(`/api/v1/hooks/${open.token}?token=${open.token}`, { method });
   await parley.fetch(`/api/v1/hooks/${open.token}/${open.token}`, { json: {} });
-  await rest.ask("DELETE", `/conversations/${id}/hooks/${open.id}`);
+  await rest.request("DELETE", `/conversations/${id}/hooks/${open.id}`);
   await post(parley, open, { text: CONTENT });
   const metrics = await (await parley.fetch("/metrics", { token: settings.METRICS_TOKEN })).text();
   expect(metrics).toContain('route="/api/v1/hooks/:token"');
@@ -181,7 +181,7 @@ test("logs no credentials from URLs, whatever the servers there respond", async 
     const { id } = await createConversation(parley, anna, [], { tools: true });
     const path = `/conversations/${id}/messages`;
     const rest = createRest(parley, anna);
-    await rest.ask("POST", path, { content: "Who answers?", reply: true });
+    await rest.request("POST", path, { content: "Who answers?", reply: true });
     const seen: string[] = [];
     for (let text = ""; !text.includes('"failed"'); seen.push(text)) {
       await Bun.sleep(50);

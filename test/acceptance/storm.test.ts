@@ -140,7 +140,7 @@ async function runSender(name: string, client: Client, other: Client, conversati
 /** Retries while the server is overloaded. */
 async function askWithRetries<T>(rest: ReturnType<typeof createRest>, method: string, path: string, json: unknown) {
   for (;;) {
-    const answer = await rest.ask<T>(method, path, json);
+    const answer = await rest.request<T>(method, path, json);
     if (answer.status < 300) return answer.body;
     expect(answer).toMatchObject({ status: 503, body: { code: "overloaded" } });
     counts.overloaded += 1;

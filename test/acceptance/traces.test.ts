@@ -217,9 +217,9 @@ test("each frame that does work is a trace, which links to the request that open
   const { id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
   socket.send({ type: "ping" });
-  await socket.ask({ type: "subscribe", conversation_id: crypto.randomUUID() });
+  await socket.request({ type: "subscribe", conversation_id: crypto.randomUUID() });
   const client_message_id = crypto.randomUUID();
-  await socket.ask({ type: "message.send", conversation_id: id, client_message_id, content: "Hi", reply: false });
+  await socket.request({ type: "message.send", conversation_id: id, client_message_id, content: "Hi", reply: false });
   await socket.close();
   const [frame] = await collector.waitFor(isNamed("message.send"));
   expect(frame).toMatchObject({ kind: "SERVER", parentId: null, status: "UNSET" });

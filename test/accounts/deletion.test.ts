@@ -31,8 +31,8 @@ const eventsOf = async (rest: Rest, id: string) =>
 async function remove(account: Account, by: "self" | "administrator"): Promise<void> {
   const { status } =
     by === "self"
-      ? await restOf(account).ask("DELETE", "/me", { current_password: TEST_PASSWORD })
-      : await admin.ask("DELETE", `/users/${account.user.id}`);
+      ? await restOf(account).request("DELETE", "/me", { current_password: TEST_PASSWORD })
+      : await admin.request("DELETE", `/users/${account.user.id}`);
   expect(status).toBe(204);
 }
 
@@ -56,12 +56,12 @@ describe.each(["self", "administrator"] as const)("deleting a user, requested by
     const { id: shared } = await createConversation(parley, friend, [gone]);
     const { id: left } = await createConversation(parley, friend, [gone]);
     await createConversation(parley, gone, [], { title: `diary ${mark}` });
-    await rest.ask("POST", `/conversations/${shared}/messages`, { content: "hello all" });
-    await rest.ask("DELETE", `/conversations/${left}/members/${gone.user.id}`);
-    await rest.ask("PUT", "/me/preferences", { city: `city ${mark}` });
-    await rest.ask("POST", "/prompts", { name: "p", template: `prompt ${mark}` });
-    await rest.ask("POST", "/api-keys", { name: `key ${mark}`, scopes: ["messages:read"] });
-    await rest.ask("POST", "/webhooks", { url: `https://${mark}.example.com/`, events: ["*"], description: mark });
+    await rest.request("POST", `/conversations/${shared}/messages`, { content: "hello all" });
+    await rest.request("DELETE", `/conversations/${left}/members/${gone.user.id}`);
+    await rest.request("PUT", "/me/preferences", { city: `city ${mark}` });
+    await rest.request("POST", "/prompts", { name: "p", template: `prompt ${mark}` });
+    await rest.request("POST", "/api-keys", { name: `key ${mark}`, scopes: ["messages:read"] });
+    await rest.request("POST", "/webhooks", { url: `https://${mark}.example.com/`, events: ["*"], description: mark });
     await logIn(parley, gone.user.email);
     await parley.fetch("/api/v1/auth/login", { json: { email: gone.user.email, password: "wrong one" } });
     expect((await dumpDatabase()).split(mark).length).toBeGreaterThan(8);
@@ -90,7 +90,7 @@ describe.each(["self", "administrator"] as const)("deleting a user, requested by
     const gone = await register();
     const friend = await parley.register();
     const { id } = await createConversation(parley, friend, [gone]);
-    const { body } = await restOf(gone).ask<{ message: { id: string } }>("POST", `/conversations/${id}/messages`, {
+    const { body } = await restOf(gone).request<{ message: { id: string } }>("POST", `/conversations/${id}/messages`, {
       content: "what I said",
     });
     await remove(gone, by);
@@ -108,7 +108,7 @@ describe.each(["self", "administrator"] as const)("deleting a user, requested by
     const friend = await parley.register();
     const { id } = await createConversation(parley, friend, [gone]);
     const socket = await openSocket(parley.url, { token: friend.access_token });
-    const { last_seq } = await socket.ask({ type: "subscribe", conversation_id: id });
+    const { last_seq } = await socket.request({ type: "subscribe", conversation_id: id });
     await remove(gone, by);
     const event = await socket.waitFor(({ type }) => type === "member.removed");
     expect(event).toMatchObject({
@@ -116,7 +116,7 @@ describe.each(["self", "administrator"] as const)("deleting a user, requested by
       data: { user_id: gone.user.id, display_name: "Deleted user", role: "member" },
     });
     expect((await eventsOf(restOf(friend), id)).at(-1)).toEqual(event as unknown as Event);
-    await restOf(friend).ask("POST", `/conversations/${id}/messages`, { content: "next" });
+    await restOf(friend).request("POST", `/conversations/${id}/messages`, { content: "next" });
     expect(await socket.waitFor(({ type }) => type === "message.created")).toMatchObject({ seq: Number(last_seq) + 2 });
     await socket.close();
   });
@@ -133,13 +133,13 @@ describe("a conversation that loses its only owner", () => {
     ];
     const { id } = await createConversation(parley, gone, [disabled]);
     const add = (account: Account, role: string) =>
-      restOf(gone).ask("POST", `/conversations/${id}/members`, { user_id: account.user.id, role });
+      restOf(gone).request("POST", `/conversations/${id}/members`, { user_id: account.user.id, role });
     await add(viewer, "viewer");
     await add(oldest, "member");
     await add(youngest, "member");
-    await admin.ask("PATCH", `/users/${disabled.user.id}`, { disabled: true });
+    await admin.request("PATCH", `/users/${disabled.user.id}`, { disabled: true });
     const socket = await openSocket(parley.url, { token: oldest.access_token });
-    const { last_seq } = await socket.ask({ type: "subscribe", conversation_id: id });
+    const { last_seq } = await socket.request({ type: "subscribe", conversation_id: id });
     await remove(gone, "self");
     const removed = await socket.waitFor(({ type }) => type === "member.removed");
     const raised = socket.list("member.added").at(-1);
@@ -152,8 +152,8 @@ describe("a conversation that loses its only owner", () => {
     const { body } = await rest.get<Page<Member>>(`/conversations/${id}/members`);
     // The event matches the stored state.
     expect(body.data.find(({ user_id }) => user_id === oldest.user.id)).toEqual(raised?.data as unknown as Member);
-    expect((await rest.ask("PATCH", `/conversations/${id}`, { title: "Mine now" })).status).toBe(200);
-    expect((await restOf(youngest).ask("PATCH", `/conversations/${id}`, { title: "Mine" })).status).toBe(403);
+    expect((await rest.request("PATCH", `/conversations/${id}`, { title: "Mine now" })).status).toBe(200);
+    expect((await restOf(youngest).request("PATCH", `/conversations/${id}`, { title: "Mine" })).status).toBe(403);
     await socket.close();
   });
 
@@ -161,9 +161,9 @@ describe("a conversation that loses its only owner", () => {
     const gone = await register();
     const [viewer, owner, member] = [await parley.register(), await parley.register(), await parley.register()];
     const { id } = await createConversation(parley, gone);
-    await restOf(gone).ask("POST", `/conversations/${id}/members`, { user_id: viewer.user.id, role: "viewer" });
+    await restOf(gone).request("POST", `/conversations/${id}/members`, { user_id: viewer.user.id, role: "viewer" });
     const { id: other } = await createConversation(parley, gone, [member]);
-    await restOf(gone).ask("POST", `/conversations/${other}/members`, { user_id: owner.user.id, role: "owner" });
+    await restOf(gone).request("POST", `/conversations/${other}/members`, { user_id: owner.user.id, role: "owner" });
     await remove(gone, "administrator");
     expect(await membersOf(restOf(viewer), id)).toEqual([{ user_id: viewer.user.id, role: "owner" }]);
     expect((await membersOf(restOf(member), other)).map(({ role }) => role).sort()).toEqual(["member", "owner"]);
@@ -179,7 +179,7 @@ test("conversations with only this user are deleted immediately and erased soon;
     [gone, id],
     [outsider, kept],
   ] as const)
-    await restOf(account).ask("POST", `/conversations/${conversation}/messages`, { content: "text" });
+    await restOf(account).request("POST", `/conversations/${conversation}/messages`, { content: "text" });
   // Enough rows for more than one batch.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
@@ -239,7 +239,7 @@ test("erases large amounts in batches: repeated requests, ratings, sessions, add
 test("deletes their prompts, and conversations that used them have none", async () => {
   const gone = await register();
   const friend = await parley.register();
-  const { body: prompt } = await restOf(gone).ask<{ id: string }>("POST", "/prompts", {
+  const { body: prompt } = await restOf(gone).request<{ id: string }>("POST", "/prompts", {
     name: "p",
     template: "be brief",
   });
@@ -287,7 +287,7 @@ describe("deleting one's own account", () => {
       expect((await rest.refused("DELETE", "/me", json)).status).toBe(422);
     expect((await parley.fetch("/api/v1/me", { method: "DELETE" })).status).toBe(401);
     expect((await rest.get("/me")).status).toBe(200);
-    expect((await rest.ask("DELETE", "/me")).status).toBe(204);
+    expect((await rest.request("DELETE", "/me")).status).toBe(204);
     expect((await rest.get("/me")).status).toBe(401);
     expect(
       (await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: account.refresh_token } })).status,
@@ -296,7 +296,7 @@ describe("deleting one's own account", () => {
 
   test("is not possible with an API key", async () => {
     const account = await register();
-    const { body } = await restOf(account).ask<{ key: string }>("POST", "/api-keys", {
+    const { body } = await restOf(account).request<{ key: string }>("POST", "/api-keys", {
       name: "k",
       scopes: ["users:write"],
     });

@@ -28,7 +28,7 @@ test("an export includes answers that the user requested again, even long after 
   expect([again.status, other.status]).toEqual(["complete", "complete"]);
 
   const rest = createRest(app.parley, anna);
-  await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
+  await rest.request("DELETE", `/conversations/${id}/members/${ben.user.id}`);
   const { database } = app.parley;
   await database`
     update generations set finished_at = now() - ${FINISHED_RETENTION_DAYS + 1} * interval '1 day' where conversation_id = ${id}`;
@@ -42,7 +42,7 @@ test("doesn't show who requested an answer again", async () => {
   const [anna, ben] = [await app.parley.register(), await app.parley.register()];
   const { id } = await app.createConversation(anna, [ben], { kind: "group" });
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id: id });
+  await socket.request({ type: "subscribe", conversation_id: id });
   const { message } = await app.say(ben, id, "What is it?");
   const again = await app.regenerate(ben, id, message.id);
   const [row] = await app.parley.database`select metadata from messages where id = ${again.id}`;

@@ -105,8 +105,11 @@ test("contains the user's own data, also from conversations they left, and nothi
   const me = await parley.register();
   const other = await parley.register();
   const rest = createRest(parley, me);
-  await rest.ask("PUT", "/me/preferences", { theme: "dark" });
-  const { body: prompt } = await rest.ask<{ id: string }>("POST", "/prompts", { name: "mine", template: "be brief" });
+  await rest.request("PUT", "/me/preferences", { theme: "dark" });
+  const { body: prompt } = await rest.request<{ id: string }>("POST", "/prompts", {
+    name: "mine",
+    template: "be brief",
+  });
   const shared = await createConversation(me.user.id, other.user.id);
   const left = await createConversation(other.user.id);
   const mine = await addMessage(shared, me.user.id, 'mine \u2028 "quoted"', 1);

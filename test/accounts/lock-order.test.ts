@@ -41,15 +41,15 @@ test("deletions, sends and member changes never deadlock, and leave no gap", asy
   const writers = accounts.map(async (account) => {
     const rest = createRest(parley, account);
     while (!isDone) {
-      count((await rest.ask("POST", `/conversations/${pick(ids)}/messages`, { content: "text" })).status);
+      count((await rest.request("POST", `/conversations/${pick(ids)}/messages`, { content: "text" })).status);
       const change = { user_id: pick(accounts).user.id, role: pick(["member", "viewer"]) };
-      count((await rest.ask("POST", `/conversations/${pick(ids)}/members`, change)).status);
+      count((await rest.request("POST", `/conversations/${pick(ids)}/members`, change)).status);
       await Bun.sleep(2);
     }
   });
   await Bun.sleep(100);
   const removals = await Promise.all(
-    gone.map(({ user }) => parley.admin.ask("DELETE", `/users/${user.id}`).then(({ status }) => status)),
+    gone.map(({ user }) => parley.admin.request("DELETE", `/users/${user.id}`).then(({ status }) => status)),
   );
   isDone = true;
   await Promise.all(writers);

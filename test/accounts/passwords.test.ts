@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 const setPassword = (id: string, password = NEW_PASSWORD, rest = parley.admin) =>
-  rest.ask<{ code?: string; email?: string }>("PATCH", `/users/${id}`, { password });
+  rest.request<{ code?: string; email?: string }>("PATCH", `/users/${id}`, { password });
 const tryLogin = async (email: string, password: string) =>
   (await parley.fetch("/api/v1/auth/login", { json: { email, password } })).status;
 const isLoggedIn = async ({ access_token: token }: Account) =>
@@ -54,7 +54,7 @@ describe("a password set by an administrator", () => {
   test("can be set together with other changes; if it is invalid, nothing changes", async () => {
     const { user } = await parley.register();
     const both = { password: NEW_PASSWORD, display_name: "Named anew", disabled: true };
-    expect((await parley.admin.ask("PATCH", `/users/${user.id}`, both)).body).toMatchObject({
+    expect((await parley.admin.request("PATCH", `/users/${user.id}`, both)).body).toMatchObject({
       display_name: "Named anew",
       disabled: true,
     });
@@ -73,7 +73,7 @@ describe("a password set by an administrator", () => {
       expect(refused).toMatchObject({ status: 422, errors: [{ pointer: "#/password" }] });
     }
     const kept = { email, password: `${NEW_PASSWORD} once more` };
-    expect((await parley.admin.ask("PATCH", `/users/${user.id}`, kept)).body).toMatchObject({ email });
+    expect((await parley.admin.request("PATCH", `/users/${user.id}`, kept)).body).toMatchObject({ email });
     expect(await tryLogin(email, kept.password)).toBe(200);
   });
 
@@ -82,7 +82,10 @@ describe("a password set by an administrator", () => {
     const outsider = createRest(parley, await parley.register());
     expect((await setPassword(anna.user.id, NEW_PASSWORD, outsider)).status).toBe(403);
     expect((await setPassword(outsider.id, NEW_PASSWORD, outsider)).status).toBe(403);
-    const key = await parley.admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["users:write"] });
+    const key = await parley.admin.request<{ key: string }>("POST", "/api-keys", {
+      name: "k",
+      scopes: ["users:write"],
+    });
     const machine = createRest(parley, { ...parley.admin.account, access_token: key.body.key });
     // A key with users:write can neither take over an administrator nor its owner.
     const other = await parley.createAdministrator();
@@ -106,12 +109,12 @@ describe("a password set by an administrator", () => {
       expect(await admin.refused(method, path, json)).toMatchObject({ status: 403, code: "reauthentication_required" });
     expect(await isLoggedIn(admin.account)).toBe(true);
     // Changes that don't affect the login still work.
-    expect((await admin.ask("PATCH", path, { display_name: "Me" })).status).toBe(200);
+    expect((await admin.request("PATCH", path, { display_name: "Me" })).status).toBe(200);
     const again = await parley.fetch("/api/v1/auth/login", {
       json: { email: admin.account.user.email, password: TEST_PASSWORD },
     });
     const fresh = createRest(parley, (await again.json()) as Account);
-    expect((await fresh.ask("PATCH", path, { password: NEW_PASSWORD })).status).toBe(200);
+    expect((await fresh.request("PATCH", path, { password: NEW_PASSWORD })).status).toBe(200);
     expect([await isLoggedIn(fresh.account), await isLoggedIn(admin.account)]).toEqual([false, false]);
     expect(await tryLogin(admin.account.user.email, NEW_PASSWORD)).toBe(200);
   });
@@ -122,7 +125,7 @@ describe("an address changed by an administrator", () => {
     const { user } = await parley.register();
     const taken = await parley.register();
     const email = `Moved.${createId()}@example.com`;
-    const change = (json: object) => parley.admin.ask<{ code?: string }>("PATCH", `/users/${user.id}`, json);
+    const change = (json: object) => parley.admin.request<{ code?: string }>("PATCH", `/users/${user.id}`, json);
     expect(await change({ email: taken.user.email.toUpperCase() })).toMatchObject({
       status: 409,
       body: { code: "conflict" },
@@ -137,7 +140,7 @@ describe("an address changed by an administrator", () => {
 
 describe("changing one's own password", () => {
   const change = (account: Account, more: object = {}) =>
-    createRest(parley, account).ask<{ api_keys_active: number }>("POST", "/me/password", {
+    createRest(parley, account).request<{ api_keys_active: number }>("POST", "/me/password", {
       current_password: TEST_PASSWORD,
       new_password: "a better one",
       ...more,
@@ -146,7 +149,7 @@ describe("changing one's own password", () => {
     const keys: string[] = [];
     for (const name of ["one", "two", "three"]) {
       const json = { name, scopes: ["users:read"] };
-      keys.push((await createRest(parley, account).ask<{ key: string }>("POST", "/api-keys", json)).body.key);
+      keys.push((await createRest(parley, account).request<{ key: string }>("POST", "/api-keys", json)).body.key);
     }
     await parley.database`update api_keys set expires_at = now() where name = 'three' and user_id = ${account.user.id}`;
     return keys.slice(0, 2);

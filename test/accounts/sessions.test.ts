@@ -77,7 +77,7 @@ describe("disabling a user", () => {
   test("ends sessions, sockets and feeds on every instance, and blocks logins until it is undone", async () => {
     const account = await here.register();
     const connected = await connect(account);
-    const { status, body } = await admin.ask("PATCH", `/users/${account.user.id}`, { disabled: true });
+    const { status, body } = await admin.request("PATCH", `/users/${account.user.id}`, { disabled: true });
     expect({ status, body }).toMatchObject({ status: 200, body: { disabled: true } });
     await connected.expectEnded();
     expect(await isRefused(account)).toBe(true);
@@ -87,7 +87,7 @@ describe("disabling a user", () => {
     const [ended] = await here.database`select revoked_reason from sessions where user_id = ${account.user.id}`;
     expect(ended?.revoked_reason).toBe("user_disabled");
 
-    await admin.ask("PATCH", `/users/${account.user.id}`, { disabled: false });
+    await admin.request("PATCH", `/users/${account.user.id}`, { disabled: false });
     expect((await login()).status).toBe(200);
     // Ended sessions stay ended.
     expect(await isRefused(account)).toBe(true);
@@ -114,9 +114,9 @@ describe("disabling a user", () => {
   test("disables the user's API keys too, and closes their sockets", async () => {
     const account = await here.register();
     const rest = createRest(here, account);
-    const { body } = await rest.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["messages:read"] });
+    const { body } = await rest.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["messages:read"] });
     const sockets = [await openSocket(here.url, { token: body.key }), await openSocket(there.url, { token: body.key })];
-    await admin.ask("PATCH", `/users/${account.user.id}`, { disabled: true });
+    await admin.request("PATCH", `/users/${account.user.id}`, { disabled: true });
     const closed = await Promise.race([
       Promise.all(sockets.map((socket) => socket.closed)),
       Bun.sleep(CLOSED_WITHIN_MS).then(() => null),
@@ -132,7 +132,7 @@ describe("disabling a user", () => {
 test("an administrator ends all sessions of a user, who may log in again", async () => {
   const account = await here.register();
   const connected = await connect(account);
-  expect((await admin.ask("DELETE", `/users/${account.user.id}/sessions`)).status).toBe(204);
+  expect((await admin.request("DELETE", `/users/${account.user.id}/sessions`)).status).toBe(204);
   await connected.expectEnded();
   expect(await isRefused(account)).toBe(true);
   await logIn(here, account.user.email);
@@ -145,7 +145,7 @@ test("one request ends all other sessions; their sockets are closed on every ins
   const other = await logIn(here, current.user.email);
   const connected = await connect(other);
   const kept = await openSocket(there.url, { token: current.access_token });
-  expect((await createRest(here, current).ask("DELETE", "/me/sessions")).status).toBe(204);
+  expect((await createRest(here, current).request("DELETE", "/me/sessions")).status).toBe(204);
   await connected.expectEnded();
   expect(await isRefused(other)).toBe(true);
   expect(kept.socket.readyState).toBe(WebSocket.OPEN);
@@ -155,7 +155,7 @@ test("one request ends all other sessions; their sockets are closed on every ins
 test("a deleted user's sockets and feeds are closed on every instance", async () => {
   const account = await here.register();
   const connected = await connect(account);
-  expect((await admin.ask("DELETE", `/users/${account.user.id}`)).status).toBe(204);
+  expect((await admin.request("DELETE", `/users/${account.user.id}`)).status).toBe(204);
   await connected.expectEnded();
   expect(await isRefused(account)).toBe(true);
 });
@@ -164,10 +164,10 @@ test("a role changed on another instance applies within a second", async () => {
   const account = await here.register();
   const rest = createRest(there, account);
   expect((await rest.get("/users")).status).toBe(403);
-  await admin.ask("PATCH", `/users/${account.user.id}`, { role: "admin" });
+  await admin.request("PATCH", `/users/${account.user.id}`, { role: "admin" });
   advanceClock(IDENTITY_CACHE_MS);
   expect((await rest.get("/users")).status).toBe(200);
-  await admin.ask("PATCH", `/users/${account.user.id}`, { role: "user" });
+  await admin.request("PATCH", `/users/${account.user.id}`, { role: "user" });
   advanceClock(IDENTITY_CACHE_MS);
   expect((await rest.get(`/users/${createId()}`)).status).toBe(403);
 });

@@ -45,7 +45,7 @@ export async function startAdministration(options: Parameters<typeof startApp>[0
     /** Creates another administrator. */
     async createAdministrator() {
       const account = await parley.register();
-      const { status } = await admin.ask("PATCH", `/users/${account.user.id}`, { role: "admin" });
+      const { status } = await admin.request("PATCH", `/users/${account.user.id}`, { role: "admin" });
       if (status !== 200) throw new Error(`role: ${status}`);
       return createRest(parley, account);
     },

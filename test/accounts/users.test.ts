@@ -52,7 +52,7 @@ test("requires authentication as an administrator", async () => {
 
 test("accepts only administrators' keys that have the scope", async () => {
   const createKey = async (rest: Rest, scopes: string[]) =>
-    (await rest.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
+    (await rest.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
   const reading = await createKey(admin, ["users:read"]);
   const writing = await createKey(admin, ["users:write"]);
   const unrelated = await createKey(admin, ["messages:write"]);
@@ -75,7 +75,7 @@ test("accepts only administrators' keys that have the scope", async () => {
 
 test("a key needs the scope admin to create, change or delete administrators", async () => {
   const createKey = async (scopes: string[]) =>
-    (await admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
+    (await admin.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
   const { user: person } = await parley.register();
   const ask = async (token: string, method: string, path: string, json: unknown) =>
     (await parley.fetch(`/api/v1${path}`, { token, method, json })).status;
@@ -85,7 +85,7 @@ test("a key needs the scope admin to create, change or delete administrators", a
   expect(await ask(writing, "POST", "/users", { ...fresh(), role: "admin" })).toBe(403);
   expect(await ask(writing, "POST", "/users", { ...fresh(), role: "user" })).toBe(201);
   const full = await createKey(["admin"]);
-  const { body: made } = await admin.ask<User>("POST", "/users", fresh());
+  const { body: made } = await admin.request<User>("POST", "/users", fresh());
   for (const id of [made.id, person.id]) expect(await ask(full, "PATCH", `/users/${id}`, { role: "admin" })).toBe(200);
   for (const [method, path, json] of [
     ["PATCH", "", { role: "user" }],
@@ -146,7 +146,7 @@ describe("creating", () => {
   test("returns a user or administrator who can log in", async () => {
     for (const role of ["user", "admin"] as const) {
       const email = `${createId()}@Example.com`;
-      const { status, headers, body } = await admin.ask<User>("POST", "/users", {
+      const { status, headers, body } = await admin.request<User>("POST", "/users", {
         email,
         password: TEST_PASSWORD,
         display_name: "New",
@@ -160,7 +160,7 @@ describe("creating", () => {
       expect((await admin.get<User>(`/users/${body.id}`)).body).toEqual(body);
       expect((await logIn(parley, email)).user as User).toEqual(body);
       expect(await entriesAbout(body.id)).toContainEqual({ action: "user.created", details: { role } });
-      if (role === "admin") await admin.ask("DELETE", `/users/${body.id}`);
+      if (role === "admin") await admin.request("DELETE", `/users/${body.id}`);
     }
   });
 
@@ -183,10 +183,10 @@ describe("changing", () => {
   test("a new role applies immediately, in both directions, also to open sessions", async () => {
     const rest = createRest(parley, await parley.register());
     expect((await rest.get("/users")).status).toBe(403);
-    const raised = await admin.ask<User>("PATCH", `/users/${rest.id}`, { role: "admin" });
+    const raised = await admin.request<User>("PATCH", `/users/${rest.id}`, { role: "admin" });
     expect(raised).toMatchObject({ status: 200, body: { id: rest.id, role: "admin" } });
     expect((await rest.get("/users")).status).toBe(200);
-    await admin.ask("PATCH", `/users/${rest.id}`, { role: "user" });
+    await admin.request("PATCH", `/users/${rest.id}`, { role: "user" });
     expect((await rest.get("/users")).status).toBe(403);
     const roles = (await entriesAbout(rest.id)).filter(({ action }) => action === "user.role_changed");
     expect(roles.map(({ details }) => details)).toEqual([{ role: "user" }, { role: "admin" }]);
@@ -194,7 +194,7 @@ describe("changing", () => {
 
   test("changes a name, which the audit log doesn't record", async () => {
     const { user: before } = await parley.register();
-    const { body } = await admin.ask<User>("PATCH", `/users/${before.id}`, { display_name: " Grace " });
+    const { body } = await admin.request<User>("PATCH", `/users/${before.id}`, { display_name: " Grace " });
     expect(body).toMatchObject({ id: before.id, display_name: "Grace", email: before.email });
     expect(await entriesAbout(before.id)).toContainEqual({
       action: "user.changed",
@@ -208,7 +208,7 @@ describe("changing", () => {
     const entries = await entriesAbout(before.id);
     const same = { role: "user", disabled: false, display_name: before.display_name };
     for (const json of [{}, same]) {
-      const { status, body } = await admin.ask<User>("PATCH", `/users/${before.id}`, json);
+      const { status, body } = await admin.request<User>("PATCH", `/users/${before.id}`, json);
       expect({ status, body }).toEqual({ status: 200, body: before as User });
     }
     expect(await entriesAbout(before.id)).toEqual(entries);
@@ -242,9 +242,9 @@ describe("the last administrator", () => {
     expect((await admin.refused("DELETE", "/me")).status).toBe(409);
     // A disabled administrator doesn't count.
     const other = await parley.createAdministrator();
-    await admin.ask("PATCH", `/users/${other.id}`, { disabled: true });
+    await admin.request("PATCH", `/users/${other.id}`, { disabled: true });
     expect((await admin.refused("PATCH", `/users/${admin.id}`, { disabled: true })).status).toBe(409);
-    await admin.ask("DELETE", `/users/${other.id}`);
+    await admin.request("DELETE", `/users/${other.id}`);
     expect((await admin.get<User>("/me")).body).toMatchObject({ role: "admin", disabled: false });
   });
 
@@ -260,7 +260,7 @@ describe("the last administrator", () => {
       await parley.createAdministrator(),
     ];
     const [first, second, third] = three as [Rest, Rest, Rest];
-    await first.ask("PATCH", `/users/${admin.id}`, { role: "user" });
+    await first.request("PATCH", `/users/${admin.id}`, { role: "user" });
     const pairs: [Rest, Rest][] = [
       [first, second],
       [second, third],
@@ -269,7 +269,7 @@ describe("the last administrator", () => {
       [third, second],
       [first, third],
     ];
-    const answers = await Promise.all(pairs.map(([by, on]) => by.ask(method, `/users/${on.id}`, json)));
+    const answers = await Promise.all(pairs.map(([by, on]) => by.request(method, `/users/${on.id}`, json)));
     const statuses = answers.map(({ status }) => status);
     // Disabling a disabled user changes nothing, and isn't rejected.
     expect(statuses.filter((status) => status < 300).length).toBeGreaterThanOrEqual(2);

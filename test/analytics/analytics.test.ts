@@ -31,7 +31,7 @@ const readCsv = async (path: string) => {
 };
 
 async function send(account: Account, conversationId: string, content: string, reply = false): Promise<string> {
-  const sent = await createRest(parley, account).ask<{ message: { id: string } }>(
+  const sent = await createRest(parley, account).request<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversationId}/messages`,
     { content, reply },
@@ -52,11 +52,11 @@ describe("access", () => {
     const user = createRest(parley, await parley.register());
     const keys = await Promise.all(
       ["analytics:read", "users:read", "admin"].map(async (scope) => {
-        const { body } = await admin.ask<{ key: string }>("POST", "/api-keys", { name: scope, scopes: [scope] });
+        const { body } = await admin.request<{ key: string }>("POST", "/api-keys", { name: scope, scopes: [scope] });
         return body.key;
       }),
     );
-    const own = await user.ask<{ key: string }>("POST", "/api-keys", { name: "own", scopes: ["analytics:read"] });
+    const own = await user.request<{ key: string }>("POST", "/api-keys", { name: "own", scopes: ["analytics:read"] });
     for (const path of paths) {
       const ask = async (token?: string) =>
         (await parley.fetch(`/api/v1/analytics/${path}`, token === undefined ? {} : { token })).status;
@@ -82,7 +82,7 @@ describe("figures", () => {
     let answer = await findAnswer();
     for (; answer?.status === "streaming"; answer = await findAnswer()) await Bun.sleep(20);
     if (answer?.status !== "complete") throw new Error(`The answer ended with status ${answer?.status}.`);
-    await rest.ask("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: -1 });
+    await rest.request("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: -1 });
     const after = await overview();
     expect(after.messages - before.messages).toBe(3);
     expect(after.active_users - before.active_users).toBe(1);
@@ -95,14 +95,14 @@ describe("figures", () => {
     const { body: models } = await admin.get<AnalyticsModels>("/analytics/models");
     expect(models.data.map(({ model }) => model)).toEqual(["offline/documents"]);
 
-    expect((await rest.ask("DELETE", `/conversations/${id}/messages/${second}`)).status).toBe(204);
+    expect((await rest.request("DELETE", `/conversations/${id}/messages/${second}`)).status).toBe(204);
     expect((await overview()).messages).toBe(after.messages - 1);
-    await rest.ask("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: 1 });
+    await rest.request("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: 1 });
     expect((await overview()).feedback).toEqual({
       positive: after.feedback.positive + 1,
       negative: after.feedback.negative - 1,
     });
-    expect((await rest.ask("DELETE", `/conversations/${id}`)).status).toBe(204);
+    expect((await rest.request("DELETE", `/conversations/${id}`)).status).toBe(204);
     const last = await overview();
     expect({ messages: last.messages, active: last.active_users }).toEqual({
       messages: before.messages,
@@ -139,7 +139,7 @@ describe("figures", () => {
       return (await Promise.all(texts)).flat().filter(({ text }) => text.includes(id)).length;
     };
     expect(await findRows()).toBe(1);
-    await createRest(parley, account).ask("DELETE", `/conversations/${id}`);
+    await createRest(parley, account).request("DELETE", `/conversations/${id}`);
     for (let waits = 0; waits < 400 && (await findRows()) > 0; waits += 1) await Bun.sleep(50);
     expect(await findRows()).toBe(0);
     expect((await overview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z")).messages).toBe(0);
@@ -215,7 +215,7 @@ describe("users", () => {
     expect(rows[0]).toMatchObject({ cost_usd: 4, messages: 1, input_tokens: 7, output_tokens: 3 });
 
     const gone = accounts[4] as Account;
-    expect((await admin.ask("DELETE", `/users/${gone.user.id}`)).status).toBe(204);
+    expect((await admin.request("DELETE", `/users/${gone.user.id}`)).status).toBe(204);
     const left = await admin.get<Users>(`/analytics/users?${day}`);
     expect(left.body.data.map(({ user }) => user.id)).not.toContain(gone.user.id);
     expect(left.body.data.length).toBe(4);

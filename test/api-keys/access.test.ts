@@ -47,7 +47,7 @@ describe("a key acts for its owner", () => {
     const { key } = await createKey(parley, anna);
     const { id } = await createConversation(parley, anna);
     const stream = await openStream(parley, `/conversations/${id}/events`, { headers: { "x-api-key": key } });
-    await createRest(parley, anna).ask("POST", `/conversations/${id}/messages`, { content: "hello" });
+    await createRest(parley, anna).request("POST", `/conversations/${id}/messages`, { content: "hello" });
     expect((await stream.waitFor(({ type }) => type === "message.created")).frame.data?.content).toBe("hello");
     await stream.close();
   });
@@ -72,12 +72,12 @@ describe("a key acts for its owner", () => {
     await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
 
     const socket = await openSocket(parley.url);
-    expect(await socket.ask({ type: "auth", token: key })).toMatchObject({ type: "ack", expires_at: null });
+    expect(await socket.request({ type: "auth", token: key })).toMatchObject({ type: "ack", expires_at: null });
     const expires_at = new Date(Date.now() + 60_000).toISOString();
     const expiring = await createKey(parley, anna, { expires_at });
-    expect(await socket.ask({ type: "auth", token: expiring.key })).toMatchObject({ type: "ack", expires_at });
+    expect(await socket.request({ type: "auth", token: expiring.key })).toMatchObject({ type: "ack", expires_at });
     const foreign = await createKey(parley, await parley.register());
-    expect(await socket.ask({ type: "auth", token: foreign.key })).toMatchObject({ code: "forbidden" });
+    expect(await socket.request({ type: "auth", token: foreign.key })).toMatchObject({ code: "forbidden" });
     await socket.close();
   });
 
@@ -121,7 +121,7 @@ describe("scopes", () => {
     const ask = async (granted: readonly Needed[]) => {
       const { key } = await createKey(parley, owner, { scopes: granted });
       const rest = createRest(parley, { ...owner, access_token: key });
-      return (await rest.ask<{ code?: string }>(method, path.replace("{id}", id), json)).status;
+      return (await rest.request<{ code?: string }>(method, path.replace("{id}", id), json)).status;
     };
     expect(await ask(scopes.filter((scope) => scope !== needed && scope !== "admin"))).toBe(403);
     expect(await ask([needed])).toBeLessThan(300);
@@ -157,12 +157,15 @@ describe("scopes", () => {
   test("apply to existing subscriptions when a socket switches to another credential", async () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    expect(await socket.ask({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
+    expect(await socket.request({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
     const [writer, reader] = await Promise.all(
       ["messages:write", "messages:read"].map((scope) => createKey(parley, anna, { scopes: [scope] })),
     );
-    expect(await socket.ask({ type: "auth", token: writer?.key })).toMatchObject({ type: "error", code: "forbidden" });
-    expect(await socket.ask({ type: "auth", token: reader?.key })).toMatchObject({ type: "ack" });
+    expect(await socket.request({ type: "auth", token: writer?.key })).toMatchObject({
+      type: "error",
+      code: "forbidden",
+    });
+    expect(await socket.request({ type: "auth", token: reader?.key })).toMatchObject({ type: "ack" });
     await socket.close();
   });
 
@@ -173,22 +176,22 @@ describe("scopes", () => {
       openSocket(parley.url, { token: (await createKey(parley, owner, { scopes: granted })).key });
 
     const reader = await open(anna, ["messages:read"]);
-    expect(await reader.ask({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
-    expect(await reader.ask(send)).toMatchObject({ type: "error", code: "forbidden" });
+    expect(await reader.request({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
+    expect(await reader.request(send)).toMatchObject({ type: "error", code: "forbidden" });
     const writer = await open(anna, ["messages:write"]);
-    expect(await writer.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "forbidden" });
-    expect(await writer.ask(send)).toMatchObject({ type: "ack", duplicate: false });
+    expect(await writer.request({ type: "subscribe", conversation_id })).toMatchObject({ code: "forbidden" });
+    expect(await writer.request(send)).toMatchObject({ type: "ack", duplicate: false });
     expect((await reader.waitFor(({ type }) => type === "message.created")).data).toMatchObject({ content: "x" });
 
     const outsider = await open(await parley.register(), ["messages:read", "messages:write"]);
-    expect(await outsider.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
-    expect(await outsider.ask({ ...send, client_message_id: "2" })).toMatchObject({ code: "not_found" });
+    expect(await outsider.request({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
+    expect(await outsider.request({ ...send, client_message_id: "2" })).toMatchObject({ code: "not_found" });
     // A ticket keeps the scopes of its key.
     const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
     const answer = await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" });
     const { ticket } = (await answer.json()) as { ticket: string };
     const ticketed = await openSocket(parley.url, { query: `?ticket=${ticket}` });
-    expect(await ticketed.ask({ ...send, client_message_id: "3" })).toMatchObject({ code: "forbidden" });
+    expect(await ticketed.request({ ...send, client_message_id: "3" })).toMatchObject({ code: "forbidden" });
     for (const socket of [reader, writer, outsider, ticketed]) await socket.close();
   });
 

@@ -142,7 +142,13 @@ describe("the budget of a key", () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: key });
     const frames = Array.from({ length: 60 }, (_, n) =>
-      socket.ask({ type: "message.send", conversation_id, content: CONTENT, client_message_id: `${n}`, reply: true }),
+      socket.request({
+        type: "message.send",
+        conversation_id,
+        content: CONTENT,
+        client_message_id: `${n}`,
+        reply: true,
+      }),
     );
     const outcomes = await Promise.all(frames);
     const refused = outcomes.filter(({ type }) => type === "error");

@@ -27,7 +27,7 @@ const input = { name: "backend", scopes: ["messages:read"] };
 describe("a key", () => {
   test("is shown once, and stored as a hash", async () => {
     const expires_at = inAnHour();
-    const answer = await rest(anna).ask<CreatedApiKey>("POST", "/api-keys", { ...input, expires_at });
+    const answer = await rest(anna).request<CreatedApiKey>("POST", "/api-keys", { ...input, expires_at });
     expect(answer.status).toBe(201);
     expect(answer.headers.get("cache-control")).toBe("no-store");
     expect(answer.headers.get("location")).toBe(`/api/v1/api-keys/${answer.body.id}`);
@@ -54,7 +54,7 @@ describe("a key", () => {
   test("is deleted once, and invalid from then on", async () => {
     const { id, key } = await createKey(parley, anna);
     expect((await restWithKey(key).get("/me")).status).toBe(200);
-    expect((await rest(anna).ask("DELETE", `/api-keys/${id}`)).status).toBe(204);
+    expect((await rest(anna).request("DELETE", `/api-keys/${id}`)).status).toBe(204);
     expect((await restWithKey(key).refused("GET", "/me")).code).toBe("unauthorized");
     for (const method of ["GET", "DELETE"])
       expect((await rest(anna).refused(method, `/api-keys/${id}`)).code).toBe("not_found");
@@ -72,7 +72,7 @@ describe("a key", () => {
 
   test("its creation and deletion are recorded in the audit log", async () => {
     const { id } = await createKey(parley, anna);
-    await rest(anna).ask("DELETE", `/api-keys/${id}`);
+    await rest(anna).request("DELETE", `/api-keys/${id}`);
     const entries = await parley.database`
       select action, actor_id, target_type, ip_address, details from audit_events where target_id = ${id} order by id`;
     const shared = { actor_id: anna.user.id, target_type: "api_key", ip_address: "127.0.0.1" };
@@ -126,7 +126,7 @@ test("the number of keys per user is limited, also for concurrent requests", asy
     insert into api_keys (id, user_id, name, hash, prefix, last_four, scopes)
     select gen_random_uuid(), ${account.user.id}, 'k', sha256(n::text::bytea), '', '', '{messages:read}'
     from generate_series(1, ${quota - 3}) n`;
-  const answers = await Promise.all(Array.from({ length: 8 }, () => rest(account).ask("POST", "/api-keys", input)));
+  const answers = await Promise.all(Array.from({ length: 8 }, () => rest(account).request("POST", "/api-keys", input)));
   expect(answers.map(({ status }) => status).sort()).toEqual([201, 201, 201, 403, 403, 403, 403, 403]);
 });
 
@@ -153,9 +153,12 @@ describe("keys created with a key", () => {
         "forbidden",
       );
     const full = await createKey(parley, root, { scopes: ["admin"] });
-    const made = await restWithKey(full.key).ask<CreatedApiKey>("POST", "/api-keys", { ...input, scopes: ["admin"] });
+    const made = await restWithKey(full.key).request<CreatedApiKey>("POST", "/api-keys", {
+      ...input,
+      scopes: ["admin"],
+    });
     expect(made.status).toBe(201);
-    expect((await restWithKey(full.key).ask("DELETE", `/api-keys/${made.body.id}`)).status).toBe(204);
+    expect((await restWithKey(full.key).request("DELETE", `/api-keys/${made.body.id}`)).status).toBe(204);
   });
 
   test("a former administrator can't grant more than they have", async () => {
@@ -175,7 +178,7 @@ describe("keys created with a key", () => {
     const full = await createKey(parley, root, { scopes: ["admin"] });
     expect((await restWithKey(full.key).refused("POST", "/api-keys", asked)).code).toBe("forbidden");
     const service = await createKey(parley, root, { scopes: ["admin"], service: true });
-    expect((await restWithKey(service.key).ask("POST", "/api-keys", asked)).status).toBe(201);
+    expect((await restWithKey(service.key).request("POST", "/api-keys", asked)).status).toBe(201);
   });
 
   test("can't outlive the creating key", async () => {
@@ -186,13 +189,15 @@ describe("keys created with a key", () => {
       expect((await restWithKey(brief.key).refused("POST", "/api-keys", { ...input, expires_at })).code).toBe(
         "forbidden",
       );
-    expect((await restWithKey(brief.key).ask("POST", "/api-keys", { ...input, expires_at: endsAt })).status).toBe(201);
+    expect((await restWithKey(brief.key).request("POST", "/api-keys", { ...input, expires_at: endsAt })).status).toBe(
+      201,
+    );
   });
 
   test("can't be created on behalf of another user", async () => {
     const service = await createKey(parley, root, { scopes: ["admin"], service: true });
     const headers = { "x-on-behalf-of": ben.user.id };
-    const answer = await restWithKey(service.key).ask<{ code: string }>("POST", "/api-keys", input, headers);
+    const answer = await restWithKey(service.key).request<{ code: string }>("POST", "/api-keys", input, headers);
     expect(answer.body.code).toBe("forbidden");
     expect((await rest(ben).get<{ data: unknown[] }>("/api-keys")).body.data).toEqual([]);
   });

@@ -58,18 +58,18 @@ describe("a service key acts", () => {
     expect((await parley.fetch("/v1/models", { headers })).status).toBe(200);
     const socket = await openSocket(parley.url, { headers });
     expect((await socket.waitFor(({ type }) => type === "ready")).user).toMatchObject({ id: anna.user.id });
-    const sent = await socket.ask({
+    const sent = await socket.request({
       ...{ type: "message.send", conversation_id: id, content: "for Anna", client_message_id: "1", reply: false },
     });
     expect(sent.message).toMatchObject({ author: { id: anna.user.id } });
     expect((await stream.waitFor(({ type }) => type === "message.created")).frame.data?.content).toBe("for Anna");
     const later = await openSocket(parley.url);
     const auth = { type: "auth", token: service.key, on_behalf_of: anna.user.id };
-    expect(await later.ask(auth)).toMatchObject({ type: "ack", expires_at: null });
+    expect(await later.request(auth)).toMatchObject({ type: "ack", expires_at: null });
     expect(later.list("ready")[0]?.user).toMatchObject({ id: anna.user.id });
     // A connection keeps its user.
-    expect(await later.ask({ type: "auth", token: service.key })).toMatchObject({ code: "forbidden" });
-    expect(await later.ask(auth)).toMatchObject({ type: "ack" });
+    expect(await later.request({ type: "auth", token: service.key })).toMatchObject({ code: "forbidden" });
+    expect(await later.request(auth)).toMatchObject({ type: "ack" });
     await Promise.all([stream.close(), socket.close(), later.close()]);
   });
 
@@ -145,7 +145,7 @@ describe("rejects, always with the same error", () => {
     });
     expect(response.status).toBe(403);
     const socket = await openSocket(parley.url);
-    expect(await socket.ask({ type: "auth", token: service.key, on_behalf_of: "anna" })).toMatchObject({
+    expect(await socket.request({ type: "auth", token: service.key, on_behalf_of: "anna" })).toMatchObject({
       code: "invalid",
     });
     socket.send({ type: "auth", token: service.key, on_behalf_of: root.user.id });

@@ -77,7 +77,7 @@ describe("sockets and streams of a key are closed on both instances within 2 s",
     const held = await openConnections(anna, first.key);
     const others = await openConnections(anna, second.key);
     const session = await openSocket(there.url, { token: anna.access_token });
-    expect((await createRest(here, anna).ask("DELETE", `/api-keys/${first.id}`)).status).toBe(204);
+    expect((await createRest(here, anna).request("DELETE", `/api-keys/${first.id}`)).status).toBe(204);
     await expectClosed(held, 4506);
     for (const { url } of [here, there]) {
       advanceClock(KEY_CACHE_MS);
@@ -91,7 +91,7 @@ describe("sockets and streams of a key are closed on both instances within 2 s",
     const anna = await here.register();
     const { key } = await createKey(here, anna);
     const held = await openConnections(anna, key);
-    const disabled = await createRest(here, root).ask("PATCH", `/users/${anna.user.id}`, { disabled: true });
+    const disabled = await createRest(here, root).request("PATCH", `/users/${anna.user.id}`, { disabled: true });
     expect(disabled.status).toBe(200);
     expect((await here.fetch("/api/v1/me", { token: key })).status).toBe(401);
     await expectClosed(held, 4506);
@@ -101,7 +101,7 @@ describe("sockets and streams of a key are closed on both instances within 2 s",
     const anna = await here.register();
     const { id, key } = await createKey(here, anna);
     const held = await openConnections(anna, key);
-    const deleted = await createRest(here, anna).ask("DELETE", "/me", { current_password: TEST_PASSWORD });
+    const deleted = await createRest(here, anna).request("DELETE", "/me", { current_password: TEST_PASSWORD });
     expect(deleted.status).toBe(204);
     expect((await here.fetch("/api/v1/me", { token: key })).status).toBe(401);
     await expectClosed(held, 4506);

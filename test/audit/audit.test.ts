@@ -32,7 +32,7 @@ describe("reading the audit log", () => {
       ["users:read", 403],
       ["admin", 200],
     ] as const) {
-      const { body } = await admin.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: [scope] });
+      const { body } = await admin.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: [scope] });
       expect((await parley.fetch("/api/v1/audit", { token: body.key })).status).toBe(status);
     }
   });
@@ -87,8 +87,8 @@ describe("records", () => {
     const third = await logIn(parley, account.user.email);
     const { body } = await createRest(parley, third).get<Page<{ id: string; current: boolean }>>("/me/sessions");
     const thirdId = body.data.find(({ current }) => current)?.id ?? "";
-    await rest.ask("DELETE", `/me/sessions/${thirdId}`);
-    await rest.ask("POST", "/me/password", { current_password: TEST_PASSWORD, new_password: "another password" });
+    await rest.request("DELETE", `/me/sessions/${thirdId}`);
+    await rest.request("POST", "/me/password", { current_password: TEST_PASSWORD, new_password: "another password" });
     await parley.fetch("/api/v1/me/export", { token: account.access_token });
     expect(await actionsOf(account.user.id)).toEqual([
       "user.registered",
@@ -140,9 +140,9 @@ describe("records", () => {
     const account = await parley.register();
     const rest = createRest(parley, account);
     const before = await list("limit=1");
-    await rest.ask("DELETE", `/me/sessions/${createId()}`);
-    await rest.ask("DELETE", "/me/sessions");
-    await rest.ask("POST", "/me/password", { current_password: "wrong", new_password: "another password" });
+    await rest.request("DELETE", `/me/sessions/${createId()}`);
+    await rest.request("DELETE", "/me/sessions");
+    await rest.request("POST", "/me/password", { current_password: "wrong", new_password: "another password" });
     await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: "prt_x" } });
     await parley.fetch("/api/v1/auth/register", { json: { email: account.user.email, password: TEST_PASSWORD } });
     expect(await list("limit=1")).toEqual(before);

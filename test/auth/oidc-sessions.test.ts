@@ -76,9 +76,9 @@ describe("a token of the issuer is accepted", () => {
       expect(ready.user).toMatchObject({ email: claims.email });
     }
     const renewal = await issuer.sign({ ...claims, jti: "next", exp: Number(claims.exp) + 60 });
-    const ack = await sockets[0]?.ask({ type: "auth", token: renewal });
+    const ack = await sockets[0]?.request({ type: "auth", token: renewal });
     expect(Date.parse(String(ack?.expires_at))).toBe((Number(claims.exp) + 90) * 1000);
-    const foreign = await sockets[0]?.ask({ type: "auth", token: await issuer.sign() });
+    const foreign = await sockets[0]?.request({ type: "auth", token: await issuer.sign() });
     expect(foreign).toMatchObject({ type: "error", code: "forbidden" });
     for (const socket of sockets) await socket.close();
   });
@@ -98,11 +98,11 @@ describe("a token of the issuer is accepted", () => {
     issuer.state.mode = "down";
     const token = await issuer.sign();
     const socket = await openSocket(late.url);
-    expect(await socket.ask({ type: "auth", token })).toMatchObject({ code: "unavailable", temporary: true });
+    expect(await socket.request({ type: "auth", token })).toMatchObject({ code: "unavailable", temporary: true });
     expect(await readProblem(await me(token, late))).toEqual({ status: 503, code: "unavailable" });
     issuer.state.mode = "good";
     const after = await late.register();
-    expect(await socket.ask({ type: "auth", token: after.access_token })).toMatchObject({ type: "ack" });
+    expect(await socket.request({ type: "auth", token: after.access_token })).toMatchObject({ type: "ack" });
     await socket.close();
     await late.stop();
   });

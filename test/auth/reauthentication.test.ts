@@ -20,9 +20,9 @@ const needed = { status: 403, code: "reauthentication_required" };
 const nowS = () => Math.floor(Date.now() / 1_000);
 
 /** Operations that change or delete the account itself. */
-const operations: Record<string, (rest: Rest, proof?: object) => ReturnType<Rest["ask"]>> = {
-  "changing the address": (rest, proof) => rest.ask("PATCH", "/me", { email: newEmail(), ...proof }),
-  "deleting the account": (rest, proof) => rest.ask("DELETE", "/me", proof),
+const operations: Record<string, (rest: Rest, proof?: object) => ReturnType<Rest["request"]>> = {
+  "changing the address": (rest, proof) => rest.request("PATCH", "/me", { email: newEmail(), ...proof }),
+  "deleting the account": (rest, proof) => rest.request("DELETE", "/me", proof),
 };
 const makeOld = (id: string, seconds = 301) =>
   parley.database`
@@ -36,7 +36,7 @@ async function registerLongAgo(): Promise<Rest> {
 const exists = async (rest: Rest) => (await rest.get<{ email: string }>("/me")).body.email === rest.account.user.email;
 
 describe.each(Object.keys(operations))("%s", (name) => {
-  const operate = (rest: Rest, proof?: object) => operations[name]?.(rest, proof) as ReturnType<Rest["ask"]>;
+  const operate = (rest: Rest, proof?: object) => operations[name]?.(rest, proof) as ReturnType<Rest["request"]>;
 
   test("requires a login within 5 minutes", async () => {
     const account = await parley.register();
@@ -65,7 +65,7 @@ describe.each(Object.keys(operations))("%s", (name) => {
       json: { refresh_token: old.account.refresh_token },
     });
     const again = createRest(parley, (await refreshed.json()) as Account);
-    await again.ask("POST", "/auth/ticket");
+    await again.request("POST", "/auth/ticket");
     expect((await operate(again)).body).toMatchObject(needed);
     // A login in another session doesn't count for this one.
     const json = { email: old.account.user.email, password: TEST_PASSWORD };
@@ -77,7 +77,7 @@ describe.each(Object.keys(operations))("%s", (name) => {
   test("is forbidden with an API key, even with the password", async () => {
     const account = await parley.register();
     const json = { name: "k", scopes: ["users:write", "users:read"] };
-    const made = await createRest(parley, account).ask<{ key: string }>("POST", "/api-keys", json);
+    const made = await createRest(parley, account).request<{ key: string }>("POST", "/api-keys", json);
     const machine = createRest(parley, { ...account, access_token: made.body.key });
     for (const proof of [undefined, { current_password: TEST_PASSWORD }])
       expect((await operate(machine, proof)).body).toMatchObject({ status: 403, code: "forbidden" });
@@ -113,7 +113,7 @@ describe.each(Object.keys(operations))("%s", (name) => {
 test("an unchanged address needs no reauthentication, nor does a name", async () => {
   const old = await registerLongAgo();
   const json = { email: old.account.user.email, display_name: "Another name" };
-  expect((await old.ask("PATCH", "/me", json)).body).toMatchObject(json);
+  expect((await old.request("PATCH", "/me", json)).body).toMatchObject(json);
   expect((await old.refused("PATCH", "/me", { email: old.account.user.email.toUpperCase() })).code).toBe(needed.code);
 });
 

@@ -119,8 +119,8 @@ test("users can't change their address, not even to a free one; an administrator
     expect(refusal).toMatchObject({ status: 403, code: "forbidden" });
     expect(strip(await rest.refused("PATCH", "/me", { email: free, ...proof }))).toEqual(refusal);
   }
-  expect((await rest.ask("PATCH", "/me", { display_name: "Fine" })).status).toBe(200);
-  expect((await parley.admin.ask("PATCH", `/users/${rest.id}`, { email: free })).status).toBe(200);
+  expect((await rest.request("PATCH", "/me", { display_name: "Fine" })).status).toBe(200);
+  expect((await parley.admin.request("PATCH", `/users/${rest.id}`, { email: free })).status).toBe(200);
   expect((await parley.admin.refused("PATCH", `/users/${rest.id}`, { email: taken })).status).toBe(409);
 });
 
@@ -144,7 +144,7 @@ test("an issuer's token reveals an account only if the issuer verified the addre
 
 test("members can't be added by e-mail, unless the operator enables it", async () => {
   const rest = createRest(parley, await parley.register());
-  const { body } = await rest.ask<{ id: string }>("POST", "/conversations", {});
+  const { body } = await rest.request<{ id: string }>("POST", "/conversations", {});
   for (const email of [owner.user.email, newEmail()])
     expect(await rest.refused("POST", `/conversations/${body.id}/members`, { email })).toMatchObject({ status: 403 });
 });

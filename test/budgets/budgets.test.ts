@@ -107,7 +107,13 @@ describe("a budget", () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const sends = Array.from({ length: 200 }, (_, n) =>
-      socket.ask({ type: "message.send", conversation_id, content: CONTENT, client_message_id: `${n}`, reply: true }),
+      socket.request({
+        type: "message.send",
+        conversation_id,
+        content: CONTENT,
+        client_message_id: `${n}`,
+        reply: true,
+      }),
     );
     const outcomes = await Promise.all(sends);
     const refused = outcomes.filter(({ type }) => type === "error");

@@ -42,7 +42,7 @@ async function waitUntil(isDone: () => Promise<boolean>): Promise<void> {
 }
 
 const say = (person: Rest, id: string) =>
-  person.ask("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
+  person.request("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
 const listIds = async (person: Rest, limit: number) =>
   (await person.all<Conversation>("/conversations", limit)).rows.map(({ id }) => id);
 
@@ -144,9 +144,9 @@ describe("the order of the conversation list", () => {
     const [anna, ben] = [await createPerson(), await createPerson()];
     const [id = ""] = await createMany(anna, 1);
     const own = await createMany(ben, 2);
-    await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
+    await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id });
     expect(await listIds(ben, 1)).toEqual([id, ...own]);
-    await ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
+    await ben.request("DELETE", `/conversations/${id}/members/${ben.id}`);
     expect(await listIds(ben, 1)).toEqual(own);
     expect(await parley.database`select 1 from member_activity where user_id = ${ben.id}`).toHaveLength(2);
   });

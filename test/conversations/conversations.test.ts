@@ -29,7 +29,7 @@ const metadataOf = (bytes: number) => ({ x: "ä".repeat((bytes - 8) / 2) });
 
 describe("create", () => {
   test("with only defaults", async () => {
-    const { status, headers, body } = await anna.ask<Conversation>("POST", "/conversations", {});
+    const { status, headers, body } = await anna.request<Conversation>("POST", "/conversations", {});
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1/conversations/${body.id}`);
     expect(body).toEqual({
@@ -61,19 +61,19 @@ describe("create", () => {
       reply_mode: "mention",
       metadata: { tags: ["a", { deep: null }], n: 1.5, "": true, 'quote"': "ä" },
     };
-    const { body } = await anna.ask<Conversation>("POST", "/conversations", input);
+    const { body } = await anna.request<Conversation>("POST", "/conversations", input);
     expect(body).toMatchObject(input);
     expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
   });
 
   test("a group isn't answered automatically unless requested", async () => {
-    const { body } = await anna.ask<Conversation>("POST", "/conversations", { kind: "group" });
+    const { body } = await anna.request<Conversation>("POST", "/conversations", { kind: "group" });
     expect(body.reply_mode).toBe("mention");
   });
 
   test("accepts titles and metadata up to their limits", async () => {
     const input = { title: "x".repeat(TITLE_CHARS_MAX), metadata: metadataOf(METADATA_BYTES_MAX) };
-    const { status, body } = await anna.ask<Conversation>("POST", "/conversations", input);
+    const { status, body } = await anna.request<Conversation>("POST", "/conversations", input);
     expect(status).toBe(201);
     expect(body.metadata).toEqual(input.metadata);
   });
@@ -127,7 +127,7 @@ describe("read", () => {
       expect(again.headers.get("etag")).toBe(etag);
     }
     expect((await ben.get(path, { "if-none-match": etag })).status).toBe(200);
-    await ben.ask("POST", `${path}/messages`, { content: "new", reply: false });
+    await ben.request("POST", `${path}/messages`, { content: "new", reply: false });
     const changed = await anna.get<Conversation>(path, { "if-none-match": etag });
     expect(changed.status).toBe(200);
     expect(changed.body).toMatchObject({ last_seq: 2, unread: 1 });
@@ -155,9 +155,9 @@ describe("change", () => {
   test("is stored, returned and pushed as an event", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount], { metadata: { old: 1 } });
     const socket = await openSocket(parley.url, { token: benAccount.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     const change = { title: "New", model: "offline/documents", reply_mode: "mention", metadata: { new: 2 } };
-    const { status, body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, change);
+    const { status, body } = await anna.request<Conversation>("PATCH", `/conversations/${id}`, change);
     expect(status).toBe(200);
     expect(body).toMatchObject({ ...change, last_seq: 2, role: "owner" });
     expect(body.metadata).toEqual({ new: 2 });
@@ -172,15 +172,15 @@ describe("change", () => {
 
   test("only affects the given fields, and a model can be removed", async () => {
     const { id } = await createConversation(parley, annaAccount, [], { title: "T", model: "offline/documents" });
-    await anna.ask("PATCH", `/conversations/${id}`, { title: "" });
-    const { body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, { model: null });
+    await anna.request("PATCH", `/conversations/${id}`, { title: "" });
+    const { body } = await anna.request<Conversation>("PATCH", `/conversations/${id}`, { model: null });
     expect(body).toMatchObject({ title: "", model: null, reply_mode: "never", last_seq: 2 });
   });
 
   test("without fields changes nothing and creates no event", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const before = (await anna.get(`/conversations/${id}`)).body;
-    expect((await anna.ask("PATCH", `/conversations/${id}`, {})).body).toEqual(before);
+    expect((await anna.request("PATCH", `/conversations/${id}`, {})).body).toEqual(before);
   });
 
   const invalid: [string, unknown, string][] = [
@@ -204,28 +204,31 @@ describe("delete", () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     const other = await createConversation(parley, annaAccount, [benAccount]);
     const path = `/conversations/${id}`;
-    const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "hi", reply: true });
-    await anna.ask("PATCH", path, { title: "short life" });
+    const sent = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
+      content: "hi",
+      reply: true,
+    });
+    await anna.request("PATCH", path, { title: "short life" });
     const sockets = await Promise.all(
       [annaAccount, benAccount].map((account) => openSocket(parley.url, { token: account.access_token })),
     );
     for (const socket of sockets) {
-      await socket.ask({ type: "subscribe", conversation_id: id });
-      await socket.ask({ type: "subscribe", conversation_id: other.id });
+      await socket.request({ type: "subscribe", conversation_id: id });
+      await socket.request({ type: "subscribe", conversation_id: other.id });
     }
     const { last_seq } = (await anna.get<Conversation>(path)).body;
-    expect(await anna.ask("DELETE", path)).toMatchObject({ status: 204, body: null });
+    expect(await anna.request("DELETE", path)).toMatchObject({ status: 204, body: null });
 
     for (const socket of sockets) {
       const push = await socket.waitFor((frame) => frame.type === "conversation.deleted");
       expect(push).toMatchObject({ conversation_id: id, data: { id } });
       expect(push.seq).toBeGreaterThan(last_seq);
-      expect(await socket.ask({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "not_found" });
-      expect(await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
+      expect(await socket.request({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "not_found" });
+      expect(await socket.request({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
         code: "not_found",
       });
     }
-    await ben.ask("POST", `/conversations/${other.id}/messages`, { content: "still here", reply: false });
+    await ben.request("POST", `/conversations/${other.id}/messages`, { content: "still here", reply: false });
     for (const socket of sockets) {
       const after = await socket.waitFor((frame) => frame.data?.content === "still here");
       const deleted = socket.frames.findIndex((frame) => frame.type === "conversation.deleted");
@@ -262,7 +265,7 @@ describe("delete", () => {
     const piece = { ...keyOf(generation), attempt: 1, n: 1, text: "so far" };
     const deleted = await parley.database.begin(async (sql) => {
       expect(await storePieces(sql, [piece])).toEqual(new Set([generation.id]));
-      const started = anna.ask("DELETE", `/conversations/${id}`);
+      const started = anna.request("DELETE", `/conversations/${id}`);
       while ((await countWaiting(parley)) === 0) await Bun.sleep(5);
       expect(await storePieces(sql, [{ ...piece, n: 2 }])).toEqual(new Set([generation.id]));
       return () => started;

@@ -3,7 +3,7 @@ import { createId } from "../../src/lib/id.ts";
 import type { Conversation } from "../../src/protocol/conversation.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { type Answer, createRest, type Rest } from "../support/rest.ts";
+import { createRest, type Rest, type RestResponse } from "../support/rest.ts";
 
 let parley: TestApp;
 let account: Account;
@@ -27,7 +27,7 @@ async function createMany(count: number): Promise<string[]> {
 }
 
 const say = (rest: Rest, id: string) =>
-  rest.ask("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
+  rest.request("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
 const listIds = async (limit: number) =>
   (await anna.all<Conversation>("/conversations", limit)).rows.map((conversation) => conversation.id);
 const encode = (...parts: unknown[]) => Buffer.from(JSON.stringify(parts)).toString("base64url");
@@ -50,7 +50,7 @@ describe("the list of conversations", () => {
     expect(await listIds(50)).toEqual([c, b, a]);
     await say(anna, a);
     expect(await listIds(50)).toEqual([a, c, b]);
-    await anna.ask("PATCH", `/conversations/${b}`, { title: "b" });
+    await anna.request("PATCH", `/conversations/${b}`, { title: "b" });
     expect(await listIds(50)).toEqual([b, a, c]);
     await anna.get(`/conversations/${c}/messages`);
     expect(await listIds(50)).toEqual([b, a, c]);
@@ -76,7 +76,7 @@ describe("the list of conversations", () => {
     const quiet = ids.filter((_, index) => index % 2 === 0).reverse();
     const seen: string[] = [];
     for (let next: string | null = ""; next !== null; ) {
-      const page: Answer<{ data: Conversation[]; next_cursor: string | null }> = await anna.get(
+      const page: RestResponse<{ data: Conversation[]; next_cursor: string | null }> = await anna.get(
         `/conversations?limit=2${next && `&cursor=${next}`}`,
       );
       seen.push(...page.body.data.map(({ id }) => id));

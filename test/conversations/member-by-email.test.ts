@@ -21,14 +21,14 @@ beforeEach(async () => {
 afterEach(resetClock);
 afterAll(() => parley.stop());
 
-const add = (email: string, by: Rest = owner) => by.ask<Member & { code?: string }>("POST", path, { email });
+const add = (email: string, by: Rest = owner) => by.request<Member & { code?: string }>("POST", path, { email });
 const unknown = () => `${createId()}@example.com`;
 const idsOf = async () => (await owner.all<Member>(path, 10)).rows.map(({ user_id }) => user_id).sort();
 
 describe("adding a member by e-mail", () => {
   test("works as adding by id, with the address in any case", async () => {
     const ben = await parley.register(`Ben.${createId()}@Example.com`, "Ben");
-    const { status, body } = await owner.ask<Member>("POST", path, {
+    const { status, body } = await owner.request<Member>("POST", path, {
       email: ` ${ben.user.email.toUpperCase()} `,
       role: "viewer",
     });
@@ -81,14 +81,14 @@ describe("adding a member by e-mail", () => {
     const { user } = await parley.register();
     const outsider = createRest(parley, await parley.register());
     const member = createRest(parley, await parley.register());
-    await owner.ask("POST", path, { user_id: member.id });
+    await owner.request("POST", path, { user_id: member.id });
     for (let n = 0; n < FREE_ATTEMPTS + 2; n += 1)
       for (const email of [user.email, unknown()]) {
         expect(await outsider.refused("POST", path, { email })).toMatchObject({ status: 404, code: "not_found" });
         expect(await member.refused("POST", path, { email })).toMatchObject({ status: 403, code: "forbidden" });
         expect((await parley.fetch(`/api/v1${path}`, { json: { email } })).status).toBe(401);
       }
-    const reading = await owner.ask<{ key: string }>("POST", "/api-keys", {
+    const reading = await owner.request<{ key: string }>("POST", "/api-keys", {
       name: "k",
       scopes: ["conversations:read"],
     });
@@ -112,7 +112,7 @@ describe("addresses without an account", () => {
       lookup_account_and_address: { q: FREE_ATTEMPTS, w: 3_600 },
     });
     // Adding by id still works, and other callers aren't limited.
-    expect((await owner.ask("POST", path, { user_id: user.id })).status).toBe(201);
+    expect((await owner.request("POST", path, { user_id: user.id })).status).toBe(201);
     advanceClock(1_010);
     expect((await add(unknown())).status).toBe(404);
     expect((await add(user.email)).status).toBe(429);
@@ -155,7 +155,7 @@ test("MEMBER_BY_EMAIL=off rejects every address alike; adding by id still works"
       expect(await rest.refused("POST", members, { email })).toMatchObject({ status: 403, code: "forbidden" });
     const outsider = createRest(closed, await closed.register());
     expect(await outsider.refused("POST", members, { email: user.email })).toMatchObject({ status: 404 });
-    expect((await rest.ask("POST", members, { user_id: user.id })).status).toBe(201);
+    expect((await rest.request("POST", members, { user_id: user.id })).status).toBe(201);
   } finally {
     await closed.stop();
   }

@@ -26,15 +26,15 @@ async function start(...members: Rest[]): Promise<string> {
 }
 const idOf = (path: string) => path.split("/")[2] ?? "";
 const setRole = (path: string, rest: Rest, role: string, by: Rest = anna) =>
-  by.ask<Member>("POST", `${path}/members`, { user_id: rest.id, role });
+  by.request<Member>("POST", `${path}/members`, { user_id: rest.id, role });
 const listRoles = async (path: string) =>
   Object.fromEntries((await anna.all<Member>(`${path}/members`, 2)).rows.map(({ user_id, role }) => [user_id, role]));
 
 describe("adding", () => {
   test("gives access to everything, and creates an event", async () => {
     const path = await start();
-    await anna.ask("POST", `${path}/messages`, { content: "before", reply: false });
-    const { status, body } = await anna.ask<Member>("POST", `${path}/members`, { user_id: ben.id });
+    await anna.request("POST", `${path}/messages`, { content: "before", reply: false });
+    const { status, body } = await anna.request<Member>("POST", `${path}/members`, { user_id: ben.id });
     expect(status).toBe(201);
     expect(body).toEqual({
       user_id: ben.id,
@@ -59,17 +59,17 @@ describe("adding", () => {
 
   test("accepts a user id in uppercase", async () => {
     const path = await start();
-    const added = await anna.ask<Member>("POST", `${path}/members`, { user_id: ben.id.toUpperCase() });
+    const added = await anna.request<Member>("POST", `${path}/members`, { user_id: ben.id.toUpperCase() });
     expect(added.body.user_id).toBe(ben.id);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: idOf(path) });
-    await anna.ask(
+    await socket.request({ type: "subscribe", conversation_id: idOf(path) });
+    await anna.request(
       "DELETE",
       `${path.toUpperCase().replace("CONVERSATIONS", "conversations")}/members/${ben.id.toUpperCase()}`,
     );
     await socket.waitFor((frame) => frame.type === "member.removed");
-    await anna.ask("POST", `${path}/messages`, { content: "behind his back", reply: false });
-    await socket.ask({ type: "unsubscribe", conversation_id: idOf(path) });
+    await anna.request("POST", `${path}/messages`, { content: "behind his back", reply: false });
+    await socket.request({ type: "unsubscribe", conversation_id: idOf(path) });
     expect(socket.list("message.created")).toEqual([]);
     await socket.close();
   });
@@ -111,7 +111,10 @@ describe("adding", () => {
 describe("roles", () => {
   test("a viewer can read and subscribe, but write nothing, not even edit earlier messages", async () => {
     const path = await start(ben);
-    const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
+    const sent = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
+      content: "a",
+      reply: false,
+    });
     const message = `${path}/messages/${sent.body.message.id}`;
     await setRole(path, ben, "viewer");
     for (const address of [path, `${path}/members`, `${path}/messages`, message, `${path}/events`])
@@ -151,14 +154,14 @@ describe("roles", () => {
     const path = await start(ben);
     const conversation_id = idOf(path);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
-    await socket.ask({ type: "subscribe", conversation_id });
+    await socket.request({ type: "subscribe", conversation_id });
     const send = () =>
-      socket.ask({ type: "message.send", conversation_id, content: "x", client_message_id: createId() });
+      socket.request({ type: "message.send", conversation_id, content: "x", client_message_id: createId() });
     /** Sends a typing frame. @returns the error code, or null. */
     const sendTyping = async () => {
       const id = createId();
       socket.send({ type: "typing.start", id, conversation_id });
-      await socket.ask({ type: "unsubscribe", conversation_id: createId() });
+      await socket.request({ type: "unsubscribe", conversation_id: createId() });
       return socket.frames.find((frame) => frame.id === id)?.code ?? null;
     };
     expect([(await send()).type, await sendTyping()]).toEqual(["ack", null]);
@@ -170,7 +173,7 @@ describe("roles", () => {
     expect(socket.list("message.created")).toHaveLength(1);
     await setRole(path, ben, "owner");
     expect([(await send()).type, await sendTyping()]).toEqual(["ack", null]);
-    expect((await ben.ask("PATCH", path, { title: "Ben's" })).status).toBe(200);
+    expect((await ben.request("PATCH", path, { title: "Ben's" })).status).toBe(200);
     await socket.close();
   });
 
@@ -182,7 +185,7 @@ describe("roles", () => {
     await setRole(path, ben, "owner");
     expect((await setRole(path, anna, "viewer")).status).toBe(201);
     expect(await ben.refused("DELETE", `${path}/members/${ben.id}`)).toMatchObject(conflict);
-    expect((await anna.ask("DELETE", `${path}/members/${anna.id}`)).status).toBe(204);
+    expect((await anna.request("DELETE", `${path}/members/${anna.id}`)).status).toBe(204);
   });
 
   test("of two owners who remove each other concurrently, one stays", async () => {
@@ -190,8 +193,8 @@ describe("roles", () => {
       const path = await start();
       await setRole(path, ben, "owner");
       const answers = await Promise.all([
-        anna.ask("DELETE", `${path}/members/${ben.id}`),
-        ben.ask("DELETE", `${path}/members/${anna.id}`),
+        anna.request("DELETE", `${path}/members/${ben.id}`),
+        ben.request("DELETE", `${path}/members/${anna.id}`),
       ]);
       expect(answers.map(({ status }) => status).sort()).toEqual([204, 404]);
       const owners = await parley.database`select role from members where conversation_id = ${idOf(path)}`;
@@ -203,7 +206,10 @@ describe("roles", () => {
   test("a role revoked while a request is queued no longer applies", async () => {
     const path = await start();
     await setRole(path, ben, "owner");
-    const sent = await ben.ask<{ message: { id: string } }>("POST", `${path}/messages`, { content: "a", reply: false });
+    const sent = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
+      content: "a",
+      reply: false,
+    });
     const message = `${path}/messages/${sent.body.message.id}`;
     const attempts = [
       () => ben.refused("PATCH", path, { title: "mine" }),
@@ -242,15 +248,15 @@ describe("leaving", () => {
     const sockets = await Promise.all(
       [ben, carl].map(({ account }) => openSocket(parley.url, { token: account.access_token })),
     );
-    for (const socket of sockets) await socket.ask({ type: "subscribe", conversation_id });
+    for (const socket of sockets) await socket.request({ type: "subscribe", conversation_id });
     const [leaving, staying] = sockets;
-    expect((await ben.ask("DELETE", `${path}/members/${ben.id}`)).status).toBe(204);
+    expect((await ben.request("DELETE", `${path}/members/${ben.id}`)).status).toBe(204);
     const data = { user_id: ben.id, display_name: "Ben", role: "member" };
     for (const socket of sockets)
       expect(await socket.waitFor((frame) => frame.type === "member.removed")).toMatchObject({ seq: 3, data });
-    await anna.ask("POST", `${path}/messages`, { content: "without Ben", reply: false });
+    await anna.request("POST", `${path}/messages`, { content: "without Ben", reply: false });
     await staying?.waitFor((frame) => frame.type === "message.created");
-    expect(await leaving?.ask({ type: "subscribe", conversation_id, after_seq: 0 })).toMatchObject({
+    expect(await leaving?.request({ type: "subscribe", conversation_id, after_seq: 0 })).toMatchObject({
       code: "not_found",
     });
     expect(leaving?.list("message.created")).toEqual([]);
@@ -262,8 +268,8 @@ describe("leaving", () => {
 
   test("and rejoining restores access to everything", async () => {
     const path = await start(ben);
-    await ben.ask("DELETE", `${path}/members/${ben.id}`);
-    await anna.ask("POST", `${path}/messages`, { content: "while he was away", reply: false });
+    await ben.request("DELETE", `${path}/members/${ben.id}`);
+    await anna.request("POST", `${path}/messages`, { content: "while he was away", reply: false });
     await setRole(path, ben, "viewer");
     const { body } = await ben.get<{ data: { type: string; seq: number }[] }>(`${path}/events`);
     expect(body.data.map(({ type, seq }) => [seq, type])).toEqual([

@@ -64,7 +64,7 @@ test("messages appended by an older instance are counted, and move the conversat
     select active_at > '2026-01-02' as is_moved from member_activity where conversation_id = ${id} and user_id = ${ben.id}`;
   expect(row).toEqual({ is_moved: true });
   // On the same connections, nothing is counted twice.
-  for (let n = 0; n < 15; n++) await anna.ask("POST", `/conversations/${id}/messages`, { content: "x" });
+  for (let n = 0; n < 15; n++) await anna.request("POST", `/conversations/${id}/messages`, { content: "x" });
   expect(await unreadOf(ben, id)).toBe(17);
   expect(await unreadOf(anna, id)).toBe(0);
 });

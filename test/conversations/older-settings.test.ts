@@ -73,7 +73,7 @@ test("older instances set them in the metadata until a client sets the field its
   const id = await older.create({});
   await older.change(id, { documents: true });
   expect(await findSettings(id)).toMatchObject({ documents: true, tools: false });
-  await anna.ask("PATCH", `/conversations/${id}`, { documents: false });
+  await anna.request("PATCH", `/conversations/${id}`, { documents: false });
   await older.change(id, { documents: true, tools: true });
   expect(await findSettings(id)).toMatchObject({ documents: false, tools: true });
   expect(await older.read(id)).toEqual({ documents: false, tools: true });
@@ -81,17 +81,17 @@ test("older instances set them in the metadata until a client sets the field its
 
 test("other metadata leaves the settings made by an older instance", async () => {
   const id = await older.create({ documents: true, tools: true });
-  const { body } = await anna.ask<Conversation>("PATCH", `/conversations/${id}`, { metadata: { own: 1 } });
+  const { body } = await anna.request<Conversation>("PATCH", `/conversations/${id}`, { metadata: { own: 1 } });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: { own: 1 } });
   // From then on, metadata no longer affects the settings.
-  await anna.ask("PATCH", `/conversations/${id}`, { metadata: { documents: false, tools: false } });
+  await anna.request("PATCH", `/conversations/${id}`, { metadata: { documents: false, tools: false } });
   expect(await findSettings(id)).toMatchObject({ documents: true, tools: true });
 });
 
 test("older instances return the settings of newer ones, except a list of tools, which they treat as none", async () => {
-  const { body } = await anna.ask<Conversation>("POST", "/conversations", { documents: true, tools: true });
+  const { body } = await anna.request<Conversation>("POST", "/conversations", { documents: true, tools: true });
   expect(await older.read(body.id)).toEqual({ documents: true, tools: true });
-  await anna.ask("PATCH", `/conversations/${body.id}`, { tools: ["search_documents"], metadata: { tools: true } });
+  await anna.request("PATCH", `/conversations/${body.id}`, { tools: ["search_documents"], metadata: { tools: true } });
   expect(await older.read(body.id)).toEqual({ documents: true, tools: false });
 });
 
@@ -124,7 +124,7 @@ test("conversations stored before the upgrade keep their settings", async () => 
   };
   expect(await get(with_)).toMatchObject(kept);
   expect(await get(without)).toMatchObject({ documents: false, tools: false, metadata: { own: 2 } });
-  const { body } = await member.ask<Conversation>("PATCH", `/conversations/${with_}`, { metadata: {} });
+  const { body } = await member.request<Conversation>("PATCH", `/conversations/${with_}`, { metadata: {} });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: {} });
   await upgraded.stop();
   await database.end({ timeout: 1 });

@@ -16,7 +16,7 @@ beforeAll(async () => {
   const accounts: Account[] = await Promise.all([1, 2].map(() => parley.register()));
   [owner, outsider] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
   path = `/conversations/${(await createConversation(parley, owner.account)).id}`;
-  const { body } = await owner.ask<{ message: { id: string }; reply: { id: string } }>("POST", `${path}/messages`, {
+  const { body } = await owner.request<{ message: { id: string }; reply: { id: string } }>("POST", `${path}/messages`, {
     content: "secret",
     reply: true,
     client_message_id: "once",
@@ -85,7 +85,7 @@ describe("an outsider", () => {
     for (const { method, at, input } of requests.filter(
       ({ method, at }) => method === "POST" || at().endsWith("events"),
     )) {
-      const { status, headers: answered } = await outsider.ask(method, at(), input?.(), headers);
+      const { status, headers: answered } = await outsider.request(method, at(), input?.(), headers);
       expect({ at: at(), status }).toEqual({ at: at(), status: 404 });
       expect(answered.get("content-type")).toBe("application/problem+json");
     }
@@ -106,7 +106,7 @@ describe("an outsider", () => {
   /** Last, because it deletes the conversation. */
   test("is rejected for being an outsider: the owner's same requests succeed", async () => {
     for (const { method, at, input, own } of requests) {
-      const { status } = await owner.ask(method, at(), input?.());
+      const { status } = await owner.request(method, at(), input?.());
       expect({ method, at: at(), status }).toEqual({ method, at: at(), status: own });
     }
   });

@@ -19,7 +19,7 @@ afterAll(() => parley.stop());
 
 async function createShared(input: Record<string, unknown> = {}): Promise<string> {
   const { id } = await createConversation(parley, owner.account, [], input);
-  await owner.ask("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
+  await owner.request("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
   return id;
 }
 const settingsOf = async (user: Rest, id: string) => {
@@ -60,7 +60,7 @@ const invalid: [string, unknown, string][] = [
 
 describe("create", () => {
   test.each(valid)("%j is stored, and shown in the conversation and in the list", async (input) => {
-    const { status, body } = await owner.ask<Conversation>("POST", "/conversations", input);
+    const { status, body } = await owner.request<Conversation>("POST", "/conversations", input);
     expect(status).toBe(201);
     expect(body).toMatchObject({ ...nothing, ...input } as object);
     expect(await settingsOf(owner, body.id)).toEqual({ ...nothing, ...input } as never);
@@ -79,9 +79,9 @@ describe("create", () => {
 
   test("metadata doesn't affect them", async () => {
     const metadata = { documents: true, tools: true, reasoning_effort: "high" };
-    const { body } = await owner.ask<Conversation>("POST", "/conversations", { metadata });
+    const { body } = await owner.request<Conversation>("POST", "/conversations", { metadata });
     expect(body).toMatchObject({ ...nothing, metadata });
-    const changed = await owner.ask<Conversation>("PATCH", `/conversations/${body.id}`, {
+    const changed = await owner.request<Conversation>("PATCH", `/conversations/${body.id}`, {
       metadata: { ...metadata, more: 1 },
     });
     expect(changed.body).toMatchObject({ ...nothing, metadata: { ...metadata, more: 1 } });
@@ -91,7 +91,7 @@ describe("create", () => {
 describe("change", () => {
   test.each(valid)("%j is stored, and other settings stay", async (input) => {
     const id = await createShared(some);
-    const { status, body } = await owner.ask<Conversation>("PATCH", `/conversations/${id}`, input);
+    const { status, body } = await owner.request<Conversation>("PATCH", `/conversations/${id}`, input);
     expect(status).toBe(200);
     expect(body).toMatchObject({ ...some, ...input } as object);
     expect(await settingsOf(viewer, id)).toEqual({ ...some, ...input } as never);
@@ -118,18 +118,18 @@ describe("change", () => {
   test("is pushed to the members' sockets and streams only", async () => {
     const id = await createShared();
     const socket = await openSocket(parley.url, { token: viewer.account.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     const foreign = await openSocket(parley.url, { token: outsider.account.access_token });
-    expect(await foreign.ask({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "not_found" });
+    expect(await foreign.request({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "not_found" });
     const stream = await openStream(parley, `/conversations/${id}/events`, { token: viewer.account.access_token });
 
-    await owner.ask("PATCH", `/conversations/${id}`, some);
+    await owner.request("PATCH", `/conversations/${id}`, some);
     const isUpdate = ({ type }: { type: string }) => type === "conversation.updated";
     expect((await socket.waitFor(isUpdate)).data).toMatchObject(some);
     expect((await stream.waitFor(isUpdate)).frame.data).toMatchObject(some);
     const { body: events } = await viewer.get<{ data: { data: object }[] }>(`/conversations/${id}/events?after_seq=1`);
     expect(events.data.at(-1)?.data).toMatchObject(some);
-    await foreign.ask({ type: "unsubscribe", conversation_id: id });
+    await foreign.request({ type: "unsubscribe", conversation_id: id });
     expect(foreign.frames.filter(({ conversation_id }) => conversation_id === id)).toEqual([]);
     await Promise.all([socket.close(), foreign.close(), stream.close()]);
   });
@@ -141,10 +141,10 @@ describe("change", () => {
       const path = `/conversations/${id}`;
       const etag = (await owner.get(path)).headers.get("etag") ?? "";
       expect((await owner.get(path, { "if-none-match": etag })).status).toBe(304);
-      expect((await owner.ask("PATCH", path, input, { "if-match": etag })).status).toBe(200);
+      expect((await owner.request("PATCH", path, input, { "if-match": etag })).status).toBe(200);
       const again = await owner.get<Conversation>(path, { "if-none-match": etag });
       expect(again).toMatchObject({ status: 200, body: input });
-      expect((await owner.ask("PATCH", path, { documents: false }, { "if-match": etag })).status).toBe(412);
+      expect((await owner.request("PATCH", path, { documents: false }, { "if-match": etag })).status).toBe(412);
       expect(await settingsOf(owner, id)).toEqual({ ...nothing, ...input } as never);
     },
   );

@@ -29,7 +29,7 @@ const createGroup = async () => {
 };
 
 const send = async (n: number, id: string): Promise<SentMessage["message"]> =>
-  (await person(n).ask<SentMessage>("POST", `/conversations/${id}/messages`, { content: "x", reply: false })).body
+  (await person(n).request<SentMessage>("POST", `/conversations/${id}/messages`, { content: "x", reply: false })).body
     .message;
 
 /** As shown in the conversation and in the list of conversations. */
@@ -41,7 +41,7 @@ async function findUnread(n: number, id: string): Promise<number> {
 }
 
 const read = async (n: number, id: string, seq: number) =>
-  expect(await sockets[n]?.ask({ type: "read", id: createId(), conversation_id: id, seq })).toMatchObject({
+  expect(await sockets[n]?.request({ type: "read", id: createId(), conversation_id: id, seq })).toMatchObject({
     type: "ack",
   });
 
@@ -52,7 +52,7 @@ describe("unread", () => {
     const first = await send(1, id);
     await send(1, id);
     expect(await findUnread(0, id)).toBe(2);
-    await person(1).ask("DELETE", `/conversations/${id}/messages/${first.id}`);
+    await person(1).request("DELETE", `/conversations/${id}/messages/${first.id}`);
     expect(await findUnread(0, id)).toBe(1);
     const own = await send(0, id);
     expect(await findUnread(0, id)).toBe(0);
@@ -64,7 +64,7 @@ describe("unread", () => {
   test("is also correct for several messages in one commit, with answers between them", async () => {
     const id = await createGroup();
     const sent = await Promise.all([0, 1, 0, 1, 0].map((n) => send(n, id)));
-    await person(2).ask("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
+    await person(2).request("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
     const isAnswered = async () =>
       (await parley.database`select 1 from generations where conversation_id = ${id} and status = 'finished'`).length >
       0;
@@ -101,7 +101,7 @@ describe("unread", () => {
           await read(n, id, one.seq);
           positions[n] = Math.max(positions[n] ?? 0, one.seq);
         } else if (!one.isDeleted) {
-          await person(one.by).ask("DELETE", `/conversations/${id}/messages/${one.id}`);
+          await person(one.by).request("DELETE", `/conversations/${id}/messages/${one.id}`);
           one.isDeleted = true;
         }
       }
@@ -161,9 +161,9 @@ describe("unread", () => {
     const id = await createGroup();
     for (let n = 0; n < 5; n += 1) await send(1, id);
     await send(0, id);
-    await person(0).ask("DELETE", `/conversations/${id}/members/${person(1).id}`);
+    await person(0).request("DELETE", `/conversations/${id}/members/${person(1).id}`);
     await send(2, id);
-    await person(0).ask("POST", `/conversations/${id}/members`, { user_id: person(1).id });
+    await person(0).request("POST", `/conversations/${id}/members`, { user_id: person(1).id });
     expect(await findUnread(1, id)).toBe(2);
     const [row] = await parley.database`
       select written_bytes from members where conversation_id = ${id} and user_id = ${person(1).id}`;

@@ -46,7 +46,7 @@ test.each(["53100", "53200"] as const)(
       });
     }
     const frame = { type: "message.send", conversation_id: id, client_message_id: state, content: "x", reply: false };
-    expect(await socket.ask(frame)).toMatchObject({ type: "error", code: "unavailable", temporary: true });
+    expect(await socket.request(frame)).toMatchObject({ type: "error", code: "unavailable", temporary: true });
     const readiness = await parley.fetch("/readyz?verbose");
     expect({ status: readiness.status, text: await readiness.text() }).toEqual({
       status: 503,
@@ -57,7 +57,7 @@ test.each(["53100", "53200"] as const)(
     const deadline = performance.now() + 5_000;
     while ((await parley.fetch("/readyz")).status !== 200 && performance.now() < deadline) await Bun.sleep(20);
     expect((await parley.fetch("/readyz")).status).toBe(200);
-    expect(await socket.ask(frame)).toMatchObject({ type: "ack", duplicate: false, message: { seq: 1 } });
+    expect(await socket.request(frame)).toMatchObject({ type: "ack", duplicate: false, message: { seq: 1 } });
     expect((await send("there is room again")).status).toBe(201);
     await socket.close();
   },

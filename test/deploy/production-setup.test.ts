@@ -129,7 +129,7 @@ test("both instances act as one behind Caddy: a message from one socket reaches 
   const sockets: TestSocket[] = [];
   for (let n = 0; n < 4; n += 1) sockets.push(await openSocket(setup.url, { token, tls }));
   for (const socket of sockets)
-    expect(await socket.ask({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
+    expect(await socket.request({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
   const open = await Promise.all(
     setup.instances.map(async ({ url }) => {
       const authorization = `Bearer ${setup.readSecret("metrics_token")}`;
@@ -139,7 +139,7 @@ test("both instances act as one behind Caddy: a message from one socket reaches 
   );
   expect(open).toEqual([2, 2]);
   const [first] = sockets;
-  await first?.ask({ type: "message.send", conversation_id, client_message_id: "one", content: "hello" });
+  await first?.request({ type: "message.send", conversation_id, client_message_id: "one", content: "hello" });
   for (const socket of sockets)
     await socket.waitFor(({ type, data }) => type === "message.created" && data?.content === "hello");
   for (const socket of sockets) socket.socket.close();

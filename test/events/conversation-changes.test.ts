@@ -26,14 +26,14 @@ test("every instance is notified of changes in any conversation, without message
   const received: ConversationsMessage[] = [];
   const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => received.push(message), onGap() {} });
   const { id } = await createConversation(parley, anna, [ben]);
-  const { body } = await rest.ask<SentMessage>("POST", `/conversations/${id}/messages`, {
+  const { body } = await rest.request<SentMessage>("POST", `/conversations/${id}/messages`, {
     content: "Secret.",
     reply: false,
   });
-  await rest.ask("POST", `/conversations/${id}/members`, { user_id: ben.user.id, role: "viewer" });
-  await rest.ask("PATCH", `/conversations/${id}`, { title: "Plans" });
-  await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
-  await rest.ask("DELETE", `/conversations/${id}`);
+  await rest.request("POST", `/conversations/${id}/members`, { user_id: ben.user.id, role: "viewer" });
+  await rest.request("PATCH", `/conversations/${id}`, { title: "Plans" });
+  await rest.request("DELETE", `/conversations/${id}/members/${ben.user.id}`);
+  await rest.request("DELETE", `/conversations/${id}`);
   unsubscribe();
   const changes = received.filter(({ conversation_id }) => conversation_id === id);
   const changed = { type: "conversation.changed", conversation_id: id, at: "" };
@@ -60,7 +60,7 @@ test("the members of a deleted conversation are sent in several messages of boun
     select ${id}, u, 'member' from unnest(${users}::uuid[]) u`;
   const received: ConversationsMessage[] = [];
   const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => received.push(message), onGap() {} });
-  await rest.ask("DELETE", `/conversations/${id}`);
+  await rest.request("DELETE", `/conversations/${id}`);
   unsubscribe();
   const lists = received.flatMap((message) => (message.type === "conversation.unlisted" ? [message.user_ids] : []));
   expect(lists.map(({ length }) => length)).toEqual([100, 100, 51]);

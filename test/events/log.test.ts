@@ -67,17 +67,17 @@ async function causeAllEvents(): Promise<string> {
   const { id } = await createConversation(parley, annaAccount, [benAccount], { title: "Before" });
   const path = `/conversations/${id}`;
   const send = (rest: Rest, content: string, reply: boolean) =>
-    rest.ask<SentMessage>("POST", `${path}/messages`, { content, reply });
+    rest.request<SentMessage>("POST", `${path}/messages`, { content, reply });
   const { body } = await send(anna, "Is anybody there?", true);
   await waitUntilAnswered(id);
-  await anna.ask("POST", `${path}/messages/${body.reply?.id}/regenerate`);
+  await anna.request("POST", `${path}/messages/${body.reply?.id}/regenerate`);
   await waitUntilAnswered(id);
   const sent = await Promise.all(Array.from({ length: 20 }, (_, n) => send(n % 2 ? anna : ben, `${n}`, false)));
-  await anna.ask("PATCH", `${path}/messages/${body.message.id}`, { content: "Is somebody there?" });
-  await ben.ask("DELETE", `${path}/messages/${sent[0]?.body.message.id}`);
-  await anna.ask("PATCH", path, { title: "After" });
-  await anna.ask("POST", `${path}/members`, { user_id: benAccount.user.id, role: "viewer" });
-  await ben.ask("DELETE", `${path}/members/${benAccount.user.id}`);
+  await anna.request("PATCH", `${path}/messages/${body.message.id}`, { content: "Is somebody there?" });
+  await ben.request("DELETE", `${path}/messages/${sent[0]?.body.message.id}`);
+  await anna.request("PATCH", path, { title: "After" });
+  await anna.request("POST", `${path}/members`, { user_id: benAccount.user.id, role: "viewer" });
+  await ben.request("DELETE", `${path}/members/${benAccount.user.id}`);
   return id;
 }
 
@@ -85,12 +85,12 @@ describe("the event catalog", () => {
   test("describes pushed and replayed events of every type", async () => {
     const socket = await openSocket(parley.url, { token: annaAccount.access_token });
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     const other = await causeAllEvents();
     const pushed: DurableEvent[] = [];
-    await anna.ask("PATCH", `/conversations/${id}`, { title: "x" });
-    await anna.ask("DELETE", `/conversations/${id}/members/${benAccount.user.id}`);
-    await anna.ask("DELETE", `/conversations/${id}`);
+    await anna.request("PATCH", `/conversations/${id}`, { title: "x" });
+    await anna.request("DELETE", `/conversations/${id}/members/${benAccount.user.id}`);
+    await anna.request("DELETE", `/conversations/${id}`);
     await socket.waitFor(({ type }) => type === "conversation.deleted");
     pushed.push(...(socket.frames.filter(({ seq, data }) => seq && data) as unknown as DurableEvent[]));
     const all = [...(await listEvents(other)), ...pushed];
@@ -114,7 +114,7 @@ describe("the extension point", () => {
       expect(appended.map(({ message_id }) => message_id)).toEqual(
         events.map(({ type, data }) => (type.startsWith("message.") ? (data as { id: string }).id : null)),
       );
-      await anna.ask("DELETE", `/conversations/${id}`);
+      await anna.request("DELETE", `/conversations/${id}`);
       expect((await listAppended(id)).at(-1)).toMatchObject({ type: "conversation.deleted", seq: events.length + 1 });
     } finally {
       await forgetAppended();
@@ -138,16 +138,16 @@ describe("the extension point", () => {
   test("a failing extension rolls the event back: nothing is stored or pushed, and no number is lost", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const socket = await openSocket(parley.url, { token: annaAccount.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     await recordAppended();
     await parley.database`alter table appended add check (type <> 'conversation.updated' and type <> 'message.created')`;
     try {
-      expect((await anna.ask("PATCH", `/conversations/${id}`, { title: "lost" })).status).toBe(500);
-      expect((await anna.ask("POST", `/conversations/${id}/messages`, { content: "lost" })).status).toBe(500);
+      expect((await anna.request("PATCH", `/conversations/${id}`, { title: "lost" })).status).toBe(500);
+      expect((await anna.request("POST", `/conversations/${id}/messages`, { content: "lost" })).status).toBe(500);
     } finally {
       await forgetAppended();
     }
-    expect((await anna.ask("PATCH", `/conversations/${id}`, { title: "kept" })).status).toBe(200);
+    expect((await anna.request("PATCH", `/conversations/${id}`, { title: "kept" })).status).toBe(200);
     expect((await listEvents(id)).map(({ seq, type }) => ({ seq, type }))).toEqual([
       { seq: 1, type: "conversation.updated" },
     ]);
@@ -166,8 +166,8 @@ describe("an event's time", () => {
       await sql`select 1 from conversations where id = ${id} for update`;
       // These start now, and wait for the lock.
       waiting = [
-        anna.ask("PATCH", path, { title: "late" }),
-        anna.ask("POST", `${path}/messages`, { content: "late", reply: false }),
+        anna.request("PATCH", path, { title: "late" }),
+        anna.request("POST", `${path}/messages`, { content: "late", reply: false }),
       ];
       await Bun.sleep(300);
       await sql`select append_events(array[${id}::uuid], t.first_seqs, array['conversation.updated'], null, null, t.taken_at)

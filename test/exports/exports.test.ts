@@ -25,7 +25,7 @@ const download = (account: Account, id: string, query = ""): Promise<Response> =
   parley.fetch(`/api/v1/conversations/${id}/export${query}`, { token: account.access_token });
 
 const send = async (id: string, json: object): Promise<Message> =>
-  (await rest.ask<{ message: Message }>("POST", `/conversations/${id}/messages`, json)).body.message;
+  (await rest.request<{ message: Message }>("POST", `/conversations/${id}/messages`, json)).body.message;
 
 /** Stores more messages than the buffers hold. @returns their size in bytes. */
 async function fill(id: string, count: number, chars: number): Promise<number> {
@@ -81,7 +81,7 @@ describe("the export of a conversation", () => {
     await send(id, { content: "A second one" });
     const branch = await send(id, { content: "Another second one", parent_id: first.id });
     const deleted = await send(id, { content: "A slip of the tongue" });
-    await rest.ask("DELETE", `/conversations/${id}/messages/${deleted.id}`);
+    await rest.request("DELETE", `/conversations/${id}/messages/${deleted.id}`);
     const response = await download(anna, id);
     expect(response.status).toBe(200);
     expect(response.headers.get("content-type")).toBe("text/markdown; charset=utf-8");
@@ -162,13 +162,13 @@ describe("the export of a conversation", () => {
 
   test("requires messages:read of a key", async () => {
     const { id } = await createConversation(parley, anna);
-    const key = await rest.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["conversations:read"] });
+    const key = await rest.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["conversations:read"] });
     const response = await parley.fetch(`/api/v1/conversations/${id}/export`, { token: key.body.key });
     expect(response.status).toBe(403);
   });
 
   for (const [what, end] of [
-    ["the membership ends", (id: string) => rest.ask("DELETE", `/conversations/${id}/members/${bea.user.id}`)],
+    ["the membership ends", (id: string) => rest.request("DELETE", `/conversations/${id}/members/${bea.user.id}`)],
     ["the session ends", () => parley.fetch("/api/v1/auth/logout", { json: { refresh_token: bea.refresh_token } })],
   ] as const)
     test(`breaks off when ${what} during the download`, async () => {

@@ -35,7 +35,7 @@ beforeEach(async () => {
   provider.reset();
   conversation_id = (await createConversation(parley, anna, [ben], { reply_mode: "always" })).id;
   socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
 });
 afterAll(async () => {
   await parley.stop();
@@ -45,7 +45,7 @@ afterAll(async () => {
 let lastId = 0;
 const say = (content: string, more: object = {}) => {
   lastId += 1;
-  return socket.ask({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
+  return socket.request({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
 };
 const messages = async (): Promise<Message[]> => {
   const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
@@ -99,7 +99,7 @@ describe("answers", () => {
     await say("First?");
     await socket.waitFor(isCompleted);
     const [, firstAnswer] = await messages();
-    await socket.ask({ type: "generation.regenerate", message_id: firstAnswer?.id ?? "" });
+    await socket.request({ type: "generation.regenerate", message_id: firstAnswer?.id ?? "" });
     await socket.waitFor((frame) => isCompleted(frame) && frame.data?.id !== firstAnswer?.id);
     await say("Second?");
     await socket.waitFor((frame) => isCompleted(frame) && socket.list("message.completed").length === 3);
@@ -147,7 +147,7 @@ describe("answers", () => {
     provider.script("b", { fault: "status", status: 500 });
     const { id } = await createConversation(singleModel, carl);
     const reader = await openSocket(singleModel.url, { token: carl.access_token });
-    await reader.ask({ type: "subscribe", conversation_id: id });
+    await reader.request({ type: "subscribe", conversation_id: id });
     reader.send({
       type: "message.send",
       id: "1",
@@ -168,12 +168,12 @@ describe("answers", () => {
     provider.script("one", { pieces: Array.from({ length: 100 }, (_, n) => `${n} `), pieceDelayMs: 20 });
     await say("Count to a hundred.");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
-    const ack = await socket.ask({ type: "generation.cancel", message_id: delta.message_id as string });
+    const ack = await socket.request({ type: "generation.cancel", message_id: delta.message_id as string });
     expect(ack.message).toMatchObject({ status: "cancelled", finish_reason: "cancelled" });
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data?.status).toBe("cancelled");
     expect(readText(socket.frames, String(delta.message_id))).toBe(String(completed.data?.content));
-    expect(await socket.ask({ type: "generation.cancel", message_id: delta.message_id as string })).toMatchObject({
+    expect(await socket.request({ type: "generation.cancel", message_id: delta.message_id as string })).toMatchObject({
       type: "ack",
       message: { status: "cancelled" },
     });
@@ -189,11 +189,11 @@ describe("answers", () => {
     const id = String(delta.message_id);
     await Bun.sleep(150);
     const fresh = await openSocket(parley.url, { token: ben.access_token });
-    const ack = await fresh.ask({ type: "subscribe", conversation_id, after_seq: 0 });
+    const ack = await fresh.request({ type: "subscribe", conversation_id, after_seq: 0 });
     const inEvents = (ack.events as Frame[]).find(({ data, type }) => type === "message.created" && data?.id === id);
     expect(inEvents?.data?.content?.length).toBeGreaterThan(0);
     const resumed = await openSocket(parley.url, { token: ben.access_token });
-    await resumed.ask({ type: "subscribe", conversation_id, after_seq: ack.last_seq });
+    await resumed.request({ type: "subscribe", conversation_id, after_seq: ack.last_seq });
     const completed = await fresh.waitFor(isCompleted);
     await resumed.waitFor(isCompleted);
     expect(readText(fresh.frames, id, inEvents?.data?.content)).toBe(String(completed.data?.content));
@@ -206,9 +206,9 @@ describe("answers", () => {
   test("are requested once, however often the message is sent", async () => {
     provider.script("one", { text: "Once.", firstDelayMs: 100 });
     const frame = { type: "message.send", conversation_id, content: "Again?", client_message_id: "same" };
-    await Promise.all([socket.ask(frame), socket.ask(frame), socket.ask(frame)]);
+    await Promise.all([socket.request(frame), socket.request(frame), socket.request(frame)]);
     await socket.waitFor(isCompleted);
-    await socket.ask(frame);
+    await socket.request(frame);
     expect(provider.requestsOf("one")).toHaveLength(1);
     expect(await messages()).toHaveLength(2);
   });

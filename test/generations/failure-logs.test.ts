@@ -75,7 +75,7 @@ test("also for a streamed reply", async () => {
 
 test("a message over a socket is logged with the request that opened the socket", async () => {
   const socket = await openSocket(parley.url, { token: anna.access_token, headers: { "x-request-id": "upgraded" } });
-  await socket.ask({
+  await socket.request({
     type: "message.send",
     conversation_id: conversationId,
     client_message_id: crypto.randomUUID(),
@@ -88,8 +88,8 @@ test("a message over a socket is logged with the request that opened the socket"
 
   lines.splice(0);
   const late = await openSocket(parley.url, { headers: { "x-request-id": "upgraded-later" } });
-  await late.ask({ type: "auth", token: anna.access_token });
-  await late.ask({
+  await late.request({ type: "auth", token: anna.access_token });
+  await late.request({
     type: "message.send",
     conversation_id: conversationId,
     client_message_id: crypto.randomUUID(),

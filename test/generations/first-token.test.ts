@@ -43,8 +43,8 @@ const findStored = async (conversationId: string) => {
 test("an answer is stored with the time to its first text, which clients don't see", async () => {
   const { id: conversation_id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
-  await socket.ask({ type: "message.send", conversation_id, client_message_id: "1", content: "Go.", reply: true });
+  await socket.request({ type: "subscribe", conversation_id });
+  await socket.request({ type: "message.send", conversation_id, client_message_id: "1", content: "Go.", reply: true });
   const completed = await socket.waitFor(({ type }) => type === "message.completed");
   expect(JSON.stringify(completed)).not.toContain("first_token");
   expect((await findStored(conversation_id))?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);

@@ -73,7 +73,7 @@ describe("leases of generations", () => {
     const { conversationId, messageId } = await ask();
     await waitUntil(async () => ((await find(messageId))?.content.length ?? 0) > 20, 5_000);
     const sockets = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: anna.access_token })));
-    for (const socket of sockets) await socket.ask({ type: "subscribe", conversation_id: conversationId });
+    for (const socket of sockets) await socket.request({ type: "subscribe", conversation_id: conversationId });
     // Simulates a dead owner: its lease expires, and its further writes are rejected.
     await first.database`
       update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${messageId}`;

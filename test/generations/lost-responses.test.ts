@@ -111,7 +111,7 @@ test.each([
   provider.script("one", { text: "A red animal." });
   const { id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id: id });
+  await socket.request({ type: "subscribe", conversation_id: id });
   const isLost = lossy.lose(sent, received);
   const answered = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
@@ -142,7 +142,7 @@ test("a tool result whose commit response was lost is stored once, and pushed", 
   provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found it.", firstDelayMs: 1_500 });
   const { id } = await createConversation(parley, anna, [], { tools: true });
   const socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id: id });
+  await socket.request({ type: "subscribe", conversation_id: id });
   const isLost = lossy.lose(
     "insert into messages (id, conversation_id, seq, role, content, status, parent_id",
     "COMMIT",

@@ -41,7 +41,7 @@ test("every reader on another instance gets the stored text of an answer in prog
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const path = `/conversations/${id}`;
-  const { body } = await here.ask<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
+  const { body } = await here.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
   const answerId = body.reply?.id ?? "";
   const get = async (rest: Rest) => (await rest.get<Message>(`${path}/messages/${answerId}`)).body;
   while ((await get(there)).content.length < 200) await Bun.sleep(20);
@@ -55,7 +55,7 @@ test("every reader on another instance gets the stored text of an answer in prog
     },
     recovery: async () => {
       const socket = await openSocket(instances[1].url, { token: anna.access_token });
-      const { events } = await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 });
+      const { events } = await socket.request({ type: "subscribe", conversation_id: id, after_seq: 0 });
       await socket.close();
       return (events as DurableEvent<"message.created">[]).find((event) => event.data.id === answerId)?.data.content;
     },
@@ -97,10 +97,10 @@ test("an answer stopped by another instance keeps all text that was shown", asyn
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const path = `/conversations/${id}`;
-  const { body } = await here.ask<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
+  const { body } = await here.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
   const answer = `${path}/messages/${body.reply?.id}`;
   while ((await there.get<Message>(answer)).body.content.length < 100) await Bun.sleep(20);
-  const stopped = (await there.ask<Message>("POST", `${answer}/cancel`)).body;
+  const stopped = (await there.request<Message>("POST", `${answer}/cancel`)).body;
   const shown = stopped.status === "cancelled" ? stopped : (await there.get<Message>(answer)).body;
   expect(shown.content.length).toBeGreaterThanOrEqual(100);
   expect(TEXT.startsWith(shown.content)).toBe(true);
@@ -111,7 +111,7 @@ test("a failover mid-answer stores only the new attempt's text", async () => {
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40, fault: "cut", after: 20 });
   provider.script("two", { pieces: second, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
-  const { body } = await here.ask<SentMessage>("POST", `/conversations/${id}/messages`, {
+  const { body } = await here.request<SentMessage>("POST", `/conversations/${id}/messages`, {
     content: "Talk.",
     reply: true,
   });

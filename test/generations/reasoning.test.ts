@@ -51,7 +51,7 @@ beforeEach(async () => {
   provider.reset();
   conversation_id = (await createConversation(first, anna, [ben], { reply_mode: "always" })).id;
   socket = await openSocket(first.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
 });
 afterAll(async () => {
   await Promise.all([first.stop(), second.stop()]);
@@ -76,7 +76,7 @@ function scriptThinkingModel(more: object = {}): () => void {
 }
 
 const send = (content: string, more: object = {}, from = socket, id = conversation_id) =>
-  from.ask({ type: "message.send", conversation_id: id, content, client_message_id: content, ...more });
+  from.request({ type: "message.send", conversation_id: id, content, client_message_id: content, ...more });
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
 const isReasoningDelta = (frame: Frame) => frame.type === "message.delta" && frame.part === "reasoning";
 const waitUntilCompleted = async (reader = socket): Promise<Message> =>
@@ -134,7 +134,7 @@ describe("a model's reasoning", () => {
   test("is visible to members only", async () => {
     const write = scriptThinkingModel();
     const outsiderSocket = await openSocket(first.url, { token: outsider.access_token });
-    expect(await outsiderSocket.ask({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
+    expect(await outsiderSocket.request({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
     await send("Think.");
     const { message_id } = await socket.waitFor(isReasoningDelta);
     const path = `/api/v1/conversations/${conversation_id}/messages/${message_id}`;
@@ -194,7 +194,7 @@ describe("a model's reasoning", () => {
     scriptThinkingModel();
     await send("Think.");
     const { message_id } = await socket.waitFor(isReasoningDelta);
-    await socket.ask({ type: "generation.cancel", conversation_id, message_id });
+    await socket.request({ type: "generation.cancel", conversation_id, message_id });
     const completed = await waitUntilCompleted();
     expect(completed).toMatchObject({ status: "cancelled", content: "" });
     expect(fullReasoning).toStartWith(String(completed.reasoning));
@@ -205,7 +205,7 @@ describe("a model's reasoning", () => {
     provider.script("three", { thinking: ["A secret."], pieces: ["Done."] });
     await send("Think.");
     const { id } = await waitUntilCompleted();
-    await socket.ask({ type: "message.delete", conversation_id, message_id: id });
+    await socket.request({ type: "message.delete", conversation_id, message_id: id });
     expect(await find(id)).toMatchObject({ content: "", reasoning: null });
     const path = `/api/v1/conversations/${conversation_id}/export?format=markdown`;
     expect(await (await first.fetch(path, { token: anna.access_token })).text()).not.toContain("secret");
@@ -227,11 +227,11 @@ describe("readers who join while a model thinks", () => {
   test("get the reasoning so far, and continue from there, on both instances", async () => {
     const write = scriptThinkingModel();
     const early = await openSocket(second.url, { token: ben.access_token });
-    await early.ask({ type: "subscribe", conversation_id });
+    await early.request({ type: "subscribe", conversation_id });
     await send("Think.");
     await socket.waitFor((frame) => isReasoningDelta(frame) && String(frame.text).includes("10"));
     const late = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: ben.access_token })));
-    await Promise.all(late.map((reader) => reader.ask({ type: "subscribe", conversation_id })));
+    await Promise.all(late.map((reader) => reader.request({ type: "subscribe", conversation_id })));
     write();
     const readers = [socket, early, ...late];
     const [{ id }] = (await Promise.all(readers.map(waitUntilCompleted))) as [Message];
@@ -353,7 +353,7 @@ describe.each([
       const account = await app.register();
       const { id } = await createConversation(app, account, [], { reply_mode: "always" });
       const reader = await openSocket(app.url, { token: account.access_token });
-      await reader.ask({ type: "subscribe", conversation_id: id });
+      await reader.request({ type: "subscribe", conversation_id: id });
       const pieces = Array.from({ length: 60 }, (_, n) => `w${n} `);
       provider.script("three", { ...thinkingScript, pieces, pieceDelayMs: 20, usage: false });
       await send("Think.", {}, reader, id);
@@ -364,7 +364,7 @@ describe.each([
       const [, streaming] = (await createRest(app, account).get<{ data: Message[] }>(path)).body.data;
       expect(streaming).toMatchObject({ status: "streaming", reasoning: null });
       const late = await openSocket(app.url, { token: account.access_token });
-      await late.ask({ type: "subscribe", conversation_id: id });
+      await late.request({ type: "subscribe", conversation_id: id });
       const completed = await waitUntilCompleted(reader);
       await waitUntilCompleted(late);
       expect(completed).toMatchObject({ status: "complete", reasoning: null });

@@ -48,7 +48,7 @@ test("of several users who regenerate the same answer, one succeeds and the othe
 test("the same applies to frames, also while the first answer is in progress", async () => {
   app.provider.script("one", slow);
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
-  const sent = await socket.ask({
+  const sent = await socket.request({
     type: "message.send",
     conversation_id: id,
     client_message_id: "once",
@@ -56,13 +56,13 @@ test("the same applies to frames, also while the first answer is in progress", a
     reply: true,
   });
   const message_id = (sent.message as { id: string }).id;
-  expect(await socket.ask({ type: "generation.regenerate", message_id })).toMatchObject({ code: "conflict" });
+  expect(await socket.request({ type: "generation.regenerate", message_id })).toMatchObject({ code: "conflict" });
   await app.waitUntil(async () => {
     const rows = await app.parley.database`
       select 1 from messages where conversation_id = ${id} and status = 'complete' and role = 'assistant'`;
     return rows.length === 1 ? true : undefined;
   });
-  const frames = [1, 2].map(() => socket.ask({ type: "generation.regenerate", message_id }));
+  const frames = [1, 2].map(() => socket.request({ type: "generation.regenerate", message_id }));
   expect((await Promise.all(frames)).map(({ type }) => type).sort()).toEqual(["ack", "error"]);
   await socket.close();
 });

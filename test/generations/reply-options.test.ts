@@ -49,9 +49,9 @@ const transports: Record<string, (id: string, options: object) => Promise<void>>
   },
   async WebSocket(id, options) {
     const socket = await openSocket(app.parley.url, { token: anna.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     const frame = { type: "message.send", conversation_id: id, client_message_id: "c", content: "Hello.", reply: true };
-    expect(await socket.ask({ ...frame, ...options })).toMatchObject({ type: "ack", duplicate: false });
+    expect(await socket.request({ ...frame, ...options })).toMatchObject({ type: "ack", duplicate: false });
     await socket.waitFor(isCompleted);
     await socket.close();
   },
@@ -110,14 +110,14 @@ describe.each(Object.keys(transports))("over %s", (transport) => {
         content: "Hello.",
         reply: true,
       };
-      const error = await socket.ask({ ...frame, ...options });
+      const error = await socket.request({ ...frame, ...options });
       expect(error).toMatchObject({ type: "error", code: "invalid", temporary: false });
       expect(JSON.stringify(error.errors)).toContain(`"${pointer}"`);
       await socket.close();
     } else {
       const headers: Record<string, string> = transport === "SSE" ? { accept: "text/event-stream" } : {};
       const input = { content: "Hello.", reply: true, ...options };
-      const { status, body } = await owner.ask<{ errors: { pointer: string }[] }>(
+      const { status, body } = await owner.request<{ errors: { pointer: string }[] }>(
         "POST",
         `/conversations/${id}/messages`,
         input,
@@ -145,7 +145,7 @@ test("a schema may have the maximum size, and the same depth as other JSON", asy
 
 test("a viewer gets 403 and an outsider 404, and no model is called", async () => {
   const id = await createConversation({ kind: "group" });
-  await owner.ask("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
+  await owner.request("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
   const input = { content: "Hello.", reply: true, reasoning_effort: "high", reply_format: { schema } };
   const before = await countStored();
   for (const [user, status, code] of [
@@ -154,10 +154,10 @@ test("a viewer gets 403 and an outsider 404, and no model is called", async () =
   ] as const) {
     const path = `/conversations/${id}/messages`;
     expect(await user.refused("POST", path, input)).toMatchObject({ status, code });
-    expect(await user.ask("POST", path, input, { accept: "text/event-stream" })).toMatchObject({ status });
+    expect(await user.request("POST", path, input, { accept: "text/event-stream" })).toMatchObject({ status });
     const socket = await openSocket(app.parley.url, { token: user.account.access_token });
     const frame = { type: "message.send", conversation_id: id, client_message_id: "c", ...input };
-    expect(await socket.ask(frame)).toMatchObject({ type: "error", code });
+    expect(await socket.request(frame)).toMatchObject({ type: "error", code });
     await socket.close();
   }
   expect(await countStored()).toBe(before);
@@ -170,12 +170,12 @@ test("messages stored together keep their own options", async () => {
     Array.from({ length: 21 }, (_, n) => createConversation({ model: n % 2 ? "compatible/one" : null })),
   );
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
-  for (const id of ids) await socket.ask({ type: "subscribe", conversation_id: id });
+  for (const id of ids) await socket.request({ type: "subscribe", conversation_id: id });
   await Promise.all(
     ids.map((conversation_id, n) => {
       const options = { reasoning_effort: words[n % 7], ...(n % 3 && { reply_format: { name: `f${n}`, schema } }) };
       const about = { conversation_id, client_message_id: `c${n}`, content: `Number ${n}.`, reply: true };
-      return socket.ask({ type: "message.send", ...about, ...options });
+      return socket.request({ type: "message.send", ...about, ...options });
     }),
   );
   await app.waitUntil(() => (socket.frames.filter(isCompleted).length === ids.length ? true : undefined), 20_000);
@@ -212,7 +212,7 @@ describe("regenerating", () => {
     const format = { name: "fruit", schema };
     app.provider.script("one", ...Array(3).fill({ text: "{}" }));
     const { reply } = await app.say(anna, id, "Hello.", { reasoning_effort: "high", reply_format: format });
-    await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "minimal" });
+    await owner.request("PATCH", `/conversations/${id}`, { reasoning_effort: "minimal" });
     const other = await app.regenerate(anna, id, reply?.id ?? "");
     expect(efforts()).toEqual(["high", "high"]);
     expect(await generationOf(other.id)).toEqual({ reasoning_effort: "high", reply_format: format });
@@ -227,9 +227,9 @@ describe("regenerating", () => {
   test("uses the conversation's current effort if the message had none", async () => {
     const id = await createConversation({ reasoning_effort: "low" });
     const { reply } = await app.say(anna, id, "Hello.");
-    await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "medium" });
+    await owner.request("PATCH", `/conversations/${id}`, { reasoning_effort: "medium" });
     await app.regenerate(anna, id, reply?.id ?? "");
-    await owner.ask("PATCH", `/conversations/${id}`, { reasoning_effort: null });
+    await owner.request("PATCH", `/conversations/${id}`, { reasoning_effort: null });
     await app.regenerate(anna, id, reply?.id ?? "");
     expect(efforts()).toEqual(["low", "medium", null]);
   });
@@ -269,7 +269,7 @@ test("a deleted message loses its options, and its bytes are released", async ()
     return messages.find((one) => one.id === message.id)?.reply_options;
   };
   expect(await exported()).toEqual(options);
-  expect((await owner.ask("DELETE", `/conversations/${id}/messages/${message.id}`)).status).toBe(204);
+  expect((await owner.request("DELETE", `/conversations/${id}/messages/${message.id}`)).status).toBe(204);
   expect(await read()).toEqual({ options: null, bytes: 0 });
   expect(await exported()).toBeNull();
 });
@@ -281,13 +281,13 @@ test("a deleted question loses its format in the generations of all its answers,
     await app.say(anna, id, "Hello.", { reply_format: format }),
     await app.say(anna, id, "And now?", { reply_format: format }),
   ];
-  const { body } = await owner.ask<{ reply: Message }>(
+  const { body } = await owner.request<{ reply: Message }>(
     "POST",
     `/conversations/${id}/messages/${first.message.id}/regenerate`,
   );
   const ids = [first.reply?.id, body.reply.id, other.reply?.id].map(String);
   const formats = async () => (await Promise.all(ids.map(generationOf))).map((row) => row?.reply_format);
   expect(await formats()).toEqual([format, format, format]);
-  expect((await owner.ask("DELETE", `/conversations/${id}/messages/${first.message.id}`)).status).toBe(204);
+  expect((await owner.request("DELETE", `/conversations/${id}/messages/${first.message.id}`)).status).toBe(204);
   expect(await formats()).toEqual([null, null, format]);
 });

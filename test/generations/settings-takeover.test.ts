@@ -49,7 +49,7 @@ test.each([
       const [row] = await first.database`select 1 from generation_pieces where conversation_id = ${id}`;
       return row !== undefined;
     }, 10_000);
-    await rest.ask("PATCH", `/conversations/${id}`, { reasoning_effort: "xhigh" });
+    await rest.request("PATCH", `/conversations/${id}`, { reasoning_effort: "xhigh" });
     await first.database`
     update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
     const answer = async () => (await rest.get<Message>(`/conversations/${id}/messages/${reply.id}`)).body;

@@ -109,7 +109,7 @@ describe("an answer in progress stops within two seconds", () => {
     ["deleted", deleteUser],
   ])("when its requester is %s; other users see its text as cancelled", async (_how, end) => {
     const socket = await openSocket(writing.url, { token: anna.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: conversationId });
+    await socket.request({ type: "subscribe", conversation_id: conversationId });
     const { id } = await ask(ben);
     expect(await measureStop(() => end(ben))).toBeLessThan(2_000);
     const { data } = await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === id);

@@ -43,7 +43,7 @@ beforeEach(async () => {
   conversation_id = (await createConversation(parley, anna.account, [ben.account], { reply_mode: "always" })).id;
   path = `/conversations/${conversation_id}/messages`;
   socket = await openSocket(parley.url, { token: ben.account.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
 });
 afterAll(async () => {
   await parley.stop();
@@ -62,7 +62,7 @@ const invalidText = '{"city":"Wien","people":"many"}';
 
 const read = new Set<Frame>();
 const send = (more: object = {}) =>
-  anna.ask<SentMessage>("POST", path, { content: "Which city?", reply_format: { name: "place", schema }, ...more });
+  anna.request<SentMessage>("POST", path, { content: "Which city?", reply_format: { name: "place", schema }, ...more });
 const list = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
 
 /** The answer as a socket reader has it at its end; the same over REST. */
@@ -88,7 +88,7 @@ describe("an answer in a format", () => {
     provider.script("one", { text: validText });
     const sender = await openSocket(parley.url, { token: anna.account.access_token });
     const frame = { conversation_id, content: "Which city?", client_message_id: "c1", reply_format: { schema } };
-    expect(await sender.ask({ type: "message.send", ...frame })).toMatchObject({ type: "ack" });
+    expect(await sender.request({ type: "message.send", ...frame })).toMatchObject({ type: "ack" });
     expect(await readEnd()).toMatchObject({ status: "complete", output: value });
     const json = { content: "Again?", reply_format: { schema } };
     const stream = await openStream(parley, path, { token: anna.account.access_token, json });
@@ -152,7 +152,7 @@ describe("an answer in a format", () => {
     provider.script("one", { pieces: ['{"city":', '"Wien"', ',"people":1}'], fault: "stall", after: 2 });
     const sent = (await send()).body;
     await socket.waitFor(({ type }) => type === "message.delta");
-    await anna.ask("POST", `${path}/${sent.reply?.id}/cancel`);
+    await anna.request("POST", `${path}/${sent.reply?.id}/cancel`);
     const answer = await readEnd();
     expect(answer).toMatchObject({ status: "cancelled", output: null, error: null });
     expect(answer.content).toStartWith('{"city":');
@@ -203,16 +203,16 @@ describe("an answer in a format", () => {
     const { message } = (await send()).body;
     await readEnd();
     provider.script("two", { text: '{"city":"Graz","people":1}' });
-    await anna.ask("POST", `${path}/${message.id}/regenerate`, { model: "anthropic/two" });
+    await anna.request("POST", `${path}/${message.id}/regenerate`, { model: "anthropic/two" });
     expect(await readEnd()).toMatchObject({ output: { city: "Graz", people: 1 } });
-    const unable = await anna.ask<ProblemBody>("POST", `${path}/${message.id}/regenerate`, {
+    const unable = await anna.request<ProblemBody>("POST", `${path}/${message.id}/regenerate`, {
       model: "openai/gpt-4-turbo",
     });
     expect(unable).toMatchObject({ status: 422, body: { code: "invalid", errors: [{ pointer: "#/model" }] } });
   });
 
   test("with tools, the last step has it", async () => {
-    await anna.ask("PATCH", `/conversations/${conversation_id}`, { tools: true });
+    await anna.request("PATCH", `/conversations/${conversation_id}`, { tools: true });
     const call = { name: "search_documents", arguments: '{"query":"Wien"}' };
     const before = "Let me look. ";
     provider.script("one", { pieces: [before], toolCalls: [call] }, { text: invalidText }, { text: validText });
@@ -241,11 +241,11 @@ describe("an unsupported format is rejected before anything is stored", () => {
     ["an invalid name", { name: "a b", schema }, "#/reply_format/name"],
   ];
   test.each(refused)("%s", async (_name, reply_format, pointer) => {
-    const { status, body } = await anna.ask<ProblemBody>("POST", path, { content: "?", reply_format });
+    const { status, body } = await anna.request<ProblemBody>("POST", path, { content: "?", reply_format });
     expect(status).toBe(422);
     expect(body).toMatchObject({ code: "invalid", errors: [{ pointer }] });
     expect(await list()).toEqual([]);
-    const answer = await socket.ask({
+    const answer = await socket.request({
       type: "message.send",
       conversation_id,
       content: "?",
@@ -270,7 +270,7 @@ describe("an unsupported format is rejected before anything is stored", () => {
       const account = await offline.register();
       const rest = createRest(offline, account);
       const at = `/conversations/${(await createConversation(offline, account)).id}/messages`;
-      const sent = await rest.ask<ProblemBody>("POST", at, { content: "?", reply_format: { schema } });
+      const sent = await rest.request<ProblemBody>("POST", at, { content: "?", reply_format: { schema } });
       expect(sent).toMatchObject({ status: 422, body: { detail: expect.stringContaining("AI_MODELS") } });
       expect((await rest.get<{ data: Message[] }>(at)).body.data).toEqual([]);
     } finally {
@@ -310,7 +310,7 @@ describe("schemas designed to be slow", () => {
       expect(await readEnd()).toMatchObject({ status: "failed", content: text, error: { code: "invalid_output" } });
     }
     provider.script("one", { text: "Hello." });
-    await ben.ask("POST", path, { content: "?", reply: true });
+    await ben.request("POST", path, { content: "?", reply: true });
     await waitUntil(async () => (await list()).at(-1)?.content === "Hello.");
   });
 });

@@ -27,7 +27,7 @@ test("a new conversation gets a title after its first answer, as an event, and o
   app.provider.script("cheap", { text: '# "The Sea at Night."\nAnd more.' });
   const { id } = await app.createConversation(anna, [], { title: "" });
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id: id });
+  await socket.request({ type: "subscribe", conversation_id: id });
   await app.say(anna, id, "Why does the sea glow?");
   const event = await socket.waitFor(({ type }) => type === "conversation.updated");
   expect(event.data).toMatchObject({ id, title: "The Sea at Night" });

@@ -54,8 +54,14 @@ afterAll(async () => {
 
 test("an answer reports cached and reasoning tokens wherever it is shown", async () => {
   const socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
-  await socket.ask({ type: "message.send", conversation_id, client_message_id: "1", content: "Count.", reply: true });
+  await socket.request({ type: "subscribe", conversation_id });
+  await socket.request({
+    type: "message.send",
+    conversation_id,
+    client_message_id: "1",
+    content: "Count.",
+    reply: true,
+  });
   const completed = await socket.waitFor(({ type }) => type === "message.completed");
   const shown = completed.data?.usage as Message["usage"];
   expect(shown).toMatchObject(tokens);

@@ -24,14 +24,14 @@ afterAll(() => parley.stop());
 beforeEach(async () => {
   id = (await createConversation(parley, anna.account, [ben.account, carl.account])).id;
   path = `/conversations/${id}/hooks`;
-  await anna.ask("POST", `/conversations/${id}/members`, { user_id: carl.id, role: "viewer" });
+  await anna.request("POST", `/conversations/${id}/members`, { user_id: carl.id, role: "viewer" });
 });
 
 const list = async (by: Rest) => (await by.get<{ data: Hook[] }>(path)).body.data;
 
 describe("a new hook", () => {
   test("shows its address once, and is listed without its token", async () => {
-    const { status, body } = await anna.ask<CreatedHook>("POST", path, { name: " CI " });
+    const { status, body } = await anna.request<CreatedHook>("POST", path, { name: " CI " });
     expect(status).toBe(201);
     const { token } = body;
     const shown = {
@@ -90,8 +90,8 @@ describe("hooks of a conversation", () => {
     expect((await list(ben)).map((hook) => hook.id)).toEqual([benHook.id]);
     expect(await list(carl)).toEqual([]);
     expect(await ben.refused("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
-    expect((await ben.ask("DELETE", `${path}/${benHook.id}`)).status).toBe(204);
-    expect((await anna.ask("DELETE", `${path}/${annaHook.id}`)).status).toBe(204);
+    expect((await ben.request("DELETE", `${path}/${benHook.id}`)).status).toBe(204);
+    expect((await anna.request("DELETE", `${path}/${annaHook.id}`)).status).toBe(204);
     expect(await anna.refused("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
   });
 
@@ -116,7 +116,7 @@ describe("hooks of a conversation", () => {
 
   test("are recorded in the audit log", async () => {
     const hook = await createHook(anna, id);
-    await anna.ask("DELETE", `${path}/${hook.id}`);
+    await anna.request("DELETE", `${path}/${hook.id}`);
     const rows = await parley.database`
       select action, actor_id, target_type, details from audit_events where target_id = ${hook.id} order by id`;
     expect([...rows]).toEqual([
@@ -140,7 +140,7 @@ describe("hooks of a conversation", () => {
 
 test("can be created with an API key that may write messages; the hook never expires", async () => {
   const create = async (scopes: string[], expires_at: string | null) => {
-    const { body } = await anna.ask<{ key: string }>("POST", "/api-keys", { name: createId(), scopes, expires_at });
+    const { body } = await anna.request<{ key: string }>("POST", "/api-keys", { name: createId(), scopes, expires_at });
     return createRest(parley, { ...anna.account, access_token: body.key });
   };
   const scopes = ["conversations:write", "messages:write"];

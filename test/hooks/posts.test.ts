@@ -37,7 +37,7 @@ const refused = async (body: unknown, headers?: Record<string, string>) =>
 describe("a post", () => {
   test("is a message of an integration, for all members alike", async () => {
     const socket = await openSocket(parley.url, { token: anna.account.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     const { status, headers, body } = await post(parley, hook, { content: "Deployed ☔" });
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1${messages}/${body.message.id}`);
@@ -82,12 +82,12 @@ describe("a post", () => {
   });
 
   test("is unread for every member, including the hook's creator", async () => {
-    await anna.ask("POST", messages, { content: "read" });
-    await ben.ask("POST", messages, { content: "read" });
+    await anna.request("POST", messages, { content: "read" });
+    await ben.request("POST", messages, { content: "read" });
     await post(parley, hook, { content: "new" });
     await post(parley, hook, { content: "newer" });
     expect([await unread(anna), await unread(ben)]).toEqual([3, 2]);
-    await ben.ask("POST", messages, { content: "I have read it" });
+    await ben.request("POST", messages, { content: "I have read it" });
     expect([await unread(anna), await unread(ben)]).toEqual([4, 0]);
   });
 
@@ -97,7 +97,7 @@ describe("a post", () => {
     for (const by of [anna, ben])
       expect(await by.refused("PATCH", at, { content: "y" })).toMatchObject({ code: "forbidden" });
     expect(await ben.refused("DELETE", at)).toMatchObject({ code: "forbidden" });
-    expect((await anna.ask("DELETE", at)).status).toBe(204);
+    expect((await anna.request("DELETE", at)).status).toBe(204);
     expect((await anna.get<Message>(at)).body).toMatchObject({
       content: "",
       author: { id: hook.id, display_name: "Deployments", kind: "integration" },
@@ -107,8 +107,8 @@ describe("a post", () => {
   test("stays when its hook is deleted or its creator leaves", async () => {
     const { message } = (await post(parley, hook, { content: "x" })).body;
     const left = (await post(parley, await createHook(ben, id, { name: "Second" }), { content: "y" })).body.message;
-    await ben.ask("DELETE", `/conversations/${id}/hooks/${hook.id}`);
-    await ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
+    await ben.request("DELETE", `/conversations/${id}/hooks/${hook.id}`);
+    await ben.request("DELETE", `/conversations/${id}/members/${ben.id}`);
     expect(await history()).toEqual(expect.arrayContaining([message, left]));
   });
 
@@ -120,7 +120,7 @@ describe("a post", () => {
     };
     const { message } = (await post(parley, hook, { content: "four" })).body;
     expect([await used(anna), await used(ben)]).toEqual([0, 4]);
-    await anna.ask("DELETE", `${messages}/${message.id}`);
+    await anna.request("DELETE", `${messages}/${message.id}`);
     expect([await used(anna), await used(ben)]).toEqual([0, 0]);
   });
 });
@@ -220,11 +220,11 @@ describe("a repeated post", () => {
     const key = { "idempotency-key": "k-1" };
     await post(parley, hook, { content: "x" }, key);
     await post(parley, other, { content: "x" }, key);
-    await ben.ask("POST", messages, { content: "x", client_message_id: "k-1" });
+    await ben.request("POST", messages, { content: "x", client_message_id: "k-1" });
     await Promise.all([
       post(parley, hook, { content: "y" }, { "idempotency-key": "k-2" }),
       post(parley, other, { content: "y" }, { "idempotency-key": "k-2" }),
-      ben.ask("POST", messages, { content: "y", client_message_id: "k-2" }),
+      ben.request("POST", messages, { content: "y", client_message_id: "k-2" }),
     ]);
     expect(await history()).toHaveLength(6);
   });

@@ -1,10 +1,10 @@
 import type { CreatedHook } from "../../src/modules/hooks/model.ts";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { TestApp } from "../support/app.ts";
-import type { Answer, Rest } from "../support/rest.ts";
+import type { Rest, RestResponse } from "../support/rest.ts";
 
 export async function createHook(owner: Rest, conversationId: string, input: object = {}): Promise<CreatedHook> {
-  const { status, body } = await owner.ask<CreatedHook>("POST", `/conversations/${conversationId}/hooks`, {
+  const { status, body } = await owner.request<CreatedHook>("POST", `/conversations/${conversationId}/hooks`, {
     name: "Deployments",
     ...input,
   });
@@ -18,7 +18,7 @@ export async function post<T = SentMessage>(
   { token }: { token: string },
   body: unknown,
   headers: Record<string, string> = {},
-): Promise<Answer<T>> {
+): Promise<RestResponse<T>> {
   const isText = typeof body === "string";
   const response = await fetch(`${parley.url}/api/v1/hooks/${token}`, {
     method: "POST",

@@ -55,26 +55,26 @@ test("an unknown token returns 404: changed case, cut, longer or made up", async
 });
 
 test("a deleted hook returns 404", async () => {
-  await anna.ask("DELETE", `/conversations/${id}/hooks/${hook.id}`);
+  await anna.request("DELETE", `/conversations/${id}/hooks/${hook.id}`);
   await expectNothing();
 });
 
 test("a hook of a deleted conversation returns 404", async () => {
-  await anna.ask("DELETE", `/conversations/${id}`);
+  await anna.request("DELETE", `/conversations/${id}`);
   await expectNothing();
 });
 
 test("a hook whose creator left the conversation returns 404, even after they rejoin", async () => {
-  await ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
+  await ben.request("DELETE", `/conversations/${id}/members/${ben.id}`);
   await expectNothing();
-  await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
+  await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id });
   await expectNothing();
 });
 
 test("a hook whose creator is a viewer returns 404 until they may write again", async () => {
-  await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "viewer" });
+  await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "viewer" });
   await expectNothing();
-  await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "member" });
+  await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "member" });
   expect((await post(parley, hook, { content: "x" })).status).toBe(201);
 });
 
@@ -85,7 +85,7 @@ test("a hook of a disabled user returns 404", async () => {
 
 test("a hook of a deleted user returns 404, and its messages stay", async () => {
   const { message } = (await post(parley, hook, { content: "stays" })).body;
-  const { status } = await ben.ask("DELETE", "/me", { current_password: "correct horse battery" });
+  const { status } = await ben.request("DELETE", "/me", { current_password: "correct horse battery" });
   expect(status).toBeLessThan(300);
   await expectNothing();
   const { body } = await anna.get<{ data: object[] }>(`/conversations/${id}/messages`);

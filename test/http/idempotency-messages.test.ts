@@ -37,7 +37,7 @@ afterAll(async () => {
 
 const pieces = Array.from({ length: 30 }, (_, n) => `word${n} `);
 const keyed = () => ({ "idempotency-key": key });
-const send = (by: Rest, json: object) => by.ask<SentMessage>("POST", path, json, keyed());
+const send = (by: Rest, json: object) => by.request<SentMessage>("POST", path, json, keyed());
 const stream = (json: object, at = path) =>
   openStream(parley, at, { token: anna.account.access_token, json, headers: keyed() });
 /** The last event of a stream: the answer in its final state. */
@@ -144,9 +144,9 @@ describe("regenerating an answer with a key", () => {
     await (await stream({ content: "question", reply: true })).ended;
     const [, answer] = await history();
     const regenerate = `${path}/${answer?.id}/regenerate`;
-    const first = await anna.ask<SentMessage>("POST", regenerate, {}, keyed());
+    const first = await anna.request<SentMessage>("POST", regenerate, {}, keyed());
     expect(first.status).toBe(201);
-    const second = await anna.ask<SentMessage>("POST", regenerate, {}, keyed());
+    const second = await anna.request<SentMessage>("POST", regenerate, {}, keyed());
     expect(second.body).toEqual(first.body);
     expect(await history()).toHaveLength(3);
 
@@ -154,7 +154,7 @@ describe("regenerating an answer with a key", () => {
     while ((await history()).some(({ status }) => status === "streaming")) await Bun.sleep(10);
     key = createId();
     await (await stream({}, regenerate)).ended;
-    const again = await anna.ask<ProblemBody>("POST", regenerate, {}, keyed());
+    const again = await anna.request<ProblemBody>("POST", regenerate, {}, keyed());
     expect([again.status, again.body.code]).toEqual([409, "idempotency_answer_not_kept"]);
     expect(await history()).toHaveLength(4);
   });

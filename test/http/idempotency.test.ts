@@ -4,7 +4,7 @@ import { createId } from "../../src/lib/id.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { countWaiting } from "../support/postgres-locks.ts";
-import { type Answer, createRest, type Rest } from "../support/rest.ts";
+import { createRest, type Rest, type RestResponse } from "../support/rest.ts";
 
 type Created = { id: string; title: string };
 
@@ -32,9 +32,9 @@ afterAll(async () => {
   await database.database.end();
 });
 
-const create = <T = Created>(by: Rest, json: object, sent = key, path = "/conversations"): Promise<Answer<T>> =>
-  by.ask<T>("POST", path, json, { "idempotency-key": sent });
-const isReplayed = ({ headers }: Answer<unknown>) => headers.get("idempotent-replayed") === "true";
+const create = <T = Created>(by: Rest, json: object, sent = key, path = "/conversations"): Promise<RestResponse<T>> =>
+  by.request<T>("POST", path, json, { "idempotency-key": sent });
+const isReplayed = ({ headers }: RestResponse<unknown>) => headers.get("idempotent-replayed") === "true";
 const titled = async (by: Rest, title: string) =>
   (await by.all<Created>("/conversations", 200)).rows.filter((conversation) => conversation.title === title);
 const countKeys = async () => (await parley.database`select 1 from idempotency_keys`).length;
@@ -233,7 +233,7 @@ describe("a response without a result is not stored", () => {
 describe("where a key has no effect", () => {
   test("a request without a key leaves no trace", async () => {
     const before = await countKeys();
-    expect((await anna.ask("POST", "/conversations", {})).status).toBe(201);
+    expect((await anna.request("POST", "/conversations", {})).status).toBe(201);
     expect(await countKeys()).toBe(before);
   });
 
@@ -241,10 +241,10 @@ describe("where a key has no effect", () => {
     const before = await countKeys();
     const tickets = await Promise.all([1, 2].map(() => create<{ ticket: string }>(anna, {}, key, "/auth/ticket")));
     expect(new Set(tickets.map(({ body }) => body.ticket)).size).toBe(2);
-    const { id } = (await anna.ask<Created>("POST", "/conversations", {})).body;
+    const { id } = (await anna.request<Created>("POST", "/conversations", {})).body;
     for (const title of ["one", "two"]) {
       const headers = { "idempotency-key": "not a key" };
-      const changed = await anna.ask<Created>("PATCH", `/conversations/${id}`, { title }, headers);
+      const changed = await anna.request<Created>("PATCH", `/conversations/${id}`, { title }, headers);
       expect([changed.status, changed.body.title]).toEqual([200, title]);
     }
     expect(await countKeys()).toBe(before);
@@ -271,7 +271,7 @@ describe("an API key", () => {
     const mine = await create(anna, { title: key });
     const seen = new Set([mine.body.id]);
     for (const name of ["one", "two"]) {
-      const made = await anna.ask<{ key: string }>("POST", "/api-keys", { name, scopes: ["conversations:write"] });
+      const made = await anna.request<{ key: string }>("POST", "/api-keys", { name, scopes: ["conversations:write"] });
       const machine = createRest(parley, { ...anna.account, access_token: made.body.key });
       const first = await create(machine, { title: key });
       expect([first.status, isReplayed(first)]).toEqual([201, false]);
@@ -288,6 +288,6 @@ test("the keys of a deleted user are deleted", async () => {
   await create(carl, { title: key });
   const rows = () => parley.database`select 1 from idempotency_keys where user_id = ${account.user.id}`;
   expect(await rows()).toHaveLength(1);
-  expect((await carl.ask("DELETE", "/me", { current_password: "correct horse battery" })).status).toBe(204);
+  expect((await carl.request("DELETE", "/me", { current_password: "correct horse battery" })).status).toBe(204);
   expect(await rows()).toHaveLength(0);
 });

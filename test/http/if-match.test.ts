@@ -18,7 +18,7 @@ afterAll(() => parley.stop());
 
 type Kind = { create(): Promise<string>; change: (text: string) => object; read: (body: unknown) => unknown };
 const post = async (path: string, json: object) =>
-  `${path}/${(await anna.ask<{ id: string }>("POST", path, json)).body.id}`;
+  `${path}/${(await anna.request<{ id: string }>("POST", path, json)).body.id}`;
 
 /** The resources that have an ETag and can be changed. */
 const kinds: Record<string, Kind> = {
@@ -43,9 +43,14 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
   const { create, change, read } = kinds[name] as Kind;
   const tagOf = async (path: string) => (await anna.get(path)).headers.get("etag") ?? "";
   const patch = (path: string, text: string, ifMatch?: string, by = anna) =>
-    by.ask<{ code?: string }>("PATCH", path, change(text), ifMatch === undefined ? undefined : { "if-match": ifMatch });
+    by.request<{ code?: string }>(
+      "PATCH",
+      path,
+      change(text),
+      ifMatch === undefined ? undefined : { "if-match": ifMatch },
+    );
   const remove = (path: string, ifMatch: string, by = anna) =>
-    by.ask<{ code?: string }>("DELETE", path, undefined, { "if-match": ifMatch });
+    by.request<{ code?: string }>("DELETE", path, undefined, { "if-match": ifMatch });
 
   test("changes if the ETag is current, and only once; the response has the new ETag", async () => {
     const path = await create();
@@ -115,7 +120,7 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
 
   test("invalid input is reported before the ETag is compared", async () => {
     const path = await create();
-    const answer = await anna.ask("PATCH", path, { nothing: 1 }, { "if-match": '"other"' });
+    const answer = await anna.request("PATCH", path, { nothing: 1 }, { "if-match": '"other"' });
     expect(answer.status).toBe(422);
   });
 });
@@ -123,14 +128,14 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
 test("a member who is not an owner is refused regardless of the ETag", async () => {
   const path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}`;
   for (const ifMatch of [(await ben.get(path)).headers.get("etag") ?? "", '"other"'])
-    expect((await ben.ask("PATCH", path, { title: "b" }, { "if-match": ifMatch })).status).toBe(403);
+    expect((await ben.request("PATCH", path, { title: "b" }, { "if-match": ifMatch })).status).toBe(403);
 });
 
 test("a new message changes the conversation's ETag", async () => {
   const path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}`;
   const tag = (await anna.get(path)).headers.get("etag") ?? "";
-  await ben.ask("POST", `${path}/messages`, { content: "in between", reply: false });
-  expect((await anna.ask("PATCH", path, { title: "a" }, { "if-match": tag })).status).toBe(412);
+  await ben.request("POST", `${path}/messages`, { content: "in between", reply: false });
+  expect((await anna.request("PATCH", path, { title: "a" }, { "if-match": tag })).status).toBe(412);
 });
 
 test("a route that changes a resource with an ETag can't be mounted without If-Match", () => {

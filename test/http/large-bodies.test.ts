@@ -37,10 +37,10 @@ afterAll(async () => {
 });
 
 const create = async (by: Rest): Promise<string> =>
-  (await by.ask<{ id: string }>("POST", "/conversations", { reply_mode: "never" })).body.id;
+  (await by.request<{ id: string }>("POST", "/conversations", { reply_mode: "never" })).body.id;
 const large = (chars = LARGE_CHARS) => ({ content: "語".repeat(chars) });
 const send = (by: Rest, conversation: string, json: object) =>
-  by.ask<Sent & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
+  by.request<Sent & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
 
 /** Posts a raw body as Anna. */
 const post = (path: string, body: string, options: { method?: string; type?: string; signal?: AbortSignal } = {}) =>
@@ -224,6 +224,6 @@ test("accepts everything that fits its schema, even if its JSON is long", async 
   const escaped = `{"a":"${"\\u0061".repeat(16_000)}"}`;
   expect((await post("/api/v1/me/preferences", escaped, { method: "PUT" })).status).toBe(200);
   expect((await post("/api/v1/conversations", `{"metadata":${escaped}}`)).status).toBe(201);
-  const { status } = await anna.ask("POST", "/prompts", { name: "Long", template: "語".repeat(32_000) });
+  const { status } = await anna.request("POST", "/prompts", { name: "Long", template: "語".repeat(32_000) });
   expect(status).toBe(201);
 });

@@ -39,8 +39,8 @@ test("a request with a slowly arriving body succeeds", async () => {
 
 test("it is refused if the key was deleted or the session ended meanwhile", async () => {
   const json = { name: "slow", scopes: ["conversations:write"] };
-  const { body: key } = await anna.ask<{ id: string; key: string }>("POST", "/api-keys", json);
-  const byKey = await sendInHalves(key.key, { title: "by a key" }, () => anna.ask("DELETE", `/api-keys/${key.id}`));
+  const { body: key } = await anna.request<{ id: string; key: string }>("POST", "/api-keys", json);
+  const byKey = await sendInHalves(key.key, { title: "by a key" }, () => anna.request("DELETE", `/api-keys/${key.id}`));
   const login = await parley.fetch("/api/v1/auth/login", {
     json: { email: anna.account.user.email, password: "correct horse battery" },
   });

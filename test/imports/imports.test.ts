@@ -111,7 +111,7 @@ describe("importing the same file again", () => {
   test("restores description was deleted", async () => {
     await run("chatgpt", [chat("deleted")]);
     const id = await idOf("deleted");
-    await createRest(asking.parley, anna).ask("DELETE", `/conversations/${id}`);
+    await createRest(asking.parley, anna).request("DELETE", `/conversations/${id}`);
     expect(await run("chatgpt", [chat("deleted")])).toMatchObject({ imported: 1, skipped: 0 });
     expect(await idOf("deleted")).not.toBe(id);
   });
@@ -250,7 +250,7 @@ describe("a user's quota", () => {
       200,
     );
     const answer = rows.find(({ role }) => role === "assistant");
-    await createRest(asking.parley, dora).ask("DELETE", `/conversations/${id}/messages/${answer?.id}`);
+    await createRest(asking.parley, dora).request("DELETE", `/conversations/${id}/messages/${answer?.id}`);
     const after = await createRest(asking.parley, dora).get<{ quotas: { stored_bytes: { used: number } } }>(
       "/me/usage",
     );
@@ -298,7 +298,7 @@ describe("imports", () => {
     await run("chatgpt", [chat("gina"), 7], gina);
     const open = await sendFile(asking.parley, gina, "chatgpt", JSON.stringify([chat("gina 2")]));
     const { id } = (await open.json()) as Import;
-    const removed = await createRest(asking.parley, gina).ask("DELETE", "/me", {
+    const removed = await createRest(asking.parley, gina).request("DELETE", "/me", {
       current_password: "correct horse battery",
     });
     expect(removed.status).toBe(204);

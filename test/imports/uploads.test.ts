@@ -161,7 +161,10 @@ describe("an upload is refused", () => {
       [["messages:write"], 403],
       [["conversations:write", "messages:write"], 202],
     ] as const) {
-      const { body } = await createRest(parley, anna).ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes });
+      const { body } = await createRest(parley, anna).request<{ key: string }>("POST", "/api-keys", {
+        name: "k",
+        scopes,
+      });
       const response = await parley.fetch("/api/v1/imports?source=chatgpt", {
         method: "POST",
         token: body.key,

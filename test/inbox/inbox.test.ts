@@ -25,8 +25,8 @@ afterAll(async () => {
 });
 
 const send = async (by: Rest, id: string, content = "Hello.") =>
-  (await by.ask<{ message: { id: string; seq: number } }>("POST", `/conversations/${id}/messages`, { content })).body
-    .message;
+  (await by.request<{ message: { id: string; seq: number } }>("POST", `/conversations/${id}/messages`, { content }))
+    .body.message;
 
 const create = async (members: Account[] = [ben]): Promise<string> =>
   (await createConversation(parley, anna, members)).id;
@@ -52,7 +52,7 @@ describe.concurrent("an inbox", () => {
       title: "Mine",
       last_seq: 0,
     });
-    await ofBen.ask("DELETE", `/conversations/${id}`);
+    await ofBen.request("DELETE", `/conversations/${id}`);
     expect(await inbox.waitForChange({ conversation_id: id, change: "removed" })).toMatchObject({
       title: "",
       last_seq: 1,
@@ -65,12 +65,12 @@ describe.concurrent("an inbox", () => {
     const message = await send(rest, id);
     await send(rest, id);
     await inbox.waitForChange({ conversation_id: id, unread: 2 });
-    await rest.ask("PATCH", `/conversations/${id}`, { title: "Plans" });
+    await rest.request("PATCH", `/conversations/${id}`, { title: "Plans" });
     await inbox.waitForChange({ conversation_id: id, title: "Plans", change: "updated" });
-    await rest.ask("DELETE", `/conversations/${id}/messages/${message.id}`);
+    await rest.request("DELETE", `/conversations/${id}/messages/${message.id}`);
     await inbox.waitForChange({ conversation_id: id, unread: 1, title: "Plans" });
     const other = await openSocket(parley.url, { token: ben.access_token });
-    const { last_read_seq } = await other.ask({ type: "read", conversation_id: id, seq: 3 });
+    const { last_read_seq } = await other.request({ type: "read", conversation_id: id, seq: 3 });
     expect(last_read_seq).toBe(3);
     expect(await inbox.waitForChange({ conversation_id: id, last_read_seq: 3 })).toMatchObject({ unread: 0 });
     expect(other.list("inbox")).toEqual([]);
@@ -81,8 +81,8 @@ describe.concurrent("an inbox", () => {
     const id = await create();
     await inbox.waitForChange({ conversation_id: id });
     await send(rest, id);
-    await rest.ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
-    await rest.ask("PATCH", `/conversations/${id}`, { title: "Without Ben" });
+    await rest.request("DELETE", `/conversations/${id}/members/${ben.user.id}`);
+    await rest.request("PATCH", `/conversations/${id}`, { title: "Without Ben" });
     await send(rest, id);
     const removed = await inbox.waitForChange({ conversation_id: id, change: "removed" });
     // The event that ended the membership, none later.
@@ -93,7 +93,7 @@ describe.concurrent("an inbox", () => {
     expect(inbox.list(id).at(-1)?.change).toBe("removed");
     expect(JSON.stringify(inbox.list(id))).not.toContain("Without Ben");
     // After rejoining: the conversation is new to the list, with the earlier read position.
-    await rest.ask("POST", `/conversations/${id}/members`, { user_id: ben.user.id });
+    await rest.request("POST", `/conversations/${id}/members`, { user_id: ben.user.id });
     await inbox.waitFor((frame) => frame.conversation_id === id && frame.title === "Without Ben");
     expect(inbox.list(id).at(-1)).toMatchObject({ change: "added" });
   });
@@ -101,7 +101,7 @@ describe.concurrent("an inbox", () => {
   test("receives a new role as a change, not as a new conversation", async () => {
     const id = await create();
     await inbox.waitForChange({ conversation_id: id, change: "added" });
-    await rest.ask("POST", `/conversations/${id}/members`, { user_id: ben.user.id, role: "viewer" });
+    await rest.request("POST", `/conversations/${id}/members`, { user_id: ben.user.id, role: "viewer" });
     await inbox.waitForChange({ conversation_id: id, last_seq: 2, change: "updated" });
     expect(inbox.list(id).map(({ change }) => change)).toEqual(["added", "updated"]);
   });
@@ -110,7 +110,7 @@ describe.concurrent("an inbox", () => {
     const id = await create();
     await inbox.waitForChange({ conversation_id: id });
     const late = await openInbox(parley, ben);
-    await rest.ask("DELETE", `/conversations/${id}`);
+    await rest.request("DELETE", `/conversations/${id}`);
     expect(await late.waitForChange({ conversation_id: id })).toMatchObject({ change: "removed", last_seq: 2 });
     await late.close();
   });
@@ -121,7 +121,7 @@ describe.concurrent("an inbox", () => {
     const sender = await openSocket(parley.url, { token: anna.access_token });
     await Promise.all(
       Array.from({ length: 200 }, (_, n) =>
-        sender.ask({ type: "message.send", conversation_id: id, client_message_id: `${n}`, content: `${n}` }),
+        sender.request({ type: "message.send", conversation_id: id, client_message_id: `${n}`, content: `${n}` }),
       ),
     );
     expect(await inbox.waitForChange({ conversation_id: id, last_seq: 201 })).toMatchObject({ unread: 200 });
@@ -134,7 +134,7 @@ describe.concurrent("an inbox", () => {
   test("works alongside a subscription to the same conversation", async () => {
     const id = await create();
     const both = await openInbox(parley, ben);
-    await both.ask({ type: "subscribe", conversation_id: id });
+    await both.request({ type: "subscribe", conversation_id: id });
     const { seq } = await send(rest, id);
     await both.waitForChange({ conversation_id: id, last_seq: seq });
     expect((await both.waitFor(({ type }) => type === "message.created")).seq).toBe(seq);
@@ -145,11 +145,11 @@ describe.concurrent("an inbox", () => {
     const [one, other] = [await openInbox(parley, ben), await openInbox(parley, ben)];
     const id = await create();
     await Promise.all([one, other].map((each) => each.waitForChange({ conversation_id: id })));
-    expect(await one.ask({ type: "inbox.unsubscribe" })).toMatchObject({ type: "ack" });
+    expect(await one.request({ type: "inbox.unsubscribe" })).toMatchObject({ type: "ack" });
     await send(rest, id);
     await other.waitForChange({ conversation_id: id, unread: 1 });
     expect(one.list(id)).toHaveLength(1);
-    expect(await one.ask({ type: "inbox.subscribe" })).toMatchObject({ type: "ack" });
+    expect(await one.request({ type: "inbox.subscribe" })).toMatchObject({ type: "ack" });
     await send(rest, id);
     await one.waitForChange({ conversation_id: id, unread: 2 });
     await Promise.all([one.close(), other.close()]);
@@ -161,7 +161,7 @@ describe.concurrent("an inbox", () => {
     const id = await create();
     await send(rest, id);
     await inbox.waitForChange({ conversation_id: id, unread: 1 });
-    await rest.ask("DELETE", `/conversations/${id}`);
+    await rest.request("DELETE", `/conversations/${id}`);
     await inbox.waitForChange({ conversation_id: id, change: "removed" });
     expect(outside.list()).toEqual([]);
     await outside.close();
@@ -173,7 +173,7 @@ describe.concurrent("an inbox", () => {
     await send(rest, ids[0] ?? "");
     const { id } = await send(rest, ids[0] ?? "");
     for (let n = 0; n < 3; n += 1) await send(rest, ids[1] ?? "");
-    await rest.ask("DELETE", `/conversations/${ids[0]}/messages/${id}`);
+    await rest.request("DELETE", `/conversations/${ids[0]}/messages/${id}`);
     const first = await openInbox(parley, clara);
     expect(first.unread).toBe(4);
     await parley.database`update conversations set message_count = message_count + 2000 where id = ${ids[2] ?? ""}`;
@@ -199,9 +199,12 @@ describe.concurrent("an inbox", () => {
   });
 
   test("needs the scope to read conversations", async () => {
-    const { body } = await ofBen.ask<{ key: string }>("POST", "/api-keys", { name: "K", scopes: ["messages:read"] });
+    const { body } = await ofBen.request<{ key: string }>("POST", "/api-keys", {
+      name: "K",
+      scopes: ["messages:read"],
+    });
     const socket = await openSocket(parley.url, { token: body.key });
-    expect(await socket.ask({ type: "inbox.subscribe" })).toMatchObject({ type: "error", code: "forbidden" });
+    expect(await socket.request({ type: "inbox.subscribe" })).toMatchObject({ type: "error", code: "forbidden" });
     await socket.close();
   });
 });

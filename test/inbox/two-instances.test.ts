@@ -26,7 +26,7 @@ afterAll(async () => {
   await database.database.end({ timeout: 1 });
 });
 
-const send = (by: Rest, id: string) => by.ask("POST", `/conversations/${id}/messages`, { content: "Hello." });
+const send = (by: Rest, id: string) => by.request("POST", `/conversations/${id}/messages`, { content: "Hello." });
 
 describe("an inbox on another instance", () => {
   let anna: Account;
@@ -49,7 +49,7 @@ describe("an inbox on another instance", () => {
     await inbox.waitForChange({ conversation_id: id, unread: 1, change: "updated" });
     const own = await createConversation(first, ben);
     await inbox.waitForChange({ conversation_id: own.id, change: "added" });
-    await rest.ask("DELETE", `/conversations/${id}`);
+    await rest.request("DELETE", `/conversations/${id}`);
     await inbox.waitForChange({ conversation_id: id, change: "removed" });
     await waitForList(inbox, second);
   });
@@ -64,12 +64,12 @@ describe("an inbox on another instance", () => {
     link.cut();
     const before = inbox.list().length;
     await send(rest, written ?? "");
-    await rest.ask("PATCH", `/conversations/${renamed}`, { title: "Plans" });
+    await rest.request("PATCH", `/conversations/${renamed}`, { title: "Plans" });
     // A read position leaves no trace in the event log.
     await first.database`update members set last_read_seq = 2, read_count = 1
       where conversation_id = ${read ?? ""} and user_id = ${ben.user.id}`;
-    await rest.ask("DELETE", `/conversations/${left}/members/${ben.user.id}`);
-    await rest.ask("DELETE", `/conversations/${deleted}`);
+    await rest.request("DELETE", `/conversations/${left}/members/${ben.user.id}`);
+    await rest.request("DELETE", `/conversations/${deleted}`);
     const added = await create();
     const mine = (await createConversation(first, ben)).id;
     await Bun.sleep(100);
@@ -128,11 +128,12 @@ async function startScenario() {
           const { body } = await rest.get<{ last_seq: number }>(`/conversations/${id}`);
           const socket = inboxes[by] as TestInbox;
           if (body.last_seq)
-            await socket.ask({ type: "read", conversation_id: id, seq: Math.ceil(at * body.last_seq) });
-        } else if (kind === "add") await rest.ask("POST", `/conversations/${id}/members`, { user_id: other.user.id });
-        else if (kind === "remove") await rest.ask("DELETE", `/conversations/${id}/members/${other.user.id}`);
-        else if (kind === "rename") await rest.ask("PATCH", `/conversations/${id}`, { title: `${at}` });
-        else await rest.ask("DELETE", `/conversations/${id}`);
+            await socket.request({ type: "read", conversation_id: id, seq: Math.ceil(at * body.last_seq) });
+        } else if (kind === "add")
+          await rest.request("POST", `/conversations/${id}/members`, { user_id: other.user.id });
+        else if (kind === "remove") await rest.request("DELETE", `/conversations/${id}/members/${other.user.id}`);
+        else if (kind === "rename") await rest.request("PATCH", `/conversations/${id}`, { title: `${at}` });
+        else await rest.request("DELETE", `/conversations/${id}`);
       }
     },
   };

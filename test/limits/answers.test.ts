@@ -29,7 +29,7 @@ const countMessages = async () => {
 };
 type Sent = { message: { id: string }; reply: { id: string } | null };
 const send = (rest: Rest, id: string, more: object = { reply: true }) =>
-  rest.ask<Sent & { code?: string }>("POST", `/conversations/${id}/messages`, { content: "Well?", ...more });
+  rest.request<Sent & { code?: string }>("POST", `/conversations/${id}/messages`, { content: "Well?", ...more });
 
 describe("answers requested by one user", () => {
   test("are counted together across all ways of requesting them", async () => {
@@ -50,9 +50,9 @@ describe("answers requested by one user", () => {
       client_message_id: "m1",
       reply: true,
     };
-    expect(await socket.ask(frame)).toMatchObject({ type: "ack" });
+    expect(await socket.request(frame)).toMatchObject({ type: "ack" });
     const regenerate = { type: "generation.regenerate", message_id: first.body.message.id };
-    expect(await socket.ask(regenerate)).toMatchObject({ type: "ack" });
+    expect(await socket.request(regenerate)).toMatchObject({ type: "ack" });
     const json = { model: "compatible/one", messages: [{ role: "user", content: "And now?" }] };
     const complete = () => asking.parley.fetch("/v1/chat/completions", { token: account.access_token, json });
     expect((await complete()).status).toBe(200);
@@ -62,13 +62,13 @@ describe("answers requested by one user", () => {
     expect(refused).toMatchObject({ status: 429, body: { code: "rate_limited", violated_policies: ["burst"] } });
     expect(Number(refused.headers.get("retry-after"))).toBeWithin(1, 11);
     expect(refused.headers.get("ratelimit-policy")).toStartWith('"burst";q=4;w=10');
-    expect(await socket.ask({ ...frame, client_message_id: "m2" })).toMatchObject({
+    expect(await socket.request({ ...frame, client_message_id: "m2" })).toMatchObject({
       type: "error",
       code: "rate_limited",
       temporary: true,
       retry_after_ms: expect.any(Number),
     });
-    expect(await socket.ask(regenerate)).toMatchObject({ type: "error", code: "rate_limited" });
+    expect(await socket.request(regenerate)).toMatchObject({ type: "error", code: "rate_limited" });
     expect((await complete()).status).toBe(429);
     expect(await countMessages()).toBe(before);
 
@@ -102,13 +102,13 @@ describe("answers in progress of one user", () => {
     expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
     expect(await countMessages()).toBe(6);
     const path = `/conversations/${id}/messages/${sent[0]?.body.message.id}/regenerate`;
-    expect((await rest.ask("POST", path)).status).toBe(429);
+    expect((await rest.request("POST", path)).status).toBe(429);
     const json = { model: "compatible/one", messages: [{ role: "user", content: "And now?" }] };
     const { access_token: token } = account;
     expect((await asking.parley.fetch("/v1/chat/completions", { token, json })).status).toBe(429);
     expect(await (await asking.parley.fetch("/metrics")).text()).toContain('{limit="generations"} 3');
 
-    const stop = await rest.ask("POST", `/conversations/${id}/messages/${sent[0]?.body.reply?.id}/cancel`);
+    const stop = await rest.request("POST", `/conversations/${id}/messages/${sent[0]?.body.reply?.id}/cancel`);
     expect(stop.body).toMatchObject({ status: "cancelled" });
     expect((await send(rest, id)).status).toBe(201);
     expect((await send(rest, id)).status).toBe(429);

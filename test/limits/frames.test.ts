@@ -40,7 +40,7 @@ describe("frames of one socket", () => {
     const { id } = await createConversation(parley, anna);
     const socket = await connect(anna);
     expect((await ping(socket, 10)).pongs).toBe(10);
-    const answer = await socket.ask({
+    const answer = await socket.request({
       type: "message.send",
       conversation_id: id,
       client_message_id: "m1",

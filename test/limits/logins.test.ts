@@ -158,8 +158,8 @@ test("the current password of a logged-in user is guarded alike on every route t
   const anna = await parley.register();
   const rest = createRest(parley, anna);
   const change = { current_password: "wrong", new_password: "another good one" };
-  for (let n = 0; n < FREE - 1; n += 1) expect((await rest.ask("POST", "/me/password", change)).status).toBe(403);
-  expect((await rest.ask("DELETE", "/me", { current_password: "wrong" })).status).toBe(403);
+  for (let n = 0; n < FREE - 1; n += 1) expect((await rest.request("POST", "/me/password", change)).status).toBe(403);
+  expect((await rest.request("DELETE", "/me", { current_password: "wrong" })).status).toBe(403);
   const right = { ...change, current_password: TEST_PASSWORD };
   const refused = await rest.refused("POST", "/me/password", right);
   expect(refused).toMatchObject({ status: 429, code: "rate_limited" });
@@ -167,5 +167,5 @@ test("the current password of a logged-in user is guarded alike on every route t
     code: "rate_limited",
   });
   advanceClock(1_010);
-  expect((await rest.ask("POST", "/me/password", right)).status).toBe(200);
+  expect((await rest.request("POST", "/me/password", right)).status).toBe(200);
 });

@@ -93,7 +93,7 @@ describe("requests", () => {
   test("for feeds that have missed events do not wait for each other", async () => {
     const groups = await Promise.all(Array.from({ length: 6 }, () => createConversation(parley, anna.account)));
     for (const { id } of groups)
-      await anna.ask("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
+      await anna.request("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
     const feeds = await Promise.all(
       groups.map(({ id }) =>
         parley.fetch(`/api/v1/conversations/${id}/events`, {
@@ -108,7 +108,7 @@ describe("requests", () => {
     );
     const acks = await Promise.all(
       sockets.map((socket, n) =>
-        socket.ask({ type: "subscribe", id: "s", conversation_id: groups[n]?.id ?? "", after_seq: 0 }),
+        socket.request({ type: "subscribe", id: "s", conversation_id: groups[n]?.id ?? "", after_seq: 0 }),
       ),
     );
     expect(acks.map(({ type }) => type)).toEqual(groups.map(() => "ack"));

@@ -52,7 +52,7 @@ test("an instance frozen inside a transaction blocks its conversation for a limi
     ];
     const send = async (conversationId: string) =>
       expect(
-        (await rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "hello", reply: false }))
+        (await rest.request("POST", `/conversations/${conversationId}/messages`, { content: "hello", reply: false }))
           .status,
       ).toBe(201);
     await measure(300, () => send(other));

@@ -72,9 +72,9 @@ test(`deletes a conversation of ${MESSAGES} messages at once, and erases it with
   await fill(id);
 
   const socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id: id });
+  await socket.request({ type: "subscribe", conversation_id: id });
   const send = (conversationId: string) =>
-    rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "text", reply: false });
+    rest.request("POST", `/conversations/${conversationId}/messages`, { content: "text", reply: false });
   const sendStatuses: number[] = [];
   const took: number[] = [];
   let isErased = false;
@@ -96,7 +96,7 @@ test(`deletes a conversation of ${MESSAGES} messages at once, and erases it with
   ];
   await Bun.sleep(200);
   const startedAtMs = performance.now();
-  expect((await rest.ask("DELETE", `/conversations/${id}`)).status).toBe(204);
+  expect((await rest.request("DELETE", `/conversations/${id}`)).status).toBe(204);
   const deletedMs = performance.now() - startedAtMs;
   expect(deletedMs).toBeLessThan(DELETION_MAX_MS);
   await socket.waitFor(({ type }) => type === "conversation.deleted");

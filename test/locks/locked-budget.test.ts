@@ -29,7 +29,10 @@ const whilePayerIsLocked = <T>(payer: string, work: () => Promise<T>) =>
   whileLocked(asking.parley.database, LOCK_WINDOWS, [payer], work);
 
 const send = async (rest: Rest, id: string, content: string, more: Record<string, unknown> = {}) => {
-  const { status, body } = await rest.ask<SentMessage>("POST", `/conversations/${id}/messages`, { content, ...more });
+  const { status, body } = await rest.request<SentMessage>("POST", `/conversations/${id}/messages`, {
+    content,
+    ...more,
+  });
   return { status, seq: body.message?.seq ?? 0 };
 };
 const expectSent = async (rest: Rest, id: string, more: Record<string, unknown> = {}) =>
@@ -85,7 +88,7 @@ test("an answer that ends meanwhile delays no one, keeps its lease, and is charg
   provider.script("one", { pieces, pieceDelayMs: 50 }, { text: "Short." });
   const before = await findDay(anna.id);
   const seen = provider.requestsOf("one").length;
-  const { body } = await anna.ask<SentMessage>("POST", `/conversations/${group}/messages`, {
+  const { body } = await anna.request<SentMessage>("POST", `/conversations/${group}/messages`, {
     content: "Talk.",
     reply: true,
   });
@@ -113,13 +116,13 @@ test("an answer that ends meanwhile delays no one, keeps its lease, and is charg
 }, 30_000);
 
 test("another answer that the payer requests is refused temporarily, and does not block the group", async () => {
-  const { body } = await anna.ask<SentMessage>("POST", `/conversations/${group}/messages`, {
+  const { body } = await anna.request<SentMessage>("POST", `/conversations/${group}/messages`, {
     content: "Question",
     reply: false,
   });
   await whilePayerIsLocked(anna.id, async () => {
     const path = `/conversations/${group}/messages/${body.message.id}/regenerate`;
-    const refusals = measure(3_000, async () => expect((await anna.ask("POST", path)).status).toBe(503), 300);
+    const refusals = measure(3_000, async () => expect((await anna.request("POST", path)).status).toBe(503), 300);
     await measureStrangers(3_000);
     await refusals;
   });

@@ -36,7 +36,7 @@ const lock = <T>(ids: string[], work: () => Promise<T>) =>
   whileLocked(asking.parley.database, LOCK_CONVERSATIONS, [ids], work);
 
 const send = (rest: Rest, id: string, content: string, more: Record<string, unknown> = {}) =>
-  rest.ask<SentMessage>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
+  rest.request<SentMessage>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
 
 async function sendElsewhere(): Promise<void> {
   expect((await send(ben, free, "hello")).status).toBe(201);
@@ -51,7 +51,7 @@ test("for 4 s delays no one else; messages sent to it are stored in order afterw
   const sent = Array.from({ length: 20 }, (_, n) => `${n}`);
   const { acks, took } = await lock([locked], async () => {
     const acks = sent.map((content, n) =>
-      socket.ask({
+      socket.request({
         type: "message.send",
         id: `l${n}`,
         conversation_id: locked,
@@ -86,8 +86,8 @@ test("for longer than the lock timeout: sends, changes and stops are refused tem
       reply: false,
     });
     const refusals = await Promise.all([
-      ...Array.from({ length: 15 }, (_, n) => anna.ask("PATCH", `/conversations/${locked}`, { title: `${n}` })),
-      anna.ask("PATCH", `/conversations/${locked}/messages/${answered.body.message.id}`, { content: "edited" }),
+      ...Array.from({ length: 15 }, (_, n) => anna.request("PATCH", `/conversations/${locked}`, { title: `${n}` })),
+      anna.request("PATCH", `/conversations/${locked}/messages/${answered.body.message.id}`, { content: "edited" }),
       send(anna, locked, "too early"),
     ]);
     const frame = await socket.waitFor(({ id }) => id === "early");
@@ -112,7 +112,7 @@ test("for longer than the lock timeout: sends, changes and stops are refused tem
   const [row] = await parley.database<{ fence: number }[]>`
     select fence from generations where message_id = ${answered.body.reply?.id ?? ""}`;
   expect(row?.fence).toBe(1);
-  expect((await anna.ask("PATCH", `/conversations/${locked}`, { title: "free" })).status).toBe(200);
+  expect((await anna.request("PATCH", `/conversations/${locked}`, { title: "free" })).status).toBe(200);
   expect((await send(anna, locked, "again")).status).toBe(201);
 }, 90_000);
 
@@ -192,7 +192,7 @@ test("an item that can't be stored fails alone, without delaying its batch", asy
   const contents = Array.from({ length: 60 }, (_, n) => (n === 23 ? "impossible" : `together ${n}`));
   const frames = await Promise.all(
     contents.map((content, n) =>
-      socket.ask({
+      socket.request({
         type: "message.send",
         id: `i${n}`,
         conversation_id: locked,

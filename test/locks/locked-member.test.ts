@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 const send = (rest: Rest, content: string) =>
-  rest.ask<SentMessage>("POST", `/conversations/${group}/messages`, { content, reply: false });
+  rest.request<SentMessage>("POST", `/conversations/${group}/messages`, { content, reply: false });
 
 test("a locked member row delays no one else in the group; the member's messages keep their order", async () => {
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
@@ -30,7 +30,7 @@ test("a locked member row delays no one else in the group; the member's messages
   const lock = "select 1 from members where conversation_id = $1 and user_id = $2 for update";
   const { acks, took } = await whileLocked(parley.database, lock, [group, anna.id], async () => {
     const acks = sent.map((content, n) =>
-      socket.ask({
+      socket.request({
         type: "message.send",
         id: `l${n}`,
         conversation_id: group,
@@ -53,7 +53,7 @@ test("a read position that was moved further meanwhile is acknowledged with its 
   const socket = await openSocket(parley.url, { token: ben.account.access_token });
   const { body } = await send(anna, "one");
   const seq = (await send(anna, "two")).body.message.seq;
-  const read = (id: string) => socket.ask({ type: "read", id, conversation_id: group, seq: body.message.seq });
+  const read = (id: string) => socket.request({ type: "read", id, conversation_id: group, seq: body.message.seq });
   const change = async (statement: string, id: string) => {
     const { answer } = await parley.database.begin(async (sql) => {
       await sql.unsafe(statement, [group, ben.id]);

@@ -112,7 +112,7 @@ async function measure(ms: number, requests: (() => Promise<{ status: number }>)
 }
 
 const send = (rest: Rest, id: string, content: string, more: Record<string, unknown> = {}) =>
-  rest.ask<SentMessage>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
+  rest.request<SentMessage>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
 
 const complete = (rest: Rest, more: Record<string, unknown> = {}) =>
   parley.fetch("/v1/chat/completions", {
@@ -124,7 +124,7 @@ const bystanderRequests = [
   () => send(ben, free, "hello"),
   () => ben.get(`/conversations/${free}/messages`),
   () => ben.get("/conversations"),
-  () => ben.ask("PATCH", `/conversations/${free}`, { title: "still" }),
+  () => ben.request("PATCH", `/conversations/${free}`, { title: "still" }),
   () => fetch(`${parley.url}/readyz`),
 ];
 
@@ -139,23 +139,23 @@ const waits: Record<string, { lock: string; request(n: number): Promise<{ status
     async request(n) {
       // A socket handles its frames in sequence.
       const socket = sockets[n % sockets.length] as TestSocket;
-      const frame = await socket.ask({ type: "read", id: `r${n}`, conversation_id: mine, seq: 2 });
+      const frame = await socket.request({ type: "read", id: `r${n}`, conversation_id: mine, seq: 2 });
       return { status: frame.type === "error" ? 503 : 200 };
     },
   },
   "changes of a profile": {
     lock: "select 1 from users where id = $1 for update",
-    request: (n) => anna.ask("PATCH", "/me", { display_name: `Anna ${n}` }),
+    request: (n) => anna.request("PATCH", "/me", { display_name: `Anna ${n}` }),
   },
   "new conversations": {
     lock: "select 1 from users where id = $1 for update",
-    request: () => anna.ask("POST", "/conversations", {}),
+    request: () => anna.request("POST", "/conversations", {}),
   },
   feedback: {
     lock: `
       select 1 from messages m where exists (
         select 1 from generations g where g.requested_by = $1 and g.message_id = m.id) for update`,
-    request: () => anna.ask("PUT", `${answer}/feedback`, { rating: 1 }),
+    request: () => anna.request("PUT", `${answer}/feedback`, { rating: 1 }),
   },
 };
 
@@ -183,7 +183,7 @@ test("another user's change stays fast while 8 locked conversations have 20 pend
   );
   const { took, statuses } = await whileLocked(SHORTLY_LOCKED_MS, LOCK_CONVERSATIONS, [locked as never], async () => {
     const patches = locked.flatMap((id) =>
-      Array.from({ length: 20 }, (_, n) => anna.ask("PATCH", `/conversations/${id}`, { title: `${n}` })),
+      Array.from({ length: 20 }, (_, n) => anna.request("PATCH", `/conversations/${id}`, { title: `${n}` })),
     );
     const statuses = Promise.all(patches).then((answers) => answers.map(({ status }) => status));
     return {
@@ -288,10 +288,10 @@ test("a change that waits for another user's row does not block other changes of
   const { id } = await createConversation(parley, anna.account);
   const userId = ben.account.user.id;
   await whileLocked(LOCKED_MS, "select 1 from users where id = $1 for update", [userId], async () => {
-    const adding = anna.ask("POST", `/conversations/${id}/members`, { user_id: userId });
+    const adding = anna.request("POST", `/conversations/${id}/members`, { user_id: userId });
     await Bun.sleep(20);
     const changes = await Promise.all(
-      ["a", "b", "c"].map((title) => anna.ask("PATCH", `/conversations/${id}`, { title })),
+      ["a", "b", "c"].map((title) => anna.request("PATCH", `/conversations/${id}`, { title })),
     );
     expect(changes.map(({ status }) => status)).toEqual([200, 200, 200]);
     expect((await adding).status).toBe(503);

@@ -17,17 +17,20 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 test("a prompt that a locked conversation uses is deleted at once, without delaying others", async () => {
-  const { body: prompt } = await anna.ask<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." });
+  const { body: prompt } = await anna.request<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." });
   const { id: locked } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
   const { id: other } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
   const sql = parley.database;
   await sql`
     insert into conversations (id, kind, reply_mode, prompt_id)
     select gen_random_uuid(), 'group', 'never', ${prompt.id} from generate_series(1, ${CONVERSATIONS})`;
-  const remove = () => anna.ask("DELETE", `/prompts/${prompt.id}`);
+  const remove = () => anna.request("DELETE", `/prompts/${prompt.id}`);
   const send = async () => {
     const startedAtMs = performance.now();
-    const { status } = await anna.ask("POST", `/conversations/${other}/messages`, { content: "text", reply: false });
+    const { status } = await anna.request("POST", `/conversations/${other}/messages`, {
+      content: "text",
+      reply: false,
+    });
     expect(status).toBe(201);
     return performance.now() - startedAtMs;
   };
@@ -42,7 +45,7 @@ test("a prompt that a locked conversation uses is deleted at once, without delay
     expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
     expect((await anna.get(`/prompts/${prompt.id}`)).status).toBe(404);
     expect((await anna.get<{ data: unknown[] }>("/prompts")).body.data).toEqual([]);
-    const again = await anna.ask("POST", "/conversations", { title: "t", prompt_id: prompt.id });
+    const again = await anna.request("POST", "/conversations", { title: "t", prompt_id: prompt.id });
     expect(again.status).toBe(422);
     // A conversation that a send had locked at that moment is updated a little later.
     for (let waits = 0; waits < 100 && (await listUsing()).length > 1; waits += 1) await Bun.sleep(50);

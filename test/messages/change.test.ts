@@ -27,18 +27,18 @@ beforeEach(async () => {
   const conversation = await createConversation(parley, owner.account, [author.account, other.account]);
   conversation_id = conversation.id;
   path = `/conversations/${conversation_id}/messages`;
-  message = (await author.ask<SentMessage>("POST", path, { content: "first", reply: false })).body.message;
+  message = (await author.request<SentMessage>("POST", path, { content: "first", reply: false })).body.message;
   socket = await openSocket(parley.url, { token: other.account.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
   return () => socket.close();
 });
 
 const at = (one: Message) => `${path}/${one.id}`;
 const read = async (one: Message) => (await other.get<Message>(at(one))).body;
 const pushed = () => socket.frames.filter(({ seq }) => seq !== undefined);
-const settle = () => socket.ask({ type: "unsubscribe", conversation_id });
+const settle = () => socket.request({ type: "unsubscribe", conversation_id });
 async function ask(): Promise<Message> {
-  const { body } = await author.ask<SentMessage>("POST", path, { content: "question", reply: true });
+  const { body } = await author.request<SentMessage>("POST", path, { content: "question", reply: true });
   const { data } = await socket.waitFor((frame) => frame.type === "message.completed");
   expect(data?.id).toBe(body.reply?.id as string);
   return data as Message;
@@ -46,7 +46,7 @@ async function ask(): Promise<Message> {
 
 describe("editing", () => {
   test("changes the text for its author, as an event with a seq", async () => {
-    const { status, body } = await author.ask<Message>("PATCH", at(message), { content: "FIRST" });
+    const { status, body } = await author.request<Message>("PATCH", at(message), { content: "FIRST" });
     expect(status).toBe(200);
     expect(body).toEqual({ ...message, content: "FIRST", updated_at: body.updated_at });
     expect(Date.parse(body.updated_at)).toBeGreaterThan(Date.parse(message.updated_at));
@@ -80,7 +80,7 @@ describe("editing", () => {
 describe("deleting", () => {
   test.each(["author", "owner"])("leaves a tombstone, for the %s", async (who) => {
     const rest = who === "owner" ? owner : author;
-    expect(await rest.ask("DELETE", at(message))).toMatchObject({ status: 204, body: null });
+    expect(await rest.request("DELETE", at(message))).toMatchObject({ status: 204, body: null });
     const tombstone = await read(message);
     expect(tombstone).toMatchObject({
       ...message,
@@ -101,7 +101,7 @@ describe("deleting", () => {
     const shown = await read(answer);
     expect(shown).toMatchObject({ reasoning: "I thought of it.", output: { a: null, b: 1 } });
     expect(JSON.stringify(shown.output)).toBe('{"b":1,"a":null}');
-    expect((await owner.ask("DELETE", at(answer))).status).toBe(204);
+    expect((await owner.request("DELETE", at(answer))).status).toBe(204);
     expect(await read(answer)).toMatchObject({ content: "", reasoning: null, output: null });
     const { data } = await socket.waitFor((frame) => frame.type === "message.deleted");
     expect(data).toMatchObject({ content: "", reasoning: null, output: null });
@@ -116,16 +116,18 @@ describe("deleting", () => {
   });
 
   test("is idempotent, also concurrently: one event", async () => {
-    const answers = await Promise.all([owner, author, owner, author].map((rest) => rest.ask("DELETE", at(message))));
+    const answers = await Promise.all(
+      [owner, author, owner, author].map((rest) => rest.request("DELETE", at(message))),
+    );
     expect(answers.map(({ status }) => status)).toEqual([204, 204, 204, 204]);
-    expect((await author.ask("DELETE", at(message))).status).toBe(204);
+    expect((await author.request("DELETE", at(message))).status).toBe(204);
     await settle();
     expect(pushed().map(({ type }) => type)).toEqual(["message.deleted"]);
   });
 
   test("is final: a tombstone can't be edited, regenerated or rated", async () => {
     const answer = await ask();
-    for (const one of [message, answer]) await owner.ask("DELETE", at(one));
+    for (const one of [message, answer]) await owner.request("DELETE", at(one));
     const conflict = { status: 409, code: "conflict" };
     expect(await author.refused("PATCH", at(message), { content: "x" })).toMatchObject(conflict);
     expect(await author.refused("POST", `${at(message)}/regenerate`)).toMatchObject(conflict);
@@ -137,7 +139,7 @@ describe("deleting", () => {
 describe("feedback", () => {
   test("is one rating per member, which may be changed", async () => {
     const answer = await ask();
-    const rate = (rest: Rest, input: object) => rest.ask<Feedback>("PUT", `${at(answer)}/feedback`, input);
+    const rate = (rest: Rest, input: object) => rest.request<Feedback>("PUT", `${at(answer)}/feedback`, input);
     const first = await rate(author, { rating: -1, comment: "wrong ☔" });
     expect(first).toMatchObject({ status: 200, body: { message_id: answer.id, rating: -1, comment: "wrong ☔" } });
     expect((await rate(other, { rating: 1 })).body).toMatchObject({ rating: 1, comment: null });

@@ -91,7 +91,7 @@ async function run(steps: Step[], ids: string[]) {
     const perform = async (): Promise<void> => {
       if (one.kind === "send") {
         const parent = one.parent === null ? undefined : known[one.parent % Math.max(1, known.length)];
-        const answer = await socket.ask({
+        const answer = await socket.request({
           type: "message.send",
           id: `${round}/${index}`,
           conversation_id: id,
@@ -113,7 +113,11 @@ async function run(steps: Step[], ids: string[]) {
         });
       } else if (one.kind === "post") {
         const input = { content: `${index}`, client_message_id: `${one.clientId}`, reply: false };
-        const { status, body } = await rest.ask<{ message: Message }>("POST", `/conversations/${id}/messages`, input);
+        const { status, body } = await rest.request<{ message: Message }>(
+          "POST",
+          `/conversations/${id}/messages`,
+          input,
+        );
         accept(status);
         const key = `${one.person}/${one.conversationIndex}/${one.clientId}`;
         // Order is not guaranteed over REST, so these count as repeats.
@@ -130,17 +134,19 @@ async function run(steps: Step[], ids: string[]) {
         if (!message) return;
         const at = `/conversations/${message.conversation_id}/messages/${message.id}`;
         const edit = one.kind === "edit";
-        accept((await rest.ask(edit ? "PATCH" : "DELETE", at, edit ? { content: `edit ${index}` } : undefined)).status);
+        accept(
+          (await rest.request(edit ? "PATCH" : "DELETE", at, edit ? { content: `edit ${index}` } : undefined)).status,
+        );
       } else if (one.kind === "role") {
         const members = `/conversations/${id}/members`;
-        if (one.role) accept((await anna.rest.ask("POST", members, { user_id: carl, role: one.role })).status);
-        else accept((await anna.rest.ask("DELETE", `${members}/${carl}`)).status);
+        if (one.role) accept((await anna.rest.request("POST", members, { user_id: carl, role: one.role })).status);
+        else accept((await anna.rest.request("DELETE", `${members}/${carl}`)).status);
       } else if (one.kind === "title") {
-        accept((await anna.rest.ask("PATCH", `/conversations/${id}`, { title: `${index}` })).status);
+        accept((await anna.rest.request("PATCH", `/conversations/${id}`, { title: `${index}` })).status);
       } else if (one.kind === "subscribe" && rest.id !== carl) {
         const late = await openSocket(parley.url, { token: rest.account.access_token });
         watchers.push({ socket: late, id });
-        await late.ask({ type: "subscribe", conversation_id: id, after_seq: 0 });
+        await late.request({ type: "subscribe", conversation_id: id, after_seq: 0 });
       }
     };
     if (one.kind === "settle") await Promise.all(running.splice(0));
@@ -174,7 +180,7 @@ describe("concurrent random actions", () => {
           }),
         );
         for (const conversation_id of ids)
-          await anna.socket.ask({
+          await anna.socket.request({
             type: "subscribe",
             conversation_id,
             after_seq: 0,
@@ -210,7 +216,7 @@ describe("concurrent random actions", () => {
           expect(new Set(repeats.map(({ message }) => message.seq)).size).toBe(1);
         }
         for (const { socket } of watchers) await socket.close();
-        for (const conversation_id of ids) await anna.socket.ask({ type: "unsubscribe", conversation_id });
+        for (const conversation_id of ids) await anna.socket.request({ type: "unsubscribe", conversation_id });
         anna.socket.frames.length = 0;
       }),
       { numRuns: countRuns(25), interruptAfterTimeLimit: 15_000 * propertyFactor },

@@ -21,13 +21,14 @@ beforeAll(async () => {
   const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
   [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
   path = `/conversations/${(await createConversation(parley, anna.account)).id}`;
-  const first = await anna.ask<SentMessage>("POST", `${path}/messages`, { content: "first", reply: false });
-  await anna.ask("POST", `${path}/members`, { user_id: ben.id });
-  await anna.ask("PATCH", path, { title: "one" });
-  await anna.ask("PATCH", `${path}/messages/${first.body.message.id}`, { content: "second" });
-  edited = (await anna.ask<Message>("PATCH", `${path}/messages/${first.body.message.id}`, { content: "third" })).body;
-  await anna.ask("PATCH", path, { title: "two" });
-  const question = await ben.ask<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
+  const first = await anna.request<SentMessage>("POST", `${path}/messages`, { content: "first", reply: false });
+  await anna.request("POST", `${path}/members`, { user_id: ben.id });
+  await anna.request("PATCH", path, { title: "one" });
+  await anna.request("PATCH", `${path}/messages/${first.body.message.id}`, { content: "second" });
+  edited = (await anna.request<Message>("PATCH", `${path}/messages/${first.body.message.id}`, { content: "third" }))
+    .body;
+  await anna.request("PATCH", path, { title: "two" });
+  const question = await ben.request<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
   const isDone = async () =>
     (await ben.get<Message>(`${path}/messages/${question.body.reply?.id}`)).body.status === "complete";
   while (!(await isDone())) await Bun.sleep(10);

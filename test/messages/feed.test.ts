@@ -29,12 +29,12 @@ beforeEach(async () => {
 afterAll(() => parley.stop());
 
 const send = (content: string, more: object = {}) =>
-  anna.ask<SentMessage>("POST", `${path}/messages`, { content, reply: false, ...more });
+  anna.request<SentMessage>("POST", `${path}/messages`, { content, reply: false, ...more });
 const open = (headers: Record<string, string> = {}, query = "", by: Rest = ben) =>
   openStream(parley, `${path}/events${query}`, { token: by.account.access_token, headers });
 const listOnline = async (): Promise<string[]> => {
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
-  const ack = await socket.ask({ type: "subscribe", conversation_id: id });
+  const ack = await socket.request({ type: "subscribe", conversation_id: id });
   await socket.close();
   return (ack.members_online as string[]).filter((userId) => userId !== anna.id);
 };
@@ -44,11 +44,11 @@ describe("the live feed", () => {
     await send("before");
     const feed = await open();
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     const { body } = await send("now");
-    await anna.ask("PATCH", `${path}/messages/${body.message.id}`, { content: "NOW" });
-    await anna.ask("PATCH", path, { title: "Title" });
-    await anna.ask("DELETE", `${path}/messages/${body.message.id}`);
+    await anna.request("PATCH", `${path}/messages/${body.message.id}`, { content: "NOW" });
+    await anna.request("PATCH", path, { title: "Title" });
+    await anna.request("DELETE", `${path}/messages/${body.message.id}`);
     await feed.waitFor((frame) => frame.type === "message.deleted");
     await socket.waitFor((frame) => frame.type === "message.deleted");
     const isDurable = ({ seq }: { seq?: number }) => seq !== undefined;
@@ -72,7 +72,7 @@ describe("the live feed", () => {
     await first.waitFor((frame) => frame.seq === 3);
     await first.close();
     await send("4");
-    await anna.ask("PATCH", path, { title: "5" });
+    await anna.request("PATCH", path, { title: "5" });
     const second = await open({ "last-event-id": first.events.at(-1)?.id ?? "" });
     await send("6");
     await second.waitFor((frame) => frame.seq === 6);
@@ -127,12 +127,12 @@ describe("the live feed", () => {
     const content = "€".repeat(200_000);
     for (let n = 0; n < 5; n += 1) await send(content);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
-    expect(await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
+    expect(await socket.request({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
       recovered: false,
       events: [],
       last_seq: 6,
     });
-    expect(await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 3 })).toMatchObject({
+    expect(await socket.request({ type: "subscribe", conversation_id: id, after_seq: 3 })).toMatchObject({
       recovered: true,
       last_seq: 6,
     });
@@ -161,7 +161,7 @@ describe("the live feed", () => {
 describe("the live feed ends", () => {
   test("when its reader is removed, with that as its last event", async () => {
     const [gone, stays] = [await open(), await open({}, "", anna)];
-    await anna.ask("DELETE", `${path}/members/${ben.id}`);
+    await anna.request("DELETE", `${path}/members/${ben.id}`);
     await gone.ended;
     await send("behind his back");
     await stays.waitFor((frame) => frame.type === "message.created");
@@ -173,7 +173,7 @@ describe("the live feed ends", () => {
 
   test("when the conversation is deleted", async () => {
     const feeds = [await open(), await open({}, "", anna)];
-    await anna.ask("DELETE", path);
+    await anna.request("DELETE", path);
     for (const feed of feeds) {
       await feed.ended;
       expect(feed.events.at(-1)).toMatchObject({ event: "conversation.deleted", id: "2" });

@@ -22,12 +22,12 @@ beforeEach(async () => {
   path = `/conversations/${id}/messages`;
 });
 
-const send = (content: string) => anna.ask<{ message: Message }>("POST", path, { content, reply: false });
+const send = (content: string) => anna.request<{ message: Message }>("POST", path, { content, reply: false });
 /** Every third seq is an edit of the first message, as in a real conversation. */
 async function fill(): Promise<{ messages: number[]; last: number }> {
   const first = (await send("1")).body.message;
   for (let seq = 2; seq <= 20; seq += 1)
-    if (seq % 3 === 0) await anna.ask("PATCH", `${path}/${first.id}`, { content: `edited ${seq}` });
+    if (seq % 3 === 0) await anna.request("PATCH", `${path}/${first.id}`, { content: `edited ${seq}` });
     else await send(`${seq}`);
   const messages = Array.from({ length: 20 }, (_, index) => index + 1).filter((seq) => seq % 3 !== 0);
   return { messages, last: 20 };
@@ -91,8 +91,8 @@ describe("the history", () => {
   test("shows messages in their current state, and deleted ones as tombstones", async () => {
     const { message } = (await send("first")).body;
     const { message: second } = (await send("second")).body;
-    await anna.ask("PATCH", `${path}/${message.id}`, { content: "FIRST" });
-    await anna.ask("DELETE", `${path}/${second.id}`);
+    await anna.request("PATCH", `${path}/${message.id}`, { content: "FIRST" });
+    await anna.request("DELETE", `${path}/${second.id}`);
     const { data } = (await anna.get<{ data: Message[] }>(path)).body;
     expect(data).toMatchObject([
       { id: message.id, seq: 1, content: "FIRST", deleted_at: null },

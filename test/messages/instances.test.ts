@@ -83,7 +83,7 @@ describe("two instances on one database", () => {
     const [id = ""] = ids;
     const requests = Array.from({ length: 30 }, async (_, n) => {
       const input = { content: `${n}`, client_message_id: `same ${n % 5}`, reply: n % 2 === 0 };
-      return restOf(n % 2).ask<SentMessage>("POST", `/conversations/${id}/messages`, input);
+      return restOf(n % 2).request<SentMessage>("POST", `/conversations/${id}/messages`, input);
     });
     const answers = await Promise.all(requests);
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 201));
@@ -100,10 +100,11 @@ describe("two instances on one database", () => {
   test("a reader on one gets messages from the other once its own next push reveals the gap", async () => {
     const [id = ""] = ids;
     const [first, second] = (await openAll(accounts[1] as Account)) as [TestSocket, TestSocket];
-    for (const socket of [first, second]) await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 });
+    for (const socket of [first, second])
+      await socket.request({ type: "subscribe", conversation_id: id, after_seq: 0 });
     for (let n = 0; n < 20; n += 1)
-      await restOf(1).ask("POST", `/conversations/${id}/messages`, { content: `${n}`, reply: false });
-    await restOf(0).ask("PATCH", `/conversations/${id}`, { title: "here" });
+      await restOf(1).request("POST", `/conversations/${id}/messages`, { content: `${n}`, reply: false });
+    await restOf(0).request("PATCH", `/conversations/${id}`, { title: "here" });
     const log = await readLog(instances[0] as TestApp, id);
     await first.waitFor((frame) => frame.seq === log.length);
     expect(listReceived(first.frames, id)).toEqual(log);

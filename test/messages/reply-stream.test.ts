@@ -70,8 +70,8 @@ describe("the answer to a POST as an event stream", () => {
     provider.script("good", { pieces: words, pieceDelayMs: 5 });
     const reply = await stream({ content: "question", reply: true });
     await reply.waitFor((frame) => frame.type === "message.delta");
-    const other = await ben.ask<SentMessage>("POST", path, { content: "noise", reply: true });
-    await ben.ask("PATCH", `${path}/${other.body.message.id}`, { content: "more noise" });
+    const other = await ben.request<SentMessage>("POST", path, { content: "noise", reply: true });
+    await ben.request("PATCH", `${path}/${other.body.message.id}`, { content: "more noise" });
     await reply.ended;
     expect(types(reply)).toEqual(["message.created", "message.created", "message.completed"]);
     const answer = reply.events.at(-1)?.frame.data;
@@ -100,7 +100,7 @@ describe("the answer to a POST as an event stream", () => {
     provider.script("good", { pieces: words, pieceDelayMs: 30 });
     const reply = await stream({ content: "question", reply: true });
     const { frame } = await reply.waitFor(({ type }) => type === "message.delta");
-    await ben.ask("POST", `${path}/${frame.message_id}/cancel`);
+    await ben.request("POST", `${path}/${frame.message_id}/cancel`);
     await reply.ended;
     const read = readAnswer(reply.frames(), String(frame.message_id));
     expect(read.final).toMatchObject({ status: "cancelled", content: read.text });
@@ -122,7 +122,7 @@ describe("the answer to a POST as an event stream", () => {
   });
 
   test("sends a problem response for errors before the stream begins", async () => {
-    await anna.ask("POST", `${path.replace(/messages$/, "members")}`, { user_id: ben.id, role: "viewer" });
+    await anna.request("POST", `${path.replace(/messages$/, "members")}`, { user_id: ben.id, role: "viewer" });
     const accept = { accept: "text/event-stream" };
     for (const [rest, input, status, code] of [
       [anna, { content: "" }, 422, "invalid"],
@@ -130,7 +130,7 @@ describe("the answer to a POST as an event stream", () => {
       [anna, { content: "x", parent_id: path.split("/")[2] }, 422, "invalid"],
       [ben, { content: "x" }, 403, "forbidden"],
     ] as const) {
-      const refused = await rest.ask<ProblemBody>("POST", path, input, accept);
+      const refused = await rest.request<ProblemBody>("POST", path, input, accept);
       expect(refused).toMatchObject({ status, body: { status, code } });
       expect(refused.headers.get("content-type")).toBe("application/problem+json");
     }
@@ -204,7 +204,7 @@ describe("a reader who disconnects", () => {
     provider.script("good", { pieces: words, pieceDelayMs: 10 });
     const reply = await stream({ content: "question", reply: true }, path, ben);
     await reply.waitFor((frame) => frame.type === "message.delta");
-    await anna.ask("DELETE", path.replace(/messages$/, `members/${ben.id}`));
+    await anna.request("DELETE", path.replace(/messages$/, `members/${ben.id}`));
     await reply.ended;
     expect(types(reply)).toEqual(["message.created", "message.created", "error"]);
   });
@@ -214,7 +214,7 @@ describe("without a configured model", () => {
   test("the built-in one answers from the documents, states that it is offline, and streams", async () => {
     const offline = await startApp();
     const rest = createRest(offline, await offline.register());
-    const { body } = await rest.ask<{ id: string }>("POST", "/conversations", {});
+    const { body } = await rest.request<{ id: string }>("POST", "/conversations", {});
     const reply = await openStream(offline, `/conversations/${body.id}/messages`, {
       token: rest.account.access_token,
       json: { content: "How do I send a message?" },

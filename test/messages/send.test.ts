@@ -27,7 +27,7 @@ beforeEach(async () => {
   path = `/conversations/${id}/messages`;
 });
 
-const send = (input: object, by: Rest = anna) => by.ask<SentMessage>("POST", path, input);
+const send = (input: object, by: Rest = anna) => by.request<SentMessage>("POST", path, input);
 const history = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
 async function waitForEnd(messageId: string): Promise<Message> {
   for (;;) {
@@ -40,7 +40,7 @@ async function waitForEnd(messageId: string): Promise<Message> {
 describe("a message sent over REST", () => {
   test("returns the stored message, and is pushed", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     const { status, headers, body } = await send({ content: "Hello ☔ \t", client_message_id: "c1" });
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1${path}/${body.message.id}`);
@@ -82,8 +82,8 @@ describe("a message sent over REST", () => {
 
   test("to an id in capital letters reaches the subscribers", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: id.toUpperCase() });
-    const { body } = await anna.ask<SentMessage>("POST", `/conversations/${id.toUpperCase()}/messages`, {
+    await socket.request({ type: "subscribe", conversation_id: id.toUpperCase() });
+    const { body } = await anna.request<SentMessage>("POST", `/conversations/${id.toUpperCase()}/messages`, {
       content: "loud",
     });
     expect(body.message.conversation_id).toBe(id);
@@ -122,7 +122,7 @@ describe("a message sent over REST", () => {
     const answers = await Promise.all(
       Array.from({ length: 20 }, async (_, n) => {
         if (n % 2) return (await send({ content: `${n}`, client_message_id: "same" })).body.message;
-        const ack = await socket.ask({
+        const ack = await socket.request({
           type: "message.send",
           id: `f${n}`,
           conversation_id: id,
@@ -143,7 +143,7 @@ describe("a message sent over REST", () => {
     const [mine, benMessage, elsewhere] = await Promise.all([
       send({ content: "a", client_message_id: "same" }),
       send({ content: "b", client_message_id: "same" }, ben),
-      anna.ask<SentMessage>("POST", `/conversations/${other.id}/messages`, {
+      anna.request<SentMessage>("POST", `/conversations/${other.id}/messages`, {
         content: "c",
         client_message_id: "same",
         reply: false,
@@ -158,7 +158,7 @@ describe("a message sent over REST", () => {
     expect(child.body.message.parent_id).toBe(body.message.id);
     expect((await history()).at(-1)).toEqual(child.body.message);
     const other = await createConversation(parley, anna.account);
-    const foreign = await anna.ask<SentMessage>("POST", `/conversations/${other.id}/messages`, {
+    const foreign = await anna.request<SentMessage>("POST", `/conversations/${other.id}/messages`, {
       content: "elsewhere",
     });
     for (const parent_id of [foreign.body.message.id, createId()])
@@ -199,7 +199,7 @@ describe("an invalid message", () => {
     const problem = await anna.refused("POST", path, input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
-    const streamed = await anna.ask<ProblemBody>("POST", path, input, { accept: "text/event-stream" });
+    const streamed = await anna.request<ProblemBody>("POST", path, input, { accept: "text/event-stream" });
     expect(streamed).toMatchObject({ status: 422, body: { code: "invalid" } });
     expect(streamed.headers.get("content-type")).toBe("application/problem+json");
     expect(await history()).toEqual([]);

@@ -58,7 +58,7 @@ describe("an exchange that names a conversation", () => {
   test("is stored as two messages, and pushed to subscribers", async () => {
     provider.script("one", { text: "A red animal." });
     const socket = await openSocket(parley.url, { token: ben.access_token });
-    await socket.ask({ type: "subscribe", conversation_id });
+    await socket.request({ type: "subscribe", conversation_id });
     const completion = await ask();
     const [question, answer, ...rest] = await messages();
     expect(rest).toEqual([]);
@@ -213,7 +213,7 @@ test("assistant messages from a client are never shown as a model's", async () =
   const FORGED = "forgery5c1e";
   provider.script("one", { text: "The model's own words." });
   const socket = await openSocket(parley.url, { token: ben.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
   const histories = [
     [
       { role: "user", content: "First question" },

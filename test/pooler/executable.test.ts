@@ -44,7 +44,7 @@ async function startSending(parley: Parley) {
     const errors: unknown[] = [];
     for (;;) {
       const frame = { conversation_id, content, client_message_id: content, reply: false };
-      const answer = await socket.ask({ type: "message.send", ...frame });
+      const answer = await socket.request({ type: "message.send", ...frame });
       if (answer.type === "ack") return errors;
       errors.push(answer.code);
       await Bun.sleep(RETRY_MS);

@@ -92,7 +92,7 @@ describe.each([
   async function send(socket: TestSocket, content: string, errors: Set<unknown>): Promise<number> {
     for (;;) {
       const frame = { conversation_id, content, client_message_id: content, reply: false };
-      const answer = await socket.ask({ type: "message.send", ...frame });
+      const answer = await socket.request({ type: "message.send", ...frame });
       if (answer.type === "ack") return (answer.message as { seq: number }).seq;
       errors.add(answer.code);
       await Bun.sleep(RETRY_MS);

@@ -167,10 +167,10 @@ describe("the schemas of the document", () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const sent = { type: "message.send", conversation_id, client_message_id: "1", content: "Hello", reply: true };
-    await socket.ask({ type: "subscribe", conversation_id });
-    await socket.ask(sent);
+    await socket.request({ type: "subscribe", conversation_id });
+    await socket.request(sent);
     await socket.waitFor(({ type }) => type === "message.completed");
-    const subscribed = await socket.ask({ type: "subscribe", conversation_id, after_seq: 0 });
+    const subscribed = await socket.request({ type: "subscribe", conversation_id, after_seq: 0 });
     const { frames } = socket;
     await socket.close();
 

@@ -32,7 +32,7 @@ describe("the table of pushes", () => {
     const { id: conversation_id } = await createConversation(parley, anna, [ben]);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const ask = async (frame: { type: keyof typeof clientFrames; [field: string]: unknown }) => {
-      const ack = await socket.ask(frame);
+      const ack = await socket.request(frame);
       expect({ type: frame.type, ack }).toMatchObject({ type: frame.type, ack: { type: "ack" } });
       return ack as { message?: { id: string } };
     };

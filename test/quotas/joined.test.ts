@@ -9,7 +9,7 @@ const limitsOn = { RATE_LIMIT_ENABLED: "true" };
 /** Adds a user to a new conversation. */
 async function addTo(adder: Rest, user: Rest): Promise<{ id: string; status: number }> {
   const id = await quotas.openConversation(adder);
-  const { status } = await adder.ask("POST", `/conversations/${id}/members`, { user_id: user.id });
+  const { status } = await adder.request("POST", `/conversations/${id}/members`, { user_id: user.id });
   return { id, status };
 }
 
@@ -29,7 +29,7 @@ test("a user who reached the limit of joined conversations can't be added to ano
   expect(refused.detail).not.toMatch(/\d/);
   expect((await ben.all(path, 50)).rows).toHaveLength(1);
   // Other users are not affected, nor are her own conversations.
-  expect((await ben.ask("POST", path, { user_id: carl.id })).status).toBe(201);
+  expect((await ben.request("POST", path, { user_id: carl.id })).status).toBe(201);
   expect((await anna.all("/conversations", 2)).rows).toHaveLength(5);
   await Promise.all([quotas.openConversation(anna), quotas.openConversation(anna)]);
   expect(await readQuotas(anna)).toMatchObject({
@@ -40,10 +40,10 @@ test("a user who reached the limit of joined conversations can't be added to ano
   expect((await ben.refused("POST", `/conversations/${first}/members`, { user_id: anna.id })).code).toBe("not_found");
 
   const left = all.find(({ status }) => status === 201);
-  expect((await anna.ask("DELETE", `/conversations/${left?.id}/members/${anna.id}`)).status).toBe(204);
-  expect((await ben.ask("POST", path, { user_id: anna.id })).status).toBe(201);
+  expect((await anna.request("DELETE", `/conversations/${left?.id}/members/${anna.id}`)).status).toBe(204);
+  expect((await ben.request("POST", path, { user_id: anna.id })).status).toBe(201);
   // A new role needs no capacity.
-  expect((await ben.ask("POST", path, { user_id: anna.id, role: "viewer" })).status).toBe(201);
+  expect((await ben.request("POST", path, { user_id: anna.id, role: "viewer" })).status).toBe(201);
 });
 
 test("a user who adds too many members is refused, and others can still add theirs", async () => {
@@ -51,7 +51,7 @@ test("a user who adds too many members is refused, and others can still add thei
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   for (let n = 0; n < 3; n += 1) expect((await addTo(anna, await quotas.join())).status).toBe(201);
   const id = await quotas.openConversation(anna);
-  const refused = await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
+  const refused = await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id });
   expect(refused).toMatchObject({ status: 429, body: { code: "rate_limited", violated_policies: ["burst"] } });
   expect(Number(refused.headers.get("retry-after"))).toBeWithin(1, 11);
   expect((await addTo(ben, anna)).status).toBe(201);
@@ -67,7 +67,7 @@ test("a user who was flooded by strangers can still be added by users they know"
     await quotas.join(),
   ];
   const shared = await quotas.openConversation(anna);
-  expect((await anna.ask("POST", `/conversations/${shared}/members`, { user_id: friend.id })).status).toBe(201);
+  expect((await anna.request("POST", `/conversations/${shared}/members`, { user_id: friend.id })).status).toBe(201);
   const { id } = await addTo(colleague, anna);
   await quotas.parley.database`
     update members set written_bytes = 5 where conversation_id = ${id} and user_id = ${anna.id}`;

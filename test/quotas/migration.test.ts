@@ -15,10 +15,10 @@ test("rows from before the migration count like those from after it", async () =
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   const id = await quotas.openConversation(anna);
   for (const role of ["member", "owner"])
-    await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
+    await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
   await quotas.openConversation(ben);
-  const prompt = await anna.ask<{ id: string }>("POST", "/prompts", { name: "P", template: "zwölf" });
-  await anna.ask("PATCH", `/prompts/${prompt.body.id}`, { template: "elf" });
+  const prompt = await anna.request<{ id: string }>("POST", "/prompts", { name: "P", template: "zwölf" });
+  await anna.request("PATCH", `/prompts/${prompt.body.id}`, { template: "elf" });
   const [before, beforeOfBen] = [await readQuotas(anna), await readQuotas(ben)];
   expect(before).toMatchObject({ conversations: { used: 1 }, prompt_versions: { used: 2 }, stored_bytes: { used: 9 } });
   expect(beforeOfBen).toMatchObject({ conversations: { used: 1 }, joined_conversations: { used: 1 } });

@@ -21,7 +21,7 @@ const countStatuses = (answers: { status: number }[]) => ({
   refused: answers.filter(({ status }) => status === 403).length,
 });
 type Made = { id: string };
-const create = (rest: Rest) => rest.ask<Made>("POST", "/conversations", {});
+const create = (rest: Rest) => rest.request<Made>("POST", "/conversations", {});
 
 test("conversations: of 20 at once five are created; deleting one frees capacity for one", async () => {
   const [anna, ben] = [await quotas.join(), await quotas.join()];
@@ -32,7 +32,7 @@ test("conversations: of 20 at once five are created; deleting one frees capacity
   expect((await create(ben)).status).toBe(201);
 
   const [first] = all.filter(({ status }) => status === 201).map(({ body }) => body.id);
-  expect((await anna.ask("DELETE", `/conversations/${first}`)).status).toBe(204);
+  expect((await anna.request("DELETE", `/conversations/${first}`)).status).toBe(204);
   expect((await create(anna)).status).toBe(201);
   expect((await create(anna)).status).toBe(403);
 });
@@ -41,7 +41,7 @@ test("conversations that a user was added to, even as an owner, do not count as 
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   for (let n = 0; n < 5; n += 1) {
     const id = await quotas.openConversation(ben);
-    const added = await ben.ask("POST", `/conversations/${id}/members`, { user_id: anna.id, role: "owner" });
+    const added = await ben.request("POST", `/conversations/${id}/members`, { user_id: anna.id, role: "owner" });
     expect(added.status).toBe(201);
   }
   expect(await readQuotas(anna)).toMatchObject({
@@ -55,24 +55,24 @@ test("the key of a refused request can be used again once there is capacity", as
   const anna = await quotas.join();
   const createdCount = await Promise.all(Array.from({ length: 5 }, () => create(anna)));
   const headers = { "idempotency-key": createId() };
-  expect((await anna.ask("POST", "/conversations", {}, headers)).status).toBe(403);
-  await anna.ask("DELETE", `/conversations/${createdCount[0]?.body.id}`);
-  expect((await anna.ask("POST", "/conversations", {}, headers)).status).toBe(201);
+  expect((await anna.request("POST", "/conversations", {}, headers)).status).toBe(403);
+  await anna.request("DELETE", `/conversations/${createdCount[0]?.body.id}`);
+  expect((await anna.request("POST", "/conversations", {}, headers)).status).toBe(201);
 });
 
 test("counts prompts and their versions", async () => {
   const anna = await quotas.join();
   const createdCount: Made[] = [];
   for (let n = 0; n < 3; n += 1)
-    createdCount.push((await anna.ask<Made>("POST", "/prompts", { name: `${n}`, template: "one" })).body);
+    createdCount.push((await anna.request<Made>("POST", "/prompts", { name: `${n}`, template: "one" })).body);
   expect(await anna.refused("POST", "/prompts", { name: "3", template: "one" })).toMatchObject(refusedBy("prompts"));
   expect((await anna.all("/prompts", 50)).rows).toHaveLength(3);
 
   const path = `/prompts/${createdCount[0]?.id}`;
-  for (const template of ["two", "three"]) expect((await anna.ask("PATCH", path, { template })).status).toBe(200);
+  for (const template of ["two", "three"]) expect((await anna.request("PATCH", path, { template })).status).toBe(200);
   expect(await anna.refused("PATCH", path, { template: "four" })).toMatchObject(refusedBy("prompt_versions"));
   expect((await anna.get<{ template: string }>(path)).body.template).toBe("three");
-  expect((await anna.ask("PATCH", path, { name: "renamed", template: "three" })).status).toBe(200);
+  expect((await anna.request("PATCH", path, { name: "renamed", template: "three" })).status).toBe(200);
   expect(await readQuotas(anna)).toMatchObject({
     prompts: { used: 3, limit: 3 },
     prompt_versions: { used: 3, limit: 3 },
@@ -81,21 +81,21 @@ test("counts prompts and their versions", async () => {
   expect(await anna.refused("DELETE", `${path}/versions/3`)).toMatchObject({ status: 409 });
   expect(await anna.refused("DELETE", `${path}/versions/9`)).toMatchObject({ status: 404 });
   expect(await (await quotas.join()).refused("DELETE", `${path}/versions/1`)).toMatchObject({ status: 404 });
-  expect((await anna.ask("DELETE", `${path}/versions/1`)).status).toBe(204);
-  expect((await anna.ask("PATCH", path, { template: "four" })).status).toBe(200);
+  expect((await anna.request("DELETE", `${path}/versions/1`)).status).toBe(204);
+  expect((await anna.request("PATCH", path, { template: "four" })).status).toBe(200);
   const versions = (await anna.all<{ version: number }>(`${path}/versions`, 50)).rows.map(({ version }) => version);
   expect(versions).toEqual([4, 3, 2]);
 
-  expect((await anna.ask("DELETE", path)).status).toBe(204);
-  expect((await anna.ask("POST", "/prompts", { name: "3", template: "one" })).status).toBe(201);
+  expect((await anna.request("DELETE", path)).status).toBe(204);
+  expect((await anna.request("POST", "/prompts", { name: "3", template: "one" })).status).toBe(201);
 });
 
 test("ratings: an existing one can be changed, or removed in favor of another", async () => {
   const [anna, ben] = [await quotas.join(), await quotas.join()];
   const id = await quotas.openConversation(anna);
-  await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
+  await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id });
   const rate = async (rest: Rest, messageId: string, rating: number) =>
-    (await rest.ask("PUT", `/conversations/${id}/messages/${messageId}/feedback`, { rating })).status;
+    (await rest.request("PUT", `/conversations/${id}/messages/${messageId}/feedback`, { rating })).status;
   const answers: string[] = [];
   for (const seq of [11, 12, 13]) {
     const answer = { conversationId: id, seq, requestedBy: anna.id, status: "finished", text: "yes" } as const;
@@ -109,7 +109,7 @@ test("ratings: an existing one can be changed, or removed in favor of another", 
   expect(await rate(anna, first, -1)).toBe(200);
 
   expect(await anna.refused("DELETE", path)).toMatchObject({ status: 404 });
-  expect((await anna.ask("DELETE", `/conversations/${id}/messages/${first}/feedback`)).status).toBe(204);
+  expect((await anna.request("DELETE", `/conversations/${id}/messages/${first}/feedback`)).status).toBe(204);
   expect(await rate(anna, third, -1)).toBe(200);
   expect(await readQuotas(anna)).toMatchObject({ feedback: { used: 2, limit: 2 } });
 });
@@ -117,10 +117,13 @@ test("ratings: an existing one can be changed, or removed in favor of another", 
 test("counts API keys", async () => {
   const anna = await quotas.join();
   const input = { name: "Test", scopes: ["messages:read"] };
-  const [first] = [await anna.ask<Made>("POST", "/api-keys", input), await anna.ask("POST", "/api-keys", input)];
+  const [first] = [
+    await anna.request<Made>("POST", "/api-keys", input),
+    await anna.request("POST", "/api-keys", input),
+  ];
   expect(await anna.refused("POST", "/api-keys", input)).toMatchObject(refusedBy("api_keys"));
-  await anna.ask("DELETE", `/api-keys/${first?.body.id}`);
-  expect((await anna.ask("POST", "/api-keys", input)).status).toBe(201);
+  await anna.request("DELETE", `/api-keys/${first?.body.id}`);
+  expect((await anna.request("POST", "/api-keys", input)).status).toBe(201);
 });
 
 test("usage lists everything used, even without a limit", async () => {
@@ -139,7 +142,7 @@ test("usage lists everything used, even without a limit", async () => {
     webhooks: { used: 0, limit: 20 },
   });
   await create(anna);
-  await anna.ask("POST", "/prompts", { name: "Name", template: "zwölf" });
+  await anna.request("POST", "/prompts", { name: "Name", template: "zwölf" });
   expect(await readQuotas(anna)).toMatchObject({
     stored_bytes: { used: 6 },
     conversations: { used: 1 },

@@ -15,7 +15,7 @@ afterAll(() => quotas.stop());
 
 type Sent = { message: Message };
 const send = (rest: Rest, id: string, content: string, more: object = {}) =>
-  rest.ask<Sent>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
+  rest.request<Sent>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
 const countMessages = async (rest: Rest, id: string) =>
   (await rest.all<Message>(`/conversations/${id}/messages`, 50)).rows.length;
 
@@ -23,7 +23,7 @@ describe("stored bytes", () => {
   test("are counted in UTF-8, and refused past the quota until something is deleted", async () => {
     const [anna, ben] = [await quotas.join(), await quotas.join()];
     const id = await quotas.openConversation(anna);
-    await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id });
+    await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id });
     for (let n = 0; n < 4; n += 1) expect((await send(anna, id, text(250))).status).toBe(201);
     const refused = await anna.refused("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
     expect(refused).toMatchObject(refusedBy("stored_bytes"));
@@ -33,7 +33,7 @@ describe("stored bytes", () => {
     expect((await readQuotas(ben)).stored_bytes.used).toBe(250);
 
     const other = await quotas.openConversation(anna);
-    expect((await anna.ask("DELETE", `/conversations/${id}`)).status).toBe(204);
+    expect((await anna.request("DELETE", `/conversations/${id}`)).status).toBe(204);
     expect((await send(anna, other, text(250))).status).toBe(201);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(250);
   });
@@ -43,7 +43,7 @@ describe("stored bytes", () => {
     const conversation_id = await quotas.openConversation(anna);
     const socket = await openSocket(quotas.parley.url, { token: anna.account.access_token });
     const sendFrame = (content: string) =>
-      socket.ask({ type: "message.send", conversation_id, content, client_message_id: content.slice(0, 50) });
+      socket.request({ type: "message.send", conversation_id, content, client_message_id: content.slice(0, 50) });
     expect(await sendFrame(text(LIMIT))).toMatchObject({ type: "ack" });
     expect(await sendFrame("more")).toMatchObject({ type: "error", code: "quota_exceeded", temporary: false });
     socket.send({ type: "ping" });
@@ -83,19 +83,19 @@ describe("stored bytes", () => {
   test("follow edits and deletions, also by other users", async () => {
     const [anna, ben] = [await quotas.join(), await quotas.join()];
     const id = await quotas.openConversation(ben);
-    await ben.ask("POST", `/conversations/${id}/members`, { user_id: anna.id });
+    await ben.request("POST", `/conversations/${id}/members`, { user_id: anna.id });
     const [one, two] = [(await send(anna, id, text(400))).body.message, (await send(anna, id, text(400))).body.message];
     const edit = (message: Message, bytes: number) =>
-      anna.ask("PATCH", `/conversations/${id}/messages/${message.id}`, { content: text(bytes) });
+      anna.request("PATCH", `/conversations/${id}/messages/${message.id}`, { content: text(bytes) });
     expect((await edit(one, 602)).status).toBe(403);
     expect((await edit(one, 600)).status).toBe(200);
     expect((await send(anna, id, "x")).status).toBe(403);
     expect((await edit(one, 100)).status).toBe(200);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(500);
-    expect((await anna.ask("DELETE", `/conversations/${id}/messages/${one.id}`)).status).toBe(204);
+    expect((await anna.request("DELETE", `/conversations/${id}/messages/${one.id}`)).status).toBe(204);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(400);
     expect((await send(anna, id, text(600))).status).toBe(201);
-    expect((await ben.ask("DELETE", `/conversations/${id}/messages/${two.id}`)).status).toBe(204);
+    expect((await ben.request("DELETE", `/conversations/${id}/messages/${two.id}`)).status).toBe(204);
     const rows = await quotas.parley.database`
       select written_bytes from members where conversation_id = ${id} and user_id = ${anna.id}`;
     expect(rows).toMatchObject([{ written_bytes: 600 }]);
@@ -103,19 +103,19 @@ describe("stored bytes", () => {
 
   test("include prompts with all their versions", async () => {
     const anna = await quotas.join();
-    const create = (template: string) => anna.ask<{ id: string }>("POST", "/prompts", { name: "P", template });
+    const create = (template: string) => anna.request<{ id: string }>("POST", "/prompts", { name: "P", template });
     const { id } = (await create(text(400))).body;
-    expect((await anna.ask("PATCH", `/prompts/${id}`, { template: text(500) })).status).toBe(200);
+    expect((await anna.request("PATCH", `/prompts/${id}`, { template: text(500) })).status).toBe(200);
     expect((await create(text(102))).status).toBe(403);
     expect(await anna.refused("PATCH", `/prompts/${id}`, { template: text(200) })).toMatchObject(
       refusedBy("stored_bytes"),
     );
-    expect((await anna.ask("PATCH", `/prompts/${id}`, { template: text(500), name: "Same" })).status).toBe(200);
+    expect((await anna.request("PATCH", `/prompts/${id}`, { template: text(500), name: "Same" })).status).toBe(200);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(900);
-    expect((await anna.ask("DELETE", `/prompts/${id}/versions/1`)).status).toBe(204);
+    expect((await anna.request("DELETE", `/prompts/${id}/versions/1`)).status).toBe(204);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(500);
     expect((await create(text(500))).status).toBe(201);
-    expect((await anna.ask("DELETE", `/prompts/${id}`)).status).toBe(204);
+    expect((await anna.request("DELETE", `/prompts/${id}`)).status).toBe(204);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(500);
   });
 });

@@ -25,14 +25,14 @@ beforeEach(async () => {
   const { cached } = pair;
   anna = createRest(cached, await cached.register(undefined, "Anna"));
   ben = createRest(cached, await cached.register(undefined, "Ben"));
-  prompt = (await anna.ask<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." })).body.id;
+  prompt = (await anna.request<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." })).body.id;
   id = (await createConversation(cached, anna.account, [ben.account], { prompt_id: prompt })).id;
   message = await send(ben, "Hello");
 });
 
 const messages = () => `/conversations/${id}/messages`;
 const send = async (by: Rest, content: string): Promise<Message> =>
-  (await by.ask<{ message: Message }>("POST", messages(), { content, reply: false })).body.message;
+  (await by.request<{ message: Message }>("POST", messages(), { content, reply: false })).body.message;
 const paths = () => [
   "/conversations",
   "/conversations?limit=1",
@@ -58,7 +58,7 @@ async function expectRightAfter(change: () => Promise<unknown>): Promise<void> {
 /** Over a socket that is then closed. */
 async function ask(by: Rest, frame: Record<string, unknown> & { type: string }) {
   const socket = await openSocket(pair.cached.url, { token: tokenOf(by) });
-  expect(await socket.ask(frame)).toMatchObject({ type: "ack" });
+  expect(await socket.request(frame)).toMatchObject({ type: "ack" });
   await socket.close();
 }
 
@@ -81,26 +81,26 @@ describe("right after a change everyone reads the new state:", () => {
     "a message": () => send(anna, "Hi"),
     "a message over a socket": () =>
       ask(ben, { type: "message.send", conversation_id: id, client_message_id: "1", content: "x", reply: false }),
-    "an edit": () => expectOk(ben.ask("PATCH", `${messages()}/${message.id}`, { content: "Hello!" })),
-    "a deletion": () => expectOk(anna.ask("DELETE", `${messages()}/${message.id}`)),
+    "an edit": () => expectOk(ben.request("PATCH", `${messages()}/${message.id}`, { content: "Hello!" })),
+    "a deletion": () => expectOk(anna.request("DELETE", `${messages()}/${message.id}`)),
     "a read position": () => ask(anna, { type: "read", conversation_id: id, seq: 2 }),
-    "a title": () => expectOk(anna.ask("PATCH", `/conversations/${id}`, { title: "Another" })),
+    "a title": () => expectOk(anna.request("PATCH", `/conversations/${id}`, { title: "Another" })),
     "another role": () =>
-      expectOk(anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "viewer" })),
-    "a new member": () => expectOk(anna.ask("POST", `/conversations/${id}/members`, { user_id: root.id })),
-    "a removed member": () => expectOk(anna.ask("DELETE", `/conversations/${id}/members/${ben.id}`)),
-    "a member who leaves": () => expectOk(ben.ask("DELETE", `/conversations/${id}/members/${ben.id}`)),
+      expectOk(anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "viewer" })),
+    "a new member": () => expectOk(anna.request("POST", `/conversations/${id}/members`, { user_id: root.id })),
+    "a removed member": () => expectOk(anna.request("DELETE", `/conversations/${id}/members/${ben.id}`)),
+    "a member who leaves": () => expectOk(ben.request("DELETE", `/conversations/${id}/members/${ben.id}`)),
     "a new conversation": () => createConversation(pair.cached, ben.account),
-    "a deleted conversation": () => expectOk(anna.ask("DELETE", `/conversations/${id}`)),
-    "a name": () => expectOk(ben.ask("PATCH", "/me", { display_name: "Benjamin" })),
-    "a name by an administrator": () => expectOk(root.ask("PATCH", `/users/${ben.id}`, { display_name: "Benny" })),
-    "a deleted author": () => expectOk(root.ask("DELETE", `/users/${ben.id}`)),
-    "a deleted owner": () => expectOk(root.ask("DELETE", `/users/${anna.id}`)),
-    "another template": () => expectOk(anna.ask("PATCH", `/prompts/${prompt}`, { template: "Be verbose." })),
-    "a new prompt": () => expectOk(anna.ask("POST", "/prompts", { name: "q", template: "x", is_default: true })),
-    "a deleted prompt": () => expectOk(anna.ask("DELETE", `/prompts/${prompt}`)),
+    "a deleted conversation": () => expectOk(anna.request("DELETE", `/conversations/${id}`)),
+    "a name": () => expectOk(ben.request("PATCH", "/me", { display_name: "Benjamin" })),
+    "a name by an administrator": () => expectOk(root.request("PATCH", `/users/${ben.id}`, { display_name: "Benny" })),
+    "a deleted author": () => expectOk(root.request("DELETE", `/users/${ben.id}`)),
+    "a deleted owner": () => expectOk(root.request("DELETE", `/users/${anna.id}`)),
+    "another template": () => expectOk(anna.request("PATCH", `/prompts/${prompt}`, { template: "Be verbose." })),
+    "a new prompt": () => expectOk(anna.request("POST", "/prompts", { name: "q", template: "x", is_default: true })),
+    "a deleted prompt": () => expectOk(anna.request("DELETE", `/prompts/${prompt}`)),
     "a post of a hook": async () => {
-      const hook = await anna.ask<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "CI" });
+      const hook = await anna.request<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "CI" });
       await expectOk(pair.cached.fetch(`/api/v1/hooks/${hook.body.token}`, { json: { content: "Built." } }));
     },
   };
@@ -108,9 +108,9 @@ describe("right after a change everyone reads the new state:", () => {
 
   test("an answer, from start to end", async () => {
     const socket = await openSocket(pair.cached.url, { token: tokenOf(anna) });
-    await socket.ask({ type: "subscribe", conversation_id: id });
+    await socket.request({ type: "subscribe", conversation_id: id });
     await expectRightAfter(async () => {
-      await anna.ask("POST", messages(), { content: "What is a budget?", reply: true });
+      await anna.request("POST", messages(), { content: "What is a budget?", reply: true });
       await socket.waitFor(({ type }) => type === "message.completed");
     });
     await socket.close();
@@ -133,7 +133,7 @@ describe("no one receives another user's response:", () => {
     await pair.readUntilHit(ben.account, "conversation", `/conversations/${id}`);
     await pair.readUntilHit(ben.account, "members", `/conversations/${id}/members`);
     await pair.readUntilHit(ben.account, "history", messages());
-    await anna.ask("DELETE", `/conversations/${id}/members/${ben.id}`);
+    await anna.request("DELETE", `/conversations/${id}/members/${ben.id}`);
     for (const path of [`/conversations/${id}`, `/conversations/${id}/members`, messages()])
       expect((await ben.get(path)).status).toBe(404);
     expect((await ben.get<{ data: unknown[] }>("/conversations")).body.data).toEqual([]);
@@ -153,9 +153,9 @@ describe("no one receives another user's response:", () => {
 
   test("a viewer who becomes a member and then a viewer again", async () => {
     for (const role of ["viewer", "member", "owner", "viewer"]) {
-      await anna.ask("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
+      await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
       expect((await ben.get<Conversation>(`/conversations/${id}`)).body.role).toBe(role as Conversation["role"]);
-      const { status } = await ben.ask("POST", messages(), { content: "May I?", reply: false });
+      const { status } = await ben.request("POST", messages(), { content: "May I?", reply: false });
       expect(status).toBe(role === "viewer" ? 403 : 201);
     }
   });

@@ -37,7 +37,7 @@ async function countHits({ metrics }: TestApp, cache: string): Promise<number> {
 }
 
 async function say(app: TestApp, id: string, content: string): Promise<Message> {
-  const answer = await createRest(app, anna).ask<{ message: Message }>("POST", `/conversations/${id}/messages`, {
+  const answer = await createRest(app, anna).request<{ message: Message }>("POST", `/conversations/${id}/messages`, {
     content,
     reply: false,
   });
@@ -62,11 +62,11 @@ test("without a bus, instances cache a history page briefly, and never serve an 
 
   const second = await say(other, id, "Second");
   expect(await read(one, ben, id)).toEqual([message, second]);
-  await createRest(other, anna).ask("PATCH", `/conversations/${id}/messages/${message.id}`, { content: "Edited" });
+  await createRest(other, anna).request("PATCH", `/conversations/${id}/messages/${message.id}`, { content: "Edited" });
   expect((await read(one, ben, id)).map(({ content }) => content)).toEqual(["Edited", "Second"]);
-  await createRest(other, anna).ask("PATCH", "/me", { display_name: "Annabel" });
+  await createRest(other, anna).request("PATCH", "/me", { display_name: "Annabel" });
   expect((await read(one, ben, id))[0]?.author?.display_name).toBe("Annabel");
-  await createRest(other, anna).ask("PATCH", "/me", { display_name: "Anna" });
+  await createRest(other, anna).request("PATCH", "/me", { display_name: "Anna" });
   expect((await read(one, ben, id))[0]?.author?.display_name).toBe("Anna");
 });
 
@@ -77,7 +77,7 @@ test("a cached page is for members only: not for outsiders, nor for members remo
   expect(await read(one, ben, id)).toHaveLength(1);
   const stranger = createRest(one, await one.register());
   expect((await stranger.get(`/conversations/${id}/messages`)).status).toBe(404);
-  await createRest(other, anna).ask("DELETE", `/conversations/${id}/members/${ben.user.id}`);
+  await createRest(other, anna).request("DELETE", `/conversations/${id}/members/${ben.user.id}`);
   expect((await createRest(one, ben).get(`/conversations/${id}/messages`)).status).toBe(404);
 });
 
@@ -85,7 +85,7 @@ test("without a bus, a conversation and the list are always read from the databa
   const [one, other] = unlinked;
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   for (const title of ["One", "Two", "Three"]) {
-    await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title });
+    await createRest(other, anna).request("PATCH", `/conversations/${id}`, { title });
     expect(await titleOf(one, id)).toBe(title);
     const { body } = await createRest(one, anna).get<{ data: Conversation[] }>("/conversations");
     expect(body.data[0]?.title).toBe(title);
@@ -97,7 +97,7 @@ test("with a bus, a change on one instance is visible on the other at once", asy
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   for (const title of ["One", "Two", "Three"]) {
     await titleOf(one, id);
-    await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title });
+    await createRest(other, anna).request("PATCH", `/conversations/${id}`, { title });
     expect(await titleOf(one, id)).toBe(title);
   }
 });
@@ -127,7 +127,7 @@ test("an instance caches responses only while its bus is certain about its peers
       await titleOf(one, id);
   };
   const changeElsewhere = async (title: string) => {
-    await createRest(unlinked[0], anna).ask("PATCH", `/conversations/${id}`, { title });
+    await createRest(unlinked[0], anna).request("PATCH", `/conversations/${id}`, { title });
     expect(await titleOf(one, id)).toBe(title);
   };
   await readUntilHit();
@@ -146,9 +146,9 @@ test("while the bus is cut, and after the gap, nothing is served from the cache"
   const { id } = await createConversation(one, anna, [], { title: "Before" });
   await titleOf(one, id);
   link.cut();
-  await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title: "Missed" });
+  await createRest(other, anna).request("PATCH", `/conversations/${id}`, { title: "Missed" });
   expect(await titleOf(one, id)).toBe("Missed");
-  await createRest(other, anna).ask("PATCH", `/conversations/${id}`, { title: "Missed too" });
+  await createRest(other, anna).request("PATCH", `/conversations/${id}`, { title: "Missed too" });
   link.restore();
   expect(await titleOf(one, id)).toBe("Missed too");
 });

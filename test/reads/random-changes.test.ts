@@ -43,7 +43,7 @@ const personAt = (n: number): Rest => people[n] as Rest;
 
 /** Refusals are fine: what counts is that both instances return the same state afterwards. */
 async function take({ kind, by, whom, at }: Step, ids: string[], n: number): Promise<unknown> {
-  const { ask, get } = personAt(by);
+  const { request: ask, get } = personAt(by);
   const id = String(ids[at]);
   const path = `/conversations/${id}`;
   const newest = async () => (await get<{ data?: Message[] }>(`${path}/messages?limit=1`)).body.data?.[0]?.id;
@@ -55,7 +55,7 @@ async function take({ kind, by, whom, at }: Step, ids: string[], n: number): Pro
     case "delete":
       return ask("DELETE", `${path}/messages/${await newest()}`);
     case "read":
-      return sockets[by]?.ask({ type: "read", conversation_id: id, seq: 1 + (n % 5) });
+      return sockets[by]?.request({ type: "read", conversation_id: id, seq: 1 + (n % 5) });
     case "title":
       return ask("PATCH", path, { title: `Title ${n}` });
     case "add":

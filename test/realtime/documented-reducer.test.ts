@@ -53,7 +53,7 @@ const readHistory = async (conversationId: string): Promise<Message[]> => {
 /** Opens a conversation in the order that the guide describes, and applies all further frames. */
 async function open(conversation_id: string, beforeHistory: () => Promise<unknown> = async () => {}) {
   const socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
   await beforeHistory();
   const messages = new Map((await readHistory(conversation_id)).map((message) => [message.id, message]));
   let applied = 0;
@@ -66,7 +66,7 @@ async function open(conversation_id: string, beforeHistory: () => Promise<unknow
 }
 
 const ask = async (socket: TestSocket, frame: Record<string, unknown> & { type: string }) => {
-  const ack = await socket.ask(frame);
+  const ack = await socket.request(frame);
   expect(ack).toMatchObject({ type: "ack" });
   return (ack as { message?: Message }).message;
 };

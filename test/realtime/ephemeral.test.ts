@@ -20,28 +20,28 @@ beforeAll(async () => {
   conversation_id = (await createConversation(parley, anna, [ben])).id;
   a = await openSocket(parley.url, { token: anna.access_token });
   b = await openSocket(parley.url, { token: ben.access_token });
-  await b.ask({ type: "subscribe", conversation_id });
+  await b.request({ type: "subscribe", conversation_id });
 });
 afterEach(resetClock);
 afterAll(() => parley.stop());
 
 describe("presence", () => {
   test("others see a user's first socket come and the last one go, and a subscriber sees who is online", async () => {
-    const ack = await a.ask({ type: "subscribe", conversation_id });
+    const ack = await a.request({ type: "subscribe", conversation_id });
     expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
     const online = { type: "presence", conversation_id, user_id: anna.user.id, online: true };
     expect(await b.waitFor((frame) => frame.type === "presence")).toEqual(online);
 
     const second = await openSocket(parley.url, { token: anna.access_token });
-    await second.ask({ type: "subscribe", conversation_id });
+    await second.request({ type: "subscribe", conversation_id });
     await second.close();
     expect(b.list("presence")).toEqual([online]);
 
-    await a.ask({ type: "unsubscribe", conversation_id });
+    await a.request({ type: "unsubscribe", conversation_id });
     expect(await b.waitFor((frame) => frame.type === "presence" && frame.online === false)).toMatchObject({
       user_id: anna.user.id,
     });
-    await a.ask({ type: "subscribe", conversation_id });
+    await a.request({ type: "subscribe", conversation_id });
     expect(a.list("presence")).toEqual([]);
   });
 });
@@ -71,7 +71,7 @@ describe("typing", () => {
     const before = b.list("typing").length;
     a.send({ type: "typing.start", conversation_id });
     await b.waitFor((frame) => b.frames.indexOf(frame) >= 0 && b.list("typing").length > before);
-    await a.ask({ type: "message.send", conversation_id, content: "done", client_message_id: "typed" });
+    await a.request({ type: "message.send", conversation_id, content: "done", client_message_id: "typed" });
     await b.waitFor((frame) => frame.type === "message.created");
     expect(b.list("typing").at(-1)).toMatchObject({ active: false });
   });
@@ -96,14 +96,14 @@ describe("typing", () => {
 describe("read positions", () => {
   test("only increase, are sent to all members, and determine the unread count", async () => {
     for (const n of [1, 2, 3])
-      await a.ask({ type: "message.send", conversation_id, content: `${n}`, client_message_id: `unread ${n}` });
+      await a.request({ type: "message.send", conversation_id, content: `${n}`, client_message_id: `unread ${n}` });
     const read = async () => {
       const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}`, { token: ben.access_token });
       return (await answer.json()) as { last_seq: number; last_read_seq: number; unread: number };
     };
     const before = await read();
     expect(before).toMatchObject({ last_read_seq: 0, unread: 4 });
-    expect(await b.ask({ type: "read", conversation_id, seq: before.last_seq - 1 })).toMatchObject({
+    expect(await b.request({ type: "read", conversation_id, seq: before.last_seq - 1 })).toMatchObject({
       type: "ack",
       last_read_seq: before.last_seq - 1,
     });
@@ -113,11 +113,11 @@ describe("read positions", () => {
       user_id: ben.user.id,
       seq: before.last_seq - 1,
     });
-    expect(await b.ask({ type: "read", conversation_id, seq: 1 })).toMatchObject({
+    expect(await b.request({ type: "read", conversation_id, seq: 1 })).toMatchObject({
       last_read_seq: before.last_seq - 1,
     });
     expect(await read()).toMatchObject({ last_read_seq: before.last_seq - 1, unread: 1 });
-    expect(await b.ask({ type: "read", conversation_id, seq: 10_000 })).toMatchObject({
+    expect(await b.request({ type: "read", conversation_id, seq: 10_000 })).toMatchObject({
       type: "error",
       code: "invalid",
     });

@@ -86,11 +86,17 @@ for (const form of ["Redis", "Postgres"] as const)
     }
     async function subscribed(n: number, account: Account, conversation = conversation_id) {
       const socket = await connect(n, account);
-      const ack = await socket.ask({ type: "subscribe", conversation_id: conversation });
+      const ack = await socket.request({ type: "subscribe", conversation_id: conversation });
       return { socket, ack };
     }
     const send = (socket: TestSocket, content: string, more: object = {}) =>
-      socket.ask({ type: "message.send", conversation_id, content, client_message_id: crypto.randomUUID(), ...more });
+      socket.request({
+        type: "message.send",
+        conversation_id,
+        content,
+        client_message_id: crypto.randomUUID(),
+        ...more,
+      });
 
     test("each ack lists who is online on any instance", async () => {
       const first = await subscribed(0, anna);
@@ -135,7 +141,7 @@ for (const form of ["Redis", "Postgres"] as const)
       expect(await b.waitFor(({ type }) => type === "typing")).toMatchObject({ user_id: anna.user.id, active: true });
       const { message } = (await send(a, "read this")) as unknown as { message: { seq: number } };
       await b.waitFor(({ type, active }) => type === "typing" && active === false);
-      await b.ask({ type: "read", conversation_id, seq: message.seq });
+      await b.request({ type: "read", conversation_id, seq: message.seq });
       await a.waitFor(({ type, seq }) => type === "read" && seq === message.seq);
 
       const path = `/api/v1/conversations/${conversation_id}/members`;
@@ -144,7 +150,7 @@ for (const form of ["Redis", "Postgres"] as const)
       const before = b.frames.length;
       await send(a, "among us");
       await at(2).fetch(path, { token: anna.access_token, json: { user_id: ben.user.id } });
-      await b.ask({ type: "subscribe", conversation_id });
+      await b.request({ type: "subscribe", conversation_id });
       expect(b.frames.slice(before).filter(({ type }) => type === "message.created")).toEqual([]);
       await Promise.all([a.close(), b.close()]);
     });

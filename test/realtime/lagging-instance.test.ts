@@ -35,14 +35,20 @@ test("an answer whose stored end has not been pushed here yet starts as one in p
   const { id: conversation_id } = await createConversation(writing, account);
   const first = await openSubscribed(reading, account, conversation_id);
   const asker = await openSubscribed(writing, account, conversation_id);
-  await asker.ask({ type: "message.send", conversation_id, client_message_id: "one", content: "Count.", reply: true });
+  await asker.request({
+    type: "message.send",
+    conversation_id,
+    client_message_id: "one",
+    content: "Count.",
+    reply: true,
+  });
   const { message_id } = await first.waitFor(({ type }) => type === "message.delta");
   const id = String(message_id);
   link.cut();
   await asker.waitFor(({ type, data }) => type === "message.completed" && data?.id === id);
 
   const late = await openSocket(reading.url, { token: account.access_token });
-  const ack = await late.ask({ type: "subscribe", conversation_id, after_seq: 0 });
+  const ack = await late.request({ type: "subscribe", conversation_id, after_seq: 0 });
   const created = (ack.events as { data: { id: string; content: string; status: string } }[]).find(
     ({ data }) => data.id === id,
   );
@@ -61,13 +67,19 @@ test("a client that comes from an instance that is ahead receives nothing twice"
   const behind = await openSubscribed(reading, account, conversation_id);
   link.cut();
   for (const content of ["one", "two", "three"])
-    await ahead.ask({ type: "message.send", conversation_id, client_message_id: content, content, reply: false });
+    await ahead.request({ type: "message.send", conversation_id, client_message_id: content, content, reply: false });
   await waitUntil(() => ahead.list("message.created").length === 3);
   const after_seq = listSeqs(ahead.frames).at(-1) ?? 0;
   const moved = await openSocket(reading.url, { token: account.access_token });
-  const ack = await moved.ask({ type: "subscribe", conversation_id, after_seq });
+  const ack = await moved.request({ type: "subscribe", conversation_id, after_seq });
   expect(ack).toMatchObject({ last_seq: after_seq, recovered: true, events: [] });
-  await moved.ask({ type: "message.send", conversation_id, client_message_id: "four", content: "four", reply: false });
+  await moved.request({
+    type: "message.send",
+    conversation_id,
+    client_message_id: "four",
+    content: "four",
+    reply: false,
+  });
   for (const socket of [moved, behind])
     await waitUntil(() =>
       socket.frames.some(({ type, data }) => type === "message.created" && data?.content === "four"),

@@ -32,11 +32,11 @@ describe("messages over sockets", () => {
     const a = await openSocket(parley.url, { token: anna.access_token });
     const b = await openSocket(parley.url, { token: ben.access_token });
     expect((await a.waitFor((frame) => frame.type === "ready")).user).toMatchObject({ id: anna.user.id });
-    const ack = await a.ask({ type: "subscribe", conversation_id: conversation.id });
+    const ack = await a.request({ type: "subscribe", conversation_id: conversation.id });
     expect(ack).toMatchObject({ last_seq: 1, recovered: false, events: [], members_online: [anna.user.id] });
-    await b.ask({ type: "subscribe", conversation_id: conversation.id });
+    await b.request({ type: "subscribe", conversation_id: conversation.id });
 
-    const sent = await a.ask(send(conversation.id, "Hello Ben", "first"));
+    const sent = await a.request(send(conversation.id, "Hello Ben", "first"));
     expect(sent).toMatchObject({ type: "ack", duplicate: false, message: { content: "Hello Ben", seq: 2 } });
     for (const socket of [a, b]) {
       const push = await socket.waitFor((frame) => frame.type === "message.created");
@@ -64,8 +64,8 @@ describe("messages over sockets", () => {
     expect(ids.size).toBe(1);
     expect(acks.map(({ duplicate }) => duplicate).sort()).toEqual([false, true, true, true]);
     const [id] = ids;
-    expect(await socket.ask({ type: "message.delete", message_id: id })).toMatchObject({ type: "ack" });
-    const again = await socket.ask(send(conversation.id, "once more", "once"));
+    expect(await socket.request({ type: "message.delete", message_id: id })).toMatchObject({ type: "ack" });
+    const again = await socket.request(send(conversation.id, "once more", "once"));
     expect(again).toMatchObject({ duplicate: true, message: { id, content: "" } });
     await socket.close();
   });
@@ -73,7 +73,7 @@ describe("messages over sockets", () => {
   test("a hundred frames in one tick are all stored, numbered in order", async () => {
     const conversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    await socket.ask({ type: "subscribe", conversation_id: conversation.id });
+    await socket.request({ type: "subscribe", conversation_id: conversation.id });
     for (let n = 1; n <= 100; n += 1) socket.send({ ...send(conversation.id, `line ${n}`), id: `f${n}` });
     await socket.waitFor((frame) => frame.id === "f100");
     await socket.waitFor((frame) => frame.type === "message.created" && frame.seq === 100);
@@ -87,17 +87,17 @@ describe("messages over sockets", () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const a = await openSocket(parley.url, { token: anna.access_token });
     let b = await openSocket(parley.url, { token: ben.access_token });
-    const { last_seq } = await b.ask({ type: "subscribe", conversation_id: conversation.id });
-    const first = await a.ask(send(conversation.id, "one"));
+    const { last_seq } = await b.request({ type: "subscribe", conversation_id: conversation.id });
+    const first = await a.request(send(conversation.id, "one"));
     await b.waitFor((frame) => frame.type === "message.created");
     b.socket.terminate();
     await b.closed;
     const messageId = (first.message as { id: string }).id;
-    await a.ask({ type: "message.edit", message_id: messageId, content: "ONE" });
-    await a.ask(send(conversation.id, "two"));
+    await a.request({ type: "message.edit", message_id: messageId, content: "ONE" });
+    await a.request(send(conversation.id, "two"));
 
     b = await openSocket(parley.url, { token: ben.access_token });
-    const ack = await b.ask({
+    const ack = await b.request({
       type: "subscribe",
       conversation_id: conversation.id,
       after_seq: (last_seq as number) + 1,
@@ -107,7 +107,7 @@ describe("messages over sockets", () => {
       { type: "message.updated", seq: 3, data: { id: messageId, content: "ONE" } },
       { type: "message.created", seq: 4, data: { content: "two" } },
     ]);
-    await a.ask(send(conversation.id, "three"));
+    await a.request(send(conversation.id, "three"));
     const next = await b.waitFor((frame) => frame.type === "message.created");
     expect(next.seq).toBe(5);
     await Promise.all([a.close(), b.close()]);
@@ -127,7 +127,7 @@ describe("messages over sockets", () => {
       Array.from({ length: 8 }, async (_, index) => {
         const socket = await openSocket(parley.url, { token: ben.access_token });
         await Bun.sleep(index * 7);
-        const ack = await socket.ask({ type: "subscribe", conversation_id: conversation.id, after_seq: 0 });
+        const ack = await socket.request({ type: "subscribe", conversation_id: conversation.id, after_seq: 0 });
         return { socket, ack };
       }),
     );
@@ -147,10 +147,10 @@ describe("messages over sockets", () => {
     const conversation = await createConversation(parley, anna);
     const other = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    const sent = await socket.ask(send(conversation.id, "one"));
+    const sent = await socket.request(send(conversation.id, "one"));
     const message_id = (sent.message as { id: string }).id;
     const edit = (conversation_id: string | null, content: string) =>
-      socket.ask({ type: "message.edit", message_id, conversation_id, content });
+      socket.request({ type: "message.edit", message_id, conversation_id, content });
     expect(await edit(other.id, "elsewhere")).toMatchObject({ type: "error", code: "not_found" });
     expect(await edit("not an id", "nowhere")).toMatchObject({ type: "error", code: "invalid" });
     expect(await edit(conversation.id.toUpperCase(), "two")).toMatchObject({
@@ -159,8 +159,10 @@ describe("messages over sockets", () => {
     });
     expect(await edit(null, "three")).toMatchObject({ type: "ack", message: { content: "three" } });
     for (const type of ["message.delete", "generation.cancel", "generation.regenerate"])
-      expect(await socket.ask({ type, message_id, conversation_id: other.id })).toMatchObject({ code: "not_found" });
-    const regenerated = await socket.ask({
+      expect(await socket.request({ type, message_id, conversation_id: other.id })).toMatchObject({
+        code: "not_found",
+      });
+    const regenerated = await socket.request({
       type: "generation.regenerate",
       message_id,
       conversation_id: conversation.id,
@@ -168,17 +170,17 @@ describe("messages over sockets", () => {
     expect(regenerated).toMatchObject({ type: "ack", message: { parent_id: message_id } });
     const answer_id = (regenerated.message as { id: string }).id;
     const cancel = { type: "generation.cancel", message_id: answer_id, conversation_id: conversation.id };
-    expect(await socket.ask(cancel)).toMatchObject({ type: "ack", message: { id: answer_id } });
+    expect(await socket.request(cancel)).toMatchObject({ type: "ack", message: { id: answer_id } });
     const removal = { type: "message.delete", message_id, conversation_id: conversation.id };
-    expect(await socket.ask(removal)).toMatchObject({ type: "ack" });
+    expect(await socket.request(removal)).toMatchObject({ type: "ack" });
     await socket.close();
   });
 
   test("an outsider can't subscribe, send, edit, delete, read or type", async () => {
     const conversation = await createConversation(parley, anna);
     const a = await openSocket(parley.url, { token: anna.access_token });
-    await a.ask({ type: "subscribe", conversation_id: conversation.id });
-    const sent = await a.ask(send(conversation.id, "secret"));
+    await a.request({ type: "subscribe", conversation_id: conversation.id });
+    const sent = await a.request(send(conversation.id, "secret"));
     const message_id = (sent.message as { id: string }).id;
     const o = await openSocket(parley.url, { token: outsider.access_token });
     const conversation_id = conversation.id;
@@ -202,8 +204,8 @@ describe("messages over sockets", () => {
       { type: "typing.start", conversation_id },
       { type: "typing.stop", conversation_id },
     ];
-    for (const frame of attempts) expect(await o.ask(frame)).toMatchObject({ type: "error", code: "not_found" });
-    await a.ask(send(conversation_id, "still secret"));
+    for (const frame of attempts) expect(await o.request(frame)).toMatchObject({ type: "error", code: "not_found" });
+    await a.request(send(conversation_id, "still secret"));
     await a.waitFor((frame) => frame.data?.content === "still secret");
     await Bun.sleep(50);
     expect(o.frames.filter((frame) => frame.type !== "error").map(({ type }) => type)).toEqual(["ready"]);
@@ -213,7 +215,7 @@ describe("messages over sockets", () => {
   test("a removed member is notified, and receives nothing more", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const b = await openSocket(parley.url, { token: ben.access_token });
-    await b.ask({ type: "subscribe", conversation_id: conversation.id });
+    await b.request({ type: "subscribe", conversation_id: conversation.id });
     const removed = await parley.fetch(`/api/v1/conversations/${conversation.id}/members/${ben.user.id}`, {
       method: "DELETE",
       token: anna.access_token,
@@ -226,7 +228,9 @@ describe("messages over sockets", () => {
     });
     await Bun.sleep(50);
     expect(b.list("message.created")).toEqual([]);
-    expect(await b.ask({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({ code: "not_found" });
+    expect(await b.request({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({
+      code: "not_found",
+    });
     await b.close();
   });
 
@@ -237,9 +241,9 @@ describe("messages over sockets", () => {
       json: { user_id: ben.user.id, role: "viewer" },
     });
     const b = await openSocket(parley.url, { token: ben.access_token });
-    expect(await b.ask({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({ type: "ack" });
-    expect(await b.ask(send(conversation.id, "hi"))).toMatchObject({ code: "forbidden" });
-    expect(await b.ask({ type: "typing.start", conversation_id: conversation.id })).toMatchObject({
+    expect(await b.request({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({ type: "ack" });
+    expect(await b.request(send(conversation.id, "hi"))).toMatchObject({ code: "forbidden" });
+    expect(await b.request({ type: "typing.start", conversation_id: conversation.id })).toMatchObject({
       code: "forbidden",
     });
     await b.close();

@@ -36,7 +36,7 @@ describe("credentials of a socket", () => {
     const { ticket } = (await issued.json()) as { ticket: string };
     const byTicket = await openSocket(parley.url, { query: `?ticket=${ticket}` });
     const byFrame = await openSocket(parley.url);
-    expect(await byFrame.ask({ type: "auth", token: anna.access_token })).toMatchObject({ type: "ack" });
+    expect(await byFrame.request({ type: "auth", token: anna.access_token })).toMatchObject({ type: "ack" });
     for (const socket of [byHeader, byProtocol, swapped, byTicket, byFrame]) {
       const ready = await socket.waitFor((frame) => frame.type === "ready");
       expect(socket.frames[0]).toBe(ready);
@@ -67,18 +67,22 @@ describe("credentials of a socket", () => {
 
   test("are required before other frames, and without them the connection closes with 4502", async () => {
     const socket = await openSocket(parley.url);
-    expect(await socket.ask({ type: "ping" })).toMatchObject({ type: "error", code: "unauthorized", temporary: false });
+    expect(await socket.request({ type: "ping" })).toMatchObject({
+      type: "error",
+      code: "unauthorized",
+      temporary: false,
+    });
     const { id } = await createConversation(parley, anna);
-    expect(await socket.ask({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "unauthorized" });
+    expect(await socket.request({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "unauthorized" });
     advanceClock(AUTH_TIMEOUT_MS);
     expect((await socket.closed).code).toBe(4502);
   });
 
   test("can be renewed with auth on an open connection, but not for another user", async () => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    expect(await socket.ask({ type: "auth", token: anna.access_token })).toMatchObject({ type: "ack" });
-    expect(await socket.ask({ type: "auth", token: ben.access_token })).toMatchObject({ code: "forbidden" });
-    expect(await socket.ask({ type: "auth", token: "nonsense" })).toMatchObject({ code: "unauthorized" });
+    expect(await socket.request({ type: "auth", token: anna.access_token })).toMatchObject({ type: "ack" });
+    expect(await socket.request({ type: "auth", token: ben.access_token })).toMatchObject({ code: "forbidden" });
+    expect(await socket.request({ type: "auth", token: "nonsense" })).toMatchObject({ code: "unauthorized" });
     socket.send({ type: "ping", id: "still here" });
     await socket.waitFor((frame) => frame.type === "pong" && frame.id === "still here");
     await socket.close();
@@ -166,7 +170,7 @@ describe("invalid frames", () => {
   test("a position from the future recovers nothing", async () => {
     const { id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    const ack = await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 1_000 });
+    const ack = await socket.request({ type: "subscribe", conversation_id: id, after_seq: 1_000 });
     expect(ack).toMatchObject({ type: "ack", recovered: false, events: [], last_seq: 0 });
     await socket.close();
   });
@@ -177,12 +181,12 @@ describe("invalid frames", () => {
     for (let n = 1; n <= 501; n += 1)
       socket.send({ type: "message.send", id: `m${n}`, conversation_id: id, content: "x", client_message_id: `m${n}` });
     await socket.waitFor((frame) => frame.id === "m501");
-    expect(await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
+    expect(await socket.request({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
       recovered: false,
       events: [],
       last_seq: 501,
     });
-    const ack = await socket.ask({ type: "subscribe", conversation_id: id, after_seq: 1 });
+    const ack = await socket.request({ type: "subscribe", conversation_id: id, after_seq: 1 });
     expect(ack.recovered).toBe(true);
     expect((ack.events as { seq: number }[]).map(({ seq }) => seq)).toEqual(
       Array.from({ length: 500 }, (_, n) => n + 2),

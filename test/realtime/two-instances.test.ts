@@ -42,26 +42,26 @@ const isPresence = (user: Account, online: boolean) => (frame: Frame) =>
 const contentsOf = ({ frames }: TestSocket) =>
   frames.flatMap(({ type, data }) => (type === "message.created" ? [data?.content] : []));
 const send = (socket: TestSocket, content: string, more: object = {}) =>
-  socket.ask({ type: "message.send", conversation_id, content, client_message_id: content, ...more });
+  socket.request({ type: "message.send", conversation_id, content, client_message_id: content, ...more });
 
 describe("across instances", () => {
   test("users see who is online, comes and goes on the other one", async () => {
-    await a.ask({ type: "subscribe", conversation_id });
-    const { members_online } = await b.ask({ type: "subscribe", conversation_id });
+    await a.request({ type: "subscribe", conversation_id });
+    const { members_online } = await b.request({ type: "subscribe", conversation_id });
     // The other instance has been queried, and responds in a moment.
     if (!(members_online as string[]).includes(anna.user.id)) await b.waitFor(isPresence(anna, true));
     await a.waitFor(isPresence(ben, true));
     b.frames.length = 0;
 
     const late = await openSocket(second.url, { token: anna.access_token });
-    const ack = await late.ask({ type: "subscribe", conversation_id });
+    const ack = await late.request({ type: "subscribe", conversation_id });
     expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
     await late.close();
-    await a.ask({ type: "unsubscribe", conversation_id });
+    await a.request({ type: "unsubscribe", conversation_id });
     await b.waitFor(isPresence(anna, false));
     // Two of her sockets closed and opened on two instances: to others she was online all the time.
     expect(b.list("presence")).toHaveLength(1);
-    await a.ask({ type: "subscribe", conversation_id });
+    await a.request({ type: "subscribe", conversation_id });
   });
 
   test("messages, typing and read positions are pushed", async () => {
@@ -73,7 +73,7 @@ describe("across instances", () => {
       data: { content: "hello", author: { id: anna.user.id } },
     });
     expect(await b.waitFor(({ type, active }) => type === "typing" && active === false)).toBeDefined();
-    expect(await b.ask({ type: "read", conversation_id, seq: message.seq })).toMatchObject({ type: "ack" });
+    expect(await b.request({ type: "read", conversation_id, seq: message.seq })).toMatchObject({ type: "ack" });
     expect(await a.waitFor(({ type }) => type === "read")).toMatchObject({ user_id: ben.user.id, seq: message.seq });
   });
 
@@ -92,13 +92,13 @@ describe("across instances", () => {
   test("a gap with nothing after it is filled, and users who left meanwhile are offline", async () => {
     link.cut();
     await send(a, "the last one");
-    await a.ask({ type: "unsubscribe", conversation_id });
+    await a.request({ type: "unsubscribe", conversation_id });
     b.frames.length = 0;
     link.restore();
     await b.waitFor(({ data }) => data?.content === "the last one");
     // Without listeners, an instance does not respond.
     await b.waitFor(isPresence(anna, false));
-    await a.ask({ type: "subscribe", conversation_id });
+    await a.request({ type: "subscribe", conversation_id });
     await b.waitFor(isPresence(anna, true));
   });
 
@@ -107,7 +107,7 @@ describe("across instances", () => {
     await send(a, "Count.", { reply: true });
     const delta = await b.waitFor(({ type }) => type === "message.delta");
     const { message_id } = delta;
-    await b.ask({ type: "generation.cancel", message_id, conversation_id });
+    await b.request({ type: "generation.cancel", message_id, conversation_id });
     expect(link.carried).toContainEqual({ type: "generation.cancelled", message_id } as never);
     expect(await b.waitFor(({ type }) => type === "message.completed")).toMatchObject({
       data: { id: message_id, status: "cancelled" },

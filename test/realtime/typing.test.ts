@@ -35,7 +35,7 @@ beforeEach(async () => {
   ben = await instances[0].register();
   conversation_id = (await createConversation(instances[0], anna, [ben])).id;
   watchers = await Promise.all(instances.map(({ url }) => openSocket(url, { token: anna.access_token })));
-  for (const watcher of watchers) await watcher.ask({ type: "subscribe", conversation_id });
+  for (const watcher of watchers) await watcher.request({ type: "subscribe", conversation_id });
 });
 afterEach(async () => {
   resetClock();
@@ -44,7 +44,7 @@ afterEach(async () => {
 
 async function openTab(instance: TestApp, isSubscribed = true): Promise<TestSocket> {
   const tab = await openSocket(instance.url, { token: ben.access_token });
-  if (isSubscribed) await tab.ask({ type: "subscribe", conversation_id });
+  if (isSubscribed) await tab.request({ type: "subscribe", conversation_id });
   return tab;
 }
 
@@ -69,16 +69,16 @@ test("one tab's unsubscribe, stop or close doesn't end another tab's typing", as
   typing.send({ type: "typing.start", conversation_id });
   await watchers[1]?.waitFor(({ type }) => type === "typing");
   other.send({ type: "typing.stop", conversation_id });
-  await other.ask({
+  await other.request({
     type: "message.send",
     conversation_id,
     content: "from the other tab",
     client_message_id: createId(),
   });
-  await other.ask({ type: "unsubscribe", conversation_id });
+  await other.request({ type: "unsubscribe", conversation_id });
   await other.close();
   expect(await listTyping(typing)).toEqual([[true], [true]]);
-  await typing.ask({ type: "unsubscribe", conversation_id });
+  await typing.request({ type: "unsubscribe", conversation_id });
   expect(await listTyping(typing)).toEqual([
     [true, false],
     [true, false],
@@ -113,7 +113,7 @@ test.each([
   const tab = await openTab(instances[1], isSubscribed);
   tab.send({ type: "typing.start", conversation_id });
   for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
-  const removed = await createRest(instances[0], anna).ask(
+  const removed = await createRest(instances[0], anna).request(
     "DELETE",
     `/conversations/${conversation_id}/members/${ben.user.id}`,
   );
@@ -139,12 +139,12 @@ test("late typing of a removed member from another instance is dropped until the
   const notify = () =>
     link.buses[0].publish(conversation_id, (): ConversationMessage[] => [{ ...late, instance_id: "one" }]);
   const rest = createRest(instances[0], anna);
-  await rest.ask("DELETE", `/conversations/${conversation_id}/members/${ben.user.id}`);
+  await rest.request("DELETE", `/conversations/${conversation_id}/members/${ben.user.id}`);
   for (const watcher of watchers) await watcher.waitFor(({ type }) => type === "member.removed");
   notify();
   expect(await listTyping()).toEqual([[], []]);
   const before = watchers.map((watcher) => watcher.list("member.added").length);
-  await rest.ask("POST", `/conversations/${conversation_id}/members`, { user_id: ben.user.id });
+  await rest.request("POST", `/conversations/${conversation_id}/members`, { user_id: ben.user.id });
   for (const [at, watcher] of watchers.entries())
     await watcher.waitFor(() => watcher.list("member.added").length > (before[at] ?? 0));
   notify();

@@ -71,7 +71,7 @@ test("frames queued behind one that waits for the database share a limit; past i
   expect([...codes.keys()].sort()).toEqual(["not_found", "overloaded"]);
   expect((codes.get("not_found") ?? 0) * CONTENT.length).toBeLessThan(1.1 * WAITING_FRAMES_BYTES_MAX);
   for (const socket of sockets) {
-    expect((await socket.ask(createFrame("small", "small"))).code).toBe("not_found");
+    expect((await socket.request(createFrame("small", "small"))).code).toBe("not_found");
     await socket.close();
   }
 });

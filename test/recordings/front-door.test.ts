@@ -48,7 +48,7 @@ afterAll(async () => {
 async function say(recording: Recording): Promise<Message> {
   const { id } = await createConversation(parley, anna, [], { kind: "direct", model: modelOf(recording) });
   const path = `/conversations/${id}/messages`;
-  const { body } = await rest.ask<SentMessage>("POST", path, { content: "Hello?", reply: true });
+  const { body } = await rest.request<SentMessage>("POST", path, { content: "Hello?", reply: true });
   const endsAtMs = performance.now() + ANSWERED_WITHIN_MS;
   for (;;) {
     const answer = (await rest.get<Message>(`${path}/${body.reply?.id}`)).body;

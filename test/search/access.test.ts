@@ -28,7 +28,7 @@ describe("a search finds only what the caller can read now", () => {
     const conversation = await openConversation(parley, anna);
     const id = await sendMessage(anna, conversation, "zeppelin");
     await waitForIndex(parley);
-    await anna.ask("POST", `/conversations/${conversation}/members`, { user_id: bob.id });
+    await anna.request("POST", `/conversations/${conversation}/members`, { user_id: bob.id });
     expect(await findIds(bob, "zeppelin")).toEqual([id]);
     await waitForIndex(parley);
     expect(await findIds(bob, "zeppelin")).toEqual([id]);
@@ -47,12 +47,12 @@ describe("a search finds only what the caller can read now", () => {
     await waitForIndex(parley);
     expect(await findIds(bob, "accordion")).toEqual([id]);
     const unindexed = await sendMessage(anna, conversation, "accordion two");
-    expect((await anna.ask("DELETE", `/conversations/${conversation}/members/${bob.id}`)).status).toBe(204);
+    expect((await anna.request("DELETE", `/conversations/${conversation}/members/${bob.id}`)).status).toBe(204);
     expect(await findIds(bob, "accordion")).toEqual([]);
     await waitForIndex(parley);
     expect(await findIds(bob, "accordion")).toEqual([]);
     expect(await findIds(bob, "accordion", { conversation_id: conversation })).toEqual([]);
-    await anna.ask("POST", `/conversations/${conversation}/members`, { user_id: bob.id });
+    await anna.request("POST", `/conversations/${conversation}/members`, { user_id: bob.id });
     expect((await findIds(bob, "accordion")).toSorted()).toEqual([id, unindexed].toSorted());
   });
 
@@ -75,9 +75,9 @@ describe("a search finds only what the caller can read now", () => {
     await sendMessage(anna, two, "tambourine");
     await waitForIndex(parley);
     expect((await findIds(anna, "tambourine")).length).toBe(2);
-    await anna.ask("DELETE", `/conversations/${two}`);
+    await anna.request("DELETE", `/conversations/${two}`);
     expect(await findIds(anna, "tambourine")).toEqual([id]);
-    await anna.ask("DELETE", `/conversations/${one}/messages/${id}`);
+    await anna.request("DELETE", `/conversations/${one}/messages/${id}`);
     expect(await findIds(anna, "tambourine")).toEqual([]);
     const isStored = async () =>
       (await parley.database`select from search_entries where conversation_id in (${one}, ${two})`).length > 0;
@@ -91,7 +91,7 @@ describe("a search finds only what the caller can read now", () => {
     const conversation = await openConversation(parley, anna);
     const id = await sendMessage(anna, conversation, "trombone");
     await waitForIndex(parley);
-    await anna.ask("PATCH", `/conversations/${conversation}/messages/${id}`, { content: "bassoon" });
+    await anna.request("PATCH", `/conversations/${conversation}/messages/${id}`, { content: "bassoon" });
     for (const isIndexed of [false, true]) {
       if (isIndexed) await waitForIndex(parley);
       expect(await findIds(anna, "trombone")).toEqual([]);
@@ -104,7 +104,7 @@ describe("a search finds only what the caller can read now", () => {
     const anna = await createPerson(parley);
     await sendMessage(anna, await openConversation(parley, anna), "mandolin");
     const ask = async (scopes: string[]) => {
-      const { body } = await anna.ask<{ key: string }>("POST", "/api-keys", { name: "key", scopes });
+      const { body } = await anna.request<{ key: string }>("POST", "/api-keys", { name: "key", scopes });
       return parley.fetch("/api/v1/search?q=mandolin", { token: body.key });
     };
     expect((await ask(["conversations:read"])).status).toBe(403);

@@ -85,7 +85,7 @@ async function createModel() {
       const one = sent[message % Math.max(1, sent.length)];
       if (!one || !members[one.conversationIndex]?.has(one.by)) return;
       one.words = words;
-      await personOf(one.by).ask("PATCH", `${path(one.conversationIndex)}/messages/${one.id}`, {
+      await personOf(one.by).request("PATCH", `${path(one.conversationIndex)}/messages/${one.id}`, {
         content: words.join(" "),
       });
     },
@@ -93,18 +93,18 @@ async function createModel() {
       const one = sent[message % Math.max(1, sent.length)];
       if (!one) return;
       sent.splice(sent.indexOf(one), 1);
-      await personOf(one.conversationIndex).ask("DELETE", `${path(one.conversationIndex)}/messages/${one.id}`);
+      await personOf(one.conversationIndex).request("DELETE", `${path(one.conversationIndex)}/messages/${one.id}`);
     },
     async join({ user, conversationIndex }) {
       members[conversationIndex % 4]?.add(user);
-      await personOf(conversationIndex % 4).ask("POST", `${path(conversationIndex % 4)}/members`, {
+      await personOf(conversationIndex % 4).request("POST", `${path(conversationIndex % 4)}/members`, {
         user_id: personOf(user).id,
       });
     },
     async leave({ user, conversationIndex }) {
       if (user === conversationIndex % 4) return;
       members[conversationIndex % 4]?.delete(user);
-      await personOf(conversationIndex % 4).ask(
+      await personOf(conversationIndex % 4).request(
         "DELETE",
         `${path(conversationIndex % 4)}/members/${personOf(user).id}`,
       );
@@ -126,7 +126,7 @@ async function createModel() {
     ids,
     async clear() {
       await Promise.all(
-        ids.map((_, conversationIndex) => personOf(conversationIndex).ask("DELETE", path(conversationIndex))),
+        ids.map((_, conversationIndex) => personOf(conversationIndex).request("DELETE", path(conversationIndex))),
       );
     },
   };

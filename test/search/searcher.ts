@@ -24,7 +24,7 @@ export async function openConversation(parley: TestApp, owner: Rest, members: Re
 
 /** @returns the id of the message. */
 export async function sendMessage(person: Rest, conversation: string, content: string): Promise<string> {
-  const { status, body } = await person.ask<{ message: { id: string } }>(
+  const { status, body } = await person.request<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversation}/messages`,
     { content, reply: false },

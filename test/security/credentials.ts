@@ -84,7 +84,11 @@ export async function createApiKey(parley: TestClient, owner: Account, granted: 
 
 async function createNamedKey(parley: TestClient, owner: Account, granted: readonly Scope[]) {
   const json = { name: "of the suite", scopes: granted };
-  const { status, body } = await createRest(parley, owner).ask<{ id: string; key: string }>("POST", "/api-keys", json);
+  const { status, body } = await createRest(parley, owner).request<{ id: string; key: string }>(
+    "POST",
+    "/api-keys",
+    json,
+  );
   if (status !== 201) throw new Error(`api key: ${status} ${JSON.stringify(body)}`);
   return body;
 }
@@ -95,7 +99,7 @@ async function createBadKeys({ parley, sql }: Site, admin: Account): Promise<Cre
     createNamedKey(parley, admin, scopes),
     createNamedKey(parley, admin, scopes),
   ]);
-  await createRest(parley, admin).ask("DELETE", `/api-keys/${revoked.id}`);
+  await createRest(parley, admin).request("DELETE", `/api-keys/${revoked.id}`);
   await sql.unsafe("update api_keys set expires_at = now() - interval '1 second' where id = $1", [expired.id]);
   return [
     { name: "a key with a wrong checksum", token: bend(live.key) },
@@ -138,7 +142,7 @@ async function createEnded(parley: TestClient): Promise<string> {
 
 async function createDisabled(parley: TestClient, admin: Account): Promise<string> {
   const account = await parley.register();
-  const { status, body } = await createRest(parley, admin).ask("PATCH", `/users/${account.user.id}`, {
+  const { status, body } = await createRest(parley, admin).request("PATCH", `/users/${account.user.id}`, {
     disabled: true,
   });
   if (status !== 200) throw new Error(`disable: ${status} ${JSON.stringify(body)}`);
@@ -147,6 +151,6 @@ async function createDisabled(parley: TestClient, admin: Account): Promise<strin
 
 async function createDeleted(parley: TestClient): Promise<string> {
   const account = await parley.register();
-  await createRest(parley, account).ask("DELETE", "/me", { current_password: TEST_PASSWORD });
+  await createRest(parley, account).request("DELETE", "/me", { current_password: TEST_PASSWORD });
   return account.access_token;
 }

@@ -22,7 +22,7 @@ beforeAll(async () => {
   await parley.database.unsafe("update users set role = 'admin' where id = $1", [owner.user.id]);
   victim = await createWorld(parley, owner, WORD);
   observer = await openSocket(parley.url, { token: owner.access_token });
-  await observer.ask({ type: "subscribe", conversation_id: String(victim.fields.conversation_id) });
+  await observer.request({ type: "subscribe", conversation_id: String(victim.fields.conversation_id) });
 });
 afterAll(async () => {
   console.log(`attacks by frames: ${frames.length} frames, ${attempts} attempts`);
@@ -132,7 +132,7 @@ test("an outsider's frames don't affect or reveal the victim's data", async () =
 test("an outsider can't renew a connection as another user", async () => {
   const outsider: Account = await parley.register();
   const socket = await enter(outsider.access_token);
-  const answer = await socket.ask({ type: "auth", token: victim.owner.access_token });
+  const answer = await socket.request({ type: "auth", token: victim.owner.access_token });
   expect(answer).toMatchObject({ type: "error", code: "forbidden" });
   await socket.close();
 });

@@ -49,7 +49,7 @@ test("no operation accepts a number that would lose precision", async () => {
 
 test("neither do hooks and frames, and the error names the location", async () => {
   const { id } = await createConversation(parley, anna.account);
-  const hook = await anna.ask<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "of the suite" });
+  const hook = await anna.request<{ token: string }>("POST", `/conversations/${id}/hooks`, { name: "of the suite" });
   const posted = await send("POST", `/api/v1/hooks/${hook.body.token}`, `{"content":"Hello","extra":${GREAT}}`);
   expect([posted.status, explanation.test(await posted.text())]).toEqual([422, true]);
 

@@ -79,7 +79,10 @@ async function createVictim({ isKey, keyLastsMs }: { isKey: boolean; keyLastsMs?
   for (let sent = 0; sent < LARGE_MESSAGES; sent += 1) {
     // Each of them is two characters in JSON.
     const content = '"'.repeat(LARGE_CHARS);
-    const { status } = await rest.ask("POST", `/conversations/${conversationId}/messages`, { content, reply: false });
+    const { status } = await rest.request("POST", `/conversations/${conversationId}/messages`, {
+      content,
+      reply: false,
+    });
     if (status !== 201) throw new Error(`message: ${status}`);
   }
   const victim = { account, rest, owner: createRest(here, owner), conversationId };
@@ -87,14 +90,14 @@ async function createVictim({ isKey, keyLastsMs }: { isKey: boolean; keyLastsMs?
   if (!isKey) return { ...victim, keyId: "", keyEndsAtMs, token: account.access_token };
   const expiry = keyLastsMs === undefined ? {} : { expires_at: new Date(keyEndsAtMs).toISOString() };
   const json = { name: "of the suite", scopes: scopes.filter((scope) => scope !== "admin"), ...expiry };
-  const created = await rest.ask<{ id: string; key: string }>("POST", "/api-keys", json);
+  const created = await rest.request<{ id: string; key: string }>("POST", "/api-keys", json);
   if (created.status !== 201) throw new Error(`key: ${created.status}`);
   return { ...victim, keyId: created.body.id, keyEndsAtMs, token: created.body.key };
 }
 
 /** The victim's request of an operation; of the resources it names, only the conversation must exist. */
 async function plan(operation: Operation, { rest, conversationId }: Victim) {
-  const sent = await rest.ask<{ message: { id: string } }>("POST", `/conversations/${conversationId}/messages`, {
+  const sent = await rest.request<{ message: { id: string } }>("POST", `/conversations/${conversationId}/messages`, {
     content: "A question",
     reply: false,
   });
@@ -136,7 +139,7 @@ const KEY_LASTS_MS = 6_000;
 const ways: Record<string, Way> = {
   "its key is deleted": {
     isKey: true,
-    take: ({ rest, keyId }) => wanted(rest.ask("DELETE", `/api-keys/${keyId}`)),
+    take: ({ rest, keyId }) => wanted(rest.request("DELETE", `/api-keys/${keyId}`)),
   },
   "its key expires": {
     isKey: true,
@@ -150,26 +153,26 @@ const ways: Record<string, Way> = {
   },
   "its user is disabled": {
     isKey: true,
-    take: ({ account }) => wanted(administrator.ask("PATCH", `/users/${account.user.id}`, { disabled: true })),
+    take: ({ account }) => wanted(administrator.request("PATCH", `/users/${account.user.id}`, { disabled: true })),
   },
   "its user, with a session, is deleted": {
     isKey: false,
-    take: ({ account }) => wanted(administrator.ask("DELETE", `/users/${account.user.id}`)),
+    take: ({ account }) => wanted(administrator.request("DELETE", `/users/${account.user.id}`)),
   },
   "its user deletes the account": {
     isKey: false,
-    take: ({ rest }) => wanted(rest.ask("DELETE", "/me")),
+    take: ({ rest }) => wanted(rest.request("DELETE", "/me")),
   },
   "its member is removed": {
     isKey: true,
     isOfConversation: true,
     take: ({ owner, conversationId, account }) =>
-      wanted(owner.ask("DELETE", `/conversations/${conversationId}/members/${account.user.id}`)),
+      wanted(owner.request("DELETE", `/conversations/${conversationId}/members/${account.user.id}`)),
   },
   "its conversation is deleted": {
     isKey: false,
     isOfConversation: true,
-    take: ({ owner, conversationId }) => wanted(owner.ask("DELETE", `/conversations/${conversationId}`)),
+    take: ({ owner, conversationId }) => wanted(owner.request("DELETE", `/conversations/${conversationId}`)),
   },
 };
 
@@ -300,7 +303,7 @@ describe("open streams end within 2 s after their access ends", () => {
     const stream = await (openers.events as NonNullable<typeof openers.events>)(there, request, {
       authorization: `Bearer ${victim.token}`,
     });
-    await wanted(administrator.ask("DELETE", `/users/${victim.account.user.id}`));
+    await wanted(administrator.request("DELETE", `/users/${victim.account.user.id}`));
     await waitUntil(
       async () => (await here.database`select 1 from sessions where user_id = ${victim.rest.id}`).length === 0,
     );

@@ -91,19 +91,23 @@ describe("a name or a title", () => {
 
   test("may have additional invisible ones", async () => {
     const name = "\u200fשלום 👩\u200d👧 \u00ad";
-    expect((await rest.ask<Stored>("PATCH", `/conversations/${conversationId}`, { title: name })).body.title).toBe(
+    expect((await rest.request<Stored>("PATCH", `/conversations/${conversationId}`, { title: name })).body.title).toBe(
       name,
     );
-    expect((await rest.ask<Stored>("PATCH", `/conversations/${conversationId}`, { title: "" })).body.title).toBe("");
+    expect((await rest.request<Stored>("PATCH", `/conversations/${conversationId}`, { title: "" })).body.title).toBe(
+      "",
+    );
   });
 
   test("of a hook's post must have one too", async () => {
-    const { body } = await rest.ask<{ token: string }>("POST", `/conversations/${conversationId}/hooks`, { name: "x" });
+    const { body } = await rest.request<{ token: string }>("POST", `/conversations/${conversationId}/hooks`, {
+      name: "x",
+    });
     const problem = await rest.refused("POST", `/hooks/${body.token}`, { content: "x", display_name: "\u2800" });
     expect(problem).toMatchObject({ status: 422, errors: [{ pointer: "#/display_name" }] });
     const json = { text: "from Slack's form", username: "\u3164" };
     expect((await parley.fetch(`/api/v1/hooks/${body.token}`, { json })).status).toBe(200);
-    const { body: page } = await rest.ask<{ data: { author: { display_name: string } }[] }>("GET", messages());
+    const { body: page } = await rest.request<{ data: { author: { display_name: string } }[] }>("GET", messages());
     expect(page.data.at(-1)?.author.display_name).toBe("x");
   });
 });
@@ -111,7 +115,7 @@ describe("a name or a title", () => {
 describe("a multi-line text", () => {
   test("keeps its line breaks, tabs and direction marks unchanged", async () => {
     const content = "one\r\n\ttwo\n\rthree \u202eright\u202c \u200d👩‍👧";
-    const { status, body } = await rest.ask<{ message: Stored }>("POST", messages(), { content });
+    const { status, body } = await rest.request<{ message: Stored }>("POST", messages(), { content });
     expect(status).toBe(201);
     expect(body.message.content).toBe(content);
   });
@@ -131,15 +135,17 @@ describe("NFC", () => {
   const [decomposed, composed] = ["Zoe\u0308 🎉", "Zoë 🎉"];
 
   test("is the stored form of titles, names, metadata and messages", async () => {
-    const { body } = await rest.ask<Stored>("POST", "/conversations", {
+    const { body } = await rest.request<Stored>("POST", "/conversations", {
       title: decomposed,
       metadata: { [decomposed]: [decomposed] },
     });
     expect(body).toMatchObject({ title: composed, metadata: { [composed]: [composed] } });
-    expect((await rest.ask<Stored>("POST", "/prompts", { name: decomposed, template: "x" })).body.name).toBe(composed);
-    const sent = await rest.ask<{ message: Stored }>("POST", messages(), { content: decomposed });
+    expect((await rest.request<Stored>("POST", "/prompts", { name: decomposed, template: "x" })).body.name).toBe(
+      composed,
+    );
+    const sent = await rest.request<{ message: Stored }>("POST", messages(), { content: decomposed });
     expect(sent.body.message.content).toBe(composed);
-    const edited = await rest.ask<Stored>("PATCH", `${messages()}/${sent.body.message.id}`, {
+    const edited = await rest.request<Stored>("PATCH", `${messages()}/${sent.body.message.id}`, {
       content: `${decomposed}!`,
     });
     expect(edited.body.content).toBe(`${composed}!`);
@@ -147,19 +153,22 @@ describe("NFC", () => {
 
   test("makes an id in two forms the same id, on the socket too", async () => {
     const send = { content: "x", client_message_id: decomposed };
-    const first = await rest.ask<{ message: Stored }>("POST", messages(), send);
-    const second = await rest.ask<{ message: Stored }>("POST", messages(), { ...send, client_message_id: composed });
+    const first = await rest.request<{ message: Stored }>("POST", messages(), send);
+    const second = await rest.request<{ message: Stored }>("POST", messages(), {
+      ...send,
+      client_message_id: composed,
+    });
     expect(second.body.message.id).toBe(first.body.message.id);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const frame = { type: "message.send", conversation_id: conversationId, ...send };
-    expect(await socket.ask(frame)).toMatchObject({
+    expect(await socket.request(frame)).toMatchObject({
       type: "ack",
       duplicate: true,
       message: { id: first.body.message.id },
     });
     const other = { ...frame, client_message_id: "another", content: decomposed };
-    expect(await socket.ask(other)).toMatchObject({ message: { content: composed } });
-    expect(await socket.ask({ ...other, id: "a\u0007" })).toMatchObject({ type: "error", code: "invalid" });
+    expect(await socket.request(other)).toMatchObject({ message: { content: composed } });
+    expect(await socket.request({ ...other, id: "a\u0007" })).toMatchObject({ type: "error", code: "invalid" });
     await socket.close();
   });
 

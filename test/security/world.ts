@@ -24,13 +24,13 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
   const colleague = await parley.register(`${word}-2@example.com`, `${word} colleague`);
   const create = async (path: string, json: object) => (await requireCreated(rest, path, json)).id;
   const prompt = await create("/prompts", { name: `${word} name`, template: `${word} template` });
-  await rest.ask("PATCH", `/prompts/${prompt}`, { template: `${word} newer template` });
+  await rest.request("PATCH", `/prompts/${prompt}`, { template: `${word} newer template` });
   const conversation = await createConversation(parley, owner, [colleague], {
     title: `${word} title`,
     metadata: { secret: word },
     prompt_id: prompt,
   });
-  const sent = await rest.ask<{ message: { id: string } }>("POST", `/conversations/${conversation.id}/messages`, {
+  const sent = await rest.request<{ message: { id: string } }>("POST", `/conversations/${conversation.id}/messages`, {
     content: `${word} content`,
   });
   const apiKey = await create("/api-keys", { name: `${word} key`, scopes: ["messages:read"] });
@@ -39,12 +39,12 @@ export async function createWorld(parley: TestClient, owner: Account, word: stri
     events: ["*"],
     description: `${word} webhook`,
   });
-  const delivery = await rest.ask<{ id: string }>("POST", `/webhooks/${webhook}/test`);
-  const hook = await rest.ask<{ id: string; token: string }>("POST", `/conversations/${conversation.id}/hooks`, {
+  const delivery = await rest.request<{ id: string }>("POST", `/webhooks/${webhook}/test`);
+  const hook = await rest.request<{ id: string; token: string }>("POST", `/conversations/${conversation.id}/hooks`, {
     name: `${word} hook`,
   });
   const imported = await createImport(parley, owner, word);
-  await rest.ask("PUT", "/me/preferences", { secret: word });
+  await rest.request("PUT", "/me/preferences", { secret: word });
   const elsewhere = await parley.fetch("/api/v1/auth/login", {
     json: { email: owner.user.email, password: TEST_PASSWORD },
   });
@@ -133,7 +133,7 @@ async function createImport(parley: TestClient, owner: Account, word: string): P
 }
 
 async function requireCreated(rest: Rest, path: string, json: object): Promise<{ id: string }> {
-  const { status, body } = await rest.ask<{ id: string }>("POST", path, json);
+  const { status, body } = await rest.request<{ id: string }>("POST", path, json);
   if (status !== 201) throw new Error(`${path}: ${status} ${JSON.stringify(body)}`);
   return body;
 }

@@ -17,7 +17,7 @@ export type TestInbox = Awaited<ReturnType<typeof openInbox>>;
 /** A socket that has subscribed to the inbox of its user. */
 export async function openInbox(parley: Pick<TestClient, "url">, account: Account) {
   const socket = await openSocket(parley.url, { token: account.access_token });
-  const ack = await socket.ask({ type: "inbox.subscribe" });
+  const ack = await socket.request({ type: "inbox.subscribe" });
   if (ack.type !== "ack") throw new Error(`inbox.subscribe: ${JSON.stringify(ack)}`);
   const list = () => socket.list("inbox") as InboxFrame[];
   return {

@@ -2,18 +2,18 @@ import type { ProblemBody } from "../../src/http/problem-response.ts";
 import type { Account, TestApp } from "./app.ts";
 
 /** A response, completely read. */
-export type Answer<T> = { status: number; headers: Headers; body: T };
+export type RestResponse<T> = { status: number; headers: Headers; body: T };
 
 export type Rest = ReturnType<typeof createRest>;
 
 /** REST below `/api/v1` as one user. */
 export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
-  async function ask<T>(
+  async function request<T>(
     method: string,
     path: string,
     json?: unknown,
     headers?: Record<string, string>,
-  ): Promise<Answer<T>> {
+  ): Promise<RestResponse<T>> {
     const response = await parley.fetch(`/api/v1${path}`, {
       token: account.access_token,
       method,
@@ -31,12 +31,12 @@ export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
   return {
     id: account.user.id,
     account,
-    ask,
-    get: <T>(path: string, headers?: Record<string, string>) => ask<T>("GET", path, undefined, headers),
+    request,
+    get: <T>(path: string, headers?: Record<string, string>) => request<T>("GET", path, undefined, headers),
 
     /** The problem of a refused request. */
     async refused(method: string, path: string, json?: unknown): Promise<ProblemBody> {
-      const { status, headers, body } = await ask<ProblemBody>(method, path, json);
+      const { status, headers, body } = await request<ProblemBody>(method, path, json);
       if (headers.get("content-type") !== "application/problem+json" || body.status !== status)
         throw new Error(`${method} ${path} returned ${status} ${JSON.stringify(body)}.`);
       return body;
@@ -47,7 +47,7 @@ export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
       const rows: T[] = [];
       const pages: number[] = [];
       for (let next: string | null = `${path}${path.includes("?") ? "&" : "?"}limit=${limit}`; next !== null; ) {
-        const page: Answer<{ data: T[]; next_cursor: string | null }> = await ask("GET", next);
+        const page: RestResponse<{ data: T[]; next_cursor: string | null }> = await request("GET", next);
         const { status, headers, body } = page;
         if (status !== 200) throw new Error(`${next}: ${status} ${JSON.stringify(body)}`);
         rows.push(...body.data);

@@ -4,7 +4,7 @@ import { checkResponse } from "./conformance/check-response.ts";
 /** An incomplete response is returned as it is after this time. */
 const TIMEOUT_MS = 2_000;
 
-export type RawAnswer = {
+export type RawResponse = {
   /** 0 if there is none. */
   status: number;
   /** Lower-case names. */
@@ -14,9 +14,9 @@ export type RawAnswer = {
 };
 
 /** Sends bytes that no HTTP library would send. The request should have `Connection: close`. */
-export function sendRaw(url: string, request: string | Uint8Array): Promise<RawAnswer> {
+export function sendRaw(url: string, request: string | Uint8Array): Promise<RawResponse> {
   const { hostname, port } = new URL(url);
-  const { promise, resolve } = Promise.withResolvers<RawAnswer>();
+  const { promise, resolve } = Promise.withResolvers<RawResponse>();
   const socket = connect(Number(port), hostname);
   let text = "";
   const end = () => {
@@ -39,7 +39,7 @@ export function sendRaw(url: string, request: string | Uint8Array): Promise<RawA
 }
 
 /** Checks the response if the request has a method and a path, and the response is whole. */
-function checkRaw(request: string | Uint8Array, { status, headers, body }: RawAnswer): void {
+function checkRaw(request: string | Uint8Array, { status, headers, body }: RawResponse): void {
   const line = /^([A-Z]+) (\/[^\s?#]*)\S* HTTP\/1\.1\r\n/.exec(Buffer.from(request).toString("latin1"));
   if (!line || status === 101 || headers["x-request-id"] === undefined) return;
   const [, method = "", path = ""] = line;
@@ -47,7 +47,7 @@ function checkRaw(request: string | Uint8Array, { status, headers, body }: RawAn
   if (check?.kind === "json" && Number(headers["content-length"]) === Buffer.byteLength(body)) check.check(body);
 }
 
-function readAnswer(text: string): RawAnswer {
+function readAnswer(text: string): RawResponse {
   const headEnd = text.indexOf("\r\n\r\n");
   const [line = "", ...headerLines] = text.slice(0, Math.max(0, headEnd)).split("\r\n");
   const headers = Object.fromEntries(

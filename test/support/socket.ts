@@ -79,7 +79,7 @@ export async function openSocket(
     send: (frame: object | string) => socket.send(typeof frame === "string" ? frame : JSON.stringify(frame)),
 
     /** Sends a frame with an id, and waits for its ack or error. */
-    async ask(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
+    async request(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
       nextId += 1;
       const id = `q${nextId}`;
       socket.send(JSON.stringify({ id, ...frame }));

@@ -37,7 +37,7 @@ beforeEach(async () => {
   const input = { reply_mode: "always", title: "Tools", tools: true };
   conversation_id = (await createConversation(parley, anna, [ben], input)).id;
   socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
 });
 afterAll(async () => {
   await parley.stop();
@@ -48,7 +48,7 @@ const search = (query: string) => ({ name: "search_documents", arguments: JSON.s
 let lastId = 0;
 const send = (content: string, more: object = {}) => {
   lastId += 1;
-  return socket.ask({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
+  return socket.request({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
 };
 const messages = async (): Promise<Message[]> => {
   const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
@@ -225,7 +225,7 @@ describe("a conversation with tools", () => {
     await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
     for (let waits = 0; waits < 50 && provider.requests.length < 2; waits += 1) await Bun.sleep(20);
     const [, answer] = await messages();
-    await socket.ask({ type: "generation.cancel", message_id: answer?.id ?? "" });
+    await socket.request({ type: "generation.cancel", message_id: answer?.id ?? "" });
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ content: "Let me look. ", status: "cancelled" });
     expect(completed.data?.usage).toMatchObject({ output_tokens: 3 });

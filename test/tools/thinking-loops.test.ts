@@ -33,7 +33,7 @@ beforeEach(async () => {
   const input = { reply_mode: "always", title: "Tools", tools: true };
   conversation_id = (await createConversation(parley, anna, [], input)).id;
   socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
 });
 afterAll(async () => {
   await parley.stop();
@@ -43,7 +43,7 @@ afterAll(async () => {
 const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
 
 async function ask(model: string): Promise<Message> {
-  await socket.ask({
+  await socket.request({
     type: "message.send",
     conversation_id,
     content: "How do I connect a model?",
@@ -89,7 +89,7 @@ test("the effort of a conversation sets a budget in each step of a loop", async 
   const model = "anthropic/claude-sonnet-4-5";
   const input = { reply_mode: "always", title: "Effort", tools: true, reasoning_effort: "high" };
   conversation_id = (await createConversation(parley, anna, [], input)).id;
-  await socket.ask({ type: "subscribe", conversation_id });
+  await socket.request({ type: "subscribe", conversation_id });
   const thought = "signed";
   provider.script(
     "claude-sonnet-4-5",

@@ -74,5 +74,5 @@ test("an existing common password still works for logging in", async () => {
   expect((await createRest(parley, account).get<User>("/me")).status).toBe(200);
   // And for confirming the current password where required.
   const change = { current_password: "password1", new_password: "something far better" };
-  expect((await createRest(parley, account).ask("POST", "/me/password", change)).status).toBe(200);
+  expect((await createRest(parley, account).request("POST", "/me/password", change)).status).toBe(200);
 });

@@ -25,7 +25,7 @@ test("a failed answer is sent to members of its conversation only", async () => 
   const { secret } = await createWebhook(rest, { url: forMember.url, events });
   await createWebhook(outsider, { url: forOutsider.url, events });
   const { id } = await createConversation(app.parley, rest.account);
-  const { body } = await rest.ask<{ reply: { id: string } }>("POST", `/conversations/${id}/messages`, {
+  const { body } = await rest.request<{ reply: { id: string } }>("POST", `/conversations/${id}/messages`, {
     content: "Anybody?",
     reply: true,
   });

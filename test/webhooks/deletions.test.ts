@@ -36,7 +36,7 @@ test("deleting a conversation deletes the contents of its deliveries, but not th
   const ids: string[] = [];
   for (const { id } of [gone, kept]) ids.push(await insertDelivery(webhookId, id, `quote of ${id}`));
   expect(await countQuotes(`quote of ${gone.id}`)).toBe(1);
-  await anna.ask("DELETE", `/conversations/${gone.id}`);
+  await anna.request("DELETE", `/conversations/${gone.id}`);
   await createErasures({ database: webhooks.parley.database }).run(new AbortController().signal);
   expect(await countQuotes(`quote of ${gone.id}`)).toBe(0);
   expect(await countQuotes(`quote of ${kept.id}`)).toBe(1);
@@ -52,7 +52,7 @@ test("deleting a conversation clears all its deliveries, even more than a batch"
     insert into webhook_deliveries (id, webhook_id, type, conversation_id, occurred_at, status, finished_at, response_body)
     select gen_random_uuid(), ${webhookId}, 'message.created', ${id}, now(), 'delivered', now(), 'many quotes'
     from generate_series(1, 12000)`;
-  await anna.ask("DELETE", `/conversations/${id}`);
+  await anna.request("DELETE", `/conversations/${id}`);
   await createErasures({ database: webhooks.parley.database }).run(new AbortController().signal);
   expect(await countQuotes("many quotes")).toBe(0);
   expect(await webhooks.parley.database`select 1 from conversations where id = ${id}`).toHaveLength(0);
@@ -67,7 +67,7 @@ test("deleting a user deletes the webhooks and deliveries, even very many", asyn
       insert into webhook_deliveries (id, webhook_id, type, occurred_at, status, finished_at)
       select gen_random_uuid(), ${id}, 'message.created', now(), 'delivered', now() from generate_series(1, 2500)`;
   const admin = await webhooks.joinAdmin();
-  expect((await admin.ask("DELETE", `/users/${anna.id}`)).status).toBe(204);
+  expect((await admin.request("DELETE", `/users/${anna.id}`)).status).toBe(204);
   const left = await webhooks.parley.database<{ webhook_id: string; count: number }[]>`
     select w.id as webhook_id, count(*)::int as count from webhooks w join webhook_deliveries d on d.webhook_id = w.id
     where w.id in (${gone}, ${kept}) group by w.id`;

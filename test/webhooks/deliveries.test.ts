@@ -29,7 +29,7 @@ afterAll(async () => {
   await receiver.stop();
 });
 
-const sendTest = (rest: Rest, id: string) => rest.ask<WebhookDelivery>("POST", `/webhooks/${id}/test`);
+const sendTest = (rest: Rest, id: string) => rest.request<WebhookDelivery>("POST", `/webhooks/${id}/test`);
 
 describe("a test event", () => {
   test("is delivered at once, whatever the subscription, and listed", async () => {
@@ -93,7 +93,8 @@ describe("a test event", () => {
   test("is signed with the new and the previous secret after a rotation, and a day later with the new one only", async () => {
     const anna = await webhooks.join();
     const { id, secret: first } = await createWebhook(anna, { url: receiver.url });
-    const rotate = async () => (await anna.ask<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`)).body.secret;
+    const rotate = async () =>
+      (await anna.request<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`)).body.secret;
     const receive = async () => {
       receiver.received.length = 0;
       await sendTest(anna, id);
@@ -117,9 +118,9 @@ describe("a test event", () => {
   test("is refused while the webhook is disabled", async () => {
     const anna = await webhooks.join();
     const { id } = await createWebhook(anna, { url: receiver.url });
-    await anna.ask("PATCH", `/webhooks/${id}`, { disabled: true });
+    await anna.request("PATCH", `/webhooks/${id}`, { disabled: true });
     expect(await anna.refused("POST", `/webhooks/${id}/test`)).toMatchObject({ status: 409, code: "conflict" });
-    await anna.ask("PATCH", `/webhooks/${id}`, { disabled: false });
+    await anna.request("PATCH", `/webhooks/${id}`, { disabled: false });
     expect((await waitForEnd(anna, id, (await sendTest(anna, id)).body.id)).status).toBe("delivered");
     expect(receiver.received).toHaveLength(1);
   });
@@ -131,8 +132,8 @@ describe("a delivery", () => {
     const { id } = await createWebhook(anna, { url: "http://127.0.0.1:1/nobody" });
     const { body: delivery } = await sendTest(anna, id);
     await waitForAttempt(anna, id, delivery.id);
-    await anna.ask("PATCH", `/webhooks/${id}`, { url: receiver.url });
-    expect((await anna.ask("POST", `/webhooks/${id}/deliveries/${delivery.id}/redeliver`)).status).toBe(202);
+    await anna.request("PATCH", `/webhooks/${id}`, { url: receiver.url });
+    expect((await anna.request("POST", `/webhooks/${id}/deliveries/${delivery.id}/redeliver`)).status).toBe(202);
     expect(await waitForEnd(anna, id, delivery.id)).toMatchObject({ status: "delivered", attempts: 1 });
     expect(receiver.received.map((received) => received.id)).toEqual([delivery.id]);
   });
@@ -141,15 +142,22 @@ describe("a delivery", () => {
     const anna = await webhooks.join();
     const { id: webhookId } = await createWebhook(anna, { url: receiver.url });
     const { id } = await createConversation(webhooks.parley, anna.account);
-    const { body } = await anna.ask<{ message: { id: string; seq: number } }>("POST", `/conversations/${id}/messages`, {
-      content: "first",
-      reply: false,
-    });
+    const { body } = await anna.request<{ message: { id: string; seq: number } }>(
+      "POST",
+      `/conversations/${id}/messages`,
+      {
+        content: "first",
+        reply: false,
+      },
+    );
     const [first] = await receiver.wait(1);
     if (!first) throw new Error("Nothing was received.");
     await waitForEnd(anna, webhookId, first.id);
-    await anna.ask("PATCH", `/conversations/${id}/messages/${body.message.id}`, { content: "second" });
-    const again = await anna.ask<WebhookDelivery>("POST", `/webhooks/${webhookId}/deliveries/${first.id}/redeliver`);
+    await anna.request("PATCH", `/conversations/${id}/messages/${body.message.id}`, { content: "second" });
+    const again = await anna.request<WebhookDelivery>(
+      "POST",
+      `/webhooks/${webhookId}/deliveries/${first.id}/redeliver`,
+    );
     expect(again.body).toMatchObject({
       id: first.id,
       type: "message.created",
@@ -163,7 +171,7 @@ describe("a delivery", () => {
     expect(second?.id).toBe(first.id);
     expect(second?.json).toMatchObject({ type: "message.created", seq: body.message.seq, data: { content: "second" } });
     expect(await waitForEnd(anna, webhookId, first.id)).toMatchObject({ status: "delivered", attempts: 1 });
-    await anna.ask("PATCH", `/webhooks/${webhookId}`, { disabled: true });
+    await anna.request("PATCH", `/webhooks/${webhookId}`, { disabled: true });
     const path = `/webhooks/${webhookId}/deliveries/${first.id}/redeliver`;
     expect((await anna.refused("POST", path)).code).toBe("conflict");
   });
@@ -172,7 +180,7 @@ describe("a delivery", () => {
     const anna = await webhooks.join();
     const { id } = await createWebhook(anna, { url: "http://127.0.0.1:1/nobody" });
     const { body: delivery } = await sendTest(anna, id);
-    await anna.ask("PATCH", `/webhooks/${id}`, { disabled: true });
+    await anna.request("PATCH", `/webhooks/${id}`, { disabled: true });
     const ended = await waitForEnd(anna, id, delivery.id);
     expect(ended).toMatchObject({ status: "failed", next_attempt_at: null, finished_at: expect.any(String) });
     expect(ended.error).not.toBeNull();
@@ -182,7 +190,7 @@ describe("a delivery", () => {
 test("are listed newest first, page by page, all of them or by status", async () => {
   const anna = await webhooks.join();
   const { id } = await createWebhook(anna, { url: NOWHERE });
-  await anna.ask("PATCH", `/webhooks/${id}`, { disabled: true });
+  await anna.request("PATCH", `/webhooks/${id}`, { disabled: true });
   const all = Array.from({ length: 9 }, (_, n) => ({ id: Bun.randomUUIDv7(), status: n % 3 ? "delivered" : "failed" }));
   for (const delivery of all)
     await webhooks.parley.database`

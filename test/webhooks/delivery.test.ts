@@ -25,7 +25,7 @@ const receive = (...given: Parameters<typeof startReceiver>): Receiver => {
 };
 
 const send = async (rest: Rest, conversationId: string, content: string): Promise<string> => {
-  const { status, body } = await rest.ask<{ message: { id: string } }>(
+  const { status, body } = await rest.request<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversationId}/messages`,
     { content },
@@ -86,7 +86,7 @@ describe("a delivery", () => {
     const receiver = receive();
     const rest = await app.join();
     const { secret, id } = await createWebhook(rest, { url: receiver.url });
-    const rotated = await rest.ask<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
+    const rotated = await rest.request<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "One");
     const [first] = await receiver.wait(1);
@@ -123,12 +123,12 @@ describe("a delivery", () => {
     await createWebhook(rest, { url: receiver.url, events: ["*"] });
     const conversation = await createConversation(app.parley, rest.account);
     const messageId = await send(rest, conversation.id, "First");
-    await rest.ask("POST", `/conversations/${conversation.id}/members`, { user_id: other.id });
-    await rest.ask("PATCH", `/conversations/${conversation.id}/messages/${messageId}`, { content: "Second" });
-    await rest.ask("PATCH", `/conversations/${conversation.id}`, { title: "Renamed" });
-    await rest.ask("DELETE", `/conversations/${conversation.id}/members/${other.id}`);
-    await rest.ask("DELETE", `/conversations/${conversation.id}/messages/${messageId}`);
-    await rest.ask("DELETE", `/conversations/${conversation.id}`);
+    await rest.request("POST", `/conversations/${conversation.id}/members`, { user_id: other.id });
+    await rest.request("PATCH", `/conversations/${conversation.id}/messages/${messageId}`, { content: "Second" });
+    await rest.request("PATCH", `/conversations/${conversation.id}`, { title: "Renamed" });
+    await rest.request("DELETE", `/conversations/${conversation.id}/members/${other.id}`);
+    await rest.request("DELETE", `/conversations/${conversation.id}/messages/${messageId}`);
+    await rest.request("DELETE", `/conversations/${conversation.id}`);
     const received = await receiver.wait(7);
     const seqs = received.map(({ json }) => json.seq ?? 0);
     expect(seqs).toEqual([...seqs].sort((one, next) => one - next));
@@ -160,7 +160,7 @@ describe("recipients", () => {
     await createWebhook(outsider, { url: forOutsider.url });
     await send(owner, conversation.id, "One");
     await Promise.all([forAdmin.wait(1), forMember.wait(1)]);
-    await owner.ask("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
+    await owner.request("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
     await send(owner, conversation.id, "Two");
     await forAdmin.wait(2);
     await Bun.sleep(QUIET_MS);
@@ -181,7 +181,7 @@ describe("recipients", () => {
       () => listDeliveries(webhook.id),
       ([first]) => first?.attempts === 1,
     );
-    await owner.ask("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
+    await owner.request("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
     await database`update users set disabled_at = now() where id = ${disabled.id}`;
     await hurry();
     for (const { id } of [webhook, other]) {
@@ -260,7 +260,7 @@ describe("a failing receiver", () => {
       () => listDeliveries(id),
       ([first]) => first?.attempts === 1,
     );
-    await rest.ask("DELETE", `/conversations/${conversation.id}`);
+    await rest.request("DELETE", `/conversations/${conversation.id}`);
     await hurry();
     const [, again] = await receiver.wait(2);
     expect(again?.json).toMatchObject({ type: "message.created", data: { id: messageId } });
@@ -365,7 +365,7 @@ describe("system events", () => {
     const receiver = receive();
     const admin = await app.joinAdmin();
     await createWebhook(admin, { url: receiver.url, events: ["user.created", "user.deleted"] });
-    const created = await admin.ask<{ id: string; email: string }>("POST", "/users", {
+    const created = await admin.request<{ id: string; email: string }>("POST", "/users", {
       email: "ada@example.com",
       password: "correct horse battery",
       display_name: "Ada",
@@ -377,7 +377,7 @@ describe("system events", () => {
       data: { id: created.body.id, email: "ada@example.com", display_name: "Ada", role: "user", disabled: false },
     });
     expect(first?.json.conversation_id).toBeUndefined();
-    expect((await admin.ask("DELETE", `/users/${created.body.id}`)).status).toBe(204);
+    expect((await admin.request("DELETE", `/users/${created.body.id}`)).status).toBe(204);
     const [, second] = await receiver.wait(2);
     expect(second?.json).toMatchObject({ type: "user.deleted", data: { id: created.body.id } });
   });

@@ -38,11 +38,11 @@ test("after a change of JWT_SECRET nothing is sent unsigned: deliveries say how 
   const login = { email: account.user.email, password: "correct horse battery" };
   const logged = await after.fetch("/api/v1/auth/login", { json: login });
   const rest = createRest(after, (await logged.json()) as typeof account);
-  const sendTest = async () => (await rest.ask<{ id: string }>("POST", `/webhooks/${id}/test`)).body.id;
+  const sendTest = async () => (await rest.request<{ id: string }>("POST", `/webhooks/${id}/test`)).body.id;
   const failing = await sendTest();
   expect((await waitForAttempt(rest, id, failing)).error).toContain("Rotate the secret");
   expect(receiver.received).toEqual([]);
-  const { body } = await rest.ask<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
+  const { body } = await rest.request<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
   const working = await sendTest();
   expect((await waitForEnd(rest, id, working)).status).toBe("delivered");
   const [received] = receiver.received;

@@ -31,7 +31,7 @@ export const NOWHERE = "https://receiver.invalid/parley";
 /** A new webhook of the user, for new messages unless the input says otherwise. */
 export async function createWebhook(rest: Rest, input: Partial<CreateWebhook> = {}): Promise<WebhookWithSecret> {
   const body = { url: NOWHERE, events: ["message.created"], ...input };
-  const answer = await rest.ask<WebhookWithSecret>("POST", "/webhooks", body);
+  const answer = await rest.request<WebhookWithSecret>("POST", "/webhooks", body);
   if (answer.status !== 201) throw new Error(`webhook: ${answer.status} ${JSON.stringify(answer.body)}`);
   return answer.body;
 }

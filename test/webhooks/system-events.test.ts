@@ -69,7 +69,7 @@ async function waitForTold(webhookId: string): Promise<ReceivedEvent[]> {
 }
 
 const send = (rest: Rest, conversationId: string) =>
-  rest.ask("POST", `/conversations/${conversationId}/messages`, { content: "Hello?", reply: true });
+  rest.request("POST", `/conversations/${conversationId}/messages`, { content: "Hello?", reply: true });
 
 test("administrators receive every new user once, however the account was created; others receive none", async () => {
   const { database } = webhooks.parley;
@@ -77,7 +77,7 @@ test("administrators receive every new user once, however the account was create
   const mine = await createWebhook(root, { events: ["user.created"] });
   const others = await createWebhook(ben, { events: ["user.created", "user.deleted"] });
   const registered = await webhooks.join();
-  const { body: made } = await root.ask<{ id: string }>("POST", "/users", {
+  const { body: made } = await root.request<{ id: string }>("POST", "/users", {
     email: "made@example.com",
     password: "a long password 1",
     role: "user",
@@ -89,9 +89,9 @@ test("administrators receive every new user once, however the account was create
     users.createPasswordless(sql, { email: "issued@example.com", name: "Issued" }),
   );
   // The second account with an address is refused, and a failing transaction sends nothing.
-  expect((await root.ask("POST", "/users", { email: "made@example.com", password: "a long password 1" })).status).toBe(
-    409,
-  );
+  expect(
+    (await root.request("POST", "/users", { email: "made@example.com", password: "a long password 1" })).status,
+  ).toBe(409);
   const failing = withTransaction(database, async (sql) => {
     await users.createPasswordless(sql, { email: "undone@example.com", name: null });
     throw new Error("undone");
@@ -108,11 +108,11 @@ test("administrators receive deleted users, whoever deleted them", async () => {
   const [anna, ben] = [await webhooks.join(), await webhooks.join()];
   const mine = await createWebhook(root, { events: ["user.deleted"] });
   const own = await createWebhook(anna, { events: ["*"] });
-  const removed = await anna.ask("DELETE", "/me", { current_password: "wrong" });
+  const removed = await anna.request("DELETE", "/me", { current_password: "wrong" });
   expect(removed.status).toBeGreaterThanOrEqual(400);
   expect(await listReceived(mine.id)).toEqual([]);
-  expect((await anna.ask("DELETE", "/me", { current_password: TEST_PASSWORD })).status).toBe(204);
-  expect((await root.ask("DELETE", `/users/${ben.id}`)).status).toBe(204);
+  expect((await anna.request("DELETE", "/me", { current_password: TEST_PASSWORD })).status).toBe(204);
+  expect((await root.request("DELETE", `/users/${ben.id}`)).status).toBe(204);
   expect((await listReceived(mine.id)).map(({ type, data }) => [type, data])).toEqual([
     ["user.deleted", { id: anna.id }],
     ["user.deleted", { id: ben.id }],
@@ -157,7 +157,7 @@ test("an exhausted budget is sent once per payer and window, to its user and to 
   const [mine, others, all] = await Promise.all(
     [anna, ben, root].map((rest) => createWebhook(rest, { events: ["budget.exceeded"] })),
   );
-  const key = await anna.ask<{ id: string; key: string }>("POST", "/api-keys", {
+  const key = await anna.request<{ id: string; key: string }>("POST", "/api-keys", {
     name: "cli",
     scopes: ["chat:completions"],
   });

@@ -31,7 +31,7 @@ test("several instances share the endpoints, and each receives every event once,
   const conversations = await Promise.all([0, 1, 2, 3].map(() => createConversation(first, account)));
   for (let n = 0; n < MESSAGES; n += 1) {
     const parley = n % 2 === 0 ? first : second;
-    await createRest(parley, account).ask("POST", `/conversations/${conversations[n % 4]?.id}/messages`, {
+    await createRest(parley, account).request("POST", `/conversations/${conversations[n % 4]?.id}/messages`, {
       content: `${n}`,
     });
   }
@@ -59,7 +59,7 @@ test("deliveries held by a dead instance are sent after its lease, and never twi
   await shared.database`
     update webhooks set owner = gen_random_uuid(), fence = fence + 1, lease_until = now() + interval '2 s' where id = ${id}`;
   const heldAtMs = performance.now();
-  await rest.ask("POST", `/conversations/${conversation.id}/messages`, { content: "Still there?" });
+  await rest.request("POST", `/conversations/${conversation.id}/messages`, { content: "Still there?" });
   const [received] = await receiver.wait(1);
   expect((received?.atMs ?? 0) - heldAtMs).toBeGreaterThan(1_900);
   await Bun.sleep(700);
@@ -79,7 +79,7 @@ test("an instance that stops hands over its deliveries without losses", async ()
   const conversations = await Promise.all(Array.from({ length: 20 }, () => createConversation(first, account)));
   for (let n = 0; n < 5; n += 1)
     await Promise.all(
-      conversations.map(({ id }) => rest.ask("POST", `/conversations/${id}/messages`, { content: `${n}` })),
+      conversations.map(({ id }) => rest.request("POST", `/conversations/${id}/messages`, { content: `${n}` })),
     );
   await second.stop();
   second = await start();

@@ -20,7 +20,7 @@ const input = { url: NOWHERE, events: ["message.created", "member.added"], descr
 
 describe("a webhook", () => {
   test("is created with a secret that only this response shows", async () => {
-    const answer = await anna.ask<WebhookWithSecret>("POST", "/webhooks", input);
+    const answer = await anna.request<WebhookWithSecret>("POST", "/webhooks", input);
     expect(answer.status).toBe(201);
     expect(answer.headers.get("location")).toBe(`/api/v1/webhooks/${answer.body.id}`);
     expect(answer.headers.get("cache-control")).toBe("no-store");
@@ -77,8 +77,8 @@ describe("a webhook", () => {
   test("is created once per Idempotency-Key, and a repeat shows the secret again", async () => {
     const cleo = await webhooks.join();
     const headers = { "idempotency-key": "once" };
-    const first = await cleo.ask<WebhookWithSecret>("POST", "/webhooks", input, headers);
-    const second = await cleo.ask<WebhookWithSecret>("POST", "/webhooks", input, headers);
+    const first = await cleo.request<WebhookWithSecret>("POST", "/webhooks", input, headers);
+    const second = await cleo.request<WebhookWithSecret>("POST", "/webhooks", input, headers);
     expect(second.headers.get("idempotent-replayed")).toBe("true");
     expect(second.body).toEqual(first.body);
     expect((await cleo.get<Page<Webhook>>("/webhooks")).body.data).toHaveLength(1);
@@ -96,15 +96,15 @@ describe("a webhook", () => {
 
   test("is created at most as often as the quota allows, under concurrency", async () => {
     const cleo = await webhooks.join();
-    const made = await Promise.all(Array.from({ length: 10 }, () => cleo.ask<Webhook>("POST", "/webhooks", input)));
+    const made = await Promise.all(Array.from({ length: 10 }, () => cleo.request<Webhook>("POST", "/webhooks", input)));
     expect(made.filter(({ status }) => status === 201)).toHaveLength(6);
     const refused = await cleo.refused("POST", "/webhooks", input);
     expect(refused).toMatchObject({ status: 403, code: "quota_exceeded", violated_policies: ["webhooks"] });
     const { body } = await cleo.get<{ quotas: Record<string, unknown> }>("/me/usage");
     expect(body.quotas.webhooks).toEqual({ used: 6, limit: 6 });
     const id = made.find(({ status }) => status === 201)?.body.id;
-    expect((await cleo.ask("DELETE", `/webhooks/${id}`)).status).toBe(204);
-    expect((await cleo.ask("POST", "/webhooks", input)).status).toBe(201);
+    expect((await cleo.request("DELETE", `/webhooks/${id}`)).status).toBe(204);
+    expect((await cleo.request("POST", "/webhooks", input)).status).toBe(201);
   });
 });
 
@@ -129,7 +129,7 @@ describe("changing a webhook", () => {
   test("changes only the given fields", async () => {
     const { secret: _, ...before } = await createWebhook(anna, input);
     const path = `/webhooks/${before.id}`;
-    const patch = async (change: Record<string, unknown>) => (await anna.ask<Webhook>("PATCH", path, change)).body;
+    const patch = async (change: Record<string, unknown>) => (await anna.request<Webhook>("PATCH", path, change)).body;
     expect(await patch({})).toEqual(before);
     const moved = await patch({ url: "https://elsewhere.invalid/x" });
     expect(moved).toEqual({ ...before, url: "https://elsewhere.invalid/x", updated_at: moved.updated_at });
@@ -146,7 +146,8 @@ describe("changing a webhook", () => {
 
   test("disables it, and enables it again, whatever the reason it was disabled", async () => {
     const { id } = await createWebhook(root);
-    const patch = async (disabled: boolean) => (await root.ask<Webhook>("PATCH", `/webhooks/${id}`, { disabled })).body;
+    const patch = async (disabled: boolean) =>
+      (await root.request<Webhook>("PATCH", `/webhooks/${id}`, { disabled })).body;
     const off = await patch(true);
     expect(off).toMatchObject({ disabled: true, disabled_reason: "user", disabled_at: expect.any(String) });
     expect(await patch(true)).toEqual(off);
@@ -162,7 +163,7 @@ describe("changing a webhook", () => {
     const path = `/webhooks/${id}`;
     const tag = (await root.get(path)).headers.get("etag") ?? "";
     expect((await root.get(path, { "if-none-match": tag })).status).toBe(304);
-    await root.ask("PATCH", path, { description: "changed" });
+    await root.request("PATCH", path, { description: "changed" });
     expect((await root.get(path, { "if-none-match": tag })).status).toBe(200);
   });
 });
@@ -174,23 +175,23 @@ describe("If-Match", () => {
     const path = `/webhooks/${id}`;
     const tag = (await cleo.get(path)).headers.get("etag") ?? "";
     const patch = (description: string, ifMatch: string) =>
-      cleo.ask<{ code?: string }>("PATCH", path, { description }, { "if-match": ifMatch });
+      cleo.request<{ code?: string }>("PATCH", path, { description }, { "if-match": ifMatch });
     const both = await Promise.all(["one", "two"].map((description) => patch(description, tag)));
     expect(both.map((answer) => answer.status).sort()).toEqual([200, 412]);
     expect(both.find((answer) => answer.status === 412)?.body.code).toBe("precondition_failed");
-    expect((await cleo.ask("DELETE", path, undefined, { "if-match": tag })).status).toBe(412);
+    expect((await cleo.request("DELETE", path, undefined, { "if-match": tag })).status).toBe(412);
     // A weak ETag does not identify the exact state.
     const newest = (await cleo.get(path)).headers.get("etag") ?? "";
     expect((await patch("three", `W/${newest}`)).status).toBe(412);
     expect((await patch("four", `"other", ${newest}`)).status).toBe(200);
-    expect((await cleo.ask("DELETE", path, undefined, { "if-match": "*" })).status).toBe(204);
+    expect((await cleo.request("DELETE", path, undefined, { "if-match": "*" })).status).toBe(204);
   });
 });
 
 describe("rotating the secret", () => {
   test("returns a new one, and keeps the previous one for a day", async () => {
     const { id, secret } = await createWebhook(root);
-    const answer = await root.ask<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`);
+    const answer = await root.request<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`);
     expect(answer.status).toBe(200);
     expect(answer.headers.get("cache-control")).toBe("no-store");
     expect(answer.body.secret).toMatch(SECRET);
@@ -210,7 +211,7 @@ describe("deleting a webhook", () => {
     await webhooks.parley.database`
       insert into webhook_deliveries (id, webhook_id, type, occurred_at, status, finished_at)
       select gen_random_uuid(), ${id}, 'message.created', now(), 'delivered', now() from generate_series(1, 5000)`;
-    expect((await root.ask("DELETE", `/webhooks/${id}`)).status).toBe(204);
+    expect((await root.request("DELETE", `/webhooks/${id}`)).status).toBe(204);
     for (const method of ["GET", "DELETE"])
       expect((await root.refused(method, `/webhooks/${id}`)).code).toBe("not_found");
     const left = await webhooks.parley.database`
@@ -261,7 +262,7 @@ describe("other users", () => {
     const cleo = await webhooks.join();
     const { id } = await createWebhook(cleo);
     const withKey = async (scope: string) => {
-      const made = await cleo.ask<{ key: string }>("POST", "/api-keys", { name: "k", scopes: [scope] });
+      const made = await cleo.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: [scope] });
       return (method: string, path: string, json?: unknown) =>
         webhooks.parley.fetch(`/api/v1/webhooks${path}`, { token: made.body.key, method, ...(json ? { json } : {}) });
     };
@@ -282,9 +283,9 @@ describe("other users", () => {
 
 test("creating, changing, rotating and deleting are audited, without the path of the URL", async () => {
   const { id } = await createWebhook(root, { url: "https://receiver.invalid:8443/token-in-the-path?key=x" });
-  await root.ask("PATCH", `/webhooks/${id}`, { disabled: true });
-  await root.ask("POST", `/webhooks/${id}/rotate-secret`);
-  await root.ask("DELETE", `/webhooks/${id}`);
+  await root.request("PATCH", `/webhooks/${id}`, { disabled: true });
+  await root.request("POST", `/webhooks/${id}/rotate-secret`);
+  await root.request("DELETE", `/webhooks/${id}`);
   const { body } = await root.get<Page<AuditEvent>>(`/audit?target_id=${id}`);
   expect(body.data.map(({ action }) => action)).toEqual([
     "webhook.deleted",
